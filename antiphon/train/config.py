@@ -1,0 +1,123 @@
+"""What a training stage is, as data: a recipe in YAML, any field of which can be overridden as key=value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from antiphon.errors import AntiphonError
+
+
+class RecipeError(AntiphonError):
+    """A recipe that can't be read, or that asks for what doesn't exist."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW and its schedule.
+
+    Attributes:
+        lr: peak learning rate.
+        warmup: steps of linear warm-up.
+        schedule: "cosine" (down to a tenth of the peak at the last step) or "constant".
+        weight_decay: of matrices; vectors are not decayed.
+        clip: largest gradient norm.
+        betas: of Adam.
+    """
+
+    lr: float = 1e-3
+    warmup: int = 100
+    schedule: str = "cosine"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.98)
+
+
+@dataclass
+class StageConfig:
+    """One training stage.
+
+    Attributes:
+        task: import path of the task, "package.module:Class".
+        model: what the task builds its model from.
+        trainable: globs over parameter names; the others are frozen.
+        init: a folder whose model.safetensors the model starts from, or null.
+        data: what the task builds its batches from.
+        objective: weight of each named loss; a loss not named here weighs 1.
+        optim: optimizer and schedule.
+        steps: optimizer steps in all.
+        batch: examples a step, a process.
+        accumulate: batches whose gradients are summed into one step.
+        seed: of initialisation and data.
+        precision: "bf16" or "float32" arithmetic, or "auto": bf16 where the machine has it.
+        threads: CPU threads; 0 leaves the choice to PyTorch.
+        workers: processes that prepare batches; 0 prepares them in the training process.
+        log_every, sample_every: steps.
+        save_minutes: minutes between checkpoints.
+        out: folder of the run.
+    """
+
+    task: str = MISSING
+    model: dict[str, Any] = field(default_factory=dict)
+    trainable: list[str] = field(default_factory=lambda: ["*"])
+    init: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, float] = field(default_factory=dict)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    steps: int = MISSING
+    batch: int = 16
+    accumulate: int = 1
+    seed: int = 0
+    precision: str = "auto"
+    threads: int = 0
+    workers: int = 0
+    log_every: int = 20
+    sample_every: int = 1000
+    save_minutes: float = 5.0
+    out: str = MISSING
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", "bf16", "float32"):
+            raise RecipeError(f"precision is {self.precision!r}; choose auto, bf16 or float32")
+        if self.optim.schedule not in ("cosine", "constant"):
+            raise RecipeError(f"optim.schedule is {self.optim.schedule!r}; choose cosine or constant")
+
+
+def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageConfig:
+    """Reads a recipe.
+
+    Args:
+        path: of the YAML.
+        overrides: "key=value", dots for nested keys.
+
+    Raises:
+        RecipeError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing (???).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; the ones that ship are in recipes/")
+    try:
+        tree = OmegaConf.merge(OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides or []))
+        assert isinstance(tree, DictConfig)
+        if missing := OmegaConf.missing_keys(tree):
+            raise RecipeError(f"{path}: no value for {', '.join(sorted(missing))}; give it as {sorted(missing)[0]}=VALUE")
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, StageConfig)
+    return config
+
+
+def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
+    """Learning rate of a step: linear warm-up, then half a cosine down to a tenth, or constant."""
+    if step < optim.warmup:
+        return optim.lr * (step + 1) / optim.warmup
+    if optim.schedule == "constant":
+        return optim.lr
+    done = min(1.0, (step - optim.warmup) / max(1, steps - optim.warmup))
+    return optim.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))

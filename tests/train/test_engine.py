@@ -1,0 +1,139 @@
+"""The engine: schedules, frozen parameters, exact resume after a kill, recipes that say what is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from antiphon.train import StageConfig, load_recipe, train
+from antiphon.train.config import OptimConfig, RecipeError, learning_rate
+from antiphon.train.engine import freeze
+
+
+class ToyTask:
+    """Fits a line with dropout, so that the random state matters; optionally kills its own process."""
+
+    def __init__(self, config: StageConfig):
+        self.config = config
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+    def batch(self, step: int):
+        if step == self.config.data.get("stop_at"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(16, 4, generator=generator)
+        return {"x": x, "y": x.sum(-1, keepdim=True)}
+
+    def losses(self, batch, player):
+        return {"square": (self.model(batch["x"]) - batch["y"]).square().mean()}
+
+    def sample(self, step, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{step}.txt").write_text("sample")
+
+    def export(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.model.state_dict(), folder / "model.pt")
+
+
+def config(out, **fields) -> StageConfig:
+    defaults = dict(steps=30, precision="float32", log_every=10, sample_every=15, optim=OptimConfig(lr=0.05, warmup=5))
+    return StageConfig(task="tests.train.test_engine:ToyTask", out=str(out), **(defaults | fields))
+
+
+def test_loss_falls_and_files_are_written(tmp_path):
+    folder = train(config(tmp_path, trainable=["*"], steps=200))
+    task = ToyTask(config(tmp_path))
+    before = float(task.losses(task.batch(999), "model")["square"])
+    task.model.load_state_dict(torch.load(folder / "model.pt"))
+    task.model.eval()
+    assert float(task.losses(task.batch(999), "model")["square"]) < 0.5 * before
+    assert (tmp_path / "samples" / "15.txt").exists() and (tmp_path / "checkpoint.pt").exists()
+    assert any((tmp_path / "curves").iterdir())
+
+
+@pytest.mark.parametrize("stop_at", [7, 18])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_at):
+    whole = torch.load(train(config(tmp_path / "whole")) / "model.pt")
+    train(config(tmp_path / "parts", data={"stop_at": stop_at}))
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == stop_at + 1
+    parts = torch.load(train(config(tmp_path / "parts")) / "model.pt")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_accumulated_batches_are_averaged(tmp_path):
+    train(config(tmp_path, accumulate=3, steps=2))
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+
+
+def test_only_what_is_named_trains(tmp_path):
+    torch.manual_seed(0)
+    start = ToyTask(config(tmp_path)).model.state_dict()
+    end = torch.load(train(config(tmp_path, trainable=["2.*"])) / "model.pt")
+    assert torch.equal(start["0.weight"], end["0.weight"])
+    assert not torch.equal(start["2.weight"], end["2.weight"])
+
+
+def test_a_glob_that_matches_nothing_is_an_error():
+    with pytest.raises(RecipeError, match="matches no parameter"):
+        freeze(nn.Linear(1, 1), ["adapter.*"])
+
+
+def test_learning_rate_by_hand():
+    optim = OptimConfig(lr=1.0, warmup=10, schedule="cosine")
+    assert learning_rate(optim, 0, 110) == pytest.approx(0.1)
+    assert learning_rate(optim, 10, 110) == pytest.approx(1.0)
+    assert learning_rate(optim, 60, 110) == pytest.approx(0.55)
+    assert learning_rate(optim, 110, 110) == pytest.approx(0.1)
+    assert learning_rate(OptimConfig(lr=1.0, warmup=0, schedule="constant"), 99, 100) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("task: a:B\nout: x\n", [], "no value for steps"),
+        ("task: a:B\nout: x\nsteps: 1\nstpes: 2\n", [], "stpes"),
+        ("task: a:B\nout: x\nsteps: many\n", [], "many"),
+        ("task: a:B\nout: x\nsteps: 1\n", ["precision=int3"], "choose auto"),
+        ("task: nowhere:B\nout: x\nsteps: 1\n", [], None),
+    ],
+)
+def test_bad_recipes_say_what_is_wrong(tmp_path, text, overrides, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    if message is None:
+        with pytest.raises(RecipeError, match="can't be imported"):
+            train(load_recipe(path, [f"out={tmp_path}/run"]))
+    else:
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(path, overrides)
+
+
+def test_overrides_reach_nested_fields(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("task: a:B\nout: x\nsteps: 1\ndata: {n: 1}\n")
+    recipe = load_recipe(path, ["optim.lr=0.5", "data.n=2", "steps=7"])
+    assert (recipe.optim.lr, recipe.data["n"], recipe.steps) == (0.5, 2, 7)
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes").rglob("*.yaml")), ids=str)
+def test_shipped_recipes_load(path):
+    assert load_recipe(path).steps > 0
+
+
+@pytest.mark.slow
+def test_two_processes_agree(tmp_path):
+    """Under torchrun both processes end with the same weights, trained on different batches."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"task: tests.train.test_engine:ToyTask\nsteps: 5\nprecision: float32\nout: {tmp_path}/run\n")
+    script = tmp_path / "go.py"
+    script.write_text(f"from antiphon.train import load_recipe, train\ntrain(load_recipe({str(recipe)!r}))\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=180)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 5
