@@ -1,0 +1,1 @@
+"""Waveform to codes and back, one file a family."""

@@ -1,0 +1,304 @@
+"""The mini codec: a small causal codec of the Mimi family, made for two CPU cores.
+
+As Mimi (Defossez et al. 2024, section 3.3) it runs at 12.5 frames/s with a split residual quantizer: the first codebook carries what is
+said, seven more carry how it sounds. Unlike Mimi it never works at the sample rate. The encoder is linear: a causal log-mel spectrogram,
+six frames of it at a time, projected onto their principal components, which is as good as a small network for a few voices and is fitted
+in minutes; an optional residual network can be trained on top. The decoder starts from the spectrogram that the same components give back, and
+an inverse short-time Fourier transform makes the waveform (as in Vocos, Siuzdak 2023), so that its fastest layers run at 75 frames/s. A
+frame of the inverse transform writes only into samples at or after its own hop, so that the decoder adds no delay of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
+from antiphon.nn.quantize import ResidualQuantizer
+
+
+@dataclass
+class MiniCodecConfig:
+    """Sizes of the mini codec.
+
+    Attributes:
+        sample_rate: Hz.
+        hop: samples a spectral frame.
+        strides: code frames to spectral frames, in two steps of the decoder.
+        mels, mel_window, mel_floor: bins, window length and least value of the input's log-mel spectrogram.
+        fft: window of the inverse transform; four hops.
+        encoder_width, encoder_depth: of the residual network behind the linear encoder; depth 0 for none.
+        decoder_widths, decoder_depths: at the three frame rates, slowest first.
+        latent: width of the latent.
+        semantic_inner, inner: widths in which the semantic and the acoustic codes live.
+        codebooks, codebook_size: number of codebooks, the semantic one included, and codes in each.
+    """
+
+    sample_rate: int = 24000
+    hop: int = 320
+    strides: tuple[int, int] = (2, 3)
+    mels: int = 100
+    mel_window: int = 1280
+    mel_floor: float = 1e-4
+    fft: int = 1280
+    encoder_width: int = 256
+    encoder_depth: int = 0
+    decoder_widths: tuple[int, int, int] = (384, 384, 320)
+    decoder_depths: tuple[int, int, int] = (2, 2, 5)
+    latent: int = 128
+    semantic_inner: int = 64
+    inner: int = 128
+    codebooks: int = 8
+    codebook_size: int = 1024
+
+    @property
+    def spectra_per_frame(self) -> int:
+        return self.strides[0] * self.strides[1]
+
+    @property
+    def samples_per_frame(self) -> int:
+        return self.hop * self.spectra_per_frame
+
+
+class LogMel(nn.Module):
+    """Causal log-mel spectrogram: frame t ends with sample (t + 1) * hop - 1.
+
+    Args:
+        sample_rate, window, hop, mels: Hz, samples, samples, bins.
+        floor: least value before the logarithm.
+    """
+
+    def __init__(self, sample_rate: int, window: int, hop: int, mels: int, floor: float):
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        bank = mel_filter_bank(window // 2 + 1, mels, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")
+        self.window, self.hop, self.floor = window, hop, floor
+        self.register_buffer("bank", torch.tensor(bank, dtype=torch.float32), persistent=False)
+        self.register_buffer("shape", torch.hann_window(window), persistent=False)
+
+    def init_state(self, batch: int) -> ConvState:
+        return ConvState(torch.zeros(batch, self.window - self.hop, device=self.bank.device))
+
+    def step(self, samples: Tensor, state: ConvState) -> Tensor:
+        """[batch, n * hop] -> [batch, mels, n]."""
+        samples = torch.cat([state.past, samples.float()], dim=-1)
+        state.past = samples[:, samples.shape[-1] - (self.window - self.hop) :]
+        frames = samples.unfold(-1, self.window, self.hop) * self.shape
+        spectrum = torch.fft.rfft(frames).abs()
+        return torch.log(torch.matmul(spectrum, self.bank).clamp_min(self.floor)).transpose(1, 2)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.step(samples, self.init_state(len(samples)))
+
+
+@dataclass
+class OverlapState:
+    """What past frames have already written into samples to come, [batch, fft - hop]."""
+
+    tail: Tensor
+
+
+class InverseSTFT(nn.Module):
+    """Features to waveform: log-magnitude and phase a frame, inverse FFT, windowed overlap-add.
+
+    Args:
+        width: of the features.
+        fft, hop: samples; fft is four hops, so that squared Hann windows add up to 1.5.
+    """
+
+    def __init__(self, width: int, fft: int, hop: int):
+        super().__init__()
+        self.fft, self.hop = fft, hop
+        self.linear = nn.Linear(width, fft + 2)
+        self.register_buffer("shape", torch.hann_window(fft) / 1.5, persistent=False)
+
+    def init_state(self, batch: int) -> OverlapState:
+        return OverlapState(torch.zeros(batch, self.fft - self.hop, device=self.shape.device))
+
+    def step(self, x: Tensor, state: OverlapState) -> Tensor:
+        """[batch, width, n] -> samples [batch, n * hop]."""
+        magnitude, phase = self.linear(x.transpose(1, 2)).float().chunk(2, dim=-1)
+        spectrum = torch.polar(magnitude.clamp_max(6.0).exp(), phase)
+        frames = torch.fft.irfft(spectrum, n=self.fft) * self.shape
+        batch, number, _ = frames.shape
+        length = (number - 1) * self.hop + self.fft
+        samples = F.fold(frames.transpose(1, 2), (1, length), (1, self.fft), stride=(1, self.hop)).view(batch, length)
+        samples = samples + F.pad(state.tail, (0, length - state.tail.shape[-1]))
+        state.tail = samples[:, number * self.hop :]
+        return samples[:, : number * self.hop]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x, self.init_state(len(x)))
+
+
+@dataclass
+class EncoderState:
+    mel: ConvState
+    stack: list[ConvState | None]
+
+
+@dataclass
+class DecoderState:
+    slow: list[ConvState | None]
+    spectrum: ConvState
+    fast: list[ConvState | None]
+    overlap: OverlapState
+
+
+class MiniCodec(nn.Module):
+    """Waveform to codes and back; `encode`, `decode` and, live, `encode_step`, `decode_step`.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: MiniCodecConfig):
+        super().__init__()
+        self.config = config
+        self.mel = LogMel(config.sample_rate, config.mel_window, config.hop, config.mels, config.mel_floor)
+        patch, width = config.mels * config.spectra_per_frame, config.encoder_width
+        self.analysis = nn.Linear(patch, config.latent)
+        self.encoder = CausalStack()
+        if config.encoder_depth:
+            blocks = [ConvNeXtBlock(width) for _ in range(config.encoder_depth)]
+            self.encoder = CausalStack(CausalConv1d(patch, width, 1), *blocks, CausalConv1d(width, config.latent, 1))
+            nn.init.zeros_(self.encoder[-1].conv.weight)  # the linear encoder alone, to start with
+            nn.init.zeros_(self.encoder[-1].conv.bias)
+        self.semantic = ResidualQuantizer(config.latent, config.semantic_inner, 1, config.codebook_size)
+        self.acoustic = ResidualQuantizer(config.latent, config.inner, config.codebooks - 1, config.codebook_size)
+        d, (first, second) = config.decoder_widths, config.strides
+        blocks = [[ConvNeXtBlock(width) for _ in range(depth)] for width, depth in zip(d, config.decoder_depths)]
+        self.slow = CausalStack(
+            CausalConv1d(config.latent, d[0], 7),
+            *blocks[0],
+            Upsample(d[0], d[1], first),
+            *blocks[1],
+            Upsample(d[1], d[2], second),
+        )
+        self.synthesis = nn.Linear(config.latent, patch)
+        self.spectrum = CausalConv1d(config.mels, d[2], 7)
+        self.fast = CausalStack(*blocks[2])
+        self.wave = InverseSTFT(d[2], config.fft, config.hop)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        return self.config.sample_rate / self.config.samples_per_frame
+
+    @property
+    def codebooks(self) -> int:
+        return self.config.codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        return self.config.codebook_size
+
+    def _padded(self, audio: Tensor) -> Tensor:
+        """[batch, 1, samples] -> [batch, whole frames of samples]."""
+        if audio.ndim != 3 or audio.shape[1] != 1:
+            raise ValueError(f"audio must be [batch, 1, samples], got {list(audio.shape)}")
+        return F.pad(audio[:, 0], (0, -audio.shape[-1] % self.config.samples_per_frame))
+
+    def patches(self, audio: Tensor) -> Tensor:
+        """audio [batch, 1, samples] -> log-mel spectra [batch, frames, spectra_per_frame * mels]."""
+        return self._patches(self.mel(self._padded(audio)))
+
+    def _patches(self, spectra: Tensor) -> Tensor:
+        """[batch, mels, frames * spectra_per_frame] -> [batch, frames, spectra_per_frame * mels]."""
+        return spectra.transpose(1, 2).unflatten(1, (-1, self.config.spectra_per_frame)).flatten(2)
+
+    def latents(self, audio: Tensor) -> Tensor:
+        """audio [batch, 1, samples] -> [batch, frames, latent], before quantization."""
+        patches = self.patches(audio)
+        latents = self.analysis(patches)
+        return latents + self.encoder(patches.transpose(1, 2)).transpose(1, 2) if len(self.encoder) else latents
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        """[batch, frames, latent] -> codes [batch, codebooks, frames], the semantic one first."""
+        semantic = self.semantic.encode(latents)
+        return torch.cat([semantic, self.acoustic.encode(latents - self.semantic.decode(semantic))], dim=1)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """codes [batch, 1 to codebooks, frames] -> [batch, frames, latent]."""
+        latents = self.semantic.decode(codes[:, :1])
+        return latents + self.acoustic.decode(codes[:, 1:]) if codes.shape[1] > 1 else latents
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor) -> Tensor:
+        """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence."""
+        return self.quantize(self.latents(audio))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [batch, 1 to codebooks, frames] -> audio [batch, 1, frames * samples_per_frame]."""
+        return self.synthesize(self.dequantize(codes))
+
+    def _spectra(self, latents: Tensor) -> Tensor:
+        """latents [batch, frames, latent] -> log-mel spectra [batch, mels, frames * spectra_per_frame]."""
+        return self.synthesis(latents).unflatten(2, (self.config.spectra_per_frame, self.config.mels)).flatten(1, 2).transpose(1, 2)
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """latents [batch, frames, latent] -> audio [batch, 1, samples]."""
+        x = self.slow(latents.transpose(1, 2)) + self.spectrum(self._spectra(latents))
+        return self.wave(self.fast(x))[:, None]
+
+    def init_encoder_state(self, batch: int) -> EncoderState:
+        return EncoderState(self.mel.init_state(batch), self.encoder.init_state(batch))
+
+    def init_decoder_state(self, batch: int) -> DecoderState:
+        parts = (self.slow, self.spectrum, self.fast, self.wave)
+        return DecoderState(*(part.init_state(batch) for part in parts))
+
+    @torch.no_grad()
+    def encode_step(self, audio: Tensor, state: EncoderState) -> Tensor:
+        """Whole frames of audio [batch, 1, n * samples_per_frame] -> codes [batch, codebooks, n]."""
+        patches = self._patches(self.mel.step(audio[:, 0], state.mel))
+        latents = self.analysis(patches)
+        if len(self.encoder):
+            latents = latents + self.encoder.step(patches.transpose(1, 2), state.stack).transpose(1, 2)
+        return self.quantize(latents)
+
+    @torch.no_grad()
+    def decode_step(self, codes: Tensor, state: DecoderState) -> Tensor:
+        """codes [batch, codebooks, n] -> audio [batch, 1, n * samples_per_frame]."""
+        latents = self.dequantize(codes)
+        x = self.slow.step(latents.transpose(1, 2), state.slow) + self.spectrum.step(self._spectra(latents), state.spectrum)
+        return self.wave.step(self.fast.step(x, state.fast), state.overlap)[:, None]
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes config.json and model.safetensors (float16)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"family": "mini-codec", **dataclasses.asdict(self.config)}, indent=2) + "\n")
+        skip = (".usage", ".total", ".ready")  # the averages matter to training alone
+        weights = {k: v.detach().half().contiguous().cpu() for k, v in self.state_dict().items() if not k.endswith(skip)}
+        save_file(weights, folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> MiniCodec:
+        """Reads what `save_pretrained` wrote, in float32 and evaluation mode."""
+        folder = Path(folder)
+        fields = json.loads((folder / "config.json").read_text())
+        fields.pop("family", None)
+        codec = cls(MiniCodecConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}))
+        weights = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
+        missing, unexpected = codec.load_state_dict(weights, strict=False)
+        missing = [name for name in missing if not name.endswith((".usage", ".total", ".ready"))]
+        if missing or unexpected:
+            raise ValueError(f"{folder}: weights do not fit its config.json (missing {missing[:3]}, unknown {unexpected[:3]})")
+        for module in codec.modules():
+            if hasattr(module, "ready"):
+                module.ready.fill_(True)
+                module.total.copy_(module.codes)
+        return codec.eval()

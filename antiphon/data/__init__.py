@@ -1,0 +1,1 @@
+"""Corpora to examples: texts, voices, augmentation and sharded sets of speech."""

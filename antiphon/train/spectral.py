@@ -1,0 +1,94 @@
+"""Distances between waveforms by their spectra, and the discriminator that hears what those miss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MultiScaleMel(nn.Module):
+    """L1 between log-mel spectrograms at several resolutions (as in Kumar et al. 2023, section 3.4).
+
+    Args:
+        sample_rate: Hz.
+        windows: in samples; hops are a quarter of them.
+        mels: bins at each resolution.
+    """
+
+    def __init__(self, sample_rate: int, windows: tuple[int, ...] = (512, 1024, 2048), mels: tuple[int, ...] = (40, 80, 120)):
+        super().__init__()
+        from transformers.audio_utils import mel_filter_bank
+
+        self.windows = windows
+        for window, bins in zip(windows, mels):
+            bank = mel_filter_bank(window // 2 + 1, bins, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")
+            self.register_buffer(f"bank_{window}", torch.tensor(bank, dtype=torch.float32), persistent=False)
+            self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
+
+    def spectra(self, audio: Tensor) -> list[Tensor]:
+        """audio [batch, samples] -> log-mels [batch, frames, bins], one a resolution."""
+        result = []
+        for window in self.windows:
+            shape, bank = getattr(self, f"shape_{window}"), getattr(self, f"bank_{window}")
+            frames = F.pad(audio, (window // 2, window // 2)).unfold(-1, window, window // 4) * shape
+            result.append(torch.log((torch.fft.rfft(frames).abs() @ bank).clamp_min(1e-5)))
+        return result
+
+    def forward(self, made: Tensor, target: Tensor) -> Tensor:
+        """Mean over resolutions of the mean absolute difference in natural-log units. Both [batch, samples]."""
+        with torch.autocast(made.device.type, enabled=False):
+            pairs = zip(self.spectra(made.float()), self.spectra(target.float()))
+            return sum((a - b).abs().mean() for a, b in pairs) / len(self.windows)
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Tells made speech from real by complex spectrograms at several resolutions (Defossez et al. 2022, section 3.4).
+
+    Args:
+        windows: in samples; hops are a quarter of them.
+        channels: of the convolutions.
+    """
+
+    def __init__(self, windows: tuple[int, ...] = (384, 768, 1536), channels: int = 16):
+        super().__init__()
+        self.windows = windows
+        self.towers = nn.ModuleList()
+        for _ in windows:
+            layers = [nn.Conv2d(2, channels, (3, 8), (1, 2), padding=(1, 3))]
+            layers += [nn.Conv2d(channels, channels, (3, 8), (1, 2), padding=(d, 3), dilation=(d, 1)) for d in (1, 2, 4)]
+            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, 1, 3, padding=1)]
+            self.towers.append(nn.ModuleList(nn.utils.parametrizations.weight_norm(layer) for layer in layers))
+        for window in windows:
+            self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
+
+    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """audio [batch, samples] -> (a map of verdicts a resolution, the hidden features of each resolution's layers)."""
+        verdicts, features = [], []
+        for window, tower in zip(self.windows, self.towers):
+            frames = audio.float().unfold(-1, window, window // 4) * getattr(self, f"shape_{window}")
+            spectrum = torch.view_as_real(torch.fft.rfft(frames, norm="ortho")).permute(0, 3, 1, 2)
+            x = torch.sign(spectrum) * spectrum.abs().clamp_min(1e-6).pow(0.3)  # compressed, or loud bins drown the others
+            hidden = []
+            for layer in tower[:-1]:
+                x = F.leaky_relu(layer(x), 0.1)
+                hidden.append(x)
+            verdicts.append(tower[-1](x))
+            features.append(hidden)
+        return verdicts, features
+
+
+def adversarial_losses(fake: tuple[list[Tensor], list[list[Tensor]]], real: tuple[list[Tensor], list[list[Tensor]]]) -> dict[str, Tensor]:
+    """The maker's hinge and feature-matching losses from the discriminator's outputs on made and real audio."""
+    hinge = sum(F.relu(1 - verdict).mean() for verdict in fake[0]) / len(fake[0])
+    matching = [
+        (f - r.detach()).abs().mean() / r.detach().abs().mean().clamp_min(1e-5)
+        for fake_layers, real_layers in zip(fake[1], real[1])
+        for f, r in zip(fake_layers, real_layers)
+    ]
+    return {"adversarial": hinge, "matching": sum(matching) / len(matching)}
+
+
+def discriminator_loss(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Hinge loss: made audio below -1, real audio above 1."""
+    return sum((F.relu(1 + f).mean() + F.relu(1 - r).mean()) for f, r in zip(fake, real)) / len(fake)

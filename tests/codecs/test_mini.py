@@ -1,0 +1,97 @@
+"""The mini codec: shapes, streaming equals offline, saving, and the fit of its linear encoder."""
+
+import json
+
+import pytest
+import torch
+
+from antiphon.codecs.mini import InverseSTFT, LogMel, MiniCodec, MiniCodecConfig
+
+TINY = MiniCodecConfig(
+    sample_rate=2400, hop=32, mels=10, mel_window=128, fft=128, encoder_width=8, encoder_depth=1, decoder_widths=(8, 8, 8),
+    decoder_depths=(1, 1, 1), latent=6, semantic_inner=4, inner=6, codebooks=3, codebook_size=16,
+)  # fmt: skip
+
+
+@pytest.fixture
+def codec() -> MiniCodec:
+    torch.manual_seed(0)
+    codec = MiniCodec(TINY).eval()
+    torch.nn.init.normal_(codec.encoder[-1].conv.weight)  # zero at first: the residual network would go untested
+    return codec
+
+
+def test_shapes_and_rates(codec):
+    codes = codec.encode(torch.randn(2, 1, 500))
+    assert codes.shape == (2, 3, 3) and codec.frame_rate == 12.5
+    assert codec.decode(codes).shape == (2, 1, 3 * 192)
+    assert codec.decode(codes[:, :1]).shape == (2, 1, 3 * 192)
+
+
+@pytest.mark.parametrize("trial", range(20))
+def test_streaming_equals_offline(codec, trial):
+    generator = torch.Generator().manual_seed(trial)
+    frames = 12
+    audio = torch.randn(2, 1, frames * 192, generator=generator)
+    codes = codec.encode(audio)
+    encoder, decoder, at, live, heard = codec.init_encoder_state(2), codec.init_decoder_state(2), 0, [], []
+    while at < frames:
+        size = min(frames - at, int(torch.randint(1, 5, (), generator=generator)))
+        live.append(codec.encode_step(audio[..., at * 192 : (at + size) * 192], encoder))
+        heard.append(codec.decode_step(codes[..., at : at + size], decoder))
+        at += size
+    assert torch.equal(torch.cat(live, -1), codes)
+    torch.testing.assert_close(torch.cat(heard, -1), codec.decode(codes), atol=1e-5, rtol=0)
+
+
+def test_decoding_a_frame_needs_no_later_one(codec):
+    codes = torch.randint(0, 16, (1, 3, 6))
+    changed = codes.clone()
+    changed[..., 3:] = 0
+    torch.testing.assert_close(codec.decode(codes)[..., : 3 * 192], codec.decode(changed)[..., : 3 * 192])
+
+
+def test_saved_and_loaded_it_gives_the_same_codes(codec, tmp_path):
+    codec.half().float()  # what float16 can't hold would differ
+    codec.save_pretrained(tmp_path)
+    again = MiniCodec.from_pretrained(tmp_path)
+    audio = torch.randn(1, 1, 960)
+    assert torch.equal(codec.encode(audio), again.encode(audio))
+    assert json.loads((tmp_path / "config.json").read_text())["family"] == "mini-codec"
+
+
+def test_weights_that_do_not_fit_are_refused(codec, tmp_path):
+    codec.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["encoder_depth"] = 2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="do not fit"):
+        MiniCodec.from_pretrained(tmp_path)
+
+
+def test_stereo_is_refused(codec):
+    with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
+        codec.encode(torch.zeros(1, 2, 192))
+
+
+def test_overlap_add_of_windowed_frames_gives_the_signal_back():
+    """With the true spectrum in, the inverse transform returns the signal three hops late."""
+    fft, hop = 32, 8
+    wave = InverseSTFT(fft + 2, fft, hop)
+    signal = torch.randn(1, 10 * hop)
+    frames = torch.nn.functional.pad(signal, (fft - hop, 0)).unfold(-1, fft, hop) * torch.hann_window(fft)
+    spectrum = torch.fft.rfft(frames)
+    features = torch.cat([spectrum.abs().clamp_min(1e-8).log(), spectrum.angle()], -1).transpose(1, 2)
+    with torch.no_grad():
+        wave.linear.weight.copy_(torch.eye(fft + 2))
+        wave.linear.bias.zero_()
+        made = wave(features)
+    torch.testing.assert_close(made[:, fft - hop :], signal[:, : -(fft - hop)], atol=1e-3, rtol=1e-3)
+
+
+def test_log_mel_is_causal():
+    mel = LogMel(2400, 128, 32, 10, 1e-5)
+    audio = torch.randn(1, 320)
+    later = audio.clone()
+    later[:, 160:] = 0
+    torch.testing.assert_close(mel(audio)[..., :5], mel(later)[..., :5])
