@@ -1,0 +1,125 @@
+"""One turn of a conversation, as a stream of events: what was heard, the words of the answer, its sound.
+
+Thinker, talker and codec overlap by demand: the next 80 ms are made as soon as the text allows it, and the thinker is asked for another piece
+only when it does not. So sound starts while the sentence is still being thought, and nothing waits for a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from antiphon.audio.io import Audio
+from antiphon.models.voice import Voice
+
+if TYPE_CHECKING:
+    from antiphon.models.thinker import Thinker, ThinkerState
+
+
+@dataclass(frozen=True)
+class HeardEvent:
+    """What the user said."""
+
+    heard: str
+
+
+@dataclass(frozen=True)
+class TextEvent:
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class AudioEvent:
+    """The next 80 ms of the answer."""
+
+    audio: Audio
+
+
+@dataclass(frozen=True)
+class EndEvent:
+    """The answer is complete."""
+
+    text: str
+    interrupted: bool = False
+
+
+Event = HeardEvent | TextEvent | AudioEvent | EndEvent
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is drawn.
+
+    Attributes:
+        seed: the same seed gives the same wav.
+        temperature, top_k: of the talker; temperature 0 takes the likeliest code.
+        think_temperature, think_top_k: of the thinker; it is greedy unless told otherwise.
+        max_tokens: of the answer's text.
+    """
+
+    seed: int = 0
+    temperature: float = 0.4
+    top_k: int = 8
+    think_temperature: float = 0.0
+    think_top_k: int = 0
+    max_tokens: int = 64
+
+
+@dataclass
+class Answer:
+    """An answer while it is made. Iterate over `events()`; `text` grows meanwhile.
+
+    Attributes:
+        thinker, state: who thinks, and the conversation up to and with the user's turn.
+        voice: who speaks, or None for a written answer.
+        sampling: how.
+    """
+
+    thinker: Thinker
+    state: ThinkerState
+    voice: Voice | None
+    sampling: Sampling = field(default_factory=Sampling)
+    text: str = ""
+
+    def events(self) -> Iterator[Event]:
+        """Text and sound in the order in which they are ready, then the end."""
+        import torch
+
+        how = self.sampling
+        generator = torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None
+        thoughts = self.thinker.stream(
+            self.state, max_tokens=how.max_tokens, temperature=how.think_temperature, top_k=how.think_top_k, generator=generator
+        )
+        if self.voice is None:
+            for thought in thoughts:
+                yield from self._said(thought.text)
+        else:
+            yield from self._spoken(thoughts)
+        yield EndEvent(self.text)
+
+    def _said(self, text: str) -> Iterator[Event]:
+        if text:
+            self.text += text
+            yield TextEvent(text)
+
+    def _spoken(self, thoughts: Iterator) -> Iterator[Event]:
+        voice, how = self.voice, self.sampling
+        speech = voice.init_state(how.seed, how.temperature, how.top_k)
+        thinking = True
+        while True:
+            samples: Tensor | None = voice.step(speech)
+            if samples is not None:
+                yield AudioEvent(Audio(samples, voice.sample_rate))
+            elif not thinking:
+                return
+            elif (thought := next(thoughts, None)) is None:
+                thinking = False
+                voice.end(speech)
+            else:
+                yield from self._said(thought.text)
+                voice.add(thought.text, speech, thought.hidden)

@@ -1,0 +1,186 @@
+"""The whole model as one object: hear, think, speak.
+
+    model = antiphon.load("mini")
+    reply = model.reply("question.wav")               # .heard, .text, .audio, .timings
+    reply.audio.save("answer.wav")
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from antiphon import hub
+from antiphon.audio.io import Audio, load
+from antiphon.codecs.mini import MiniCodec
+from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.turn import Answer, AudioEvent, Sampling, TextEvent
+from antiphon.models.ears import Ears, Heard
+from antiphon.models.phonemes import Phonemizer
+from antiphon.models.talker import Talker
+from antiphon.models.thinker import Thinker
+from antiphon.models.voice import Voice
+
+if TYPE_CHECKING:
+    from antiphon.models.thinker import ThinkerState
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        heard: what the user said, or typed.
+        text: the answer.
+        audio: the answer aloud; None for a written one.
+        timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total"; and "speech", the
+            length of the answer.
+    """
+
+    heard: str
+    text: str
+    audio: Audio | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Model:
+    """Ears, thinker and voice. Weights are shared by every conversation; what differs is kept in states.
+
+    Args:
+        ears, thinker, talker, codec: loaded parts.
+    """
+
+    def __init__(self, ears: Ears, thinker: Thinker, talker: Talker, codec: MiniCodec):
+        self.ears, self.thinker, self.talker, self.codec = ears, thinker, talker, codec
+        self.voice = Voice(talker, codec, Phonemizer())
+
+    @classmethod
+    def from_pretrained(cls, name: str = "mini", **parts: str | Path) -> Model:
+        """Loads a preset; `parts` replaces any of ears, brain, adapter, lora, codec, talker by a folder or a hub id.
+
+        Raises:
+            HubError: a part that isn't there and can't be had.
+        """
+        known = hub.preset(name).parts
+        if unknown := set(parts) - set(known):
+            raise hub.HubError(f"{name!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(known)}")
+        folder = {role: hub.folder(parts.get(role, role), name) for role in ("ears", "brain", "adapter", "lora", "codec", "talker")}
+        ears = Ears.from_pretrained(folder["ears"], folder["adapter"], folder["brain"])
+        thinker = Thinker.from_pretrained(folder["brain"], folder["lora"])
+        return cls(ears, thinker, Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"]))
+
+    def hear(self, audio: Audio | Path | str) -> Heard:
+        """What was said: `.text`, and the pieces and embeddings that the thinker reads."""
+        return self.ears.hear(_audio(audio))
+
+    def think(self, heard: Heard) -> str:
+        """The answer to what was heard, as text and without speaking it."""
+        state = self.thinker.init_state(voice=True)
+        self.thinker.add_user(state, heard.embeddings)
+        return _text(Answer(self.thinker, state, None))
+
+    def reply_text(self, text: str) -> str:
+        """The answer of the voice assistant to typed words, without speaking it."""
+        state = self.thinker.init_state(voice=True)
+        self.thinker.add_user(state, text)
+        return _text(Answer(self.thinker, state, None))
+
+    def reply(self, audio: Audio | Path | str, seed: int = 0, temperature: float = 0.4, top_k: int = 8) -> Reply:
+        """Answers a spoken question aloud.
+
+        Args:
+            audio: the question, or its file.
+            seed: the same seed gives the same wav.
+            temperature, top_k: of the voice.
+        """
+        return self.chat(Sampling(seed, temperature, top_k)).say_spoken(_audio(audio))
+
+    @torch.no_grad()
+    def say(self, text: str, seed: int = 0, temperature: float = 0.4, top_k: int = 8) -> Audio:
+        """Reads a text aloud. Empty for a text in which nothing can be spoken."""
+        state = self.voice.init_state(seed, temperature, top_k)
+        self.voice.add(text, state)
+        self.voice.end(state)
+        pieces = []
+        while (piece := self.voice.step(state)) is not None:
+            pieces.append(piece)
+        return Audio(torch.cat(pieces), self.voice.sample_rate)
+
+    def chat(self, sampling: Sampling | None = None) -> Conversation:
+        """A conversation in turns, typed or spoken, that remembers."""
+        return Conversation(self, sampling or Sampling())
+
+    def session(
+        self, mode: str = "half-duplex", sampling: Sampling | None = None, endpointer: Endpointer | None = None
+    ) -> HalfDuplexSession:
+        """A live conversation: microphone frames in, events out.
+
+        Raises:
+            SessionError: a mode that this model doesn't have.
+        """
+        if mode != "half-duplex":
+            raise SessionError(f"this model has no {mode!r} session; it has 'half-duplex'")
+        return HalfDuplexSession(self, sampling, endpointer)
+
+
+class Conversation:
+    """Turns that build on each other.
+
+    Args:
+        model: what answers.
+        sampling: how answers are drawn.
+    """
+
+    def __init__(self, model: Model, sampling: Sampling):
+        self.model, self.sampling, self.text_only = model, sampling, False
+        self._states: dict[bool, ThinkerState] = {}
+
+    def say_typed(self, text: str) -> Reply:
+        """A typed turn, answered aloud; with `text_only` by the plain language model, in writing."""
+        return self._answer(text, text, time.perf_counter(), {})
+
+    def say_spoken(self, audio: Audio) -> Reply:
+        """A spoken turn."""
+        began = time.perf_counter()
+        heard = self.model.hear(audio)
+        timings = {"hear": time.perf_counter() - began}
+        if not heard.text.strip():
+            return Reply("", "", Audio(torch.zeros(0), self.model.voice.sample_rate), timings)
+        return self._answer(heard.text, heard.text if self.text_only else heard.embeddings, began, timings)
+
+    @torch.no_grad()
+    def _answer(self, said: str, turn: str | torch.Tensor, began: float, timings: dict[str, float]) -> Reply:
+        voice, thinker = None if self.text_only else self.model.voice, self.model.thinker
+        aloud = voice is not None
+        if aloud not in self._states:
+            self._states[aloud] = thinker.init_state(voice=aloud)
+        state = self._states[aloud]
+        thinker.add_user(state, turn)
+        sampling = self.sampling if voice else replace(self.sampling, max_tokens=256)
+        answer, pieces = Answer(thinker, state, voice, sampling), []
+        for event in answer.events():
+            now = time.perf_counter() - began
+            if isinstance(event, TextEvent):
+                timings.setdefault("first text", now)
+            elif isinstance(event, AudioEvent):
+                timings.setdefault("first audio", now)
+                pieces.append(event.audio.samples)
+        timings["total"] = time.perf_counter() - began
+        if voice is None:
+            return Reply(said, answer.text.strip(), None, timings)
+        audio = Audio(torch.cat(pieces), voice.sample_rate)
+        return Reply(said, answer.text.strip(), audio, timings | {"speech": audio.duration})
+
+
+def _audio(source: Audio | Path | str) -> Audio:
+    return source if isinstance(source, Audio) else load(source, sample_rate=16000)
+
+
+def _text(answer: Answer) -> str:
+    for _ in answer.events():
+        pass
+    return answer.text.strip()
