@@ -68,7 +68,9 @@ class Model:
         known = hub.preset(name).parts
         if unknown := set(parts) - set(known):
             raise hub.HubError(f"{name!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(known)}")
-        folder = {role: hub.folder(parts.get(role, role), name) for role in ("ears", "brain", "adapter", "lora", "codec", "talker")}
+        # What ships comes first: a part that is missing is told before anything is downloaded.
+        roles = ("adapter", "lora", "codec", "talker", "ears", "brain")
+        folder = {role: hub.folder(parts.get(role, role), name) for role in roles}
         ears = Ears.from_pretrained(folder["ears"], folder["adapter"], folder["brain"])
         thinker = Thinker.from_pretrained(folder["brain"], folder["lora"])
         return cls(ears, thinker, Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"]))
@@ -108,7 +110,7 @@ class Model:
         pieces = []
         while (piece := self.voice.step(state)) is not None:
             pieces.append(piece)
-        return Audio(torch.cat(pieces), self.voice.sample_rate)
+        return Audio(torch.cat(pieces) if pieces else torch.zeros(0), self.voice.sample_rate)
 
     def chat(self, sampling: Sampling | None = None) -> Conversation:
         """A conversation in turns, typed or spoken, that remembers."""
@@ -172,7 +174,7 @@ class Conversation:
         timings["total"] = time.perf_counter() - began
         if voice is None:
             return Reply(said, answer.text.strip(), None, timings)
-        audio = Audio(torch.cat(pieces), voice.sample_rate)
+        audio = Audio(torch.cat(pieces) if pieces else torch.zeros(0), voice.sample_rate)
         return Reply(said, answer.text.strip(), audio, timings | {"speech": audio.duration})
 
 

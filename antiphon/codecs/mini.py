@@ -3,9 +3,8 @@
 As Mimi (Defossez et al. 2024, section 3.3) it runs at 12.5 frames/s with a split residual quantizer: the first codebook carries what is
 said, seven more carry how it sounds. Unlike Mimi it never works at the sample rate. The encoder is linear: a causal log-mel spectrogram,
 six frames of it at a time, projected onto their principal components, which is as good as a small network for a few voices and is fitted
-in minutes; an optional residual network can be trained on top. The decoder starts from the spectrogram that the same components give back, and
-an inverse short-time Fourier transform makes the waveform (as in Vocos, Siuzdak 2023), so that its fastest layers run at 75 frames/s. A
-frame of the inverse transform writes only into samples at or after its own hop, so that the decoder adds no delay of its own.
+in minutes; an optional residual network can be trained on top. The decoder starts from the spectrogram that the same components give
+back, and makes the waveform from pulses and noise (`antiphon.codecs.source`), so that its fastest layers run at 75 frames/s.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
+from antiphon.audio.mel import mel_filters
+from antiphon.codecs.source import SourceFilter, SourceState
 from antiphon.nn.quantize import ResidualQuantizer
 
 
@@ -33,7 +34,6 @@ class MiniCodecConfig:
         hop: samples a spectral frame.
         strides: code frames to spectral frames, in two steps of the decoder.
         mels, mel_window, mel_floor: bins, window length and least value of the input's log-mel spectrogram.
-        fft: window of the inverse transform; four hops.
         encoder_width, encoder_depth: of the residual network behind the linear encoder; depth 0 for none.
         decoder_widths, decoder_depths: at the three frame rates, slowest first.
         latent: width of the latent.
@@ -47,7 +47,6 @@ class MiniCodecConfig:
     mels: int = 100
     mel_window: int = 1280
     mel_floor: float = 1e-4
-    fft: int = 1280
     encoder_width: int = 256
     encoder_depth: int = 0
     decoder_widths: tuple[int, int, int] = (384, 384, 320)
@@ -77,11 +76,8 @@ class LogMel(nn.Module):
 
     def __init__(self, sample_rate: int, window: int, hop: int, mels: int, floor: float):
         super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
-        bank = mel_filter_bank(window // 2 + 1, mels, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")
         self.window, self.hop, self.floor = window, hop, floor
-        self.register_buffer("bank", torch.tensor(bank, dtype=torch.float32), persistent=False)
+        self.register_buffer("bank", mel_filters(mels, window, sample_rate).T, persistent=False)
         self.register_buffer("shape", torch.hann_window(window), persistent=False)
 
     def init_state(self, batch: int) -> ConvState:
@@ -100,46 +96,6 @@ class LogMel(nn.Module):
 
 
 @dataclass
-class OverlapState:
-    """What past frames have already written into samples to come, [batch, fft - hop]."""
-
-    tail: Tensor
-
-
-class InverseSTFT(nn.Module):
-    """Features to waveform: log-magnitude and phase a frame, inverse FFT, windowed overlap-add.
-
-    Args:
-        width: of the features.
-        fft, hop: samples; fft is four hops, so that squared Hann windows add up to 1.5.
-    """
-
-    def __init__(self, width: int, fft: int, hop: int):
-        super().__init__()
-        self.fft, self.hop = fft, hop
-        self.linear = nn.Linear(width, fft + 2)
-        self.register_buffer("shape", torch.hann_window(fft) / 1.5, persistent=False)
-
-    def init_state(self, batch: int) -> OverlapState:
-        return OverlapState(torch.zeros(batch, self.fft - self.hop, device=self.shape.device))
-
-    def step(self, x: Tensor, state: OverlapState) -> Tensor:
-        """[batch, width, n] -> samples [batch, n * hop]."""
-        magnitude, phase = self.linear(x.transpose(1, 2)).float().chunk(2, dim=-1)
-        spectrum = torch.polar(magnitude.clamp_max(6.0).exp(), phase)
-        frames = torch.fft.irfft(spectrum, n=self.fft) * self.shape
-        batch, number, _ = frames.shape
-        length = (number - 1) * self.hop + self.fft
-        samples = F.fold(frames.transpose(1, 2), (1, length), (1, self.fft), stride=(1, self.hop)).view(batch, length)
-        samples = samples + F.pad(state.tail, (0, length - state.tail.shape[-1]))
-        state.tail = samples[:, number * self.hop :]
-        return samples[:, : number * self.hop]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.step(x, self.init_state(len(x)))
-
-
-@dataclass
 class EncoderState:
     mel: ConvState
     stack: list[ConvState | None]
@@ -150,7 +106,7 @@ class DecoderState:
     slow: list[ConvState | None]
     spectrum: ConvState
     fast: list[ConvState | None]
-    overlap: OverlapState
+    source: SourceState
 
 
 class MiniCodec(nn.Module):
@@ -186,7 +142,7 @@ class MiniCodec(nn.Module):
         self.synthesis = nn.Linear(config.latent, patch)
         self.spectrum = CausalConv1d(config.mels, d[2], 7)
         self.fast = CausalStack(*blocks[2])
-        self.wave = InverseSTFT(d[2], config.fft, config.hop)
+        self.wave = SourceFilter(d[2], 2 * config.hop, config.hop, config.sample_rate)
 
     @property
     def sample_rate(self) -> int:
@@ -195,6 +151,11 @@ class MiniCodec(nn.Module):
     @property
     def frame_rate(self) -> float:
         return self.config.sample_rate / self.config.samples_per_frame
+
+    @property
+    def delay(self) -> int:
+        """Samples by which `decode_step` lags behind `decode`."""
+        return self.wave.delay
 
     @property
     def codebooks(self) -> int:
@@ -248,10 +209,13 @@ class MiniCodec(nn.Module):
         """latents [batch, frames, latent] -> log-mel spectra [batch, mels, frames * spectra_per_frame]."""
         return self.synthesis(latents).unflatten(2, (self.config.spectra_per_frame, self.config.mels)).flatten(1, 2).transpose(1, 2)
 
+    def features(self, latents: Tensor) -> Tensor:
+        """latents [batch, frames, latent] -> what the waveform is made from [batch, width, frames * spectra_per_frame]."""
+        return self.fast(self.slow(latents.transpose(1, 2)) + self.spectrum(self._spectra(latents)))
+
     def synthesize(self, latents: Tensor) -> Tensor:
         """latents [batch, frames, latent] -> audio [batch, 1, samples]."""
-        x = self.slow(latents.transpose(1, 2)) + self.spectrum(self._spectra(latents))
-        return self.wave(self.fast(x))[:, None]
+        return self.wave(self.features(latents))[:, None]
 
     def init_encoder_state(self, batch: int) -> EncoderState:
         return EncoderState(self.mel.init_state(batch), self.encoder.init_state(batch))
@@ -271,10 +235,10 @@ class MiniCodec(nn.Module):
 
     @torch.no_grad()
     def decode_step(self, codes: Tensor, state: DecoderState) -> Tensor:
-        """codes [batch, codebooks, n] -> audio [batch, 1, n * samples_per_frame]."""
+        """codes [batch, codebooks, n] -> audio [batch, 1, n * samples_per_frame], `delay` samples late."""
         latents = self.dequantize(codes)
         x = self.slow.step(latents.transpose(1, 2), state.slow) + self.spectrum.step(self._spectra(latents), state.spectrum)
-        return self.wave.step(self.fast.step(x, state.fast), state.overlap)[:, None]
+        return self.wave.step(self.fast.step(x, state.fast), state.source)[:, None]
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors (float16)."""

@@ -344,18 +344,16 @@ class Talker(nn.Module):
         if state.previous is not None:
             x = x + sum(linear(state.previous[:, :, level]) for level, linear in enumerate(self.code_in))
         states = self.temporal.step(x, state.layers)[:, 0]
-        codes: list[Tensor] = []
-        vectors = states.new_zeros(1, 0, self.config.code_dim)
+        codes, vectors, known, depth = [], [], 0.0, self.depth.init_state()
         for level in range(self.config.codebooks):
-            features = self.depth(self._depth_inputs(states, vectors))[:, -1]
+            features = self.depth.step((self.depth_in[level](states) + known)[:, None], depth)[:, 0]
             code = draw(self._scores(features, level)[0], state.temperature, state.top_k, state.generator)
             absent = state.frame < self.config.acoustic_delay if level else state.complete and state.frame >= state.last_frame
-            if absent:
-                vector = vectors.new_zeros(1, 1, self.config.code_dim)
-            else:
-                vector = self.codes[level, code][None, None]
-            vectors = torch.cat([vectors, vector], dim=1)
+            vectors.append(torch.zeros_like(self.codes[level, :1]) if absent else self.codes[level, code][None])
+            if level < len(self.depth_code):
+                known = known + self.depth_code[level](vectors[level])
             codes.append(code)
+        vectors = torch.stack(vectors, dim=1)
         state.previous = vectors[:, None]
         return torch.stack(codes)[None, :, None]
 

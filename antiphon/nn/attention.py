@@ -9,17 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def rotate(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+def rotary_frequencies(width: int, base: float = 10000.0) -> Tensor:
+    """Radians a position of each pair of a head's `width` channels, [width / 2]."""
+    half = width // 2
+    return base ** (-torch.arange(half, dtype=torch.float32) / half)
+
+
+def rotate(x: Tensor, first: int, frequencies: Tensor) -> Tensor:
     """Rotary position embedding (Su et al. 2021), halves rotated as in Llama.
 
     Args:
         x: [batch, heads, time, width], width even.
-        positions: [time].
-        base: of the wavelengths.
+        first: position of the first of `time`.
+        frequencies: see `rotary_frequencies`.
     """
     half = x.shape[-1] // 2
-    frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = positions[:, None].float() * frequency
+    angle = torch.arange(first, first + x.shape[2], device=x.device)[:, None] * frequencies
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
@@ -47,15 +52,17 @@ class Attention(nn.Module):
         self.heads, self.window = heads, window
         self.project = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
+        self.register_buffer("frequencies", rotary_frequencies(dim // heads), persistent=False)
 
     def _project(self, x: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         batch, time, _ = x.shape
         q, k, v = self.project(x).view(batch, time, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        positions = torch.arange(first, first + time, device=x.device)
-        return rotate(q, positions), rotate(k, positions), v
+        return rotate(q, first, self.frequencies), rotate(k, first, self.frequencies), v
 
-    def _mask(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """[queries, keys], true where the key may be seen; the last query stands at the last key."""
+    def _mask(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        """[queries, keys], true where the key may be seen; the last query stands at the last key. None if it sees all."""
+        if queries == 1 and (self.window is None or keys <= self.window):
+            return None
         age = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
         return (age >= 0) if self.window is None else (age >= 0) & (age < self.window)
 

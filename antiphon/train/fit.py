@@ -94,3 +94,22 @@ def fit_codec(codec: MiniCodec, speech: SpeechSet, count: int) -> None:
         residual = residual - book(residual)[0]
     share = float(residual.square().mean() / latents.square().mean())
     print(f"fitted on {len(patches)} frames: {share:.3f} of the latent's variance is left after quantization", flush=True)
+    codes = codec.quantize(latents[None])[0]
+    told = [phone_information(level, phones[:, POINTS // 2]) for level in codes]
+    print("share of the phones' information in each codebook: " + " ".join(f"{value:.2f}" for value in told), flush=True)
+
+
+def phone_information(codes: Tensor, phones: Tensor) -> float:
+    """Phone-normalised mutual information: the share of the phones' entropy that the codes tell (Hsu et al. 2021, section IV-E).
+
+    Args:
+        codes, phones: ids [n].
+    """
+    joint = torch.zeros(int(codes.max()) + 1, int(phones.max()) + 1, dtype=torch.float64)
+    joint.index_put_((codes, phones), torch.ones(len(codes), dtype=torch.float64), accumulate=True)
+    joint /= len(codes)
+    code, phone = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+    there = joint > 0
+    information = (joint * torch.log(joint / (code * phone)))[there].sum()
+    entropy = -(phone * torch.log(phone))[phone > 0].sum()
+    return float(information / entropy)

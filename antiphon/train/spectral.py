@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antiphon.audio.mel import mel_filters
+
 
 class MultiScaleMel(nn.Module):
     """L1 between log-mel spectrograms at several resolutions (as in Kumar et al. 2023, section 3.4).
@@ -18,12 +20,9 @@ class MultiScaleMel(nn.Module):
 
     def __init__(self, sample_rate: int, windows: tuple[int, ...] = (512, 1024, 2048), mels: tuple[int, ...] = (40, 80, 120)):
         super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
         self.windows = windows
         for window, bins in zip(windows, mels):
-            bank = mel_filter_bank(window // 2 + 1, bins, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")
-            self.register_buffer(f"bank_{window}", torch.tensor(bank, dtype=torch.float32), persistent=False)
+            self.register_buffer(f"bank_{window}", mel_filters(bins, window, sample_rate).T, persistent=False)
             self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
 
     def spectra(self, audio: Tensor) -> list[Tensor]:

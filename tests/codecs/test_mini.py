@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from antiphon.codecs.mini import InverseSTFT, LogMel, MiniCodec, MiniCodecConfig
+from antiphon.codecs.mini import LogMel, MiniCodec, MiniCodecConfig
 
 TINY = MiniCodecConfig(
-    sample_rate=2400, hop=32, mels=10, mel_window=128, fft=128, encoder_width=8, encoder_depth=1, decoder_widths=(8, 8, 8),
+    sample_rate=2400, hop=32, mels=10, mel_window=128, encoder_width=8, encoder_depth=1, decoder_widths=(8, 8, 8),
     decoder_depths=(1, 1, 1), latent=6, semantic_inner=4, inner=6, codebooks=3, codebook_size=16,
 )  # fmt: skip
 
@@ -18,6 +18,9 @@ def codec() -> MiniCodec:
     torch.manual_seed(0)
     codec = MiniCodec(TINY).eval()
     torch.nn.init.normal_(codec.encoder[-1].conv.weight)  # zero at first: the residual network would go untested
+    torch.nn.init.constant_(codec.wave.filters.bias, 0.0)
+    torch.nn.init.normal_(codec.wave.pitch.weight, std=0.1)
+    torch.nn.init.constant_(codec.wave.pitch.bias, 0.1)
     return codec
 
 
@@ -41,14 +44,17 @@ def test_streaming_equals_offline(codec, trial):
         heard.append(codec.decode_step(codes[..., at : at + size], decoder))
         at += size
     assert torch.equal(torch.cat(live, -1), codes)
-    torch.testing.assert_close(torch.cat(heard, -1), codec.decode(codes), atol=1e-5, rtol=0)
+    live, whole = torch.cat(heard, -1), codec.decode(codes)
+    assert whole.abs().max() > 0.1
+    torch.testing.assert_close(live[..., codec.delay :], whole[..., : -codec.delay], atol=1e-5, rtol=0)
 
 
 def test_decoding_a_frame_needs_no_later_one(codec):
     codes = torch.randint(0, 16, (1, 3, 6))
     changed = codes.clone()
     changed[..., 3:] = 0
-    torch.testing.assert_close(codec.decode(codes)[..., : 3 * 192], codec.decode(changed)[..., : 3 * 192])
+    certain = 3 * 192 - codec.delay
+    torch.testing.assert_close(codec.decode(codes)[..., :certain], codec.decode(changed)[..., :certain])
 
 
 def test_saved_and_loaded_it_gives_the_same_codes(codec, tmp_path):
@@ -72,21 +78,6 @@ def test_weights_that_do_not_fit_are_refused(codec, tmp_path):
 def test_stereo_is_refused(codec):
     with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
         codec.encode(torch.zeros(1, 2, 192))
-
-
-def test_overlap_add_of_windowed_frames_gives_the_signal_back():
-    """With the true spectrum in, the inverse transform returns the signal three hops late."""
-    fft, hop = 32, 8
-    wave = InverseSTFT(fft + 2, fft, hop)
-    signal = torch.randn(1, 10 * hop)
-    frames = torch.nn.functional.pad(signal, (fft - hop, 0)).unfold(-1, fft, hop) * torch.hann_window(fft)
-    spectrum = torch.fft.rfft(frames)
-    features = torch.cat([spectrum.abs().clamp_min(1e-8).log(), spectrum.angle()], -1).transpose(1, 2)
-    with torch.no_grad():
-        wave.linear.weight.copy_(torch.eye(fft + 2))
-        wave.linear.bias.zero_()
-        made = wave(features)
-    torch.testing.assert_close(made[:, fft - hop :], signal[:, : -(fft - hop)], atol=1e-3, rtol=1e-3)
 
 
 def test_log_mel_is_causal():

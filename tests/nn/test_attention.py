@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from antiphon.nn.attention import Attention, Transformer, rotate
+from antiphon.nn.attention import Attention, Transformer, rotary_frequencies, rotate
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 50])
@@ -32,12 +32,13 @@ def test_the_cache_stops_growing_at_the_window():
 
 def test_rotation_by_hand():
     x = torch.tensor([[[[1.0, 0.0]]]])
-    out = rotate(x, torch.tensor([2]))
+    out = rotate(x, 2, rotary_frequencies(2))
     torch.testing.assert_close(out[0, 0, 0], torch.tensor([math.cos(2.0), math.sin(2.0)]))
 
 
 def test_scores_depend_on_distance_alone():
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
-    near = (rotate(q, torch.tensor([5])) * rotate(k, torch.tensor([3]))).sum()
-    far = (rotate(q, torch.tensor([105])) * rotate(k, torch.tensor([103]))).sum()
+    frequencies = rotary_frequencies(8)
+    near = (rotate(q, 5, frequencies) * rotate(k, 3, frequencies)).sum()
+    far = (rotate(q, 105, frequencies) * rotate(k, 103, frequencies)).sum()
     torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)

@@ -2,7 +2,7 @@
 
 import torch
 
-from antiphon.train.fit import PHONES, POINTS, phone_directions, principal_components
+from antiphon.train.fit import PHONES, POINTS, phone_directions, phone_information, principal_components
 
 
 def test_components_find_the_plane_that_the_data_lies_in():
@@ -23,3 +23,10 @@ def test_phone_directions_ignore_what_does_not_tell_phones_apart():
     spread = directions.abs() * latents.std(0)
     assert spread[1] > 10 * spread[[0, 2, 3]].max()
     assert PHONES > int(phones.max())
+
+
+def test_information_by_hand():
+    phones = torch.tensor([0, 0, 1, 1])
+    assert phone_information(torch.tensor([5, 5, 2, 2]), phones) == 1.0
+    assert abs(phone_information(torch.tensor([0, 1, 0, 1]), phones)) < 1e-9
+    assert abs(phone_information(torch.tensor([0, 0, 0, 1]), phones) - 0.3113) < 1e-3

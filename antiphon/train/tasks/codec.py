@@ -9,8 +9,10 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from antiphon.codecs.mini import MiniCodec, MiniCodecConfig
+from antiphon.codecs.source import REFERENCE, estimate_pitch
 from antiphon.data.shards import SpeechSet
 from antiphon.train.config import StageConfig
 from antiphon.train.fit import fit_codec
@@ -74,8 +76,17 @@ class CodecTask:
             latents = codec.latents(target[:, None])
             semantic, _, semantic_distance = codec.semantic(latents)
             acoustic, _, distance = codec.acoustic(latents - semantic.detach(), batch["used"] - 1)
-        made = codec.synthesize(semantic + acoustic)[:, 0]
-        losses = {"mel": self.mel(made, target)}
+        features = codec.features(semantic + acoustic)
+        pitch = estimate_pitch(target, codec.sample_rate, codec.config.hop)
+        made = codec.wave(features, pitch)
+        voiced, height = codec.wave.height(features)
+        sounds = pitch > 0
+        error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()
+        losses = {
+            "mel": self.mel(made, target),
+            "voicing": F.binary_cross_entropy_with_logits(voiced, sounds.float()),
+            "pitch": (error * sounds).sum() / sounds.sum().clamp_min(1),
+        }
         if learns:
             losses["commitment"] = semantic_distance + distance
         if hasattr(self.model, "adversary"):

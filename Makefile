@@ -1,0 +1,69 @@
+# make talk [QUESTION=my.wav] [ANSWER=answer.wav]    answer a spoken question
+# make test                                          every test: the fast ones, then the real thing
+# make train RECIPE=mini/align [ARGS="steps=2000"]   train one part
+#
+# Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
+# The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+QUESTION ?= examples/question.wav
+ANSWER ?= answer.wav
+RECIPE ?= mini/align
+ARGS ?=
+INSTALL := PIP_CONSTRAINT=requirements.lock PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
+
+.DELETE_ON_ERROR:
+.PHONY: help talk test test-fast train weights wheel lock lint clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+talk: $(VENV)/.talk
+	@$(BIN)/antiphon talk "$(QUESTION)" -o "$(ANSWER)"
+
+test: test-fast weights
+	$(BIN)/python -m pytest -m slow
+
+test-fast: $(VENV)/.develop
+	$(BIN)/python -m pytest -m "not slow"
+
+train: $(VENV)/.develop
+	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
+
+weights: $(VENV)/.talk
+	@$(BIN)/python -m antiphon.hub mini
+
+wheel: $(VENV)/.develop
+	$(BIN)/python -m build --wheel --no-isolation
+
+lint: $(VENV)/.develop
+	$(BIN)/ruff check antiphon tests
+
+lock: $(VENV)/.develop
+	(sed '/^[^#]/,$$d' requirements.lock && \
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --no-emit-options --extra data --extra dev --extra eval --extra mic --extra train \
+		--output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "The pinned versions need Python 3.11, 3.12 or 3.13, and $(PYTHON) is another one." >&2; \
+		echo "Name one that you have, e.g.: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.talk: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing Antiphon into $(VENV) (PyTorch is the largest download)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
+	@echo "Installing what tests, data, training and evaluation need into $(VENV)"
+	$(INSTALL) -e '.[data,dev,eval,train]'
+	@touch $@

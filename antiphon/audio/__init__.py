@@ -1,0 +1,1 @@
+"""Waveforms: load, save, resample, log-mel, microphone and speaker."""

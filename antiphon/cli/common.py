@@ -1,0 +1,82 @@
+"""What several commands share: options, where results go, how a model is loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from antiphon.errors import AntiphonError, ConfigError
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option("--part", help="Replace a part: ROLE=FOLDER or ROLE=HUB-ID, e.g. brain=./my-brain. May be repeated."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same wav.")]
+Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is always the likeliest sound.", min=0.0)]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Of the voice: choose among this many sounds.", min=1)]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
+Play = Annotated[bool, typer.Option("--play", help="Play the answer through the speaker.")]
+
+
+@contextlib.contextmanager
+def results() -> Iterator[TextIO]:
+    """Gives the real stdout, and sends whatever anyone else prints meanwhile to stderr."""
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield out
+
+
+def progress(message: str) -> None:
+    """Tells the user what is being done, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def overrides(parts: list[str] | None) -> dict[str, str]:
+    """["brain=./mine"] -> {"brain": "./mine"}."""
+    found = {}
+    for part in parts or []:
+        role, mark, source = part.partition("=")
+        if not (role and mark and source):
+            raise ConfigError(f"--part takes ROLE=FOLDER or ROLE=HUB-ID, not {part!r}.")
+        found[role] = source
+    return found
+
+
+def load_model(name: str, parts: list[str] | None) -> tuple[Any, float]:
+    """Loads a model, and says how many seconds that took."""
+    import antiphon
+
+    progress(f"Loading {name} ...")
+    start = time.perf_counter()
+    model = antiphon.load(name, **overrides(parts))
+    return model, time.perf_counter() - start
+
+
+def sampling(temperature: float | None, top_k: int | None) -> dict[str, float | int]:
+    """The sampling options that were given; the model's own defaults hold for the others."""
+    given = {"temperature": temperature, "top_k": top_k}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def write_json(path: Path | None, content: dict[str, Any]) -> None:
+    """Writes the machine-readable result, if one was asked for."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AntiphonError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def describe_timings(timings: dict[str, float]) -> str:
+    """{"first_audio": 0.41} -> "first audio 0.41 s"."""
+    return ", ".join(f"{name.replace('_', ' ')} {seconds:.2f} s" for name, seconds in timings.items())

@@ -1,0 +1,140 @@
+"""`antiphon data ...`: make training sets from text, and say what is in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antiphon.cli.common import Json, progress, results, write_json
+
+app = typer.Typer(help="Make training sets from text, and say what is in one.", no_args_is_help=True)
+
+Texts = Annotated[Path, typer.Option("--texts", help="Folder with the text sources (*.jsonl.gz).")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the set; one that is there is added to.")]
+Voices = Annotated[
+    list[str] | None,
+    typer.Option("--voice", help="hibari, joe, or kokoro:STYLE. May be repeated: sentences are then shared out."),
+]
+Hours = Annotated[float, typer.Option(help="Stop after as many hours by these voices; 0 is no limit.", min=0.0)]
+Count = Annotated[int, typer.Option(help="Stop after as many utterances by these voices; 0 is no limit.", min=0)]
+Seconds = Annotated[tuple[float, float], typer.Option(help="Shortest and longest utterance, in seconds.")]
+Split = Annotated[str, typer.Option(help="train, or dev: the sentences that are kept apart for measuring.")]
+Rate = Annotated[int, typer.Option(help="Sample rate of the set, in Hz.", min=8000)]
+Seed = Annotated[int, typer.Option(help="The same seed makes the same set.")]
+Workers = Annotated[int, typer.Option(help="Processes that share the work.", min=1)]
+
+
+@app.command()
+def speak(
+    texts: Texts,
+    out: Out,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="assistant, user, or both in shares: --role assistant=0.85 --role user=0.15."),
+    ] = None,
+    voice: Voices = None,
+    hours: Hours = 0.0,
+    count: Count = 0,
+    seconds: Seconds = (1.0, 12.0),
+    split: Split = "train",
+    rate: Rate = 24000,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Speak sentences as clean as the voice is, with the times of phonemes and words: for codec and talker.
+
+    Stopped and started again, it goes on where it was. Prints the set's folder.
+    """
+    with results() as stdout:
+        from antiphon.data.speak import SpeakConfig, mixed_sentences
+        from antiphon.data.speak import speak as run
+
+        config = SpeakConfig(
+            out=out,
+            voices=tuple(voice or ["hibari"]),
+            hours=hours,
+            count=count,
+            seconds=seconds,
+            sample_rate=rate,
+            seed=seed,
+        )
+        progress("Reading the texts ...")
+        run(mixed_sentences(texts, shares(role or ["assistant"]), split, seed), config, workers)
+        print(out, file=stdout)
+
+
+@app.command()
+def questions(
+    texts: Texts,
+    out: Out,
+    voice: Voices = None,
+    hours: Hours = 0.0,
+    count: Count = 0,
+    seconds: Seconds = (0.5, 12.0),
+    split: Split = "train",
+    rate: Rate = 16000,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    augment: Annotated[
+        bool, typer.Option("--augment/--clean", help="Gain, noise, room, telephone: as a user's microphone hears it.")
+    ] = False,
+    varied: Annotated[
+        bool, typer.Option("--varied/--plain", help="Draw speed, pitch and throat anew for each sentence.")
+    ] = True,
+    only_questions: Annotated[bool, typer.Option(help="Leave out what does not end with a question mark.")] = False,
+    min_words: Annotated[int, typer.Option(help="Fewest words.", min=1)] = 1,
+) -> None:
+    """Speak what users say, by many speakers: for the ears.
+
+    Stopped and started again, it goes on where it was. Prints the set's folder.
+    """
+    with results() as stdout:
+        from antiphon.data.augment import Augment
+        from antiphon.data.speak import MANY_SPEAKERS, SpeakConfig, Variety, mixed_sentences
+        from antiphon.data.speak import speak as run
+
+        config = SpeakConfig(
+            out=out,
+            voices=tuple(voice or ["hibari"]),
+            hours=hours,
+            count=count,
+            seconds=seconds,
+            sample_rate=rate,
+            seed=seed,
+            variety=MANY_SPEAKERS if varied else Variety(),
+            augment=Augment() if augment else None,
+        )
+        progress("Reading the texts ...")
+        sentences = mixed_sentences(texts, {"user": 1.0}, split, seed, (min_words, 32), only_questions)
+        run(sentences, config, workers)
+        print(out, file=stdout)
+
+
+@app.command()
+def info(folder: Annotated[Path, typer.Argument(help="Folder of a set.")], json: Json = None) -> None:
+    """Say what a set holds, also while it is being written."""
+    with results() as stdout:
+        from antiphon.data.speak import describe
+
+        lines = dict(describe(folder))
+        for name, value in lines.items():
+            print(f"{name:<24}{value}", file=stdout)
+        write_json(json, lines)
+
+
+def shares(roles: list[str]) -> dict[str, float]:
+    """["assistant=0.85", "user=0.15"] or ["assistant"] -> {"assistant": 0.85, "user": 0.15} or {"assistant": 1.0}."""
+    from antiphon.errors import ConfigError
+
+    found = {}
+    for each in roles:
+        role, _, share = each.partition("=")
+        try:
+            found[role] = float(share or 1.0)
+        except ValueError:
+            raise ConfigError(f"--role takes ROLE or ROLE=SHARE, such as assistant=0.85, not {each!r}.") from None
+        if found[role] < 0:
+            raise ConfigError(f"--role {each}: a share must not be negative.")
+    return found

@@ -1,0 +1,76 @@
+"""`antiphon info`: versions, cores, the cache, and which parts of which presets are there."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from antiphon import __version__
+from antiphon.cli.common import Json, results, write_json
+
+LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soundfile", "soxr", "sounddevice")
+
+
+def info(json: Json = None) -> None:
+    """Print versions, the cache and the presets' parts."""
+    with results() as stdout:
+        found = collect()
+        print(
+            f"antiphon {found['version']}, Python {found['python']}, {found['cores']} cores, {found['system']}",
+            file=stdout,
+        )
+        print(
+            "libraries: " + ", ".join(f"{name} {version}" for name, version in found["libraries"].items()), file=stdout
+        )
+        print(f"cache:     {found['cache']} ({found['cache_mb']:.0f} MB)", file=stdout)
+        for preset, parts in found["presets"].items():
+            print(f"preset {preset}:", file=stdout)
+            for role, part in parts.items():
+                state = part["folder"] or ("missing" if part["shipped"] else f"{part['download_mb']:.0f} MB to fetch")
+                print(f"  {role:8} {part['name']:22} {part['licence']:11} {state}", file=stdout)
+        write_json(json, found)
+
+
+def collect() -> dict[str, Any]:
+    """Everything that `info` tells."""
+    from antiphon import hub
+
+    presets = {}
+    for preset in hub.PRESETS:
+        presets[preset.name] = {
+            role: {
+                "name": part.name,
+                "title": part.title,
+                "source": part.source,
+                "licence": part.licence,
+                "shipped": part.shipped,
+                "download_mb": part.size / 1e6,
+                "packages": [f"{w.project}=={w.version} sha256:{w.sha256}" for w in part.wheels],
+                "folder": str(hub.present(part, preset) or ""),
+            }
+            for role, part in preset.parts.items()
+        }
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "cache": str(hub.cache_dir()),
+        "cache_mb": _megabytes(hub.cache_dir()),
+        "presets": presets,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6 if folder.is_dir() else 0.0

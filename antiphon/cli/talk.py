@@ -1,0 +1,78 @@
+"""`antiphon talk question.wav -o answer.wav`: hear, think, speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antiphon.cli.common import (
+    Json,
+    Model,
+    Parts,
+    Play,
+    Seed,
+    Temperature,
+    TopK,
+    describe_timings,
+    load_model,
+    progress,
+    results,
+    sampling,
+    write_json,
+)
+from antiphon.errors import AudioError
+
+
+def talk(
+    question: Annotated[
+        Path | None, typer.Argument(help="A recorded question; without one, the example that ships.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the spoken answer goes: .wav or .flac.")] = Path(
+        "answer.wav"
+    ),
+    model: Model = "mini",
+    part: Parts = None,
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    play: Play = False,
+    json: Json = None,
+) -> None:
+    """Answer a spoken question with a spoken answer."""
+    with results() as stdout:
+        from antiphon.audio import io
+
+        io.check_writable_name(out)
+        if question is None:
+            question = example_question()
+            progress(f"No recording named: answering the example, {question}")
+        audio = io.load(question, sample_rate=16000)
+        if audio.silent:
+            raise AudioError(
+                f"{question} is silent: there is no question to answer. Check the microphone and record it again."
+            )
+        loaded, seconds = load_model(model, part)
+        reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))
+        if not reply.heard:
+            raise AudioError(f"No words were heard in {question}, so there is no answer. Record it closer by.")
+        reply.audio.save(out)
+        timings = {"load": seconds, **reply.timings}
+        print(f"heard:    {reply.heard}", file=stdout)
+        print(f"answered: {reply.text}", file=stdout)
+        print(f"wav:      {out.absolute()}", file=stdout)
+        print(f"timings:  {describe_timings(timings)}", file=stdout)
+        result = {"question": str(question), "heard": reply.heard, "answered": reply.text, "wav": str(out.absolute())}
+        write_json(json, result | {"seconds": reply.audio.duration, "seed": seed, "timings": timings})
+        if play:
+            from antiphon.audio.devices import play as play_audio
+
+            play_audio(reply.audio)
+
+
+def example_question() -> Path:
+    """The recorded question that ships: inside the installed package, or in the checkout's examples/."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "examples" / "question.wav"
+    return inside if inside.is_file() else package.parent / "examples" / "question.wav"

@@ -1,0 +1,36 @@
+"""`antiphon train recipes/mini/align.yaml steps=2000`: run one stage of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antiphon.cli.common import results
+
+
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe: a YAML file, or the name of one that ships, e.g. mini/align.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Any field of the recipe.")
+    ] = None,
+) -> None:
+    """Run a recipe; stopped and started again, it goes on where it was. Prints the run's folder."""
+    with results() as stdout:
+        from antiphon.train.config import load_recipe
+        from antiphon.train.engine import train as run
+
+        print(run(load_recipe(find_recipe(recipe), settings)), file=stdout)
+
+
+def find_recipe(name: Path) -> Path:
+    """A recipe's file: the path itself, or one that ships with the package (with or without its ending)."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "recipes"
+    shipped = inside if inside.is_dir() else package.parent / "recipes"
+    below = Path(*name.parts[1:]) if name.parts[:1] == ("recipes",) else name
+    candidates = [name, shipped / below, (shipped / below).with_suffix(".yaml")]
+    return next((each for each in candidates if each.is_file()), name)

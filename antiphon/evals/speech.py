@@ -1,0 +1,138 @@
+"""Metrics of sound: STOI (is it intelligible), DNSMOS (does it sound clean and natural), log-mel distance.
+
+DNSMOS P.835 (Reddy et al. 2022) runs the network that ships in the `speechmos` package, in the way that package does
+(windows of 9.01 s every second, short clips repeated), without its second network (P.808) and its dependency on
+librosa.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from antiphon.audio.io import Audio
+from antiphon.audio.mel import mel_filters
+from antiphon.errors import AntiphonError
+
+DNSMOS_RATE = 16000
+DNSMOS_WINDOW = int(9.01 * DNSMOS_RATE)
+# From the raw outputs to opinion scores, fitted by DNSMOS's authors: highest power first.
+OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
+
+
+class MeasureError(AntiphonError):
+    """A measure that cannot be taken: sounds that don't fit together, or a package that is missing."""
+
+
+def stoi(clean: Audio, heard: Audio) -> float:
+    """Short-time objective intelligibility (Taal et al. 2011) of `heard` against `clean`: 1 is untouched.
+
+    The two must start at the same moment; the longer one is cut at the other's end.
+
+    Raises:
+        MeasureError: different sample rates, or less than 0.4 s to compare (STOI's own window).
+    """
+    from pystoi import stoi as measure
+
+    if clean.sample_rate != heard.sample_rate:
+        raise MeasureError(f"STOI needs one sample rate, not {clean.sample_rate} and {heard.sample_rate} Hz.")
+    n = min(clean.samples.shape[-1], heard.samples.shape[-1])
+    if n < 0.4 * clean.sample_rate:
+        raise MeasureError(f"STOI needs at least 0.4 s of sound, not {n / clean.sample_rate:.2f} s.")
+    a, b = (audio.mono().samples[:n].double().numpy() for audio in (clean, heard))
+    return float(measure(a, b, clean.sample_rate))
+
+
+@functools.cache
+def _dnsmos_session():
+    import onnxruntime
+
+    spec = importlib.util.find_spec("speechmos")
+    if spec is None:
+        raise MeasureError("DNSMOS needs the package speechmos. Install it: pip install speechmos==0.0.1.1")
+    # Only the network's file is wanted: importing speechmos.dnsmos would ask for librosa.
+    path = Path(list(spec.submodule_search_locations)[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # clips run beside each other instead
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def dnsmos_windows(samples: np.ndarray) -> list[np.ndarray]:
+    """The windows that DNSMOS scores: a clip under 9.01 s is doubled until it is long enough, then one window a second.
+
+    Args:
+        samples: float32 [N] at 16 kHz, N > 0.
+
+    Returns:
+        At least one array of 144,160 samples.
+    """
+    while len(samples) < DNSMOS_WINDOW:
+        samples = np.concatenate([samples, samples])
+    hops = int(np.floor(len(samples) / DNSMOS_RATE) - 9.01) + 1
+    windows = [samples[i * DNSMOS_RATE : i * DNSMOS_RATE + DNSMOS_WINDOW] for i in range(hops)]
+    return [w for w in windows if len(w) == DNSMOS_WINDOW]
+
+
+def dnsmos(clip: Audio) -> float:
+    """DNSMOS OVRL of a clip: 1 (bad) to 5 (excellent).
+
+    Raises:
+        MeasureError: an empty clip, or speechmos is not installed.
+    """
+    samples = clip.mono().resample(DNSMOS_RATE).samples.float().clamp(-1, 1).numpy()
+    if not len(samples):
+        raise MeasureError("DNSMOS of an empty clip is not defined.")
+    session = _dnsmos_session()
+    raw = [session.run(None, {"input_1": w[None]})[0][0, 2] for w in dnsmos_windows(samples)]
+    return float(np.mean(OVERALL(np.asarray(raw, np.float64))))
+
+
+def dnsmos_all(clips: Sequence[Audio], threads: int = 1, progress=None) -> list[float]:
+    """`dnsmos` of many clips, `threads` at a time; `progress` is called with 1 after each."""
+    _dnsmos_session()  # made once, before the threads
+
+    def score(clip: Audio) -> float:
+        value = dnsmos(clip)
+        if progress:
+            progress(1)
+        return value
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        return list(pool.map(score, clips))
+
+
+def mean_delta(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Mean of the differences of pairs, ours - theirs.
+
+    Raises:
+        MeasureError: different lengths, or nothing to compare.
+    """
+    if len(ours) != len(theirs) or not ours:
+        raise MeasureError(f"{len(ours)} and {len(theirs)} scores do not make pairs.")
+    return float(np.mean(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)))
+
+
+def log_mel_distance(a: Audio, b: Audio, bands: int = 80, floor: float = 1e-5) -> float:
+    """Mean absolute difference of natural-log mel amplitudes (window 1,024, hop 256), as vocoders are compared.
+
+    The two must start at the same moment; the longer one is cut at the other's end.
+
+    Raises:
+        MeasureError: different sample rates, or less than one window to compare.
+    """
+    if a.sample_rate != b.sample_rate:
+        raise MeasureError(f"The log-mel distance needs one sample rate, not {a.sample_rate} and {b.sample_rate} Hz.")
+    n = min(a.samples.shape[-1], b.samples.shape[-1])
+    if n < 1024:
+        raise MeasureError(f"The log-mel distance needs at least 1,024 samples, not {n}.")
+    filters = mel_filters(bands, 1024, a.sample_rate)
+    waves = torch.stack([audio.mono().samples[:n].float() for audio in (a, b)])
+    spectrum = torch.stft(waves, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
+    mel = (filters @ spectrum).clamp_min(floor).log()
+    return float((mel[0] - mel[1]).abs().mean())

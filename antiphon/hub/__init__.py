@@ -1,0 +1,22 @@
+"""Presets and weights: find, fetch, verify, convert. `folder("brain")` is all that most callers need."""
+
+from antiphon.errors import HubError
+from antiphon.hub.cache import cache_dir
+from antiphon.hub.fetch import fetch
+from antiphon.hub.folders import folder, present, weights_dir
+from antiphon.hub.presets import MINI, PRESETS, Part, Preset, Wheel, preset
+
+__all__ = [
+    "MINI",
+    "HubError",
+    "PRESETS",
+    "Part",
+    "Preset",
+    "Wheel",
+    "cache_dir",
+    "fetch",
+    "folder",
+    "present",
+    "preset",
+    "weights_dir",
+]

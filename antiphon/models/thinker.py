@@ -1,0 +1,357 @@
+"""The thinker: reads what the user said, as text or as embeddings from the ears, and thinks a reply, token by token.
+
+Two modes over the same weights, chosen per conversation:
+
+- voice: with the low-rank adapters, which answer shortly and as one speaks, and a guard against loops;
+- text: the untouched language model with its own chat template; greedy, it says token for token what
+  `transformers`' `generate` says.
+
+    state = thinker.init_state(voice=True)
+    thinker.add_user(state, "What is the capital of Italy?")
+    for thought in thinker.stream(state):
+        print(thought.text, end="")
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from antiphon.errors import AntiphonError
+from antiphon.models.llama import KeyValues, Llama
+from antiphon.models.lora import Lora, shapes_of
+
+CONTEXT = 2048  # tokens of a conversation that are kept; older turns are forgotten
+
+
+class ThinkerError(AntiphonError):
+    """A thinker that lacks a part, or a call out of order."""
+
+
+@dataclass(frozen=True)
+class Thought:
+    """One token of a reply.
+
+    Attributes:
+        token: its id.
+        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to it.
+        hidden: float32 `[width]`: the language model's last hidden state (after its final norm) that chose this token.
+    """
+
+    token: int
+    text: str
+    hidden: Tensor
+
+
+@dataclass
+class ThinkerState:
+    """One conversation.
+
+    Attributes:
+        voice: adapters and loop guard on.
+        cache: keys and values of everything read and thought so far.
+        prefix: how many positions of it are the system prompt, which is never forgotten.
+        turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after forgetting.
+        hidden: the last hidden state `[width]` where a reply is due, else None.
+        pending: reply tokens that were thought but not read yet.
+        history: ("user" or "assistant", text); what came as embeddings has the text "".
+    """
+
+    voice: bool
+    cache: KeyValues
+    prefix: int
+    turns: list[Tensor] = field(default_factory=list)
+    hidden: Tensor | None = None
+    pending: list[int] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)
+
+    def fork(self) -> ThinkerState:
+        """A copy that goes its own way."""
+        return ThinkerState(
+            self.voice, self.cache.fork(), self.prefix, list(self.turns), self.hidden, list(self.pending), list(self.history)
+        )
+
+
+class Unfinished:
+    """Bytes of a byte-level BPE -> text, characters held back until their last byte is there; what never gets it is dropped."""
+
+    def __init__(self, pieces: dict[int, bytes]):
+        self.pieces = pieces
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        """What the token adds; special tokens add nothing."""
+        return self.decoder.decode(self.pieces.get(token, b""))
+
+
+
+def piece_bytes(tokenizer: Tokenizer) -> dict[int, bytes]:
+    """The bytes of every ordinary token of a byte-level BPE (GPT-2's table of printable stand-ins for bytes)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    byte_of = {chr(byte): byte for byte in printable}
+    byte_of |= {chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in set(printable))}
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    return {
+        number: bytes(byte_of[character] for character in piece)
+        for piece, number in tokenizer.get_vocab().items()
+        if piece not in special
+    }
+
+
+def goes_round(tokens: Sequence[int], longest: int = 24) -> bool:
+    """True if the end of a reply repeats: the last n tokens are the n before them (n >= 4), or a token comes four times in a
+    row, or the last eight tokens were said before."""
+    if len(tokens) >= 4 and len(set(tokens[-4:])) == 1:
+        return True
+    for n in range(4, min(longest, len(tokens) // 2) + 1):
+        if tokens[-n:] == tokens[-2 * n : -n]:
+            return True
+    tail = list(tokens[-8:])
+    return len(tokens) >= 16 and any(list(tokens[at : at + 8]) == tail for at in range(len(tokens) - 15))
+
+
+def pick(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> int:
+    """Choose a token from logits `[vocabulary]`: the likeliest at temperature 0, else sampled from the `top_k` likeliest (0: all)."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    if top_k:
+        values, indices = logits.topk(min(top_k, logits.numel()))
+    else:
+        values, indices = logits, torch.arange(logits.numel())
+    weights = torch.softmax(values / temperature, dim=-1)
+    return int(indices[torch.multinomial(weights, 1, generator=generator)])
+
+
+class Thinker(nn.Module):
+    """A language model that holds conversations.
+
+    Args:
+        model: the language model.
+        folder: its folder, with tokenizer.json and tokenizer_config.json (chat template).
+        lora: adapters for voice mode; None: voice mode runs without.
+    """
+
+    def __init__(self, model: Llama, folder: Path | str, lora: Lora | None = None):
+        super().__init__()
+        self.model, self.lora = model, lora
+        folder = Path(folder)
+        try:
+            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ThinkerError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
+        end = self.tokenizer.token_to_id("<|im_end|>")
+        if end is None:
+            raise ThinkerError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
+        self.end: int = end
+        self.default_system = default_system(template)
+        self.pieces = piece_bytes(self.tokenizer)
+        self._prefixes: dict[tuple[bool, str | None], ThinkerState] = {}
+
+    @classmethod
+    def from_pretrained(cls, brain: Path | str, lora: Path | str | None = None) -> Thinker:
+        """Load the language model's folder and, for voice mode, the adapters' folder.
+
+        Raises:
+            LlamaError, LoraError, ThinkerError: a part is missing or unreadable.
+        """
+        model = Llama.from_pretrained(brain)
+        return cls(model, brain, Lora.from_pretrained(lora, shapes_of(model.layers[0])) if lora else None).eval()
+
+    @torch.inference_mode()
+    def init_state(self, voice: bool = True, system: str | None = None) -> ThinkerState:
+        """Start a conversation.
+
+        Args:
+            voice: answer as a voice, with adapters; False: the untouched language model.
+            system: system prompt; None: in voice mode what the adapters were trained with, in text mode the template's own.
+
+        Each prompt is read once; later conversations get a copy of what it left.
+        """
+        if system is None:
+            system = self.default_system if not voice or self.lora is None else self.lora.config.system
+        key = (voice, system)
+        if key not in self._prefixes:
+            state = ThinkerState(voice, KeyValues(self.model.config), 0)
+            if system is not None:
+                self._read(state, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
+            state.prefix = state.cache.length
+            self._prefixes[key] = state
+        return self._prefixes[key].fork()
+
+    @torch.inference_mode()
+    def add_user(self, state: ThinkerState, said: str | Sequence[int] | Tensor) -> None:
+        """Read a turn of the user.
+
+        Args:
+            state: the conversation; a reply that is still unfinished there is ended.
+            said: text, or token ids, or embeddings `[T, width]` in the language model's embedding space.
+
+        Raises:
+            ThinkerError: nothing was said, or more than fits.
+        """
+        if isinstance(said, str):
+            turn = self._embed(f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n")
+        else:
+            content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
+            if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
+                raise ThinkerError(
+                    f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; got {tuple(content.shape)}"
+                )
+            parts = self._embed("<|im_start|>user\n"), content.float(), self._embed("<|im_end|>\n<|im_start|>assistant\n")
+            turn = torch.cat(parts)
+        room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
+        if len(turn) > room // 2:
+            raise ThinkerError(f"the user's turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts")
+        if state.hidden is not None or state.pending:
+            self._end_reply(state)
+        state.history.append(("user", said if isinstance(said, str) else self._text(said)))
+        if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
+            # Read the later half again, from the system prompt on: what was forgotten leaves no trace.
+            while state.turns and sum(map(len, state.turns)) + len(turn) > room // 2:
+                state.turns.pop(0)
+            state.cache.cut(state.prefix)
+            for past in state.turns:
+                self._read(state, past)
+        state.turns.append(turn)
+        state.hidden = self._read(state, turn)
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        state: ThinkerState,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Thought]:
+        """Think the reply that is due, token by token; may be abandoned at any point.
+
+        Args:
+            state: a conversation whose last turn is the user's.
+            max_tokens: the reply is cut after so many.
+            temperature: 0 for greedy.
+            top_k: sample from so many of the likeliest tokens; 0 for all.
+            generator: of the sampling; the same seed gives the same reply.
+
+        Yields:
+            One thought per token; the end of the turn is not among them.
+
+        Raises:
+            ThinkerError: no reply is due.
+        """
+        if state.hidden is None:
+            raise ThinkerError("no reply is due: add what the user said first (add_user)")
+        unfinished, tokens, said = Unfinished(self.pieces), [], ""
+        state.history.append(("assistant", ""))
+        try:
+            for _ in range(max_tokens):
+                hidden = state.hidden
+                token = pick(self.model.logits(hidden), temperature, top_k, generator)
+                if token == self.end:
+                    break
+                tokens.append(token)
+                if state.voice and goes_round(tokens):
+                    break
+                text = unfinished.add(token)
+                said += text
+                state.history[-1] = ("assistant", said)
+                state.pending = [token]
+                yield Thought(token, text, hidden)
+                state.hidden = self._read(state, self._remember(state, [token]))
+                state.pending = []
+        finally:
+            self._end_reply(state)
+
+    def reply(self, said: str | Sequence[int] | Tensor, voice: bool = True, max_tokens: int = 64) -> str:
+        """The greedy reply to one question, as text."""
+        state = self.init_state(voice)
+        self.add_user(state, said)
+        return "".join(thought.text for thought in self.stream(state, max_tokens)).strip()
+
+    @torch.inference_mode()
+    def reply_many(self, questions: Sequence[str], voice: bool = True, max_tokens: int = 64, batch: int = 32) -> list[str]:
+        """The greedy replies to many single questions, several at once: for measuring, where it is several times as fast.
+
+        Questions of the same number of tokens go together, so nothing is padded and each reply is what :meth:`reply` gives, up to
+        the rounding of other matrix shapes.
+        """
+        lora = self.lora if voice else None
+        system = self.init_state(voice)
+        turns = [self.tokenizer.encode(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n").ids for asked in questions]
+        order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
+        replies = [""] * len(turns)
+        while order:
+            group = [index for index in order[:batch] if len(turns[index]) == len(turns[order[0]])]
+            order = order[len(group) :]
+            cache = system.cache.fork(len(group))
+            hidden = self.model(self._embed([turns[index] for index in group]), cache, lora)[:, -1]
+            said: list[list[int]] = [[] for _ in group]
+            going = [True] * len(group)
+            for _ in range(max_tokens):
+                best = self.model.logits(hidden).argmax(dim=-1)
+                for row, token in enumerate(best.tolist()):
+                    going[row] = going[row] and token != self.end
+                    if going[row]:
+                        said[row].append(token)
+                        going[row] = not (voice and goes_round(said[row]))
+                        if not going[row]:
+                            said[row].pop()
+                if not any(going):
+                    break
+                hidden = self.model(self._embed(best)[:, None], cache, lora)[:, -1]
+            for index, tokens in zip(group, said, strict=True):
+                unfinished = Unfinished(self.pieces)
+                replies[index] = "".join(unfinished.add(token) for token in tokens).strip()
+        return replies
+
+    def _end_reply(self, state: ThinkerState) -> None:
+        """Read what of the reply is unread, and the end of the turn."""
+        with torch.inference_mode():
+            newline = self.tokenizer.encode("\n").ids
+            self._read(state, self._remember(state, [*state.pending, self.end, *newline]))
+        state.hidden, state.pending = None, []
+
+    def _remember(self, state: ThinkerState, tokens: list[int]) -> Tensor:
+        x = self._embed(tokens)
+        state.turns[-1] = torch.cat((state.turns[-1], x))
+        return x
+
+    def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
+        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`."""
+        return self.model(x[None], state.cache, self.lora if state.voice else None)[0, -1]
+
+    def _embed(self, said: str | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+        if isinstance(said, str):
+            said = self.tokenizer.encode(said).ids
+        return self.model.embed(torch.as_tensor(said, dtype=torch.long))
+
+    def _text(self, said: Sequence[int] | Tensor) -> str:
+        if isinstance(said, Tensor) and said.is_floating_point():
+            return ""
+        return self.tokenizer.decode([int(token) for token in said])
+
+
+def default_system(template: str) -> str | None:
+    """The system prompt that a ChatML template puts before a conversation that has none; None where it puts nothing.
+
+    Raises:
+        ThinkerError: the template makes something else than ChatML.
+    """
+    import jinja2
+
+    text = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(template).render(
+        messages=[{"role": "user", "content": "x"}], add_generation_prompt=True
+    )
+    before, turn, _ = text.partition("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n")
+    start, end = "<|im_start|>system\n", "<|im_end|>\n"
+    if not turn or (before and not (before.startswith(start) and before.endswith(end))):
+        raise ThinkerError("the language model's chat template is not ChatML; only that is supported")
+    return before.removeprefix(start).removesuffix(end) if before else None

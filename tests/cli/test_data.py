@@ -1,0 +1,63 @@
+"""`antiphon data`: sets made and described from the command line; results on stdout and nothing else."""
+
+import gzip
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from antiphon.cli.data import app, shares
+from antiphon.data.shards import SpeechSet
+from antiphon.errors import ConfigError
+
+pytest.importorskip("onnx")
+pytest.importorskip("hibari")
+
+run = CliRunner()
+
+
+@pytest.fixture
+def texts(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    turns = [
+        {"speaker": who, "text": f"{said} {n} {end}"}
+        for n in range(30)
+        for who, said, end in (("user", "Can I have", "apples?"), ("system", "Here are", "apples for you."))
+    ]
+    with gzip.open(folder / "dialogues.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"turns": turns}) + "\n")
+    return folder
+
+
+def test_speak_then_info(texts, tmp_path):
+    out = tmp_path / "set"
+    asked = ["speak", "--texts", str(texts), "-o", str(out), "--role", "assistant=0.5", "--role", "user=0.5", "--count"]
+    result = run.invoke(app, [*asked, "4"])
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    speech = SpeechSet(out)
+    assert sorted(each.role for each in speech.utterances) == ["assistant"] * 2 + ["user"] * 2
+    assert speech.sample_rate == 24000 and all(each.phonemes and each.words for each in speech.utterances)
+    assert run.invoke(app, [*asked, "6"]).exit_code == 0  # goes on where it was
+    assert [each.id for each in SpeechSet(out).utterances][:4] == [each.id for each in speech.utterances]
+    result = run.invoke(app, ["info", str(out), "--json", str(tmp_path / "info.json")])
+    assert result.exit_code == 0 and "utterances" in result.stdout
+    assert json.loads((tmp_path / "info.json").read_text())["utterances"] == "6"
+
+
+def test_questions(texts, tmp_path):
+    out = tmp_path / "set"
+    result = run.invoke(app, ["questions", "--texts", str(texts), "-o", str(out), "--count", "3", "--augment"])
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    speech = SpeechSet(out)
+    assert len(speech) == 3 and speech.sample_rate == 16000
+    assert all(each.text.endswith("apples?") and each.changes["augmented"] for each in speech.utterances)
+    assert len({each.changes["pitch"] for each in speech.utterances}) == 3
+
+
+def test_shares():
+    assert shares(["assistant=0.85", "user=0.15"]) == {"assistant": 0.85, "user": 0.15}
+    assert shares(["assistant"]) == {"assistant": 1.0}
+    for wrong in ("assistant=much", "user=-1"):
+        with pytest.raises(ConfigError):
+            shares([wrong])

@@ -1,0 +1,44 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a model hub, and one that asks it should fail at once
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _threads(request: pytest.FixtureRequest) -> None:
+    """Tiny models are fastest on one thread; the real ones get two."""
+    import torch
+
+    torch.set_num_threads(2 if request.node.get_closest_marker("slow") else 1)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own, and no offline folder."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("ANTIPHON_CACHE", str(folder))
+    monkeypatch.delenv("ANTIPHON_WHEELS", raising=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def question() -> Path:
+    """The recorded question that ships: "What is the capital of Italy?"."""
+    return ROOT / "examples" / "question.wav"
+
+
+@pytest.fixture(scope="session")
+def mini():
+    """The real model, loaded once; only for slow tests."""
+    import antiphon
+
+    return antiphon.load("mini")

@@ -1,0 +1,101 @@
+"""Presets, and from the name of a part to its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from antiphon import hub
+from antiphon.errors import HubError
+from antiphon.hub import cache as cache_module
+from antiphon.hub.fetch import cached_folder
+from antiphon.hub.presets import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+
+
+def model_folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps({"width": 4}))
+    return path
+
+
+def test_every_part_of_every_preset_says_what_it_is() -> None:
+    for preset in hub.PRESETS:
+        for role, part in preset.parts.items():
+            assert part.title and part.source and part.licence, role
+            for wheel in part.wheels:
+                assert re.fullmatch("[0-9a-f]{64}", wheel.sha256)
+                assert wheel.size > 0
+                assert wheel.members
+                assert part.disk >= part.size
+            assert part.shipped == (part.build is None)
+    assert set(hub.preset("mini").parts) == {"ears", "judge", "brain", "adapter", "lora", "codec", "talker"}
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(HubError, match="'maxi'.*mini"):
+        hub.preset("maxi")
+
+
+def test_the_cache_is_the_users_unless_the_environment_names_one(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ANTIPHON_CACHE", str(tmp_path / "mine"))
+    assert hub.cache_dir() == tmp_path / "mine"
+    monkeypatch.setenv("ANTIPHON_CACHE", "~/mine")
+    assert hub.cache_dir() == Path.home() / "mine"
+    monkeypatch.delenv("ANTIPHON_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert hub.cache_dir().name == "antiphon"
+    assert cache_module.cache_dir() == hub.cache_dir()
+
+
+def test_roles_and_names_lead_to_the_same_folder(cache: Path) -> None:
+    made = {part: model_folder(cached_folder(part)) for part in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT)}
+    assert hub.folder("ears") == hub.folder("judge") == hub.folder("whisper-base") == made[WHISPER_BASE]
+    assert hub.folder("brain") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
+    assert hub.present(WHISPER_BASE) == made[WHISPER_BASE]
+
+
+def test_present_never_fetches(cache: Path) -> None:
+    assert hub.present(WHISPER_BASE) is None
+    assert not cache.exists()
+
+
+def test_another_version_of_a_part_has_another_folder(cache: Path) -> None:
+    from dataclasses import replace
+
+    wheel = SMOLLM2_135M_INSTRUCT.wheels[0]
+    newer = replace(SMOLLM2_135M_INSTRUCT, wheels=(replace(wheel, sha256="0" * 64),))
+    assert cached_folder(newer) != cached_folder(SMOLLM2_135M_INSTRUCT)
+
+
+def test_a_folder_of_ones_own(tmp_path: Path, cache: Path) -> None:
+    mine = model_folder(tmp_path / "mine")
+    assert hub.folder(mine) == mine
+    assert hub.folder(str(mine)) == mine
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HubError, match="no config.json"):
+        hub.folder(tmp_path / "empty")
+    with pytest.raises(HubError, match="no such folder.*adapter"):
+        hub.folder("no-such-part")
+    with pytest.raises(HubError, match="no such folder"):
+        hub.folder(tmp_path / "missing" / "folder")
+
+
+def test_a_hub_that_cannot_be_reached(cache: Path, monkeypatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    with pytest.raises(HubError, match="someone/their-model.*could not be had from the model hub.*give its folder"):
+        hub.folder("someone/their-model")
+
+
+def test_shipped_parts_lie_in_the_checkout_and_a_missing_one_says_how_to_get_it(monkeypatch, tmp_path: Path) -> None:
+    assert hub.weights_dir("mini").parent.name == "weights"
+    monkeypatch.setattr("antiphon.hub.folders.weights_dir", lambda name: tmp_path / name)
+    with pytest.raises(HubError, match="antiphon train recipes/mini/codec.yaml"):
+        hub.folder("codec")
+    made = model_folder(tmp_path / "mini" / "codec")
+    assert hub.folder("codec") == made

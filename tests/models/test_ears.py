@@ -1,0 +1,145 @@
+"""The ears: the same words whether the sound comes whole or in pieces, and none where nothing was said."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from antiphon.audio.io import Audio
+from antiphon.models.adapter import Adapter, AdapterConfig, Spelling
+from antiphon.models.decoder import DecoderConfig, WhisperDecoder
+from antiphon.models.ears import Ears, EarsError, cut_loop, join_drafts
+from antiphon.models.encoder import EncoderConfig, WhisperBlockEncoder
+
+
+def words(count: int) -> Tokenizer:
+    made = Tokenizer(models.WordLevel({f"w{i}": i for i in range(count)}, unk_token="w0"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.decoder = decoders.Fuse()
+    return made
+
+
+def letters() -> Tokenizer:
+    vocabulary = {letter: i for i, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Ears:
+    torch.manual_seed(seed)
+    encoder = WhisperBlockEncoder(EncoderConfig(width=16, layers=2, heads=2, inner=24, positions=60, block=15, right=4))
+    tokenizer = letters()
+    ids = [tokenizer.token_to_id(letter) for letter in "abcdefgh"]
+    ctc = Adapter(AdapterConfig(features=16, width=16, blocks=1, kernel=3, inner=16, embedding=12, pieces=8, merges=0))
+    ctc.set_embeddings(torch.randn(8, 12))
+    whisper = DecoderConfig(
+        width=16, layers=2, heads=2, inner=32, vocabulary=40, positions=64, start=(31, 32), end=30, no_speech=35, suppress_first=(30,)
+    )
+    writer = WhisperDecoder(whisper)
+    for part in (encoder, ctc, writer):
+        for name, parameter in part.named_parameters():
+            if "norm" not in name and "scale" not in name:
+                parameter.data.normal_(0, 0.3)
+    return Ears(
+        encoder,
+        ctc if adapter else None,
+        Spelling(tokenizer.to_str(), 0, ids) if adapter else None,
+        tokenizer,
+        torch.randn(300, 12),
+        writer if decoder else None,
+        words(40) if decoder else None,
+    ).eval()
+
+
+def sound(seconds: float, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(int(16000 * seconds)) / 16000
+    return 0.4 * torch.sin(2 * torch.pi * (200 + 300 * time) * time) + 0.05 * torch.randn(len(time), generator=generator)
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.1])  # 3.1 s is more than two windows of 60 frames
+def test_pieces_are_heard_as_the_whole(decoder: bool, seconds: float) -> None:
+    ears, signal = tiny(decoder), sound(seconds)
+    whole = ears.hear(Audio(signal, 16000))
+    assert whole.text and whole.drafted
+    for seed in range(3):
+        draw, state, at = random.Random(seed), ears.init_state(), 0
+        while at < len(signal):
+            size = draw.randint(0, 5000)
+            ears.step(signal[at : at + size], state, ahead=bool(seed))
+            at += size
+        heard = ears.finish(state)
+        assert (heard.text, heard.drafted) == (whole.text, whole.drafted)
+        assert torch.equal(heard.embeddings, ears.embeddings[torch.tensor(heard.tokens)])
+
+
+def test_tokens_are_the_language_models_segmentation_of_the_text() -> None:
+    ears = tiny(decoder=False)
+    heard = ears.hear(Audio(sound(1.0), 16000))
+    assert heard.text == heard.drafted and heard.tokens == ears.tokenizer.encode(heard.text).ids
+    assert heard.embeddings.shape == (len(heard.tokens), 12)
+
+
+def test_finish_leaves_the_state_for_a_speaker_who_only_paused() -> None:
+    ears, first, second = tiny(), sound(0.8), sound(0.7, seed=5)
+    state = ears.init_state()
+    ears.step(first, state)
+    assert ears.finish(state).text == ears.finish(state).text == ears.hear(Audio(first, 16000)).text
+    ears.step(second, state)
+    assert ears.finish(state).text == ears.hear(Audio(torch.cat([first, second]), 16000)).text
+
+
+def test_forked_states_go_their_own_ways() -> None:
+    ears, signal = tiny(), sound(1.2)
+    state = ears.init_state()
+    ears.step(signal[:9000], state)
+    fork = state.clone()
+    ears.step(sound(1.0, seed=9), fork)
+    ears.step(signal[9000:], state)
+    assert ears.finish(state).text == ears.hear(Audio(signal, 16000)).text
+
+
+@pytest.mark.parametrize("samples", [0, 10, 16000])
+def test_silence_says_nothing(samples: int) -> None:
+    heard = tiny().hear(Audio(torch.zeros(samples), 16000))
+    assert heard.text == "" and heard.tokens == [] and heard.embeddings.shape == (0, 12)
+
+
+def test_stereo_of_another_rate_is_heard() -> None:
+    signal = sound(1.0)
+    assert tiny().hear(Audio(torch.stack([signal, signal]), 48000)).text
+
+
+def test_what_silence_sounds_like_is_worked_out_once() -> None:
+    ears = tiny()
+    with torch.no_grad():
+        kept = ears._silence(5, 40)
+        done = ears._quiet
+        again = ears._silence(5, 40)
+    assert len(kept) == 2 and kept[0][0].shape == (1, 2, 40, 8) and torch.equal(kept[1][1], again[1][1]) and ears._quiet is done
+    assert ears._silence(55, 40)[0][0].shape[2] == 5  # the window ends
+
+
+def test_join_drafts_and_cut_loop() -> None:
+    assert join_drafts([], [4, 5]) == [4, 5]
+    assert join_drafts([1, 2, 3], [1, 9, 3, 4, 5]) == [1, 2, 3, 4, 5]
+    assert join_drafts([1, 2], [7, 8]) == [1, 2]
+    assert cut_loop([5, 1, 2, 3, 4, 1, 2, 3, 4, 1]) == [5, 1, 2, 3, 4]
+    assert cut_loop([1, 2, 1, 2, 3]) == [1, 2, 1, 2, 3]  # "no, no" is no loop
+
+
+def test_errors_say_what_is_wrong(tmp_path) -> None:
+    with pytest.raises(EarsError, match="adapter"):
+        tiny(decoder=False, adapter=False)
+    with pytest.raises(EarsError, match="mono"):
+        tiny().step(torch.zeros(2, 100), tiny().init_state())
+    with pytest.raises(EarsError, match="choose decoder or adapter"):
+        Ears.from_pretrained(tmp_path, None, tmp_path, words="both")
+    with pytest.raises(EarsError, match="tokenizer.json"):
+        Ears.from_pretrained(tmp_path, None, tmp_path)
