@@ -36,6 +36,7 @@ class MiniCodecConfig:
         mels, mel_window, mel_floor: bins, window length and least value of the input's log-mel spectrogram.
         encoder_width, encoder_depth: of the residual network behind the linear encoder; depth 0 for none.
         decoder_widths, decoder_depths: at the three frame rates, slowest first.
+        look_ahead: spectral frames by which the sound lags behind the codes: a spectrum's window tells little of its last samples.
         latent: width of the latent.
         semantic_inner, inner: widths in which the semantic and the acoustic codes live.
         codebooks, codebook_size: number of codebooks, the semantic one included, and codes in each.
@@ -51,6 +52,7 @@ class MiniCodecConfig:
     encoder_depth: int = 0
     decoder_widths: tuple[int, int, int] = (384, 384, 320)
     decoder_depths: tuple[int, int, int] = (2, 2, 5)
+    look_ahead: int = 2
     latent: int = 128
     semantic_inner: int = 64
     inner: int = 128
@@ -155,7 +157,7 @@ class MiniCodec(nn.Module):
     @property
     def delay(self) -> int:
         """Samples by which `decode_step` lags behind `decode`."""
-        return self.wave.delay
+        return self.wave.delay + self.config.look_ahead * self.config.hop
 
     @property
     def codebooks(self) -> int:
@@ -215,7 +217,9 @@ class MiniCodec(nn.Module):
 
     def synthesize(self, latents: Tensor) -> Tensor:
         """latents [batch, frames, latent] -> audio [batch, 1, samples]."""
-        return self.wave(self.features(latents))[:, None]
+        late, length = self.config.look_ahead * self.config.hop, latents.shape[1] * self.config.samples_per_frame
+        latents = torch.cat([latents, latents[:, -1:]], dim=1)  # something to look at after the end
+        return self.wave(self.features(latents))[:, None, late : late + length]
 
     def init_encoder_state(self, batch: int) -> EncoderState:
         return EncoderState(self.mel.init_state(batch), self.encoder.init_state(batch))

@@ -1,8 +1,9 @@
 """Examples that teach a language model to answer as a voice should: short, spoken, right.
 
-Facts (`antiphon.data.facts`), small talk, requests that can't be fulfilled, and the short answers of public corpora, mixed
-into epochs. Every epoch asks each fact in another wording; some questions are typed badly or heard wrongly, and the reply
-stays the same. Everything is a pure function of the seed and the epoch's number.
+Facts (`antiphon.data.facts`), small talk, requests that can't be fulfilled, and the short answers of public corpora,
+mixed
+into epochs. Every epoch asks each fact in another wording; some questions are typed badly or heard wrongly, and the
+reply stays the same. Everything is a pure function of the seed and the epoch's number.
 
     epoch = InstructData(folder).epoch(0)
     epoch[0].turns       # (("What is the capital of Italy?", "The capital of Italy is Rome."), ...)
@@ -22,10 +23,21 @@ from pathlib import Path
 
 from antiphon.data.facts import Fact, read_chat, read_facts, read_requests
 from antiphon.data.facts.made import spoken
-from antiphon.data.texts import capitalise, clean, finish, normalise, restore_apostrophes, split_of, split_sentences, text_id
+from antiphon.data.texts import (
+    capitalise,
+    clean,
+    finish,
+    normalise,
+    restore_apostrophes,
+    split_of,
+    split_sentences,
+    text_id,
+)
 
 MAX_WORDS = 20
-_MADE_SHARE = 0.25  # sums and sequences follow rules: each epoch sees this share of them
+# Sums and the like are many and follow rules: each epoch sees a share of them, most of the ones that people ask.
+_SHARES = {"sums": 0.55, "numbers": 0.5, "letters": 0.25, "spelling": 0.25, "comparisons": 0.2}
+_LARGER_SHARE = 0.1
 _CARRIERS = (
     "Hey, {}", "Please tell me, {}", "Quick question: {}", "I'd like to know, {}", "Okay, {}", "So, {}", "Can you help me, {}",
     "Hello, {}", "And now, {}", "Well, {}", "Um, {}", "Hi, {}", "Next question: {}", "One more: {}", "Let me ask you, {}",
@@ -54,7 +66,9 @@ class Example:
 
 
 def say_numbers(text: str) -> str | None:
-    """Whole numbers as spoken words: "In 1991, 3 men" -> "In nineteen ninety-one, three men"; None where one can't be."""
+    """Whole numbers as spoken words: "In 1991, 3 men" -> "In nineteen ninety-one, three men"; None where one can't
+    be.
+    """
     if re.search(r"\d[.,:/-]\d(?!\d\d\b)|[$£€%+=&]|\d\s*[A-Za-z]{1,2}\b|\d{7,}", text):
         return None
 
@@ -63,7 +77,9 @@ def say_numbers(text: str) -> str | None:
         number = int(digits)
         if "," not in match.group() and (1100 <= number < 2000 or 2010 <= number < 2100):
             century, rest = divmod(number, 100)
-            return spoken(century) + " " + ("hundred" if not rest else f"oh {spoken(rest)}" if rest < 10 else spoken(rest))
+            return (
+                spoken(century) + " " + ("hundred" if not rest else f"oh {spoken(rest)}" if rest < 10 else spoken(rest))
+            )
         return spoken(number)
 
     return re.sub(r"\d[\d,]*\d|\d", say, text)
@@ -90,7 +106,11 @@ def mishear(text: str, rng: random.Random) -> str:
             place = rng.choice(places)
             words[place] = swaps[words[place].lower()]
     elif kind < 0.75 and len(words) > 3:
-        places = [n for n, word in enumerate(words) if word.lower() in ("the", "a", "an", "is", "of", "do", "does", "in", "what", "are")]
+        places = [
+            n
+            for n, word in enumerate(words)
+            if word.lower() in ("the", "a", "an", "is", "of", "do", "does", "in", "what", "are")
+        ]
         if places:
             del words[rng.choice(places)]
     elif kind < 0.85:
@@ -127,8 +147,8 @@ class InstructData:
     """All sources, and the epochs mixed from them.
 
     Args:
-        folder: holds answers.jsonl.gz, questions.jsonl.gz, conversations.jsonl.gz, requests.jsonl.gz; each may be missing,
-            and the folder too (None): facts and small talk are always there.
+        folder: holds answers.jsonl.gz, questions.jsonl.gz, conversations.jsonl.gz, requests.jsonl.gz; each may be
+            missing, and the folder too (None): facts and small talk are always there.
         held_out: questions that must not occur (any case and punctuation).
         seed: of everything random.
     """
@@ -141,7 +161,9 @@ class InstructData:
     @cached_property
     def development(self) -> list[Example]:
         """Facts in a wording that no epoch uses: the last one of every 25th fact that has at least three."""
-        return [Example(fact.kind, ((fact.questions[-1], fact.replies[0]),)) for fact in read_facts() if _keeps_one(fact)]
+        return [
+            Example(fact.kind, ((fact.questions[-1], fact.replies[0]),)) for fact in read_facts() if _keeps_one(fact)
+        ]
 
     def wordings(self) -> Iterator[str]:
         """Every question of facts and small talk as written, before any slip of the ear."""
@@ -155,7 +177,9 @@ class InstructData:
         rng = random.Random(f"{self.seed}/{number}")
         examples = list(self._facts(number, rng)) + list(self._chat(rng)) + list(self._corpora(rng))
         rng.shuffle(examples)
-        return [example for example in examples if not any(normalise(asked) in self.held_out for asked, _ in example.turns)]
+        return [
+            example for example in examples if not any(normalise(asked) in self.held_out for asked, _ in example.turns)
+        ]
 
     def _facts(self, number: int, rng: random.Random) -> Iterator[Example]:
         singles: list[tuple[str, str, str]] = []
@@ -163,7 +187,8 @@ class InstructData:
         for fact in read_facts():
             if fact.follow:
                 by_kind[fact.kind].append(fact)
-            if fact.kind.split("/")[0] in ("sums", "numbers", "letters", "spelling", "comparisons") and rng.random() > _MADE_SHARE:
+            share = _LARGER_SHARE if fact.kind.endswith("larger") else _SHARES.get(fact.kind.split("/")[0], 1.0)
+            if rng.random() >= share:
                 continue
             wordings = fact.questions[: -1 if _keeps_one(fact) else None]
             start = int(text_id(fact.questions[0]), 16) % len(wordings)
@@ -189,7 +214,12 @@ class InstructData:
                 yield Example(talk.kind, ((as_heard(question, rng), rng.choice(talk.replies)),))
 
     def _corpora(self, rng: random.Random) -> Iterator[Example]:
-        for rows, share in ((self._requests, 80), (self._answers, 150), (self._questions, 40), (self._conversations, 30)):
+        for rows, share in (
+            (self._requests, 80),
+            (self._answers, 150),
+            (self._questions, 40),
+            (self._conversations, 30),
+        ):
             yield from rng.sample(rows, min(share, len(rows)))
 
     def _rows(self, source: str) -> Iterator[dict]:
@@ -211,7 +241,9 @@ class InstructData:
     def _answers(self) -> list[Example]:
         examples = []
         for row in self._rows("answers"):
-            if row["source"] == "VQuAnDa" and int(text_id(row["text"]), 16) % 10:  # much of it is about the same few forms
+            if (
+                row["source"] == "VQuAnDa" and int(text_id(row["text"]), 16) % 10
+            ):  # much of it is about the same few forms
                 continue
             question, reply = _pair(row["text"], split_sentences(" ".join(row["reply"].split()))[0])
             if question and reply and not re.search(r"\banswers?\.?$", reply) and len(reply.split()) > 2:
@@ -222,7 +254,10 @@ class InstructData:
     def _questions(self) -> list[Example]:
         examples = []
         for row in self._rows("questions"):
-            if re.search(r"\b(?:following|these|above|below|which one|not)\b|_", row["text"].lower()) or len(row["answer"].split()) > 8:
+            if (
+                re.search(r"\b(?:following|these|above|below|which one|not)\b|_", row["text"].lower())
+                or len(row["answer"].split()) > 8
+            ):
                 continue
             question, reply = _pair(restore_apostrophes(row["text"]), restore_apostrophes(row["answer"]))
             if question and reply and len(question.split()) <= 18:
@@ -235,7 +270,11 @@ class InstructData:
         for row in self._rows("conversations"):
             pairs = [_pair(turn["user"][0], turn["assistant"][-1].replace(";", " and ")) for turn in row["turns"][:3]]
             if all(question and reply for question, reply in pairs):
-                examples.append(Example("conversations", tuple((question, reply) for question, reply in pairs if question and reply)))
+                examples.append(
+                    Example(
+                        "conversations", tuple((question, reply) for question, reply in pairs if question and reply)
+                    )
+                )
         return examples
 
 
@@ -244,7 +283,9 @@ def _keeps_one(fact: Fact) -> bool:
 
 
 def _pair(question: str, reply: str) -> tuple[str | None, str | None]:
-    """A corpus' question and reply, cleaned and fit to be spoken; None for either that can't be, or isn't for training."""
+    """A corpus' question and reply, cleaned and fit to be spoken; None for either that can't be, or isn't for
+    training.
+    """
     asked, said = clean(question), clean(reply)
     if not asked or not said or split_of(text_id(question)) != "train":
         return None, None

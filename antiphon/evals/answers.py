@@ -50,23 +50,30 @@ def read_questions(path: Path | str = EASY_QUESTIONS) -> list[Question]:
     except OSError as error:
         raise AnswersError(f"cannot read the questions: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise AnswersError(f'{path}, line {number} is not {{"question", "accept", "category"}} with an answer: {error!r}') from error
+        raise AnswersError(
+            f'{path}, line {number} is not {{"question", "accept", "category"}} with an answer: {error!r}'
+        ) from error
     return questions
 
 
 def plain_words(text: str) -> list[str]:
-    """Words for comparing: lower case, no accents, no punctuation, no articles, numbers as words ("42" -> forty two)."""
+    """Words for comparing: lower case, no accents, no punctuation, no articles, numbers as words ("42" -> forty
+    two).
+    """
     text = unicodedata.normalize("NFKD", text.lower())
     text = "".join(character for character in text if not unicodedata.combining(character))
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.replace("'", "").replace("’", ""))
-    text = re.sub(r"\d+", lambda digits: f" {spoken(int(digits.group()))} " if len(digits.group()) < 7 else digits.group(), text)
+    text = re.sub(
+        r"\d+", lambda digits: f" {spoken(int(digits.group()))} " if len(digits.group()) < 7 else digits.group(), text
+    )
     return [word for word in re.findall(r"[^\W_]+", text) if word not in ("a", "an", "the")]
 
 
 def is_right(reply: str, accept: Sequence[str]) -> bool:
     """True if an accepted answer occurs in the reply as whole words, in order and unbroken.
 
-    Case, accents, punctuation and articles don't count; digits and number words are the same; "and" inside numbers is ignored.
+    Case, accents, punctuation and articles don't count; digits and number words are the same; "and" inside numbers is
+    ignored.
     """
     said = _without_and(plain_words(reply))
     for answer in accept:
@@ -81,4 +88,6 @@ def is_right(reply: str, accept: Sequence[str]) -> bool:
 
 
 def _without_and(words: list[str]) -> list[str]:
-    return [word for at, word in enumerate(words) if not (word == "and" and at and words[at - 1] in ("hundred", "thousand"))]
+    return [
+        word for at, word in enumerate(words) if not (word == "and" and at and words[at - 1] in ("hundred", "thousand"))
+    ]

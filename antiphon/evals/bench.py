@@ -14,8 +14,11 @@ from tqdm import tqdm
 
 from antiphon.audio.io import Audio
 from antiphon.evals import material
+from antiphon.evals.figures import available_cores
 from antiphon.evals.judge import Judge
 from antiphon.evals.material import Clip
+from antiphon.evals.memo import Memo, key_of
+from antiphon.evals.speech import dnsmos_all
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class Bench:
     def __init__(self, config: MiniConfig) -> None:
         self.config = config
         self._teacher: dict[int, list[Clip]] = {}
-        self._heard: dict[tuple[str, int], list[str]] = {}
 
     @cached_property
     def model(self):
@@ -81,8 +83,13 @@ class Bench:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         return model, AutoTokenizer.from_pretrained(folder)
 
+    @cached_property
+    def memo(self) -> Memo:
+        """References that were measured before."""
+        return Memo(self.cached("references.jsonl"))
+
     def cached(self, name: str) -> Path:
-        """A folder for material in the user's cache."""
+        """A place for material in the user's cache."""
         from antiphon import hub
 
         return hub.cache_dir() / "eval" / name
@@ -101,19 +108,27 @@ class Bench:
             self._teacher[n] = material.teacher_speaks(material.assistant_texts(self.config.texts, n))
         return self._teacher[n]
 
-    def teacher_heard(self, n: int) -> list[str]:
-        """What the judge hears in `teacher(n)`."""
-        return self.judged("teacher", [clip.audio for clip in self.teacher(n)], keep=("teacher", n))
-
-    def judged(self, title: str, clips: Sequence[Audio], keep: tuple[str, int] | None = None) -> list[str]:
-        """The judge's transcripts, with progress; those with a `keep` key are made once."""
-        if keep is not None and keep in self._heard:
-            return self._heard[keep]
+    def judged(self, title: str, clips: Sequence[Audio], reference: bool = False) -> list[str]:
+        """The judge's transcripts, with progress; those of references are made once and for all."""
         with tqdm(total=len(clips), desc=f"  judge hears {title}", unit="clip", file=sys.stderr, leave=False) as bar:
-            texts = self.judge.transcribe(clips, progress=bar.update)
-        if keep is not None:
-            self._heard[keep] = texts
-        return texts
+
+            def hear(rows: list[int]) -> list[str]:
+                return self.judge.transcribe([clips[i] for i in rows], progress=bar.update)
+
+            if not reference:
+                return hear(list(range(len(clips))))
+            return self.memo.all([key_of("whisper-base", clip) for clip in clips], hear)
+
+    def dnsmos(self, title: str, clips: Sequence[Audio], reference: bool = False) -> list[float]:
+        """DNSMOS OVRL of each clip, with progress; those of references are made once and for all."""
+        with tqdm(total=len(clips), desc=f"  DNSMOS of {title}", unit="clip", file=sys.stderr, leave=False) as bar:
+
+            def score(rows: list[int]) -> list[float]:
+                return dnsmos_all([clips[i] for i in rows], available_cores(), bar.update)
+
+            if not reference:
+                return score(list(range(len(clips))))
+            return self.memo.all([key_of("dnsmos", clip) for clip in clips], score)
 
     def each(self, title: str, items: Iterable, work: Callable[[Any], Any]) -> list:
         """`work` of every item, with progress."""

@@ -22,7 +22,7 @@ def _hear(bench: Bench, name: str, bar: str, clips: list[Clip]) -> Figure:
     model = bench.model
     texts = [clip.text for clip in clips]
     ours = bench.each("model hears", clips, lambda clip: model.hear(clip.audio).text)
-    whisper = bench.judged("the same", [clip.audio for clip in clips])
+    whisper = bench.judged("the same", [clip.audio for clip in clips], reference=True)
     bench.save_items(
         name,
         [

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from antiphon.evals import material
 from antiphon.evals.answers import is_right, read_questions
 from antiphon.evals.bench import Bench
 from antiphon.evals.figures import Figure
+from antiphon.evals.memo import key_of
 from antiphon.evals.text import count_words, loops, token_f1
 
 BARE_TOKENS = 48  # enough for a sentence or two; the bare model goes on for as long as it may
@@ -96,27 +99,31 @@ def answer_speech(model, audio) -> tuple[str, str]:
     return heard.text, model.think(heard)
 
 
-@torch.inference_mode()
-def bare_replies(bench: Bench, questions: Sequence[str], batch: int = 25) -> list[str]:
+def bare_replies(bench: Bench, questions: Sequence[str]) -> list[str]:
     """The untouched language model's greedy replies to typed questions, with its own chat template and nothing else."""
-    model, tokenizer = bench.bare
-    order = sorted(range(len(questions)), key=lambda i: len(questions[i]))
-    out = [""] * len(questions)
-    groups = [order[i : i + batch] for i in range(0, len(order), batch)]
+    brain = bench.config.parts.get("brain", "smollm2-135m-instruct")
 
-    def run(rows: list[int]) -> None:
-        prompts = [_prompt(tokenizer, questions[i])[0] for i in rows]
-        longest = max(len(p) for p in prompts)
-        ids = torch.stack([torch.nn.functional.pad(p, (longest - len(p), 0)) for p in prompts])
-        mask = torch.stack([torch.nn.functional.pad(torch.ones_like(p), (longest - len(p), 0)) for p in prompts])
-        made = model.generate(
-            ids, attention_mask=mask, do_sample=False, max_new_tokens=BARE_TOKENS, pad_token_id=min(_ends(model))
-        )
-        for i, row in zip(rows, made[:, longest:], strict=True):
-            out[i] = tokenizer.decode(row, skip_special_tokens=True).strip()
+    with tqdm(total=len(questions), desc="  bare model answers", unit="reply", file=sys.stderr, leave=False) as bar:
 
-    bench.each("bare model answers", groups, run)
-    return out
+        def answer(rows: list[int]) -> list[str]:
+            made = generate_together(*bench.bare, [questions[i] for i in rows])
+            bar.update(len(rows))
+            return made
+
+        return bench.memo.all([key_of("bare", brain, str(BARE_TOKENS), q) for q in questions], answer, chunk=25)
+
+
+@torch.inference_mode()
+def generate_together(model, tokenizer, questions: Sequence[str]) -> list[str]:
+    """Greedy replies of a `transformers` model to questions, in one batch, padded on the left."""
+    prompts = [_prompt(tokenizer, question)[0] for question in questions]
+    longest = max(len(p) for p in prompts)
+    ids = torch.stack([torch.nn.functional.pad(p, (longest - len(p), 0)) for p in prompts])
+    mask = torch.stack([torch.nn.functional.pad(torch.ones_like(p), (longest - len(p), 0)) for p in prompts])
+    made = model.generate(
+        ids, attention_mask=mask, do_sample=False, max_new_tokens=BARE_TOKENS, pad_token_id=min(_ends(model))
+    )
+    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in made[:, longest:]]
 
 
 @torch.inference_mode()

@@ -8,22 +8,19 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.evals.bench import Bench
-from antiphon.evals.figures import Figure, available_cores
-from antiphon.evals.speech import dnsmos_all, log_mel_distance, mean_delta, stoi
+from antiphon.evals.figures import Figure
+from antiphon.evals.speech import log_mel_distance, mean_delta, stoi
 from antiphon.evals.text import word_error_rate
 
 
 def say(bench: Bench, n: int) -> list[Figure]:
     """Sentences that an assistant says, in our voice; reference: the teacher on the same texts."""
-    from tqdm import tqdm
-
     clips = bench.teacher(n)
     texts = [clip.text for clip in clips]
     sounds = bench.each("says", clips, lambda clip: bench.model.say(clip.text, seed=bench.config.seed))
-    heard, teacher_heard = bench.judged("the model", sounds), bench.teacher_heard(n)
-    with tqdm(total=2 * len(clips), desc="  DNSMOS", leave=False) as bar:
-        both = dnsmos_all([*sounds, *(clip.audio for clip in clips)], available_cores(), bar.update)
-    ours, teachers = both[: len(clips)], both[len(clips) :]
+    spoken = [clip.audio for clip in clips]
+    heard, teacher_heard = bench.judged("the model", sounds), bench.judged("the teacher", spoken, reference=True)
+    ours, teachers = bench.dnsmos("the model", sounds), bench.dnsmos("the teacher", spoken, reference=True)
     bench.save_items(
         "say",
         [
@@ -59,7 +56,8 @@ def codec(bench: Bench, n: int) -> list[Figure]:
     clips = bench.teacher(n)
     texts = [clip.text for clip in clips]
     sounds = bench.each("through the codec", clips, lambda clip: round_trip(bench.model.codec, clip.audio))
-    heard, before = bench.judged("the codec", sounds), bench.teacher_heard(n)
+    heard = bench.judged("the codec", sounds)
+    before = bench.judged("the teacher", [clip.audio for clip in clips], reference=True)
     scores = [stoi(clip.audio, sound) for clip, sound in zip(clips, sounds, strict=True)]
     distances = [log_mel_distance(clip.audio, sound) for clip, sound in zip(clips, sounds, strict=True)]
     bench.save_items(

@@ -1,10 +1,11 @@
-"""Turn a GGUF file of a Llama-family language model into a plain folder: config.json, model.safetensors, tokenizer.json.
+"""Turn a GGUF file of a Llama-family language model into a plain folder: config.json, model.safetensors,
+tokenizer.json.
 
 The folder is what `transformers` calls a model, so `LlamaForCausalLM.from_pretrained(folder)` and
 `AutoTokenizer.from_pretrained(folder)` both read it, and so does :class:`antiphon.models.thinker.Thinker`.
 
-Weights are dequantized to float32: the block formats are sums of float16 products, so float32 holds them exactly and what
-is generated later is what the file says, not what a second rounding made of it.
+Weights are dequantized to float32: the block formats are sums of float16 products, so float32 holds them exactly and
+what is generated later is what the file says, not what a second rounding made of it.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ class GgufError(AntiphonError):
 
 
 def key_of(name: str) -> str:
-    """The `transformers` key of a GGUF tensor: ``blk.3.attn_q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
+    """The `transformers` key of a GGUF tensor: ``blk.3.attn_q.weight`` ->
+    ``model.layers.3.self_attn.q_proj.weight``.
+    """
     if name in _OUTSIDE:
         return _OUTSIDE[name]
     _, layer, rest = (name.split(".", 2) + ["", ""])[:3]
     if not name.startswith("blk.") or rest not in _IN_LAYER:
-        raise GgufError(f"the GGUF file has a tensor {name!r} that a Llama model doesn't have: is it another architecture?")
+        raise GgufError(
+            f"the GGUF file has a tensor {name!r} that a Llama model doesn't have: is it another architecture?"
+        )
     return f"model.layers.{layer}.{_IN_LAYER[rest]}"
 
 

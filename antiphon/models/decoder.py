@@ -129,10 +129,17 @@ class WhisperDecoder(nn.Module):
         self.embed_positions = nn.Embedding(config.positions, config.width)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.layer_norm = nn.LayerNorm(config.width)
+        banned = torch.zeros(config.vocabulary, dtype=torch.bool)
+        banned[[*config.suppress, *range(config.end + 1, config.vocabulary)]] = True
+        self.register_buffer("banned", banned, persistent=False)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> WhisperDecoder:
+    def from_pretrained(cls, folder: Path | str, suppress: tuple[int, ...] = ()) -> WhisperDecoder:
         """The decoder of a multilingual Whisper folder with `transformers`' keys, float32.
+
+        Args:
+            folder: config.json, model.safetensors and, if there is one, generation_config.json.
+            suppress: tokens that it may not write, besides those that the folder names.
 
         Raises:
             DecoderError: the folder holds something else.
@@ -153,7 +160,7 @@ class WhisperDecoder(nn.Module):
                     inner=tree["decoder_ffn_dim"],
                     vocabulary=tree["vocab_size"],
                     positions=tree["max_target_positions"],
-                    suppress=tuple(rules.get("suppress_tokens") or ()),
+                    suppress=(*(rules.get("suppress_tokens") or ()), *suppress),
                     suppress_first=tuple(rules.get("begin_suppress_tokens") or (SPACE, END)),
                 )
             )
@@ -202,7 +209,6 @@ class WhisperDecoder(nn.Module):
         """
         config = self.config
         device = self.embed_tokens.weight.device
-        banned = torch.tensor([*config.suppress, *range(config.end + 1, config.vocabulary)], device=device)
         first = torch.tensor(config.suppress_first, device=device)
         out: list[int] = []
         past: list[Pair] | None = None
@@ -216,7 +222,7 @@ class WhisperDecoder(nn.Module):
                 no_speech = float(logits[0, 0].softmax(-1)[config.no_speech])
             passes += 1
             logits = logits[0, len(unread) - 1 :]
-            logits[:, banned] = -torch.inf
+            logits[:, self.banned] = -torch.inf
             if not out:
                 logits[0, first] = -torch.inf
             best = logits.argmax(-1).tolist()
@@ -248,6 +254,13 @@ def realign(rest: list[int], token: int, reach: int = 4) -> list[int]:
         if other == token:
             return rest[position + 1 :]
     return rest[1:]
+
+
+def foreign_tokens(tokenizer: Tokenizer, end: int = END) -> tuple[int, ...]:
+    """Tokens under `end` that are not plain ASCII: unsure of a word, Whisper now and then goes on in another script."""
+    # In byte-level vocabularies every byte but printable ASCII is written as a character above U+007F; "\u0120" is the space.
+    known = tokenizer.get_vocab().items()
+    return tuple(sorted(index for token, index in known if index < end and any(c > "\x7f" and c != "\u0120" for c in token)))
 
 
 def whisper_tokens(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -24,7 +24,7 @@ from antiphon.audio import mel
 from antiphon.audio.io import Audio
 from antiphon.errors import AntiphonError
 from antiphon.models.adapter import Adapter, Spelling
-from antiphon.models.decoder import Pair, Transcript, WhisperDecoder, whisper_tokens
+from antiphon.models.decoder import Pair, Transcript, WhisperDecoder, foreign_tokens, whisper_tokens
 from antiphon.models.encoder import EncoderState, WhisperBlockEncoder
 
 SILENT_PEAK = 1e-3  # nothing louder than -60 dB of full scale was said
@@ -126,8 +126,7 @@ class Ears(nn.Module):
             raise EarsError("Ears need an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
         self.spelling, self.tokenizer, self.whisper = spelling, tokenizer, whisper
-        self._quiet: list[Pair] = []  # what the decoder needs of silence, see _silence; the same for every speaker
-        self._quiet_state = encoder.init_state(1)
+        self._quiet: list[Pair] = []  # what the decoder needs of silence, see _learn_silence; the same for every speaker
         self.embeddings = embeddings  # a plain attribute: the language model's state dict holds it
 
     @classmethod
@@ -166,12 +165,15 @@ class Ears(nn.Module):
         if adapter is not None:
             model, ids = Adapter.from_pretrained(adapter)
             spelling = Spelling(written, model.config.merges, ids)
-        decoder = WhisperDecoder.from_pretrained(ears) if words == "decoder" else None
+        decoder = WhisperDecoder.from_pretrained(ears, foreign_tokens(whisper)) if whisper is not None else None
         encoder = WhisperBlockEncoder.from_pretrained(ears)
         return cls(encoder, model, spelling, Tokenizer.from_str(written), embeddings, decoder, whisper).eval()
 
+    @torch.no_grad()
     def init_state(self) -> EarsState:
-        """The state before a turn's first sample."""
+        """The state before a turn's first sample. The first call takes a second or so more than the others."""
+        if self.decoder is not None and not self._quiet:
+            self._learn_silence()
         return EarsState(mel.init_state(1), self.encoder.init_state(1))
 
     @torch.no_grad()
@@ -270,15 +272,16 @@ class Ears(nn.Module):
 
     def _silence(self, start: int, frames: int) -> list[Pair]:
         """What the decoder needs of silence, for `frames` frames from `start` on (fewer at the window's end)."""
+        return [(keys[:, :, start : start + frames], values[:, :, start : start + frames]) for keys, values in self._quiet]
+
+    def _learn_silence(self) -> None:
+        """Encodes a silent window, whole as Whisper saw it: encoded in blocks, silence ends fewer loops (of 12 turns 3 looped)."""
         assert self.decoder is not None
-        end, config = min(start + frames, self.encoder.config.positions), self.encoder.config
-        while not self._quiet or self._quiet[0][0].shape[2] < end:
-            silent = torch.full((1, config.bands, 2 * config.block), (mel.FLOOR - 8.0 + 4.0) / 4.0)
-            new = self.decoder.listen(self.encoder.step(silent, self._quiet_state))
-            self._quiet = [
-                (torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(self._quiet, new)
-            ] or new  # fmt: skip
-        return [(keys[:, :, start:end], values[:, :, start:end]) for keys, values in self._quiet]
+        config = self.encoder.config
+        whole = WhisperBlockEncoder(replace(config, block=config.positions, right=0)).eval()
+        whole.load_state_dict(self.encoder.state_dict(), assign=True)
+        silent = torch.full((1, config.bands, 2 * config.positions), (mel.FLOOR - 8.0 + 4.0) / 4.0)
+        self._quiet = self.decoder.listen(whole(silent))
 
 
 def cut_loop(tokens: list[int], least: int = 4) -> list[int]:

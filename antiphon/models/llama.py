@@ -1,8 +1,8 @@
 """A lean Llama decoder: the same weights and numbers as `transformers`, with the key-value cache as a value.
 
 One token at batch 1 is bound by the time to read the weights, so what can be saved is everything else: no per-call mask
-building, no cache objects, key-value heads never repeated in memory. The forward can start or stop at any layer, which lets
-training keep the frozen lower layers out of autograd.
+building, no cache objects, key-value heads never repeated in memory. The forward can start or stop at any layer,
+which lets training keep the frozen lower layers out of autograd.
 """
 
 from __future__ import annotations
@@ -50,8 +50,16 @@ class LlamaConfig:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise LlamaError(f"cannot read the language model's {path}: {error}") from error
-        if values.get("model_type") != "llama" or values.get("attention_bias") or values.get("rope_scaling"):
-            raise LlamaError(f"{path} is not a plain Llama model (no biases, no RoPE scaling); only those are supported")
+        rope = values.get("rope_parameters") or values.get("rope_scaling") or {}  # newer and older name
+        values.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
+        if (
+            values.get("model_type") != "llama"
+            or values.get("attention_bias")
+            or rope.get("rope_type", "default") != "default"
+        ):
+            raise LlamaError(
+                f"{path} is not a plain Llama model (no biases, no RoPE scaling); only those are supported"
+            )
         if not values.get("tie_word_embeddings"):
             raise LlamaError(f"{path}: only models whose output shares the input embeddings are supported")
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
@@ -79,7 +87,9 @@ class KeyValues:
             self.buffer = larger
 
     def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `[batch, heads, T, d]` after what is there; returns everything of this layer, `[batch, heads, length + T, d]`."""
+        """Write `[batch, heads, T, d]` after what is there; returns everything of this layer, `[batch, heads, length
+        + T, d]`.
+        """
         end = self.length + keys.shape[2]
         own = self.buffer[layer]
         own[0, :, :, self.length : end] = keys
@@ -262,6 +272,8 @@ class Llama(nn.Module):
 
 
 def own_key(key: str) -> str:
-    """`transformers`' name of a weight -> ours: ``model.layers.3.self_attn.q_proj.weight`` -> ``layers.3.q_proj.weight``."""
+    """`transformers`' name of a weight -> ours: ``model.layers.3.self_attn.q_proj.weight`` ->
+    ``layers.3.q_proj.weight``.
+    """
     key = key.removeprefix("model.").replace(".self_attn.", ".").replace(".mlp.", ".")
     return key.removesuffix(".weight") if "norm" in key else key

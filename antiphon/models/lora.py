@@ -1,8 +1,9 @@
 """Low-rank adapters (LoRA, Hu et al. 2021): small trained corrections to frozen linear layers.
 
-The adapters live in their own module and are handed to the model call by call. So the same language model serves adapted
-(voice) and untouched (text) conversations at once, nothing is switched behind anyone's back, and saving the module saves
-nothing but the adapters.
+The adapters live in their own module and are handed to the model call by call. So the same language model serves
+adapted
+(voice) and untouched (text) conversations at once, nothing is switched behind anyone's back, and saving the module
+saves nothing but the adapters.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.first < self.last:
-            raise LoraError(f"rank {self.rank}, layers {self.first} to {self.last}: rank >= 1 and first < last are needed")
+            raise LoraError(
+                f"rank {self.rank}, layers {self.first} to {self.last}: rank >= 1 and first < last are needed"
+            )
         if unknown := set(self.linears) - set(LINEARS):
             raise LoraError(f"no linear layers named {sorted(unknown)}; choose from {list(LINEARS)}")
 

@@ -41,7 +41,8 @@ class Thought:
 
     Attributes:
         token: its id.
-        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to it.
+        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to
+            it.
         hidden: float32 `[width]`: the language model's last hidden state (after its final norm) that chose this token.
     """
 
@@ -58,7 +59,8 @@ class ThinkerState:
         voice: adapters and loop guard on.
         cache: keys and values of everything read and thought so far.
         prefix: how many positions of it are the system prompt, which is never forgotten.
-        turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after forgetting.
+        turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after
+            forgetting.
         hidden: the last hidden state `[width]` where a reply is due, else None.
         pending: reply tokens that were thought but not read yet.
         history: ("user" or "assistant", text); what came as embeddings has the text "".
@@ -75,12 +77,20 @@ class ThinkerState:
     def fork(self) -> ThinkerState:
         """A copy that goes its own way."""
         return ThinkerState(
-            self.voice, self.cache.fork(), self.prefix, list(self.turns), self.hidden, list(self.pending), list(self.history)
+            self.voice,
+            self.cache.fork(),
+            self.prefix,
+            list(self.turns),
+            self.hidden,
+            list(self.pending),
+            list(self.history),
         )
 
 
 class Unfinished:
-    """Bytes of a byte-level BPE -> text, characters held back until their last byte is there; what never gets it is dropped."""
+    """Bytes of a byte-level BPE -> text, characters held back until their last byte is there; what never gets it is
+    dropped.
+    """
 
     def __init__(self, pieces: dict[int, bytes]):
         self.pieces = pieces
@@ -89,7 +99,6 @@ class Unfinished:
     def add(self, token: int) -> str:
         """What the token adds; special tokens add nothing."""
         return self.decoder.decode(self.pieces.get(token, b""))
-
 
 
 def piece_bytes(tokenizer: Tokenizer) -> dict[int, bytes]:
@@ -106,8 +115,8 @@ def piece_bytes(tokenizer: Tokenizer) -> dict[int, bytes]:
 
 
 def goes_round(tokens: Sequence[int], longest: int = 24) -> bool:
-    """True if the end of a reply repeats: the last n tokens are the n before them (n >= 4), or a token comes four times in a
-    row, or the last eight tokens were said before."""
+    """True if the end of a reply repeats: the last n tokens are the n before them (n >= 4), or a token comes four
+    times in a row, or the last eight tokens were said before."""
     if len(tokens) >= 4 and len(set(tokens[-4:])) == 1:
         return True
     for n in range(4, min(longest, len(tokens) // 2) + 1):
@@ -118,7 +127,9 @@ def goes_round(tokens: Sequence[int], longest: int = 24) -> bool:
 
 
 def pick(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> int:
-    """Choose a token from logits `[vocabulary]`: the likeliest at temperature 0, else sampled from the `top_k` likeliest (0: all)."""
+    """Choose a token from logits `[vocabulary]`: the likeliest at temperature 0, else sampled from the `top_k`
+    likeliest (0: all).
+    """
     if temperature <= 0:
         return int(logits.argmax())
     if top_k:
@@ -171,7 +182,8 @@ class Thinker(nn.Module):
 
         Args:
             voice: answer as a voice, with adapters; False: the untouched language model.
-            system: system prompt; None: in voice mode what the adapters were trained with, in text mode the template's own.
+            system: system prompt; None: in voice mode what the adapters were trained with, in text mode the
+                template's own.
 
         Each prompt is read once; later conversations get a copy of what it left.
         """
@@ -205,11 +217,17 @@ class Thinker(nn.Module):
                 raise ThinkerError(
                     f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; got {tuple(content.shape)}"
                 )
-            parts = self._embed("<|im_start|>user\n"), content.float(), self._embed("<|im_end|>\n<|im_start|>assistant\n")
+            parts = (
+                self._embed("<|im_start|>user\n"),
+                content.float(),
+                self._embed("<|im_end|>\n<|im_start|>assistant\n"),
+            )
             turn = torch.cat(parts)
         room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
         if len(turn) > room // 2:
-            raise ThinkerError(f"the user's turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts")
+            raise ThinkerError(
+                f"the user's turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts"
+            )
         if state.hidden is not None or state.pending:
             self._end_reply(state)
         state.history.append(("user", said if isinstance(said, str) else self._text(said)))
@@ -277,15 +295,21 @@ class Thinker(nn.Module):
         return "".join(thought.text for thought in self.stream(state, max_tokens)).strip()
 
     @torch.inference_mode()
-    def reply_many(self, questions: Sequence[str], voice: bool = True, max_tokens: int = 64, batch: int = 32) -> list[str]:
-        """The greedy replies to many single questions, several at once: for measuring, where it is several times as fast.
+    def reply_many(
+        self, questions: Sequence[str], voice: bool = True, max_tokens: int = 64, batch: int = 32
+    ) -> list[str]:
+        """The greedy replies to many single questions, several at once: for measuring, where it is several times as
+        fast.
 
-        Questions of the same number of tokens go together, so nothing is padded and each reply is what :meth:`reply` gives, up to
-        the rounding of other matrix shapes.
+        Questions of the same number of tokens go together, so nothing is padded and each reply is what :meth:`reply`
+        gives, up to the rounding of other matrix shapes.
         """
         lora = self.lora if voice else None
         system = self.init_state(voice)
-        turns = [self.tokenizer.encode(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n").ids for asked in questions]
+        turns = [
+            self.tokenizer.encode(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n").ids
+            for asked in questions
+        ]
         order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
         replies = [""] * len(turns)
         while order:
@@ -347,8 +371,10 @@ def default_system(template: str) -> str | None:
     """
     import jinja2
 
-    text = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(template).render(
-        messages=[{"role": "user", "content": "x"}], add_generation_prompt=True
+    text = (
+        jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+        .from_string(template)
+        .render(messages=[{"role": "user", "content": "x"}], add_generation_prompt=True)
     )
     before, turn, _ = text.partition("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n")
     start, end = "<|im_start|>system\n", "<|im_end|>\n"

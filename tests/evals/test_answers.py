@@ -55,7 +55,9 @@ def test_no_easy_question_is_worded_as_a_training_question() -> None:
     data = InstructData()
     assert not easy & {normalise(wording) for wording in data.wordings()}
     assert not easy & {normalise(follow) for fact in read_facts() for follow in fact.follow}
-    assert not easy & {normalise(asked) for number in range(2) for example in data.epoch(number) for asked, _ in example.turns}
+    assert not easy & {
+        normalise(asked) for number in range(2) for example in data.epoch(number) for asked, _ in example.turns
+    }
 
 
 def test_a_bad_file_is_named(tmp_path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.evals.judge import END, START, Judge, JudgeError, batches_of_like_length
+from antiphon.evals.judge import END, START, Judge, JudgeError, batches
 from antiphon.evals.text import normalize, word_error_rate
 
 
@@ -30,8 +30,17 @@ def sound(seconds, seed, rate=16000):
     return Audio(0.1 * torch.randn(int(seconds * rate), generator=torch.Generator().manual_seed(seed)), rate)
 
 
-def test_like_lengths_go_together():
-    assert batches_of_like_length([5, 1, 4, 1, 3], 2) == [[1, 3], [4, 2], [0]]
+def test_clips_of_one_padded_length_go_together():
+    seconds = [1.0, 5.0, 1.5, 2.0, 2.1, 29.0]
+    grouped = batches([int(16000 * s) for s in seconds], spare=1.0, batch=2)
+    # padded to 2, 6, 4, 4, 4 and 30 s (the window's end)
+    assert [(samples / 16000, rows) for samples, rows in grouped] == [
+        (2.0, [0]),
+        (4.0, [2, 3]),
+        (4.0, [4]),
+        (6.0, [1]),
+        (30.0, [5]),
+    ]
 
 
 def test_encoder_equals_transformers_on_the_full_window(judge):
@@ -90,12 +99,11 @@ def test_no_special_token_is_ever_written(judge):
 
 
 def test_order_and_progress(judge):
-    clips = [sound(s, i) for i, s in enumerate((1.5, 0.5, 1.0))]
+    clips = [sound(s, i) for i, s in enumerate((1.5, 0.5, 1.0, 3.0))]
     done = []
-    # Full windows: then the batch that a clip falls into cannot matter.
-    together = judge.transcribe(clips, batch=2, spare=30.0, max_tokens=4, progress=done.append)
-    alone = [judge.transcribe([clip], spare=30.0, max_tokens=4)[0] for clip in clips]
-    assert together == alone and sum(done) == 3
+    together = judge.transcribe(clips, batch=2, spare=1.0, max_tokens=4, progress=done.append)
+    alone = [judge.transcribe([clip], spare=1.0, max_tokens=4)[0] for clip in clips]
+    assert together == alone and sum(done) == 4
 
 
 def test_too_long_and_empty(judge):

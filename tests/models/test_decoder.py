@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.models.decoder import DecoderConfig, DecoderError, WhisperDecoder, realign
+from antiphon.models.decoder import DecoderConfig, DecoderError, WhisperDecoder, foreign_tokens, realign
 
 SMALL = DecoderConfig(
     width=16, layers=2, heads=2, inner=32, vocabulary=40, positions=64, start=(31, 32), end=30, no_speech=35,
@@ -77,6 +77,16 @@ def test_realign() -> None:
     assert realign([7, 8, 9], 5) == [8, 9]  # 5 instead of 7
     assert realign([1, 2, 3, 4, 5, 6], 6) == [2, 3, 4, 5, 6]  # too far to be the same word
     assert realign([], 5) == []
+
+
+def test_foreign_tokens_are_the_ones_that_are_not_ascii() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    def written(text: str) -> str:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(text)[0][0]
+
+    vocabulary = {written(text): index for index, text in enumerate(["word", " word", "café", "한", "don't"])}
+    assert foreign_tokens(Tokenizer(models.BPE(vocab=vocabulary, merges=[]))) == (2, 3)
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def folder(tmp_path_factory) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in special])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
     fast.chat_template = TEMPLATE
     fast.save_pretrained(path, save_jinja_files=False)
     torch.manual_seed(0)
@@ -71,7 +73,9 @@ def generated(folder: Path, conversation: list[dict[str, str]], count: int) -> l
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder).eval()
-    prompt = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    prompt = tokenizer.apply_chat_template(
+        conversation, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     out = model.generate(**prompt, do_sample=False, max_new_tokens=count)[0, prompt["input_ids"].shape[1] :].tolist()
     return out[: out.index(2)] if 2 in out else out
 
@@ -109,7 +113,11 @@ def test_text_mode_over_two_turns(folder: Path, adapted: Thinker) -> None:
     adapted.add_user(state, "First.")
     first = adapted.tokenizer.decode(tokens_of(adapted, state, 6))
     adapted.add_user(state, "Second?")
-    conversation = [{"role": "user", "content": "First."}, {"role": "assistant", "content": first}, {"role": "user", "content": "Second?"}]
+    conversation = [
+        {"role": "user", "content": "First."},
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "Second?"},
+    ]
     # Bytes that are no characters can't be put back into a template, so compare only where they are.
     if "\ufffd" not in first:
         assert tokens_of(adapted, state) == generated(folder, conversation, 24)
@@ -192,7 +200,9 @@ def test_pick() -> None:
 
 def test_many_replies_are_the_single_ones(adapted: Thinker) -> None:
     questions = ["One?", "Two?", "A longer question, please.", "Six?", "?"]
-    assert adapted.reply_many(questions, max_tokens=12, batch=2) == [adapted.reply(asked, max_tokens=12) for asked in questions]
+    assert adapted.reply_many(questions, max_tokens=12, batch=2) == [
+        adapted.reply(asked, max_tokens=12) for asked in questions
+    ]
 
 
 def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
@@ -249,7 +259,12 @@ def test_real_weights_say_what_transformers_says() -> None:
 
     brain = Path(os.environ["ANTIPHON_BRAIN"]) if "ANTIPHON_BRAIN" in os.environ else find("smollm2-135m-instruct")
     thinker = Thinker.from_pretrained(brain)
-    for said in ("What is the capital of France?", "Tell me about the sea.", "2+2?", "Write a haiku, s'il vous plaît 😀"):
+    for said in (
+        "What is the capital of France?",
+        "Tell me about the sea.",
+        "2+2?",
+        "Write a haiku, s'il vous plaît 😀",
+    ):
         state = thinker.init_state(voice=False)
         thinker.add_user(state, said)
         assert tokens_of(thinker, state, 40) == generated(brain, [{"role": "user", "content": said}], 40)

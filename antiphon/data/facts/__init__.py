@@ -1,7 +1,7 @@
 """Facts as tables (the YAML files beside this module) and as arithmetic, each with several wordings of its question.
 
-A table says once how its questions and replies are worded, and then lists its rows: a thousand short spoken questions with
-their short spoken replies come of a page of text.
+A table says once how its questions and replies are worded, and then lists its rows: a thousand short spoken questions
+with their short spoken replies come of a page of text.
 
     for fact in read_facts(): print(fact.questions[0], fact.reply)
 """
@@ -66,12 +66,15 @@ def read_table(table: dict[str, Any]) -> list[Fact]:
         rows += [row[::-1] for row in rows]
     for row in rows:
         if len(row) != len(columns):
-            raise FactsError(f"table {table['name']!r}: the row {' | '.join(row)!r} has not the {len(columns)} cells {columns}")
+            raise FactsError(
+                f"table {table['name']!r}: the row {' | '.join(row)!r} has not the {len(columns)} cells {columns}"
+            )
         cells = dict(zip(columns, row, strict=True))
         for ask in table["asks"]:
             try:
                 questions, replies, follow = (
-                    tuple(_fill(wording, cells) for wording in ask.get(part, ())) for part in ("questions", "replies", "follow")
+                    tuple(_fill(wording, cells) for wording in ask.get(part, ()))
+                    for part in ("questions", "replies", "follow")
                 )
             except KeyError as error:
                 raise FactsError(f"table {table['name']!r}, ask {ask['of']!r}: no column {error}") from error

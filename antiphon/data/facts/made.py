@@ -11,7 +11,7 @@ _SMALL = (
     "eighteen nineteen"
 ).split()
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth", "twelve": "twelfth"}
+_ORDINALS = dict(one="first", two="second", three="third", five="fifth", eight="eighth", nine="ninth", twelve="twelfth")
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
@@ -66,99 +66,123 @@ def ordinal(number: int) -> str:
     return head + dash + last
 
 
+def _fact(kind: str, wordings: str, reply: str, **cells: object) -> Made:
+    """A fact whose wordings are separated by "|"; `cells` fill the slots."""
+    return kind, tuple(part.strip().format_map(cells) for part in wordings.split("|")), (reply.format_map(cells),)
+
+
+_PLUS = """What is {x} plus {y}? | How much is {x} plus {y}? | What's {x} and {y}? | Add {x} and {y}. | What do {x} and {y} make? |
+    {x} plus {y}? | What is {a} plus {b}? | What is {a} + {b}?"""
+_MINUS = """What is {x} minus {y}? | How much is {x} minus {y}? | What's {x} minus {y}? | Take {y} from {x}. | {x} minus {y}? |
+    What is {x} take away {y}? | What is {a} minus {b}?"""
+_TIMES = """What is {x} times {y}? | How much is {x} times {y}? | What's {x} times {y}? | Multiply {x} by {y}. | {x} times {y}? |
+    What do you get for {x} times {y}? | What is {a} times {b}?"""
+_DIVIDED = """What is {x} divided by {y}? | How much is {x} divided by {y}? | Divide {x} by {y}. | What's {x} divided by {y}?"""
+_HALF = "What is half of {x}? | What's half of {x}? | How much is half of {x}?"
+_DOUBLE = "What is double {x}? | What is twice {x}? | How much is twice {x}? | Double {x}."
+_TENS_SUM = "What is {x} plus {y}? | How much is {x} plus {y}? | What's {x} plus {y}?"
+_SQUARE = "What is {x} squared? | What's the square of {x}?"
+
+
 def _sums() -> Iterator[Made]:
     for a in range(0, 21):
         for b in range(0, 21):
+            larger = ", larger" if max(a, b) > 10 else ""
+            numbers = {"a": a, "b": b, "x": spoken(a), "y": spoken(b)}
             if a + b <= 30:
-                x, y, z = spoken(a), spoken(b), spoken(a + b)
-                yield "sums/plus", (f"What is {x} plus {y}?", f"How much is {x} plus {y}?", f"What's {x} and {y}?",
-                                    f"Add {x} and {y}.", f"What do {x} and {y} make?", f"{x} plus {y}?", f"What is {a} plus {b}?",
-                                    f"What is {a} + {b}?"), (f"{x} plus {y} is {z}.",)  # fmt: skip
+                yield _fact(f"sums/plus{larger}", _PLUS, "{x} plus {y} is {z}.", z=spoken(a + b), **numbers)
             if b <= a:
-                x, y, z = spoken(a), spoken(b), spoken(a - b)
-                yield "sums/minus", (f"What is {x} minus {y}?", f"How much is {x} minus {y}?", f"What's {x} minus {y}?",
-                                     f"Take {y} from {x}.", f"{x} minus {y}?", f"What is {x} take away {y}?",
-                                     f"What is {a} minus {b}?"), (f"{x} minus {y} is {z}.",)  # fmt: skip
+                yield _fact(f"sums/minus{larger}", _MINUS, "{x} minus {y} is {z}.", z=spoken(a - b), **numbers)
     for a in range(1, 13):
         for b in range(1, 13):
+            larger = ", larger" if a * b > 50 else ""
             x, y, z = spoken(a), spoken(b), spoken(a * b)
-            yield "sums/times", (f"What is {x} times {y}?", f"How much is {x} times {y}?", f"What's {x} times {y}?",
-                                 f"Multiply {x} by {y}.", f"{x} times {y}?", f"What do you get for {x} times {y}?",
-                                 f"What is {a} times {b}?"), (f"{x} times {y} is {z}.",)  # fmt: skip
+            yield _fact(f"sums/times{larger}", _TIMES, "{x} times {y} is {z}.", a=a, b=b, x=x, y=y, z=z)
             if b > 1 and a <= 10 and b <= 10:
-                yield "sums/divided", (f"What is {z} divided by {y}?", f"How much is {z} divided by {y}?", f"Divide {z} by {y}.",
-                                       f"What's {z} divided by {y}?"), (f"{z} divided by {y} is {x}.",)  # fmt: skip
+                yield _fact(f"sums/divided{larger}", _DIVIDED, "{x} divided by {y} is {z}.", x=z, y=y, z=x)
     for a in [*range(2, 31, 2), 40, 50, 60, 80, 100, 1000]:
-        x, half = spoken(a), spoken(a // 2)
-        yield "sums/half", (f"What is half of {x}?", f"What's half of {x}?", f"How much is half of {x}?"), (f"Half of {x} is {half}.",)
+        yield _fact("sums/half", _HALF, "Half of {x} is {z}.", x=spoken(a), z=spoken(a // 2))
     for a in [*range(1, 16), 20, 25, 30, 40, 50, 100]:
-        x, double = spoken(a), spoken(2 * a)
-        yield "sums/double", (f"What is double {x}?", f"What is twice {x}?", f"How much is twice {x}?", f"Double {x}."), (
-            f"Twice {x} is {double}.",)  # fmt: skip
+        yield _fact("sums/double", _DOUBLE, "Twice {x} is {z}.", x=spoken(a), z=spoken(2 * a))
     for a in range(10, 100, 10):
         for b in range(10, 100, 20):
-            x, y, z = spoken(a), spoken(b), spoken(a + b)
-            yield "sums/tens", (f"What is {x} plus {y}?", f"How much is {x} plus {y}?", f"What's {x} plus {y}?"), (f"{x} plus {y} is {z}.",)
+            yield _fact("sums/tens", _TENS_SUM, "{x} plus {y} is {z}.", x=spoken(a), y=spoken(b), z=spoken(a + b))
     for a in range(1, 11):
-        yield "sums/square", (f"What is {spoken(a)} squared?", f"What's the square of {spoken(a)}?"), (f"{spoken(a)} squared is {spoken(a * a)}.",)
+        yield _fact("sums/square", _SQUARE, "{x} squared is {z}.", x=spoken(a), z=spoken(a * a))
+
+
+_AFTER = """What {unit} comes after {x}? | Which {unit} comes after {x}? | What {unit} follows {x}? | What comes after {x}? |
+    What is the {unit} after {x}?"""
+_BEFORE = """What {unit} comes before {x}? | Which {unit} comes before {x}? | What comes before {x}? | What is the {unit} before {x}?"""
+_TOMORROW = (
+    "If today is {x}, what day is tomorrow? | Today is {x}. What day is it tomorrow? | It is {x}. What is tomorrow?"
+)
+_YESTERDAY = "If today is {x}, what day was yesterday? | Today is {x}. What was yesterday? | What was yesterday, if today is {x}?"
+_LATER = "What day is two days after {x}? | Which day comes two days after {x}?"
+_MONTH_NUMBER = (
+    "Which number is {x} among the months? | Is {x} the first or which month? | What number is the month of {x}?"
+)
+_SEASON = "What season is {x} in? | In which season is {x}? | Which season does {x} belong to?"
+_NUMBER_AFTER = """What number comes after {x}? | Which number comes after {x}? | What comes after {x}? | What is the number after {x}?"""
+_NUMBER_BEFORE = "What number comes before {x}? | Which number comes before {x}? | What comes before {x}?"
+_PARITY = "Is {x} odd or even? | Is {x} an even or an odd number? | Is the number {x} even or odd?"
 
 
 def _sequences() -> Iterator[Made]:
     for kind, names in (("days", DAYS), ("months", MONTHS)):
         unit = kind[:-1]
-        for n, name in enumerate(names):
+        for n, x in enumerate(names):
             after, before = names[(n + 1) % len(names)], names[n - 1]
-            yield f"{kind}/after", (f"What {unit} comes after {name}?", f"Which {unit} comes after {name}?", f"What {unit} follows {name}?",
-                                    f"What comes after {name}?", f"What is the {unit} after {name}?"), (f"{after} comes after {name}.",)  # fmt: skip
-            yield f"{kind}/before", (f"What {unit} comes before {name}?", f"Which {unit} comes before {name}?", f"What comes before {name}?",
-                                     f"What is the {unit} before {name}?"), (f"{before} comes before {name}.",)  # fmt: skip
+            yield _fact(f"{kind}/after", _AFTER, "{z} comes after {x}.", unit=unit, x=x, z=after)
+            yield _fact(f"{kind}/before", _BEFORE, "{z} comes before {x}.", unit=unit, x=x, z=before)
             if kind == "days":
-                later = names[(n + 2) % 7]
-                yield "days/tomorrow", (f"If today is {name}, what day is tomorrow?", f"Today is {name}. What day is it tomorrow?",
-                                        f"It is {name}. What is tomorrow?"), (f"If today is {name}, tomorrow is {after}.",)  # fmt: skip
-                yield "days/yesterday", (f"If today is {name}, what day was yesterday?", f"Today is {name}. What was yesterday?",
-                                         f"What was yesterday, if today is {name}?"), (f"If today is {name}, yesterday was {before}.",)  # fmt: skip
-                yield "days/later", (f"What day is two days after {name}?", f"Which day comes two days after {name}?"), (
-                    f"Two days after {name} is {later}.",)  # fmt: skip
+                yield _fact("days/tomorrow", _TOMORROW, "If today is {x}, tomorrow is {z}.", x=x, z=after)
+                yield _fact("days/yesterday", _YESTERDAY, "If today is {x}, yesterday was {z}.", x=x, z=before)
+                yield _fact("days/later", _LATER, "Two days after {x} is {z}.", x=x, z=names[(n + 2) % 7])
             else:
-                place = ordinal(n + 1)
-                yield "months/number", (f"Which number is {name} among the months?", f"Is {name} the first or which month?",
-                                        f"What number is the month of {name}?"), (f"{name} is the {place} month.",)  # fmt: skip
                 season = ("winter", "spring", "summer", "autumn")[(n + 1) // 3 % 4]
-                yield "months/season", (f"What season is {name} in?", f"In which season is {name}?", f"Which season does {name} belong to?"), (
-                    f"In the north, {name} is in {season}.",)  # fmt: skip
+                yield _fact("months/number", _MONTH_NUMBER, "{x} is the {z} month.", x=x, z=ordinal(n + 1))
+                yield _fact("months/season", _SEASON, "In the north, {x} is in {z}.", x=x, z=season)
     for n in [*range(0, 32), 39, 49, 59, 69, 79, 89, 99, 100, 199, 999]:
         x, after = spoken(n), spoken(n + 1)
-        yield "numbers/after", (f"What number comes after {x}?", f"Which number comes after {x}?", f"What comes after {x}?",
-                                f"What is the number after {x}?"), (f"{after} comes after {x}.",)  # fmt: skip
-        yield "numbers/before", (f"What number comes before {after}?", f"Which number comes before {after}?", f"What comes before {after}?"), (
-            f"{x} comes before {after}.",)  # fmt: skip
+        yield _fact("numbers/after", _NUMBER_AFTER, "{z} comes after {x}.", x=x, z=after)
+        yield _fact("numbers/before", _NUMBER_BEFORE, "{z} comes before {x}.", x=after, z=x)
         if n < 32:
-            kind = "an odd" if n % 2 else "an even"
-            yield "numbers/parity", (f"Is {x} odd or even?", f"Is {x} an even or an odd number?", f"Is the number {x} even or odd?"), (
-                f"{x} is {kind} number.",)  # fmt: skip
+            yield _fact("numbers/parity", _PARITY, "{x} is {z} number.", x=x, z="an odd" if n % 2 else "an even")
+
+
+_LETTER_AFTER = """What letter comes after {x}? | Which letter comes after {x}? | What comes after {x} in the alphabet? |
+    What letter follows {x}?"""
+_LETTER_BEFORE = (
+    "What letter comes before {x}? | Which letter comes before {x}? | What comes before {x} in the alphabet?"
+)
+_LETTER_NUMBER = "What is the {x} letter of the alphabet? | Which letter is the {x} in the alphabet?"
+_FIRST = """What letter does {x} start with? | What is the first letter of {x}? | Which letter does the word {x} begin with? |
+    With which letter does {x} start?"""
+_LAST = "What is the last letter of {x}? | What letter does {x} end with?"
+_SPELL = "How do you spell {x}? | Spell {x}. | Can you spell {x}? | Spell the word {x}."
+_LENGTH = "How many letters does {x} have? | How many letters are in the word {x}?"
 
 
 def _letters() -> Iterator[Made]:
     for n, letter in enumerate(LETTERS):
         if n + 1 < len(LETTERS):
             after = LETTERS[n + 1]
-            yield "letters/after", (f"What letter comes after {letter}?", f"Which letter comes after {letter}?", f"What comes after {letter} in the alphabet?",
-                                    f"What letter follows {letter}?"), (f"The letter {after} comes after {letter}.",)  # fmt: skip
-            yield "letters/before", (f"What letter comes before {after}?", f"Which letter comes before {after}?",
-                                     f"What comes before {after} in the alphabet?"), (f"The letter {letter} comes before {after}.",)  # fmt: skip
-        place = ordinal(n + 1)
-        yield "letters/number", (f"What is the {place} letter of the alphabet?", f"Which letter is the {place} in the alphabet?"), (
-            f"The {place} letter of the alphabet is {letter}.",)  # fmt: skip
+            yield _fact("letters/after", _LETTER_AFTER, "The letter {z} comes after {x}.", x=letter, z=after)
+            yield _fact("letters/before", _LETTER_BEFORE, "The letter {z} comes before {x}.", x=after, z=letter)
+        yield _fact(
+            "letters/number", _LETTER_NUMBER, "The {x} letter of the alphabet is {z}.", x=ordinal(n + 1), z=letter
+        )
     for word in SPELT:
-        first, last = word[0].upper(), word[-1].upper()
-        yield "spelling/first", (f"What letter does {word} start with?", f"What is the first letter of {word}?", f"Which letter does the word {word} begin with?",
-                                 f"With which letter does {word} start?"), (f"{word} starts with {first}.",)  # fmt: skip
-        yield "spelling/last", (f"What is the last letter of {word}?", f"What letter does {word} end with?"), (f"{word} ends with {last}.",)
-        yield "spelling/spell", (f"How do you spell {word}?", f"Spell {word}.", f"Can you spell {word}?", f"Spell the word {word}."), (
-            f"{word} is spelled {', '.join(word.upper())}.",)  # fmt: skip
-        yield "spelling/letters", (f"How many letters does {word} have?", f"How many letters are in the word {word}?"), (
-            f"The word {word} has {spoken(len(word))} letters.",)  # fmt: skip
+        yield _fact("spelling/first", _FIRST, "{x} starts with {z}.", x=word, z=word[0].upper())
+        yield _fact("spelling/last", _LAST, "{x} ends with {z}.", x=word, z=word[-1].upper())
+        yield _fact("spelling/spell", _SPELL, "{x} is spelled {z}.", x=word, z=", ".join(word.upper()))
+        yield _fact("spelling/letters", _LENGTH, "The word {x} has {z} letters.", x=word, z=spoken(len(word)))
+
+
+_COMPARED = """Which is {word}, {a} or {b}? | What is {word}, {a} or {b}? | What is {word}, {b} or {a}? | Is {a} or {b} {word}? |
+    {a} or {b}, which is {word}?"""
+_LARGER = "Which is more, {a} or {b}? | Which number is bigger, {a} or {b}? | What is larger, {a} or {b}?"
 
 
 def _comparisons() -> Iterator[Made]:
@@ -166,18 +190,16 @@ def _comparisons() -> Iterator[Made]:
         for low in range(len(things)):
             for high in range(low + 1, len(things)):
                 small, large = things[low], things[high]
-                first, second = (small, large) if (low + high) % 2 else (large, small)
-                for word, right, other in ((more, large, small), (less, small, large)):
-                    yield f"comparisons/{word}", (
-                        f"Which is {word}, {first} or {second}?", f"What is {word}, {first} or {second}?", f"What is {word}, {second} or {first}?",
-                        f"Is {first} or {second} {word}?", f"{first} or {second}, which is {word}?",
-                    ), (f"{right} is {word} than {other}.",)  # fmt: skip
+                a, b = (small, large) if (low + high) % 2 else (large, small)
+                for word, x, y in ((more, large, small), (less, small, large)):
+                    yield _fact(
+                        f"comparisons/{word}", _COMPARED, "{x} is {word} than {y}.", word=word, a=a, b=b, x=x, y=y
+                    )
     for a in range(1, 31, 3):
         for b in range(2, 31, 4):
             if a != b:
-                x, y, larger, smaller = spoken(a), spoken(b), spoken(max(a, b)), spoken(min(a, b))
-                yield "comparisons/numbers", (f"Which is more, {x} or {y}?", f"Which number is bigger, {x} or {y}?", f"What is larger, {x} or {y}?"), (
-                    f"{larger} is more than {smaller}.",)  # fmt: skip
+                x, y = spoken(max(a, b)), spoken(min(a, b))
+                yield _fact("comparisons/numbers", _LARGER, "{x} is more than {y}.", a=spoken(a), b=spoken(b), x=x, y=y)
 
 
 def made() -> Iterator[Made]:

@@ -77,8 +77,9 @@ class CodecTask:
             semantic, _, semantic_distance = codec.semantic(latents)
             acoustic, _, distance = codec.acoustic(latents - semantic.detach(), batch["used"] - 1)
         features = codec.features(semantic + acoustic)
-        pitch = estimate_pitch(target, codec.sample_rate, codec.config.hop)
-        made = codec.wave(features, pitch)
+        late = codec.config.look_ahead
+        pitch = F.pad(estimate_pitch(target, codec.sample_rate, codec.config.hop), (late, 0))[:, : features.shape[-1]]
+        made, target = codec.wave(features, pitch)[:, late * codec.config.hop :], target[:, : target.shape[1] - late * codec.config.hop]
         voiced, height = codec.wave.height(features)
         sounds = pitch > 0
         error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()

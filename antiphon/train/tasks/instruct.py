@@ -1,11 +1,12 @@
 """Teach the language model to answer as a voice should: low-rank adapters in its upper layers, everything else frozen.
 
-Only replies (and the end of each) are learnt. Layers below the first adapted one run without autograd, and the output layer
-sees only the positions whose next token is part of a reply.
+Only replies (and the end of each) are learnt. Layers below the first adapted one run without autograd, and the output
+layer sees only the positions whose next token is part of a reply.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import random
 from collections.abc import Iterable
@@ -38,7 +39,8 @@ class ChatEncoder:
     Args:
         tokenizer: the language model's tokenizer.json.
         system: system prompt, or None for no system turn at all.
-        merges: with a share of `spelt`, users' words are spelled with only the first `merges` merges, as the ears spell them.
+        merges: with a share of `spelt`, users' words are spelled with only the first `merges` merges, as the ears
+            spell them.
     """
 
     def __init__(self, tokenizer: Path, system: str | None = None, merges: int = 0):
@@ -86,7 +88,9 @@ def collate(rows: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
 
 
 def bucket(lengths: list[int], size: int, rng: random.Random) -> list[list[int]]:
-    """Indices of examples in batches of `size` whose lengths are alike, batches in random order; the rest that fills no batch is left out."""
+    """Indices of examples in batches of `size` whose lengths are alike, batches in random order; the rest that fills
+    no batch is left out.
+    """
     order = list(range(len(lengths)))
     rng.shuffle(order)
     batches = []
@@ -104,7 +108,8 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
         tokens, labels: `[B, T]`; see :func:`collate`.
 
     Returns:
-        The mean over all labelled tokens, and for each row the surprise: the loss of its least expected token `[B]`, detached.
+        The mean over all labelled tokens, and for each row the surprise: the loss of its least expected token `[B]`,
+        detached.
     """
     with torch.no_grad():
         x = model(model.embed(tokens[:, :-1]), last=lora.config.first)
@@ -112,7 +117,9 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
     target = labels[:, 1:]
     learnt = target != IGNORED
     losses = F.cross_entropy(model.logits(x[learnt]), target[learnt], reduction="none")
-    surprise = torch.zeros(target.shape, device=losses.device).masked_scatter(learnt, losses.detach().float()).amax(dim=1)
+    surprise = (
+        torch.zeros(target.shape, device=losses.device).masked_scatter(learnt, losses.detach().float()).amax(dim=1)
+    )
     return losses.mean(), surprise
 
 
@@ -121,12 +128,15 @@ class InstructTask:
 
     `config.model`: brain (name or folder of the language model) and any field of LoraConfig.
     `config.data`: texts (folder of the corpora, or null), held_out (jsonl with "question", or null), spelt (share of
-    examples whose user's words are spelled as the ears spell), merges (see ChatEncoder), epoch (the first one to take: a
-    second stage goes on where the first ended), focus and above (see below).
+    examples whose user's words are spelled as the ears spell), merges (see ChatEncoder), epoch (the first one to
+    take: a
+    second stage goes on where the first ended), skip (globs of kinds of examples to leave out), focus and above (see
+    below).
 
-    While it trains, the task notes how surprising each reply was and writes it to `surprise.json` beside the exported folder. A second
-    stage that is given this file as `focus` leaves out the facts whose surprise was not `above` so many nats: it spends its time on
-    what isn't known yet.
+    While it trains, the task notes how surprising each reply was and writes it to `surprise.json` beside the exported
+    folder. A second
+    stage that is given this file as `focus` leaves out the facts whose surprise was not `above` so many nats: it
+    spends its time on what isn't known yet.
     """
 
     def __init__(self, config: StageConfig):
@@ -145,6 +155,7 @@ class InstructTask:
         self.encoder = ChatEncoder(self.brain / "tokenizer.json", self.model.config.system, int(data.get("merges", 0)))
         self.spelt = float(data.get("spelt", 0.0))
         self.first_epoch = int(data.get("epoch", 0))
+        self.skip = list(data.get("skip", []))
         self.surprise: dict[str, float] = {}
         self.known: set[str] = set()
         if focus := data.get("focus"):
@@ -156,11 +167,15 @@ class InstructTask:
 
     def _plan(self, epoch: int) -> list[list[Example]]:
         rng = random.Random(f"{self.config.seed}/batches/{epoch}")
-        examples = [example for example in self.data.epoch(epoch) if not self._is_known(example)]
-        lengths = [sum(len(text) for turn in example.turns for text in turn) + 30 * len(example.turns) for example in examples]
+        examples = [example for example in self.data.epoch(epoch) if not self._is_left_out(example)]
+        lengths = [
+            sum(len(text) for turn in example.turns for text in turn) + 30 * len(example.turns) for example in examples
+        ]
         return [[examples[n] for n in batch] for batch in bucket(lengths, self.config.batch, rng)]
 
-    def _is_known(self, example: Example) -> bool:
+    def _is_left_out(self, example: Example) -> bool:
+        if any(fnmatch.fnmatch(example.kind, glob) for glob in self.skip):
+            return True
         return "/" in example.kind and all(reply in self.known for _, reply in example.turns)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, list[str]]:
@@ -198,7 +213,9 @@ class InstructTask:
     def export(self, folder: Path) -> None:
         """Write the adapters: config.json and model.safetensors, float16; and beside the folder what surprised."""
         self.model.save(folder)
-        (folder.parent / "surprise.json").write_text(json.dumps(self.surprise, indent=0, ensure_ascii=False), encoding="utf-8")
+        (folder.parent / "surprise.json").write_text(
+            json.dumps(self.surprise, indent=0, ensure_ascii=False), encoding="utf-8"
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the first epoch holds, for a model card: examples and tokens by kind of source."""

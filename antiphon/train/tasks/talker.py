@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from antiphon.codecs.mini import MiniCodec
 from antiphon.data.codes import Coded, CodeSet, encode_set
 from antiphon.data.shards import SpeechSet
+from antiphon.data.states import StateSet, think_set
 from antiphon.models.phonemes import alphabet
 from antiphon.models.talker import DURATION_UNIT, Talker, TalkerConfig
+from antiphon.models.thinker import Thinker
 from antiphon.nn.streams import delay
 from antiphon.train.config import StageConfig
 
@@ -35,6 +37,7 @@ class TalkerTask:
     data.speech: folder of shards; data.hours: use only the first hours. data.codec: codec folder. data.codes: where the codes are kept.
     data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes seen.
     data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples.
+    data.thinker: {brain, lora, states, count} to read the thinker's states on the first `count` utterances, kept in `states`.
     """
 
     def __init__(self, config: StageConfig):
@@ -48,23 +51,34 @@ class TalkerTask:
         else:
             speech = SpeechSet(self.data["speech"], hours=self.data.get("hours"))
             self.set = encode_set(speech, self.codec, folder, self.model.config.lead)
-        self.count = len(self.set) - int(self.data["held_out"])
+        self.states = self._think() if self.data.get("thinker") else None
+        self.count = len(self.states) if self.states else len(self.set) - int(self.data["held_out"])
         self.by_length = np.argsort(self.set.lengths[: self.count], kind="stable")
 
-    def _examples(self, rng: np.random.Generator) -> list[Coded]:
-        """Utterances of about one length, as many as fill the batch's frames."""
+    def _think(self) -> StateSet:
+        how = self.data["thinker"]
+        if (Path(how["states"]) / "states.npy").exists():
+            return StateSet(how["states"])
+        thinker = Thinker.from_pretrained(how["brain"], how["lora"])
+        return think_set(self.set, thinker, how["states"], int(how["count"]))
+
+    def _examples(self, rng: np.random.Generator) -> list[tuple[Coded, np.ndarray | None]]:
+        """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols, hidden]."""
         at = int(rng.integers(self.count))
         length = int(self.set.lengths[self.by_length[at]])
         joined = rng.random() < self.data["joined"] and length < 90
         number = max(1, int(self.data["frames"]) // (length * (2 if joined else 1)))
         near = np.clip(at + rng.integers(-200, 201, size=2 * number), 0, self.count - 1)
         picked = [self.set[int(i)] for i in self.by_length[near]]
+        if self.states is not None:  # states are of single utterances
+            return [(example, self.states.hidden(int(i))) for example, i in zip(picked[:number], self.by_length[near])]
         rate = self.codec.frame_rate
-        return [join(a, b, rate) for a, b in zip(picked[:number], picked[number:])] if joined else picked[:number]
+        pairs = [join(a, b, rate) for a, b in zip(picked[:number], picked[number:])] if joined else picked[:number]
+        return [(example, None) for example in pairs]
 
     def batch(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.config.seed, step))
-        examples = self._examples(rng)
+        examples, hidden = zip(*self._examples(rng))
         length = max(len(e.symbols) for e in examples)
         frames = max(e.codes.shape[1] for e in examples)
         symbols = np.zeros((len(examples), length), np.int64)
@@ -77,8 +91,14 @@ class TalkerTask:
             codes[row, :, : e.codes.shape[1]] = e.codes
         grid = delay(torch.from_numpy(codes), self.model.config.delays, fill=-1)
         asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data["depth_share"])
-        # The last of several silences at a row's end must not be read as the first, so padded symbols end with the row.
-        return {"symbols": torch.from_numpy(symbols), "mask": torch.from_numpy(mask), "ends": torch.from_numpy(ends), "grid": grid, "keep": asked}
+        tensors = {"symbols": symbols, "mask": mask, "ends": ends}
+        if self.states is not None:
+            thought = np.zeros((*symbols.shape, self.model.config.hidden), np.float32)
+            for row, states in enumerate(hidden):
+                if rng.random() >= self.data["thinker"].get("drop", 0.3):  # it must be able to read a text that nobody thought
+                    thought[row, : len(states)] = states
+            tensors["hidden"] = thought
+        return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid, "keep": asked}
 
     def losses(self, batch: dict[str, Any], player: str) -> dict[str, Tensor]:
         logits, durations = self.model(**batch, noise=self.data["noise"])

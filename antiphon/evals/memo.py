@@ -1,0 +1,80 @@
+"""Answers that never change, kept: what the judge hears in the teacher's voice, what the bare model replies, ...
+
+References depend on the material alone, so a second evaluation needs not measure them again. A memo is a file of JSON
+lines in the user's cache, `{"key": ..., "value": ...}`; lines that cannot be read (a run that was killed while
+writing) are passed over and measured anew. Delete the file to forget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from antiphon.audio.io import Audio
+
+
+class Memo:
+    """Values by key, on disk.
+
+    Args:
+        path: the file; None keeps nothing beyond this object.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.values: dict[str, Any] = {}
+        if path is not None and path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                    self.values[row["key"]] = row["value"]
+                except (ValueError, KeyError, TypeError):
+                    continue
+
+    def all(self, keys: Sequence[str], make: Callable[[list[int]], Sequence[Any]], chunk: int = 64) -> list[Any]:
+        """The values of `keys`.
+
+        Args:
+            keys: one an item.
+            make: gives the values of the items at these indices; called for those that are missing, `chunk` at a time.
+            chunk: how many values are at most lost when a run is killed.
+        """
+        missing = [i for i, key in enumerate(keys) if key not in self.values]
+        for start in range(0, len(missing), chunk):
+            rows = missing[start : start + chunk]
+            made = dict(zip((keys[i] for i in rows), make(rows), strict=True))
+            self.values |= made
+            self._write(made)
+        return [self.values[key] for key in keys]
+
+    def _write(self, made: dict[str, Any]) -> None:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lines = "".join(
+                json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n" for key, value in made.items()
+            )
+            with self.path.open("a", encoding="utf-8") as file:
+                if file.tell() and not _ends_line(self.path):
+                    file.write("\n")
+                file.write(lines)
+
+
+def key_of(*things: str | Audio) -> str:
+    """A key for texts and sounds: 24 hex digits of a hash over all of them."""
+    digest = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, Audio):
+            digest.update(f"{thing.sample_rate} {list(thing.samples.shape)}".encode())
+            digest.update(thing.samples.contiguous().numpy().tobytes())
+        else:
+            digest.update(thing.encode() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"
