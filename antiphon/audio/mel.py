@@ -3,8 +3,8 @@
 16 kHz, windows of 25 ms every 10 ms, 80 (or 128) mel bands on Slaney's scale, log10, and Whisper's scaling (x + 4) / 4
 (Radford et al. 2022, section 2.2). Two things differ from Whisper so that a live signal gives what a whole one gives:
 
-- Whisper cuts off what lies more than 8 (80 dB) under the loudest value of the *clip*. Here it is the loudest value *so far*,
-  and no less than `FLOOR`, so that silence before the first word looks like silence after it.
+- Whisper cuts off what lies more than 8 (80 dB) under the loudest value of the *clip*. Here it is the loudest value
+  *so far*, and no less than `FLOOR`, so that silence before the first word looks like silence after it.
 - After the last sample there is silence (zeros); there is no padding to 30 s.
 """
 

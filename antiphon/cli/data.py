@@ -120,7 +120,7 @@ def info(folder: Annotated[Path, typer.Argument(help="Folder of a set.")], json:
 
         lines = dict(describe(folder))
         for name, value in lines.items():
-            print(f"{name:<24}{value}", file=stdout)
+            print(f"{name:<30}{value}", file=stdout)
         write_json(json, lines)
 
 

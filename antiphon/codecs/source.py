@@ -96,9 +96,12 @@ class SourceFilter(nn.Module):
         return voiced, log_pitch
 
     def _noise(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Complex noise [frames, bins], drawn frame by frame so that pieces and the whole draw the same."""
-        drawn = [torch.randn(self.fft // 2 + 1, 2, generator=generator) for _ in range(frames)]
-        return torch.view_as_complex(torch.stack(drawn)).to(self.shape.device)
+        """Noise of even strength and random phase [frames, bins], drawn frame by frame so that pieces and the whole draw the same.
+
+        Gaussian noise would be stronger in one bin and weaker in the next by chance, which the ear hears and the loss can't mend.
+        """
+        drawn = torch.stack([torch.rand(self.fft // 2 + 1, generator=generator) for _ in range(frames)]).to(self.shape.device)
+        return torch.polar(torch.full_like(drawn, 2**0.5), 2 * math.pi * drawn)
 
     def step(self, x: Tensor, state: SourceState, pitch: Tensor | None = None) -> Tensor:
         """Features [batch, width, n] -> samples [batch, n * hop], `delay` samples late.

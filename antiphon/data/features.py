@@ -1,13 +1,14 @@
 """Speak sentences, make them sound as a user's microphone hears them, and keep what the frozen encoder makes of them.
 
-Aligning the ears (antiphon.train.tasks.align) reads each utterance many times and the encoder stays as it is, so its features
-are computed once and kept as float16. A folder of features can be trained on while it still grows, and a run that was killed
-goes on where it stopped: which voice, room and noise an utterance gets follows from its number and the seed.
+Aligning the ears (antiphon.train.tasks.align) reads each utterance many times and the encoder stays as it is, so its
+features are computed once and kept as float16. A folder of features can be trained on while it still grows, and a run
+that was killed goes on where it stopped: which voice, room and noise an utterance gets follows from its number and the
+seed.
 
-    python -m antiphon.data.features speak  --text ../shared/data/text --whisper WHISPER --out FOLDER --count 30000
-    python -m antiphon.data.features record --audio ../shared/data/speech/librispeech --whisper WHISPER --out FOLDER
+    python -m antiphon.data.features --text ../shared/data/text --whisper WHISPER --out FOLDER --count 30000
 
-A folder holds `sentences.txt` (all that could be said, from which the ears' pieces are taken), `manifest.jsonl` (id, text, voice, source, shard, offset and frames; seconds) and `shard-*.npy` ([frames, width]).
+A folder holds `sentences.txt` (all that could be said, from which the ears' pieces are taken), `manifest.jsonl` (id,
+text, voice, source, shard, offset and frames; seconds) and `shard-*.npy` ([frames, width]).
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def speak_all(
 def encode(encoder: WhisperBlockEncoder, signals: list[np.ndarray]) -> list[Tensor]:
     """Encodes utterances in batches of like length.
 
-    The shorter ones of a batch get silence after them; their features end a little after the speech does, as in use, where a
-    turn ends some time after the last word.
+    The shorter ones of a batch get silence after them; their features end a little after the speech does, as in use,
+    where a turn ends some time after the last word.
 
     Args:
         encoder: in blocks.
@@ -159,7 +160,9 @@ class Writer:
         offset, lines = 0, []
         for identity, text, voice, source, features in items:
             utterance = Utterance(identity, text, voice, source, name, offset, len(features))
-            lines.append(json.dumps(vars(utterance) | {"seconds": round(len(features) / 50, 2)}, ensure_ascii=False) + "\n")
+            lines.append(
+                json.dumps(vars(utterance) | {"seconds": round(len(features) / 50, 2)}, ensure_ascii=False) + "\n"
+            )
             offset += len(features)
         with (self.folder / "manifest.jsonl").open("a", encoding="utf-8") as file:
             file.write("".join(lines))
@@ -202,8 +205,8 @@ class Reader:
 def ears_sentences(text: Path | str, split: str = "train", words: tuple[int, int] = (2, 13)) -> list[Sentence]:
     """What the ears learn from: what users say and, so that they know statements too, some of what assistants say.
 
-    Most of every dialogue corpus is templates, so only as many of its sentences are taken as of the questions; order as in
-    `shuffled`, rare words early.
+    Most of every dialogue corpus is templates, so only as many of its sentences are taken as of the questions; order
+    as in `shuffled`, rare words early.
     """
     mine = list(read_sentences(text, "user", split, words=words))
     told = list(read_sentences(text, "assistant", split, words=words))
@@ -240,26 +243,31 @@ def make(
         writer.write([(s.id, s.text, voice, s.source, f) for (s, voice, _), f in zip(spoken, features)])
         done = start + len(numbers)
         rate = (done - first) / (time.monotonic() - began)
-        print(f"{done}/{count} utterances, {rate:.1f}/s, {(count - done) / rate / 60:.0f} min left", file=sys.stderr, flush=True)
+        print(
+            f"{done}/{count} utterances, {rate:.1f}/s, {(count - done) / rate / 60:.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speak"])
-    parser.add_argument("--text", type=Path, help="folder of texts")
-    parser.add_argument("--whisper", type=Path, required=True, help="folder of the encoder")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=30000)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--text", type=Path, required=True, help="folder of texts")
+    parser.add_argument("--whisper", type=Path, required=True, help="folder of the encoder, as in the cache")
+    parser.add_argument("--out", type=Path, required=True, help="folder of features, made or added to")
+    parser.add_argument("--count", type=int, default=30000, help="utterances wanted in all")
+    parser.add_argument("--split", default="train", choices=["train", "dev"])
+    parser.add_argument("--seed", type=int, default=0, help="of voices, rooms and noises")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     encoder = WhisperBlockEncoder.from_pretrained(arguments.whisper)
     sentences = ears_sentences(arguments.text, arguments.split)
     print(f"{len(sentences)} sentences", file=sys.stderr)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "sentences.txt").write_text("".join(sentence.text + "\n" for sentence in sentences), encoding="utf-8")
+    (arguments.out / "sentences.txt").write_text(
+        "".join(sentence.text + "\n" for sentence in sentences), encoding="utf-8"
+    )
     make(arguments.out, sentences, encoder, arguments.seed, EARS_AUGMENT, arguments.count)
 
 

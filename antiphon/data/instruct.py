@@ -39,16 +39,21 @@ MAX_WORDS = 20
 _SHARES = {"sums": 0.55, "numbers": 0.5, "letters": 0.25, "spelling": 0.25, "comparisons": 0.2}
 _LARGER_SHARE = 0.1
 _CARRIERS = (
-    "Hey, {}", "Please tell me, {}", "Quick question: {}", "I'd like to know, {}", "Okay, {}", "So, {}", "Can you help me, {}",
-    "Hello, {}", "And now, {}", "Well, {}", "Um, {}", "Hi, {}", "Next question: {}", "One more: {}", "Let me ask you, {}",
+    "Hey, {}", "Please tell me, {}", "Quick question: {}", "I'd like to know, {}", "Okay, {}", "So, {}",
+    "Can you help me, {}", "Hello, {}", "And now, {}", "Well, {}", "Um, {}", "Hi, {}", "Next question: {}",
+    "One more: {}", "Let me ask you, {}",
 )  # fmt: skip
 # What is heard for what was said; both ways round are as likely.
 _HEARD = (
-    "of off", "the a", "is his", "in and", "to two", "for four", "which witch", "what want", "what was", "capital capitol",
-    "there their", "by buy", "are our", "an and", "does this", "called cold", "a the", "who how", "where were", "when one",
-    "many money", "baby maybe", "legs less", "colour collar", "sound son", "days this", "has as", "do to", "country county",
+    "of off", "the a", "is his", "in and", "to two", "for four", "which witch", "what want", "what was",
+    "capital capitol",
+    "there their", "by buy", "are our", "an and", "does this", "called cold", "a the", "who how", "where were",
+    "when one",
+    "many money", "baby maybe", "legs less", "colour collar", "sound son", "days this", "has as", "do to",
+    "country county",
     "animal animals", "plus bless", "minus mine as", "times time", "eat it", "live leave", "made maid", "word world",
-    "wrote road", "opposite opposites", "language languages", "you your", "comes come", "sea see", "know no", "red read",
+    "wrote road", "opposite opposites", "language languages", "you your", "comes come", "sea see", "know no",
+    "red read",
 )  # fmt: skip
 
 

@@ -40,9 +40,10 @@ def read_questions(path: Path | str = EASY_QUESTIONS) -> list[Question]:
     Raises:
         AnswersError: unreadable, or a line without these fields.
     """
-    questions = []
+    questions, number = [], 0
     try:
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            number += 1
             row = json.loads(line)
             questions.append(Question(row["question"], tuple(row["accept"]), row["category"]))
             if not questions[-1].accept:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 _POSSESSIVE = re.compile(
     r"\b(?!(?:it|he|she|that|what|who|where|there|here|let|how|when|why)'s\b)(\w+)'s\b", re.IGNORECASE
 )
+_VERSUS = re.compile(r"\bvs\b\.?", re.IGNORECASE)  # one word, two ways to write it
 
 
 @functools.cache
@@ -21,12 +22,12 @@ def _english():
 
 
 def normalize(text: str) -> str:
-    """What counts as the same text: Whisper's English normalizer, with the apostrophe of possessives passed over.
+    """What counts as the same text: Whisper's English normalizer, with possessives without apostrophe and "vs" in full.
 
     The normalizer forgives case, punctuation, spelling and the writing of numbers (Radford et al. 2022, appendix C).
     "It's twenty-one degrees." and "it is 21 degrees" are equal after it, and so are "Jeff's" and "jeffs".
     """
-    text = _POSSESSIVE.sub(r"\1s", text.replace("\u2019", "'"))
+    text = _POSSESSIVE.sub(r"\1s", _VERSUS.sub("versus", text.replace("\u2019", "'")))
     # It leaves lone marks standing ("..." gives ". ."); they are no words.
     return " ".join(word for word in _english()(text).split() if any(c.isalnum() for c in word))
 

@@ -1,9 +1,9 @@
 """Read CTranslate2's Whisper: `model.bin` -> a state dict and config with `transformers`' keys.
 
-The format (CTranslate2 `model_spec.py`, binary version 6): version uint32; spec name (uint16 length, NUL included); revision
-uint32; tensor count uint32; per tensor name, rank uint8, dims uint32 each, type uint8, byte count uint32, bytes; then aliases.
-Stacked projections are split here: self-attention's `linear_0` is q, k, v; cross-attention's `linear_1` is k, v. Whisper's k
-has no bias, so its slot is dropped.
+The format (CTranslate2 `model_spec.py`, binary version 6): version uint32; spec name (uint16 length, NUL included);
+revision uint32; tensor count uint32; per tensor name, rank uint8, dims uint32 each, type uint8, byte count uint32,
+bytes; then aliases. Stacked projections are split here: self-attention's `linear_0` is q, k, v; cross-attention's
+`linear_1` is k, v. Whisper's k has no bias, so its slot is dropped.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     reader = _Reader(data)
     version = reader.number("I")
     if version != 6:
-        raise ConversionError(f"model.bin has binary version {version}, this reader knows 6: use another conversion of the model")
+        raise ConversionError(
+            f"model.bin has binary version {version}, this reader knows 6: use another conversion of the model"
+        )
     spec = reader.text()
     if spec != "WhisperSpec":
         raise ConversionError(f"model.bin holds a {spec}, expected a WhisperSpec: this is not a Whisper model")
@@ -148,7 +150,13 @@ def whisper_state_dict(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 def count_layers(tensors: dict[str, np.ndarray], side: str) -> int:
     """How many layers the `encoder` or `decoder` has."""
-    return len({name.split("/")[1] for name in tensors if name.startswith(f"{side}/layer_") and "norm" not in name.split("/")[1]})
+    return len(
+        {
+            name.split("/")[1]
+            for name in tensors
+            if name.startswith(f"{side}/layer_") and "norm" not in name.split("/")[1]
+        }
+    )
 
 
 def whisper_config(tensors: dict[str, np.ndarray]) -> dict[str, object]:

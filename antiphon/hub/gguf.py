@@ -98,14 +98,14 @@ def convert(path: Path, folder: Path) -> Path:
         reader = GGUFReader(path)
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise GgufError(f"{path} is not a readable GGUF file ({error}): fetch it again") from error
-    fields = {name: field for name, field in reader.fields.items()}
+    fields = dict(reader.fields)
 
     def value(name: str, default: Any = None) -> Any:
         return fields[name].contents() if name in fields else default
 
     if value("general.architecture") != "llama" or value("tokenizer.ggml.model") != "gpt2":
         raise GgufError(
-            f"{path} holds a {value('general.architecture')!r} model with a {value('tokenizer.ggml.model')!r} tokenizer; "
+            f"{path} holds a {value('general.architecture')!r} model, {value('tokenizer.ggml.model')!r} tokenizer; "
             "only 'llama' models with a 'gpt2' tokenizer can be converted"
         )
     tensors: dict[str, Tensor] = {}

@@ -1,12 +1,12 @@
 """From the encoder's features to the language model's pieces.
 
-Pairs of 50 Hz features become 25 Hz vectors in the language model's embedding space; a piece's logit is the scaled cosine with
-that piece's frozen embedding (moved by a small learnt offset), and CTC (Graves et al. 2006) aligns the two.
+Pairs of 50 Hz features become 25 Hz vectors in the language model's embedding space; a piece's logit is the scaled
+cosine with that piece's frozen embedding (moved by a small learnt offset), and CTC (Graves et al. 2006) aligns the two.
 
-A language model's 49,000 pieces are too many to learn from hours of speech: most occur a handful of times. So the ears spell
-with the pieces that the tokenizer's *first* merges make. Byte-pair encoding builds long pieces out of these short ones, so
-they are pieces of the same language model with embeddings of its own; common words are still one piece each, rare ones a few.
-What the language model reads is the tokenizer's own segmentation of the text that they spell.
+A language model's 49,000 pieces are too many to learn from hours of speech: most occur a handful of times. So the ears
+spell with the pieces that the tokenizer's *first* merges make. Byte-pair encoding builds long pieces out of these
+short ones, so they are pieces of the same language model with embeddings of its own; common words are still one piece
+each, rare ones a few. What the language model reads is the tokenizer's own segmentation of the text that they spell.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:
-            raise AdapterError(f"kernel is {self.kernel}; it must be odd, so that a frame is in the middle of what it sees")
+            raise AdapterError(
+                f"kernel is {self.kernel}; it must be odd, so that a frame is in the middle of what it sees"
+            )
 
 
 class Spelling:
@@ -109,7 +111,9 @@ class Block(nn.Module):
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
         self.norm_time = nn.LayerNorm(config.width)
-        self.time = nn.Conv1d(config.width, config.width, config.kernel, padding=config.kernel // 2, groups=config.width)
+        self.time = nn.Conv1d(
+            config.width, config.width, config.kernel, padding=config.kernel // 2, groups=config.width
+        )
         self.mix = nn.Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width)
         self.up = nn.Linear(config.width, config.inner)
@@ -143,7 +147,8 @@ class Adapter(nn.Module):
     def set_embeddings(self, embeddings: Tensor) -> None:
         """Takes the language model's embeddings of the pieces, [pieces, embedding].
 
-        What all of them share (their mean) tells no piece from another and is taken off; then each is made a unit vector.
+        What all of them share (their mean) tells no piece from another and is taken off; then each is made a unit
+        vector.
         """
         self.embeddings.copy_(F.normalize(embeddings - embeddings.mean(0), dim=-1))
 
@@ -200,7 +205,9 @@ class Adapter(nn.Module):
         try:
             tree = json.loads((folder / "config.json").read_text())
             adapter = cls(AdapterConfig(**{field.name: tree[field.name] for field in fields(AdapterConfig)}))
-            adapter.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+            adapter.load_state_dict(
+                {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+            )
             return adapter.eval(), list(tree["ids"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdapterError(f"{folder} holds no adapter that can be read: {error}") from error
@@ -222,5 +229,11 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: list[list[int]]) -> Tenso
     flat = torch.tensor([index for target in targets for index in target], device=logits.device)
     counts = torch.tensor([len(target) for target in targets], device=logits.device)
     return F.ctc_loss(
-        logits.float().log_softmax(-1).transpose(0, 1), flat, lengths, counts, blank=BLANK, reduction="mean", zero_infinity=True
+        logits.float().log_softmax(-1).transpose(0, 1),
+        flat,
+        lengths,
+        counts,
+        blank=BLANK,
+        reduction="mean",
+        zero_infinity=True,
     )

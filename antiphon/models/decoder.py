@@ -1,9 +1,10 @@
 """Whisper's decoder, checking a draft instead of writing word after word.
 
-The adapter's CTC hears what was said a piece at a time, all at once; Whisper's own decoder, trained on 680,000 hours, hears better but
-writes one token a step. So the adapter's text is the draft and the decoder reads it in one pass: up to the first token that
-it would have written otherwise the draft stands; there the decoder's token goes in, and the rest of the draft is read again
-(speculative decoding, Leviathan et al. 2023). The result is the decoder's own greedy transcript, for a few passes.
+The adapter's CTC hears what was said a piece at a time, all at once; Whisper's own decoder, trained on 680,000 hours,
+hears better but writes one token a step. So the adapter's text is the draft and the decoder reads it in one pass: up
+to the first token that it would have written otherwise the draft stands; there the decoder's token goes in, and the
+rest of the draft is read again (speculative decoding, Leviathan et al. 2023). The result is the decoder's own greedy
+transcript, for a few passes.
 
 Weights and key names are those of `transformers`' WhisperDecoder.
 """
@@ -200,9 +201,10 @@ class WhisperDecoder(nn.Module):
 
         Args:
             sound: from `listen`.
-            draft: tokens that the transcript is likely to be; [] gives plain greedy decoding. It changes the work, not the result.
+            draft: tokens that the transcript is likely to be; [] gives plain greedy decoding. It changes the work, not
+                the result.
             most: tokens at most.
-            look: tokens of the draft that are checked in one pass.
+            look: tokens of the draft that are checked in one pass, at most.
 
         Returns:
             The tokens and how they were found.
@@ -214,9 +216,10 @@ class WhisperDecoder(nn.Module):
         past: list[Pair] | None = None
         unread, rest = list(config.start), list(draft)
         passes, no_speech, ended, sure = 0, 0.0, False, []
+        reach = look
         most = min(most, config.positions - len(config.start) - 1)
         while len(out) < most:
-            guess = rest[: min(look, most - len(out))]
+            guess = rest[: min(reach, most - len(out))]
             logits, past = self(torch.tensor([unread + guess], device=device), sound, past)
             if passes == 0:
                 no_speech = float(logits[0, 0].softmax(-1)[config.no_speech])
@@ -229,13 +232,19 @@ class WhisperDecoder(nn.Module):
             right = 0
             while right < len(guess) and best[right] == guess[right]:
                 right += 1
+            # Work on a token that is thrown away is wasted: trust a draft that was wrong for less, until it is right
+            # again.
+            reach = min(look, 2 * reach) if right == len(guess) else max(2, right + 1)
             out += guess[:right]
             sure += logits[: right + 1].log_softmax(-1).amax(-1).tolist()
             if best[right] == config.end:
                 ended = True
                 break
             out.append(best[right])
-            past = [(k[:, :, : len(config.start) + len(out) - 1], v[:, :, : len(config.start) + len(out) - 1]) for k, v in past]
+            past = [
+                (k[:, :, : len(config.start) + len(out) - 1], v[:, :, : len(config.start) + len(out) - 1])
+                for k, v in past
+            ]
             unread, rest = [best[right]], realign(rest[right:], best[right])
         out = out[:most]
         sure = sure[: len(out) + ended]
@@ -258,9 +267,12 @@ def realign(rest: list[int], token: int, reach: int = 4) -> list[int]:
 
 def foreign_tokens(tokenizer: Tokenizer, end: int = END) -> tuple[int, ...]:
     """Tokens under `end` that are not plain ASCII: unsure of a word, Whisper now and then goes on in another script."""
-    # In byte-level vocabularies every byte but printable ASCII is written as a character above U+007F; "\u0120" is the space.
+    # In byte-level vocabularies every byte but printable ASCII is written as a character above U+007F; "\u0120" is the
+    # space.
     known = tokenizer.get_vocab().items()
-    return tuple(sorted(index for token, index in known if index < end and any(c > "\x7f" and c != "\u0120" for c in token)))
+    return tuple(
+        sorted(index for token, index in known if index < end and any(c > "\x7f" and c != "\u0120" for c in token))
+    )
 
 
 def whisper_tokens(tokenizer: Tokenizer, text: str) -> list[int]:

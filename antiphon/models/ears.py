@@ -5,9 +5,9 @@
     ears.step(samples, state)            # 16 kHz, as often and as many as one likes
     heard = ears.finish(state)           # .text, .tokens, .embeddings
 
-While the speaker talks, the encoder runs block by block. At the end the adapter spells the language model's pieces by CTC, and
-(unless `words="adapter"`) Whisper's own decoder checks that draft, which corrects it at the cost of a few passes. The language
-model reads the embeddings of its own pieces of the text.
+While the speaker talks, the encoder runs block by block. At the end the adapter spells the language model's pieces by
+CTC, and (unless `words="adapter"`) Whisper's own decoder checks that draft, which corrects it at the cost of a few
+passes. The language model reads the embeddings of its own pieces of the text.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class Ears(nn.Module):
             raise EarsError("Ears need an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
         self.spelling, self.tokenizer, self.whisper = spelling, tokenizer, whisper
-        self._quiet: list[Pair] = []  # what the decoder needs of silence, see _learn_silence; the same for every speaker
+        self._quiet: list[
+            Pair
+        ] = []  # what the decoder needs of silence, see _learn_silence; the same for every speaker
         self.embeddings = embeddings  # a plain attribute: the language model's state dict holds it
 
     @classmethod
@@ -183,8 +185,8 @@ class Ears(nn.Module):
         Args:
             samples: float [N] at 16 kHz, any N.
             state: changed.
-            ahead: let the decoder read what is complete already (live), so that less is left to do at the end; a waste of
-                work if nobody waits for the end. What is heard stays the same.
+            ahead: let the decoder read what is complete already (live), so that less is left to do at the end; a waste
+                of work if nobody waits for the end. What is heard stays the same.
         """
         if samples.ndim != 1:
             raise EarsError(f"Ears take mono samples [N], not {list(samples.shape)}.")
@@ -227,7 +229,8 @@ class Ears(nn.Module):
         if self.decoder is not None:
             new = self.decoder.listen(features)
             state.sound = [
-                (torch.cat([old[0], pair[0]], 2), torch.cat([old[1], pair[1]], 2)) for old, pair in zip(state.sound, new)
+                (torch.cat([old[0], pair[0]], 2), torch.cat([old[1], pair[1]], 2))
+                for old, pair in zip(state.sound, new)
             ] or new
 
     def _read_ahead(self, state: EarsState) -> None:
@@ -250,7 +253,9 @@ class Ears(nn.Module):
         if self.decoder is not None and self.whisper is not None:
             draft = join_drafts(state.draft, whisper_tokens(self.whisper, drafted))
             transcript = self._write(state, draft)
-            if not transcript.ended:  # it loops, as Whisper does now and then: more silence tells it better that it is over
+            if (
+                not transcript.ended
+            ):  # it loops, as Whisper does now and then: more silence tells it better that it is over
                 transcript = self._write(state, [], self.encoder.config.positions)
             text = self.whisper.decode(cut_loop(transcript.tokens)).strip()
             if transcript.no_speech > NO_SPEECH and transcript.confidence < UNSURE:
@@ -261,9 +266,9 @@ class Ears(nn.Module):
     def _write(self, state: EarsState, draft: list[int], quiet: int = QUIET) -> Transcript:
         """The decoder's transcript of the current window, with `quiet` frames of silence after it.
 
-        Whisper learnt on windows of 30 s, padded with silence: where the sound simply stops, it does not know that it may, and loops.
-        Encoding silence after every turn would be most of the work. But silence is always the same: it is encoded once, and the
-        decoder is shown the part of it that would follow the speech.
+        Whisper learnt on windows of 30 s, padded with silence: where the sound simply stops, it does not know that it
+        may, and loops. Encoding silence after every turn would be most of the work. But silence is always the same: it
+        is encoded once, and the decoder is shown the part of it that would follow the speech.
         """
         assert self.decoder is not None
         after = self._silence(state.frames, quiet)
@@ -272,10 +277,12 @@ class Ears(nn.Module):
 
     def _silence(self, start: int, frames: int) -> list[Pair]:
         """What the decoder needs of silence, for `frames` frames from `start` on (fewer at the window's end)."""
-        return [(keys[:, :, start : start + frames], values[:, :, start : start + frames]) for keys, values in self._quiet]
+        return [
+            (keys[:, :, start : start + frames], values[:, :, start : start + frames]) for keys, values in self._quiet
+        ]
 
     def _learn_silence(self) -> None:
-        """Encodes a silent window, whole as Whisper saw it: encoded in blocks, silence ends fewer loops (of 12 turns 3 looped)."""
+        """Encodes a silent window, whole as Whisper saw it: with silence encoded in blocks 3 of 12 turns looped, so none."""
         assert self.decoder is not None
         config = self.encoder.config
         whole = WhisperBlockEncoder(replace(config, block=config.positions, right=0)).eval()

@@ -1,8 +1,9 @@
 """Whisper's encoder, run in blocks while the speaker is still talking.
 
-Whisper's encoder sees 30 s at once. Here a block of frames (50 a second) sees itself, all blocks before it (through a key-value
-cache) and a few frames after it, which are computed for the block's sake and then computed anew as part of the next one.
-Weights and key names are those of `transformers`' WhisperEncoder; with one block that covers everything, so are the results.
+Whisper's encoder sees 30 s at once. Here a block of frames (50 a second) sees itself, all blocks before it (through a
+key-value cache) and a few frames after it, which are computed for the block's sake and then computed anew as part of
+the next one. Weights and key names are those of `transformers`' WhisperEncoder; with one block that covers everything,
+so are the results.
 
     encoder = WhisperBlockEncoder.from_pretrained(folder)
     state = encoder.init_state(batch=1)
@@ -64,7 +65,7 @@ class EncoderConfig:
 
 @dataclass
 class EncoderState:
-    """One batch of signals under way. `step` replaces the fields and never writes into a tensor, so a copy is a snapshot.
+    """One batch of signals under way. `step` replaces fields and never writes into a tensor: a copy is a snapshot.
 
     Attributes:
         mel: [batch, bands, n], from mel frame `2 * frame - 2` (the convolutions' left context) on.
@@ -236,8 +237,8 @@ class WhisperBlockEncoder(nn.Module):
     def _stem(self, state: EncoderState, frames: int) -> Tensor:
         """The two convolutions for the next frames: [B, frames, width].
 
-        Frame j needs the first convolution's outputs 2j - 1 to 2j + 1, those mel frames 2j - 2 to 2j + 2. Outside the signal
-        Whisper pads the mel, and the first convolution's output too, with zeros.
+        Frame j needs the first convolution's outputs 2j - 1 to 2j + 1, those mel frames 2j - 2 to 2j + 2. Outside the
+        signal Whisper pads the mel, and the first convolution's output too, with zeros.
         """
         mel = state.mel[:, :, : MEL_PER_FRAME * (frames + 1) + 1]
         if mel.shape[2] == MEL_PER_FRAME * (frames + 1):

@@ -215,7 +215,8 @@ class Thinker(nn.Module):
             content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
             if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
                 raise ThinkerError(
-                    f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; got {tuple(content.shape)}"
+                    f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; "
+                    f"got {tuple(content.shape)}"
                 )
             parts = (
                 self._embed("<|im_start|>user\n"),

@@ -34,11 +34,19 @@ class MultiScaleMel(nn.Module):
             result.append(torch.log((torch.fft.rfft(frames).abs() @ bank).clamp_min(1e-5)))
         return result
 
-    def forward(self, made: Tensor, target: Tensor) -> Tensor:
-        """Mean over resolutions of the mean absolute difference in natural-log units. Both [batch, samples]."""
+    def forward(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Two distances, both [batch, samples], averaged over the resolutions.
+
+        Returns:
+            the mean absolute difference in natural-log units, which hears quiet and loud alike, and the spectral convergence (Arik et al.
+            2018): the difference of amplitudes as a share of the target's, which hears the loud that carries the words.
+        """
         with torch.autocast(made.device.type, enabled=False):
-            pairs = zip(self.spectra(made.float()), self.spectra(target.float()))
-            return sum((a - b).abs().mean() for a, b in pairs) / len(self.windows)
+            pairs = list(zip(self.spectra(made.float()), self.spectra(target.float())))
+            distance = sum((a - b).abs().mean() for a, b in pairs) / len(pairs)
+            amplitudes = [(a.exp(), b.exp()) for a, b in pairs]
+            convergence = sum((a - b).norm() / b.norm().clamp_min(1e-3) for a, b in amplitudes) / len(pairs)
+        return distance, convergence
 
 
 class SpectrogramDiscriminator(nn.Module):

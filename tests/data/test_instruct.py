@@ -16,7 +16,8 @@ from antiphon.data.texts import normalise
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (0, "zero"), (13, "thirteen"), (20, "twenty"), (42, "forty-two"), (100, "one hundred"), (105, "one hundred and five"),
+        (0, "zero"), (13, "thirteen"), (20, "twenty"), (42, "forty-two"), (100, "one hundred"), (105,
+        "one hundred and five"),
         (999, "nine hundred and ninety-nine"), (1000, "one thousand"), (1005, "one thousand and five"),
         (21300, "twenty-one thousand three hundred"), (-3, "minus three"),
     ],
@@ -27,15 +28,18 @@ def test_spoken(number: int, words: str) -> None:
 
 def test_ordinal() -> None:
     assert [ordinal(n) for n in (1, 2, 3, 4, 5, 8, 9, 12, 20, 21, 26)] == [
-        "first", "second", "third", "fourth", "fifth", "eighth", "ninth", "twelfth", "twentieth", "twenty-first", "twenty-sixth",
+        "first", "second", "third", "fourth", "fifth", "eighth", "ninth", "twelfth", "twentieth", "twenty-first",
+        "twenty-sixth",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "right"),
     [
-        ("a elephant and a owl", "an elephant and an owl"), ("A ant", "An ant"), ("a unicorn", "a unicorn"), ("a ewe", "a ewe"),
-        ("a hour", "an hour"), ("a umbrella", "an umbrella"), ("a cat", "a cat"), ("a euro", "a euro"), ("a one", "a one"),
+        ("a elephant and a owl", "an elephant and an owl"),
+        ("A ant", "An ant"), ("a unicorn", "a unicorn"), ("a ewe", "a ewe"),
+        ("a hour", "an hour"), ("a umbrella", "an umbrella"), ("a cat", "a cat"),
+        ("a euro", "a euro"), ("a one", "a one"),
     ],
 )  # fmt: skip
 def test_articles(text: str, right: str) -> None:
@@ -85,10 +89,8 @@ def test_one_question_has_one_answer() -> None:
     answers: dict[str, str] = {}
     for fact in read_facts():
         for question in fact.questions:
-            # Georgia the country and Panama City's kind apart, the same words must not be answered in two ways.
-            assert answers.setdefault(normalise(question), fact.replies[0]) == fact.replies[0] or _agree(answers[normalise(question)], fact.replies[0]), (
-                question, answers[normalise(question)], fact.replies[0],
-            )  # fmt: skip
+            before = answers.setdefault(normalise(question), fact.replies[0])
+            assert before == fact.replies[0] or _agree(before, fact.replies[0]), (question, before, fact.replies[0])
 
 
 def _agree(one: str, other: str) -> bool:
@@ -100,7 +102,8 @@ def _agree(one: str, other: str) -> bool:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("In 1991.", "In nineteen ninety-one."), ("In 1905.", "In nineteen oh five."), ("In 1900.", "In nineteen hundred."),
+        ("In 1991.", "In nineteen ninety-one."), ("In 1905.", "In nineteen oh five."),
+        ("In 1900.", "In nineteen hundred."),
         ("Since 2003.", "Since two thousand and three."), ("3 men and 1,000 cows.", "three men and one thousand cows."),
         ("It is 3.5 m.", None), ("$5.", None), ("No numbers.", "No numbers."), ("a 5km run", None),
     ],
@@ -145,15 +148,22 @@ def test_held_out_questions_are_left_out() -> None:
 
 
 def test_corpora(tmp_path: Path) -> None:
+    dolly = {"reply": "The pineapple is a fruit. It is sweet.", "source": "databricks-dolly-15k open_qa"}
+    turns = [
+        {"user": ["Who made it?"], "assistant": ["A.", "Bob made it."]},
+        {"user": ["And when?"], "assistant": ["In 1991."]},
+    ]
     rows = {
         "answers": [
-            {"text": f"What is a pineapple number {word}?", "reply": "The pineapple is a fruit. It is sweet.", "source": "databricks-dolly-15k open_qa"}
-            for word in "one two three four five six seven eight".split()
+            {"text": f"What is a pineapple number {word}?"} | dolly for word in "one two three four five six".split()
         ],
-        "questions": [{"text": "Who wrote Inkspell?", "answer": "Cornelia Funke"}, {"text": "Which of these is red?", "answer": "Mars"}],
-        "conversations": [{"turns": [{"user": ["Who made it?"], "assistant": ["A.", "Bob made it."]}, {"user": ["And when?"], "assistant": ["In 1991."]}]}],
+        "questions": [
+            {"text": "Who wrote Inkspell?", "answer": "Cornelia Funke"},
+            {"text": "Which of these is red?", "answer": "Mars"},
+        ],
+        "conversations": [{"turns": turns}],
         "requests": [{"text": "wake me up at noon", "intent": "alarm"}, {"text": "hello there", "intent": "greeting"}],
-    }  # fmt: skip
+    }
     for name, lines in rows.items():
         with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)

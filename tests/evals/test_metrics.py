@@ -33,6 +33,7 @@ def test_wer_counts_edits_over_all_words():
 def test_wer_forgives_spelling_but_not_words():
     assert word_error_rate(["It's twenty-one degrees, colour grey!"], ["it is 21 degrees color gray"]) == 0.0
     assert word_error_rate(["What's Jeffs name? It’s Bob."], ["what is Jeff's name it is bob"]) == 0.0
+    assert word_error_rate(["Giants vs. Brewers"], ["giants versus brewers"]) == 0.0
     assert word_error_rate(["Paris."], ["Rome."]) == 1.0
 
 

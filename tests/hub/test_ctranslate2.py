@@ -74,7 +74,8 @@ def test_what_transformers_made_comes_back(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = WhisperConfig(
         vocab_size=51865, num_mel_bins=8, d_model=8, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=12, decoder_ffn_dim=12, max_source_positions=10, max_target_positions=9,
+        decoder_attention_heads=2, encoder_ffn_dim=12, decoder_ffn_dim=12, max_source_positions=10,
+        max_target_positions=9,
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config).eval()
     for parameter in model.parameters():

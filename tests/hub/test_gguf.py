@@ -30,7 +30,8 @@ def theirs():
     return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-            num_key_value_heads=GROUPS, vocab_size=vocabulary, tie_word_embeddings=True, rope_theta=50000.0, initializer_range=0.3,
+            num_key_value_heads=GROUPS, vocab_size=vocabulary, tie_word_embeddings=True, rope_theta=50000.0,
+            initializer_range=0.3,
             bos_token_id=1, eos_token_id=2, pad_token_id=2,
         )
     ).eval()  # fmt: skip
@@ -56,9 +57,12 @@ def write(path: Path, model, architecture: str = "llama") -> Path:
     writer.add_eos_token_id(2)
     writer.add_chat_template(TEMPLATE)
     names = {
-        "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "input_layernorm": "attn_norm",
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-        "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+        "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+        "input_layernorm": "attn_norm",
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
     }  # fmt: skip
     for key, value in model.state_dict().items():
         if key == "lm_head.weight":

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from antiphon.models.adapter import (
-    Adapter, AdapterConfig, AdapterError, Spelling, adapter_lengths, collapse, ctc_frames, ctc_loss,
+    Adapter,
+    AdapterConfig,
+    AdapterError,
+    Spelling,
+    adapter_lengths,
+    collapse,
+    ctc_frames,
+    ctc_loss,
 )  # fmt: skip
 
 TINY = AdapterConfig(features=12, width=16, blocks=2, kernel=3, inner=24, embedding=10, pieces=9, merges=5, dropout=0.0)
@@ -32,7 +39,9 @@ def tokenizer() -> str:
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     made.train_from_iterator(TEXTS * 5, trainer)
     return made.to_str()
 

@@ -33,8 +33,8 @@ def test_it_is_transformers_decoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = WhisperConfig(
         vocab_size=40, num_mel_bins=8, d_model=16, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_source_positions=12, max_target_positions=16,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_source_positions=12,
+        max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
     )  # fmt: skip
     theirs = WhisperForConditionalGeneration(config).eval()
     for parameter in theirs.model.decoder.parameters():

@@ -38,7 +38,16 @@ def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Ears:
     ctc = Adapter(AdapterConfig(features=16, width=16, blocks=1, kernel=3, inner=16, embedding=12, pieces=8, merges=0))
     ctc.set_embeddings(torch.randn(8, 12))
     whisper = DecoderConfig(
-        width=16, layers=2, heads=2, inner=32, vocabulary=40, positions=64, start=(31, 32), end=30, no_speech=35, suppress_first=(30,)
+        width=16,
+        layers=2,
+        heads=2,
+        inner=32,
+        vocabulary=40,
+        positions=64,
+        start=(31, 32),
+        end=30,
+        no_speech=35,
+        suppress_first=(30,),
     )
     writer = WhisperDecoder(whisper)
     for part in (encoder, ctc, writer):
@@ -59,7 +68,9 @@ def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Ears:
 def sound(seconds: float, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     time = torch.arange(int(16000 * seconds)) / 16000
-    return 0.4 * torch.sin(2 * torch.pi * (200 + 300 * time) * time) + 0.05 * torch.randn(len(time), generator=generator)
+    return 0.4 * torch.sin(2 * torch.pi * (200 + 300 * time) * time) + 0.05 * torch.randn(
+        len(time), generator=generator
+    )
 
 
 @pytest.mark.parametrize("decoder", [False, True])
@@ -123,7 +134,9 @@ def test_what_silence_sounds_like_is_worked_out_once() -> None:
     ears.init_state()
     assert ears._quiet is kept and len(kept) == 2
     silent = torch.full((1, 80, 120), -1.0)
-    whole = WhisperBlockEncoder(EncoderConfig(width=16, layers=2, heads=2, inner=24, positions=60, block=60, right=0)).eval()
+    whole = WhisperBlockEncoder(
+        EncoderConfig(width=16, layers=2, heads=2, inner=24, positions=60, block=60, right=0)
+    ).eval()
     whole.load_state_dict(ears.encoder.state_dict())
     with torch.no_grad():
         expected = ears.decoder.listen(whole(silent))

@@ -82,7 +82,9 @@ def test_it_starts_afresh_when_positions_run_out() -> None:
     encoder = tiny(block=7, right=3)  # 40 positions: blocks of 7 do not fit evenly
     mel = torch.randn(1, 8, 200)
     state = encoder.init_state(1)
-    parts = [encoder.step(mel[:, :, at : at + 9], state) for at in range(0, 200, 9)] + [encoder.step(mel[:, :, :0], state, last=True)]
+    parts = [encoder.step(mel[:, :, at : at + 9], state) for at in range(0, 200, 9)] + [
+        encoder.step(mel[:, :, :0], state, last=True)
+    ]
     assert torch.allclose(torch.cat(parts, dim=1), encoder(mel), atol=1e-5)
     assert torch.cat(parts, dim=1).shape[1] == 100
     # Past the restart nothing is left of the start but what the convolutions see.

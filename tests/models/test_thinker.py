@@ -14,8 +14,9 @@ from antiphon.models.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.thinker import Thinker, ThinkerError, Unfinished, default_system, goes_round, pick, piece_bytes
 
 TEMPLATE = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe good<|im_end|>\n' }}"
-    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nBe good<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -41,7 +42,8 @@ def folder(tmp_path_factory) -> Path:
     fast.save_pretrained(path, save_jinja_files=False)
     torch.manual_seed(0)
     config = TheirConfig(
-        hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, head_dim=8,
+        hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,
+        head_dim=8,
         vocab_size=len(vocabulary), max_position_embeddings=4096, rope_theta=10000.0, tie_word_embeddings=True,
         bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.4,
     )  # fmt: skip

@@ -16,7 +16,16 @@ from antiphon.models.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.train.config import OptimConfig, StageConfig
 from antiphon.train.tasks.align import AlignError, AlignTask, piece_ids, word_errors
 
-TEXTS = ["hello there", "how are you", "what time is it", "who are you", "is it late", "hello you", "what is late", "there it is"]
+TEXTS = [
+    "hello there",
+    "how are you",
+    "what time is it",
+    "who are you",
+    "is it late",
+    "hello you",
+    "what is late",
+    "there it is",
+]
 
 
 @pytest.fixture
@@ -37,7 +46,10 @@ def write(folder: Path, texts: list[str], frames: int = 60) -> Path:
     """A shard of random features, two shared directions a letter so that they can be learnt."""
     generator = torch.Generator().manual_seed(len(texts))
     writer = Writer(folder)
-    items = [(str(i), text, "voice", "test", torch.randn(frames + 2 * i, 10, generator=generator).half()) for i, text in enumerate(texts)]
+    items = [
+        (str(i), text, "voice", "test", torch.randn(frames + 2 * i, 10, generator=generator).half())
+        for i, text in enumerate(texts)
+    ]
     writer.write(items)
     return folder
 
@@ -45,7 +57,9 @@ def write(folder: Path, texts: list[str], frames: int = 60) -> Path:
 def stage(brain: Path, train: Path, **data: object) -> StageConfig:
     return StageConfig(
         task="antiphon.train.tasks.align:AlignTask",
-        model=dict(brain=str(brain), merges=0, features=10, width=24, blocks=1, kernel=3, inner=32, embedding=12, dropout=0.0),
+        model=dict(
+            brain=str(brain), merges=0, features=10, width=24, blocks=1, kernel=3, inner=32, embedding=12, dropout=0.0
+        ),
         data={"train": [str(train)], "held": [str(train)], **data},
         optim=OptimConfig(lr=1e-2),
         steps=1,
@@ -68,7 +82,9 @@ def test_a_growing_set_and_what_cannot_be_said_in_time(brain: Path, tmp_path: Pa
     train = write(tmp_path / "train", TEXTS)
     task = AlignTask(stage(brain, train, refresh=2, pieces=None))
     assert len(task.known) == 8
-    Writer(train).write([("long", "hello there how are you", "v", "test", torch.zeros(20, 10).half())])  # 23 letters, 10 frames
+    Writer(train).write(
+        [("long", "hello there how are you", "v", "test", torch.zeros(20, 10).half())]
+    )  # 23 letters, 10 frames
     Writer(train).write([("ok", "how late", "v", "test", torch.zeros(50, 10).half())])
     task.batch(1)
     assert len(task.known) == 8
@@ -112,14 +128,19 @@ def test_pieces_are_the_ones_that_occur(brain: Path) -> None:
 
 def test_encoding_in_batches_equals_one_by_one() -> None:
     torch.manual_seed(0)
-    encoder = WhisperBlockEncoder(EncoderConfig(width=16, layers=1, heads=2, inner=24, positions=200, block=10, right=2)).eval()
+    encoder = WhisperBlockEncoder(
+        EncoderConfig(width=16, layers=1, heads=2, inner=24, positions=200, block=10, right=2)
+    ).eval()
     generator = np.random.default_rng(0)
     signals = [generator.standard_normal(n).astype(np.float32) * 0.1 for n in (9000, 5000, 16000)]
     together = encode(encoder, signals)
     # Rows of a batch get silence after them; given that silence alone, each is the same.
     padded = [np.pad(signal, (0, 16000 - len(signal))) for signal in signals]
     for signal, row, alone in zip(signals, together, [encode(encoder, [signal])[0] for signal in padded]):
-        assert row.dtype == torch.float16 and row.shape == (-(-(len(signal) + 320) // 320) if len(signal) < 16000 else 50, 16)
+        assert row.dtype == torch.float16 and row.shape == (
+            -(-(len(signal) + 320) // 320) if len(signal) < 16000 else 50,
+            16,
+        )
         assert torch.allclose(row.float(), alone[: len(row)].float(), atol=2e-3)
 
 

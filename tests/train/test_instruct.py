@@ -32,7 +32,10 @@ def brain(tmp_path_factory) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in pieces[:3]])
     tokenizer.save(str(path / "tokenizer.json"))
-    template = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}{% endfor %}{{ '<|im_start|>assistant\n' }}"
+    template = (
+        "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}{% endfor %}"
+        "{{ '<|im_start|>assistant\n' }}"
+    )
     (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     (path / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": True} | TINY.__dict__))
     torch.manual_seed(0)
@@ -170,7 +173,7 @@ def test_focus_leaves_out_what_is_known(brain: Path, tmp_path: Path) -> None:
     assert set(surprise) == set(task.batch(0)[2]) and all(nats > 0 for nats in surprise.values())
     known = "The capital of France is Paris."
     (tmp_path / "surprise.json").write_text(json.dumps({known: 0.1, "The capital of Italy is Rome.": 3.0}))
-    focused = make_task(brain, tmp_path, focus=str(tmp_path / "surprise.json"), above=1.0, skip=["chat/*"])
+    focused = make_task(brain, tmp_path, focus=[str(tmp_path / "surprise.json")], above=1.0, skip=["chat/*"])
     single = [example for batch in focused.plan(0) for example in batch if len(example.turns) == 1]
     assert not any(example.kind.startswith("chat/") for example in single)
     assert known not in {example.turns[0][1] for example in single}
@@ -180,7 +183,7 @@ def test_files_that_are_not_there(brain: Path, tmp_path: Path) -> None:
     with pytest.raises(InstructError, match="held_out"):
         make_task(brain, tmp_path, held_out=str(tmp_path / "none.jsonl"))
     with pytest.raises(InstructError, match="focus"):
-        make_task(brain, tmp_path, focus=str(tmp_path / "none.json"))
+        make_task(brain, tmp_path, focus=[str(tmp_path / "none.json")])
 
 
 def test_sample_writes_replies(brain: Path, tmp_path: Path) -> None:

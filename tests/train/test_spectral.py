@@ -9,8 +9,14 @@ def test_mel_distance_orders_sounds():
     torch.manual_seed(0)
     mel, sound = MultiScaleMel(24000), torch.sin(torch.arange(9600) * 0.1)[None]
     noise = torch.randn_like(sound)
-    distances = [float(mel(sound + level * noise, sound)) for level in (0.0, 0.01, 0.1, 1.0)]
-    assert distances[0] == 0 and distances == sorted(distances)
+    for distances in zip(*(map(float, mel(sound + level * noise, sound)) for level in (0.0, 0.01, 0.1, 1.0))):
+        assert distances[0] == 0 and list(distances) == sorted(distances)
+
+
+def test_convergence_by_hand():
+    sound = torch.sin(torch.arange(9600) * 0.1)[None]
+    _, convergence = MultiScaleMel(24000)(1.5 * sound, sound)
+    torch.testing.assert_close(convergence, torch.tensor(0.5), atol=1e-3, rtol=0)
 
 
 def test_each_player_gets_gradients_for_its_own_aim():

@@ -17,9 +17,9 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SPELT = (
-    "apple ball cat dog elephant fish garden house island jungle king lemon moon night orange piano queen river sun table "
-    "umbrella violin water yellow zebra banana bread chair door egg flower green hat ice juice kitchen lion mouse nose onion "
-    "pencil rain school tree uncle village window year star train"
+    "apple ball cat dog elephant fish garden house island jungle king lemon moon night orange piano queen "
+    "river sun table umbrella violin water yellow zebra banana bread chair door egg flower green hat ice juice "
+    "kitchen lion mouse nose onion pencil rain school tree uncle village window year star train"
 ).split()
 # Each list goes up; pairs that are far enough apart are compared.
 SCALES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -35,7 +35,8 @@ SCALES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("faster", "slower", ("a tortoise", "a rabbit", "a lion", "a cheetah")),
     ("hotter", "colder", ("ice", "a cold drink", "warm milk", "boiling water", "fire", "the sun")),
     ("taller", "shorter", ("a flower", "a child", "a giraffe", "a tree", "a tower", "a mountain")),
-    ("longer", "shorter", ("a second", "a minute", "an hour", "a day", "a week", "a month", "a year", "a decade", "a century")),
+
+      ("longer", "shorter", ("a second", "a minute", "an hour", "a day", "a week", "a month", "a year", "a century")),
     ("longer", "shorter", ("a centimetre", "an inch", "a foot", "a metre", "a kilometre", "a mile")),
     ("older", "younger", ("a baby", "a child", "a teenager", "a mother", "a grandmother")),
     ("harder", "softer", ("a pillow", "wood", "stone", "diamond")),
@@ -71,13 +72,17 @@ def _fact(kind: str, wordings: str, reply: str, **cells: object) -> Made:
     return kind, tuple(part.strip().format_map(cells) for part in wordings.split("|")), (reply.format_map(cells),)
 
 
-_PLUS = """What is {x} plus {y}? | How much is {x} plus {y}? | What's {x} and {y}? | Add {x} and {y}. | What do {x} and {y} make? |
+_PLUS = """What is {x} plus {y}? | How much is {x} plus {y}? | What's {x} and {y}? | Add {x} and {y}. |
+    What do {x} and {y} make? |
     {x} plus {y}? | What is {a} plus {b}? | What is {a} + {b}?"""
-_MINUS = """What is {x} minus {y}? | How much is {x} minus {y}? | What's {x} minus {y}? | Take {y} from {x}. | {x} minus {y}? |
+_MINUS = """What is {x} minus {y}? | How much is {x} minus {y}? | What's {x} minus {y}? | Take {y} from {x}. |
+    {x} minus {y}? |
     What is {x} take away {y}? | What is {a} minus {b}?"""
-_TIMES = """What is {x} times {y}? | How much is {x} times {y}? | What's {x} times {y}? | Multiply {x} by {y}. | {x} times {y}? |
+_TIMES = """What is {x} times {y}? | How much is {x} times {y}? | What's {x} times {y}? | Multiply {x} by {y}. |
+    {x} times {y}? |
     What do you get for {x} times {y}? | What is {a} times {b}?"""
-_DIVIDED = """What is {x} divided by {y}? | How much is {x} divided by {y}? | Divide {x} by {y}. | What's {x} divided by {y}?"""
+_DIVIDED = """What is {x} divided by {y}? | How much is {x} divided by {y}? | Divide {x} by {y}. |
+    What's {x} divided by {y}?"""
 _HALF = "What is half of {x}? | What's half of {x}? | How much is half of {x}?"
 _DOUBLE = "What is double {x}? | What is twice {x}? | How much is twice {x}? | Double {x}."
 _TENS_SUM = "What is {x} plus {y}? | How much is {x} plus {y}? | What's {x} plus {y}?"
@@ -111,19 +116,23 @@ def _sums() -> Iterator[Made]:
         yield _fact("sums/square", _SQUARE, "{x} squared is {z}.", x=spoken(a), z=spoken(a * a))
 
 
-_AFTER = """What {unit} comes after {x}? | Which {unit} comes after {x}? | What {unit} follows {x}? | What comes after {x}? |
+_AFTER = """What {unit} comes after {x}? | Which {unit} comes after {x}? | What {unit} follows {x}? |
+    What comes after {x}? |
     What is the {unit} after {x}?"""
-_BEFORE = """What {unit} comes before {x}? | Which {unit} comes before {x}? | What comes before {x}? | What is the {unit} before {x}?"""
+_BEFORE = """What {unit} comes before {x}? | Which {unit} comes before {x}? | What comes before {x}? |
+    What is the {unit} before {x}?"""
 _TOMORROW = (
     "If today is {x}, what day is tomorrow? | Today is {x}. What day is it tomorrow? | It is {x}. What is tomorrow?"
 )
-_YESTERDAY = "If today is {x}, what day was yesterday? | Today is {x}. What was yesterday? | What was yesterday, if today is {x}?"
+_YESTERDAY = """If today is {x}, what day was yesterday? | Today is {x}. What was yesterday? |
+    What was yesterday, if today is {x}?"""
 _LATER = "What day is two days after {x}? | Which day comes two days after {x}?"
 _MONTH_NUMBER = (
     "Which number is {x} among the months? | Is {x} the first or which month? | What number is the month of {x}?"
 )
 _SEASON = "What season is {x} in? | In which season is {x}? | Which season does {x} belong to?"
-_NUMBER_AFTER = """What number comes after {x}? | Which number comes after {x}? | What comes after {x}? | What is the number after {x}?"""
+_NUMBER_AFTER = """What number comes after {x}? | Which number comes after {x}? | What comes after {x}? |
+    What is the number after {x}?"""
 _NUMBER_BEFORE = "What number comes before {x}? | Which number comes before {x}? | What comes before {x}?"
 _PARITY = "Is {x} odd or even? | Is {x} an even or an odd number? | Is the number {x} even or odd?"
 
@@ -151,13 +160,15 @@ def _sequences() -> Iterator[Made]:
             yield _fact("numbers/parity", _PARITY, "{x} is {z} number.", x=x, z="an odd" if n % 2 else "an even")
 
 
-_LETTER_AFTER = """What letter comes after {x}? | Which letter comes after {x}? | What comes after {x} in the alphabet? |
+_LETTER_AFTER = """What letter comes after {x}? | Which letter comes after {x}? |
+    What comes after {x} in the alphabet? |
     What letter follows {x}?"""
 _LETTER_BEFORE = (
     "What letter comes before {x}? | Which letter comes before {x}? | What comes before {x} in the alphabet?"
 )
 _LETTER_NUMBER = "What is the {x} letter of the alphabet? | Which letter is the {x} in the alphabet?"
-_FIRST = """What letter does {x} start with? | What is the first letter of {x}? | Which letter does the word {x} begin with? |
+_FIRST = """What letter does {x} start with? | What is the first letter of {x}? |
+    Which letter does the word {x} begin with? |
     With which letter does {x} start?"""
 _LAST = "What is the last letter of {x}? | What letter does {x} end with?"
 _SPELL = "How do you spell {x}? | Spell {x}. | Can you spell {x}? | Spell the word {x}."
@@ -180,7 +191,8 @@ def _letters() -> Iterator[Made]:
         yield _fact("spelling/letters", _LENGTH, "The word {x} has {z} letters.", x=word, z=spoken(len(word)))
 
 
-_COMPARED = """Which is {word}, {a} or {b}? | What is {word}, {a} or {b}? | What is {word}, {b} or {a}? | Is {a} or {b} {word}? |
+_COMPARED = """Which is {word}, {a} or {b}? | What is {word}, {a} or {b}? | What is {word}, {b} or {a}? |
+    Is {a} or {b} {word}? |
     {a} or {b}, which is {word}?"""
 _LARGER = "Which is more, {a} or {b}? | Which number is bigger, {a} or {b}? | What is larger, {a} or {b}?"
 

@@ -1,7 +1,7 @@
 """Align the ears with the language model: CTC from frozen Whisper features onto the language model's own pieces.
 
-The data are folders of features (antiphon.data.features), which may still grow while this runs: `data.refresh` says after how many
-steps to look again (0: never, then a resumed run is exact).
+The data are folders of features (antiphon.data.features), which may still grow while this runs: `data.refresh` says
+after how many steps to look again (0: never, then a resumed run is exact).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class AlignTask:
     """The stage's task; see the Task protocol of the engine.
 
     `config.model`: brain (folder of the language model) and any field of AdapterConfig but `pieces`.
-    `config.data`: train and held (lists of feature folders), refresh (steps), limit (utterances of each training folder that are used).
+    `config.data`: train and held (lists of feature folders), refresh (steps), limit (utterances of each training
+    folder that are used).
     """
 
     players = {"model": ["*"]}
@@ -66,7 +67,9 @@ class AlignTask:
         self.config, data = config, config.data
         model = dict(config.model)
         if "brain" not in model or not data.get("train"):
-            raise AlignError("the align stage needs model.brain (the language model's folder) and data.train (feature folders)")
+            raise AlignError(
+                "the align stage needs model.brain (the language model's folder) and data.train (feature folders)"
+            )
         brain = Path(model.pop("brain"))
         self.folders = [Path(folder) for folder in data["train"]]
         self.readers = {folder: Reader(folder) for folder in map(Path, [*data["train"], *data.get("held", [])])}

@@ -83,8 +83,10 @@ class CodecTask:
         voiced, height = codec.wave.height(features)
         sounds = pitch > 0
         error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()
+        mel, convergence = self.mel(made, target)
         losses = {
-            "mel": self.mel(made, target),
+            "mel": mel,
+            "convergence": convergence,
             "voicing": F.binary_cross_entropy_with_logits(voiced, sounds.float()),
             "pitch": (error * sounds).sum() / sounds.sum().clamp_min(1),
         }

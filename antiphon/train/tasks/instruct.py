@@ -127,16 +127,17 @@ class InstructTask:
     """The stage's task; see the Task protocol of the engine. Its model is the adapters alone: the base stays outside.
 
     `config.model`: brain (name or folder of the language model) and any field of LoraConfig.
-    `config.data`: texts (folder of the corpora, or null), held_out (jsonl with "question", or null), spelt (share of
-    examples whose user's words are spelled as the ears spell), merges (see ChatEncoder), epoch (the first one to
-    take: a
-    second stage goes on where the first ended), skip (globs of kinds of examples to leave out), focus and above (see
-    below).
+    `config.data`:
+        texts: folder of the corpora, or null.
+        held_out: jsonl with "question": what must not be trained on; or null.
+        spelt, merges: share of examples whose user's words are spelled as the ears spell; see ChatEncoder.
+        epoch: the first one to take; a second stage goes on where the first ended.
+        skip: globs of kinds of examples to leave out.
+        focus, above: see below.
 
-    While it trains, the task notes how surprising each reply was and writes it to `surprise.json` beside the exported
-    folder. A second
-    stage that is given this file as `focus` leaves out the facts whose surprise was not `above` so many nats: it
-    spends its time on what isn't known yet.
+    While it trains, the task notes how surprising each reply was (the loss of its least expected token) and writes it to
+    `surprise.json` beside the exported folder. A later stage that is given such files as `focus` leaves out the facts whose
+    surprise was at most `above` nats: it spends its time on what isn't known yet.
     """
 
     def __init__(self, config: StageConfig):
@@ -157,12 +158,12 @@ class InstructTask:
         self.first_epoch = int(data.get("epoch", 0))
         self.skip = list(data.get("skip", []))
         self.surprise: dict[str, float] = {}
-        self.known: set[str] = set()
-        if focus := data.get("focus"):
+        surprise: dict[str, float] = {}
+        for focus in data.get("focus") or []:
             if not Path(focus).is_file():
                 raise InstructError(f"data.focus: {focus} does not exist; it is written by the stage before this one")
-            surprise = json.loads(Path(focus).read_text(encoding="utf-8"))
-            self.known = {reply for reply, nats in surprise.items() if nats <= float(data.get("above", 0.5))}
+            surprise |= json.loads(Path(focus).read_text(encoding="utf-8"))
+        self.known = {reply for reply, nats in surprise.items() if nats <= float(data.get("above", 0.5))}
         self.plan = lru_cache(maxsize=2)(self._plan)
 
     def _plan(self, epoch: int) -> list[list[Example]]:

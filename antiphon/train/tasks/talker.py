@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from antiphon import hub
 from antiphon.codecs.mini import MiniCodec
 from antiphon.data.codes import Coded, CodeSet, encode_set
 from antiphon.data.shards import SpeechSet
@@ -37,7 +38,8 @@ class TalkerTask:
     data.speech: folder of shards; data.hours: use only the first hours. data.codec: codec folder. data.codes: where the codes are kept.
     data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes seen.
     data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples.
-    data.thinker: {brain, lora, states, count} to read the thinker's states on the first `count` utterances, kept in `states`.
+    data.thinker: {brain, lora, states, count, drop}: parts or folders of the thinker whose states are read on the first `count`
+    utterances and kept in `states`; the share of examples that do without.
     """
 
     def __init__(self, config: StageConfig):
@@ -59,7 +61,7 @@ class TalkerTask:
         how = self.data["thinker"]
         if (Path(how["states"]) / "states.npy").exists():
             return StateSet(how["states"])
-        thinker = Thinker.from_pretrained(how["brain"], how["lora"])
+        thinker = Thinker.from_pretrained(hub.folder(how["brain"]), hub.folder(how["lora"]))
         return think_set(self.set, thinker, how["states"], int(how["count"]))
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[Coded, np.ndarray | None]]:
