@@ -11,7 +11,10 @@ __version__ = "0.1.0"
 
 
 def load(name: str = "mini", **parts: Any) -> Model:
-    """Loads a model by preset name; any part can be replaced by a folder or a hub id, as in `load("mini", talker="my/folder")`."""
+    """Loads a model by preset name.
+
+    Any part can be replaced by a folder or a hub id: `load("mini", talker="my/folder")`.
+    """
     from antiphon.model import Model  # heavy imports wait until a model is wanted
 
     return Model.from_pretrained(name, **parts)

@@ -1,8 +1,8 @@
 """The whole model as one object: hear, think, speak.
 
-    model = antiphon.load("mini")
-    reply = model.reply("question.wav")               # .heard, .text, .audio, .timings
-    reply.audio.save("answer.wav")
+model = antiphon.load("mini")
+reply = model.reply("question.wav")               # .heard, .text, .audio, .timings
+reply.audio.save("answer.wav")
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Reply:
         heard: what the user said, or typed.
         text: the answer.
         audio: the answer aloud; None for a written one.
-        timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total"; and "speech", the
-            length of the answer.
+        timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total";
+            and "speech", the length of the answer.
     """
 
     heard: str

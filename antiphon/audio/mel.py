@@ -36,7 +36,7 @@ def slaney_hertz(mel: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def mel_filters(bands: int = 80, window: int = WINDOW, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Triangular filters of equal area, [bands, window // 2 + 1], up to half the sample rate (Hz); `window` in samples."""
+    """Triangles of equal area, [bands, window // 2 + 1], up to half the sample rate (Hz); `window` in samples."""
     frequencies = torch.linspace(0.0, sample_rate / 2, window // 2 + 1, dtype=torch.float64)
     edges = slaney_hertz(torch.linspace(0.0, slaney_mel(sample_rate / 2), bands + 2, dtype=torch.float64))
     widths = edges.diff()

@@ -29,6 +29,9 @@ def evaluate(
         int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes that share the work; one a core by default.", min=1)
+    ] = None,
     keep: Annotated[Path | None, typer.Option(help="Folder for every transcript, reply and sound.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Picture of the figures (.png); beside the JSON where not given.")
@@ -42,6 +45,7 @@ def evaluate(
         raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
     with results() as stdout:
         from antiphon.evals.bench import MiniConfig
+        from antiphon.evals.figures import available_cores
         from antiphon.evals.mini import run
 
         config = MiniConfig(
@@ -54,7 +58,7 @@ def evaluate(
             n=n,
             keep=keep,
         )
-        report = run(config, json, resume)
+        report = run(config, json, resume, jobs or available_cores())
         report.print(stdout)
         plot = plot or (json and json.with_suffix(".png"))
         if plot:

@@ -1,10 +1,15 @@
 """The mini codec: a small causal codec of the Mimi family, made for two CPU cores.
 
-As Mimi (Defossez et al. 2024, section 3.3) it runs at 12.5 frames/s with a split residual quantizer: the first codebook carries what is
-said, seven more carry how it sounds. Unlike Mimi it never works at the sample rate. The encoder is linear: a causal log-mel spectrogram,
-six frames of it at a time, projected onto their principal components, which is as good as a small network for a few voices and is fitted
-in minutes; an optional residual network can be trained on top. The decoder starts from the spectrogram that the same components give
-back, and makes the waveform from pulses and noise (`antiphon.codecs.source`), so that its fastest layers run at 75 frames/s.
+As Mimi (Defossez et al. 2024, section 3.3) it runs at 12.5 frames/s with a split residual quantizer: the first
+codebook carries what is
+said, seven more carry how it sounds. Unlike Mimi it never works at the sample rate. The encoder is linear: a causal
+log-mel spectrogram,
+six frames of it at a time, projected onto their principal components, which is as good as a small network for a few
+voices and is fitted
+in minutes; an optional residual network can be trained on top. The decoder starts from the spectrogram that the same
+components give
+back, and makes the waveform from pulses and noise (`antiphon.codecs.source`), so that its fastest layers run at 75
+frames/s.
 """
 
 from __future__ import annotations
@@ -19,9 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.audio.mel import mel_filters
 from antiphon.codecs.source import SourceFilter, SourceState
+from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.nn.quantize import ResidualQuantizer
 
 
@@ -36,7 +41,8 @@ class MiniCodecConfig:
         mels, mel_window, mel_floor: bins, window length and least value of the input's log-mel spectrogram.
         encoder_width, encoder_depth: of the residual network behind the linear encoder; depth 0 for none.
         decoder_widths, decoder_depths: at the three frame rates, slowest first.
-        look_ahead: spectral frames by which the sound lags behind the codes: a spectrum's window tells little of its last samples.
+        look_ahead: spectral frames by which the sound lags behind the codes: a spectrum's window tells little of its
+            last samples.
         latent: width of the latent.
         semantic_inner, inner: widths in which the semantic and the acoustic codes live.
         codebooks, codebook_size: number of codebooks, the semantic one included, and codes in each.
@@ -209,10 +215,16 @@ class MiniCodec(nn.Module):
 
     def _spectra(self, latents: Tensor) -> Tensor:
         """latents [batch, frames, latent] -> log-mel spectra [batch, mels, frames * spectra_per_frame]."""
-        return self.synthesis(latents).unflatten(2, (self.config.spectra_per_frame, self.config.mels)).flatten(1, 2).transpose(1, 2)
+        return (
+            self.synthesis(latents)
+            .unflatten(2, (self.config.spectra_per_frame, self.config.mels))
+            .flatten(1, 2)
+            .transpose(1, 2)
+        )
 
     def features(self, latents: Tensor) -> Tensor:
-        """latents [batch, frames, latent] -> what the waveform is made from [batch, width, frames * spectra_per_frame]."""
+        """latents [batch, frames, latent] -> what the waveform is made from [batch, width, frames *
+        spectra_per_frame]."""
         return self.fast(self.slow(latents.transpose(1, 2)) + self.spectrum(self._spectra(latents)))
 
     def synthesize(self, latents: Tensor) -> Tensor:
@@ -241,16 +253,22 @@ class MiniCodec(nn.Module):
     def decode_step(self, codes: Tensor, state: DecoderState) -> Tensor:
         """codes [batch, codebooks, n] -> audio [batch, 1, n * samples_per_frame], `delay` samples late."""
         latents = self.dequantize(codes)
-        x = self.slow.step(latents.transpose(1, 2), state.slow) + self.spectrum.step(self._spectra(latents), state.spectrum)
+        x = self.slow.step(latents.transpose(1, 2), state.slow) + self.spectrum.step(
+            self._spectra(latents), state.spectrum
+        )
         return self.wave.step(self.fast.step(x, state.fast), state.source)[:, None]
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors (float16)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"family": "mini-codec", **dataclasses.asdict(self.config)}, indent=2) + "\n")
+        (folder / "config.json").write_text(
+            json.dumps({"family": "mini-codec", **dataclasses.asdict(self.config)}, indent=2) + "\n"
+        )
         skip = (".usage", ".total", ".ready")  # the averages matter to training alone
-        weights = {k: v.detach().half().contiguous().cpu() for k, v in self.state_dict().items() if not k.endswith(skip)}
+        weights = {
+            k: v.detach().half().contiguous().cpu() for k, v in self.state_dict().items() if not k.endswith(skip)
+        }
         save_file(weights, folder / "model.safetensors")
 
     @classmethod
@@ -264,7 +282,9 @@ class MiniCodec(nn.Module):
         missing, unexpected = codec.load_state_dict(weights, strict=False)
         missing = [name for name in missing if not name.endswith((".usage", ".total", ".ready"))]
         if missing or unexpected:
-            raise ValueError(f"{folder}: weights do not fit its config.json (missing {missing[:3]}, unknown {unexpected[:3]})")
+            raise ValueError(
+                f"{folder}: weights do not fit its config.json (missing {missing[:3]}, unknown {unexpected[:3]})"
+            )
         for module in codec.modules():
             if hasattr(module, "ready"):
                 module.ready.fill_(True)

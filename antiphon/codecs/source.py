@@ -1,8 +1,9 @@
 """A voice as pulses and noise through filters: the last stage of the mini codec's decoder.
 
-The network does not have to invent a phase for every bin: the glottis gives it. It says how high the voice is, how each frame filters a
-train of pulses at that pitch, and how each frame shapes noise (as in harmonic-plus-noise vocoders; Wang et al. 2019, "Neural
-source-filter waveform models"). It learns in minutes what an inverse transform from scratch needs hours for.
+The network does not have to invent a phase for every bin: the glottis gives it. It says how high the voice is, how
+    each frame filters a
+train of pulses at that pitch, and how each frame shapes noise (as in harmonic-plus-noise vocoders; Wang et al. 2019,
+"Neural source-filter waveform models"). It learns in minutes what an inverse transform from scratch needs hours for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class SourceState:
     Attributes:
         cycles: of the fundamental so far, without whole ones [batch].
         pitch: Hz of the last frame, 0 if unvoiced [batch].
-        source, sound: the last fft - hop samples of the pulses, and of the sound that later frames will add to [batch, fft - hop].
+        source, sound: the last fft - hop samples of the pulses, and of the sound that later frames will add to [batch,
+            fft - hop].
         generator: of the noise.
     """
 
@@ -58,7 +60,10 @@ def pulses(pitch: Tensor, state: SourceState, hop: int, rate: int) -> Tensor:
     # sum of cos(h t) for h up to H is sin((H + 1/2) t) / (2 sin(t / 2)) - 1/2, and H where t is a whole turn
     half = 2 * torch.sin(angle / 2)
     whole = half.abs() < 2e-3
-    train = torch.where(whole, harmonics, torch.sin(harmonics * angle) / torch.where(whole, torch.ones_like(half), half)) - 0.5
+    train = (
+        torch.where(whole, harmonics, torch.sin(harmonics * angle) / torch.where(whole, torch.ones_like(half), half))
+        - 0.5
+    )
     return train * (hertz > 0)
 
 
@@ -91,16 +96,21 @@ class SourceFilter(nn.Module):
         return SourceState(zero.double(), zero, empty, empty, torch.Generator().manual_seed(seed))
 
     def height(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, width, n] -> how surely voiced (logits) and the natural logarithm of pitch / `REFERENCE`, [batch, n] each."""
+        """[batch, width, n] -> how surely voiced (logits) and the natural logarithm of pitch / `REFERENCE`,
+        [batch, n] each."""
         voiced, log_pitch = self.pitch(x.transpose(1, 2)).float().unbind(-1)
         return voiced, log_pitch
 
     def _noise(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Noise of even strength and random phase [frames, bins], drawn frame by frame so that pieces and the whole draw the same.
+        """Noise of even strength and random phase [frames, bins], drawn frame by frame so that pieces and the whole
+        draw the same.
 
-        Gaussian noise would be stronger in one bin and weaker in the next by chance, which the ear hears and the loss can't mend.
+        Gaussian noise would be stronger in one bin and weaker in the next by chance, which the ear hears and the loss
+        can't mend.
         """
-        drawn = torch.stack([torch.rand(self.fft // 2 + 1, generator=generator) for _ in range(frames)]).to(self.shape.device)
+        drawn = torch.stack([torch.rand(self.fft // 2 + 1, generator=generator) for _ in range(frames)]).to(
+            self.shape.device
+        )
         return torch.polar(torch.full_like(drawn, 2**0.5), 2 * math.pi * drawn)
 
     def step(self, x: Tensor, state: SourceState, pitch: Tensor | None = None) -> Tensor:
@@ -130,7 +140,8 @@ class SourceFilter(nn.Module):
         return sound[:, : number * self.hop]
 
     def forward(self, x: Tensor, pitch: Tensor | None = None) -> Tensor:
-        """Features [batch, width, n] -> samples [batch, n * hop], not late: the last hop lacks what a next frame would add."""
+        """Features [batch, width, n] -> samples [batch, n * hop], not late:
+        the last hop lacks what a next frame would add."""
         state = self.init_state(len(x))
         sound = self.step(x, state, pitch)
         return torch.cat([sound, state.sound], dim=1)[:, self.delay :]
@@ -156,11 +167,15 @@ def estimate_pitch(audio: Tensor, rate: int, hop: int, lowest: float = 70.0, hig
         return torch.fft.irfft(torch.fft.rfft(x, n=2 * window).abs().square())[..., : longest + 2]
 
     raw = correlate((frames - frames.mean(-1, keepdim=True)) * shape)
-    score = raw / raw[..., :1].clamp_min(1e-9) / (correlate(shape) / shape.square().sum())  # Boersma 1993: divide by the window's own
+    score = (
+        raw / raw[..., :1].clamp_min(1e-9) / (correlate(shape) / shape.square().sum())
+    )  # Boersma 1993: divide by the window's own
     inner = score[..., shortest : longest + 1]
     peak = (inner >= score[..., shortest - 1 : longest]) & (inner >= score[..., shortest + 1 : longest + 2])
     best = (inner * peak).amax(-1, keepdim=True)
-    lag = (peak & (inner > 0.9 * best)).float().argmax(-1) + shortest  # the first of nearly equal peaks: no octave too low
+    lag = (peak & (inner > 0.9 * best)).float().argmax(
+        -1
+    ) + shortest  # the first of nearly equal peaks: no octave too low
     left, middle, right = (score.gather(-1, (lag + d)[..., None])[..., 0] for d in (-1, 0, 1))
     shift = (0.5 * (left - right) / (left - 2 * middle + right).clamp_max(-1e-6)).clamp(-0.5, 0.5)
     loud = frames.square().mean(-1) > 1e-6

@@ -62,9 +62,7 @@ def read_prompts(folder: str | Path, min_words: int = 4) -> list[tuple[Path, str
             if len(words.split()) >= min_words and path.is_file():
                 prompts.append((path, words))
     if not prompts:
-        raise AsteriskError(
-            f"{sounds} has none of the prompts in {transcripts}: unpack asterisk-core-sounds-en-wav."
-        )
+        raise AsteriskError(f"{sounds} has none of the prompts in {transcripts}: unpack asterisk-core-sounds-en-wav.")
     return prompts
 
 

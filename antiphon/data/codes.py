@@ -34,7 +34,9 @@ class Coded:
     text: str
 
 
-def timeline(phonemes: str, start: float, ends: np.ndarray, first: float, length: float) -> tuple[np.ndarray, np.ndarray]:
+def timeline(
+    phonemes: str, start: float, ends: np.ndarray, first: float, length: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Symbols and their ends for speech of which the first seconds were cut off.
 
     Args:
@@ -101,7 +103,12 @@ def encode_set(speech: SpeechSet, codec: MiniCodec, folder: Path | str, lead: fl
             said = speech.utterances[i]
             ends = np.asarray(said.phoneme_ends)
             symbols, moved = timeline(said.phonemes, said.phonemes_start, ends, first, number / codec.frame_rate)
-            rows[i] = {"text": said.text, "frames": number, "symbols": symbols.tolist(), "ends": moved.round(4).tolist()}
+            rows[i] = {
+                "text": said.text,
+                "frames": number,
+                "symbols": symbols.tolist(),
+                "ends": moved.round(4).tolist(),
+            }
             parts[i] = row[:, :number]
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "codes.part.npy", np.concatenate(parts, axis=1))

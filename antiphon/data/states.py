@@ -1,4 +1,6 @@
-"""What the thinker's states are while a text is being said: kept for a whole code set, so that the talker can learn to read them."""
+"""What the thinker's states are while a text is being said:
+kept for a whole code set, so that the talker can learn to read them.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,8 @@ class StateSet:
 def think_set(codes: CodeSet, thinker: Thinker, folder: Path | str, count: int) -> StateSet:
     """Thinks through the texts of the first `count` utterances and keeps the states.
 
-    An utterance whose spelling in pieces differs from its symbols (a text that isn't quite what was spoken) gets no states.
+    An utterance whose spelling in pieces differs from its symbols (a text that isn't quite what was spoken) gets no
+    states.
     """
     folder, speller = Path(folder), Speller(Phonemizer())
     states, index, total = [], [], 0

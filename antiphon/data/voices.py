@@ -2,7 +2,8 @@
 
 `HibariVoice` is the teacher of the mini model's own voice. Its network predicts how long each phoneme lasts before it
 makes any sound, and a spectral envelope apart from the pitch before it makes a waveform. So the times come for
-free, and other speakers come almost for free: the pitch is scaled and the envelope stretched along frequency, as a longer
+free, and other speakers come almost for free: the pitch is scaled and the envelope stretched along frequency, as a
+    longer
 or shorter throat would, at the full speed of about 100 seconds of speech a second.
 """
 
@@ -103,9 +104,7 @@ class HibariVoice:
         known = self.tts.vocab
         return "".join(c for c in " ".join(self.tts.phonemize(text)) if c in known)
 
-    def speak(
-        self, text: str, seed: int = 0, speed: float = 1.0, pitch: float = 1.0, formant: float = 1.0
-    ) -> Spoken:
+    def speak(self, text: str, seed: int = 0, speed: float = 1.0, pitch: float = 1.0, formant: float = 1.0) -> Spoken:
         """Speaks a sentence.
 
         Args:
@@ -140,5 +139,10 @@ class HibariVoice:
         ends = np.cumsum(lengths)[1:-1]
         start = float(lengths[0])
         return Spoken(
-            np.clip(samples, -1, 1).astype(np.float32), self.sample_rate, phonemes, ends, start, word_times(phonemes, ends, start)
+            np.clip(samples, -1, 1).astype(np.float32),
+            self.sample_rate,
+            phonemes,
+            ends,
+            start,
+            word_times(phonemes, ends, start),
         )

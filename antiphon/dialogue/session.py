@@ -1,7 +1,9 @@
 """A live half-duplex session: microphone frames in, events out, and `step` never waits for the model.
 
-The model works on a thread of its own. While the user speaks it encodes what has come so far; when the turn ends, because silence lasted or
-because the caller says so, it answers; what the user says meanwhile is not listened to (half-duplex). `interrupt` stops an answer.
+The model works on a thread of its own. While the user speaks it encodes what has come so far; when the turn ends,
+because silence lasted or
+because the caller says so, it answers; what the user says meanwhile is not listened to (half-duplex). `interrupt`
+stops an answer.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ class Endpointer:
         """Takes the next frame [samples]; true when it ends the turn."""
         level = 10 * float(torch.log10(frame.square().mean() + 1e-10))
         # The floor follows quieter frames at once and louder ones slowly, so that a steady noise becomes quiet.
-        self.floor = min(level, self.floor + 3.0 * seconds) if level < self.floor else self.floor + min(level - self.floor, 3.0 * seconds)
+        self.floor = (
+            min(level, self.floor + 3.0 * seconds)
+            if level < self.floor
+            else self.floor + min(level - self.floor, 3.0 * seconds)
+        )
         if level > max(self.threshold, self.floor + self.margin):
             self.spoken, self.quiet = self.spoken + seconds, 0.0
         else:
@@ -147,7 +153,10 @@ class HalfDuplexSession:
 
     def _listen(self):
         """Hears one turn; None if the session was closed or nothing was said."""
-        ears, resampler = self.model.ears.init_state(), soxr.ResampleStream(self.sample_rate, HEARING_RATE, 1, dtype="float32")
+        ears, resampler = (
+            self.model.ears.init_state(),
+            soxr.ResampleStream(self.sample_rate, HEARING_RATE, 1, dtype="float32"),
+        )
         if self.endpointer:
             self.endpointer.reset()
         while True:

@@ -1,6 +1,7 @@
 """One turn of a conversation, as a stream of events: what was heard, the words of the answer, its sound.
 
-Thinker, talker and codec overlap by demand: the next 80 ms are made as soon as the text allows it, and the thinker is asked for another piece
+Thinker, talker and codec overlap by demand: the next 80 ms are made as soon as the text allows it, and the thinker is
+    asked for another piece
 only when it does not. So sound starts while the sentence is still being thought, and nothing waits for a thread.
 """
 
@@ -93,7 +94,11 @@ class Answer:
         how = self.sampling
         generator = torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None
         thoughts = self.thinker.stream(
-            self.state, max_tokens=how.max_tokens, temperature=how.think_temperature, top_k=how.think_top_k, generator=generator
+            self.state,
+            max_tokens=how.max_tokens,
+            temperature=how.think_temperature,
+            top_k=how.think_top_k,
+            generator=generator,
         )
         if self.voice is None:
             for thought in thoughts:

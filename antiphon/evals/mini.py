@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.evals import hearing, replying, running, speaking
 from antiphon.evals.bench import Bench, MiniConfig
-from antiphon.evals.figures import Figure, Report, environment
+from antiphon.evals.figures import Figure, Report, available_cores, environment
 
 log = logging.getLogger(__name__)
 Measure = Callable[[Bench, int], list[Figure]]
@@ -34,25 +37,27 @@ class Group:
         measure: takes the bench and the number of items.
         n: how many items, unless fewer are asked for.
         figures: the names of what it returns.
+        alone: it measures speed, nothing may run beside it.
     """
 
     measure: Measure
     n: int
     figures: tuple[str, ...]
+    alone: bool = False
 
 
-# Speed and memory come first: what runs before them in the same process must not weigh on them.
+# Speed and memory come first; the order of the others makes it rare that two at once need the same reference.
 GROUPS: dict[str, Group] = {
-    "memory": Group(running.memory, 1, ("peak-memory-gb",)),
-    "speed": Group(running.speed, 20, ("realtime-speed",)),
-    "latency": Group(running.first_audio, 30, ("first-audio-s",)),
+    "memory": Group(running.memory, 1, ("peak-memory-gb",), alone=True),
+    "speed": Group(running.speed, 20, ("realtime-speed",), alone=True),
+    "latency": Group(running.first_audio, 30, ("first-audio-s",), alone=True),
+    "replies": Group(replying.replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
+    "say": Group(speaking.say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
+    "easy": Group(replying.easy, 200, ("easy-answers-right",)),
     "hear": Group(hearing.unseen_voices, 300, ("hear-wer-unseen-voices",)),
     "real": Group(hearing.real_speech, 1000, ("hear-wer-real-speech",)),
-    "easy": Group(replying.easy, 200, ("easy-answers-right",)),
-    "replies": Group(replying.replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
     "text": Group(replying.text_identical, 200, ("text-identical",)),
     "codec": Group(speaking.codec, 100, ("codec-wer-added", "codec-stoi", "codec-log-mel-distance")),
-    "say": Group(speaking.say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
 }
 
 
@@ -76,6 +81,7 @@ def run(
     config: MiniConfig,
     json: Path | None = None,
     resume: bool = False,
+    jobs: int = 1,
     groups: Mapping[str, Group] = GROUPS,
     weights: Callable[[Bench], dict[str, str]] | None = None,
 ) -> Report:
@@ -87,6 +93,7 @@ def run(
         config: how and what.
         json: where the report is written after each group.
         resume: keep the figures of an earlier report at `json`, if it is of the same weights, and measure the others.
+        jobs: processes that share the groups after those that need the machine for themselves.
         groups: what there is to measure.
         weights: gives the fingerprints of the model's weights; those of the preset's shipped parts by default.
 
@@ -105,30 +112,37 @@ def run(
             report.environment["seconds"] = earlier.environment.get("seconds", {})
         else:
             _tell(f"{json} was measured on other weights: starting anew.")
+    names = [name for name in names if not (resume and all(report.get(f) for f in groups[name].figures))]
     failed: dict[str, Exception] = {}
-    for i, name in enumerate(names, 1):
-        group = groups[name]
-        if resume and all(report.get(figure) for figure in group.figures):
-            _tell(f"[{i}/{len(names)}] {name}: kept")
-            continue
-        n = group.n if config.n is None else min(config.n, group.n)
-        _tell(f"[{i}/{len(names)}] {name}: {', '.join(group.figures)}")
-        start = time.perf_counter()
+
+    def take(name: str, measured: Callable[[], tuple[list[Figure], float]]) -> None:
         try:
-            figures = group.measure(bench, n)
+            figures, seconds = measured()
         except Exception as error:  # whatever one group dies of, the others are worth having
             log.debug("group %s", name, exc_info=True)
             failed[name] = error
-            _tell(f"  not measured: {_why(error)}")
-            continue
-        seconds = time.perf_counter() - start
+            _tell(f"{name}: not measured: {_why(error)}")
+            return
         report.environment["seconds"][name] = round(seconds, 1)
         for figure in figures:
             report.add(figure)
             _tell(f"  {figure.name} {figure.value:.4g} ({figure.bar or 'no bar'}; n={figure.n})")
-        _tell(f"  {seconds:.0f} s")
         if json is not None:
             report.save(json)
+
+    count = {name: groups[name].n if config.n is None else min(config.n, groups[name].n) for name in names}
+    together = [name for name in names if jobs > 1 and not groups[name].alone]
+    for name in names:
+        if name not in together:
+            _tell(f"{name}: {', '.join(groups[name].figures)}")
+            take(name, partial(_timed, groups[name].measure, bench, count[name]))
+    if together:
+        _tell(f"{jobs} at a time: {', '.join(together)}")
+        threads = max(1, available_cores() // jobs)
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            futures = {pool.submit(measure_apart, config, name, count[name], threads): name for name in together}
+            for future in as_completed(futures):
+                take(futures[future], future.result)
     if failed and not report.figures:
         raise AntiphonError("Nothing could be measured. " + " ".join(map(_why, failed.values())))
     if failed:
@@ -136,6 +150,19 @@ def run(
     if json is not None:
         report.save(json)
     return report
+
+
+def measure_apart(config: MiniConfig, name: str, n: int, threads: int) -> tuple[list[Figure], float]:
+    """One group in a worker process, with its share of the cores; the figures, and how many seconds they took."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return _timed(GROUPS[name].measure, Bench(config), n)
+
+
+def _timed(work: Callable[..., list[Figure]], *arguments: Any) -> tuple[list[Figure], float]:
+    start = time.perf_counter()
+    return work(*arguments), time.perf_counter() - start
 
 
 def fingerprints(bench: Bench) -> dict[str, Any]:

@@ -282,7 +282,7 @@ class Ears(nn.Module):
         ]
 
     def _learn_silence(self) -> None:
-        """Encodes a silent window, whole as Whisper saw it: with silence encoded in blocks 3 of 12 turns looped, so none."""
+        """Encodes a silent window, whole as Whisper saw it: with one encoded in blocks 3 of 12 turns looped."""
         assert self.decoder is not None
         config = self.encoder.config
         whole = WhisperBlockEncoder(replace(config, block=config.positions, right=0)).eval()

@@ -32,8 +32,8 @@ def phone_at(phonemes: str, ends: np.ndarray, start: float, times: np.ndarray) -
         times: seconds, any shape.
 
     Returns:
-        Ids, int64, the shape of `times`; `SILENCE` before the first phoneme, after the last, and at spaces and punctuation. The
-        time of a stress mark belongs to the phone that follows it.
+        Ids, int64, the shape of `times`; `SILENCE` before the first phoneme, after the last, and at spaces and
+        punctuation. The time of a stress mark belongs to the phone that follows it.
     """
     known = alphabet()
     ids = np.zeros(len(phonemes) + 1, np.int64)
@@ -92,7 +92,8 @@ class Speller:
         """More text; `last` says that no more will come.
 
         Returns:
-            The phonemes that have become certain, with a space after each word but the very last. What was returned is never revised.
+            The phonemes that have become certain, with a space after each word but the very last. What was returned is
+            never revised.
         """
         state.text += text
         sentences = self.phonemizer.sentences(state.text)

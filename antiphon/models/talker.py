@@ -1,12 +1,16 @@
 """The talker: phonemes and the thinker's states in, codec frames out, as they come.
 
-Streams on the codec's clock, as in Moshi (Defossez et al. 2024, sections 3.4.2 to 3.4.4): the text leads, the semantic code follows, the acoustic
-codes lag by `acoustic_delay` frames. A temporal transformer takes one step a frame; a depth transformer goes through that step's codes.
+Streams on the codec's clock, as in Moshi (Defossez et al. 2024, sections 3.4.2 to 3.4.4): the text leads, the semantic
+code follows, the acoustic
+codes lag by `acoustic_delay` frames. A temporal transformer takes one step a frame; a depth transformer goes through
+that step's codes.
 
-Three things make it learn on two CPU cores. The text stream is phonemes in time: a small network with bounded look-ahead says how long
-each lasts, and each frame reads the phonemes that sound in it. Codes enter as the codec's own codebook vectors, not as free
-embeddings, and leave as scores against them, so that codes that sound alike are alike from the start. And the acoustic codes are predicted
-with one more frame of semantics known.
+Three things make it learn on two CPU cores. The text stream is phonemes in time: a small network with bounded
+look-ahead says how long
+each lasts, and each frame reads the phonemes that sound in it. Codes enter as the codec's own codebook vectors, not as
+free
+embeddings, and leave as scores against them, so that codes that sound alike are alike from the start. And the acoustic
+codes are predicted with one more frame of semantics known.
 """
 
 from __future__ import annotations
@@ -77,7 +81,8 @@ class TalkerConfig:
 
 
 class PhonemeEncoder(nn.Module):
-    """Phonemes in their neighbourhood, and how long each lasts. Sees `look_ahead` symbols on both sides and no further."""
+    """Phonemes in their neighbourhood, and how long each lasts.
+    Sees `look_ahead` symbols on both sides and no further."""
 
     def __init__(self, config: TalkerConfig):
         super().__init__()
@@ -85,11 +90,15 @@ class PhonemeEncoder(nn.Module):
         self.embed = nn.Embedding(config.symbols, dim)
         self.thinker = nn.Linear(config.hidden, dim, bias=False)
         nn.init.zeros_(self.thinker.weight)  # a talker that has not met a thinker yet ignores it
-        self.mixes = nn.ModuleList(nn.Conv1d(dim, dim, kernel, padding=kernel // 2) for _ in range(config.encoder_layers))
+        self.mixes = nn.ModuleList(
+            nn.Conv1d(dim, dim, kernel, padding=kernel // 2) for _ in range(config.encoder_layers)
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(config.encoder_layers))
         self.duration = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 1))
 
-    def forward(self, symbols: Tensor, hidden: Tensor | None = None, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, symbols: Tensor, hidden: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encodes a string of phonemes.
 
         Args:
@@ -127,8 +136,8 @@ def read_timeline(ends: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         times: seconds [batch, moments].
 
     Returns:
-        index [batch, moments], the last symbol for moments after the end, and the seconds since its start and until its end
-        [batch, moments, 2], clipped to half a second.
+        index [batch, moments], the last symbol for moments after the end, and the seconds since its start and until
+        its end [batch, moments, 2], clipped to half a second.
     """
     index = torch.searchsorted(ends, times, right=True).clamp_max(ends.shape[1] - 1)
     starts = F.pad(ends, (1, 0))[:, :-1]
@@ -176,10 +185,14 @@ class Talker(nn.Module):
         self.encoder = PhonemeEncoder(config)
         self.read = nn.Linear(config.points * (config.encoder_dim + 2), config.dim)
         self.register_buffer("codes", torch.randn(config.codebooks, config.codebook_size, config.code_dim))
-        self.code_in = nn.ModuleList(nn.Linear(config.code_dim, config.dim, bias=False) for _ in range(config.codebooks))
+        self.code_in = nn.ModuleList(
+            nn.Linear(config.code_dim, config.dim, bias=False) for _ in range(config.codebooks)
+        )
         self.temporal = Transformer(config.dim, config.heads, config.inner, config.layers, config.window)
         self.depth_in = nn.ModuleList(nn.Linear(config.dim, config.depth_dim) for _ in range(config.codebooks))
-        self.depth_code = nn.ModuleList(nn.Linear(config.code_dim, config.depth_dim, bias=False) for _ in range(config.codebooks - 1))
+        self.depth_code = nn.ModuleList(
+            nn.Linear(config.code_dim, config.depth_dim, bias=False) for _ in range(config.codebooks - 1)
+        )
         self.depth = Transformer(config.depth_dim, config.depth_heads, config.depth_inner, config.depth_layers)
         self.out = nn.ModuleList(nn.Linear(config.depth_dim, config.code_dim) for _ in range(config.codebooks))
         self.bias = nn.Parameter(torch.zeros(config.codebooks, config.codebook_size))
@@ -199,7 +212,8 @@ class Talker(nn.Module):
             self.codes[level] = centred / centred.std()
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """codes [batch, codebooks, frames], -1 for none -> [batch, frames, codebooks, code_dim]; none is the zero vector."""
+        """codes [batch, codebooks, frames], -1 for none -> [batch, frames, codebooks, code_dim];
+        none is the zero vector."""
         levels = torch.arange(self.config.codebooks, device=codes.device)[:, None]
         found = self.codes[levels, codes.clamp_min(0)]
         return (found * (codes >= 0)[..., None]).transpose(1, 2)
@@ -214,7 +228,8 @@ class Talker(nn.Module):
         return self.read(torch.cat([read, 4 * place.to(read.dtype)], dim=-1).unflatten(1, (frames, points)).flatten(2))
 
     def _depth_inputs(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """states [n, dim], vectors of the codes so far [n, k, code_dim] -> inputs of positions 0 to k, [n, k + 1, depth_dim]."""
+        """states [n, dim], vectors of the codes so far [n, k, code_dim] -> inputs of positions 0 to k, [n, k + 1,
+        depth_dim]."""
         known = [linear(vectors[:, level]) for level, linear in zip(range(vectors.shape[1]), self.depth_code)]
         inputs, total = [self.depth_in[0](states)], 0.0
         for level, vector in enumerate(known):
@@ -243,8 +258,8 @@ class Talker(nn.Module):
             ends: the teacher's seconds at which each symbol ends [batch, length].
             grid: delayed codes [batch, codebooks, frames], -1 where there is none.
             keep: [batch, frames], the frames whose codes are asked for.
-            noise: standard deviation of noise on the codes that the temporal transformer sees, on half of the rows: it must live
-                with its own slips later.
+            noise: standard deviation of noise on the codes that the temporal transformer sees, on half of the rows: it
+                must live with its own slips later.
 
         Returns:
             logits of each codebook [kept frames, codebook_size] and log durations [batch, length].
@@ -308,7 +323,10 @@ class Talker(nn.Module):
             zero = torch.zeros(config.hidden, device=self.bias.device)
             hidden = torch.stack([zero if h is None else h for h in state.hidden[first:]])[None]
         features, durations = self.encoder(symbols, hidden)
-        features, seconds = features[:, state.settled - first : until - first], duration_seconds(durations)[:, state.settled - first : until - first]
+        features, seconds = (
+            features[:, state.settled - first : until - first],
+            duration_seconds(durations)[:, state.settled - first : until - first],
+        )
         if state.settled == 0:
             seconds[:, 0] = config.lead
         if state.complete:
@@ -323,9 +341,12 @@ class Talker(nn.Module):
 
     @torch.no_grad()
     def step(self, state: TalkerState) -> Tensor | None:
-        """The next frame's codes [1, codebooks, 1]; None if more text is needed first, or if all is said (`state.done`)."""
+        """The next frame's codes [1, codebooks, 1];
+        None if more text is needed first, or if all is said (`state.done`)."""
         while not state.done:
-            if not state.complete and (state.ends is None or (state.frame + 1) / self.config.frame_rate > float(state.ends[0, -1])):
+            if not state.complete and (
+                state.ends is None or (state.frame + 1) / self.config.frame_rate > float(state.ends[0, -1])
+            ):
                 return None
             state.pending.append(self._step(state))
             state.frame += 1
@@ -335,7 +356,10 @@ class Talker(nn.Module):
 
     def _undelayed(self, state: TalkerState) -> Tensor:
         """Takes the oldest step's semantic code and the acoustic codes that came `acoustic_delay` steps later."""
-        semantic, acoustic = state.pending.pop(0), state.pending[self.config.acoustic_delay - 1] if self.config.acoustic_delay else None
+        semantic, acoustic = (
+            state.pending.pop(0),
+            state.pending[self.config.acoustic_delay - 1] if self.config.acoustic_delay else None,
+        )
         return semantic if acoustic is None else torch.cat([semantic[:, :1], acoustic[:, 1:]], dim=1)
 
     def _step(self, state: TalkerState) -> Tensor:
@@ -348,7 +372,11 @@ class Talker(nn.Module):
         for level in range(self.config.codebooks):
             features = self.depth.step((self.depth_in[level](states) + known)[:, None], depth)[:, 0]
             code = draw(self._scores(features, level)[0], state.temperature, state.top_k, state.generator)
-            absent = state.frame < self.config.acoustic_delay if level else state.complete and state.frame >= state.last_frame
+            absent = (
+                state.frame < self.config.acoustic_delay
+                if level
+                else state.complete and state.frame >= state.last_frame
+            )
             vectors.append(torch.zeros_like(self.codes[level, :1]) if absent else self.codes[level, code][None])
             if level < len(self.depth_code):
                 known = known + self.depth_code[level](vectors[level])
@@ -361,8 +389,13 @@ class Talker(nn.Module):
         """Writes config.json and model.safetensors (float16)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"family": "talker", **dataclasses.asdict(self.config)}, indent=2) + "\n")
-        save_file({k: v.detach().half().contiguous().cpu() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(
+            json.dumps({"family": "talker", **dataclasses.asdict(self.config)}, indent=2) + "\n"
+        )
+        save_file(
+            {k: v.detach().half().contiguous().cpu() for k, v in self.state_dict().items()},
+            folder / "model.safetensors",
+        )
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Talker:
@@ -386,6 +419,8 @@ def draw(logits: Tensor, temperature: float, top_k: int, generator: torch.Genera
     """
     if temperature <= 0:
         return logits.argmax()
-    scores, index = logits.topk(min(top_k, len(logits))) if top_k else (logits, torch.arange(len(logits), device=logits.device))
+    scores, index = (
+        logits.topk(min(top_k, len(logits))) if top_k else (logits, torch.arange(len(logits), device=logits.device))
+    )
     share = torch.softmax(scores.float() / temperature, dim=-1).cpu()
     return index[int(torch.multinomial(share, 1, generator=generator))]

@@ -1,7 +1,7 @@
 """Causal convolutions that stream: feeding a signal in pieces gives what feeding it whole gives.
 
-Each module has `init_state(batch)` and `step(x, state)`; `forward(x)` is a step from a fresh state. States are small objects that hold
-tensors and are changed in place by `step`; `copy.deepcopy` forks one.
+Each module has `init_state(batch)` and `step(x, state)`; `forward(x)` is a step from a fresh state. States are small
+objects that hold tensors and are changed in place by `step`; `copy.deepcopy` forks one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class CausalConv1d(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Causal ConvNeXt block (Liu et al. 2022, as in Vocos): depthwise convolution, norm, two-layer MLP, scaled residual.
+    """Causal ConvNeXt block (Liu et al. 2022, as in Vocos): depthwise convolution, norm, two-layer MLP, scaled
+    residual.
 
     Args:
         channels: width.

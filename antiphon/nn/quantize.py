@@ -1,7 +1,7 @@
 """Vector quantizers with codebooks learned by moving averages.
 
-Gradient-trained codebooks collapse to a few dozen codes; averages, initialisation from data and replacement of dead codes keep
-all of them in use (van den Oord et al. 2017, appendix A.1; Zeghidour et al. 2021, section III-C).
+Gradient-trained codebooks collapse to a few dozen codes; averages, initialisation from data and replacement of dead
+codes keep all of them in use (van den Oord et al. 2017, appendix A.1; Zeghidour et al. 2021, section III-C).
 """
 
 from __future__ import annotations

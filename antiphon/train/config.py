@@ -96,16 +96,21 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
         overrides: "key=value", dots for nested keys.
 
     Raises:
-        RecipeError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing (???).
+        RecipeError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing
+            (???).
     """
     path = Path(path)
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; the ones that ship are in recipes/")
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides or []))
+        tree = OmegaConf.merge(
+            OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides or [])
+        )
         assert isinstance(tree, DictConfig)
         if missing := OmegaConf.missing_keys(tree):
-            raise RecipeError(f"{path}: no value for {', '.join(sorted(missing))}; give it as {sorted(missing)[0]}=VALUE")
+            raise RecipeError(
+                f"{path}: no value for {', '.join(sorted(missing))}; give it as {sorted(missing)[0]}=VALUE"
+            )
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from error

@@ -1,7 +1,9 @@
 """The one training engine: single process or `torchrun`, any task, resumed exactly where it stopped.
 
-A batch is a function of the step alone, and the random generator is seeded by the step, so that a run that was killed and
-started again takes the very steps that it would have taken: weights, optimizers and the step's number are all that a checkpoint needs.
+A batch is a function of the step alone, and the random generator is seeded by the step, so that a run that was killed
+and
+started again takes the very steps that it would have taken: weights, optimizers and the step's number are all that a
+    checkpoint needs.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ def build_task(config: StageConfig) -> Task:
     try:
         task_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise RecipeError(f"task {config.task!r} can't be imported ({error}); write it as package.module:Class") from error
+        raise RecipeError(
+            f"task {config.task!r} can't be imported ({error}); write it as package.module:Class"
+        ) from error
     return task_class(config)
 
 
@@ -101,19 +105,25 @@ def freeze(model: nn.Module, trainable: list[str]) -> list[str]:
 
 
 def load_weights(model: nn.Module, folder: Path | str) -> None:
-    """Starts a model from folder/model.safetensors; tensors that the model lacks, or that the folder lacks, are reported."""
+    """Starts a model from folder/model.safetensors;
+    tensors that the model lacks, or that the folder lacks, are reported."""
     path = Path(folder) / "model.safetensors"
     if not path.is_file():
         raise RecipeError(f"init: {path} does not exist; train that stage first or give another folder")
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
-    print(f"init from {folder}: {len(weights) - len(unknown)} tensors, {len(missing)} not there, {len(unknown)} unknown", file=sys.stderr)
+    print(
+        f"init from {folder}: {len(weights) - len(unknown)} tensors, {len(missing)} not there, {len(unknown)} unknown",
+        file=sys.stderr,
+    )
 
 
 def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> torch.optim.AdamW:
     """AdamW over a player's trainable parameters; vectors are not decayed."""
     named = [
-        (name, p) for name, p in model.named_parameters() if p.requires_grad and any(fnmatch.fnmatch(name, g) for g in globs)
+        (name, p)
+        for name, p in model.named_parameters()
+        if p.requires_grad and any(fnmatch.fnmatch(name, g) for g in globs)
     ]
     groups = [
         {"params": [p for _, p in named if p.ndim > 1], "weight_decay": config.optim.weight_decay},
@@ -123,7 +133,8 @@ def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> t
 
 
 def pick_precision(config: StageConfig, device: torch.device) -> torch.dtype:
-    """The dtype of autocast; "auto" takes bf16 on GPUs and on CPUs with tile instructions: on others it is the slower one."""
+    """The dtype of autocast; "auto" takes bf16 on GPUs and on CPUs with tile instructions: on others it is the slower
+    one."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
     faster = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
@@ -177,7 +188,9 @@ def train(config: StageConfig) -> Path:
         The exported model folder, `out`/model.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+    device = (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+    )
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if config.threads:
@@ -203,7 +216,10 @@ def train(config: StageConfig) -> Path:
     dtype = pick_precision(config, device)
     if rank == 0:
         million = sum(p.numel() for p in task.model.parameters() if p.requires_grad) / 1e6
-        print(f"{config.task}: {million:.1f} M parameters train in {len(names)} tensors, {dtype}, from step {start}", file=sys.stderr)
+        print(
+            f"{config.task}: {million:.1f} M parameters train in {len(names)} tensors, {dtype}, from step {start}",
+            file=sys.stderr,
+        )
 
     loader = DataLoader(
         _Batches(task, start * config.accumulate, config.steps * config.accumulate, rank, world),
@@ -213,7 +229,9 @@ def train(config: StageConfig) -> Path:
     )
     log = Log(config, out, start) if rank == 0 else None
     stop: list[int] = []
-    previous = {number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {
+        number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     batches, saved, step = iter(loader), time.monotonic(), start
     try:
         for step in range(start, config.steps):
@@ -221,7 +239,14 @@ def train(config: StageConfig) -> Path:
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config.optim, step, config.steps)
-            values = _step(losses, task, [to_device(next(batches), device) for _ in range(config.accumulate)], optimizers, config, dtype)
+            values = _step(
+                losses,
+                task,
+                [to_device(next(batches), device) for _ in range(config.accumulate)],
+                optimizers,
+                config,
+                dtype,
+            )
             if log:
                 log.add(step, values)
             if rank == 0 and (time.monotonic() - saved > 60 * config.save_minutes or stop or step + 1 == config.steps):
@@ -242,7 +267,12 @@ def train(config: StageConfig) -> Path:
 
 
 def _step(
-    losses: nn.Module, task: Task, batches: list[Any], optimizers: dict[str, torch.optim.Optimizer], config: StageConfig, dtype: torch.dtype
+    losses: nn.Module,
+    task: Task,
+    batches: list[Any],
+    optimizers: dict[str, torch.optim.Optimizer],
+    config: StageConfig,
+    dtype: torch.dtype,
 ) -> dict[str, float]:
     """One optimizer step of each player; returns the losses, averaged over the batches, and the gradient norms."""
     task.model.train()
@@ -289,5 +319,9 @@ class Log:
         for name, value in means.items():
             self.writer.add_scalar(name, value, step + 1)
         text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        print(f"step {step + 1}/{self.config.steps}  {text}  {pace:.2f} s/step  {left:.0f} min left", file=sys.stderr, flush=True)
+        print(
+            f"step {step + 1}/{self.config.steps}  {text}  {pace:.2f} s/step  {left:.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
         self.sums, self.count, self.since = {}, 0, now

@@ -1,4 +1,6 @@
-"""What a codec can be given before any gradient: principal components of speech, and directions in which phones differ."""
+"""What a codec can be given before any gradient:
+principal components of speech, and directions in which phones differ.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def principal_components(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
 def phone_directions(latents: Tensor, phones: Tensor, number: int, ridge: float = 1e-3) -> Tensor:
     """Directions of the latent space that tell phones apart.
 
-    The phones at `POINTS` moments are regressed on the latent; the predictions' principal components are linear in the latent.
+    The phones at `POINTS` moments are regressed on the latent; the predictions' principal components are linear in the
+    latent.
 
     Args:
         latents: [n, dim], zero mean.
@@ -47,7 +50,8 @@ def phone_directions(latents: Tensor, phones: Tensor, number: int, ridge: float 
 
 
 def speech_frames(codec: MiniCodec, speech: SpeechSet, count: int) -> tuple[Tensor, Tensor]:
-    """Spectral patches [n, patch] of the set's first utterances, about `count` frames, and the phones in them [n, POINTS]."""
+    """Spectral patches [n, patch] of the set's first utterances, about `count` frames, and the phones in them [n,
+    POINTS]."""
     patches, phones, total = [], [], 0
     for said, samples in speech:
         patch = codec.patches(torch.from_numpy(samples)[None, None])[0]
@@ -93,14 +97,19 @@ def fit_codec(codec: MiniCodec, speech: SpeechSet, count: int) -> None:
         book.initialise(residual, rounds=12)
         residual = residual - book(residual)[0]
     share = float(residual.square().mean() / latents.square().mean())
-    print(f"fitted on {len(patches)} frames: {share:.3f} of the latent's variance is left after quantization", flush=True)
+    print(
+        f"fitted on {len(patches)} frames: {share:.3f} of the latent's variance is left after quantization", flush=True
+    )
     codes = codec.quantize(latents[None])[0]
     told = [phone_information(level, phones[:, POINTS // 2]) for level in codes]
-    print("share of the phones' information in each codebook: " + " ".join(f"{value:.2f}" for value in told), flush=True)
+    print(
+        "share of the phones' information in each codebook: " + " ".join(f"{value:.2f}" for value in told), flush=True
+    )
 
 
 def phone_information(codes: Tensor, phones: Tensor) -> float:
-    """Phone-normalised mutual information: the share of the phones' entropy that the codes tell (Hsu et al. 2021, section IV-E).
+    """Phone-normalised mutual information: the share of the phones' entropy that the codes tell (Hsu et al. 2021,
+    section IV-E).
 
     Args:
         codes, phones: ids [n].

@@ -18,7 +18,9 @@ class MultiScaleMel(nn.Module):
         mels: bins at each resolution.
     """
 
-    def __init__(self, sample_rate: int, windows: tuple[int, ...] = (512, 1024, 2048), mels: tuple[int, ...] = (40, 80, 120)):
+    def __init__(
+        self, sample_rate: int, windows: tuple[int, ...] = (512, 1024, 2048), mels: tuple[int, ...] = (40, 80, 120)
+    ):
         super().__init__()
         self.windows = windows
         for window, bins in zip(windows, mels):
@@ -38,7 +40,8 @@ class MultiScaleMel(nn.Module):
         """Two distances, both [batch, samples], averaged over the resolutions.
 
         Returns:
-            the mean absolute difference in natural-log units, which hears quiet and loud alike, and the spectral convergence (Arik et al.
+            the mean absolute difference in natural-log units, which hears quiet and loud alike, and the spectral
+            convergence (Arik et al.
             2018): the difference of amplitudes as a share of the target's, which hears the loud that carries the words.
         """
         with torch.autocast(made.device.type, enabled=False):
@@ -63,19 +66,24 @@ class SpectrogramDiscriminator(nn.Module):
         self.towers = nn.ModuleList()
         for _ in windows:
             layers = [nn.Conv2d(2, channels, (3, 8), (1, 2), padding=(1, 3))]
-            layers += [nn.Conv2d(channels, channels, (3, 8), (1, 2), padding=(d, 3), dilation=(d, 1)) for d in (1, 2, 4)]
+            layers += [
+                nn.Conv2d(channels, channels, (3, 8), (1, 2), padding=(d, 3), dilation=(d, 1)) for d in (1, 2, 4)
+            ]
             layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, 1, 3, padding=1)]
             self.towers.append(nn.ModuleList(nn.utils.parametrizations.weight_norm(layer) for layer in layers))
         for window in windows:
             self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
 
     def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """audio [batch, samples] -> (a map of verdicts a resolution, the hidden features of each resolution's layers)."""
+        """audio [batch, samples] -> (a map of verdicts a resolution, the hidden features of each resolution's
+        layers)."""
         verdicts, features = [], []
         for window, tower in zip(self.windows, self.towers):
             frames = audio.float().unfold(-1, window, window // 4) * getattr(self, f"shape_{window}")
             spectrum = torch.view_as_real(torch.fft.rfft(frames, norm="ortho")).permute(0, 3, 1, 2)
-            x = torch.sign(spectrum) * spectrum.abs().clamp_min(1e-6).pow(0.3)  # compressed, or loud bins drown the others
+            x = torch.sign(spectrum) * spectrum.abs().clamp_min(1e-6).pow(
+                0.3
+            )  # compressed, or loud bins drown the others
             hidden = []
             for layer in tower[:-1]:
                 x = F.leaky_relu(layer(x), 0.1)
@@ -85,7 +93,9 @@ class SpectrogramDiscriminator(nn.Module):
         return verdicts, features
 
 
-def adversarial_losses(fake: tuple[list[Tensor], list[list[Tensor]]], real: tuple[list[Tensor], list[list[Tensor]]]) -> dict[str, Tensor]:
+def adversarial_losses(
+    fake: tuple[list[Tensor], list[list[Tensor]]], real: tuple[list[Tensor], list[list[Tensor]]]
+) -> dict[str, Tensor]:
     """The maker's hinge and feature-matching losses from the discriminator's outputs on made and real audio."""
     hinge = sum(F.relu(1 - verdict).mean() for verdict in fake[0]) / len(fake[0])
     matching = [

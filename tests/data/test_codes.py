@@ -24,7 +24,9 @@ def speech(tmp_path) -> SpeechSet:
     with ShardWriter(tmp_path / "speech", TINY.sample_rate) as writer:
         for number, seconds in enumerate((0.5, 1.0, 0.8)):
             ends = [seconds * share for share in (0.4, 0.6, 0.95)]
-            said = Utterance(id=str(number), text=f"text {number}", voice="v", phonemes="nO.", phoneme_ends=ends, phonemes_start=0.2)
+            said = Utterance(
+                id=str(number), text=f"text {number}", voice="v", phonemes="nO.", phoneme_ends=ends, phonemes_start=0.2
+            )
             writer.add(said, 0.1 * rng.standard_normal(int(seconds * TINY.sample_rate)))
     return SpeechSet(tmp_path / "speech")
 

@@ -1,4 +1,6 @@
-"""An answer as a stream of events: sound starts before the text is complete, the seed decides, what is said is what is thought."""
+"""An answer as a stream of events: sound starts before the text is complete, the seed decides, what is said is
+what is thought.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,23 @@ from antiphon.models.voice import Voice
 from tests.codecs.test_mini import TINY as TINY_CODEC
 from tests.models.test_talker import TINY as TINY_TALKER
 
-PIECES = ["The", " capital", " of", " Italy", " is", " Rome", ",", " and", " it", " has", " been", " so", " for", " long", "."]
+PIECES = [
+    "The",
+    " capital",
+    " of",
+    " Italy",
+    " is",
+    " Rome",
+    ",",
+    " and",
+    " it",
+    " has",
+    " been",
+    " so",
+    " for",
+    " long",
+    ".",
+]
 
 
 @dataclass

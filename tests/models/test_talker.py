@@ -1,4 +1,6 @@
-"""The talker: text in pieces equals text whole, steps equal teacher forcing, masks, gradients, one batch learned by heart."""
+"""The talker: text in pieces equals text whole, steps equal teacher forcing, masks, gradients, one batch learned
+by heart.
+"""
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from antiphon.models.talker import Talker, TalkerConfig, draw, read_timeline
 from antiphon.nn.streams import delay
 
 TINY = TalkerConfig(
-    hidden=6, encoder_dim=16, encoder_layers=2, encoder_kernel=3, dim=16, heads=2, inner=24, layers=2, depth_dim=12, depth_heads=2,
+    hidden=6, encoder_dim=16, encoder_layers=2, encoder_kernel=3, dim=16, heads=2, inner=24, layers=2, depth_dim=12,
+    depth_heads=2,
     depth_inner=16, depth_layers=1, codebooks=3, codebook_size=11, code_dim=5,
 )  # fmt: skip
 TEXT = "ðə kˈæpəTᵊl ʌv ˈɪTəli ɪz ɹˈOm."
@@ -107,7 +110,9 @@ def test_every_parameter_learns_and_the_thinker_is_ignored_at_first(talker):
     logits, durations = talker(symbols, mask, ends, grid, keep, hidden)
     (sum(scores.square().mean() for scores in logits) + durations.square().mean()).backward()
     for name, parameter in talker.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all() and parameter.grad.abs().sum() > 0, name
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all() and parameter.grad.abs().sum() > 0, (
+            name
+        )
 
 
 def test_a_fresh_talker_is_undecided():

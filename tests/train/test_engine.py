@@ -134,6 +134,8 @@ def test_two_processes_agree(tmp_path):
     script = tmp_path / "go.py"
     script.write_text(f"from antiphon.train import load_recipe, train\ntrain(load_recipe({str(recipe)!r}))\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=180)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=180
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 5

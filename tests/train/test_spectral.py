@@ -1,4 +1,6 @@
-"""Spectral losses: zero for the same sound, larger for a worse one, gradients for both players of the adversarial game."""
+"""Spectral losses: zero for the same sound, larger for a worse one, gradients for both players of the adversarial
+game.
+"""
 
 import torch
 

@@ -14,7 +14,8 @@ from antiphon.train.tasks.talker import TalkerTask, join
 from tests.codecs.test_mini import TINY
 
 SIZES = dict(
-    hidden=4, encoder_dim=8, encoder_layers=1, encoder_kernel=3, dim=8, heads=2, inner=8, layers=1, depth_dim=8, depth_heads=2, depth_inner=8,
+    hidden=4, encoder_dim=8, encoder_layers=1, encoder_kernel=3, dim=8, heads=2, inner=8, layers=1, depth_dim=8,
+    depth_heads=2, depth_inner=8,
     depth_layers=1, codebooks=3, codebook_size=16, code_dim=6,
 )  # fmt: skip
 
@@ -34,7 +35,8 @@ def task(tmp_path) -> TalkerTask:
     np.save(tmp_path / "codes" / "codes.npy", np.concatenate(codes, 1))
     (tmp_path / "codes" / "index.json").write_text(json.dumps(rows))
     data = dict(
-        speech="", codec=str(tmp_path / "codec"), codes=str(tmp_path / "codes"), frames=30, depth_share=1.0, noise=0.1, joined=0.0, held_out=1
+        speech="", codec=str(tmp_path / "codec"), codes=str(tmp_path / "codes"), frames=30, depth_share=1.0,
+        noise=0.1, joined=0.0, held_out=1,
     )  # fmt: skip
     return TalkerTask(StageConfig(task="", steps=1, out=str(tmp_path), model={"talker": SIZES}, data=data))
 
@@ -45,7 +47,11 @@ def test_batches_repeat_and_nothing_past_the_end_is_a_target(task):
     grid, keep = one["grid"], one["keep"]
     frames = (grid[:, 0] >= 0).sum(1)
     for row, number in enumerate(frames.tolist()):
-        assert (grid[row, 0, number:] == -1).all() and (grid[row, 1:, 0] == -1).all() and (grid[row, 1:, number + 1 :] == -1).all()
+        assert (
+            (grid[row, 0, number:] == -1).all()
+            and (grid[row, 1:, 0] == -1).all()
+            and (grid[row, 1:, number + 1 :] == -1).all()
+        )
         assert keep[row].tolist() == [True] * (number + 1) + [False] * (grid.shape[-1] - number - 1)
 
 

@@ -44,7 +44,7 @@ def read_embeddings(brain: Path, ids: list[int]) -> Tensor:
 
 
 def plain(text: str) -> str:
-    """Lower case without punctuation, for the error rate shown while training (the figures use Whisper's normaliser)."""
+    """Lower case without punctuation, for the error rate shown in training (the figures use Whisper's normaliser)."""
     return " ".join("".join(c if c.isalnum() or c == "'" else " " for c in text.lower()).split())
 
 
@@ -79,8 +79,11 @@ class AlignTask:
         if config.init:  # its pieces, so that its weights fit
             ids = json.loads((Path(config.init) / "config.json").read_text())["ids"]
         else:
-            ids = piece_ids([line for line in Path(data["pieces"]).read_text().splitlines()] if data.get("pieces")
-                            else [u.text for folder in self.folders for u in read_manifest(folder)], tokenizer, merges)  # fmt: skip
+            if data.get("pieces"):
+                texts = Path(data["pieces"]).read_text(encoding="utf-8").splitlines()
+            else:
+                texts = [utterance.text for folder in self.folders for utterance in read_manifest(folder)]
+            ids = piece_ids(texts, tokenizer, merges)
         self.spelling = Spelling(tokenizer, merges, ids)
         torch.manual_seed(config.seed)
         self.model = Adapter(AdapterConfig(**model, pieces=len(ids)))

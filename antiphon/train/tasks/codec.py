@@ -1,4 +1,6 @@
-"""Trains the mini codec: the encoder and the codebooks are fitted, the decoder learns to reconstruct, later against an adversary."""
+"""Trains the mini codec: the encoder and the codebooks are fitted, the decoder learns to reconstruct, later
+against an adversary.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ class CodecTask:
         features = codec.features(semantic + acoustic)
         late = codec.config.look_ahead
         pitch = F.pad(estimate_pitch(target, codec.sample_rate, codec.config.hop), (late, 0))[:, : features.shape[-1]]
-        made, target = codec.wave(features, pitch)[:, late * codec.config.hop :], target[:, : target.shape[1] - late * codec.config.hop]
+        made, target = (
+            codec.wave(features, pitch)[:, late * codec.config.hop :],
+            target[:, : target.shape[1] - late * codec.config.hop],
+        )
         voiced, height = codec.wave.height(features)
         sounds = pitch > 0
         error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()
@@ -115,7 +120,10 @@ class CodecTask:
             if index < 3:
                 soundfile.write(folder / f"{step:06d}-{index}.wav", made, codec.sample_rate)
         use = [len(torch.cat(codes, -1)[level].unique()) for level in range(codec.codebooks)]
-        print(f"sample {step}: STOI {np.mean(scores):.3f}, codes in use {use} of {torch.cat(codes, -1).shape[-1]} frames", flush=True)
+        print(
+            f"sample {step}: STOI {np.mean(scores):.3f}, codes in use {use} of {torch.cat(codes, -1).shape[-1]} frames",
+            flush=True,
+        )
 
     def export(self, folder: Path) -> None:
         self.model.codec.save_pretrained(folder)

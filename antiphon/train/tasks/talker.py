@@ -1,4 +1,6 @@
-"""Trains the talker on a speech set turned into codes: what is said, how long each phoneme lasts, and the codes of every frame."""
+"""Trains the talker on a speech set turned into codes:
+what is said, how long each phoneme lasts, and the codes of every frame.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,12 @@ class TalkerTask:
     """See the module. Recipe fields:
 
     model.talker: fields of TalkerConfig.
-    data.speech: folder of shards; data.hours: use only the first hours. data.codec: codec folder. data.codes: where the codes are kept.
-    data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes seen.
-    data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples.
-    data.thinker: {brain, lora, states, count, drop}: parts or folders of the thinker whose states are read on the first `count`
-    utterances and kept in `states`; the share of examples that do without.
+    data.speech: folder of shards; data.hours: use only the first hours. data.codec: codec folder. data.codes: where
+    the codes are kept.
+    data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes
+    seen. data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples.
+    data.thinker: {brain, lora, states, count, drop}: parts or folders of the thinker whose states are read on the
+    first `count` utterances and kept in `states`; the share of examples that do without.
     """
 
     def __init__(self, config: StageConfig):
@@ -65,7 +68,8 @@ class TalkerTask:
         return think_set(self.set, thinker, how["states"], int(how["count"]))
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[Coded, np.ndarray | None]]:
-        """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols, hidden]."""
+        """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
+        hidden]."""
         at = int(rng.integers(self.count))
         length = int(self.set.lengths[self.by_length[at]])
         joined = rng.random() < self.data["joined"] and length < 90
@@ -97,7 +101,9 @@ class TalkerTask:
         if self.states is not None:
             thought = np.zeros((*symbols.shape, self.model.config.hidden), np.float32)
             for row, states in enumerate(hidden):
-                if rng.random() >= self.data["thinker"].get("drop", 0.3):  # it must be able to read a text that nobody thought
+                if rng.random() >= self.data["thinker"].get(
+                    "drop", 0.3
+                ):  # it must be able to read a text that nobody thought
                     thought[row, : len(states)] = states
             tensors["hidden"] = thought
         return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid, "keep": asked}
@@ -105,13 +111,20 @@ class TalkerTask:
     def losses(self, batch: dict[str, Any], player: str) -> dict[str, Tensor]:
         logits, durations = self.model(**batch, noise=self.data["noise"])
         targets = batch["grid"].transpose(1, 2)[batch["keep"]]
-        each = [F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)]
+        each = [
+            F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)
+        ]
         lasts = torch.diff(batch["ends"], prepend=torch.zeros_like(batch["ends"][:, :1]), dim=1)
         inside = batch["mask"].clone()
         inside[:, 0] = False  # how long silence lasts at either end is not the text's affair
         inside &= F.pad(batch["mask"], (0, 1))[:, 1:]
         error = (durations.float() - torch.log1p(lasts / DURATION_UNIT)).abs()
-        return {"semantic": each[0], "acoustic": sum(each[1:]) / (len(each) - 1), "duration": error[inside].mean(), "last": each[-1].detach()}
+        return {
+            "semantic": each[0],
+            "acoustic": sum(each[1:]) / (len(each) - 1),
+            "duration": error[inside].mean(),
+            "last": each[-1].detach(),
+        }
 
     def sample(self, step: int, folder: Path) -> None:
         """Speaks held-out sentences from their phonemes alone."""
