@@ -54,8 +54,8 @@ GROUPS: dict[str, Group] = {
     "replies": Group(replying.replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
     "say": Group(speaking.say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
     "easy": Group(replying.easy, 200, ("easy-answers-right",)),
-    "hear": Group(hearing.unseen_voices, 300, ("hear-wer-unseen-voices",)),
-    "real": Group(hearing.real_speech, 1000, ("hear-wer-real-speech",)),
+    "hear": Group(hearing.unseen_voices, 300, ("hear-wer-unseen-voices", "hear-wer-unseen-voices-adapter-alone")),
+    "real": Group(hearing.real_speech, 1000, ("hear-wer-real-speech", "hear-wer-real-speech-adapter-alone")),
     "text": Group(replying.text_identical, 200, ("text-identical",)),
     "codec": Group(speaking.codec, 100, ("codec-wer-added", "codec-stoi", "codec-log-mel-distance")),
 }
