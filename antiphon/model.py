@@ -91,7 +91,7 @@ class Model:
         self.thinker.add_user(state, text)
         return _text(Answer(self.thinker, state, None))
 
-    def reply(self, audio: Audio | Path | str, seed: int = 0, temperature: float = 0.4, top_k: int = 8) -> Reply:
+    def reply(self, audio: Audio | Path | str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Reply:
         """Answers a spoken question aloud.
 
         Args:
@@ -102,7 +102,7 @@ class Model:
         return self.chat(Sampling(seed, temperature, top_k)).say_spoken(_audio(audio))
 
     @torch.no_grad()
-    def say(self, text: str, seed: int = 0, temperature: float = 0.4, top_k: int = 8) -> Audio:
+    def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Audio:
         """Reads a text aloud. Empty for a text in which nothing can be spoken."""
         state = self.voice.init_state(seed, temperature, top_k)
         self.voice.add(text, state)

@@ -64,8 +64,8 @@ class Sampling:
     """
 
     seed: int = 0
-    temperature: float = 0.4
-    top_k: int = 8
+    temperature: float = 0.25
+    top_k: int = 5
     think_temperature: float = 0.0
     think_top_k: int = 0
     max_tokens: int = 64

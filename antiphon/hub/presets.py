@@ -167,7 +167,7 @@ MINI = Preset(
             "Low-rank adapters: the language model in voice mode",
             "instruct",
             11745528,
-            "b9a4578ad0aa1a86959d89165388a345ddb6758d526309f2a0b6062fa63068b6",
+            "1ddeba48e9c025a783fecca92c0266f4336885f5ca0542937480c7e9a7c11724",
         ),
         "codec": _shipped(
             "codec",
@@ -181,7 +181,7 @@ MINI = Preset(
             "From the language model's reply to codes",
             "talker",
             28247618,
-            "0d94c2d91a3675de7b52a00b004e1a39d9ca65bff866d69b6ba77003dd065e45",
+            "1ceca8571fb83d4a792abf18e3e55f4b4ea5b5f4ae7dc64704c7d3c03ec0bd6f",
         ),
     },
 )

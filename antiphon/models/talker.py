@@ -276,7 +276,7 @@ class Talker(nn.Module):
         depth = self.depth(self._depth_inputs(states, vectors[keep][:, :-1].to(states.dtype)))
         return [self._scores(depth[:, level], level) for level in range(self.config.codebooks)], durations
 
-    def init_state(self, seed: int = 0, temperature: float = 0.5, top_k: int = 12) -> TalkerState:
+    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> TalkerState:
         """A new utterance.
 
         Args:

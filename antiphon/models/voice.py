@@ -36,7 +36,7 @@ class Voice:
     def sample_rate(self) -> int:
         return self.codec.sample_rate
 
-    def init_state(self, seed: int = 0, temperature: float = 0.4, top_k: int = 8) -> VoiceState:
+    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> VoiceState:
         """A new reply; the same seed and text give the same sound. See `Talker.init_state`."""
         talker = self.talker.init_state(seed, temperature, top_k)
         return VoiceState(self.speller.init_state(), talker, self.codec.init_decoder_state(1))
