@@ -74,9 +74,10 @@ class SpellerState:
 
 
 class Speller:
-    """Text as it comes to phonemes as soon as they are certain: a word is spelled once the next one is complete.
+    """Text as it comes to phonemes as soon as they are certain: a word is spelled once the next one has begun.
 
-    English needs that much of a look ahead ("the" before a vowel, "read" by its tense).
+    English needs that much of a look ahead ("the" before a vowel). Where pieces cut words, the next word is
+    judged by what there is of it, and a stress may come out otherwise.
 
     Args:
         phonemizer: spells.
@@ -108,10 +109,9 @@ class Speller:
         open_word = bool(state.text) and not state.text[-1].isspace()
         state.text = sentence + ("" if open_word or not sentence else " ")
         words = sentence.split()
-        complete = words[:-1] if open_word else words
-        if len(complete) > 1:
-            certain = len(self.phonemizer(" ".join(complete[:-1])).split())
-            fresh = self.phonemizer(" ".join(complete)).split()[state.emitted : certain]
+        if len(words) > 1:
+            certain = len(self.phonemizer(" ".join(words[:-1])).split())
+            fresh = self.phonemizer(" ".join(words)).split()[state.emitted : certain]
             state.emitted += len(fresh)
             spelled += "".join(word + " " for word in fresh)
         return spelled if spelled.strip() else ""

@@ -93,5 +93,4 @@ def test_states_belong_to_the_piece_that_set_the_phonemes_free():
 
     spelled = spelled_with(["The", " capital", " of", " Italy", "."], Speller(Phonemizer()))
     assert "".join(phonemes for phonemes, _ in spelled) == Phonemizer()("The capital of Italy.")
-    # A word is certain once the next one is complete, which the space of the one after tells.
-    assert spelled[0] == ("ðə ", 2) and spelled[-1][1] == -1
+    assert spelled[0] == ("ðə ", 1) and spelled[-1][1] == -1
