@@ -58,7 +58,7 @@ def spelled_with(pieces: list[str], speller: Speller) -> list[tuple[str, int]]:
 class StateSet:
     """The states of a code set's first utterances, in a folder: states.npy float16 [pieces, hidden], index.json.
 
-    `pieces(i)` gives, for each symbol of utterance i, the row of its state; -1 where it has none.
+    `rows[i]` gives, for each symbol of utterance i, the row of its state; -1 where it has none.
     """
 
     def __init__(self, folder: Path | str):

@@ -99,7 +99,7 @@ class HalfDuplexSession:
         """Gives the session what the microphone heard and takes what is ready; returns at once.
 
         Args:
-            frame: float32 [samples] at `sample_rate`, by custom 80 ms (`frame_samples`) of it.
+            frame: float32 [samples] at `sample_rate`, usually 80 ms (`frame_samples`) of it.
 
         Returns:
             Events since the last call, in order. Sound comes as fast as it is made, faster than it is to be played.
@@ -179,7 +179,7 @@ class HalfDuplexSession:
         self.model.thinker.add_user(state, heard.embeddings)
         answer = Answer(self.model.thinker, state, self.model.voice, self.sampling)
         for event in answer.events():
-            if self._interrupted.is_set():
+            if self._interrupted.is_set() or self._closed.is_set():
                 self._events.put(EndEvent(answer.text, interrupted=True))
                 break
             self._events.put(event)

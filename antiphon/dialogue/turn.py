@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
@@ -89,8 +90,6 @@ class Answer:
 
     def events(self) -> Iterator[Event]:
         """Text and sound in the order in which they are ready, then the end."""
-        import torch
-
         how = self.sampling
         generator = torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None
         thoughts = self.thinker.stream(

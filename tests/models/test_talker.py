@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from antiphon.models.phonemes import alphabet
-from antiphon.models.talker import Talker, TalkerConfig, draw, read_timeline
+from antiphon.models.talker import Talker, draw
+from antiphon.models.timeline import TalkerConfig, read_timeline
 from antiphon.nn.streams import delay
 
 TINY = TalkerConfig(

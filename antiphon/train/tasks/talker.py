@@ -19,8 +19,9 @@ from antiphon.data.codes import Coded, CodeSet, encode_set
 from antiphon.data.shards import SpeechSet
 from antiphon.data.states import StateSet, think_set
 from antiphon.models.phonemes import alphabet
-from antiphon.models.talker import DURATION_UNIT, Talker, TalkerConfig
+from antiphon.models.talker import Talker
 from antiphon.models.thinker import Thinker
+from antiphon.models.timeline import DURATION_UNIT, TalkerConfig
 from antiphon.nn.streams import delay
 from antiphon.train.config import StageConfig
 

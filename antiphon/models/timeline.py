@@ -1,0 +1,124 @@
+"""When phonemes sound: an encoder that tells how long each lasts, and the timeline that frames are read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass
+class TalkerConfig:
+    """Sizes of the talker.
+
+    Attributes:
+        symbols: size of the phoneme alphabet, 0 being silence.
+        hidden: width of the thinker's states.
+        encoder_dim, encoder_layers, encoder_kernel: phoneme encoder; it looks (kernel // 2) * layers symbols ahead.
+        dim, heads, inner, layers, window: temporal transformer; the window is in frames.
+        depth_dim, depth_heads, depth_inner, depth_layers: depth transformer.
+        codebooks, codebook_size, code_dim: of the codec; the last is the width of its latent.
+        points: moments a frame at which the phonemes are read.
+        acoustic_delay: frames by which acoustic codes lag behind the semantic one.
+        frame_rate: frames a second.
+        lead, tail: seconds of silence before the first phoneme and after the last.
+    """
+
+    symbols: int = 178
+    hidden: int = 576
+    encoder_dim: int = 256
+    encoder_layers: int = 4
+    encoder_kernel: int = 5
+    dim: int = 384
+    heads: int = 6
+    inner: int = 1024
+    layers: int = 5
+    window: int = 250
+    depth_dim: int = 192
+    depth_heads: int = 4
+    depth_inner: int = 512
+    depth_layers: int = 2
+    codebooks: int = 8
+    codebook_size: int = 1024
+    code_dim: int = 128
+    points: int = 4
+    acoustic_delay: int = 1
+    frame_rate: float = 12.5
+    lead: float = 0.08
+    tail: float = 0.12
+
+    @property
+    def look_ahead(self) -> int:
+        return self.encoder_layers * (self.encoder_kernel // 2)
+
+    @property
+    def delays(self) -> list[int]:
+        return [0] + [self.acoustic_delay] * (self.codebooks - 1)
+
+
+class PhonemeEncoder(nn.Module):
+    """Phonemes in their neighbourhood, and how long each lasts.
+    Sees `look_ahead` symbols on both sides and no further."""
+
+    def __init__(self, config: TalkerConfig):
+        super().__init__()
+        dim, kernel = config.encoder_dim, config.encoder_kernel
+        self.embed = nn.Embedding(config.symbols, dim)
+        self.thinker = nn.Linear(config.hidden, dim, bias=False)
+        nn.init.zeros_(self.thinker.weight)  # a talker that has not met a thinker yet ignores it
+        self.mixes = nn.ModuleList(
+            nn.Conv1d(dim, dim, kernel, padding=kernel // 2) for _ in range(config.encoder_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(config.encoder_layers))
+        self.duration = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 1))
+
+    def forward(
+        self, symbols: Tensor, hidden: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encodes a string of phonemes.
+
+        Args:
+            symbols: ids [batch, length].
+            hidden: the thinker's state at each symbol's word [batch, length, hidden], or None.
+            mask: [batch, length], 1 for symbols, 0 for padding; None if there is no padding.
+
+        Returns:
+            features [batch, length, encoder_dim] and log(1 + duration in 25 ms units) [batch, length].
+        """
+        keep = torch.ones_like(symbols, dtype=torch.float32) if mask is None else mask.float()
+        x = self.embed(symbols)
+        if hidden is not None:
+            x = x + self.thinker(hidden)
+        x = x * keep[..., None]
+        for mix, norm in zip(self.mixes, self.norms):
+            y = mix(norm(x).mul(keep[..., None]).transpose(1, 2)).transpose(1, 2)
+            x = (x + F.gelu(y)) * keep[..., None]
+        return x, self.duration(x)[..., 0]
+
+
+DURATION_UNIT = 0.025  # seconds
+
+
+def duration_seconds(log_units: Tensor) -> Tensor:
+    """What the encoder's second output means: seconds."""
+    return torch.expm1(log_units).clamp_min(0) * DURATION_UNIT
+
+
+def read_timeline(ends: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Which symbol sounds at each moment, and where in it the moment lies.
+
+    Args:
+        ends: seconds at which each symbol ends, ascending [batch, length]; the first starts at 0.
+        times: seconds [batch, moments].
+
+    Returns:
+        index [batch, moments], the last symbol for moments after the end, and the seconds since its start and until
+        its end [batch, moments, 2], clipped to half a second.
+    """
+    index = torch.searchsorted(ends, times, right=True).clamp_max(ends.shape[1] - 1)
+    starts = F.pad(ends, (1, 0))[:, :-1]
+    since = times - starts.gather(1, index)
+    until = ends.gather(1, index) - times
+    return index, torch.stack([since, until], dim=-1).clamp(-0.5, 0.5)
