@@ -1,9 +1,9 @@
 """A voice as pulses and noise through filters: the last stage of the mini codec's decoder.
 
 The network does not have to invent a phase for every bin: the glottis gives it. It says how high the voice is, how
-    each frame filters a
-train of pulses at that pitch, and how each frame shapes noise (as in harmonic-plus-noise vocoders; Wang et al. 2019,
-"Neural source-filter waveform models"). It learns in minutes what an inverse transform from scratch needs hours for.
+each frame filters a train of pulses at that pitch, and how each frame shapes noise (as in harmonic-plus-noise vocoders;
+Wang et al. 2019, "Neural source-filter waveform models"). It learns in minutes what an inverse transform from scratch
+needs hours for.
 """
 
 from __future__ import annotations

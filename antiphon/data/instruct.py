@@ -1,9 +1,8 @@
 """Examples that teach a language model to answer as a voice should: short, spoken, right.
 
 Facts (`antiphon.data.facts`), small talk, requests that can't be fulfilled, and the short answers of public corpora,
-mixed
-into epochs. Every epoch asks each fact in another wording; some questions are typed badly or heard wrongly, and the
-reply stays the same. Everything is a pure function of the seed and the epoch's number.
+mixed into epochs. Every epoch asks each fact in another wording; some questions are typed badly or heard wrongly, and
+the reply stays the same. Everything is a pure function of the seed and the epoch's number.
 
     epoch = InstructData(folder).epoch(0)
     epoch[0].turns       # (("What is the capital of Italy?", "The capital of Italy is Rome."), ...)

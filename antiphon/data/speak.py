@@ -271,7 +271,8 @@ def _speak_share(sentences: list[Sentence], config: SpeakConfig, worker: int, wo
                     continue
                 writer.add(utterance, samples)
                 count, seconds = count + 1, seconds + duration
-                progress.update(duration if config.hours else 1)
+                # No further than the end: past it tqdm forgets the total, which the bar's format needs.
+                progress.update(min(duration, progress.total - progress.n) if config.hours else 1)
 
 
 def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, bar: bool = True) -> None:

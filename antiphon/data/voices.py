@@ -3,8 +3,7 @@
 `HibariVoice` is the teacher of the mini model's own voice. Its network predicts how long each phoneme lasts before it
 makes any sound, and a spectral envelope apart from the pitch before it makes a waveform. So the times come for
 free, and other speakers come almost for free: the pitch is scaled and the envelope stretched along frequency, as a
-    longer
-or shorter throat would, at the full speed of about 100 seconds of speech a second.
+longer or shorter throat would, at the full speed of about 100 seconds of speech a second.
 """
 
 from __future__ import annotations

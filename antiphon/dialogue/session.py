@@ -1,9 +1,8 @@
 """A live half-duplex session: microphone frames in, events out, and `step` never waits for the model.
 
 The model works on a thread of its own. While the user speaks it encodes what has come so far; when the turn ends,
-because silence lasted or
-because the caller says so, it answers; what the user says meanwhile is not listened to (half-duplex). `interrupt`
-stops an answer.
+because silence lasted or because the caller says so, it answers; what the user says meanwhile is not listened to
+(half-duplex). `interrupt` stops an answer.
 """
 
 from __future__ import annotations
@@ -171,11 +170,11 @@ class HalfDuplexSession:
                 return self.model.ears.finish(ears)
 
     def _answer(self, heard, state) -> None:
+        self._interrupted.clear()  # before the first event: who has seen one may interrupt
         self._events.put(HeardEvent(heard.text))
         if not heard.text.strip():
             self._events.put(EndEvent(""))
             return
-        self._interrupted.clear()
         self.model.thinker.add_user(state, heard.embeddings)
         answer = Answer(self.model.thinker, state, self.model.voice, self.sampling)
         for event in answer.events():

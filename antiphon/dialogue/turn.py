@@ -1,8 +1,8 @@
 """One turn of a conversation, as a stream of events: what was heard, the words of the answer, its sound.
 
 Thinker, talker and codec overlap by demand: the next 80 ms are made as soon as the text allows it, and the thinker is
-    asked for another piece
-only when it does not. So sound starts while the sentence is still being thought, and nothing waits for a thread.
+asked for another piece only when it does not. So sound starts while the sentence is still being thought, and nothing
+waits for a thread.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al. 2021): small trained corrections to frozen linear layers.
 
 The adapters live in their own module and are handed to the model call by call. So the same language model serves
-adapted
-(voice) and untouched (text) conversations at once, nothing is switched behind anyone's back, and saving the module
-saves nothing but the adapters.
+adapted (voice) and untouched (text) conversations at once, nothing is switched behind anyone's back, and saving the
+module saves nothing but the adapters.
 """
 
 from __future__ import annotations

@@ -1,16 +1,13 @@
 """The talker: phonemes and the thinker's states in, codec frames out, as they come.
 
 Streams on the codec's clock, as in Moshi (Defossez et al. 2024, sections 3.4.2 to 3.4.4): the text leads, the semantic
-code follows, the acoustic
-codes lag by `acoustic_delay` frames. A temporal transformer takes one step a frame; a depth transformer goes through
-that step's codes.
+code follows, the acoustic codes lag by `acoustic_delay` frames. A temporal transformer takes one step a frame; a depth
+transformer goes through that step's codes.
 
 Three things make it learn on two CPU cores. The text stream is phonemes in time: a small network with bounded
-look-ahead says how long
-each lasts, and each frame reads the phonemes that sound in it. Codes enter as the codec's own codebook vectors, not as
-free
-embeddings, and leave as scores against them, so that codes that sound alike are alike from the start. And the acoustic
-codes are predicted with one more frame of semantics known.
+look-ahead says how long each lasts, and each frame reads the phonemes that sound in it. Codes enter as the codec's own
+codebook vectors, not as free embeddings, and leave as scores against them, so that codes that sound alike are alike
+from the start. And the acoustic codes are predicted with one more frame of semantics known.
 """
 
 from __future__ import annotations
@@ -98,8 +95,7 @@ class Talker(nn.Module):
             self.codes[level] = centred / centred.std()
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """codes [batch, codebooks, frames], -1 for none -> [batch, frames, codebooks, code_dim];
-        none is the zero vector."""
+        """codes [batch, codebooks, frames], -1 for none -> [batch, frames, codebooks, code_dim], zeros for none."""
         levels = torch.arange(self.config.codebooks, device=codes.device)[:, None]
         found = self.codes[levels, codes.clamp_min(0)]
         return (found * (codes >= 0)[..., None]).transpose(1, 2)
@@ -227,8 +223,7 @@ class Talker(nn.Module):
 
     @torch.no_grad()
     def step(self, state: TalkerState) -> Tensor | None:
-        """The next frame's codes [1, codebooks, 1];
-        None if more text is needed first, or if all is said (`state.done`)."""
+        """The next frame's codes [1, codebooks, 1]; None if text is needed first, or all is said (`state.done`)."""
         while not state.done:
             if not state.complete and (
                 state.ends is None or (state.frame + 1) / self.config.frame_rate > float(state.ends[0, -1])

@@ -59,8 +59,7 @@ class TalkerConfig:
 
 
 class PhonemeEncoder(nn.Module):
-    """Phonemes in their neighbourhood, and how long each lasts.
-    Sees `look_ahead` symbols on both sides and no further."""
+    """Phonemes in their neighbourhood, `look_ahead` symbols on both sides and no further, and how long each lasts."""
 
     def __init__(self, config: TalkerConfig):
         super().__init__()

@@ -1,3 +1,1 @@
-"""Blocks that every model shares: causal convolutions, attention with a cache, quantizers.
-Nothing here knows about speech.
-"""
+"""Blocks that every model shares: causal convolutions, attention with a cache, quantizers. None knows about speech."""

@@ -60,8 +60,7 @@ class Attention(nn.Module):
         return rotate(q, first, self.frequencies), rotate(k, first, self.frequencies), v
 
     def _mask(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
-        """[queries, keys], true where the key may be seen; the last query stands at the last key.
-        None if it sees all."""
+        """[queries, keys], true where a key may be seen (the last query stands at the last key); None if all may."""
         if queries == 1 and (self.window is None or keys <= self.window):
             return None
         age = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)

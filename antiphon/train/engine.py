@@ -1,9 +1,8 @@
 """The one training engine: single process or `torchrun`, any task, resumed exactly where it stopped.
 
 A batch is a function of the step alone, and the random generator is seeded by the step, so that a run that was killed
-and
-started again takes the very steps that it would have taken: weights, optimizers and the step's number are all that a
-    checkpoint needs.
+and started again takes the very steps that it would have taken: weights, optimizers and the step's number are all that
+a checkpoint needs.
 """
 
 from __future__ import annotations
@@ -105,8 +104,7 @@ def freeze(model: nn.Module, trainable: list[str]) -> list[str]:
 
 
 def load_weights(model: nn.Module, folder: Path | str) -> None:
-    """Starts a model from folder/model.safetensors;
-    tensors that the model lacks, or that the folder lacks, are reported."""
+    """Starts a model from folder/model.safetensors; says how many tensors either of the two lacks."""
     path = Path(folder) / "model.safetensors"
     if not path.is_file():
         raise RecipeError(f"init: {path} does not exist; train that stage first or give another folder")
@@ -133,8 +131,7 @@ def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> t
 
 
 def pick_precision(config: StageConfig, device: torch.device) -> torch.dtype:
-    """The dtype of autocast; "auto" takes bf16 on GPUs and on CPUs with tile instructions: on others it is the slower
-    one."""
+    """The dtype of autocast; "auto" takes bf16 on GPUs and on CPUs with tile instructions, elsewhere it is slower."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
     faster = device.type == "cuda" or torch.cpu._is_amx_tile_supported()

@@ -41,8 +41,8 @@ class MultiScaleMel(nn.Module):
 
         Returns:
             the mean absolute difference in natural-log units, which hears quiet and loud alike, and the spectral
-            convergence (Arik et al.
-            2018): the difference of amplitudes as a share of the target's, which hears the loud that carries the words.
+            convergence (Arik et al. 2018): the difference of amplitudes as a share of the target's, which hears the
+            loud that carries the words.
         """
         with torch.autocast(made.device.type, enabled=False):
             pairs = list(zip(self.spectra(made.float()), self.spectra(target.float())))

@@ -86,6 +86,12 @@ def test_limits_and_skipping(tmp_path):
     assert lines["utterances"] == "3" and lines["phoneme times"] == "100%" and "voice hibari" in lines
 
 
+def test_the_bar_ends_full_though_the_last_sentence_is_longer_than_what_was_missing(tmp_path, capsys):
+    speak(sentences(), SpeakConfig(tmp_path / "set", hours=1.0 / 3600), bar=True)
+    assert SpeechSet(tmp_path / "set").duration > 1.6
+    assert "100%" in capsys.readouterr().err
+
+
 def test_lower_voices_have_longer_throats():
     draws = [MANY_SPEAKERS.draw(np.random.default_rng(seed)) for seed in range(200)]
     for name, (low, high) in (("speed", MANY_SPEAKERS.speed), ("pitch", MANY_SPEAKERS.pitch)):

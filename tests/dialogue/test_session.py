@@ -1,9 +1,15 @@
 """The end of a turn by loudness, and the session's thread around a model."""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from antiphon.dialogue.session import Endpointer
+from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
 
 FRAME = 0.08
 
@@ -34,13 +40,136 @@ def test_a_steady_noise_becomes_quiet():
     assert any(160 <= end < 170 for end in ends)
 
 
+@dataclass
+class CountingEars:
+    """Hears how many samples were said (at 16 kHz), as a number in words of one letter."""
+
+    def init_state(self) -> list[int]:
+        return []
+
+    def step(self, samples: torch.Tensor, state: list[int]) -> None:
+        state.append(len(samples))
+
+    def finish(self, state: list[int]) -> SimpleNamespace:
+        return SimpleNamespace(text="a " * round(sum(state) / 1280), embeddings=torch.zeros(1, 4))
+
+
+@dataclass
+class EndlessThinker:
+    """Counts as long as it is let."""
+
+    turns: list[str] = field(default_factory=list)
+
+    def init_state(self, voice: bool) -> list[str]:
+        return self.turns
+
+    def add_user(self, state: list[str], said: torch.Tensor) -> None:
+        state.append("user")
+
+    def stream(self, state: list[str], max_tokens: int, **_: object):
+        try:
+            for number in range(max_tokens):
+                time.sleep(0.001)
+                yield SimpleNamespace(token=number, text=f" {number}", hidden=torch.zeros(4))
+        finally:
+            state.append("assistant")
+
+
+class Hum:
+    """A voice that makes one frame for every piece of text."""
+
+    sample_rate = 24000
+
+    def init_state(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(due=0)
+
+    def add(self, text: str, state: SimpleNamespace, hidden: torch.Tensor | None = None) -> None:
+        state.due += 1
+
+    def end(self, state: SimpleNamespace) -> None: ...
+
+    def step(self, state: SimpleNamespace) -> torch.Tensor | None:
+        if not state.due:
+            return None
+        state.due -= 1
+        return torch.zeros(1920)
+
+
+@pytest.fixture
+def session():
+    from antiphon.dialogue.turn import Sampling
+
+    model = SimpleNamespace(ears=CountingEars(), thinker=EndlessThinker(), voice=Hum())
+    with HalfDuplexSession(model, Sampling(max_tokens=2000)) as session:
+        yield session
+
+
+def until(session: HalfDuplexSession, seen: Callable[[Event], bool]) -> list[Event]:
+    """Events up to and with the first that is wanted; fails after ten seconds without it."""
+    events, deadline = [], time.monotonic() + 10
+    while not any(map(seen, events)):
+        assert time.monotonic() < deadline, f"not seen among {len(events)} events"
+        events += session.poll()
+        time.sleep(0.002)
+    return events
+
+
+def ask(session: HalfDuplexSession, frames: int = 5) -> None:
+    for _ in range(frames):
+        session.step(torch.zeros(1920))
+    session.end_of_turn()
+
+
+@pytest.mark.parametrize("moment", [HeardEvent, TextEvent, AudioEvent])
+def test_an_interrupted_answer_ends_at_once_and_the_next_turn_is_heard(session, moment):
+    ask(session)
+    events = until(session, lambda event: isinstance(event, moment))
+    session.interrupt()
+    if not isinstance(events[-1], EndEvent):
+        events += until(session, lambda event: isinstance(event, EndEvent))
+    assert events[-1].interrupted and len(events) < 1000
+    session.step(torch.zeros(1920))
+    time.sleep(0.05)
+    assert session.poll() == []  # nothing of the answer comes late
+
+    ask(session, 3)
+    events = until(session, lambda event: isinstance(event, HeardEvent))
+    assert events[0].heard.split() in (["a"] * 3, ["a"] * 4)  # the frame before may have met the end of the answer
+    assert session.model.thinker.turns == ["user", "assistant", "user"]
+
+
+def test_what_is_said_during_an_answer_is_not_heard(session):
+    ask(session)
+    until(session, lambda event: isinstance(event, AudioEvent))
+    for _ in range(20):
+        session.step(torch.ones(1920))
+    time.sleep(0.02)
+    session.interrupt()
+    until(session, lambda event: isinstance(event, EndEvent))
+    time.sleep(0.05)
+    ask(session, 2)
+    events = until(session, lambda event: isinstance(event, HeardEvent))
+    assert events[0].heard.split() == ["a"] * 2
+
+
+def test_closing_during_an_answer_stops_it(session):
+    ask(session)
+    until(session, lambda event: isinstance(event, AudioEvent))
+    session.close()
+    with pytest.raises(SessionError, match="closed"):
+        session.step(torch.zeros(1920))
+
+
+def test_an_error_in_the_model_reaches_the_caller(session):
+    session.model.thinker.stream = lambda *_, **__: 1 / 0
+    ask(session)
+    with pytest.raises(ZeroDivisionError):
+        until(session, lambda event: isinstance(event, EndEvent))
+
+
 @pytest.mark.slow
 def test_a_question_fed_in_frames_is_answered_aloud(mini, question):
-    import time
-
     from antiphon.audio.io import load
-    from antiphon.dialogue.session import SessionError
-    from antiphon.dialogue.turn import AudioEvent, EndEvent, HeardEvent
 
     audio = load(question, sample_rate=24000)
     with mini.session("half-duplex") as session:

@@ -136,9 +136,8 @@ class InstructTask:
         focus, above: see below.
 
     While it trains, the task notes how surprising each reply was (the loss of its least expected token) and writes it
-    to
-    `surprise.json` beside the exported folder. A later stage that is given such files as `focus` leaves out the facts
-    whose surprise was at most `above` nats: it spends its time on what isn't known yet.
+    to `surprise.json` beside the exported folder. A later stage that is given such files as `focus` leaves out the
+    facts whose surprise was at most `above` nats: it spends its time on what isn't known yet.
     """
 
     def __init__(self, config: StageConfig):
