@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from antiphon import codecs
+
 if TYPE_CHECKING:
     from antiphon.model import Model
 
+__all__ = ["__version__", "codecs", "load"]
 __version__ = "0.1.0"
 
 

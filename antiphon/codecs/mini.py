@@ -1,15 +1,11 @@
 """The mini codec: a small causal codec of the Mimi family, made for two CPU cores.
 
 As Mimi (Defossez et al. 2024, section 3.3) it runs at 12.5 frames/s with a split residual quantizer: the first
-codebook carries what is
-said, seven more carry how it sounds. Unlike Mimi it never works at the sample rate. The encoder is linear: a causal
-log-mel spectrogram,
-six frames of it at a time, projected onto their principal components, which is as good as a small network for a few
-voices and is fitted
-in minutes; an optional residual network can be trained on top. The decoder starts from the spectrogram that the same
-components give
-back, and makes the waveform from pulses and noise (`antiphon.codecs.source`), so that its fastest layers run at 75
-frames/s.
+codebook carries what is said, seven more carry how it sounds. Unlike Mimi it never works at the sample rate. The
+encoder is linear: a causal log-mel spectrogram, six frames of it at a time, projected onto their principal components,
+which is as good as a small network for a few voices and is fitted in minutes; an optional residual network can be
+trained on top. The decoder starts from the spectrogram that the same components give back, and makes the waveform from
+pulses and noise (`antiphon.codecs.source`), so that its fastest layers run at 75 frames/s.
 """
 
 from __future__ import annotations
@@ -25,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.audio.mel import mel_filters
+from antiphon.codecs.base import CodecState
+from antiphon.codecs.module import CodecModule
 from antiphon.codecs.source import SourceFilter, SourceState
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.nn.quantize import ResidualQuantizer
@@ -105,19 +103,26 @@ class LogMel(nn.Module):
 
 @dataclass
 class EncoderState:
+    """Of `encode_step`; `pending` is what doesn't fill a frame, [batch, samples]."""
+
     mel: ConvState
     stack: list[ConvState | None]
+    pending: Tensor
 
 
 @dataclass
 class DecoderState:
+    """Of `decode_step`; `latest` is the last latent [batch, 1, latent], `frames` how many came [batch]."""
+
     slow: list[ConvState | None]
     spectrum: ConvState
     fast: list[ConvState | None]
     source: SourceState
+    latest: Tensor
+    frames: Tensor
 
 
-class MiniCodec(nn.Module):
+class MiniCodec(CodecModule):
     """Waveform to codes and back; `encode`, `decode` and, live, `encode_step`, `decode_step`.
 
     Args:
@@ -125,8 +130,7 @@ class MiniCodec(nn.Module):
     """
 
     def __init__(self, config: MiniCodecConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.mel = LogMel(config.sample_rate, config.mel_window, config.hop, config.mels, config.mel_floor)
         patch, width = config.mels * config.spectra_per_frame, config.encoder_width
         self.analysis = nn.Linear(patch, config.latent)
@@ -153,30 +157,13 @@ class MiniCodec(nn.Module):
         self.wave = SourceFilter(d[2], 2 * config.hop, config.hop, config.sample_rate)
 
     @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def frame_rate(self) -> float:
-        return self.config.sample_rate / self.config.samples_per_frame
-
-    @property
     def delay(self) -> int:
         """Samples by which `decode_step` lags behind `decode`."""
         return self.wave.delay + self.config.look_ahead * self.config.hop
 
-    @property
-    def codebooks(self) -> int:
-        return self.config.codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
-
     def _padded(self, audio: Tensor) -> Tensor:
         """[batch, 1, samples] -> [batch, whole frames of samples]."""
-        if audio.ndim != 3 or audio.shape[1] != 1:
-            raise ValueError(f"audio must be [batch, 1, samples], got {list(audio.shape)}")
+        audio = self._checked(audio)
         return F.pad(audio[:, 0], (0, -audio.shape[-1] % self.config.samples_per_frame))
 
     def patches(self, audio: Tensor) -> Tensor:
@@ -204,13 +191,18 @@ class MiniCodec(nn.Module):
         return latents + self.acoustic.decode(codes[:, 1:]) if codes.shape[1] > 1 else latents
 
     @torch.no_grad()
-    def encode(self, audio: Tensor) -> Tensor:
+    def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
         """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence."""
-        return self.quantize(self.latents(audio))
+        levels = self._levels(codebooks)
+        if not self._checked(audio).shape[-1]:
+            return audio.new_zeros((len(audio), levels, 0), dtype=torch.long)
+        return self.quantize(self.latents(audio))[:, :levels]
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes [batch, 1 to codebooks, frames] -> audio [batch, 1, frames * samples_per_frame]."""
+        if not codes.shape[-1]:
+            return torch.zeros(len(codes), 1, 0, device=codes.device)
         return self.synthesize(self.dequantize(codes))
 
     def _spectra(self, latents: Tensor) -> Tensor:
@@ -233,26 +225,50 @@ class MiniCodec(nn.Module):
         latents = torch.cat([latents, latents[:, -1:]], dim=1)  # something to look at after the end
         return self.wave(self.features(latents))[:, None, late : late + length]
 
-    def init_encoder_state(self, batch: int) -> EncoderState:
-        return EncoderState(self.mel.init_state(batch), self.encoder.init_state(batch))
-
-    def init_decoder_state(self, batch: int) -> DecoderState:
+    def init_state(self, batch: int = 1) -> CodecState:
+        """The state before the first sample of `batch` streams."""
+        weight = self.analysis.weight
+        encoder = EncoderState(self.mel.init_state(batch), self.encoder.init_state(batch), weight.new_zeros(batch, 0))
         parts = (self.slow, self.spectrum, self.fast, self.wave)
-        return DecoderState(*(part.init_state(batch) for part in parts))
+        latest = weight.new_zeros(batch, 1, self.config.latent)
+        frames = torch.zeros(batch, dtype=torch.long, device=weight.device)
+        return CodecState(encoder, DecoderState(*(part.init_state(batch) for part in parts), latest, frames))
 
     @torch.no_grad()
-    def encode_step(self, audio: Tensor, state: EncoderState) -> Tensor:
-        """Whole frames of audio [batch, 1, n * samples_per_frame] -> codes [batch, codebooks, n]."""
-        patches = self._patches(self.mel.step(audio[:, 0], state.mel))
+    def encode_step(
+        self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None
+    ) -> Tensor:
+        """More audio [batch, 1, any number of samples] -> codes [batch, codebooks, whole frames so far]; see
+        `StreamingCodec.encode_step`. `codebooks` as in `encode`."""
+        levels, own = self._levels(codebooks), state.encoder
+        samples, size = torch.cat([own.pending, self._checked(audio)[:, 0]], dim=-1), self.config.samples_per_frame
+        if last:
+            samples = F.pad(samples, (0, -samples.shape[-1] % size))
+        whole = samples.shape[-1] // size * size
+        own.pending = samples[:, whole:].clone()
+        if not whole:
+            return torch.zeros(len(audio), levels, 0, dtype=torch.long, device=audio.device)
+        patches = self._patches(self.mel.step(samples[:, :whole], own.mel))
         latents = self.analysis(patches)
         if len(self.encoder):
-            latents = latents + self.encoder.step(patches.transpose(1, 2), state.stack).transpose(1, 2)
-        return self.quantize(latents)
+            latents = latents + self.encoder.step(patches.transpose(1, 2), own.stack).transpose(1, 2)
+        return self.quantize(latents)[:, :levels]
 
     @torch.no_grad()
-    def decode_step(self, codes: Tensor, state: DecoderState) -> Tensor:
-        """codes [batch, codebooks, n] -> audio [batch, 1, n * samples_per_frame], `delay` samples late."""
-        latents = self.dequantize(codes)
+    def decode_step(self, codes: Tensor, state: CodecState, last: bool = False) -> Tensor:
+        """More codes [batch, 1 to codebooks, n] -> audio [batch, 1, n * samples_per_frame], `delay` samples late; with
+        `last`, the `delay` samples that were held back follow."""
+        own, sound = state.decoder, []
+        if codes.shape[-1]:
+            latents = self.dequantize(codes)
+            own.latest = latents[:, -1:].clone()
+            own.frames = own.frames + codes.shape[-1]
+            sound.append(self._synthesize_step(latents, own))
+        if last and own.frames.any():
+            sound.append(self._synthesize_step(own.latest, own)[..., : self.delay])
+        return torch.cat(sound, dim=-1) if sound else torch.zeros(len(codes), 1, 0, device=codes.device)
+
+    def _synthesize_step(self, latents: Tensor, state: DecoderState) -> Tensor:
         x = self.slow.step(latents.transpose(1, 2), state.slow) + self.spectrum.step(
             self._spectra(latents), state.spectrum
         )

@@ -28,14 +28,14 @@ class SourceState:
         pitch: Hz of the last frame, 0 if unvoiced [batch].
         source, sound: the last fft - hop samples of the pulses, and of the sound that later frames will add to [batch,
             fft - hop].
-        generator: of the noise.
+        noise: state of the generator of the noise, as `torch.Generator.get_state` gives it [batch, bytes].
     """
 
     cycles: Tensor
     pitch: Tensor
     source: Tensor
     sound: Tensor
-    generator: torch.Generator
+    noise: Tensor
 
 
 def pulses(pitch: Tensor, state: SourceState, hop: int, rate: int) -> Tensor:
@@ -93,7 +93,8 @@ class SourceFilter(nn.Module):
         device = self.shape.device
         empty = torch.zeros(batch, self.delay, device=device)
         zero = torch.zeros(batch, device=device)
-        return SourceState(zero.double(), zero, empty, empty, torch.Generator().manual_seed(seed))
+        noise = torch.Generator().manual_seed(seed).get_state().repeat(batch, 1)
+        return SourceState(zero.double(), zero, empty, empty, noise)
 
     def height(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, width, n] -> how surely voiced (logits) and the natural logarithm of pitch / `REFERENCE`,
@@ -101,16 +102,21 @@ class SourceFilter(nn.Module):
         voiced, log_pitch = self.pitch(x.transpose(1, 2)).float().unbind(-1)
         return voiced, log_pitch
 
-    def _noise(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Noise of even strength and random phase [frames, bins], drawn frame by frame so that pieces and the whole
-        draw the same.
+    def _noise(self, frames: int, state: SourceState) -> Tensor:
+        """Noise of even strength and random phase [batch, frames, bins] (batch 1 where all rows draw the same), drawn
+        frame by frame so that pieces and the whole draw the same.
 
         Gaussian noise would be stronger in one bin and weaker in the next by chance, which the ear hears and the loss
         can't mend.
         """
-        drawn = torch.stack([torch.rand(self.fft // 2 + 1, generator=generator) for _ in range(frames)]).to(
-            self.shape.device
-        )
+        together = bool((state.noise == state.noise[:1]).all())
+        rows, generator, after = [], torch.Generator(), []
+        for own in state.noise[:1] if together else state.noise:
+            generator.set_state(own.clone())  # a view into a batch of states is read wrongly
+            rows += [torch.rand(self.fft // 2 + 1, generator=generator) for _ in range(frames)]
+            after.append(generator.get_state())
+        state.noise = after[0].repeat(len(state.noise), 1) if together else torch.stack(after)
+        drawn = torch.stack(rows).unflatten(0, (-1, frames)).to(self.shape.device)
         return torch.polar(torch.full_like(drawn, 2**0.5), 2 * math.pi * drawn)
 
     def step(self, x: Tensor, state: SourceState, pitch: Tensor | None = None) -> Tensor:
@@ -130,7 +136,7 @@ class SourceFilter(nn.Module):
         spectrum = torch.fft.rfft(source.unfold(-1, self.fft, self.hop) * self.shape)
         voice, turn, noise = self.filters(x.transpose(1, 2)).float().chunk(3, dim=-1)
         filtered = spectrum * torch.polar(voice.clamp_max(6.0).exp(), math.pi * torch.tanh(turn))
-        hiss = self._noise(x.shape[-1], state.generator) * noise.clamp_max(6.0).exp() * (self.fft / 4) ** 0.5
+        hiss = self._noise(x.shape[-1], state) * noise.clamp_max(6.0).exp() * (self.fft / 4) ** 0.5
         frames = torch.fft.irfft(filtered + hiss, n=self.fft) * self.shape
         batch, number, _ = frames.shape
         length = (number - 1) * self.hop + self.fft

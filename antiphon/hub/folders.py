@@ -76,13 +76,14 @@ def _looks_like_hub_id(name: str) -> bool:
 def _from_hub(name: str) -> Path:
     import huggingface_hub
 
+    wanted = ["*.json", "*.safetensors", "*.pt", "*.txt", "*.md"]
     try:
-        return Path(
-            huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.md"])
-        )
+        path = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # its errors come from four libraries; all mean that the model cannot be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HubError(
             f"{name} is no folder here and could not be had from the model hub ({reason.rstrip('.')}). Check the name "
             "and the network, or download the model and give its folder."
         ) from error
+    inner = [config.parent for config in path.glob("*/config.json")]
+    return inner[0] if len(inner) == 1 and not (path / "config.json").is_file() else path

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.codecs.mini import DecoderState, MiniCodec
+from antiphon.codecs.base import CodecState
+from antiphon.codecs.mini import MiniCodec
 from antiphon.models.phonemes import Phonemizer, Speller, SpellerState
 from antiphon.models.talker import Talker, TalkerState
 
@@ -18,7 +19,7 @@ class VoiceState:
 
     speller: SpellerState
     talker: TalkerState
-    decoder: DecoderState
+    codec: CodecState
 
 
 class Voice:
@@ -39,7 +40,7 @@ class Voice:
     def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> VoiceState:
         """A new reply; the same seed and text give the same sound. See `Talker.init_state`."""
         talker = self.talker.init_state(seed, temperature, top_k)
-        return VoiceState(self.speller.init_state(), talker, self.codec.init_decoder_state(1))
+        return VoiceState(self.speller.init_state(), talker, self.codec.init_state(1))
 
     def add(self, text: str, state: VoiceState, hidden: Tensor | None = None) -> None:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
@@ -56,4 +57,4 @@ class Voice:
     def step(self, state: VoiceState) -> Tensor | None:
         """The next 80 ms, [samples]; None if more text is needed first, or if all is said (`state.talker.done`)."""
         codes = self.talker.step(state.talker)
-        return None if codes is None else self.codec.decode_step(codes, state.decoder)[0, 0]
+        return None if codes is None else self.codec.decode_step(codes, state.codec)[0, 0]

@@ -2,14 +2,43 @@
 
 Gradient-trained codebooks collapse to a few dozen codes; averages, initialisation from data and replacement of dead
 codes keep all of them in use (van den Oord et al. 2017, appendix A.1; Zeghidour et al. 2021, section III-C).
+
+Under `torchrun` the codebooks of all processes stay the same: what a step has to share (counts, sums, and vectors that
+may replace dead codes) goes round in one all_reduce for all the levels of a quantizer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+SPARES = 64  # codes that can be replaced in one step, a level
+
+
+@dataclass
+class Quantized:
+    """What training needs of a quantizer.
+
+    Attributes:
+        latents: [batch, frames, dim], the sum of the levels in use, with a straight-through gradient.
+        codes: [batch, codebooks, frames], of all levels, used or not.
+        commitment: scalar, pulls the latents to their codes.
+        codebook: scalar, pulls the codes to their latents where they learn by gradient (DAC); 0 where they learn by
+            moving averages.
+        first: [batch, frames, dim], what the first codebook alone gives, with a straight-through gradient: semantic
+            distillation acts on it.
+    """
+
+    latents: Tensor
+    codes: Tensor
+    commitment: Tensor
+    codebook: Tensor
+    first: Tensor
 
 
 def nearest(x: Tensor, codebook: Tensor) -> Tensor:
@@ -36,7 +65,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, rounds: int = 8) -> None:
-        """A few rounds of k-means over [n, dim]."""
+        """A few rounds of k-means over [n, dim]; processes pool their vectors and take the first one's result."""
         x = _gathered(x)
         self.codes.copy_(x[torch.randint(len(x), (self.size,), device=x.device)])
         for _ in range(rounds):
@@ -47,6 +76,8 @@ class Codebook(nn.Module):
             self.codes[filled] = total[filled] / count[filled, None]
             empty = int((~filled).sum())
             self.codes[~filled] = x[torch.randint(len(x), (empty,), device=x.device)]
+        if dist.is_initialized():
+            dist.broadcast(self.codes, 0)
         self.usage.fill_(len(x) / self.size)
         self.total.copy_(self.codes * self.usage[:, None])
         self.ready.fill_(True)
@@ -54,33 +85,61 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor, index: Tensor) -> None:
         """Moves the averages towards the vectors [n, dim] given to each code [n]; sums are shared between processes."""
-        count = torch.zeros_like(self.usage).index_add_(0, index, torch.ones_like(x[:, 0]))
-        total = torch.zeros_like(self.total).index_add_(0, index, x)
-        if dist.is_initialized():
-            dist.all_reduce(count)
-            dist.all_reduce(total)
-        self.usage.lerp_(count, 1 - self.decay)
-        self.total.lerp_(total, 1 - self.decay)
-        dead = self.usage < self.dead * self.usage.mean()
-        if number := int(dead.sum()):
-            self.total[dead] = _gathered(x)[torch.randint(len(x), (number,), device=x.device)]
-            self.usage[dead] = self.usage.mean()
-            self.total[dead] *= self.usage[dead, None]
-        self.codes.copy_(self.total / self.usage[:, None].clamp_min(1e-5))
+        update_codebooks([self], [x], [index])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[n, dim] -> (codes' vectors [n, dim], indices [n]). In training mode the codebook learns."""
-        if self.training and not self.ready:
-            self.initialise(x.detach())
-        index = nearest(x.detach(), self.codes)
-        quantized = F.embedding(index, self.codes)
+        quantized, index = self.look_up(x)
         if self.training:
             self.update(x.detach(), index)
         return quantized, index
 
+    def look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, but the codebook learns nothing, save that it is initialised where it wasn't."""
+        if self.training and not self.ready:
+            self.initialise(x.detach())
+        index = nearest(x.detach(), self.codes)
+        return F.embedding(index, self.codes), index
+
+
+@torch.no_grad()
+def update_codebooks(books: Sequence[Codebook], vectors: Sequence[Tensor], indices: Sequence[Tensor]) -> None:
+    """A step of the moving averages of several codebooks, shared between processes by one all_reduce.
+
+    Args:
+        books: of any sizes.
+        vectors: for each book, what it quantized [n, dim].
+        indices: for each book, the codes that were chosen [n].
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    counts, totals, spares = [], [], []
+    for book, x, index in zip(books, vectors, indices):
+        x = x.to(book.total.dtype)
+        counts.append(torch.zeros_like(book.usage).index_add_(0, index, torch.ones_like(x[:, 0])))
+        totals.append(torch.zeros_like(book.total).index_add_(0, index, x))
+        # Each process fills its share of the slots, so that the sum over processes is what they drew together.
+        spare = x.new_zeros(min(SPARES, book.size), x.shape[1])
+        mine = len(spare[rank::world])
+        spare[rank::world] = x[torch.randint(len(x), (mine,), device=x.device)]
+        spares.append(spare)
+    if world > 1:
+        parts = counts + totals + spares
+        flat = torch.cat([part.flatten() for part in parts])
+        dist.all_reduce(flat)
+        for part, summed in zip(parts, flat.split([part.numel() for part in parts])):
+            part.copy_(summed.view_as(part))
+    for book, count, total, spare in zip(books, counts, totals, spares):
+        book.usage.lerp_(count, 1 - book.decay)
+        book.total.lerp_(total, 1 - book.decay)
+        mean = book.usage.mean()
+        dead = (book.usage < book.dead * mean).nonzero()[: len(spare), 0]
+        book.total[dead] = spare[: len(dead)] * mean
+        book.usage[dead] = mean
+        book.codes.copy_(book.total / book.usage[:, None].clamp_min(1e-5))
+
 
 def _gathered(x: Tensor) -> Tensor:
-    """The vectors of every process, so that all of them draw the same replacements (they share a seed)."""
+    """The vectors of every process."""
     if not dist.is_initialized():
         return x
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
@@ -93,15 +152,17 @@ class ResidualQuantizer(nn.Module):
 
     Args:
         dim: width of the input.
-        inner: width in which codes live; a linear map leads there and one back.
+        inner: width in which codes live; a linear map leads there and one back. 0: codes live in the input's own space,
+            without maps (EnCodec, SpeechTokenizer).
         levels, size: number of codebooks and codes in each.
+        decay, dead: as in `Codebook`.
     """
 
-    def __init__(self, dim: int, inner: int, levels: int, size: int):
+    def __init__(self, dim: int, inner: int, levels: int, size: int, decay: float = 0.99, dead: float = 0.05):
         super().__init__()
-        self.inward = nn.Linear(dim, inner, bias=False)
-        self.outward = nn.Linear(inner, dim, bias=False)
-        self.codebooks = nn.ModuleList(Codebook(size, inner) for _ in range(levels))
+        self.inward = nn.Linear(dim, inner, bias=False) if inner else nn.Identity()
+        self.outward = nn.Linear(inner, dim, bias=False) if inner else nn.Identity()
+        self.codebooks = nn.ModuleList(Codebook(size, inner or dim, decay, dead) for _ in range(levels))
 
     def forward(self, x: Tensor, used: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Quantizes with a straight-through gradient.
@@ -113,19 +174,44 @@ class ResidualQuantizer(nn.Module):
         Returns:
             quantized [batch, frames, dim], codes [batch, levels, frames], commitment loss (mean squared distance).
         """
+        result = self.quantized(x, used)
+        return result.latents, result.codes, result.commitment
+
+    def quantized(self, x: Tensor, used: Tensor | None = None) -> Quantized:
+        """As `forward`, with everything that training needs. In training mode the codebooks learn, and from all rows: a
+        level that a row leaves out sees what would have come to it."""
+        result, seen, chosen = self.observe(x, used)
+        if self.training:
+            update_codebooks(list(self.codebooks), seen, chosen)
+        return result
+
+    def observe(self, x: Tensor, used: Tensor | None = None) -> tuple[Quantized, list[Tensor], list[Tensor]]:
+        """As `quantized`, but nothing is learned yet: also what each codebook saw [n, inner] and chose [n], for
+        `update_codebooks`."""
         inner = self.inward(x).float()
         batch, frames, width = inner.shape
-        residual, total, codes, commitment = inner, torch.zeros_like(inner), [], inner.new_zeros(())
+        residual, total, commitment = inner, torch.zeros_like(inner), inner.new_zeros(())
+        seen, chosen, first = [], [], inner
         for level, codebook in enumerate(self.codebooks):
-            quantized, index = codebook(residual.reshape(-1, width))
+            quantized, index = codebook.look_up(residual.reshape(-1, width))
+            seen.append(residual.detach().reshape(-1, width))
+            chosen.append(index)
             quantized = quantized.view_as(inner)
             active = 1.0 if used is None else (used > level).float()[:, None, None]
             commitment = commitment + (active * (residual - quantized.detach()).square()).mean()
             total = total + active * quantized
             residual = residual - quantized.detach()
-            codes.append(index.view(batch, frames))
+            if level == 0:
+                first = inner + (quantized - inner).detach()
         total = inner + (total - inner).detach()
-        return self.outward(total.to(x.dtype)), torch.stack(codes, dim=1), commitment / len(self.codebooks)
+        result = Quantized(
+            latents=self.outward(total.to(x.dtype)),
+            codes=torch.stack([index.view(batch, frames) for index in chosen], dim=1),
+            commitment=commitment / len(self.codebooks),
+            codebook=inner.new_zeros(()),
+            first=self.outward(first.to(x.dtype)),
+        )
+        return result, seen, chosen
 
     def encode(self, x: Tensor) -> Tensor:
         """[batch, frames, dim] -> codes [batch, levels, frames]."""
@@ -141,3 +227,56 @@ class ResidualQuantizer(nn.Module):
         """codes [batch, levels or fewer, frames] -> [batch, frames, dim]."""
         total = sum(F.embedding(codes[:, level], self.codebooks[level].codes) for level in range(codes.shape[1]))
         return self.outward(total)
+
+
+class SplitQuantizer(nn.Module):
+    """Mimi's: one quantizer for what is said, one for how it sounds; both quantize the same latent and are summed
+    (Defossez et al. 2024, section 3.3.3), so that the semantic codes owe nothing to reconstruction.
+
+    Args:
+        dim: width of the input.
+        inner: width in which codes live.
+        semantic, acoustic: number of codebooks of either.
+        size: codes in each.
+        decay, dead: as in `Codebook`.
+    """
+
+    def __init__(
+        self, dim: int, inner: int, semantic: int, acoustic: int, size: int, decay: float = 0.99, dead: float = 0.05
+    ):
+        super().__init__()
+        self.semantic = ResidualQuantizer(dim, inner, semantic, size, decay, dead)
+        self.acoustic = ResidualQuantizer(dim, inner, acoustic, size, decay, dead)
+
+    @property
+    def levels(self) -> int:
+        return len(self.semantic.codebooks) + len(self.acoustic.codebooks)
+
+    def quantized(self, x: Tensor, used: Tensor | None = None) -> Quantized:
+        """As `ResidualQuantizer.quantized`; `used` [batch] counts levels of both, semantic ones first and always in."""
+        first = len(self.semantic.codebooks)
+        semantic, *told = self.semantic.observe(x)
+        acoustic, *heard = self.acoustic.observe(x, None if used is None else (used - first).clamp_min(0))
+        if self.training:
+            books = [*self.semantic.codebooks, *self.acoustic.codebooks]
+            update_codebooks(books, told[0] + heard[0], told[1] + heard[1])
+        rest = acoustic.latents
+        if used is not None:
+            rest = torch.where((used > first)[:, None, None], rest, torch.zeros_like(rest))
+        return Quantized(
+            latents=semantic.latents + rest,
+            codes=torch.cat([semantic.codes, acoustic.codes], dim=1),
+            commitment=(semantic.commitment * first + acoustic.commitment * (self.levels - first)) / self.levels,
+            codebook=semantic.codebook,
+            first=semantic.first,
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[batch, frames, dim] -> codes [batch, levels, frames]."""
+        return torch.cat([self.semantic.encode(x), self.acoustic.encode(x)], dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [batch, levels or fewer, frames] -> [batch, frames, dim]."""
+        first = len(self.semantic.codebooks)
+        total = self.semantic.decode(codes[:, :first])
+        return total + self.acoustic.decode(codes[:, first:]) if codes.shape[1] > first else total

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+from antiphon.codecs.base import StreamingCodec
 from antiphon.codecs.mini import LogMel, MiniCodec, MiniCodecConfig
+from antiphon.nn.state import fork, join, select
 
 TINY = MiniCodecConfig(
     sample_rate=2400, hop=32, mels=10, mel_window=128, encoder_width=8, encoder_depth=1, decoder_widths=(8, 8, 8),
@@ -34,19 +36,51 @@ def test_shapes_and_rates(codec):
 @pytest.mark.parametrize("trial", range(20))
 def test_streaming_equals_offline(codec, trial):
     generator = torch.Generator().manual_seed(trial)
-    frames = 12
-    audio = torch.randn(2, 1, frames * 192, generator=generator)
-    codes = codec.encode(audio)
-    encoder, decoder, at, live, heard = codec.init_encoder_state(2), codec.init_decoder_state(2), 0, [], []
-    while at < frames:
-        size = min(frames - at, int(torch.randint(1, 5, (), generator=generator)))
-        live.append(codec.encode_step(audio[..., at * 192 : (at + size) * 192], encoder))
-        heard.append(codec.decode_step(codes[..., at : at + size], decoder))
+    length = int(torch.randint(1, 12 * 192, (), generator=generator))
+    audio = torch.randn(2, 1, length, generator=generator)
+    codes, state, at, live, heard = codec.encode(audio), codec.init_state(2), 0, [], []
+    while at < length:
+        size = min(length - at, int(torch.randint(0, 5 * 192, (), generator=generator)))
         at += size
+        live.append(codec.encode_step(audio[..., at - size : at], state, last=at == length))
+        heard.append(codec.decode_step(live[-1], state, last=at == length))
     assert torch.equal(torch.cat(live, -1), codes)
     live, whole = torch.cat(heard, -1), codec.decode(codes)
     assert whole.abs().max() > 0.1
-    torch.testing.assert_close(live[..., codec.delay :], whole[..., : -codec.delay], atol=1e-5, rtol=0)
+    torch.testing.assert_close(live[..., codec.delay :], whole, atol=1e-5, rtol=0)
+
+
+def test_rows_join_and_leave_at_any_frame_and_states_fork(codec):
+    audio = torch.randn(3, 1, 10 * 192)
+    codes, whole, starts, heard = codec.encode(audio), codec.decode(codec.encode(audio)), [0, 2, 5], [[], [], []]
+    state, live = None, []
+    for now in range(15):
+        for row, start in enumerate(starts):
+            if start == now:
+                fresh = codec.init_state(1)
+                state, live = fresh if state is None else join([state, fresh]), [*live, row]
+        pieces = torch.cat([audio[row : row + 1, :, (now - starts[row]) * 192 :][..., :192] for row in live])
+        kept = fork(state)
+        found = codec.encode_step(pieces, state, codebooks=2)
+        assert torch.equal(found[..., 0], torch.stack([codes[row, :2, now - starts[row]] for row in live]))
+        given = torch.stack([codes[row, :, now - starts[row]] for row in live])[..., None]
+        for row, sound in zip(live, codec.decode_step(given, state)):
+            heard[row].append(sound)
+        assert torch.equal(codec.encode_step(pieces, kept, codebooks=2), found)  # the fork was left alone
+        stay = [place for place, row in enumerate(live) if now - starts[row] < 9]
+        state, live = select(state, stay), [live[place] for place in stay]
+    for row in range(3):
+        sound = torch.cat(heard[row], -1)[:, codec.delay :]
+        torch.testing.assert_close(sound, whole[row, :, : sound.shape[-1]], atol=1e-5, rtol=0)
+
+
+def test_nothing_gives_nothing(codec):
+    assert codec.encode(torch.zeros(2, 1, 0), 2).shape == (2, 2, 0)
+    assert codec.decode(torch.zeros(2, 3, 0, dtype=torch.long)).shape == (2, 1, 0)
+    state = codec.init_state(2)
+    assert codec.encode_step(torch.zeros(2, 1, 0), state, last=True).shape == (2, 3, 0)
+    assert codec.decode_step(torch.zeros(2, 3, 0, dtype=torch.long), state, last=True).shape == (2, 1, 0)
+    assert isinstance(codec, StreamingCodec)
 
 
 def test_decoding_a_frame_needs_no_later_one(codec):

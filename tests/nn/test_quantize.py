@@ -1,8 +1,9 @@
 """Quantizers: nearest codes, residuals, straight-through gradients, moving averages by hand, codes that stay alive."""
 
+import pytest
 import torch
 
-from antiphon.nn.quantize import Codebook, ResidualQuantizer, nearest
+from antiphon.nn.quantize import Codebook, ResidualQuantizer, SplitQuantizer, nearest, update_codebooks
 
 
 def test_nearest_equals_the_slow_way():
@@ -67,3 +68,82 @@ def test_dropout_uses_that_many_levels_and_gradients_pass_straight_through():
     torch.testing.assert_close(quantized[1], quantizer.decode(codes[1:])[0])
     quantized.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones_like(x))
+
+
+def test_codes_may_live_in_the_input_s_own_space():
+    torch.manual_seed(0)
+    quantizer, x = ResidualQuantizer(6, 0, levels=3, size=16), torch.randn(2, 30, 6)
+    assert not list(quantizer.parameters())
+    quantizer.quantized(x)
+    result = quantizer.eval().quantized(x)
+    torch.testing.assert_close(quantizer.decode(result.codes), result.latents)
+    torch.testing.assert_close(quantizer.decode(result.codes[:, :1]), result.first)
+
+
+def test_the_levels_learn_together_as_each_would_alone():
+    """Updates at the end of a pass equal updates level by level: residuals come from the codes before them."""
+    torch.manual_seed(0)
+    together, x = ResidualQuantizer(4, 0, levels=3, size=4, dead=0.0), torch.randn(2, 50, 4)
+    for book in together.codebooks:
+        book.ready.fill_(True)
+    alone = [Codebook(4, 4, dead=0.0) for _ in range(3)]
+    for one, other in zip(alone, together.codebooks):
+        one.load_state_dict(other.state_dict())
+    together.quantized(x)
+    residual = x.flatten(0, 1)
+    for one, other in zip(alone, together.codebooks):
+        residual = residual - one(residual)[0]
+        torch.testing.assert_close(one.codes, other.codes)
+
+
+def test_split_quantizer_sums_what_both_make_of_the_same_latent():
+    torch.manual_seed(0)
+    quantizer, x = SplitQuantizer(6, 4, semantic=1, acoustic=3, size=8), torch.randn(3, 20, 6)
+    quantizer.quantized(x)
+    quantizer.eval()
+    result = quantizer.quantized(x)
+    assert torch.equal(result.codes, quantizer.encode(x)) and result.codes.shape == (3, 4, 20)
+    torch.testing.assert_close(quantizer.decode(result.codes), result.latents)
+    torch.testing.assert_close(quantizer.decode(result.codes[:, :1]), result.first)
+    assert torch.equal(quantizer.acoustic.encode(x), result.codes[:, 1:])  # of the latent itself, not of a residual
+
+
+def test_split_quantizer_drops_acoustic_levels_only():
+    torch.manual_seed(0)
+    quantizer = SplitQuantizer(6, 4, semantic=1, acoustic=3, size=8).eval()
+    x = torch.randn(3, 20, 6, requires_grad=True)
+    result = quantizer.quantized(x, used=torch.tensor([1, 2, 4]))
+    for row, levels in enumerate((1, 2, 4)):
+        alone = quantizer.decode(result.codes[row : row + 1, :levels])[0]
+        torch.testing.assert_close(result.latents[row], alone)
+    result.latents[0].sum().backward()
+    expected = (quantizer.semantic.outward.weight @ quantizer.semantic.inward.weight).sum(0)
+    torch.testing.assert_close(x.grad[0], expected.expand(20, 6))
+
+
+def test_at_most_so_many_codes_are_replaced_at_once_and_by_vectors_of_the_batch():
+    torch.manual_seed(0)
+    book, x = Codebook(4, 2), torch.randn(30, 2)
+    book.usage.copy_(torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    update_codebooks([book], [x], [torch.zeros(30, dtype=torch.long)])
+    for code in (1, 3):
+        assert (x - book.codes[code]).abs().sum(1).min() < 1e-5
+        assert float(book.usage[code]) > 0.5
+
+
+def test_processes_exchange_once_a_step_whatever_the_number_of_levels(monkeypatch):
+    """The other process saw the same, so that sums are twice one's own."""
+    torch.manual_seed(0)
+    alone, x = SplitQuantizer(4, 4, semantic=1, acoustic=3, size=4), torch.randn(2, 20, 4)
+    alone.quantized(x)
+    shared, calls = SplitQuantizer(4, 4, semantic=1, acoustic=3, size=4), []
+    shared.load_state_dict(alone.state_dict())
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda flat: calls.append(flat.mul_(2)))
+    before = [book.usage.clone() for book in shared.acoustic.codebooks]
+    shared.quantized(x)
+    assert len(calls) == 1
+    for book, usage in zip(shared.acoustic.codebooks, before):
+        assert float(book.usage.sum()) == pytest.approx(float(usage.sum()) * 0.99 + 0.01 * 80, rel=1e-4)

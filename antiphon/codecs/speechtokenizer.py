@@ -1,0 +1,203 @@
+"""SpeechTokenizer (Zhang et al. 2023): speech at 50 frames/s, what is said in the first of eight codebooks.
+
+SEANet with an LSTM that looks both ways in the encoder, and a residual quantizer whose first codebook was taught by
+HuBERT. It looks ahead, so it works on whole signals only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.codecs.module import CodecModule
+from antiphon.codecs.weights import load_into, publish, read_config, read_weights, settle, write
+from antiphon.errors import HubError
+from antiphon.nn.quantize import Quantized
+from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
+from antiphon.nn.vq import PlainResidualQuantizer
+
+FAMILY = "speechtokenizer"
+FILE = "SpeechTokenizer.pt"  # the name under which the weights are published
+
+
+@dataclass
+class SpeechTokenizerConfig:
+    """Sizes of a SpeechTokenizer; the defaults are those of `fnlp/SpeechTokenizer`.
+
+    Attributes:
+        sample_rate: Hz.
+        latent: width of latents and codes.
+        semantic: width of the teacher's features, onto which `transform` maps what the first codebook gives.
+        filters, residual_layers, ratios, residual_kernel, dilation_growth, lstm, bidirectional: of SEANet, see
+            `SeanetConfig`.
+        codebooks, codebook_size: number of codebooks, and codes in each.
+    """
+
+    sample_rate: int = 16000
+    latent: int = 1024
+    semantic: int = 768
+    filters: int = 64
+    residual_layers: int = 1
+    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    residual_kernel: int = 3
+    dilation_growth: int = 2
+    lstm: int = 2
+    bidirectional: bool = True
+    codebooks: int = 8
+    codebook_size: int = 1024
+
+    def __post_init__(self) -> None:
+        self.ratios = tuple(self.ratios)
+
+    @property
+    def samples_per_frame(self) -> int:
+        return math.prod(self.ratios)
+
+    @property
+    def seanet(self) -> SeanetConfig:
+        return SeanetConfig(
+            dimension=self.latent, filters=self.filters, residual_layers=self.residual_layers, ratios=self.ratios,
+            residual_kernel=self.residual_kernel, dilation_growth=self.dilation_growth, lstm=self.lstm,
+            bidirectional=self.bidirectional, causal=False,
+        )  # fmt: skip
+
+
+class SpeechTokenizer(CodecModule):
+    """Waveform to codes and back: `encode`, `decode`, and for training `latents`, `quantized`, `synthesize`.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: SpeechTokenizerConfig):
+        super().__init__(config)
+        self.encoder, self.decoder = SeanetEncoder(config.seanet), SeanetDecoder(config.seanet)
+        self.quantizer = PlainResidualQuantizer(config.latent, config.codebooks, config.codebook_size)
+        same = config.latent == config.semantic
+        self.transform = nn.Identity() if same else nn.Linear(config.latent, config.semantic)
+
+    def latents(self, audio: Tensor) -> Tensor:
+        """audio [batch, 1, samples] -> [batch, frames, latent], before quantization; differentiable."""
+        if audio.ndim != 3 or audio.shape[1] != 1:
+            raise ValueError(f"audio must be [batch, 1, samples], got {list(audio.shape)}")
+        return self.encoder(audio)
+
+    def quantized(self, latents: Tensor, used: Tensor | None = None) -> Quantized:
+        """Latents [batch, frames, latent], each row through its first `used` [batch] codebooks; differentiable."""
+        return self.quantizer.quantized(latents, used)
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """latents [batch, frames, latent] -> audio [batch, 1, frames * samples_per_frame]; differentiable."""
+        return self.decoder(latents)
+
+    def taught(self, first: Tensor) -> Tensor:
+        """What the first codebook gives (`Quantized.first`, [batch, frames, latent]) in the teacher's space [batch,
+        frames, semantic]; differentiable."""
+        return self.transform(first)
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
+        """audio [batch, 1, samples] -> codes [batch, codebooks, frames], the semantic ones first; a last frame that
+        isn't full is padded as the convolutions pad."""
+        levels = self._levels(codebooks)
+        return self.quantizer.encode(self.latents(audio), levels)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, first: int = 0) -> Tensor:
+        """codes [batch, 1 to codebooks, frames] -> audio [batch, 1, frames * samples_per_frame].
+
+        Args:
+            codes: of codebook `first` and those behind it.
+            first: 1 leaves out the semantic one: how it sounds without what is said.
+        """
+        if first + codes.shape[1] > self.codebooks:
+            raise ValueError(f"codes of codebooks {first} to {first + codes.shape[1] - 1}: there are {self.codebooks}")
+        return self.decoder(self.quantizer.decode(codes, first))
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes config.json and model.safetensors in our own format."""
+        skip = (".total", ".ready")  # follow from codes and usage
+        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, self.state_dict(), skip)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, codebooks: int | None = None) -> SpeechTokenizer:
+        """Reads what `save_pretrained` wrote, or a folder with the published config.json and SpeechTokenizer.pt, in
+        float32 and evaluation mode.
+
+        Args:
+            folder: where.
+            codebooks: how many to keep; the rest needs no memory then.
+
+        Raises:
+            HubError: the folder holds something else.
+        """
+        fields = read_config(folder)
+        published = "family" not in fields and "n_q" in fields and "semantic_dimension" in fields
+        if published:
+            config = SpeechTokenizerConfig(**published_settings(fields, folder))
+        elif fields.get("family") == FAMILY:
+            config = SpeechTokenizerConfig(**{key: value for key, value in fields.items() if key != "family"})
+        else:
+            raise HubError(
+                f"{folder} holds no SpeechTokenizer: its config.json should have 'n_q' and 'semantic_dimension' "
+                f"(published) or 'family': {FAMILY!r} (ours)."
+            )
+        if codebooks is not None:
+            config.codebooks = min(codebooks, config.codebooks)
+        codec, weights = cls(config), read_weights(folder, FILE)
+        if published:
+            publish(codec, weights, published_names(codec), folder)
+        else:
+            known = codec.state_dict()
+            weights = {k: v for k, v in weights.items() if k in known or not k.startswith("quantizer.codebooks.")}
+            load_into(codec, weights, folder, (".total", ".ready"))
+            settle(codec)
+        return codec.eval()
+
+
+SETTINGS = {  # ours: published
+    "sample_rate": "sample_rate", "latent": "dimension", "semantic": "semantic_dimension", "filters": "n_filters",
+    "residual_layers": "n_residual_layers", "ratios": "strides", "residual_kernel": "residual_kernel_size",
+    "dilation_growth": "dilation_base", "lstm": "lstm_layers", "bidirectional": "bidirectional", "codebooks": "n_q",
+    "codebook_size": "codebook_size",
+}  # fmt: skip
+
+BUFFERS = {"codes": "embed", "usage": "cluster_size"}
+
+
+def published_settings(fields: dict[str, Any], folder: Path | str) -> dict[str, Any]:
+    """Fields of `SpeechTokenizerConfig` from the published config.json, which says much about training besides."""
+    if fields.get("activation", "ELU") != "ELU":
+        raise HubError(
+            f"{folder}: this SpeechTokenizer has the activation {fields['activation']!r}; only the one with ELU "
+            "(speechtokenizer_hubert_avg) is supported."
+        )
+    try:
+        return {ours: fields[theirs] for ours, theirs in SETTINGS.items()}
+    except KeyError as error:
+        raise HubError(f"{folder}: its config.json lacks {error}.") from error
+
+
+def published_names(codec: SpeechTokenizer) -> Callable[[str], str]:
+    """The mapping table: our name of a weight -> the published one."""
+    up = {name for name, module in codec.named_modules() if isinstance(module, SeanetConv) and module.upsample > 1}
+
+    def name(key: str) -> str:
+        module, _, last = key.rpartition(".")
+        if key.startswith("quantizer."):
+            return f"quantizer.vq.layers.{module.split('.')[2]}._codebook.{BUFFERS[last]}"
+        if key.startswith("transform."):
+            return key
+        published = module.replace(".layers.", ".model.")
+        if module.endswith(".lstm"):
+            return f"{published}.{last}"
+        return f"{published}.{'convtr.convtr' if module in up else 'conv.conv'}.{last}"
+
+    return name

@@ -1,0 +1,86 @@
+"""Long signals through convolutions that look ahead: in chunks with overlap, exactly as in one piece.
+
+What a chunk's edge gets wrong reaches no further than the convolutions do, so each chunk is given as much of its
+surroundings as its outputs depend on and no output that depends on more is kept. At the signal's own ends a chunk ends
+too, so that padding there is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor, nn
+
+Convolution = nn.Conv1d | nn.ConvTranspose1d
+
+
+def convolutions(module: nn.Module) -> list[Convolution]:
+    """The convolutions of a network, in the order in which they were registered, which must be that of their use."""
+    return [each for each in module.modules() if isinstance(each, (nn.Conv1d, nn.ConvTranspose1d))]
+
+
+def needed(layers: Sequence[Convolution], first: int, last: int) -> tuple[int, int]:
+    """The inputs on which outputs `first` to `last` of a row of convolutions depend.
+
+    Args:
+        layers: from input to output, with integer padding.
+        first, last: outputs, both included.
+
+    Returns:
+        First and last input, both included; they may lie outside the signal.
+    """
+    for layer in reversed(layers):
+        stride, padding = layer.stride[0], layer.padding[0]
+        reach = (layer.kernel_size[0] - 1) * layer.dilation[0]
+        if isinstance(layer, nn.ConvTranspose1d):  # output = input * stride - padding + 0 to reach
+            first, last = -((reach - padding - first) // stride), (last + padding) // stride
+        else:
+            first, last = first * stride - padding, last * stride - padding + reach
+    return first, last
+
+
+def shrinking(
+    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor, hop: int, chunk: int
+) -> Iterator[Tensor]:
+    """A network that gives one output for `hop` inputs, over a long input.
+
+    Args:
+        run: the network, [batch, channels, n * hop] -> [batch, width, n].
+        layers: its convolutions, see `convolutions`.
+        x: [batch, channels, samples], whole hops of them.
+        hop: inputs an output.
+        chunk: outputs at a time.
+
+    Yields:
+        [batch, width, up to chunk], which put together are what `run(x)` gives.
+    """
+    total = x.shape[-1] // hop
+    for start in range(0, total, chunk):
+        stop = min(start + chunk, total)
+        first, last = needed(layers, start, stop - 1)
+        begin, end = max(first // hop, 0), min(last // hop + 1, total)
+        yield run(x[..., begin * hop : end * hop])[..., start - begin : stop - begin]
+
+
+def growing(
+    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor, hop: int, chunk: int
+) -> Iterator[Tensor]:
+    """A network that gives `hop` outputs for one input, over a long input.
+
+    Args:
+        run: the network, [batch, width, n] -> [batch, channels, about n * hop].
+        layers: its convolutions, see `convolutions`.
+        x: [batch, width, frames].
+        hop: outputs an input.
+        chunk: inputs at a time.
+
+    Yields:
+        [batch, channels, up to chunk * hop], which put together are what `run(x)` gives.
+    """
+    total = x.shape[-1]
+    for start in range(0, total, chunk):
+        stop = min(start + chunk, total)
+        first, last = needed(layers, start * hop, stop * hop - 1)
+        begin, end = max(first, 0), min(last + 1, total)
+        y = run(x[..., begin:end])
+        yield y[..., (start - begin) * hop :] if stop == total else y[..., (start - begin) * hop : (stop - begin) * hop]
