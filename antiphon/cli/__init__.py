@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from antiphon import __version__
-from antiphon.cli import chat, data, evaluate, hear, info, say, talk, train
+from antiphon.cli import bench, chat, data, evaluate, hear, info, say, talk, tokenize, train
 from antiphon.errors import AntiphonError
 
 app = typer.Typer(
@@ -32,9 +32,12 @@ app.command("hear")(hear.hear)
 app.command("say")(say.say)
 app.command("chat")(chat.chat)
 app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
+app.command("tokenize")(tokenize.tokenize)
+app.command("detokenize")(tokenize.detokenize)
 app.command("info")(info.info)
 app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

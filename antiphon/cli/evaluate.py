@@ -1,4 +1,4 @@
-"""`antiphon eval mini --json figures.json`: measure a model, print a table, draw it."""
+"""`antiphon eval mini`, `antiphon eval codec`, ...: measure a model or codecs, print a table, draw it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from antiphon.cli.common import Json, Model, Parts, overrides, progress, results
 from antiphon.errors import ConfigError
 
 
-def evaluate(
-    suite: Annotated[str, typer.Argument(help="Which figures: mini.")],
+class Evaluations(TyperGroup):
+    """The evaluations by name; one that there isn't is an error like any other."""
+
+    def resolve_command(self, context, arguments):
+        if self.get_command(context, arguments[0]) is None:
+            known = ", ".join(self.list_commands(context))
+            raise ConfigError(f"There is no evaluation {arguments[0]!r}. Evaluations: {known}.")
+        return super().resolve_command(context, arguments)
+
+
+app = typer.Typer(cls=Evaluations, help="Measure a model or codecs.", no_args_is_help=True)
+
+
+@app.command()
+def mini(
     model: Model = "mini",
     part: Parts = None,
     texts: Annotated[
@@ -38,9 +52,7 @@ def evaluate(
     ] = None,
     json: Json = None,
 ) -> None:
-    """Measure a model; print each figure beside what it should reach and its reference."""
-    if suite != "mini":
-        raise ConfigError(f"There is no evaluation {suite!r}. Evaluations: mini.")
+    """Measure the mini model; print each figure beside what it should reach and its reference."""
     if resume and json is None:
         raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
     with results() as stdout:
@@ -54,7 +66,7 @@ def evaluate(
             texts=texts,
             questions=questions,
             asterisk=asterisk,
-            only=tuple(name.strip() for name in (only or "").split(",") if name.strip()),
+            only=listed(only),
             n=n,
             keep=keep,
         )
@@ -63,3 +75,54 @@ def evaluate(
         plot = plot or (json and json.with_suffix(".png"))
         if plot:
             progress(f"Picture: {report.plot(plot)}")
+
+
+@app.command()
+def codec(
+    data: Annotated[Path, typer.Argument(help="A folder of sound files, a manifest (*.jsonl) or a speech set.")],
+    codecs: Annotated[
+        str, typer.Option(help="Names, folders or hub ids, with commas between; label=folder names one in the table.")
+    ],
+    codebooks: Annotated[
+        str | None, typer.Option(help="Decode with so many, e.g. 1,4,8; by default 1, 2, 4, ... and all.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Only these measures, with commas between: stoi,wer.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="At most this many recordings: quicker, rougher.", min=1)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Needs no asking: what was measured for this --json is never done again.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes that share the measuring; one a core by default.", min=1)
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for every sound that the codecs make.")] = None,
+    device: Annotated[str, typer.Option(help="Of the codecs: cpu or cuda.")] = "cpu",
+    plot: Annotated[
+        Path | None, typer.Option(help="Rate-distortion curves (.png); beside the JSON where not given.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Measure codecs and tokenizers on recordings; print a row for each of them and each rate."""
+    with results() as stdout:
+        from antiphon.evals.codec import CodecConfig, run
+        from antiphon.evals.figures import available_cores
+        from antiphon.evals.rate_distortion import plot as draw
+
+        try:
+            rates = tuple(int(each) for each in listed(codebooks))
+        except ValueError:
+            raise ConfigError(f"--codebooks takes numbers, such as 1,4,8, not {codebooks!r}.") from None
+        config = CodecConfig(listed(codecs), data, rates, listed(only), n, keep, device)
+        report = run(config, json, jobs or available_cores())
+        report.print(stdout)
+        for doubt in report.doubts():
+            progress(doubt)
+        plot = plot or (json and json.with_suffix(".png"))
+        if plot and any(point.values for point in report.points):
+            progress(f"Picture: {draw(report.points, plot)}")
+
+
+def listed(names: str | None) -> tuple[str, ...]:
+    """"a, b" -> ("a", "b"); None -> ()."""
+    return tuple(name.strip() for name in (names or "").split(",") if name.strip())

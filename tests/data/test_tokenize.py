@@ -1,0 +1,172 @@
+"""Sound to codes and back: nothing is lost, however a run was stopped and shared out."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from antiphon.data import tokenize as module
+from antiphon.data.detokenize import DetokenizeConfig, detokenize, file_names
+from antiphon.data.recordings import recordings
+from antiphon.data.tokenize import TokenizeConfig, encode, fingerprint, in_processes, open_codec, tokenize
+from antiphon.data.tokens import TokenError, TokenSet
+from tests.codecs.simple import Bytes, Semantic, StreamingBytes, tiny_mini
+from tests.data.fragile import double
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    for i, name in enumerate(("a.wav", "b/a.wav", "b/c.flac", "b/d.wav")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, np.random.default_rng(i).uniform(-0.5, 0.5, 900 + 100 * i), 8000)
+    return folder
+
+
+def test_there_and_back(corpus, tmp_path):
+    codec = Bytes()
+    assert tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, codec) == 0
+    found = TokenSet(tmp_path / "codes")
+    assert [row.id for row in found.rows] == ["a.wav", "b/a.wav", "b/c.flac", "b/d.wav"]
+    assert found.about.codec == "bytes" and found.about.codebooks == 2 and found.about.fingerprint == fingerprint(codec)
+    assert [row.samples for row in found.rows] == [900, 1000, 1100, 1200]
+    out = tmp_path / "sounds"
+    assert detokenize(DetokenizeConfig(tmp_path / "codes", out), False, codec) == []
+    for recording, again in zip(recordings(corpus), recordings(out / "manifest.jsonl"), strict=True):
+        assert again.id == recording.id and again.path == str((out / recording.id).with_suffix(".wav"))
+        torch.testing.assert_close(again.load().samples, recording.load().samples, atol=1e-4, rtol=0)
+
+
+def test_fewer_codebooks(corpus, tmp_path):
+    tokenize(TokenizeConfig(corpus, tmp_path / "one", "bytes", codebooks=1), False, Bytes())
+    assert TokenSet(tmp_path / "one")[0].shape == (1, 900)
+    tokenize(TokenizeConfig(corpus, tmp_path / "two", "bytes"), False, Bytes())
+    for codes, wanted in ((tmp_path / "one", None), (tmp_path / "two", 1)):
+        detokenize(DetokenizeConfig(codes, tmp_path / f"{codes.name}-sounds", codebooks=wanted), False, Bytes())
+    a, b = (recordings(tmp_path / f"{name}-sounds")[0].load().samples for name in ("one", "two"))
+    assert torch.equal(a, b)
+    with pytest.raises(TokenError, match="2 codebooks, not 3"):
+        tokenize(TokenizeConfig(corpus, tmp_path / "three", "bytes", codebooks=3), False, Bytes())
+    with pytest.raises(TokenError, match="1 codebooks, not 2"):
+        detokenize(DetokenizeConfig(tmp_path / "one", tmp_path / "x", codebooks=2), False, Bytes())
+
+
+def test_a_stopped_run_goes_on(corpus, tmp_path, monkeypatch):
+    codec, config = Bytes(), TokenizeConfig(corpus, tmp_path / "codes", "bytes")
+    real = module.encode
+
+    def stop(*arguments):
+        if codec.encoded == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "encode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize(config, False, codec)
+    monkeypatch.undo()
+    assert len(TokenSet(tmp_path / "codes")) == 2
+    tokenize(config, False, codec)
+    assert codec.encoded == 4 and len(TokenSet(tmp_path / "codes")) == 4
+    tokenize(config, False, codec)
+    assert codec.encoded == 4
+    out = DetokenizeConfig(tmp_path / "codes", tmp_path / "sounds")
+    detokenize(out, False, codec)
+    (tmp_path / "sounds" / "b" / "c.wav").unlink()
+    detokenize(out, False, codec)
+    assert codec.decoded == 5 and len(recordings(tmp_path / "sounds" / "manifest.jsonl")) == 4
+
+
+def test_bad_files_are_listed_and_tried_again_when_asked(corpus, tmp_path, capsys):
+    good = (corpus / "b" / "c.flac").read_bytes()
+    (corpus / "b" / "c.flac").write_text("no sound")
+    config = TokenizeConfig(corpus, tmp_path / "codes", "bytes")
+    assert tokenize(config, True, Bytes()) == 1
+    assert "b/c.flac: skipped: " in capsys.readouterr().err
+    (row,) = map(json.loads, (tmp_path / "codes" / "skipped.jsonl").read_text().splitlines())
+    assert row["id"] == "b/c.flac" and "not a sound file" in row["reason"]
+    (corpus / "b" / "c.flac").write_bytes(good)
+    assert tokenize(config, False, Bytes()) == 1
+    assert tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes", retry=True), False, Bytes()) == 0
+    assert len(TokenSet(tmp_path / "codes")) == 4
+
+
+def test_when_all_fails_it_is_an_error(corpus, tmp_path):
+    for path in corpus.rglob("*.*"):
+        path.write_text("no sound")
+    with pytest.raises(TokenError, match="Not one of 4"):
+        tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
+
+
+@pytest.mark.parametrize("seconds", [60, 60.01, 80, 95])
+def test_long_recordings_go_through_in_pieces(seconds):
+    codec, samples = StreamingBytes(), torch.rand(1, int(8000 * seconds))
+    codes = encode(codec, samples)
+    assert np.array_equal(codes, Bytes().encode(samples[None])[0].numpy())
+    if seconds == 60:
+        assert codec.pieces == []
+    else:
+        assert [last for _, last in codec.pieces] == [False] * (len(codec.pieces) - 1) + [True]
+        assert max(n for n, _ in codec.pieces) == 160_000
+
+
+def test_codes_of_another_codec_are_not_decoded(corpus, tmp_path):
+    tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
+    with pytest.raises(TokenError, match="other weights"):
+        detokenize(DetokenizeConfig(tmp_path / "codes", tmp_path / "x"), False, StreamingBytes())
+    with pytest.raises(TokenError, match="no sound"):
+        detokenize(DetokenizeConfig(tmp_path / "codes", tmp_path / "x"), False, Semantic())
+    with pytest.raises(TokenError, match="mp3"):
+        DetokenizeConfig(tmp_path / "codes", tmp_path / "x", ending="mp3")
+
+
+def test_the_fingerprint_is_of_the_weights():
+    a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    assert fingerprint(a) != fingerprint(b)
+    b.load_state_dict(a.state_dict())
+    b.register_buffer("statistics", torch.ones(3))
+    assert fingerprint(a) == fingerprint(b)
+
+
+def test_files_stay_in_the_folder_and_differ():
+    names = file_names(["a/b.wav", "a/c.wav", "a/c.mp3", "../up.wav", "/root/x", "n?.wav", "n:.wav", ".."], "flac")
+    assert names[:5] == ["a/b.flac", "a/c.wav.flac", "a/c.mp3.flac", "up.flac", "root/x.flac"]
+    assert len(set(names)) == len(names) and names[7] == "_.flac"
+
+
+def test_a_killed_process_costs_only_its_own_item():
+    found = list(in_processes(double, 2, [1, "kill", 3, 4, 5], 1, lambda at: (at, None)))
+    assert found == [(0, 2), (1, None), (2, 6), (3, 8), (4, 10)]
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same_set(corpus, tmp_path):
+    tiny_mini(tmp_path / "codec")
+    (corpus / "z.wav").write_text("no sound")
+    for workers in (1, 2):
+        config = TokenizeConfig(corpus, tmp_path / str(workers), str(tmp_path / "codec"), 2, workers)
+        assert tokenize(config, False) == 1
+        detokenize(DetokenizeConfig(config.out, tmp_path / f"sounds-{workers}", workers=workers), False)
+    one, two = (TokenSet(tmp_path / str(workers)) for workers in (1, 2))
+    assert one.rows == two.rows and one.about == two.about
+    assert all(np.array_equal(one[i], two[i]) and one[i].shape[0] == 2 for i in range(4))
+    assert one.about.fingerprint == fingerprint(open_codec(str(tmp_path / "codec")))
+    a, b = (recordings(tmp_path / f"sounds-{workers}") for workers in (1, 2))
+    assert [torch.equal(x.load().samples, y.load().samples) for x, y in zip(a, b, strict=True)] == [True] * 4
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_codes(corpus, tmp_path):
+    ray = pytest.importorskip("ray")
+    tiny_mini(tmp_path / "codec")
+    (corpus / "z.wav").write_text("no sound")
+    plain = TokenizeConfig(corpus, tmp_path / "plain", str(tmp_path / "codec"))
+    shared = TokenizeConfig(corpus, tmp_path / "ray", str(tmp_path / "codec"), workers=2, ray=True)
+    try:
+        assert tokenize(plain, False) == tokenize(shared, False) == 1
+        assert tokenize(shared, False) == 1  # nothing left to do
+    finally:
+        ray.shutdown()
+    one, two = ({row.id: codes.tolist() for row, codes in TokenSet(each.out)} for each in (plain, shared))
+    assert one == two and len(one) == 4
