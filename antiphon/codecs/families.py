@@ -60,8 +60,8 @@ FAMILIES = (
         known=lambda config: {"strides", "semantic_dimension", "n_q"} <= set(config),
         names={"speechtokenizer": "fnlp/SpeechTokenizer"},
     ),
-    Family("semantic", "antiphon.codecs.semantic", "SemanticTokenizer", ("hubert", "wav2vec2", "wavlm")),
-    Family("supervised", "antiphon.codecs.supervised", "SupervisedTokenizer"),
+    Family("semantic", "antiphon.models.semantic", "SemanticTokenizer", ("hubert", "wav2vec2", "wavlm")),
+    Family("supervised", "antiphon.models.supervised", "SupervisedTokenizer"),
 )  # fmt: skip
 
 

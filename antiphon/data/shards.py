@@ -78,7 +78,7 @@ class Utterance:
         return json.dumps(vars(self), ensure_ascii=False) + "\n"
 
 
-def _complete_lines(path: Path, position: int = 0) -> tuple[list[dict], int]:
+def complete_lines(path: Path, position: int = 0) -> tuple[list[dict], int]:
     """Rows of the lines from byte `position` on, and the position after the last complete one.
 
     A line whose end a kill cut off, or that is just being written, does not count.
@@ -95,7 +95,7 @@ def _complete_lines(path: Path, position: int = 0) -> tuple[list[dict], int]:
         raise ShardError(f"{path} has a line that is not JSON ({error}): remove it, or make the set anew.") from None
 
 
-def _append(path: Path, text: str) -> None:
+def append_durably(path: Path, text: str) -> None:
     """Append in one write, so that readers and other workers see whole lines."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -148,7 +148,7 @@ class ShardWriter:
         rows = self._recover()
         #: ids that need no more work: written or skipped
         self.done = {row["id"] for row in rows}
-        self.done |= {row["id"] for row in _complete_lines(self.folder / "skipped.jsonl")[0]}
+        self.done |= {row["id"] for row in complete_lines(self.folder / "skipped.jsonl")[0]}
         mine = [row["shard"] for row in rows if row["shard"].startswith(self._prefix)]
         self._next = 1 + max((int(name.split("-")[2].split(".")[0]) for name in mine), default=-1)
         self._samples: list[NDArray[np.int16]] = []
@@ -175,9 +175,9 @@ class ShardWriter:
         for name in ("manifest.jsonl", "skipped.jsonl"):
             path = self.folder / name
             # Only the first worker cuts: the others start later, when it may already append.
-            if self.worker == 0 and path.exists() and _complete_lines(path)[1] < path.stat().st_size:
-                os.truncate(path, _complete_lines(path)[1])
-        rows = _complete_lines(self.folder / "manifest.jsonl")[0]
+            if self.worker == 0 and path.exists() and complete_lines(path)[1] < path.stat().st_size:
+                os.truncate(path, complete_lines(path)[1])
+        rows = complete_lines(self.folder / "manifest.jsonl")[0]
         known = {row["shard"] for row in rows}
         for path in [*self.folder.glob(f"{self._prefix}*.npy"), *self.folder.glob(f"{self._prefix}*.part")]:
             if path.name not in known:
@@ -212,7 +212,7 @@ class ShardWriter:
     def skip(self, identity: str, reason: str) -> None:
         """Record that an utterance was tried and left out."""
         self.done.add(identity)
-        _append(self.folder / "skipped.jsonl", json.dumps({"id": identity, "reason": reason}) + "\n")
+        append_durably(self.folder / "skipped.jsonl", json.dumps({"id": identity, "reason": reason}) + "\n")
 
     def flush(self) -> None:
         """Close the shard that is being filled, so that readers see it."""
@@ -225,7 +225,7 @@ class ShardWriter:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _append(self.folder / "manifest.jsonl", "".join(row.line() for row in self._rows))
+        append_durably(self.folder / "manifest.jsonl", "".join(row.line() for row in self._rows))
         self._rows, self._samples, self._held = [], [], 0
         self._next += 1
 
@@ -276,7 +276,7 @@ class SpeechSet:
 
     def refresh(self) -> int:
         """Take in what was written since; returns the number of utterances that came."""
-        rows, self._position = _complete_lines(self.folder / "manifest.jsonl", self._position)
+        rows, self._position = complete_lines(self.folder / "manifest.jsonl", self._position)
         before = len(self.utterances)
         for row in rows:
             if self.hours is not None and self._read_seconds >= self.hours * 3600.0:

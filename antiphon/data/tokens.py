@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.data.shards import _append, _complete_lines
+from antiphon.data.shards import append_durably, complete_lines
 from antiphon.errors import AntiphonError
 
 try:
@@ -149,7 +149,7 @@ class TokenWriter:
         rows = self._recover()
         #: ids that need no more work: encoded or skipped
         self.done = {row["id"] for row in rows}
-        self.skipped = {row["id"] for row in _complete_lines(self.folder / "skipped.jsonl")[0]} - self.done
+        self.skipped = {row["id"] for row in complete_lines(self.folder / "skipped.jsonl")[0]} - self.done
         self.done |= self.skipped
         self._next = 1 + max((int(row["shard"].split("-")[1].split(".")[0]) for row in rows), default=-1)
         self._rows: list[Coded] = []
@@ -172,9 +172,9 @@ class TokenWriter:
         """The manifest's rows, after clearing up what a kill left: a cut line, half a shard, one not in it."""
         for name in ("manifest.jsonl", "skipped.jsonl"):
             path = self.folder / name
-            if path.exists() and (end := _complete_lines(path)[1]) < path.stat().st_size:
+            if path.exists() and (end := complete_lines(path)[1]) < path.stat().st_size:
                 os.truncate(path, end)
-        rows = _complete_lines(self.folder / "manifest.jsonl")[0]
+        rows = complete_lines(self.folder / "manifest.jsonl")[0]
         known = {row["shard"] for row in rows}
         for path in [*self.folder.glob("shard-*.npy"), *self.folder.glob("shard-*.part")]:
             if path.name not in known:
@@ -212,7 +212,7 @@ class TokenWriter:
         self.done.add(identity)
         self.skipped.add(identity)
         row = {"id": identity, "path": path, "reason": reason}
-        _append(self.folder / "skipped.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
+        append_durably(self.folder / "skipped.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
 
     def flush(self) -> None:
         """Closes the shard that is being filled, so that readers see it."""
@@ -225,7 +225,7 @@ class TokenWriter:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _append(
+        append_durably(
             self.folder / "manifest.jsonl",
             "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in self._rows),
         )
@@ -269,7 +269,7 @@ class TokenSet:
         self.folder = Path(folder)
         self.about = read_about(folder)
         try:
-            self.rows = [Coded(**row) for row in _complete_lines(self.folder / "manifest.jsonl")[0]]
+            self.rows = [Coded(**row) for row in complete_lines(self.folder / "manifest.jsonl")[0]]
         except TypeError as error:
             raise TokenError(f"{self.folder / 'manifest.jsonl'} is no list of codes ({error}): make it anew.") from None
         self._maps: dict[str, NDArray] = {}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.codecs.semantic import SemanticTokenizer
 from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.models.semantic import SemanticTokenizer
 from antiphon.train.config import OptimConfig, RecipeError, StageConfig, load_recipe
 from antiphon.train.engine import train
 from antiphon.train.tasks.kmeans import KMeansTask
@@ -107,7 +107,7 @@ def test_features_can_be_brought_to_unit_variance(
     for step in range(3):
         task.losses(task.batch(step))
     task.export(tmp_path / "model")
-    monkeypatch.setattr("antiphon.codecs.semantic.load_features", lambda model, layer: Lopsided())
+    monkeypatch.setattr("antiphon.models.semantic.load_features", lambda model, layer: Lopsided())
     tokenizer = SemanticTokenizer.from_pretrained(tmp_path / "model")
     codes = tokenizer.encode(torch.rand(1, 1, 12000))[0, 0]
     kind = torch.tensor([0, 1, 2, 3] * 6 + [0])  # in two dimensions kinds 0 to 3 are still apart

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.codecs.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.models.decoder import DecoderConfig, WhisperDecoder
+from antiphon.models.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.train.config import OptimConfig, RecipeError, StageConfig, load_recipe
 from antiphon.train.engine import freeze, train
 from antiphon.train.tasks.supervised import IGNORED, SupervisedTask, decoder_logits, fit_bottleneck

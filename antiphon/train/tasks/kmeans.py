@@ -1,4 +1,4 @@
-"""Fits the cluster centres of semantic tokens (antiphon.codecs.semantic) by mini-batch k-means.
+"""Fits the cluster centres of semantic tokens (antiphon.models.semantic) by mini-batch k-means.
 
 A step of the engine is a step of scikit-learn's `MiniBatchKMeans` over the features of a batch of speech: the centres
 are its own, the engine's optimizer has nothing to do (recipes set its learning rate to 0), and a run can be watched,
@@ -17,9 +17,9 @@ import soxr
 import torch
 from torch import Tensor, nn
 
-from antiphon.codecs.semantic import save_centroids
 from antiphon.data.shards import SpeechSet
 from antiphon.models.features import SpeechFeatures, load_features, mask_of
+from antiphon.models.semantic import save_centroids
 from antiphon.nn.quantize import nearest
 from antiphon.train.config import RecipeError, StageConfig
 

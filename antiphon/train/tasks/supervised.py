@@ -19,12 +19,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.supervised import SupervisedTokenizer
 from antiphon.data.shards import SpeechSet
 from antiphon.hub import folder as find
 from antiphon.models.decoder import WhisperDecoder, whisper_tokens
 from antiphon.models.ears import TOKENS_A_SECOND
 from antiphon.models.features import attention_mask, mask_of
+from antiphon.models.supervised import SupervisedTokenizer
 from antiphon.nn.fsq import FSQ
 from antiphon.train.config import RecipeError, StageConfig
 from antiphon.train.fit import principal_components

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.codecs.supervised import SupervisedConfig, SupervisedError, SupervisedTokenizer
 from antiphon.models.features import WhisperFeatures
+from antiphon.models.supervised import SupervisedConfig, SupervisedError, SupervisedTokenizer
 from tests.models.test_features import sound, whisper_folder
 
 TINY = dict(width=16, layers=3, heads=2, inner=24, positions=40, layer=2, dim=8, codebook_size=32, levels=(4, 3, 5))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.codecs.semantic import SemanticError, SemanticTokenizer, deduplicate, repeat
 from antiphon.models.features import load_features
+from antiphon.models.semantic import SemanticError, SemanticTokenizer, deduplicate, repeat
 from tests.models.test_features import self_supervised, sound, whisper_folder
 
 

@@ -1,0 +1,46 @@
+"""The thinker's states of a text: those that it has when it thinks that text itself, however many texts go together."""
+
+import numpy as np
+import torch
+
+from antiphon.data.states import ASKED, StateSet, think_set, thought_states
+from antiphon.models.phonemes import Phonemizer
+from tests.models.test_thinker import adapted, folder, thinker  # noqa: F401
+
+TEXTS = ["The capital of Italy is Rome.", "Yes.", "A spider has eight legs."]
+
+
+@torch.inference_mode()
+def test_states_are_those_of_thinking_token_by_token(adapted):  # noqa: F811
+    state = adapted.init_state(voice=True)
+    adapted.add_user(state, ASKED)
+    tokens, slow = adapted.tokenizer.encode(TEXTS[0]).ids, [state.hidden]
+    for token in tokens[:-1]:
+        slow.append(adapted.model(adapted.model.embed(torch.tensor([[token]])), state.cache, adapted.lora)[0, -1])
+    (pieces, hidden), *_ = thought_states(adapted, TEXTS[:1])
+    assert "".join(pieces) == TEXTS[0] and len(pieces) == len(hidden)
+    torch.testing.assert_close(hidden, torch.stack(slow), atol=2e-3, rtol=1e-3)
+
+
+def test_texts_together_have_the_states_of_each_alone(adapted):  # noqa: F811
+    for text, (pieces, hidden) in zip(TEXTS, thought_states(adapted, TEXTS)):
+        alone = thought_states(adapted, [text])[0]
+        assert pieces == alone[0]
+        torch.testing.assert_close(hidden, alone[1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_set_keeps_its_order_and_leaves_out_what_was_spoken_otherwise(adapted, tmp_path):  # noqa: F811
+    class Coded:
+        def __init__(self, text: str, extra: int = 0):
+            self.text, self.symbols = text, np.zeros(len(Phonemizer()(text)) + 2 + extra, np.int64)
+
+    codes = [Coded(TEXTS[0]), Coded(TEXTS[1], extra=1), Coded(TEXTS[2])]
+    made = think_set(codes, adapted, tmp_path, count=9, batch=2)
+    again = StateSet(tmp_path)
+    assert len(made) == len(again) == 3
+    assert not again.hidden(1).any()
+    for i in (0, 2):
+        hidden, states = again.hidden(i), thought_states(adapted, [TEXTS[i]])[0][1]
+        assert hidden.shape[0] == len(codes[i].symbols) and not hidden[0].any() and not hidden[-1].any()
+        rows = {tuple(np.round(row, 2)) for row in states.half().float().numpy()}
+        assert {tuple(np.round(row, 2)) for row in hidden[1:-1] if row.any()} <= rows
