@@ -26,6 +26,7 @@ from antiphon.errors import AntiphonError
 from antiphon.models.adapter import Adapter, Spelling
 from antiphon.models.decoder import Pair, Transcript, WhisperDecoder, foreign_tokens, whisper_tokens
 from antiphon.models.encoder import EncoderState, WhisperBlockEncoder
+from antiphon.models.words import as_words
 
 SILENT_PEAK = 1e-3  # nothing louder than -60 dB of full scale was said
 NO_SPEECH, UNSURE = 0.6, -1.0  # above the one and below the other, nothing was said (Radford et al. 2022, section 4.5)
@@ -43,8 +44,8 @@ class Heard:
     """What was said.
 
     Attributes:
-        text: the words.
-        tokens: the language model's own segmentation of the text.
+        text: what was said, as one would write it.
+        tokens: the language model's own segmentation of its words (`as_words`).
         embeddings: what the language model reads, [len(tokens), width].
         drafted: what the adapter alone heard.
     """
@@ -202,7 +203,7 @@ class Ears(nn.Module):
         self._close(state)
         text = " ".join(heard for heard, _ in state.texts if heard)
         drafted = " ".join(draft for _, draft in state.texts if draft)
-        tokens = self.tokenizer.encode(text, add_special_tokens=False).ids if text else []
+        tokens = self.tokenizer.encode(as_words(text), add_special_tokens=False).ids if text else []
         return Heard(text, tokens, self.embeddings[torch.tensor(tokens, dtype=torch.long)], drafted)
 
     def hear(self, audio: Audio) -> Heard:

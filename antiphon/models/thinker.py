@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from antiphon.errors import AntiphonError
 from antiphon.models.llama import KeyValues, Llama
 from antiphon.models.lora import Lora, shapes_of
+from antiphon.models.words import as_words
 
 CONTEXT = 2048  # tokens of a conversation that are kept; older turns are forgotten
 
@@ -204,13 +205,15 @@ class Thinker(nn.Module):
 
         Args:
             state: the conversation; a reply that is still unfinished there is ended.
-            said: text, or token ids, or embeddings `[T, width]` in the language model's embedding space.
+            said: text, or token ids, or embeddings `[T, width]` in the language model's embedding space. Of a text,
+                voice mode reads the words alone (`as_words`), as it does of what the ears hear.
 
         Raises:
             ThinkerError: nothing was said, or more than fits.
         """
         if isinstance(said, str):
-            turn = self._embed(f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n")
+            read = as_words(said) if state.voice else said
+            turn = self._embed(f"<|im_start|>user\n{read}<|im_end|>\n<|im_start|>assistant\n")
         else:
             content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
             if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
@@ -309,7 +312,7 @@ class Thinker(nn.Module):
         system = self.init_state(voice)
         turns = [
             self.tokenizer.encode(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n").ids
-            for asked in questions
+            for asked in (map(as_words, questions) if voice else questions)
         ]
         order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
         replies = [""] * len(turns)

@@ -138,12 +138,16 @@ def test_voice_mode_uses_the_adapters_and_text_mode_does_not(adapted: Thinker, t
 
 def test_embeddings_tokens_and_text_are_the_same_question(thinker: Thinker) -> None:
     said, replies = "What is it?", []
-    tokens = thinker.tokenizer.encode(said).ids
-    for way in (said, tokens, thinker.model.embed(torch.tensor(tokens))):
-        state = thinker.init_state()
+    tokens = thinker.tokenizer.encode("what is it").ids  # voice mode reads the words alone
+    for way in (said, "What is it", tokens, thinker.model.embed(torch.tensor(tokens))):
+        state = thinker.init_state(voice=True)
         thinker.add_user(state, way)
         replies.append(tokens_of(thinker, state))
-    assert replies[0] == replies[1] == replies[2]
+    assert replies[0] == replies[1] == replies[2] == replies[3]
+    state = thinker.init_state(voice=False)
+    thinker.add_user(state, said)
+    prompt = f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n"  # plain text mode reads what was typed
+    torch.testing.assert_close(state.turns[0], thinker.model.embed(torch.tensor(thinker.tokenizer.encode(prompt).ids)))
 
 
 def test_states_fork_and_stay_apart(thinker: Thinker) -> None:

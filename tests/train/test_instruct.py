@@ -73,8 +73,8 @@ def test_labels_by_hand(brain: Path) -> None:
     pieces = [encoder.whole.id_to_token(token) for token in ids]
     user, assistant = [*"user", "Ċ"], [*"assistant", "Ċ"]
     start, end = "<|im_start|>", "<|im_end|>"
-    first = [start, *user, "Q", end, "Ċ", start, *assistant]
-    second = [start, *user, "R", end, "Ċ", start, *assistant]
+    first = [start, *user, "q", end, "Ċ", start, *assistant]  # the words alone, as the thinker reads them
+    second = [start, *user, "r", end, "Ċ", start, *assistant]
     assert pieces == [*first, "A", end, "Ċ", *second, "B", "C", end]
     learnt = [encoder.whole.id_to_token(label) if label != IGNORED else "" for label in labels]
     assert learnt == [*[""] * len(first), "A", end, *[""] * (1 + len(second)), "B", "C", end]

@@ -24,6 +24,7 @@ from antiphon.errors import AntiphonError
 from antiphon.hub.folders import folder
 from antiphon.models.llama import Llama
 from antiphon.models.lora import Lora, LoraConfig, shapes_of
+from antiphon.models.words import as_words
 from antiphon.train.config import StageConfig
 
 IGNORED = -100  # cross_entropy's own
@@ -70,7 +71,7 @@ class ChatEncoder:
             put(self.whole.encode(f"<|im_start|>system\n{self.system}<|im_end|>\n").ids, False)
         for asked, reply in turns:
             put(self.whole.encode("<|im_start|>user\n").ids, False)
-            put((self.short if spelt else self.whole).encode(asked).ids, False)
+            put((self.short if spelt else self.whole).encode(as_words(asked)).ids, False)
             put(self.whole.encode("<|im_end|>\n<|im_start|>assistant\n").ids, False)
             put([*self.whole.encode(reply).ids, self.end], True)
             put(self.whole.encode("\n").ids, False)
