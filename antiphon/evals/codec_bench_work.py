@@ -185,7 +185,8 @@ def _long(config: BenchConfig, folder: Path, part: str) -> dict[str, list[float]
     from antiphon.codecs.mimi import Mimi, MimiConfig
 
     codec = Mimi(MimiConfig(**_sizes(config))).eval()
-    audio = 0.1 * torch.randn(1, 1, int(24000 * 60 * config.minutes / int(part)))
+    # In place: a product's two operands at once would be the peak, not the codec.
+    audio = torch.randn(1, 1, int(24000 * 60 * config.minutes / int(part))).mul_(0.1)
     before = _resident(peak=False)
     start = time.perf_counter()
     codec.encode(audio)
