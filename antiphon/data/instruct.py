@@ -131,19 +131,13 @@ def mishear(text: str, rng: random.Random) -> str:
 
 
 def as_heard(text: str, rng: random.Random) -> str:
-    """A question as it may reach the model: as written, with a lead-in, in plain lower case, or misheard."""
+    """A question as it may reach the model: as written, with a lead-in, or misheard. Capitals and punctuation are left:
+    the model doesn't read them."""
     if rng.random() < 0.12:
         lower = text if text.startswith(("I ", "I'")) or text[1:2].isupper() else text[0].lower() + text[1:]
         text = rng.choice(_CARRIERS).format(lower)
     if rng.random() < 0.15:
         text = mishear(text, rng)
-    manner = rng.random()
-    if manner < 0.3:
-        text = re.sub(r"[?.,!:]", "", text).lower()
-    elif manner < 0.38:
-        text = text.rstrip("?.!")
-    elif manner < 0.43:
-        text = text.rstrip("?.!") + "."
     return text or "Um."
 
 

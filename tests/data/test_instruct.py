@@ -125,7 +125,7 @@ def test_slips_of_the_ear_change_little() -> None:
     assert sum(text != question for text in changed) > 40
     assert all(abs(len(text.split()) - len(question.split())) <= 1 for text in changed)
     heard = {as_heard(question, random.Random(seed)) for seed in range(80)}
-    assert "what is the capital of the netherlands" in heard and question in heard and len(heard) > 15
+    assert "Please tell me, what is the capital of the Netherlands?" in heard and question in heard and len(heard) > 15
 
 
 def test_epochs_are_pure_functions_and_differ() -> None:
