@@ -1,0 +1,365 @@
+"""Two-channel conversations: who speaks when, on two channels that never mix; in files that others can read, too.
+
+    for identity, talk in read_conversations("talks/index.jsonl"):
+        talk.model, talk.user                      # float32 [samples] each, at talk.sample_rate
+        talk.words, talk.events                    # what is said, and what happens, with times
+
+The format on disk is moshi-finetune's, read and written as it is:
+
+    index.jsonl        one line a conversation: {"path": "x.wav", "duration": 24.5}; a path that is not absolute counts
+                       from the index's folder
+    x.wav              stereo: left the model, right the user (flac and all that `antiphon.audio.io` reads will do)
+    x.json             {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}: times in seconds; SPEAKER_MAIN is
+                       the model, everyone else the user
+
+Ours adds keys that theirs does not read: "id" in the index; "events" in the sidecar, a list of
+[kind, [start, end], speaker, note]; and "info", whatever its maker wants to remember.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.audio import io
+from antiphon.data.shards import append_durably, complete_lines
+from antiphon.errors import AntiphonError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a second writer goes unnoticed
+    fcntl = None
+
+MODEL, USER = "model", "user"
+SPEAKERS = (MODEL, USER)
+KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
+MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
+
+
+class ConversationError(AntiphonError):
+    """Conversations are missing, or an index, a sidecar or a sound is not as it should be."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that somebody says.
+
+    Attributes:
+        text: as it is written, with its punctuation and without spaces around it.
+        start, end: seconds.
+        speaker: "model" or "user".
+    """
+
+    text: str
+    start: float
+    end: float
+    speaker: str = MODEL
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens, so that it can be measured.
+
+    Attributes:
+        kind: "turn": somebody has the floor; "pause": a silence inside a turn; "hesitation": a sound without meaning
+            inside a turn ("um"); "backchannel": a short sign of listening that takes no turn; "interruption": the user
+            starts while the model speaks, and the model stops; "silence": nobody speaks for long; "overlap": both
+            speak.
+        start, end: seconds.
+        speaker: whose it is, "model" or "user"; of an overlap, who came later; of a silence, who breaks it.
+        note: whatever tells more about it, such as what is asked for.
+    """
+
+    kind: str
+    start: float
+    end: float
+    speaker: str = USER
+    note: str = ""
+
+
+@dataclass
+class Conversation:
+    """Two voices on one clock.
+
+    Attributes:
+        model, user: float32 [samples], as many in both, in [-1, 1].
+        sample_rate: Hz.
+        words: in the order of their starts.
+        events: in the order of their starts.
+        info: more about it, of what JSON can hold.
+
+    Raises:
+        ConversationError: channels of unequal lengths or not [samples], an unknown speaker or kind, a time that makes
+            no sense.
+    """
+
+    model: NDArray[np.float32]
+    user: NDArray[np.float32]
+    sample_rate: int
+    words: list[Word] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model, self.user = np.asarray(self.model, np.float32), np.asarray(self.user, np.float32)
+        if self.model.ndim != 1 or self.model.shape != self.user.shape:
+            raise ConversationError(
+                f"A conversation has two channels [samples] of one length, not {list(self.model.shape)} and "
+                f"{list(self.user.shape)}: pad the shorter one."
+            )
+        for item in (*self.words, *self.events):
+            _check(item)
+        self.words = sorted(self.words, key=lambda word: word.start)
+        self.events = sorted(self.events, key=lambda event: event.start)
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self.model) / self.sample_rate
+
+
+def _check(item: Word | Event) -> None:
+    if isinstance(item, Event) and item.kind not in KINDS:
+        raise ConversationError(f"{item}: an event is one of {', '.join(KINDS)}.")
+    if item.speaker not in SPEAKERS:
+        raise ConversationError(f"{item}: the speakers are {' and '.join(SPEAKERS)}.")
+    if not (math.isfinite(item.start) and math.isfinite(item.end) and 0 <= item.start <= item.end):
+        raise ConversationError(f"{item}: must start at 0 s or later, and not end before it starts.")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of an index; its sound and its sidecar are read when asked for.
+
+    Attributes:
+        id: the "id" of the line where it has one, else its path as it stands there.
+        path: of the sound.
+        duration: seconds, as the line says.
+        where: "index.jsonl, line 3", for messages.
+    """
+
+    id: str
+    path: Path
+    duration: float
+    where: str = ""
+
+    def notes(self) -> tuple[list[Word], list[Event], dict[str, Any]]:
+        """Words, events and info from the sidecar.
+
+        Raises:
+            ConversationError: no sidecar, or one that is not as it should be.
+        """
+        return read_sidecar(self.path.with_suffix(".json"), self.where)
+
+    def load(self, sample_rate: int | None = None) -> Conversation:
+        """Reads it whole.
+
+        Args:
+            sample_rate: resample to this rate; None keeps the file's.
+
+        Raises:
+            ConversationError: as `notes`; or a sound that does not have two channels.
+            AudioError: a sound that is missing or broken.
+        """
+        words, events, info = self.notes()
+        audio = io.load(self.path, sample_rate=sample_rate, mono=False, max_seconds=None)
+        samples = audio.samples.numpy()
+        if samples.ndim != 2 or len(samples) != 2:
+            raise ConversationError(
+                f"{self.path} ({self.where}) has {1 if samples.ndim == 1 else len(samples)} channel(s): a conversation "
+                "is stereo, left the model and right the user."
+            )
+        return Conversation(samples[0], samples[1], audio.sample_rate, words, events, info)
+
+
+def read_index(index: str | Path) -> list[Entry]:
+    """The lines of an index.
+
+    Args:
+        index: the file, or the folder that has it as index.jsonl.
+
+    Raises:
+        ConversationError: no such file, a line that is not such a row, an id that comes twice, or no rows at all.
+    """
+    index = Path(index)
+    if index.is_dir():
+        index = index / "index.jsonl"
+    try:
+        lines = index.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConversationError(f"{index} cannot be read as an index of conversations (JSON lines): {error}.") from None
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{index}, line {number}"
+        try:
+            row = json.loads(line)
+            path, duration = row["path"], float(row["duration"])
+            entry = Entry(str(row.get("id", path)), index.parent / path, duration, where)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConversationError(
+                f'{where}: not a row such as {{"path": "a.wav", "duration": 24.5}} ({error!r}).'
+            ) from None
+        if not (math.isfinite(duration) and duration > 0):
+            raise ConversationError(f"{where}: a duration of {duration} s makes no sense.")
+        if entry.id in entries:
+            raise ConversationError(f"{where}: {entry.id!r} is in {entries[entry.id].where} already; give each an id.")
+        entries[entry.id] = entry
+    if not entries:
+        raise ConversationError(f"{index} holds no conversations.")
+    return list(entries.values())
+
+
+def read_conversations(index: str | Path, sample_rate: int | None = None) -> Iterator[tuple[str, Conversation]]:
+    """(id, conversation) of every line of an index, read one after the other. Errors as `read_index`, `Entry.load`."""
+    for entry in read_index(index):
+        yield entry.id, entry.load(sample_rate)
+
+
+def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], dict[str, Any]]:
+    """Words, events and info beside a sound.
+
+    Args:
+        path: of the .json.
+        where: what asked for it, for messages.
+
+    Raises:
+        ConversationError: no such file, or an entry that is not as it should be: the message counts them from 1.
+    """
+    asked = f" ({where})" if where else ""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        alignments, happened, info = rows["alignments"], rows.get("events", []), dict(rows.get("info", {}))
+        if not isinstance(alignments, list) or not isinstance(happened, list):
+            raise TypeError("alignments and events are lists")
+    except FileNotFoundError:
+        raise ConversationError(
+            f"{path}{asked} is missing: beside each sound lies a .json with its words' times "
+            '({"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}).'
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConversationError(f'{path}{asked} is not {{"alignments": [...]}}: {error!r}.') from None
+    words = [_word(row, f"{path}{asked}, alignment {number}") for number, row in enumerate(alignments, 1)]
+    events = [_event(row, f"{path}{asked}, event {number}") for number, row in enumerate(happened, 1)]
+    return [word for word in words if word.text], events, info
+
+
+def _word(row: Any, where: str) -> Word:
+    try:
+        text, (start, end), label = row
+        word = Word(str(text).strip(), float(start), float(end), MODEL if label == MAIN_LABEL else USER)
+        _check(word)
+        return word
+    except (ValueError, TypeError, ConversationError) as error:
+        raise ConversationError(
+            f'{where}: {json.dumps(row)[:80]} is no ["word", [start, end], "SPEAKER_MAIN"] ({error}).'
+        ) from None
+
+
+def _event(row: Any, where: str) -> Event:
+    try:
+        kind, (start, end), speaker, *note = row
+        event = Event(str(kind), float(start), float(end), str(speaker), str(note[0]) if note else "")
+        _check(event)
+        return event
+    except (ValueError, TypeError, ConversationError) as error:
+        raise ConversationError(
+            f'{where}: {json.dumps(row)[:80]} is no ["turn", [start, end], "user", "note"] ({error}).'
+        ) from None
+
+
+def sidecar(words: list[Word], events: list[Event], info: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `read_sidecar` reads; times to the tenth of a millisecond."""
+    labels = {MODEL: MAIN_LABEL, USER: USER_LABEL}
+    rows: dict[str, Any] = {
+        "alignments": [[w.text, [round(w.start, 4), round(w.end, 4)], labels[w.speaker]] for w in words],
+        "events": [[e.kind, [round(e.start, 4), round(e.end, 4)], e.speaker, e.note] for e in events],
+    }
+    return {**rows, "info": info} if info else rows
+
+
+class ConversationWriter:
+    """Adds conversations to a folder, creating it where there is none; a context manager.
+
+    A sound and its sidecar are written under other names and renamed, and only then does the index tell of them, so
+    whatever it names can be read, at any time. Several processes may write one folder, as long as each has ids of its
+    own.
+
+    Args:
+        folder: gets index.jsonl, and below `sounds/` the rest.
+        suffix: ".wav", or ".flac" for half of the disk.
+
+    Attributes:
+        done: ids that are there already.
+    """
+
+    def __init__(self, folder: str | Path, suffix: str = ".wav") -> None:
+        self.folder, self.suffix = Path(folder), suffix
+        self.index = self.folder / "index.jsonl"
+        io.check_writable_name(Path(f"x{suffix}"))
+        (self.folder / "sounds").mkdir(parents=True, exist_ok=True)
+        self._lock: int | None = None
+        if self._alone() and self.index.exists() and (end := complete_lines(self.index)[1]) < self.index.stat().st_size:
+            os.truncate(self.index, end)  # a line that a kill cut off
+        if fcntl is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self.done = {str(row.get("id", row.get("path"))) for row in complete_lines(self.index)[0]}
+
+    def _alone(self) -> bool:
+        """Whether nobody else writes here; takes a lock that says so."""
+        if fcntl is None:
+            return True
+        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def add(self, identity: str, conversation: Conversation) -> None:
+        """Writes a conversation; on return it is safe.
+
+        Raises:
+            ConversationError: it is there already, or its id cannot be a file's name.
+            AudioError: a place that cannot be written, or samples that are not numbers.
+        """
+        import torch
+
+        if identity in self.done:
+            raise ConversationError(f"{self.folder} has {identity!r} already: check `done` before making one.")
+        if not identity or identity != Path(identity).name or identity.startswith("."):
+            raise ConversationError(f"{identity!r} cannot be a file's name: choose another id.")
+        name = f"sounds/{identity}{self.suffix}"
+        sound, notes = self.folder / name, self.folder / f"sounds/{identity}.json"
+        part = sound.with_name(f"part-{os.getpid()}{self.suffix}")
+        both = torch.from_numpy(np.stack([conversation.model, conversation.user]))
+        io.save(io.Audio(both, conversation.sample_rate), part)
+        part.replace(sound)
+        part = notes.with_name(f"part-{os.getpid()}.json")
+        rows = sidecar(conversation.words, conversation.events, conversation.info)
+        part.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+        part.replace(notes)
+        row = {"path": name, "duration": round(conversation.seconds, 4), "id": identity}
+        append_durably(self.index, json.dumps(row, ensure_ascii=False) + "\n")
+        self.done.add(identity)
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> ConversationWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
