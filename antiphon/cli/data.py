@@ -113,6 +113,41 @@ def questions(
 
 
 @app.command()
+def converse(
+    texts: Texts,
+    out: Out,
+    hours: Annotated[float, typer.Option(help="How long the set is, about.", min=0.01)] = 1.0,
+    codec: Annotated[
+        str | None, typer.Option(help="Write codes of this codec (mini, mimi, a folder) in place of the sound.")
+    ] = None,
+    keep_audio: Annotated[
+        int, typer.Option(help="With --codec: keep the sound of the first ones too, in OUT/audio.", min=0)
+    ] = 0,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(help="Who the users are, with shares: --voice hibari=0.9 --voice kokoro:jf_alpha=0.1."),
+    ] = None,
+    split: Split = "train",
+    seed: Seed = 0,
+) -> None:
+    """Make two-channel conversations for the duplex model, with pauses, interruptions, backchannels and noise.
+
+    Stopped and started again, it goes on where it was; another seed adds others. Prints the set's folder.
+    """
+    with results() as stdout:
+        import antiphon.codecs
+        from antiphon.data.converse_draw import Material, Mix
+        from antiphon.data.converse_make import make_set
+
+        mix = Mix(voices=tuple(shares(voice or ["hibari"]).items()))
+        progress("Reading the texts ...")
+        material = Material.read(texts, split)
+        loaded = None if codec is None else antiphon.codecs.load(codec)
+        make_set(out, material, mix, seed, hours, loaded, keep_audio)
+        print(out, file=stdout)
+
+
+@app.command()
 def info(folder: Annotated[Path, typer.Argument(help="Folder of a set.")], json: Json = None) -> None:
     """Say what a set holds, also while it is being written."""
     with results() as stdout:

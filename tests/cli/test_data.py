@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from antiphon.cli.data import app, shares
+from antiphon.data.conversations import read_conversations
 from antiphon.data.shards import SpeechSet
 from antiphon.errors import ConfigError
 
@@ -53,6 +54,30 @@ def test_questions(texts, tmp_path):
     assert len(speech) == 3 and speech.sample_rate == 16000
     assert all(each.text.endswith("apples?") and each.changes["augmented"] for each in speech.utterances)
     assert len({each.changes["pitch"] for each in speech.utterances}) == 3
+
+
+def test_converse(tmp_path):
+    intents = ("timer", "weather", "fun_fact", "weather of Mars")  # no reply fits the last
+    rows = [
+        {"text": f"please tell me about {intent} number {n}", "intent": intent} for intent in intents for n in "abc"
+    ]
+    with gzip.open(tmp_path / "requests.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    out = tmp_path / "set"
+    asked = ["converse", "--texts", str(tmp_path), "-o", str(out), "--hours", "0.02", "--seed", "5"]
+    result = run.invoke(app, asked)
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    talks = dict(read_conversations(out))
+    assert len(talks) == 2 and all(talk.sample_rate == 24000 for talk in talks.values())
+    turns = [each for talk in talks.values() for each in talk.events if each.kind == "turn" and each.speaker == "user"]
+    assert turns and {turn.note for turn in turns} <= set(intents[:3])
+    index = (out / "index.jsonl").read_text()
+    assert run.invoke(app, asked).exit_code == 0 and (out / "index.jsonl").read_text() == index
+
+
+def test_converse_without_requests(texts, tmp_path):
+    result = run.invoke(app, ["converse", "--texts", str(texts), "-o", str(tmp_path / "set")])
+    assert result.exit_code != 0 and "requests" in str(result.exception)
 
 
 def test_shares():
