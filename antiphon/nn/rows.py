@@ -1,0 +1,100 @@
+"""Products of a few rows with large weights, as live models need them: bound by how fast the weights are read.
+
+Found on CPUs with AVX-512, in float32: MKL's product with one row (a matrix times a vector) reads memory at half the
+speed of that with two, and three rows cost more than four; so rows are padded. The weight must come first, and the rows
+be contiguous. For more rows oneDNN is quicker. Twice as quick as any of them is FBGEMM's product with weights that are
+kept in float16 and computed with in float32: half as much is read. `PackedWeights` keeps them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEW = 16  # rows up to which reading the weight is what takes the time
+SMALL = 400_000  # numbers in a weight up to which MKL's product is as quick as oneDNN's for eight rows
+
+
+LARGE = 500_000  # numbers in a weight from which on two threads are quicker than one
+
+# FBGEMM's product by way of `torch.ops.quantized` takes 8 us before it begins, that of `torch` itself 1 us; but that
+# one has one thread only, and is to be removed some day.
+_DIRECT = hasattr(torch, "fbgemm_linear_fp16_weight_fp32_activation")
+
+
+class PackedWeights:
+    """Second copies of weights, in float16. Of weights that float16 can express, as those of a model that was saved in
+    it, nothing is lost.
+
+    A weight that was changed since (trained, replaced) is no longer found, and its product is computed from itself.
+
+    Args:
+        weights: [out, in], float32 on a CPU with FBGEMM (x86); others are left out.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]):
+        # By address; the weight is held too, so that no other can come to lie there.
+        self._kept: dict[int, tuple[int, Tensor, tuple[bool, Any]]] = {}
+        threads = torch.get_num_threads()
+        if torch.backends.quantized.engine not in ("x86", "fbgemm"):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # each warns once that it is to be removed
+            for weight in weights:
+                if weight.device.type == "cpu" and weight.dtype == torch.float32:
+                    direct = _DIRECT and (threads == 1 or weight.numel() < LARGE)
+                    packed = (direct, _pack(weight.detach().contiguous(), direct))
+                    self._kept[weight.data_ptr()] = (weight._version, weight.detach(), packed)
+                    if len(self._kept) == 1:
+                        _packed_product(weight.new_zeros(1, weight.shape[1]), packed)
+
+    def __reduce__(self):
+        return PackedWeights, ((),)  # a copy of a model has other weights, which may be packed anew
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, weight: Tensor) -> tuple[bool, Any] | None:
+        """The copy of a weight, if there is one and it is up to date."""
+        kept = self._kept.get(weight.data_ptr())
+        if kept is None or kept[0] != weight._version or kept[1].shape != weight.shape:
+            return None
+        return kept[2]
+
+
+def _pack(weight: Tensor, direct: bool) -> Any:
+    if direct:
+        return torch.fbgemm_pack_gemm_matrix_fp16(weight)
+    return torch.ops.quantized.linear_prepack_fp16(weight, None)
+
+
+def _packed_product(rows: Tensor, packed: tuple[bool, Any]) -> Tensor:
+    if packed[0]:
+        return torch.fbgemm_linear_fp16_weight_fp32_activation(rows, packed[1], None)
+    return torch.ops.quantized.linear_dynamic_fp16(rows, packed[1])
+
+
+def times(rows: Tensor, weight: Tensor, packed: PackedWeights | None = None) -> Tensor:
+    """rows [n, in] times weight [out, in] -> [n, out]; as `F.linear`, but quicker for a few rows on a CPU.
+
+    Args:
+        rows, weight: as said.
+        packed: copies of weights.
+    """
+    n = rows.shape[0]
+    if packed is not None and n <= FEW and not torch.is_grad_enabled() and (found := packed.find(weight)) is not None:
+        return _packed_product(rows, found)
+    if rows.device.type != "cpu" or rows.dtype != torch.float32 or torch.is_grad_enabled():
+        return F.linear(rows, weight)
+    if n == 1:
+        return (weight @ torch.cat((rows, rows)).T)[:, 0].contiguous()[None]
+    if n == 3:
+        return (weight @ torch.cat((rows, rows[:1])).T)[:, :3].T
+    if n > 4 and weight.numel() > SMALL and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, None, "none", [], "")
+    return (weight @ rows.contiguous().T).T

@@ -1,0 +1,55 @@
+"""Products of a few rows are products, however many rows there are, packed or not."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import antiphon.nn.rows as module
+from antiphon.nn.rows import PackedWeights, times
+
+pack = pytest.mark.skipif(
+    torch.backends.quantized.engine not in ("x86", "fbgemm"), reason="needs FBGEMM, which is for x86"
+)
+
+
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=pack)])
+@pytest.mark.parametrize("shape", [(24, 16), (900, 700)])
+def test_any_number_of_rows(shape, packed):
+    torch.manual_seed(0)
+    weight = torch.randn(3, *shape).half().float()[1]  # a weight may be one of several in a tensor
+    kept = PackedWeights([weight]) if packed else None
+    for n in (1, 2, 3, 4, 5, 8, 9, 20):
+        for rows in (torch.randn(n, shape[1]), torch.randn(shape[1], n).T, torch.randn(n, 2 * shape[1])[:, ::2]):
+            expected = torch.nn.functional.linear(rows, weight)
+            with torch.no_grad():
+                torch.testing.assert_close(times(rows, weight, kept), expected, atol=2e-4, rtol=1e-4)
+
+
+@pack
+@pytest.mark.parametrize("direct", [True, False])
+def test_copies_are_of_half_precision_and_used_only_while_the_weight_is_as_it_was(direct, monkeypatch):
+    monkeypatch.setattr(module, "_DIRECT", direct and module._DIRECT)
+    torch.manual_seed(0)
+    weight, rows = torch.nn.Parameter(torch.randn(2, 24, 16)), torch.randn(8, 16)
+    kept = PackedWeights(weight)
+    assert len(kept) == 2 and kept.find(weight[0]) is not None
+    with torch.no_grad():
+        rounded = rows @ weight[1].half().float().T
+        torch.testing.assert_close(times(rows, weight[1], kept), rounded, atol=1e-5, rtol=0)
+        weight.mul_(2.0)
+        assert kept.find(weight[0]) is None
+        torch.testing.assert_close(times(rows, weight[1], kept), rows @ weight[1].T, atol=1e-4, rtol=0)
+    kept = PackedWeights(weight)
+    assert kept.find(weight[1][:, :8]) is None
+    assert len(copy.deepcopy(kept)) == len(pickle.loads(pickle.dumps(kept))) == 0
+
+
+def test_gradients_and_other_dtypes_go_the_usual_way():
+    weight = torch.nn.Parameter(torch.randn(6, 4))
+    times(torch.randn(1, 4), weight).sum().backward()
+    assert weight.grad.abs().max() > 0
+    with torch.no_grad():
+        half = times(torch.ones(1, 4, dtype=torch.bfloat16), weight.bfloat16())
+    assert half.dtype == torch.bfloat16 and len(PackedWeights([weight.bfloat16()])) == 0
