@@ -28,6 +28,7 @@ class OptimConfig:
         weight_decay: of matrices; vectors are not decayed.
         clip: largest gradient norm.
         betas: of Adam.
+        parts: factor on the learning rate of the parameters whose names match a glob; the first that matches counts.
     """
 
     lr: float = 1e-3
@@ -36,6 +37,7 @@ class OptimConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class StageConfig:
         threads: CPU threads; 0 leaves the choice to PyTorch.
         workers: processes that prepare batches; 0 prepares them in the training process.
         log_every, sample_every: steps.
+        measure_every: steps between two calls of the task's `measure`, whose figures join the log; 0 for none.
         save_minutes: minutes between checkpoints.
         out: folder of the run.
     """
@@ -78,6 +81,7 @@ class StageConfig:
     workers: int = 0
     log_every: int = 20
     sample_every: int = 1000
+    measure_every: int = 0
     save_minutes: float = 5.0
     out: str = MISSING
 

@@ -49,6 +49,8 @@ class Task(Protocol):
     def export(self, folder: Path) -> None:
         """Writes the model folder: config.json and model.safetensors."""
 
+    # Optional: measure(step) -> dict[str, float], what the model can do so far; asked every `measure_every` steps.
+
 
 class _Batches(Dataset):
     """The task's batches as a dataset indexed by step, so that worker processes can prepare them ahead."""
@@ -117,17 +119,32 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
 
 
 def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> torch.optim.AdamW:
-    """AdamW over a player's trainable parameters; vectors are not decayed."""
-    named = [
-        (name, p)
-        for name, p in model.named_parameters()
-        if p.requires_grad and any(fnmatch.fnmatch(name, g) for g in globs)
-    ]
-    groups = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": config.optim.weight_decay},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.optim.lr, betas=tuple(config.optim.betas), fused=True)
+    """AdamW over a player's trainable parameters; vectors are not decayed.
+
+    Each group keeps its `factor` on the learning rate, from `config.optim.parts`.
+
+    Raises:
+        RecipeError: a part whose glob matches no parameter of the model.
+    """
+    parts = config.optim.parts
+    for glob in parts:
+        if not fnmatch.filter((name for name, _ in model.named_parameters()), glob):
+            raise RecipeError(f"optim.parts: {glob!r} matches no parameter")
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    for name, p in model.named_parameters():
+        if p.requires_grad and any(fnmatch.fnmatch(name, g) for g in globs):
+            factor = next((float(f) for glob, f in parts.items() if fnmatch.fnmatch(name, glob)), 1.0)
+            groups.setdefault((factor, p.ndim > 1), []).append(p)
+    decay = config.optim.weight_decay
+    return torch.optim.AdamW(
+        [
+            {"params": params, "weight_decay": decay if decays else 0.0, "factor": factor}
+            for (factor, decays), params in groups.items()
+        ],
+        lr=config.optim.lr,
+        betas=tuple(config.optim.betas),
+        fused=True,
+    )
 
 
 def pick_precision(config: StageConfig, device: torch.device) -> torch.dtype:
@@ -172,7 +189,10 @@ class Checkpoint:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
+            factors = [group["factor"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
+            for group, factor in zip(optimizer.param_groups, factors, strict=True):  # the recipe's, as the rate itself
+                group["factor"] = factor
         return state["step"]
 
 
@@ -235,7 +255,7 @@ def train(config: StageConfig) -> Path:
             torch.manual_seed((config.seed * 1_000_003 + step) * 4096 + rank)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(config.optim, step, config.steps)
+                    group["lr"] = learning_rate(config.optim, step, config.steps) * group["factor"]
             values = _step(
                 losses,
                 task,
@@ -254,6 +274,10 @@ def train(config: StageConfig) -> Path:
                 task.model.eval()
                 with torch.no_grad():
                     task.sample(step + 1, out / "samples")
+            if log and config.measure_every and (step + 1) % config.measure_every == 0:
+                task.model.eval()
+                with torch.no_grad():
+                    log.measured(step + 1, task.measure(step + 1))
             if stop:
                 print(f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr)
                 break
@@ -276,13 +300,15 @@ def _step(
     device = next(task.model.parameters()).device.type
     values: dict[str, float] = {}
     for player, optimizer in optimizers.items():
+        found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
         optimizer.zero_grad(set_to_none=True)
         for batch in batches:
             with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
                 total, parts = losses(batch, player)
             (total / len(batches)).backward()
             for name, value in parts.items():
-                values[name] = values.get(name, 0.0) + float(value) / len(batches)
+                found.setdefault(name, []).append(float(value))
+        values |= {name: sum(each) / len(each) for name, each in found.items()}
         owned = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(owned, config.optim.clip)
         values[f"norm/{player}"] = float(norm)
@@ -299,20 +325,21 @@ class Log:
     def __init__(self, config: StageConfig, out: Path, start: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.config, self.sums, self.count = config, {}, 0
+        self.config, self.sums, self.count = config, {}, 0  # sums: name -> (total, how many)
         self.writer = SummaryWriter(str(out / "curves"), purge_step=start or None)
         self.since, self.began, self.start = time.monotonic(), time.monotonic(), start
 
     def add(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            total, number = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + value, number + 1)
         self.count += 1
         if (step + 1) % self.config.log_every:
             return
         now = time.monotonic()
         pace = (now - self.since) / self.count
         left = (self.config.steps - step - 1) * (now - self.began) / (step + 1 - self.start) / 60
-        means = {name: total / self.count for name, total in self.sums.items()}
+        means = {name: total / number for name, (total, number) in self.sums.items()}
         for name, value in means.items():
             self.writer.add_scalar(name, value, step + 1)
         text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
@@ -322,3 +349,10 @@ class Log:
             flush=True,
         )
         self.sums, self.count, self.since = {}, 0, now
+
+    def measured(self, step: int, figures: dict[str, float]) -> None:
+        """Writes down what a measure found."""
+        for name, value in figures.items():
+            self.writer.add_scalar(f"measure/{name}", value, step)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        print(f"measured at step {step}: {text}", file=sys.stderr, flush=True)

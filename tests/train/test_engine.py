@@ -14,7 +14,7 @@ from torch import nn
 
 from antiphon.train import StageConfig, load_recipe, train
 from antiphon.train.config import OptimConfig, RecipeError, learning_rate
-from antiphon.train.engine import freeze
+from antiphon.train.engine import freeze, make_optimizer
 
 
 class ToyTask:
@@ -37,6 +37,9 @@ class ToyTask:
     def sample(self, step, folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{step}.txt").write_text("sample")
+
+    def measure(self, step):
+        return {"slope": float(step)}
 
     def export(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,59 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_at):
 def test_accumulated_batches_are_averaged(tmp_path):
     train(config(tmp_path, accumulate=3, steps=2))
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+
+
+def test_parts_have_learning_rates_of_their_own(tmp_path):
+    """One step of AdamW moves a parameter by about its learning rate, and the first glob that matches counts."""
+    optim = OptimConfig(lr=0.01, warmup=0, schedule="constant", weight_decay=0.0, parts={"0.*": 0.5, "*.weight": 0.0})
+    torch.manual_seed(0)
+    start = ToyTask(config(tmp_path)).model.state_dict()
+    end = torch.load(train(config(tmp_path, optim=optim, steps=1)) / "model.pt")
+    moved = {name: float((end[name] - start[name]).abs().max()) for name in start}
+    assert moved["0.weight"] == pytest.approx(0.005, rel=0.01) and moved["0.bias"] == pytest.approx(0.005, rel=0.01)
+    assert moved["2.weight"] == 0.0 and moved["2.bias"] == pytest.approx(0.01, rel=0.01)
+
+
+def test_parts_group_by_factor_and_decay():
+    parts = OptimConfig(parts={"0.*": 0.5}, weight_decay=0.1)
+    optimizer = make_optimizer(ToyTask(config("")).model, ["*"], config("", optim=parts))
+    found = [(g["factor"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    assert sorted(found) == [(0.5, 0.0, 1), (0.5, 0.1, 1), (1.0, 0.0, 1), (1.0, 0.1, 1)]
+    with pytest.raises(RecipeError, match="depth"):
+        make_optimizer(ToyTask(config("")).model, ["*"], config("", optim=OptimConfig(parts={"depth*": 0.5})))
+
+
+@pytest.mark.parametrize("stop_at", [7])
+def test_resume_is_exact_with_parts_and_takes_the_recipes_factors(tmp_path, stop_at):
+    optim = OptimConfig(lr=0.05, warmup=5, parts={"0.*": 0.5})
+    whole = torch.load(train(config(tmp_path / "whole", optim=optim)) / "model.pt")
+    train(config(tmp_path / "parts", optim=optim, data={"stop_at": stop_at}))
+    parts = torch.load(train(config(tmp_path / "parts", optim=optim)) / "model.pt")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    train(config(tmp_path / "other", optim=optim, data={"stop_at": stop_at}))
+    before = torch.load(tmp_path / "other" / "model" / "model.pt")
+    frozen = OptimConfig(lr=0.05, warmup=5, weight_decay=0.0, parts={"0.*": 0.0})
+    after = torch.load(train(config(tmp_path / "other", optim=frozen)) / "model.pt")
+    assert torch.equal(before["0.bias"], after["0.bias"]) and not torch.equal(before["2.bias"], after["2.bias"])
+
+
+def test_a_loss_that_some_batches_lack_is_averaged_over_the_others(tmp_path, capsys, monkeypatch):
+    losses = ToyTask.losses
+
+    def some(self, batch, player):
+        found = losses(self, batch, player)
+        self.count = getattr(self, "count", 0) + 1
+        return found if self.count % 2 else found | {"rare": torch.tensor(4.0)}
+
+    monkeypatch.setattr(ToyTask, "losses", some)
+    train(config(tmp_path, steps=10))
+    assert "rare 4 " in capsys.readouterr().err
+
+
+def test_what_a_measure_finds_is_logged(tmp_path, capsys):
+    train(config(tmp_path, steps=10, measure_every=5))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "measured" in line]
+    assert lines == ["measured at step 5: slope 5", "measured at step 10: slope 10"]
 
 
 def test_only_what_is_named_trains(tmp_path):
