@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING, Any
 from antiphon import codecs
 
 if TYPE_CHECKING:
+    from antiphon.duplex_model import DuplexModel
     from antiphon.model import Model
 
 __all__ = ["__version__", "codecs", "load"]
 __version__ = "0.1.0"
 
 
-def load(name: str = "mini", **parts: Any) -> Model:
-    """Loads a model by preset name.
+def load(name: str = "mini", **parts: Any) -> Model | DuplexModel:
+    """Loads a model.
 
-    Any part can be replaced by a folder or a hub id: `load("mini", talker="my/folder")`.
+    Args:
+        name: a preset ("mini": turns; "mini-duplex": listens and speaks at once), or a duplex
+            model's folder or hub id. A folder that has a preset's name is given as "./mini".
+        parts: replace a part by a folder or a hub id: `load("mini", talker="my/folder")`.
+
+    Raises:
+        HubError: no such preset or folder, or a part that can't be had.
     """
-    from antiphon.model import Model  # heavy imports wait until a model is wanted
+    from importlib import import_module
+    from pathlib import Path
 
-    return Model.from_pretrained(name, **parts)
+    from antiphon import hub  # heavy imports wait until a model is wanted
+
+    named = {preset.name for preset in hub.PRESETS}
+    if name not in named and (Path(name).is_dir() or "/" in name):
+        return load("mini-duplex", duplex=name, **parts)
+    module, cls = hub.preset(name).model.split(":")
+    return getattr(import_module(module), cls).from_pretrained(name, **parts)

@@ -18,6 +18,7 @@ from antiphon import hub
 from antiphon.audio.io import Audio, load
 from antiphon.codecs.mini import MiniCodec
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import Answer, AudioEvent, Sampling, TextEvent
 from antiphon.models.ears import Ears, Heard
 from antiphon.models.phonemes import Phonemizer
@@ -117,16 +118,30 @@ class Model:
         return Conversation(self, sampling or Sampling())
 
     def session(
-        self, mode: str = "half-duplex", sampling: Sampling | None = None, endpointer: Endpointer | None = None
+        self,
+        mode: str = "half-duplex",
+        sampling: Sampling | None = None,
+        endpointer: Endpointer | None = None,
+        direction: str = "listen",
     ) -> HalfDuplexSession:
         """A live conversation: microphone frames in, events out.
 
+        Args:
+            mode: "half-duplex": turns; "simplex": it only listens or only speaks.
+            sampling: how answers are drawn.
+            endpointer: finds the end of a turn.
+            direction: of a simplex session: "listen" writes down each turn, "speak" reads aloud what `say` gives it.
+
         Raises:
-            SessionError: a mode that this model doesn't have.
+            SessionError: a mode or a direction that this model doesn't have.
         """
-        if mode != "half-duplex":
-            raise SessionError(f"this model has no {mode!r} session; it has 'half-duplex'")
-        return HalfDuplexSession(self, sampling, endpointer)
+        if mode == "half-duplex":
+            return HalfDuplexSession(self, sampling, endpointer)
+        if mode != "simplex":
+            raise SessionError(f"this model has no {mode!r} session; it has 'half-duplex' and 'simplex'")
+        if direction not in ("listen", "speak"):
+            raise SessionError(f"a simplex session listens or speaks: 'listen' or 'speak', not {direction!r}")
+        return ListeningSession(self, endpointer) if direction == "listen" else SpeakingSession(self, sampling)
 
 
 class Conversation:

@@ -4,13 +4,15 @@ with microphone(16000) as frames:
     for frame in frames:            # [1280] float32, 80 ms
         ...
 play(reply.audio)
+with speaker(24000) as write:
+    write(samples)                  # as they come; returns at once
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -22,6 +24,7 @@ from antiphon.audio.io import Audio
 from antiphon.errors import AudioError
 
 FRAME_SECONDS = 0.08
+MOST_AHEAD = 0.6  # seconds of sound that wait for the speaker at most
 
 
 def _sounddevice() -> ModuleType:
@@ -90,3 +93,34 @@ def play(audio: Audio) -> None:
         sounddevice.play(audio.samples.detach().cpu().numpy().T, audio.sample_rate, blocking=True)
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError(f"No speaker could be opened ({error}). Save the answer to a file instead.") from error
+
+
+@contextmanager
+def speaker(sample_rate: int = 24000) -> Iterator[Callable[[Tensor], None]]:
+    """Opens the speaker; gives a function that takes samples [n] to play, and returns at once.
+
+    Where nothing waits, it is silent; where more than `MOST_AHEAD` seconds wait, the oldest are dropped, so that a
+    conversation doesn't fall behind.
+
+    Raises:
+        AudioError: no `sounddevice`, or no speaker.
+    """
+    sounddevice = _sounddevice()
+    waiting, lock, most = [np.zeros(0, np.float32)], threading.Lock(), round(MOST_AHEAD * sample_rate)
+
+    def pull(block: np.ndarray, count: int, time: object, status: object) -> None:
+        with lock:
+            ready, waiting[0] = waiting[0][:count], waiting[0][count:]
+        block[:] = 0
+        block[: len(ready), 0] = ready
+
+    def write(samples: Tensor) -> None:
+        with lock:
+            waiting[0] = np.concatenate([waiting[0], samples.detach().cpu().numpy()])[-most:]
+
+    try:
+        stream = sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32", callback=pull)
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise AudioError(f"No speaker could be opened ({error}). Plug one in, or give a wav file.") from error
+    with stream:
+        yield write

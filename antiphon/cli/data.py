@@ -127,6 +127,12 @@ def converse(
         list[str] | None,
         typer.Option(help="Who the users are, with shares: --voice hibari=0.9 --voice kokoro:jf_alpha=0.1."),
     ] = None,
+    late: Annotated[
+        float, typer.Option(help="Share of answers that come late, after 1.9 to 2.6 s.", min=0.0, max=1.0)
+    ] = 0.0,
+    interrupted: Annotated[
+        float, typer.Option(help="Share of answers that the user cuts into.", min=0.0, max=1.0)
+    ] = 0.2,
     split: Split = "train",
     seed: Seed = 0,
 ) -> None:
@@ -139,7 +145,7 @@ def converse(
         from antiphon.data.converse_draw import Material, Mix
         from antiphon.data.converse_make import make_set
 
-        mix = Mix(voices=tuple(shares(voice or ["hibari"]).items()))
+        mix = Mix(voices=tuple(shares(voice or ["hibari"]).items()), late=late, interrupted=interrupted)
         progress("Reading the texts ...")
         material = Material.read(texts, split)
         loaded = None if codec is None else antiphon.codecs.load(codec)

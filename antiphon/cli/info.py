@@ -51,7 +51,7 @@ def collect() -> dict[str, Any]:
                 "packages": [f"{w.project}=={w.version} sha256:{w.sha256}" for w in part.wheels],
                 "shipped_mb": part.shipped_size / 1e6,
                 "sha256": part.sha256,
-                "folder": str(hub.present(part, preset) or ""),
+                "folder": str(hub.present(part) or ""),
             }
             for role, part in preset.parts.items()
         }

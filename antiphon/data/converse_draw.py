@@ -82,6 +82,8 @@ class Mix:
         long_turn: chance of a turn that begins with an opener and a long pause, in which the model murmurs.
         gap: seconds from the user's end to the model's start (before it is moved to a frame, by up to 0.04 s).
         early: chance that the model starts 0.08 s before the user's end, where the turn has no pause.
+        late: chance of an answer that comes after `late_gap` seconds. Where a model misses the moment, it must know that it
+            is still its turn; 0 leaves that unknown.
         interrupted: chance of a reply that is interrupted.
         cut_in: seconds into the reply.
         stop: seconds until the model is silent (before it is moved to a frame).
@@ -106,6 +108,8 @@ class Mix:
     long_turn: float = 0.1
     gap: tuple[float, float] = (0.2, 0.4)
     early: float = 0.04
+    late: float = 0.0
+    late_gap: tuple[float, float] = (1.9, 2.6)
     interrupted: float = 0.2
     cut_in: tuple[float, float] = (0.8, 3.0)
     stop: tuple[float, float] = (0.2, 0.4)
@@ -216,6 +220,7 @@ def draw_exchange(material: Material, mix: Mix, generator: Generator, interrupti
     if not pauses and _chance(generator, mix.paused):
         pauses = draw_pauses(text, mix, extras["hesitation"], generator)
     early = not pauses and _chance(generator, mix.early)
+    late = mix.late > 0 and not early and _chance(generator, mix.late)
     asides: tuple[Aside, ...] = ()
     if backchannelled:
         at = _between(generator, (0.6, 3.0))
@@ -236,7 +241,7 @@ def draw_exchange(material: Material, mix: Mix, generator: Generator, interrupti
         reply_take=int(generator.integers(len(mix.speeds))),
         wait=_between(generator, mix.silence_seconds if _chance(generator, mix.silent) else mix.wait),
         pauses=pauses,
-        gap=-FRAME if early else _between(generator, mix.gap),
+        gap=-FRAME if early else _between(generator, mix.late_gap if late else mix.gap),
         cut_in=_between(generator, mix.cut_in) if interrupted else None,
         stop=_between(generator, mix.stop),
         asides=asides,

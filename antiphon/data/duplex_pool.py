@@ -295,7 +295,7 @@ class Cast:
             share = np.interp((end + begin) / 2, *theirs)
             middle = float(np.interp(share, ours[1], ours[0]))
             edges.append(max(quiet_place(samples, middle - 0.06, middle + 0.06), edges[-1]))
-        edges.append(last)
+        edges.append(max(last, edges[-1]))
         return [(word, a, b) for (word, _, _), a, b in zip(words, edges[:-1], edges[1:])]
 
     def _counts(self, text: str, times: list[tuple[float, float]]) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.models.voice import Voice
+from antiphon.models.voice import Voice, VoiceState
 
 if TYPE_CHECKING:
     from antiphon.models.thinker import Thinker, ThinkerState
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeardEvent:
-    """What the user said."""
+    """What the user said; where a session keeps time, from `start` to `end` seconds."""
 
     heard: str
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
 class TextEvent:
-    """The next piece of the answer's text."""
+    """The next piece of the answer's text; where a session keeps time, the second from which it sounds."""
 
     text: str
+    time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,31 @@ class EndEvent:
     interrupted: bool = False
 
 
-Event = HeardEvent | TextEvent | AudioEvent | EndEvent
+@dataclass(frozen=True)
+class SpeakingEvent:
+    """A full-duplex model began to speak (`speaking`) or stopped, at `time` seconds."""
+
+    speaking: bool
+    time: float
+
+
+@dataclass(frozen=True)
+class LostEvent:
+    """Frames of what the user said that the model didn't hear.
+
+    Attributes:
+        frames: how many.
+        time: seconds at which the first of them would have been heard.
+        reason: "behind": the model was too slow and left out the oldest; "late": they came when it had gone on without
+            them.
+    """
+
+    frames: int
+    time: float
+    reason: str
+
+
+Event = HeardEvent | TextEvent | AudioEvent | EndEvent | SpeakingEvent | LostEvent
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,8 @@ class Answer:
         thinker, state: who thinks, and the conversation up to and with the user's turn.
         voice: who speaks, or None for a written answer.
         sampling: how.
+        text: what was thought so far.
+        speech: where the voice stands, once it speaks.
     """
 
     thinker: Thinker
@@ -87,6 +116,7 @@ class Answer:
     voice: Voice | None
     sampling: Sampling = field(default_factory=Sampling)
     text: str = ""
+    speech: VoiceState | None = None
 
     def events(self) -> Iterator[Event]:
         """Text and sound in the order in which they are ready, then the end."""
@@ -113,7 +143,7 @@ class Answer:
 
     def _spoken(self, thoughts: Iterator) -> Iterator[Event]:
         voice, how = self.voice, self.sampling
-        speech = voice.init_state(how.seed, how.temperature, how.top_k)
+        speech = self.speech = voice.init_state(how.seed, how.temperature, how.top_k)
         thinking = True
         while True:
             samples: Tensor | None = voice.step(speech)

@@ -4,10 +4,11 @@ from antiphon.errors import HubError
 from antiphon.hub.cache import cache_dir
 from antiphon.hub.fetch import fetch
 from antiphon.hub.folders import folder, present, weights_dir
-from antiphon.hub.presets import MINI, PRESETS, Part, Preset, Wheel, preset
+from antiphon.hub.presets import MINI, MINI_DUPLEX, PRESETS, Part, Preset, Wheel, preset
 
 __all__ = [
     "MINI",
+    "MINI_DUPLEX",
     "HubError",
     "PRESETS",
     "Part",

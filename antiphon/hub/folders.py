@@ -10,7 +10,7 @@ from antiphon.hub.presets import MINI, Part, Preset, preset
 
 
 def weights_dir(name: str = "mini") -> Path:
-    """The folder of a preset's shipped parts: inside the installed package, or at the top of a checkout."""
+    """A folder of shipped parts: inside the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "weights" / name
     return inside if inside.is_dir() else package.parent / "weights" / name
@@ -34,7 +34,7 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     if isinstance(part, str):
         part = of.parts.get(part) or next((each for each in of.parts.values() if each.name == part), part)
     if isinstance(part, Part):
-        return _shipped(part, of) if part.shipped else fetch(part)
+        return _shipped(part) if part.shipped else fetch(part)
     path = Path(part).expanduser()
     if path.is_dir():
         return _checked(path)
@@ -46,14 +46,14 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     )
 
 
-def present(part: Part, of: Preset = MINI) -> Path | None:
+def present(part: Part) -> Path | None:
     """The folder of a part if it is there already, else None; never downloads."""
-    path = weights_dir(of.name) / part.name if part.shipped else cached_folder(part)
+    path = weights_dir(part.home) / part.name if part.shipped else cached_folder(part)
     return path if (path / "config.json").is_file() else None
 
 
-def _shipped(part: Part, of: Preset) -> Path:
-    path = weights_dir(of.name) / part.name
+def _shipped(part: Part) -> Path:
+    path = weights_dir(part.home) / part.name
     if not (path / "config.json").is_file():
         raise HubError(
             f"The trained part {part.name!r} is missing: it should be in {path}. Install Antiphon again, or train it: "

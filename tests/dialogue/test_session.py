@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
 
 FRAME = 0.08
@@ -165,6 +166,30 @@ def test_an_error_in_the_model_reaches_the_caller(session):
     ask(session)
     with pytest.raises(ZeroDivisionError):
         until(session, lambda event: isinstance(event, EndEvent))
+
+
+def test_a_listening_session_writes_down_turns_and_does_not_answer():
+    model = SimpleNamespace(ears=CountingEars())
+    with ListeningSession(model, Endpointer(silence=0.4)) as session:
+        for level in [0.0] * 5 + [0.1] * 5 + [0.0] * 8 + [0.1] * 4:
+            session.step(level * torch.randn(1920))
+        until(session, lambda event: isinstance(event, HeardEvent))
+        session.end_of_turn()
+        events = until(session, lambda event: isinstance(event, HeardEvent))
+        time.sleep(0.05)
+        assert session.poll() == [] and len(events) == 1  # nothing but what was heard
+
+
+def test_a_speaking_session_reads_aloud_what_it_is_given():
+    with SpeakingSession(SimpleNamespace(voice=Hum())) as session:
+        session.step(torch.zeros(1920))  # nobody listens
+        session.say("Good morning.")
+        session.say("And good night.")
+        events = until(session, lambda event: event == EndEvent("And good night."))
+    sound = [event for event in events if isinstance(event, AudioEvent)]
+    assert [type(event) for event in events] == [TextEvent, AudioEvent, EndEvent] * 2 and len(sound) == 2
+    with pytest.raises(SessionError, match="closed"):
+        session.say("More.")
 
 
 @pytest.mark.slow
