@@ -1,4 +1,4 @@
-"""`antiphon eval mini`, `antiphon eval codec`, ...: measure a model or codecs, print a table, draw it."""
+"""`antiphon eval mini`, `... codec`, `... duplex`: measure a model, codecs or conversations, print a table, draw it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluations(TyperGroup):
         return super().resolve_command(context, arguments)
 
 
-app = typer.Typer(cls=Evaluations, help="Measure a model or codecs.", no_args_is_help=True)
+app = typer.Typer(cls=Evaluations, help="Measure a model, codecs or conversations.", no_args_is_help=True)
 
 
 @app.command()
@@ -87,9 +87,7 @@ def codec(
         str | None, typer.Option(help="Decode with so many, e.g. 1,4,8; by default 1, 2, 4, ... and all.")
     ] = None,
     only: Annotated[str | None, typer.Option(help="Only these measures, with commas between: stoi,wer.")] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", help="At most this many recordings: quicker, rougher.", min=1)
-    ] = None,
+    n: Annotated[int | None, typer.Option("--n", help="At most this many recordings: quicker, rougher.", min=1)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Needs no asking: what was measured for this --json is never done again.")
     ] = False,
@@ -123,6 +121,49 @@ def codec(
             progress(f"Picture: {draw(report.points, plot)}")
 
 
+@app.command()
+def duplex(
+    model: Model = "mini-duplex",
+    part: Parts = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Measure these recorded conversations instead of a model: a folder.")
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Folder of the text sources (*.jsonl.gz), to make the test conversations from.")
+    ] = None,
+    material: Annotated[
+        Path | None, typer.Option(help="Folder of the test conversations; made from the texts once.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="At most this many conversations a task: quicker, rougher.", min=1)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Conversations at once.", min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the test conversations and of what the model draws.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Folder for every outcome and the sound of every talk.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of the figures (.png); beside the JSON where not given.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Measure how a model takes turns, and whether it keeps up; or how the one in recordings took turns."""
+    if resume and json is None:
+        raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
+    if recordings is not None and not recordings.exists():
+        raise ConfigError(f"There are no recordings at {recordings}.")
+    with results() as stdout:
+        from antiphon.evals.duplex import DuplexConfig, run
+
+        config = DuplexConfig(model, overrides(part), recordings, texts, material, listed(only), n, keep, seed, batch)
+        plot = plot or (json and json.with_suffix(".png"))
+        talks = plot and plot.with_name(f"{plot.stem}-talks.png")
+        report = run(config, json, resume, talks)
+        report.print(stdout)
+        if plot:
+            progress(f"Picture: {report.plot(plot)}" + (f", {talks}" if talks.is_file() else ""))
+
+
 def listed(names: str | None) -> tuple[str, ...]:
-    """"a, b" -> ("a", "b"); None -> ()."""
+    """ "a, b" -> ("a", "b"); None -> ()."""
     return tuple(name.strip() for name in (names or "").split(",") if name.strip())

@@ -84,6 +84,7 @@ def run(
     jobs: int = 1,
     groups: Mapping[str, Group] = GROUPS,
     weights: Callable[[Bench], dict[str, str]] | None = None,
+    bench: Bench | None = None,
 ) -> Report:
     """Measures, telling stderr what is going on.
 
@@ -96,6 +97,7 @@ def run(
         jobs: processes that share the groups after those that need the machine for themselves.
         groups: what there is to measure.
         weights: gives the fingerprints of the model's weights; those of the preset's shipped parts by default.
+        bench: what the groups share; one of `config` by default. Another one needs `jobs` 1.
 
     Raises:
         ConfigError: `only` names what there is not.
@@ -103,7 +105,7 @@ def run(
         AntiphonError: not one group could be measured.
     """
     names = chosen(config.only, groups)
-    bench = Bench(config)
+    bench = bench or Bench(config)
     report = Report(environment={**environment(), "weights": (weights or fingerprints)(bench), "seconds": {}})
     if resume and json is not None and json.is_file():
         earlier = Report.load(json)
