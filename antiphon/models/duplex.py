@@ -81,10 +81,16 @@ class Duplex:
         sampling = _sampling(folder / SAMPLING_FILE)
         return cls(Moshi.from_pretrained(folder).eval(), codec, TextPieces.from_pretrained(folder), sampling)
 
-    def save_pretrained(self, folder: Path | str, codec: str = "mini") -> None:
-        """Writes the folder; `codec` is the name by which the codec is found again, it isn't written itself."""
+    def save_pretrained(self, folder: Path | str, codec: str = "mini", dtype: torch.dtype = torch.float16) -> None:
+        """Writes the folder.
+
+        Args:
+            folder: to be made.
+            codec: the name by which the codec is found again; it isn't written itself.
+            dtype: of the weights in the file: float16, or int8 for half the size; see `Moshi.save_pretrained`.
+        """
         folder = Path(folder)
-        self.moshi.save_pretrained(folder)
+        self.moshi.save_pretrained(folder, dtype)
         self.pieces.save(folder)
         path = folder / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"codec": codec}, indent=2) + "\n")

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from antiphon.models.moshi_config import MoshiConfig
 from antiphon.models.moshi_layers import Depth, Temporal, start_embedding
 from antiphon.models.moshi_sampling import GREEDY, MoshiSampling, draw, uniforms
+from antiphon.nn.int8 import shrink
 from antiphon.nn.rows import PackedWeights, times
 
 FAMILY = "moshi"
@@ -302,11 +303,15 @@ class Moshi(nn.Module):
             self.depth.heads[k] = projected(level, width, scale)
 
     def save_pretrained(self, folder: Path | str, dtype: torch.dtype = torch.float16) -> None:
-        """Writes config.json and model.safetensors."""
+        """Writes config.json and model.safetensors; `dtype` torch.int8 halves the file again (`antiphon.nn.int8`)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"family": FAMILY, **self.config.to_dict()}, indent=2) + "\n")
-        weights = {key: value.detach().to(dtype).contiguous().cpu() for key, value in self.state_dict().items()}
+        weights = self.state_dict()
+        if dtype == torch.int8:
+            weights = shrink(weights)
+        else:
+            weights = {key: value.detach().to(dtype).contiguous().cpu() for key, value in weights.items()}
         save_file(weights, folder / "model.safetensors")
 
     @classmethod

@@ -16,6 +16,7 @@ from antiphon.codecs.weights import read_config
 from antiphon.errors import HubError
 from antiphon.models.moshi_config import MoshiConfig, moshi_7b
 from antiphon.models.moshi_published import from_kyutai, from_transformers
+from antiphon.nn.int8 import restore
 
 # Ours (a regular expression), Kyutai's, that of `transformers`. "{}" stands for many tensors that are one of ours:
 # tables of embeddings one below the other, or weights of the codebooks one behind the other; "{qkv}" for three.
@@ -90,7 +91,7 @@ def read(folder: Path) -> tuple[MoshiConfig, dict[str, Tensor]]:
     else:
         fields = read_config(folder)
         if fields.get("family") == "moshi":
-            return MoshiConfig.from_dict(fields), _files(folder, fields)
+            return MoshiConfig.from_dict(fields), restore(_files(folder, fields))
         if "hidden_size" in fields and fields.get("model_type") == "moshi":
             config, style = from_transformers(fields, folder), 2
         elif "dim" in fields and "dep_q" in fields:

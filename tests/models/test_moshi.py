@@ -372,3 +372,15 @@ def test_packed_weights_give_the_same_and_changed_ones_are_not_used():
     model.packed = None
     torch.testing.assert_close(run(), after, atol=1e-5, rtol=0)
     assert (after - before).abs().max() > 1e-3
+
+
+def test_a_folder_in_int8_is_half_as_large_and_predicts_nearly_the_same(tmp_path):
+    model = make()
+    grid = a_grid(model, 1, 20)
+    for name, dtype in (("half", torch.float16), ("small", torch.int8)):
+        model.save_pretrained(tmp_path / name, dtype)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "small")]
+    assert sizes[1] < 0.7 * sizes[0]
+    with torch.no_grad():
+        there, back = model(grid).text, Moshi.from_pretrained(tmp_path / "small")(grid).text
+    assert 0 < (there - back).abs().max() < 0.02 * there.abs().max()
