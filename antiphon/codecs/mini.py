@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from torch.nn import functional as F
 from antiphon.audio.mel import mel_filters
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.module import CodecModule
-from antiphon.codecs.source import SourceFilter, SourceState
+from antiphon.codecs.source import REFERENCE, SourceFilter, SourceState, estimate_pitch
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
-from antiphon.nn.quantize import ResidualQuantizer
+from antiphon.nn.quantize import Quantized, ResidualQuantizer, update_codebooks
+
+PIECE = 250  # frames that are encoded or decoded at once of a long signal: 20 s
 
 
 @dataclass
@@ -123,11 +126,14 @@ class DecoderState:
 
 
 class MiniCodec(CodecModule):
-    """Waveform to codes and back; `encode`, `decode` and, live, `encode_step`, `decode_step`.
+    """Waveform to codes and back; `encode`, `decode` and, live, `encode_step`, `decode_step`; for training `latents`,
+    `quantized`, `guided`.
 
     Args:
         config: sizes.
     """
+
+    guides = ("voicing", "pitch")  # losses of `guided`
 
     def __init__(self, config: MiniCodecConfig):
         super().__init__(config)
@@ -185,6 +191,27 @@ class MiniCodec(CodecModule):
         semantic = self.semantic.encode(latents)
         return torch.cat([semantic, self.acoustic.encode(latents - self.semantic.decode(semantic))], dim=1)
 
+    def quantized(self, latents: Tensor, used: Tensor | None = None) -> Quantized:
+        """Latents [batch, frames, latent], each row through its first `used` [batch] codebooks, the semantic one in any
+        case; differentiable. In training mode the codebooks learn."""
+        semantic, *told = self.semantic.observe(latents)
+        with torch.no_grad():
+            rest = self.semantic.decode(semantic.codes)
+        acoustic, *heard = self.acoustic.observe(latents - rest, None if used is None else (used - 1).clamp_min(0))
+        if self.training:
+            books = [*self.semantic.codebooks, *self.acoustic.codebooks]
+            update_codebooks(books, told[0] + heard[0], told[1] + heard[1])
+        sound = acoustic.latents
+        if used is not None:
+            sound = torch.where((used > 1)[:, None, None], sound, torch.zeros_like(sound))
+        return Quantized(
+            latents=semantic.latents + sound,
+            codes=torch.cat([semantic.codes, acoustic.codes], dim=1),
+            commitment=semantic.commitment + acoustic.commitment,
+            codebook=semantic.codebook,
+            first=semantic.latents,
+        )
+
     def dequantize(self, codes: Tensor) -> Tensor:
         """codes [batch, 1 to codebooks, frames] -> [batch, frames, latent]."""
         latents = self.semantic.decode(codes[:, :1])
@@ -192,18 +219,35 @@ class MiniCodec(CodecModule):
 
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
-        """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence."""
+        """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence. The
+        memory needed doesn't grow with the length."""
         levels = self._levels(codebooks)
-        if not self._checked(audio).shape[-1]:
+        pieces = self._checked(audio).split(PIECE * self.config.samples_per_frame, dim=-1)
+        if not audio.shape[-1]:
             return audio.new_zeros((len(audio), levels, 0), dtype=torch.long)
-        return self.quantize(self.latents(audio))[:, :levels]
+        if len(pieces) == 1:
+            return self.quantize(self.latents(audio))[:, :levels]
+        state, last = self.init_state(len(audio)), len(pieces) - 1
+        return torch.cat([self.encode_step(x, state, i == last, levels) for i, x in enumerate(pieces)], dim=-1)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """codes [batch, 1 to codebooks, frames] -> audio [batch, 1, frames * samples_per_frame]."""
-        if not codes.shape[-1]:
-            return torch.zeros(len(codes), 1, 0, device=codes.device)
-        return self.synthesize(self.dequantize(codes))
+        pieces = list(self.decode_pieces(codes))
+        return torch.cat(pieces, dim=-1) if pieces else torch.zeros(len(codes), 1, 0, device=codes.device)
+
+    @torch.no_grad()
+    def decode_pieces(self, codes: Tensor) -> Iterator[Tensor]:
+        """As `decode`, piece by piece, for what is too long to hold: [batch, 1, samples] each."""
+        pieces = codes.split(PIECE, dim=-1)
+        if len(pieces) == 1:
+            if codes.shape[-1]:
+                yield self.synthesize(self.dequantize(codes))
+            return
+        state, last = self.init_state(len(codes)), len(pieces) - 1
+        for i, piece in enumerate(pieces):
+            sound = self.decode_step(piece, state, i == last)
+            yield sound[..., 0 if i else self.delay :]
 
     def _spectra(self, latents: Tensor) -> Tensor:
         """latents [batch, frames, latent] -> log-mel spectra [batch, mels, frames * spectra_per_frame]."""
@@ -225,6 +269,29 @@ class MiniCodec(CodecModule):
         latents = torch.cat([latents, latents[:, -1:]], dim=1)  # something to look at after the end
         return self.wave(self.features(latents))[:, None, late : late + length]
 
+    def guided(self, latents: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """`synthesize` for training: the pulses have the target's pitch, so that the sound can be compared with it, and
+        what the network says of the pitch is a matter of losses of its own.
+
+        Args:
+            latents: [batch, frames, latent].
+            target: [batch, 1, samples], the sound that they are of.
+
+        Returns:
+            audio [batch, 1, samples], `look_ahead` spectral frames less than the target; losses voicing (nats, whether
+            a voice sounds) and pitch (mean absolute difference of natural logarithms where it does).
+        """
+        features, late, hop = self.features(latents), self.config.look_ahead, self.config.hop
+        pitch = F.pad(estimate_pitch(self._padded(target), self.sample_rate, hop), (late, 0))[:, : features.shape[-1]]
+        made = self.wave(features, pitch)[:, None, late * hop :]
+        voiced, height = self.wave.height(features)
+        sounds = pitch > 0
+        error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()
+        return made, {
+            "voicing": F.binary_cross_entropy_with_logits(voiced, sounds.float()),
+            "pitch": (error * sounds).sum() / sounds.sum().clamp_min(1),
+        }
+
     def init_state(self, batch: int = 1) -> CodecState:
         """The state before the first sample of `batch` streams."""
         weight = self.analysis.weight
@@ -235,9 +302,7 @@ class MiniCodec(CodecModule):
         return CodecState(encoder, DecoderState(*(part.init_state(batch) for part in parts), latest, frames))
 
     @torch.no_grad()
-    def encode_step(
-        self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None
-    ) -> Tensor:
+    def encode_step(self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None) -> Tensor:
         """More audio [batch, 1, any number of samples] -> codes [batch, codebooks, whole frames so far]; see
         `StreamingCodec.encode_step`. `codebooks` as in `encode`."""
         levels, own = self._levels(codebooks), state.encoder

@@ -1,14 +1,15 @@
 """SpeechTokenizer (Zhang et al. 2023): speech at 50 frames/s, what is said in the first of eight codebooks.
 
 SEANet with an LSTM that looks both ways in the encoder, and a residual quantizer whose first codebook was taught by
-HuBERT. It looks ahead, so it works on whole signals only.
+HuBERT. It looks ahead, so it works on whole signals only; long ones go through its convolutions in overlapping chunks,
+which gives the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from antiphon.codecs.weights import load_into, publish, read_config, read_weight
 from antiphon.errors import HubError
 from antiphon.nn.quantize import Quantized
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
+from antiphon.nn.seanet_long import decode_pieces, encode_pieces
 from antiphon.nn.vq import PlainResidualQuantizer
 
 FAMILY = "speechtokenizer"
@@ -38,6 +40,7 @@ class SpeechTokenizerConfig:
         filters, residual_layers, ratios, residual_kernel, dilation_growth, lstm, bidirectional: of SEANet, see
             `SeanetConfig`.
         codebooks, codebook_size: number of codebooks, and codes in each.
+        chunk: frames that go through the convolutions at a time, besides their surroundings.
     """
 
     sample_rate: int = 16000
@@ -52,6 +55,7 @@ class SpeechTokenizerConfig:
     bidirectional: bool = True
     codebooks: int = 8
     codebook_size: int = 1024
+    chunk: int = 500
 
     def __post_init__(self) -> None:
         self.ratios = tuple(self.ratios)
@@ -105,9 +109,12 @@ class SpeechTokenizer(CodecModule):
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
         """audio [batch, 1, samples] -> codes [batch, codebooks, frames], the semantic ones first; a last frame that
-        isn't full is padded as the convolutions pad."""
+        isn't full is padded as the convolutions pad. What grows with the length is what the LSTM reads and gives."""
         levels = self._levels(codebooks)
-        return self.quantizer.encode(self.latents(audio), levels)
+        if audio.shape[-1] <= self.config.chunk * self.config.samples_per_frame:
+            return self.quantizer.encode(self.latents(audio), levels)
+        pieces = encode_pieces(self.encoder, self._checked(audio), self.config.chunk)
+        return torch.cat([self.quantizer.encode(piece, levels) for piece in pieces], dim=-1)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, first: int = 0) -> Tensor:
@@ -119,7 +126,17 @@ class SpeechTokenizer(CodecModule):
         """
         if first + codes.shape[1] > self.codebooks:
             raise ValueError(f"codes of codebooks {first} to {first + codes.shape[1] - 1}: there are {self.codebooks}")
-        return self.decoder(self.quantizer.decode(codes, first))
+        pieces = list(self.decode_pieces(codes, first))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+
+    @torch.no_grad()
+    def decode_pieces(self, codes: Tensor, first: int = 0) -> Iterator[Tensor]:
+        """As `decode`, piece by piece, for what is too long to hold: [batch, 1, up to chunk frames' samples] each."""
+        latents = self.quantizer.decode(codes, first)
+        if codes.shape[-1] <= self.config.chunk:
+            yield self.decoder(latents)
+        else:
+            yield from decode_pieces(self.decoder, latents, self.config.chunk)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors in our own format."""

@@ -25,7 +25,15 @@ from antiphon.errors import AntiphonError
 from antiphon.evals.figures import Figure, Report, environment
 
 GROUPS = ("streaming", "offline", "memory", "long")
-PEERS = ("moshi", "rustymimi", "transformers")
+PEERS = ("moshi", "rustymimi", "transformers", "speechtokenizer")
+BESIDE = {
+    "mimi": "transformers",
+    "encodec": "transformers",
+    "dac": "transformers",
+    "speechtokenizer": "speechtokenizer",
+}
+LONG = ("mimi", "encodec", "dac", "speechtokenizer", "mini")
+GROWS = ("speechtokenizer",)  # its LSTM looks both ways: what it gives of each frame must be kept
 LEVELS = 8  # codebooks: Moshi's number; 6 kbit/s of EnCodec
 
 
@@ -39,6 +47,7 @@ class BenchConfig:
 
     Attributes:
         only: groups, see `GROUPS`. "long" encodes `minutes` of noise and takes its time.
+        codecs: see `LONG`; "offline" and "memory" know those of `BESIDE`, "streaming" knows mimi.
         threads: numbers of threads; where there are several, a figure is the worst of them.
         frames: of 80 ms that are timed, after `warmup` that aren't.
         warmup: frames.
@@ -49,6 +58,7 @@ class BenchConfig:
     """
 
     only: tuple[str, ...] = ("streaming", "offline", "memory")
+    codecs: tuple[str, ...] = tuple(BESIDE)
     threads: tuple[int, ...] = (1, 2)
     frames: int = 150
     warmup: int = 10
@@ -60,6 +70,8 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if unknown := set(self.only) - set(GROUPS):
             raise BenchError(f"There is no group {', '.join(sorted(unknown))}. Groups: {', '.join(GROUPS)}.")
+        if unknown := set(self.codecs) - set(LONG):
+            raise BenchError(f"There is no codec {', '.join(sorted(unknown))} here. Codecs: {', '.join(LONG)}.")
 
 
 def missing_peers() -> list[str]:
@@ -82,25 +94,33 @@ def bench_codec(config: BenchConfig, progress: Callable[[str], None] = lambda li
             progress(f"{name} isn't installed: what is measured against it is skipped")
     with tempfile.TemporaryDirectory() as folder:
         run = _Runs(config, Path(folder), progress)
-        if "streaming" in config.only:
+        if "streaming" in config.only and "mimi" in config.codecs:
             times = {count: run("streaming", count) for count in config.threads}
             for peer in ("rustymimi", "moshi"):
                 _compare(report, f"mimi-streaming-vs-{peer}", times, "ours", peer, "<= 1.0")
-        for codec in ("mimi", "encodec"):
+        for codec, peer in BESIDE.items():
+            if codec not in config.codecs or peer in report.environment["skipped"]:
+                continue
             if "offline" in config.only:
                 times = {count: run(f"offline_{codec}", count) for count in config.threads}
-                _compare(report, f"{codec}-offline-vs-transformers", times, "ours", "transformers", "<= 0.8")
+                _compare(report, f"{codec}-offline-vs-{peer}", times, "ours", peer, "<= 0.8")
             if "memory" in config.only:
-                peaks = {who: run(f"memory_{codec}_{who}", 1)["bytes"][0] for who in ("ours", "transformers")}
-                value = peaks["ours"] / peaks["transformers"]
-                name = f"{codec}-offline-memory-vs-transformers"
-                report.add(Figure(name, value, "peak bytes over theirs", "<= 1.0", None, 1))
-        if "long" in config.only:
-            short, long = run("long_6", 1), run("long_1", 1)
+                peaks = {who: run(f"memory_{codec}_{who}", 1)["bytes"][0] for who in ("ours", peer)}
+                name = f"{codec}-offline-memory-vs-{peer}"
+                report.add(Figure(name, peaks["ours"] / peaks[peer], "peak bytes over theirs", "<= 1.0", None, 1))
+        for codec in config.codecs if "long" in config.only else ():
+            short, long = run(f"long_{codec}_6", 1), run(f"long_{codec}_1", 1)
             pace = (long["seconds"][0] / short["seconds"][0]) / 6
-            report.add(Figure("mimi-long-encode-time", pace, "time a minute, whole over a sixth", "<= 1.2", None, 1))
-            growth = long["bytes"][0] / short["bytes"][0]
-            report.add(Figure("mimi-long-encode-memory", growth, "bytes beside the audio", "<= 1.2", None, 1))
+            report.add(
+                Figure(f"{codec}-long-encode-time", pace, "CPU time a minute, whole over a sixth", "<= 1.2", None, 1)
+            )
+            growth, bar = long["bytes"][0] / short["bytes"][0], None if codec in GROWS else "<= 1.2"
+            report.add(Figure(f"{codec}-long-encode-memory", growth, "bytes beside the audio", bar, None, 1))
+            speed = 60 * config.minutes / long["seconds"][0]
+            report.add(Figure(f"{codec}-long-encode-speed", speed, "seconds of audio a second of CPU", None, None, 1))
+            report.add(
+                Figure(f"{codec}-long-encode-bytes", long["bytes"][0] / 2**20, "MB beside the audio", None, None, 1)
+            )
     return report
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from antiphon.evals.codec_bench import LEVELS, BenchConfig, in_turns, missing_peers
+from antiphon.evals.codec_bench import BESIDE, LEVELS, BenchConfig, in_turns, missing_peers
 
 
 def main(fields: str) -> None:
@@ -90,16 +92,22 @@ def _rustymimi(file: Path, audio: Tensor) -> Callable[[int], None]:
 
 
 def _published(config: BenchConfig, folder: Path, name: str) -> Path:
-    """A folder written by `transformers`, random weights."""
-    from transformers import EncodecConfig, EncodecModel, MimiConfig, MimiModel
-
+    """A folder written by the peer's own code, random weights."""
     path = folder / name
     if path.is_dir():
         return path
+    if name == "speechtokenizer":
+        return _speechtokenizer_folder(config, path)
+    from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiConfig, MimiModel
+
     if name == "mimi":
         tiny = dict(num_filters=4, hidden_size=64, upsample_groups=64, intermediate_size=64, num_hidden_layers=1,
                     vector_quantization_hidden_dimension=16, codebook_dim=16, codebook_size=32)  # fmt: skip
         model = MimiModel(MimiConfig(num_quantizers=LEVELS, **(tiny if config.small else {})))
+    elif name == "dac":
+        tiny = dict(encoder_hidden_size=4, decoder_hidden_size=64, codebook_size=32) if config.small else {}
+        sizes = dict(downsampling_ratios=[2, 4, 5, 8], upsampling_ratios=[8, 5, 4, 2], n_codebooks=12)  # dac_16khz's
+        model = DacModel(DacConfig(**sizes, **tiny))
     else:
         model = EncodecModel(EncodecConfig(**(dict(num_filters=4, hidden_size=16) if config.small else {})))
     for key, buffer in model.named_buffers():
@@ -109,37 +117,95 @@ def _published(config: BenchConfig, folder: Path, name: str) -> Path:
     return path
 
 
-def _ours(path: Path, name: str) -> Callable[[Tensor], Tensor]:
+def _speechtokenizer() -> type:
+    """The package's model; its top imports a trainer with all that it needs, so that is left out."""
+    if "speechtokenizer" not in sys.modules:
+        spec = importlib.util.find_spec("speechtokenizer")
+        sys.modules["speechtokenizer"] = importlib.util.module_from_spec(spec)
+    return importlib.import_module("speechtokenizer.model").SpeechTokenizer
+
+
+def _speechtokenizer_folder(config: BenchConfig, path: Path) -> Path:
+    fields = dict(sample_rate=16000, strides=[8, 5, 4, 2], n_filters=64, dimension=1024, semantic_dimension=768,
+                  bidirectional=True, dilation_base=2, residual_kernel_size=3, n_residual_layers=1, lstm_layers=2,
+                  activation="ELU", codebook_size=1024, n_q=LEVELS)  # fmt: skip
+    fields |= dict(n_filters=4, dimension=32, semantic_dimension=16, codebook_size=32) if config.small else {}
+    weights = _speechtokenizer()(fields).state_dict()
+    for key, value in weights.items():
+        if key.endswith(("embed", "embed_avg")):
+            torch.nn.init.normal_(value, std=0.1)
+        elif key.endswith("inited"):
+            value.fill_(1.0)
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(fields))
+    torch.save(weights, path / "SpeechTokenizer.pt")
+    return path
+
+
+Side = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""audio [1, 1, samples] -> codes [1, codebooks, frames], audio [1, 1, samples]."""
+
+
+def _ours(path: Path) -> tuple[Side, int]:
+    """What we do, and at which sample rate."""
     from antiphon.codecs.families import load
 
     codec = load(path)
-    return lambda audio: codec.decode(codec.encode(audio, LEVELS))
+
+    def both(audio: Tensor) -> tuple[Tensor, Tensor]:
+        codes = codec.encode(audio, LEVELS)
+        return codes, codec.decode(codes)
+
+    return both, codec.sample_rate
 
 
-def _theirs(path: Path, name: str) -> Callable[[Tensor], Tensor]:
-    from transformers import EncodecModel, MimiModel
+def _theirs(path: Path) -> Side:
+    if path.name == "speechtokenizer":
+        model = _speechtokenizer().load_from_checkpoint(path / "config.json", path / "SpeechTokenizer.pt").eval()
 
-    if name == "mimi":
-        mimi = MimiModel.from_pretrained(path).eval()
-        return torch.no_grad()(lambda audio: mimi.decode(mimi.encode(audio).audio_codes).audio_values)
-    encodec = EncodecModel.from_pretrained(path).eval()
-    bandwidth = 6.0
+        @torch.no_grad()
+        def package(audio: Tensor) -> tuple[Tensor, Tensor]:
+            codes = model.encode(audio, n_q=LEVELS)
+            return codes.transpose(0, 1), model.decode(codes)
+
+        return package
+    from transformers import DacModel, EncodecModel, MimiModel
+
+    model = {"mimi": MimiModel, "encodec": EncodecModel, "dac": DacModel}[path.name].from_pretrained(path).eval()
+    asked = {"mimi": {}, "encodec": {"bandwidth": 6.0}, "dac": {"n_quantizers": LEVELS}}[path.name]
 
     @torch.no_grad()
-    def both(audio: Tensor) -> Tensor:
-        told = encodec.encode(audio, bandwidth=bandwidth)
-        return encodec.decode(told.audio_codes, told.audio_scales).audio_values
+    def both(audio: Tensor) -> tuple[Tensor, Tensor]:
+        told = model.encode(audio, **asked)
+        if path.name == "dac":
+            return told.audio_codes, model.decode(audio_codes=told.audio_codes).audio_values[:, None]
+        scales = [told.audio_scales] if path.name == "encodec" else []
+        codes = told.audio_codes[0] if path.name == "encodec" else told.audio_codes
+        return codes, model.decode(told.audio_codes, *scales).audio_values
 
     return both
 
 
 def _offline(config: BenchConfig, folder: Path, name: str) -> dict[str, list[float]]:
-    """Encode and decode of a whole signal."""
+    """Encode and decode of a whole signal, after a check that both give the same."""
     path = _published(config, folder, name)
-    audio = 0.1 * torch.randn(1, 1, int(24000 * config.seconds))
-    ours, theirs = _ours(path, name), _theirs(path, name)
-    sides = {"ours": lambda i: ours(audio), "transformers": lambda i: theirs(audio)}
+    ours, rate = _ours(path)
+    theirs = _theirs(path)
+    audio = 0.1 * torch.randn(1, 1, int(rate * config.seconds))
+    _same(name, ours(audio[..., :rate]), theirs(audio[..., :rate]))
+    sides = {"ours": lambda i: ours(audio), BESIDE[name]: lambda i: theirs(audio)}
     return in_turns(sides, config.rounds, 1)
+
+
+def _same(name: str, ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
+    """Raises RuntimeError where codes differ (but for one in a thousand: random weights have near ties), or, where
+    codes are the same, sounds do."""
+    agree = float((ours[0] == theirs[0]).float().mean())
+    length = min(ours[1].shape[-1], theirs[1].shape[-1])
+    far = float((ours[1] - theirs[1])[..., :length].abs().max())
+    print(f"{name}: {agree:.5f} of the codes agree, sounds differ by {far:.1e}", file=sys.stderr)
+    if agree < 0.999 or (agree == 1.0 and far > 1e-4):
+        raise RuntimeError(f"{name}: only {agree:.4f} of the codes agree; sounds differ by {far:.1e}")
 
 
 def _resident(peak: bool) -> int:
@@ -156,14 +222,19 @@ def _resident(peak: bool) -> int:
 
 def _memory(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]]:
     """Bytes that a model and its work need at most, beside the libraries."""
+    import transformers.models.dac.modeling_dac
     import transformers.models.encodec.modeling_encodec
     import transformers.models.mimi.modeling_mimi  # noqa: F401
 
+    import antiphon.codecs.dac
     import antiphon.codecs.encodec
-    import antiphon.codecs.mimi  # noqa: F401
+    import antiphon.codecs.mimi
+    import antiphon.codecs.speechtokenizer  # noqa: F401
 
     name, who = rest.split("_")
     path = folder / name
+    if name == "speechtokenizer":
+        _speechtokenizer()
     if not path.is_dir():
         import subprocess
 
@@ -173,21 +244,71 @@ def _memory(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[floa
         )
         subprocess.run([sys.executable, "-c", code, str(config.small), str(folder), name], check=True, stdout=2)
     torch.randn(8, 8) @ torch.randn(8, 8)
-    audio = 0.1 * torch.randn(1, 1, int(24000 * config.seconds))
+    rate = 24000 if name in ("mimi", "encodec") else 16000
+    audio = 0.1 * torch.randn(1, 1, int(rate * config.seconds))
     before = _resident(peak=False)
-    run = (_ours if who == "ours" else _theirs)(path, name)
+    run = _ours(path)[0] if who == "ours" else _theirs(path)
     run(audio)
     return {"bytes": [_resident(peak=True) - before]}
 
 
-def _long(config: BenchConfig, folder: Path, part: str) -> dict[str, list[float]]:
-    """Encode of `minutes / part`: seconds, and bytes beside the audio itself."""
+def _fresh(config: BenchConfig, name: str) -> torch.nn.Module:
+    """A codec of ours with random weights."""
+    from antiphon.codecs.dac import Dac, DacConfig
+    from antiphon.codecs.encodec import Encodec, EncodecConfig
     from antiphon.codecs.mimi import Mimi, MimiConfig
+    from antiphon.codecs.mini import MiniCodec, MiniCodecConfig
+    from antiphon.codecs.speechtokenizer import SpeechTokenizer, SpeechTokenizerConfig
 
-    codec = Mimi(MimiConfig(**_sizes(config))).eval()
+    small = config.small
+    makers = {
+        "mimi": lambda: Mimi(MimiConfig(**_sizes(config))),
+        "encodec": lambda: Encodec(EncodecConfig(codebooks=LEVELS, **({"filters": 4, "latent": 16} if small else {}))),
+        "dac": lambda: Dac(DacConfig(**({"encoder_width": 4, "decoder_width": 64} if small else {}))),
+        "speechtokenizer": lambda: SpeechTokenizer(
+            SpeechTokenizerConfig(**({"filters": 4, "latent": 32} if small else {}))
+        ),
+        "mini": lambda: MiniCodec(MiniCodecConfig()),
+    }
+    return makers[name]().eval()
+
+
+class _Peak:
+    """The most memory of its own that this process has while it is entered, looked at every few milliseconds: `bytes`
+    more than before. Pages of program files, which come and go with what else the machine does, don't count."""
+
+    def __enter__(self) -> _Peak:
+        self.before = self.most = self._now()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.005):
+            self.most = max(self.most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        try:
+            return 1024 * int(re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+        except (OSError, TypeError):  # not Linux
+            return _resident(peak=False)
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+        self.bytes = max(self.most, self._now()) - self.before
+
+
+def _long(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]]:
+    """Encode of `minutes / part`: seconds of the CPU (other programs don't count), and bytes beside the audio."""
+    name, part = rest.split("_")
+    codec = _fresh(config, name)
     # In place: a product's two operands at once would be the peak, not the codec.
-    audio = torch.randn(1, 1, int(24000 * 60 * config.minutes / int(part))).mul_(0.1)
-    before = _resident(peak=False)
-    start = time.perf_counter()
-    codec.encode(audio)
-    return {"seconds": [time.perf_counter() - start], "bytes": [_resident(peak=True) - before]}
+    audio = torch.randn(1, 1, int(codec.sample_rate * 60 * config.minutes / int(part))).mul_(0.1)
+    with _Peak() as memory:
+        start = time.process_time()
+        codec.encode(audio)
+        taken = time.process_time() - start
+    return {"seconds": [taken], "bytes": [memory.bytes]}

@@ -178,19 +178,34 @@ class SupervisedTokenizer(nn.Module):
     def codebook_size(self) -> int:
         return self.bottleneck.quantizer.size
 
+    def stem(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder's first layer gets: at most 30 s of audio [batch, samples], lengths [batch] in samples ->
+        [batch, frames, width], frames of the encoder in each row [batch]."""
+        encoder, frames = self.encoder, -(-lengths // FRAME)
+        x = whisper_stem(encoder, whisper_mel(audio, lengths, encoder.config.bands), frames)
+        return x + encoder.embed_positions.weight[: x.shape[1]], frames
+
+    def below(self, x: Tensor, frames: Tensor, first: int, last: int) -> Tensor:
+        """Layers `first` to `last` - 1 of the encoder, over [batch, frames, width] and `frames` of each row [batch]."""
+        mask = attention_mask(frames, x.shape[1], self.config.block)
+        for layer in self.encoder.layers[first:last]:
+            x = whisper_layer(layer, x, mask)
+        return x
+
+    def pooled(self, x: Tensor, frames: Tensor) -> Tensor:
+        """What the layers below the quantizer give [batch, frames, width], without positions and averaged: [batch,
+        frames of codes, width]."""
+        pool, there = self.config.pool, mask_of(frames, x.shape[1])[:, :, None].to(x.dtype)
+        x = (x - self.encoder.embed_positions.weight[: x.shape[1]]) * there
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % pool)).unflatten(1, (-1, pool))
+        count = F.pad(there, (0, 0, 0, -there.shape[1] % pool)).unflatten(1, (-1, pool)).sum(2)
+        return x.sum(2) / count.clamp_min(1)
+
     def lower(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What the quantizer gets: at most 30 s of audio [batch, samples], lengths [batch] in samples -> averages
         [batch, frames, width], frames of the encoder (not of codes) in each row [batch]."""
-        encoder, pool, frames = self.encoder, self.config.pool, -(-lengths // FRAME)
-        x = whisper_stem(encoder, whisper_mel(audio, lengths, encoder.config.bands), frames)
-        positions = encoder.embed_positions.weight[: x.shape[1]]
-        x, mask = x + positions, attention_mask(frames, x.shape[1], self.config.block)
-        for layer in encoder.layers[: self.config.layer]:
-            x = whisper_layer(layer, x, mask)
-        there = mask_of(frames, x.shape[1])[:, :, None].to(x.dtype)
-        x = F.pad((x - positions) * there, (0, 0, 0, -x.shape[1] % pool)).unflatten(1, (-1, pool))
-        count = F.pad(there, (0, 0, 0, -there.shape[1] % pool)).unflatten(1, (-1, pool)).sum(2)
-        return x.sum(2) / count.clamp_min(1), frames
+        x, frames = self.stem(audio, lengths)
+        return self.pooled(self.below(x, frames, 0, self.config.layer), frames), frames
 
     def upper(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What follows the quantizer: [batch, frames of codes, width] and `lower`'s frames -> the encoder's output

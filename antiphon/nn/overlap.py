@@ -11,25 +11,30 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
-Convolution = nn.Conv1d | nn.ConvTranspose1d
+from antiphon.nn.seanet_layers import SeanetConv
+
+Convolution = nn.Conv1d | nn.ConvTranspose1d | SeanetConv
 
 
 def convolutions(module: nn.Module) -> list[Convolution]:
     """The convolutions of a network, in the order in which they were registered, which must be that of their use."""
-    return [each for each in module.modules() if isinstance(each, (nn.Conv1d, nn.ConvTranspose1d))]
+    return [each for each in module.modules() if isinstance(each, Convolution)]
 
 
 def needed(layers: Sequence[Convolution], first: int, last: int) -> tuple[int, int]:
     """The inputs on which outputs `first` to `last` of a row of convolutions depend.
 
     Args:
-        layers: from input to output, with integer padding.
+        layers: from input to output, with integer padding; SEANet's of those that look ahead.
         first, last: outputs, both included.
 
     Returns:
         First and last input, both included; they may lie outside the signal.
     """
     for layer in reversed(layers):
+        if isinstance(layer, SeanetConv):
+            first, last = _seanet(layer, first, last)
+            continue
         stride, padding = layer.stride[0], layer.padding[0]
         reach = (layer.kernel_size[0] - 1) * layer.dilation[0]
         if isinstance(layer, nn.ConvTranspose1d):  # output = input * stride - padding + 0 to reach
@@ -37,6 +42,18 @@ def needed(layers: Sequence[Convolution], first: int, last: int) -> tuple[int, i
         else:
             first, last = first * stride - padding, last * stride - padding + reach
     return first, last
+
+
+def _seanet(layer: SeanetConv, first: int, last: int) -> tuple[int, int]:
+    """`needed` of one convolution that pads on both sides, see `SeanetConv.forward`."""
+    if layer.upsample > 1:
+        surplus = layer.keep * layer.upsample
+        cut = surplus - surplus // 2
+        return (first + cut) // layer.upsample - layer.keep, (last + cut) // layer.upsample
+    left, stride = layer.keep - layer.keep // 2, layer.stride
+    # Where the signal ends within a stride, what is mirrored there may come from a little further off.
+    spare = stride if layer.padding == "reflect" else 0
+    return first * stride - left - spare, last * stride - left + (layer.kernel - 1) * layer.dilation + spare
 
 
 def shrinking(
@@ -47,14 +64,14 @@ def shrinking(
     Args:
         run: the network, [batch, channels, n * hop] -> [batch, width, n].
         layers: its convolutions, see `convolutions`.
-        x: [batch, channels, samples], whole hops of them.
+        x: [batch, channels, samples]; where they aren't whole hops, `run` must give one output for the rest.
         hop: inputs an output.
         chunk: outputs at a time.
 
     Yields:
         [batch, width, up to chunk], which put together are what `run(x)` gives.
     """
-    total = x.shape[-1] // hop
+    total = -(-x.shape[-1] // hop)
     for start in range(0, total, chunk):
         stop = min(start + chunk, total)
         first, last = needed(layers, start, stop - 1)

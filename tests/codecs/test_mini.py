@@ -33,7 +33,7 @@ def test_shapes_and_rates(codec):
     assert codec.decode(codes[:, :1]).shape == (2, 1, 3 * 192)
 
 
-@pytest.mark.parametrize("trial", range(20))
+@pytest.mark.parametrize("trial", range(100))
 def test_streaming_equals_offline(codec, trial):
     generator = torch.Generator().manual_seed(trial)
     length = int(torch.randint(1, 12 * 192, (), generator=generator))
@@ -72,6 +72,18 @@ def test_rows_join_and_leave_at_any_frame_and_states_fork(codec):
     for row in range(3):
         sound = torch.cat(heard[row], -1)[:, codec.delay :]
         torch.testing.assert_close(sound, whole[row, :, : sound.shape[-1]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [20, 23.3, 30])
+def test_long_signals_go_through_in_pieces(codec, monkeypatch, frames):
+    audio = torch.randn(2, 1, int(frames * 192))
+    codes, sound = codec.encode(audio, 2), codec.decode(codec.encode(audio))
+    monkeypatch.setattr("antiphon.codecs.mini.PIECE", 10)
+    assert torch.equal(codec.encode(audio, 2), codes)
+    pieces = list(codec.decode_pieces(codec.encode(audio)))
+    assert len(pieces) == -(-codes.shape[-1] // 10)
+    torch.testing.assert_close(torch.cat(pieces, -1), sound, atol=1e-5, rtol=0)
+    torch.testing.assert_close(codec.decode(codec.encode(audio)), sound, atol=1e-5, rtol=0)
 
 
 def test_nothing_gives_nothing(codec):

@@ -109,10 +109,31 @@ def test_a_batch_is_a_function_of_the_step(whisper: Path, speech: Path, tmp_path
     assert batch["lengths"].tolist() == [round((12000 + 700) * 2 / 3) + 1600]
 
 
-@pytest.mark.parametrize("model", [{"ctc": True}, {"quantizer": "fsq"}, {"restore": False}])
-def test_gradients_reach_what_trains_and_nothing_else(
-    model: dict, whisper: Path, speech: Path, tmp_path: Path
+@pytest.mark.parametrize("learns", [["tokenizer.encoder.layers.2.*"], ["tokenizer.encoder.layers.1.*"]])
+def test_what_is_kept_is_what_would_be_made_again(
+    learns: list[str], whisper: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    task = SupervisedTask(stage(whisper, speech, tmp_path))
+    task.model.eval()
+    freeze(task.model, learns)
+    batch, again = task.batch(0), task.batch(2)
+    fresh, frames = task._latents(batch)
+    task.keep, calls, stem = True, [], task.model.tokenizer.stem
+    monkeypatch.setattr(task.model.tokenizer, "stem", lambda *given: calls.append(len(given[0])) or stem(*given))
+    for _ in range(2):
+        kept, count = task._latents(batch)
+        assert torch.equal(count, frames) and kept.requires_grad == ("1" in learns[0])
+        for row, codes in enumerate((-(-frames // 2)).tolist()):
+            torch.testing.assert_close(kept[row, :codes], fresh[row, :codes], atol=5e-3, rtol=5e-3)
+    assert calls == [4] and set(task.kept) == set(batch["places"].tolist())
+    task._latents(again)
+    assert calls[1:] == [len(set(again["places"].tolist()) - set(batch["places"].tolist()))]
+    freeze(task.model, ["tokenizer.encoder.conv1.*"])  # all of it learns: nothing can be kept
+    assert task._latents(batch)[0].requires_grad and calls[-1] == 4
+
+
+@pytest.mark.parametrize("model", [{"ctc": True}, {"quantizer": "fsq"}, {"restore": False}])
+def test_gradients_reach_what_trains_and_nothing_else(model: dict, whisper: Path, speech: Path, tmp_path: Path) -> None:
     task = SupervisedTask(stage(whisper, speech, tmp_path, model))
     names = freeze(
         task.model,

@@ -11,10 +11,8 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from antiphon.codecs.mini import MiniCodec, MiniCodecConfig
-from antiphon.codecs.source import REFERENCE, estimate_pitch
 from antiphon.data.shards import SpeechSet
 from antiphon.train.config import StageConfig
 from antiphon.train.fit import fit_codec
@@ -70,33 +68,18 @@ class CodecTask:
         if player == "adversary":
             made, target = self._made
             return {"discriminator": discriminator_loss(self.model.adversary(made)[0], self.model.adversary(target)[0])}
-        codec = self.model.codec
+        codec, target = self.model.codec, target[:, None]
         learns = codec.analysis.weight.requires_grad
-        codec.semantic.train(learns)
-        codec.acoustic.train(learns)
+        codec.train(learns)  # codebooks
         with torch.set_grad_enabled(learns):
-            latents = codec.latents(target[:, None])
-            semantic, _, semantic_distance = codec.semantic(latents)
-            acoustic, _, distance = codec.acoustic(latents - semantic.detach(), batch["used"] - 1)
-        features = codec.features(semantic + acoustic)
-        late = codec.config.look_ahead
-        pitch = F.pad(estimate_pitch(target, codec.sample_rate, codec.config.hop), (late, 0))[:, : features.shape[-1]]
-        made, target = (
-            codec.wave(features, pitch)[:, late * codec.config.hop :],
-            target[:, : target.shape[1] - late * codec.config.hop],
-        )
-        voiced, height = codec.wave.height(features)
-        sounds = pitch > 0
-        error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()
+            quantized = codec.quantized(codec.latents(target), batch["used"])
+        made, losses = codec.guided(quantized.latents, target)
+        made = made[:, 0]
+        target = target[:, 0, : made.shape[-1]]
         mel, convergence = self.mel(made, target)
-        losses = {
-            "mel": mel,
-            "convergence": convergence,
-            "voicing": F.binary_cross_entropy_with_logits(voiced, sounds.float()),
-            "pitch": (error * sounds).sum() / sounds.sum().clamp_min(1),
-        }
+        losses |= {"mel": mel, "convergence": convergence}
         if learns:
-            losses["commitment"] = semantic_distance + distance
+            losses["commitment"] = quantized.commitment
         if hasattr(self.model, "adversary"):
             fake = self.model.adversary(made)
             with torch.no_grad():

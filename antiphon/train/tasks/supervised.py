@@ -23,7 +23,7 @@ from antiphon.data.shards import SpeechSet
 from antiphon.hub import folder as find
 from antiphon.models.decoder import WhisperDecoder, whisper_tokens
 from antiphon.models.ears import TOKENS_A_SECOND
-from antiphon.models.features import attention_mask, mask_of
+from antiphon.models.features import FRAME, attention_mask, mask_of
 from antiphon.models.supervised import SupervisedTokenizer
 from antiphon.nn.fsq import FSQ
 from antiphon.train.config import RecipeError, StageConfig
@@ -106,7 +106,8 @@ class SupervisedTask:
     the encoder's shape.
     `config.data`: speech (folders of shards), hours (use only the first ones of each), seconds (shortest and longest
     utterance), silence (seconds put after each utterance), held (last utterances of each set that are kept apart for
-    measuring), fit (code frames that the quantizer is fitted to).
+    measuring), fit (code frames that the quantizer is fitted to), keep (bool: what layers that don't learn make of an
+    utterance stays in memory, 50 kB a second of speech with Whisper base, and isn't made again).
     """
 
     players = {"model": ["*"]}
@@ -120,6 +121,7 @@ class SupervisedTask:
         torch.manual_seed(config.seed)
         tokenizer, decoder = SupervisedTokenizer.from_whisper(whisper, **model), WhisperDecoder.from_pretrained(whisper)
         self.model = Recognizer(tokenizer, decoder, ctc)
+        self.keep, self.kept = bool(data.get("keep", False)), {}  # utterance -> what frozen layers gave [frames, width]
         self.silence, held = float(data.get("silence", 0.5)), int(data.get("held", 0))
         seconds = tuple(data.get("seconds", (0.5, 15.0)))
         self.sets = [SpeechSet(folder, hours=data.get("hours"), seconds=seconds) for folder in data["speech"]]
@@ -171,7 +173,8 @@ class SupervisedTask:
         middle = int(generator.integers(len(self.known)))
         low = max(0, min(middle - 2 * size, len(self.known) - 4 * size))
         window = np.arange(low, min(len(self.known), low + 4 * size))
-        return self.collate([self.known[i] for i in generator.choice(window, size, replace=len(window) < size)])
+        picked = generator.choice(window, size, replace=len(window) < size)
+        return {**self.collate([self.known[i] for i in picked]), "places": torch.from_numpy(picked)}
 
     def collate(self, places: list[tuple[SpeechSet, int]]) -> dict[str, Any]:
         """audio [batch, samples], lengths [batch]; tokens [batch, length] that the decoder reads, targets that it
@@ -193,9 +196,32 @@ class SupervisedTask:
             "spelt": torch.tensor([len(letters) for letters in spelt]),
         }
 
+    def _latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What the quantizer gets, see `SupervisedTokenizer.lower`; with `keep`, layers that don't learn run only for
+        utterances that are met for the first time."""
+        tokenizer, audio, lengths = self.model.tokenizer, batch["audio"], batch["lengths"]
+        encoder, last = tokenizer.encoder, tokenizer.config.layer
+        parts = [[encoder.conv1, encoder.conv2], *([layer] for layer in encoder.layers[:last])]
+        learns = [any(p.requires_grad for module in part for p in module.parameters()) for part in parts]
+        first = (learns + [True]).index(True) - 1  # so many layers stay as they are
+        if not self.keep or first < 0:
+            return tokenizer.lower(audio, lengths)
+        places, frames = batch["places"].tolist(), -(-lengths // FRAME)
+        if new := [row for row, place in enumerate(places) if place not in self.kept]:
+            with torch.no_grad():
+                made = tokenizer.below(*tokenizer.stem(audio[new], lengths[new]), 0, first)
+            for row, x in zip(new, made):
+                self.kept[places[row]] = x[: frames[row]].half().cpu()
+        x = [self.kept[place].to(audio.device, torch.float32) for place in places]
+        x = torch.nn.utils.rnn.pad_sequence(x, batch_first=True)
+        return tokenizer.pooled(tokenizer.below(x, frames, first, last), frames), frames
+
     def losses(self, batch: dict[str, Any], player: str = "model") -> dict[str, Tensor]:
         """recognition: the decoder's cross-entropy in nats a token; commitment; ctc, in nats a letter."""
-        features, frames, _, commitment = self.model.tokenizer(batch["audio"], batch["lengths"])
+        tokenizer = self.model.tokenizer
+        x, frames = self._latents(batch)
+        x, _, commitment = tokenizer.bottleneck(x, mask_of(-(-frames // tokenizer.config.pool), x.shape[1]))
+        features, frames = tokenizer.upper(x, frames)
         logits = decoder_logits(self.model.decoder, batch["tokens"], features, frames)
         losses = {"recognition": F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())}
         if commitment.requires_grad:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
+from antiphon.codecs.mini import MiniCodec
 from antiphon.data.shards import SpeechSet
 from antiphon.models.features import SpeechFeatures, load_features
 from antiphon.nn.quantize import Quantized
@@ -25,6 +26,7 @@ from antiphon.train.balance import Balancer, weighted
 from antiphon.train.config import RecipeError, StageConfig
 from antiphon.train.discriminators import Discriminators
 from antiphon.train.distil import Distillation, pool
+from antiphon.train.fit import fit_codec
 from antiphon.train.scale import scale_to_data
 from antiphon.train.spectral import MultiScaleMel, adversarial_losses, discriminator_loss
 
@@ -38,7 +40,9 @@ class TrainableCodec(Protocol):
 
     `synthesize(quantized(latents(audio)).latents)` is `decode(encode(audio))`, with gradients all the way through, on
     whole frames of audio. Latents are [batch, frames, dim], of any dim. A codec that has `taught(first)` maps what its
-    first codebook gives into its teacher's space itself, and keeps that map with its weights (SpeechTokenizer).
+    first codebook gives into its teacher's space itself, and keeps that map with its weights (SpeechTokenizer). A codec
+    that has `guided(latents, target)` makes the sound in training with help from the target [batch, channels, samples],
+    and has losses of its own besides, whose names are `guides` (the mini codec: its pitch).
 
     Attributes:
         sample_rate, channels, frame_rate, codebooks, codebook_size: as of any `antiphon.codecs.base.Codec`.
@@ -94,8 +98,11 @@ class ModelConfig:
         codec: fields of its config.
         start: a folder of the family to start from instead.
         scale: whether fresh weights are scaled on the first batch, see `antiphon.train.scale`.
+        fit: frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; the speech
+            needs its phones' times.
         period, stft: arguments of the discriminators of that name; None for none.
         patience: steps before the discriminators come in.
+        ahead: steps that they then learn by themselves, before the codec hears of them.
         balance: whether losses of the audio are balanced (EnCodec); else their gradients count as they are.
         mel_windows, mel_bins: of the mel distance: samples, and bins of each.
         teacher: fields of `TeacherConfig`; None for none.
@@ -105,9 +112,11 @@ class ModelConfig:
     codec: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
     scale: bool = True
+    fit: int = 0
     period: dict[str, Any] | None = None
     stft: dict[str, Any] | None = None
     patience: int = 0
+    ahead: int = 0
     balance: bool = True
     mel_windows: tuple[int, ...] = (256, 512, 1024, 2048)
     mel_bins: tuple[int, ...] = (20, 40, 80, 120)
@@ -191,8 +200,8 @@ class TokenizerTask:
     """See the module, `ModelConfig` and `DataConfig`.
 
     Losses, whose weights are the recipe's `objective` (0 when not named there): mel, convergence (`MultiScaleMel`),
-    wave (mean absolute difference), adversarial, matching; commitment, codebook, distillation. Codebooks that learn by
-    moving averages do so only while the encoder trains.
+    wave (mean absolute difference), adversarial, matching; commitment, codebook, distillation; the codec's own.
+    Codebooks that learn by moving averages do so only while the encoder trains.
     """
 
     def __init__(self, config: StageConfig):
@@ -200,9 +209,10 @@ class TokenizerTask:
         self.data: DataConfig = _typed(DataConfig, config.data, "data")
         model: ModelConfig = _typed(ModelConfig, config.model, "model")
         self.setup, self.weights = model, config.objective
-        if unknown := sorted(set(self.weights) - {*HEARD, *TOLD}):
-            raise RecipeError(f"objective has no {', '.join(unknown)}; there are {', '.join((*HEARD, *TOLD))}")
         codec = build_codec(model)
+        named = (*HEARD, *TOLD, *getattr(codec, "guides", ()))
+        if unknown := sorted(set(self.weights) - set(named)):
+            raise RecipeError(f"objective has no {', '.join(unknown)}; there are {', '.join(named)}")
         self.audio_weights = {name: weight for name, weight in self.weights.items() if name in HEARD}
         gan = any(self.weights.get(name) for name in ("adversarial", "matching"))
         if gan and model.period is None and model.stft is None:
@@ -227,9 +237,19 @@ class TokenizerTask:
             self.players["adversary"] = ["adversary.*"]
         self.mel = MultiScaleMel(codec.sample_rate, model.mel_windows, model.mel_bins)
         self.speech, self.unseen = self._open()
-        if model.scale and not model.start and not (Path(config.out) / "checkpoint.pt").exists():
-            scale_to_data(codec, self.batch(0)["audio"])
+        if not model.start and not (Path(config.out) / "checkpoint.pt").exists():
+            self._prepare()
         self._made: list[tuple[Tensor, Tensor] | None] = []  # of each accumulated batch, from one player to the other
+
+    def _prepare(self) -> None:
+        """What fresh weights are given before any gradient."""
+        codec = self.model.codec
+        if self.setup.scale:
+            scale_to_data(codec, self.batch(0)["audio"])
+        if self.setup.fit:
+            if not isinstance(codec, MiniCodec):
+                raise RecipeError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
+            fit_codec(codec, self.speech[0], self.setup.fit)
 
     def _taught_width(self, codec: TrainableCodec) -> int | None:
         """Width of what the first codebook gives; None where the codec maps it into the teacher's space itself."""
@@ -289,11 +309,15 @@ class TokenizerTask:
         latents = codec.latents(target)
         codec.train(latents.requires_grad)
         quantized = codec.quantized(latents, batch["used"])
-        made = codec.synthesize(torch.where(batch["skip"][:, None, None], latents, quantized.latents)).float()
+        given, own = torch.where(batch["skip"][:, None, None], latents, quantized.latents), {}
+        if hasattr(codec, "guided"):
+            made, own = codec.guided(given, target)
+        else:
+            made = codec.synthesize(given)
         length = min(made.shape[-1], target.shape[-1])
-        made, target = made[..., :length], target[..., :length]
+        made, target = made[..., :length].float(), target[..., :length]
         heard = self._heard(made, target, batch["step"])
-        told = {"commitment": quantized.commitment, "codebook": quantized.codebook}
+        told = {"commitment": quantized.commitment, "codebook": quantized.codebook, **own}
         if self.teacher is not None:
             told["distillation"] = self._distilled(quantized.first, batch["heard"])
         told = {name: loss for name, loss in told.items() if loss.requires_grad and self.weights.get(name)}
@@ -306,9 +330,9 @@ class TokenizerTask:
         mel, convergence = self.mel(made.flatten(0, 1), target.flatten(0, 1))
         losses = {"mel": mel, "convergence": convergence, "wave": (made - target).abs().mean()}
         if hasattr(self.model, "adversary"):
-            early = step < self.setup.patience
-            self._made.append(None if early else (made.detach(), target))
-            if not early:
+            patience = self.setup.patience
+            self._made.append(None if step < patience else (made.detach(), target))
+            if step >= patience + self.setup.ahead:
                 with torch.no_grad():
                     real = self.model.adversary(target)
                 losses |= adversarial_losses(self.model.adversary(made), real)
