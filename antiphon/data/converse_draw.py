@@ -82,8 +82,7 @@ class Mix:
         long_turn: chance of a turn that begins with an opener and a long pause, in which the model murmurs.
         gap: seconds from the user's end to the model's start (before it is moved to a frame, by up to 0.04 s).
         early: chance that the model starts 0.08 s before the user's end, where the turn has no pause.
-        late: chance of an answer that comes after `late_gap` seconds. Where a model misses the moment, it must know that it
-            is still its turn; 0 leaves that unknown.
+        late: chance of an answer after `late_gap` seconds: who missed the moment learns that it is still their turn.
         interrupted: chance of a reply that is interrupted.
         cut_in: seconds into the reply.
         stop: seconds until the model is silent (before it is moved to a frame).
