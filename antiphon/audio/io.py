@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 600.0  # longer recordings are refused unless asked for: a model that answers speech has no use for them
 SILENCE_PEAK = 1e-3  # -60 dB of full scale: below it nothing can be understood
+UNKNOWN = 2**62  # samples: what libsndfile says of a FLAC file that was written as a stream
 BLOCK_SECONDS = 10.0  # how much is decoded between two looks at the limit
 SUBTYPES = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
 
@@ -182,7 +183,8 @@ def _decode(path: Path, mono: bool, max_seconds: float | None) -> tuple[np.ndarr
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
-            _check_length(path, len(file) / rate, max_seconds)
+            if len(file) < UNKNOWN:
+                _check_length(path, len(file) / rate, max_seconds)
             samples = _collect(path, _soundfile_blocks(file), rate, mono, max_seconds)
             # libsndfile takes some broken files for empty ones; FFmpeg may know better.
             if samples.shape[-1]:

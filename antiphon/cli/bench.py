@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from antiphon.cli.common import Json, progress
+
+if TYPE_CHECKING:
+    from antiphon.evals.figures import Report
 
 app = typer.Typer(help="Measure speed and memory beside named peers.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Keeps `codec` a command of its own."""
+    """Makes each a command of its own."""
 
 
 @app.command("codec")
@@ -22,19 +26,73 @@ def codec(
     only: Annotated[
         list[str] | None, typer.Option(help="streaming, offline, memory or long; may be repeated. [all but long]")
     ] = None,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(help="mimi, encodec, dac, speechtokenizer, or (long) mini; may be repeated. [all but mini]"),
+    ] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]")] = None,
     frames: Annotated[int, typer.Option(help="Frames of 80 ms to time, in streaming.", min=1)] = 150,
     seconds: Annotated[float, typer.Option(help="Seconds of audio, offline.", min=0.1)] = 10.0,
     rounds: Annotated[int, typer.Option(help="Rounds, offline.", min=1)] = 5,
     minutes: Annotated[float, typer.Option(help="Minutes of audio in long.", min=0.1)] = 60.0,
 ) -> None:
-    """Time and memory of the codecs over those of moshi, rustymimi and transformers, same weights (random ones)."""
+    """Time and memory of the codecs over those of moshi, rustymimi, transformers and speechtokenizer, same weights
+    (random ones)."""
     from antiphon.evals.codec_bench import BenchConfig, bench_codec
 
     given = {"only": tuple(only)} if only else {}
+    given |= {"codecs": tuple(codec)} if codec else {}
     given |= {"threads": tuple(threads)} if threads else {}
     config = BenchConfig(**given, frames=frames, seconds=seconds, rounds=rounds, minutes=minutes)
-    report = bench_codec(config, progress)
+    _show(bench_codec(config, progress), json)
+
+
+@app.command("duplex")
+def duplex(
+    json: Json = None,
+    only: Annotated[list[str] | None, typer.Option(help="step or batch; may be repeated. [both]")] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(help="mini (as mini-duplex), middle or tiny; may be repeated. [mini and middle]")
+    ] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]")] = None,
+    frames: Annotated[int, typer.Option(help="Frames of 80 ms to time.", min=1)] = 100,
+) -> None:
+    """A step of Moshi over those of moshi and transformers, same weights (random ones); and many rows over one."""
+    from antiphon.evals.moshi_bench import MoshiBenchConfig, bench_moshi
+
+    given = {"only": tuple(only)} if only else {}
+    given |= {"sizes": tuple(size)} if size else {}
+    given |= {"threads": tuple(threads)} if threads else {}
+    _show(bench_moshi(MoshiBenchConfig(**given, frames=frames), progress), json)
+
+
+@app.command("serve")
+def serve(
+    json: Json = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")] = "mini",
+    clients: Annotated[
+        list[int] | None, typer.Option(help="Live clients at once; may be repeated. [1, 2, 4 and 8]")
+    ] = None,
+    turns: Annotated[int, typer.Option(help="Turns of each client.", min=1)] = 5,
+    sessions: Annotated[int | None, typer.Option(help="Conversations admitted. [as measured]", min=1)] = None,
+    soak: Annotated[float, typer.Option(help="Minutes of steady talk, to see whether memory grows.", min=0)] = 0.0,
+) -> None:
+    """First audio, late frames, refusals and memory of the server, with live clients at the pace of life."""
+    from antiphon.cli.talk import example_question
+    from antiphon.evals.serve_bench import ServeBenchConfig, bench_serve
+
+    given = {"clients": tuple(clients)} if clients else {}
+    config = ServeBenchConfig(
+        model=model, turns=turns, sessions=sessions, soak=soak, question=example_question(), **given
+    )
+    report = bench_serve(config, progress)
+    report.print()
+    if json:
+        report.save(json)
+
+
+def _show(report: Report, json: Path | None) -> None:
+    """Prints a report, and saves it where that was asked for."""
     report.print()
     machine = report.environment
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)

@@ -14,7 +14,6 @@ Two modes over the same weights, chosen per conversation:
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,9 +26,11 @@ from torch import Tensor, nn
 from antiphon.errors import AntiphonError
 from antiphon.models.llama import KeyValues, Llama
 from antiphon.models.lora import Lora, shapes_of
+from antiphon.models.reply_pieces import Unfinished, goes_round, pick, piece_bytes
 from antiphon.models.words import as_words
 
 CONTEXT = 2048  # tokens of a conversation that are kept; older turns are forgotten
+PROMPTS = 8  # system prompts that are kept read
 
 
 class ThinkerError(AntiphonError):
@@ -88,59 +89,6 @@ class ThinkerState:
         )
 
 
-class Unfinished:
-    """Bytes of a byte-level BPE -> text, characters held back until their last byte is there; what never gets it is
-    dropped.
-    """
-
-    def __init__(self, pieces: dict[int, bytes]):
-        self.pieces = pieces
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def add(self, token: int) -> str:
-        """What the token adds; special tokens add nothing."""
-        return self.decoder.decode(self.pieces.get(token, b""))
-
-
-def piece_bytes(tokenizer: Tokenizer) -> dict[int, bytes]:
-    """The bytes of every ordinary token of a byte-level BPE (GPT-2's table of printable stand-ins for bytes)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    byte_of = {chr(byte): byte for byte in printable}
-    byte_of |= {chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in set(printable))}
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    return {
-        number: bytes(byte_of[character] for character in piece)
-        for piece, number in tokenizer.get_vocab().items()
-        if piece not in special
-    }
-
-
-def goes_round(tokens: Sequence[int], longest: int = 24) -> bool:
-    """True if the end of a reply repeats: the last n tokens are the n before them (n >= 4), or a token comes four
-    times in a row, or the last eight tokens were said before."""
-    if len(tokens) >= 4 and len(set(tokens[-4:])) == 1:
-        return True
-    for n in range(4, min(longest, len(tokens) // 2) + 1):
-        if tokens[-n:] == tokens[-2 * n : -n]:
-            return True
-    tail = list(tokens[-8:])
-    return len(tokens) >= 16 and any(list(tokens[at : at + 8]) == tail for at in range(len(tokens) - 15))
-
-
-def pick(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator | None) -> int:
-    """Choose a token from logits `[vocabulary]`: the likeliest at temperature 0, else sampled from the `top_k`
-    likeliest (0: all).
-    """
-    if temperature <= 0:
-        return int(logits.argmax())
-    if top_k:
-        values, indices = logits.topk(min(top_k, logits.numel()))
-    else:
-        values, indices = logits, torch.arange(logits.numel())
-    weights = torch.softmax(values / temperature, dim=-1)
-    return int(indices[torch.multinomial(weights, 1, generator=generator)])
-
-
 class Thinker(nn.Module):
     """A language model that holds conversations.
 
@@ -186,18 +134,21 @@ class Thinker(nn.Module):
             system: system prompt; None: in voice mode what the adapters were trained with, in text mode the
                 template's own.
 
-        Each prompt is read once; later conversations get a copy of what it left.
+        Each prompt is read once; later conversations get a copy of what it left, as long as it is one of the last few.
         """
         if system is None:
             system = self.default_system if not voice or self.lora is None else self.lora.config.system
         key = (voice, system)
-        if key not in self._prefixes:
-            state = ThinkerState(voice, KeyValues(self.model.config), 0)
+        known = self._prefixes.pop(key, None)
+        if known is None:
+            known = ThinkerState(voice, KeyValues(self.model.config), 0)
             if system is not None:
-                self._read(state, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
-            state.prefix = state.cache.length
-            self._prefixes[key] = state
-        return self._prefixes[key].fork()
+                self._read(known, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
+            known.prefix = known.cache.length
+        self._prefixes[key] = known  # the last of the queue again
+        while len(self._prefixes) > PROMPTS:
+            self._prefixes.pop(next(iter(self._prefixes)), None)
+        return known.fork()
 
     @torch.inference_mode()
     def add_user(self, state: ThinkerState, said: str | Sequence[int] | Tensor) -> None:
@@ -227,14 +178,58 @@ class Thinker(nn.Module):
                 self._embed("<|im_end|>\n<|im_start|>assistant\n"),
             )
             turn = torch.cat(parts)
+        self._take_turn(state, turn, ("user", said if isinstance(said, str) else self._text(said)))
+
+    @torch.inference_mode()
+    def add_message(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor) -> None:
+        """Read a message that is complete and that no reply is due to yet: see :meth:`begin_reply`.
+
+        Messages and `begin_reply` together read what `add_user` reads at once; they are for a past that may be edited,
+        as each is a turn that :meth:`rewind` can go back to.
+
+        Args:
+            state, said: as in `add_user`; of a user's text, voice mode reads the words alone.
+            role: "user", "assistant" or "system".
+
+        Raises:
+            ThinkerError: nothing was said, or more than fits.
+        """
+        if isinstance(said, str):
+            read = as_words(said) if state.voice and role == "user" else said
+            turn = self._embed(f"<|im_start|>{role}\n{read}<|im_end|>\n")
+        else:
+            content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
+            turn = torch.cat(
+                (self._embed(f"<|im_start|>{role}\n"), content.float(), self._embed("<|im_end|>\n")),
+            )
+        self._take_turn(state, turn, (role, said if isinstance(said, str) else self._text(said)))
+        state.hidden = None
+
+    @torch.inference_mode()
+    def begin_reply(self, state: ThinkerState) -> None:
+        """Make a reply due to all that was added with `add_message`; `stream` thinks it. It is a turn of its own."""
+        self._take_turn(state, self._embed("<|im_start|>assistant\n"), None)
+
+    def rewind(self, state: ThinkerState, turns: int) -> None:
+        """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
+
+        For states that were made by `add_message` and `begin_reply`, with replies that are finished.
+        """
+        gone = len(state.turns) - turns
+        if gone > 0:
+            del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
+            state.cache.cut(state.prefix + sum(map(len, state.turns)))
+            state.hidden, state.pending = None, []
+
+    def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None) -> None:
+        """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished."""
         room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
         if len(turn) > room // 2:
-            raise ThinkerError(
-                f"the user's turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts"
-            )
+            raise ThinkerError(f"the turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts")
         if state.hidden is not None or state.pending:
             self._end_reply(state)
-        state.history.append(("user", said if isinstance(said, str) else self._text(said)))
+        if entry is not None:
+            state.history.append(entry)
         if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
             # Read the later half again, from the system prompt on: what was forgotten leaves no trace.
             while state.turns and sum(map(len, state.turns)) + len(turn) > room // 2:

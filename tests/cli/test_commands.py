@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_help_names_every_command(antiphon: Run) -> None:
     done = antiphon("--help", COLUMNS="100")
     assert done.returncode == 0
-    for command in ("talk", "hear", "say", "chat", "train", "data", "eval", "info", "bench", "tokenize", "detokenize"):
+    for command in "talk hear say chat duplex train data eval info bench tokenize detokenize".split():
         assert f" {command} " in done.stdout
         assert antiphon(command, "--help").returncode == 0
 

@@ -11,7 +11,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.models.llama import KeyValues, Llama, LlamaConfig, LlamaError
 from antiphon.models.lora import Lora, LoraConfig, shapes_of
-from antiphon.models.thinker import Thinker, ThinkerError, Unfinished, default_system, goes_round, pick, piece_bytes
+from antiphon.models.reply_pieces import Unfinished, goes_round, pick, piece_bytes
+from antiphon.models.thinker import Thinker, ThinkerError, default_system
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

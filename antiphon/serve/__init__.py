@@ -1,0 +1,1 @@
+"""A server for live conversations: the OpenAI clients' endpoints, Moshi's WebSocket, and a page to talk to."""

@@ -1,0 +1,104 @@
+"""The application: everything that `antiphon serve` answers.
+
+app = create_app(Turns(antiphon.load("mini")), ServeConfig())
+uvicorn.run(app)                                   # `antiphon serve` also drains, see `run`
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.staticfiles import StaticFiles
+
+from antiphon import __version__
+from antiphon.dialogue.turns import Conversant
+from antiphon.serve import http_audio, http_chat, http_models, http_recordings
+from antiphon.serve.admission import Admission, Pace
+from antiphon.serve.errors import add_handlers
+from antiphon.serve.gate import Bound, Gate
+from antiphon.serve.metrics import Metrics
+from antiphon.serve.moshi_socket import moshi_chat
+from antiphon.serve.realtime_socket import realtime
+from antiphon.serve.recordings import Recordings
+from antiphon.serve.settings import ServeConfig
+from antiphon.serve.state import Served
+from antiphon.serve.workers import Workers
+
+if TYPE_CHECKING:
+    from antiphon.dialogue.duplex_hall import DuplexHall
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """Talk to a model that hears, thinks and speaks.
+
+The routes under `/v1` are OpenAI's, for OpenAI's clients. Live speech is a WebSocket, which OpenAPI can't describe:
+`/v1/realtime`, the OpenAI Realtime protocol (GA), and `/api/chat`, Moshi's own, for duplex models."""
+
+
+def create_app(
+    conversant: Conversant,
+    config: ServeConfig | None = None,
+    pace: Pace | None = None,
+    hall: DuplexHall | None = None,
+) -> FastAPI:
+    """A server as an ASGI application; `app.state.served` is what its routes share.
+
+    Args:
+        conversant: who is talked to.
+        config: how.
+        pace: how quick the model was measured to be (`admission.measure`); without it and without `config.sessions`,
+            four conversations are admitted.
+        hall: of a duplex model; live conversations are then held there.
+    """
+    config = config or ServeConfig()
+    sessions = config.sessions or (pace.capacity if pace is not None else 4)
+    workers = Workers(config.threads)
+    served = Served(conversant, config, workers, Admission(sessions, config.requests), Metrics(), pace, hall)
+    served.metrics.capacity.set(sessions)
+    if config.record is not None:
+        served.recordings = Recordings(config.record)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        workers.close()
+        if hall is not None:
+            hall.close()
+        if served.recordings is not None:
+            served.recordings.close()
+
+    app = FastAPI(
+        title="Antiphon", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.state.served = served
+    add_handlers(app)
+    app.include_router(http_models.router)
+    app.include_router(http_chat.router)
+    app.include_router(http_audio.router)
+    app.include_router(http_recordings.router)
+
+    @app.websocket("/v1/realtime")
+    async def _realtime(websocket: WebSocket) -> None:
+        await realtime(websocket, served)
+
+    @app.websocket("/api/chat")
+    async def _chat(websocket: WebSocket) -> None:
+        await moshi_chat(websocket, served)
+
+    @app.middleware("http")
+    async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        route = request.scope.get("route")
+        name = getattr(route, "path", "") or "other"
+        served.metrics.requests.labels(name, str(response.status_code)).inc()
+        return response
+
+    if config.page.is_dir():
+        app.mount("/", StaticFiles(directory=config.page, html=True), name="page")
+    app.add_middleware(Bound, most=config.body_bytes, stall_seconds=config.stall_seconds)
+    app.add_middleware(Gate, config=config)
+    return app

@@ -1,0 +1,168 @@
+"""`/v1/audio/speech` and `/v1/audio/transcriptions`: OpenAI's routes for reading aloud and writing down."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from antiphon.dialogue.turn import Sampling
+from antiphon.serve import sound
+from antiphon.serve.audio import RATE
+from antiphon.serve.errors import RESPONSES, ApiError
+from antiphon.serve.http_models import served_of
+from antiphon.serve.realtime_config import OPENAI_VOICES
+from antiphon.serve.state import Served
+from antiphon.serve.transcript import Segment, as_subtitles, cut, transcribe
+from antiphon.serve.working import first, worked
+
+router = APIRouter(prefix="/v1/audio", responses=RESPONSES)
+
+
+class VoiceId(BaseModel):
+    id: str = Field(max_length=200)
+
+
+class SpeechRequest(BaseModel):
+    """Text to be read aloud.
+
+    Attributes:
+        stream_format: the file's bytes as they are made ("audio"), or server-sent events with base64 of them ("sse").
+    """
+
+    model: str = Field("", max_length=200)
+    input: str = Field(min_length=1)
+    voice: str | VoiceId = "heart"
+    response_format: sound.Format = "mp3"
+    speed: float = Field(1.0, ge=0.25, le=4.0)
+    stream_format: Literal["audio", "sse"] = "audio"
+    instructions: str | None = None
+
+
+def check_voice(served: Served, voice: str | VoiceId, param: str = "voice") -> None:
+    """Raises ApiError unless there is such a voice; OpenAI's names mean the default one."""
+    name = voice if isinstance(voice, str) else voice.id
+    if name not in served.conversant.voices and name not in OPENAI_VOICES:
+        there = ", ".join(served.conversant.voices)
+        raise ApiError(400, "invalid_value", f"Unknown voice '{name[:100]}'; there are: {there}.", param)
+
+
+@router.post(
+    "/speech",
+    summary="Read a text aloud",
+    response_class=StreamingResponse,
+    responses={200: {"content": {kind: {} for kind in (*sound.MEDIA.values(), "text/event-stream")}}},
+)
+async def speech(request: Request, asked: SpeechRequest) -> Response:
+    served = served_of(request)
+    if len(asked.input) > served.config.text_letters:
+        raise ApiError(400, "string_above_max_length", f"At most {served.config.text_letters} letters.", "input")
+    check_voice(served, asked.voice)
+
+    def steps() -> Iterator[bytes]:
+        pieces = (audio.samples.numpy() for audio in served.conversant.say(asked.input, Sampling()))
+        yield from sound.written(pieces, asked.response_format, asked.speed)
+
+    ahead, rest = await first(worked(served, steps))
+    if asked.stream_format == "audio":
+        return StreamingResponse(_all(ahead, rest), media_type=sound.MEDIA[asked.response_format])
+
+    async def events() -> AsyncIterator[str]:
+        count = 0
+        async for data in _all(ahead, rest):
+            count += len(data)
+            yield sse({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+        words = len(asked.input.split())
+        usage = {"input_tokens": words, "output_tokens": count, "total_tokens": words + count}
+        yield sse({"type": "speech.audio.done", "usage": usage})
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+class Transcription(BaseModel):
+    """What was said."""
+
+    text: str
+    usage: dict[str, Any] | None = None
+    task: str | None = None
+    language: str | None = None
+    duration: float | None = None
+    segments: list[dict[str, Any]] | None = None
+
+
+@router.post(
+    "/transcriptions",
+    summary="Write down what is said",
+    response_model=Transcription,
+    response_model_exclude_none=True,
+    responses={200: {"content": {"text/plain": {}, "text/event-stream": {}}}},
+)
+async def transcriptions(
+    request: Request,
+    file: Annotated[UploadFile, File(description="A sound file of any usual format.")],
+    model: Annotated[str, Form(max_length=200)] = "",
+    language: Annotated[str | None, Form(max_length=20)] = None,
+    prompt: Annotated[str | None, Form(max_length=10_000)] = None,
+    response_format: Annotated[Literal["json", "text", "srt", "verbose_json", "vtt"], Form()] = "json",
+    temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
+    stream: Annotated[bool, Form()] = False,
+    timestamp_granularities: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None,
+) -> Response:
+    served = served_of(request)
+    if language not in (None, "", "en", "english"):
+        raise ApiError(400, "unsupported_language", "These ears know English only.", "language")
+    if "word" in (timestamp_granularities or []):
+        raise ApiError(400, "invalid_value", "Times are known of segments, not of words.", "timestamp_granularities")
+    data = await file.read()
+    if not data:
+        raise ApiError(400, "invalid_value", "The file is empty.", "file")
+    samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
+    seconds = len(samples) / RATE
+    usage = {"type": "duration", "seconds": round(seconds, 3)}
+    ahead, rest = await first(worked(served, lambda: _transcribed(served, samples)))
+    if stream:
+
+        async def events() -> AsyncIterator[str]:
+            said = ""
+            async for segment in _all(ahead, rest):
+                delta = (" " if said else "") + segment.text
+                said += delta
+                yield sse({"type": "transcript.text.delta", "delta": delta})
+            yield sse({"type": "transcript.text.done", "text": said, "usage": usage})
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+    segments = [segment async for segment in _all(ahead, rest)]
+    text = " ".join(segment.text for segment in segments)
+    if response_format == "text":
+        return PlainTextResponse(text + "\n")
+    if response_format in ("srt", "vtt"):
+        return PlainTextResponse(as_subtitles(segments, response_format))
+    if response_format == "json":
+        return JSONResponse({"text": text, "usage": usage})
+    shown = [segment.shown(number) for number, segment in enumerate(segments)]
+    about = {"task": "transcribe", "language": "english", "duration": round(seconds, 3)}
+    return JSONResponse({**about, "text": text, "segments": shown, "usage": usage})
+
+
+def _transcribed(served: Served, samples: Tensor) -> Iterator[Segment | None]:
+    for span in cut(samples):
+        yield from transcribe(served.conversant, samples, span)
+
+
+def sse(event: dict[str, Any]) -> str:
+    """A server-sent event."""
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+
+
+async def _all(ahead: list[Any], rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    for one in ahead:
+        yield one
+    async for one in rest:
+        yield one

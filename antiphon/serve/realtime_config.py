@@ -1,0 +1,285 @@
+"""The configuration of an OpenAI Realtime session: what a client may set, checked, with the protocol's defaults.
+
+The shapes are those of the GA protocol (`openai.types.realtime` in OpenAI's Python SDK). What this server can't do is
+refused by name; what makes no difference to it (tracing, prompt caching, noise reduction) is taken and echoed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+OPENAI_VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
+
+
+class ProtocolError(Exception):
+    """A client event that can't be done; the client is told, and the session goes on.
+
+    Attributes:
+        code: what went wrong, for programs.
+        message: likewise, for people.
+        param: the field that it is about.
+    """
+
+    def __init__(self, code: str, message: str, param: str | None = None):
+        super().__init__(message)
+        self.code, self.message, self.param = code, message, param
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Pcm(_Strict):
+    type: Literal["audio/pcm"]
+    rate: Literal[24000] = 24000
+
+
+class Pcmu(_Strict):
+    type: Literal["audio/pcmu"]
+
+
+class Pcma(_Strict):
+    type: Literal["audio/pcma"]
+
+
+Format = Annotated[Pcm | Pcmu | Pcma, Field(discriminator="type")]
+
+
+class ServerVad(_Strict):
+    type: Literal["server_vad"]
+    threshold: float = Field(0.5, ge=0, le=1)
+    prefix_padding_ms: int = Field(300, ge=0, le=5000)
+    silence_duration_ms: int = Field(500, ge=60, le=10000)
+    create_response: bool = True
+    interrupt_response: bool = True
+    idle_timeout_ms: int | None = Field(None, ge=5000, le=30000)
+
+
+class SemanticVad(_Strict):
+    type: Literal["semantic_vad"]
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
+
+
+class Transcription(BaseModel):
+    """Whichever model is named, the ears write down what they heard."""
+
+    model: str | None = None
+    language: str | None = None
+    prompt: str | None = None
+
+
+class NoiseReduction(BaseModel):
+    type: Literal["near_field", "far_field"] | None = None
+
+
+class AudioIn(_Strict):
+    format: Format | None = None
+    transcription: Transcription | None = None
+    noise_reduction: NoiseReduction | None = None
+    turn_detection: TurnDetection | None = None
+
+
+class VoiceId(_Strict):
+    id: str
+
+
+class AudioOut(_Strict):
+    format: Format | None = None
+    voice: str | VoiceId | None = None
+    speed: float | None = Field(None, ge=0.25, le=1.5)
+
+
+class AudioBoth(_Strict):
+    input: AudioIn | None = None
+    output: AudioOut | None = None
+
+
+MaxTokens = Annotated[int, Field(ge=1, le=4096)] | Literal["inf"]
+Modalities = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=2)]
+
+
+class SessionChange(_Strict):
+    """`session` of session.update."""
+
+    type: Literal["realtime", "transcription"] = "realtime"
+    object: str | None = None
+    id: str | None = None
+    expires_at: int | None = None
+    model: str | None = None
+    output_modalities: Modalities | None = None
+    instructions: str | None = Field(None, max_length=100_000)
+    audio: AudioBoth | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    max_output_tokens: MaxTokens | None = None
+    include: list[str] | None = None
+    parallel_tool_calls: bool | None = None
+    prompt: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    tracing: str | dict[str, Any] | None = None
+    truncation: str | dict[str, Any] | None = None
+
+
+class ResponseOut(_Strict):
+    output: AudioOut | None = None
+
+
+class ResponseChange(_Strict):
+    """`response` of response.create."""
+
+    audio: ResponseOut | None = None
+    conversation: str | None = None
+    input: list[dict[str, Any]] | None = None
+    instructions: str | None = Field(None, max_length=100_000)
+    max_output_tokens: MaxTokens | None = None
+    metadata: dict[str, str] | None = None
+    output_modalities: Modalities | None = None
+    parallel_tool_calls: bool | None = None
+    prompt: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+
+
+def parse(kind: type[BaseModel], given: Any, name: str) -> BaseModel:
+    """Checks what a client gave.
+
+    Raises:
+        ProtocolError: naming the field.
+    """
+    if not isinstance(given, dict):
+        raise ProtocolError("invalid_type", f"Invalid type for '{name}': expected an object.", name)
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join([name, *(str(part) for part in first["loc"] if part not in SHAPES)])
+        if first["type"] == "extra_forbidden":
+            raise ProtocolError("unknown_parameter", f"Unknown parameter: '{path}'.", path) from None
+        if first["type"] == "missing":
+            raise ProtocolError("missing_required_parameter", f"Missing required parameter: '{path}'.", path) from None
+        raise ProtocolError("invalid_value", f"Invalid value for '{path}': {first['msg']}.", path) from None
+
+
+SHAPES = frozenset(
+    ("audio/pcm", "audio/pcmu", "audio/pcma", "server_vad", "semantic_vad", "str", "VoiceId", "int", "constrained-int")
+)  # branches of unions, which pydantic puts into the path
+
+
+def defaults(session_id: str, model: str, voice: str, expires_at: int, transcribe: bool = False) -> dict[str, Any]:
+    """A session as it is before the client changes anything."""
+    audio: dict[str, Any] = {
+        "input": {
+            "format": {"type": "audio/pcm", "rate": 24000},
+            "transcription": {"model": model} if transcribe else None,
+            "noise_reduction": None,
+            "turn_detection": ServerVad(type="server_vad").model_dump(),
+        },
+        "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": voice, "speed": 1.0},
+    }
+    session = {
+        "type": "transcription" if transcribe else "realtime",
+        "object": "realtime.session",
+        "id": session_id,
+        "model": model,
+        "output_modalities": ["audio"],
+        "instructions": "",
+        "tools": [],
+        "tool_choice": "auto",
+        "max_output_tokens": "inf",
+        "tracing": None,
+        "truncation": "auto",
+        "prompt": None,
+        "expires_at": expires_at,
+        "audio": audio,
+        "include": None,
+    }
+    return session
+
+
+def updated(session: dict[str, Any], given: Any, voices: Sequence[str], spoken: bool) -> dict[str, Any]:
+    """The session with a client's changes; what it doesn't name stays, and null turns a thing off.
+
+    Args:
+        session: stays as it is.
+        given: of session.update.
+        voices: that there are.
+        spoken: the model has already spoken in this session: its voice can't change any more.
+
+    Raises:
+        ProtocolError: nothing was changed.
+    """
+    change = parse(SessionChange, given, "session")
+    assert isinstance(change, SessionChange)
+    refuse_tools(change.tools, change.tool_choice, "session")
+    check_modalities(change.output_modalities, "session.output_modalities")
+    new = copy.deepcopy(session)
+    plain = change.model_dump(exclude_unset=True)
+    for name in ("id", "object", "expires_at", "model"):  # the server's own, or fixed when the connection was made
+        plain.pop(name, None)
+    audio = plain.pop("audio", None) or {}
+    for name, value in plain.items():
+        new[name] = value if value is not None or name in ("tracing", "prompt", "include") else session.get(name)
+    into, out = audio.get("input") or {}, audio.get("output") or {}
+    for name, value in into.items():
+        if name == "format" and value is None:
+            continue
+        if name == "turn_detection" and value is not None:  # with its defaults
+            value = change.audio.input.turn_detection.model_dump()
+        new["audio"]["input"][name] = value
+    if out.get("voice") is not None:
+        voice = check_voice(out["voice"], voices, "session.audio.output.voice")
+        if spoken and voice != session["audio"]["output"]["voice"]:
+            raise ProtocolError(
+                "cannot_update_voice",
+                "The voice can't be changed once the assistant has spoken in this session.",
+                "session.audio.output.voice",
+            )
+        out["voice"] = voice
+    check_speed(out.get("speed"), "session.audio.output.speed")
+    new["audio"]["output"].update({name: value for name, value in out.items() if value is not None})
+    return new
+
+
+def refuse_tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] | None, name: str) -> None:
+    """Raises ProtocolError if tools are asked for: no language model here has learnt to call them."""
+    if tools:
+        raise ProtocolError(
+            "tools_not_supported",
+            "This model can't call functions or other tools; leave 'tools' empty.",
+            f"{name}.tools",
+        )
+    if isinstance(choice, dict) or choice == "required":
+        raise ProtocolError(
+            "tools_not_supported", "This model can't call functions or other tools.", f"{name}.tool_choice"
+        )
+
+
+def check_modalities(modalities: list[str] | None, name: str) -> None:
+    """Raises ProtocolError if text and audio are both asked for: audio has its transcript anyway."""
+    if modalities is not None and len(set(modalities)) > 1:
+        raise ProtocolError(
+            "invalid_value", "Ask for ['text'] or for ['audio'], which comes with its transcript; not for both.", name
+        )
+
+
+def check_voice(voice: str | dict[str, Any], voices: Sequence[str], name: str) -> str:
+    """The voice's name. OpenAI's names are taken for the default voice, so that clients that name one get an answer."""
+    named = voice["id"] if isinstance(voice, dict) else voice
+    if named not in voices and named not in OPENAI_VOICES:
+        raise ProtocolError("invalid_value", f"Unknown voice '{named}'; there are: {', '.join(voices)}.", name)
+    return named
+
+
+def check_speed(speed: float | None, name: str) -> None:
+    if speed not in (None, 1.0):
+        raise ProtocolError("invalid_value", "The speed of live speech can't be changed; leave it at 1.0.", name)

@@ -1,0 +1,92 @@
+"""What the routes of one server share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from antiphon.audio.io import Audio
+from antiphon.dialogue.turn import Sampling
+from antiphon.dialogue.turns import Conversant, EarsListener, Listener, Talking
+from antiphon.errors import AntiphonError
+from antiphon.serve.admission import Admission, Pace
+from antiphon.serve.metrics import Metrics
+from antiphon.serve.settings import ServeConfig
+from antiphon.serve.workers import Workers
+
+if TYPE_CHECKING:
+    from antiphon.dialogue.duplex_hall import DuplexHall
+    from antiphon.models.ears import Ears
+    from antiphon.serve.realtime_socket import RealtimeSocket
+    from antiphon.serve.recordings import Recordings
+
+
+class LiveOnly:
+    """A duplex model where a `Conversant` is asked for: it can be talked to live and in no other way. With ears beside
+    it, what the user says is written down.
+
+    Args:
+        name: what it is called.
+        ears: write down; None for no words.
+        sample_rate: Hz.
+    """
+
+    voices = ("heart",)
+
+    def __init__(self, name: str, ears: Ears | None = None, sample_rate: int = 24000):
+        self.name, self.ears, self.sample_rate = name, ears, sample_rate
+
+    def listen(self) -> Listener:
+        if self.ears is None:
+            raise LiveOnlyError("This model writes nothing down; serve it with --hear, or serve another.")
+        return EarsListener(self.ears, self.sample_rate)
+
+    def talk(self) -> Talking:
+        raise LiveOnlyError("This model talks live alone: use /v1/realtime or /api/chat.")
+
+    def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
+        raise LiveOnlyError("This model doesn't read aloud; it talks live: use /v1/realtime or /api/chat.")
+
+
+class LiveOnlyError(AntiphonError):
+    """Something else than a live conversation was asked of a model that knows nothing else."""
+
+
+@dataclass
+class Served:
+    """A model that is served.
+
+    Attributes:
+        conversant: who is talked to.
+        config: how.
+        workers: where it works.
+        admission: who is in.
+        metrics: what is counted.
+        hall: where live conversations with a duplex model are held; None for a model that talks in turns.
+        recordings: where conversations are kept; None keeps none.
+        pace: how quick it was when it started; None if nobody measured.
+        sockets: live conversations.
+        parked: of those, the ones whose line broke and who may come back, by their ids.
+        spoken: what was said in the latest spoken chat answers, by their ids.
+    """
+
+    conversant: Conversant
+    config: ServeConfig
+    workers: Workers
+    admission: Admission
+    metrics: Metrics
+    pace: Pace | None = None
+    hall: DuplexHall | None = None
+    recordings: Recordings | None = None
+    sockets: set[RealtimeSocket] = field(default_factory=set)
+    parked: dict[str, RealtimeSocket] = field(default_factory=dict)
+    spoken: dict[str, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def hears(self) -> bool:
+        """What the user says is turned into words."""
+        return not isinstance(self.conversant, LiveOnly) or self.conversant.ears is not None

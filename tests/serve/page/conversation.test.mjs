@@ -1,0 +1,212 @@
+// What the page makes of the server's events. Run by tests/serve/test_page.py, beside a copy of the page's modules.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Conversation } from "./conversation.js";
+import { toBase64 } from "./sound.js";
+import { endProblem, microphoneProblem } from "./words.js";
+
+const SOUND = toBase64(new Int16Array(1920));
+
+/** A conversation with everything it does written down. */
+function begin() {
+  const sent = [];
+  const done = [];
+  let heard = new Map();
+  let time = 0;
+  const line = {
+    play: (item, samples) => done.push(["play", item, samples.length]),
+    end: (item) => done.push(["end", item]),
+    clear: async () => (done.push(["clear"]), heard),
+  };
+  const show = new Proxy(
+    {},
+    {
+      get:
+        (_, name) =>
+        (...args) =>
+          done.push([name, ...args]),
+    },
+  );
+  const talk = new Conversation(
+    (event) => sent.push(event),
+    line,
+    show,
+    () => time,
+    () => 0,
+  );
+  talk.receive({
+    type: "session.created",
+    session: { model: "mini", audio: { input: { turn_detection: { interrupt_response: true } } } },
+  });
+  const does = (name) => done.filter(([what]) => what === name);
+  return {
+    talk,
+    sent,
+    done,
+    does,
+    hear: (map) => (heard = map),
+    wait: (seconds) => (time += seconds),
+    types: () => sent.map(({ type }) => type),
+  };
+}
+
+function answer(talk, id = "i1", response = "r1", words = "Rome is the capital") {
+  talk.receive({ type: "response.created", response: { id: response } });
+  talk.receive({ type: "response.output_audio_transcript.delta", item_id: id, delta: words });
+  talk.receive({ type: "response.output_audio.delta", item_id: id, delta: SOUND });
+}
+
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+
+test("a spoken question and its answer", () => {
+  const { talk, does, wait } = begin();
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u1" });
+  talk.loud();
+  wait(0.5);
+  talk.receive({ type: "input_audio_buffer.speech_stopped", item_id: "u1" });
+  talk.receive({ type: "conversation.item.input_audio_transcription.delta", item_id: "u1", delta: "what is" });
+  talk.receive({
+    type: "conversation.item.input_audio_transcription.completed",
+    item_id: "u1",
+    transcript: "what is it",
+  });
+  answer(talk);
+  wait(0.25);
+  talk.began("i1", 0.02);
+  talk.receive({ type: "response.output_audio.done", item_id: "i1" });
+  talk.receive({ type: "response.done", response: { id: "r1", status: "completed", output: [{ id: "i1" }] } });
+  assert.deepEqual(
+    talk.turns.map(({ who, text, status }) => [who, text, status]),
+    [
+      ["you", "what is it", "done"],
+      ["model", "Rome is the capital", "done"],
+    ],
+  );
+  assert.ok(Math.abs(does("latency")[0][1] - 0.77) < 1e-9); // from the last loud moment, to the ear
+  assert.deepEqual(does("play"), [["play", "i1", 1920]]);
+  assert.deepEqual(does("end"), [["end", "i1"]]);
+  assert.equal(talk.response, null);
+});
+
+test("interrupted by voice: silence at once, and the server is told what was really heard", async () => {
+  const { talk, sent, does, hear } = begin();
+  answer(talk);
+  hear(new Map([["i1", 320]]));
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u2" });
+  assert.equal(does("clear").length, 1); // before anything else is waited for
+  talk.receive({ type: "response.output_audio.delta", item_id: "i1", delta: SOUND }); // was on its way
+  assert.equal(does("play").length, 1);
+  await settled();
+  assert.deepEqual(sent, [
+    { type: "conversation.item.truncate", item_id: "i1", content_index: 0, audio_end_ms: 320 },
+    { type: "conversation.item.retrieve", item_id: "i1" },
+  ]);
+  talk.receive({ type: "conversation.item.retrieved", item: { id: "i1", content: [{ transcript: "Rome is" }] } });
+  const turn = talk.turns.find(({ id }) => id === "i1");
+  assert.deepEqual([turn.text, turn.unsaid, turn.status], ["Rome is", "the capital", "cut"]);
+});
+
+test("words of which no sound was heard yet are taken back as well", async () => {
+  const { talk, sent } = begin();
+  talk.receive({ type: "response.created", response: { id: "r1" } });
+  talk.receive({ type: "response.output_audio_transcript.delta", item_id: "i1", delta: "Rome" });
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u2" });
+  await settled();
+  assert.equal(sent[0].audio_end_ms, 0);
+});
+
+test("an answer that was heard to its end isn't truncated by the next turn", async () => {
+  const { talk, sent } = begin();
+  answer(talk);
+  talk.finished("i1");
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u2" });
+  await settled();
+  assert.deepEqual(sent, []);
+});
+
+test("a model that takes turns by itself isn't silenced by speech, but by its own cancelling", async () => {
+  const { talk, does } = begin();
+  talk.receive({
+    type: "session.updated",
+    session: { audio: { input: { turn_detection: { interrupt_response: false } } } },
+  });
+  answer(talk);
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u2" });
+  await settled();
+  assert.equal(does("clear").length, 0);
+  talk.receive({ type: "response.done", response: { id: "r1", status: "cancelled", output: [{ id: "i1" }] } });
+  await settled();
+  assert.equal(does("clear").length, 1);
+});
+
+test("typing interrupts, in an order that the server understands", async () => {
+  const { talk, types } = begin();
+  answer(talk);
+  await talk.type("And Spain?");
+  assert.deepEqual(types(), [
+    "response.cancel",
+    "conversation.item.truncate",
+    "conversation.item.retrieve",
+    "conversation.item.create",
+    "response.create",
+  ]);
+});
+
+test("nothing understood leaves no empty turn; a failure is told", () => {
+  const { talk, does } = begin();
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u1" });
+  talk.receive({ type: "conversation.item.input_audio_transcription.completed", item_id: "u1", transcript: "" });
+  assert.equal(talk.turns.length, 0);
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u2" });
+  talk.receive({
+    type: "conversation.item.input_audio_transcription.failed",
+    item_id: "u2",
+    error: { message: "noise" },
+  });
+  assert.match(does("trouble")[0][1], /noise/);
+  talk.receive({
+    type: "response.done",
+    response: { id: "r", status: "failed", output: [], status_details: { error: { message: "broke" } } },
+  });
+  assert.equal(does("trouble")[1][1], "broke");
+  talk.receive({ type: "error", error: { code: "response_cancel_not_active", message: "no" } });
+  assert.equal(does("trouble").length, 2);
+});
+
+test("a new connection is told what was said, as far as it was heard", () => {
+  const { talk, sent } = begin();
+  talk.receive({ type: "conversation.item.input_audio_transcription.completed", item_id: "u1", transcript: "hello" });
+  answer(talk);
+  talk.reset();
+  talk.receive({ type: "session.created", session: { model: "mini" } });
+  talk.begin({ voice: "heart", detection: null });
+  const { session } = sent[0];
+  assert.deepEqual(session.audio, {
+    input: { transcription: { model: "mini" }, turn_detection: null },
+    output: { voice: "heart" },
+  });
+  assert.deepEqual(
+    sent.slice(1).map(({ item }) => [item.role, item.content[0]]),
+    [
+      ["user", { type: "input_text", text: "hello" }],
+      ["assistant", { type: "output_text", text: "Rome is the capital" }],
+    ],
+  );
+});
+
+test("whatever the server says, known or not, is taken", () => {
+  const { talk } = begin();
+  for (const type of ["rate_limits.updated", "constructor", "toString", "x"]) talk.receive({ type });
+});
+
+test("plain words for what is wrong", () => {
+  assert.match(endProblem(1013, "").message, /full/);
+  assert.match(endProblem(1013, "server_full").message, /full/);
+  assert.equal(endProblem(1006, "").kind, "lost");
+  assert.equal(endProblem(1001, "session_idle").kind, "idle");
+  for (const name of ["InsecureError", "NotAllowedError", "NotFoundError", "NotReadableError", "LostError", "Odd"]) {
+    assert.match(microphoneProblem({ name }).message, /microphone.*type/is);
+  }
+});

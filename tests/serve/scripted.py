@@ -1,0 +1,181 @@
+"""A conversant that costs nothing and says what it is told to: for tests of everything around a model."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from antiphon.audio.io import Audio
+from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, Sampling, TextEvent
+from antiphon.dialogue.turns import Hearing, Message, Usage
+
+FRAME = 1920
+
+
+@dataclass
+class ScriptedListener:
+    """Hears the loudness of what it got, as a word: "level 0.25" for sound around a quarter of full scale."""
+
+    owner: Scripted
+    parts: list[Tensor] = field(default_factory=list)
+
+    def step(self, samples: Tensor) -> None:
+        if self.owner.deaf:
+            raise RuntimeError("the ears have fallen off")
+        self.parts.append(samples)
+
+    def peek(self) -> Hearing:
+        sound = torch.cat(self.parts) if self.parts else torch.zeros(1)
+        self.owner.heard.append(sound)
+        if float(sound.abs().max()) < 1e-3:
+            return Hearing("")
+        return Hearing(self.owner.hears or f"level {float(sound.abs().max()):.2f}")
+
+    def finish(self) -> Hearing:
+        return self.peek()
+
+
+@dataclass
+class ScriptedAnswer:
+    """Says `owner.words`, a frame of sound (the level that was heard) for each."""
+
+    owner: Scripted
+    past: list[Message]
+    how: Sampling
+    instructions: str | None
+    spoken: bool
+    usage: Usage = field(default_factory=Usage)
+    message: Message | None = None
+    cut: bool = False
+    text: str = ""
+
+    def events(self) -> Iterator[Event | None]:
+        self.usage.input = 2 + sum(len(message.text.split()) for message in self.past)
+        self.usage.heard, self.usage.cached = self.usage.input // 2, 1
+        words = self.owner.words
+        if self.past and self.past[-1].text.startswith("say "):
+            words = self.past[-1].text.removeprefix("say ").split()
+        level = 0.0
+        for message in self.past:
+            if message.text.startswith("level "):
+                level = float(message.text.split()[1])
+        if "BREAK" in words:
+            raise RuntimeError("a secret of the model")
+        try:
+            for word in words[: self.how.max_tokens]:
+                time.sleep(self.owner.pace)
+                self.text += (" " if self.text else "") + word
+                self.usage.output += 1
+                yield TextEvent(word if self.text == word else f" {word}")
+                if self.spoken:
+                    for _ in range(self.owner.frames):
+                        self.owner.made += 1
+                        yield AudioEvent(Audio(torch.full((FRAME,), level), 24000))
+        finally:
+            self.cut = len(words) > self.how.max_tokens
+            self.message = Message("assistant", self.text)
+        yield EndEvent(self.text)
+
+    def until(self, seconds: float) -> str:
+        return " ".join(self.text.split()[: int(seconds / 0.08 / self.owner.frames)])
+
+
+@dataclass
+class ScriptedTalk:
+    owner: Scripted
+
+    def answer(
+        self,
+        past: Sequence[Message],
+        sampling: Sampling | None = None,
+        instructions: str | None = None,
+        spoken: bool = True,
+    ) -> ScriptedAnswer:
+        answer = ScriptedAnswer(self.owner, list(past), sampling or Sampling(), instructions, spoken)
+        self.owner.answers.append(answer)
+        return answer
+
+
+@dataclass
+class Scripted:
+    """See the module.
+
+    Attributes:
+        words: of every answer; unless the last message is "say ...".
+        pace: seconds of work for each word; `frames` of sound for each.
+        hears: what every turn says; None for its loudness.
+        deaf: the ears fail.
+        heard, answers, made: what was done, for tests to look at.
+    """
+
+    words: list[str] = field(default_factory=lambda: "Rome is the capital of Italy.".split())
+    pace: float = 0.0
+    frames: int = 2
+    hears: str | None = None
+    deaf: bool = False
+    name: str = "scripted"
+    sample_rate: int = 24000
+    voices: Sequence[str] = ("heart",)
+    heard: list[Tensor] = field(default_factory=list)
+    answers: list[ScriptedAnswer] = field(default_factory=list)
+    made: int = 0
+
+    def listen(self) -> ScriptedListener:
+        return ScriptedListener(self)
+
+    def talk(self) -> ScriptedTalk:
+        return ScriptedTalk(self)
+
+    def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
+        if text == "BREAK":
+            raise RuntimeError("a secret of the model")
+        for number, _ in enumerate(text.split()):
+            time.sleep(self.pace)
+            tone = np.sin(2 * np.pi * 440 * (np.arange(FRAME) + number * FRAME) / 24000).astype(np.float32)
+            yield Audio(torch.from_numpy(0.5 * tone), 24000)
+
+
+def speech(seconds: float, level: float = 0.25) -> bytes:
+    """16-bit noise that a loudness detector takes for speech, as loud as `level`."""
+    noise = np.random.default_rng(0).choice([-level, level], int(seconds * 24000))
+    return (noise * 32767).astype("<i2").tobytes()
+
+
+def silence(seconds: float) -> bytes:
+    return bytes(2 * int(seconds * 24000))
+
+
+@contextlib.contextmanager
+def serving(conversant, config=None, hall=None):
+    """A real server on a port of its own, in a thread; gives (its host:port, its `Served`)."""
+    import asyncio
+
+    from antiphon.serve.app import create_app
+    from antiphon.serve.run import listen, make_server
+    from antiphon.serve.settings import ServeConfig
+
+    app = create_app(conversant, config or ServeConfig(port=0), hall=hall)
+    served = app.state.served
+    sockets = [listen(served.config)]
+    server = make_server(app)
+    server.capture_signals = contextlib.nullcontext  # those are the main thread's
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=sockets)), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline and thread.is_alive()
+        time.sleep(0.01)
+    served.server = server
+    try:
+        yield f"127.0.0.1:{sockets[0].getsockname()[1]}", served
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()

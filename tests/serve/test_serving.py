@@ -1,0 +1,212 @@
+"""The command, the bench, and the real model behind the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from antiphon.dialogue.turn import AudioEvent, TextEvent
+from antiphon.dialogue.turns import Message
+from antiphon.serve.admission import Pace, measure
+from antiphon.serve.app import create_app
+from antiphon.serve.settings import ServeConfig
+from antiphon.serve.vad import Vad
+from tests.serve.scripted import Scripted, serving, silence, speech
+
+
+def test_capacity_is_what_the_machine_keeps_up_with():
+    assert Pace(listening=0.1, speaking=0.2).capacity == 4
+    assert Pace(listening=0.5, speaking=0.1).capacity == 1
+    assert Pace(listening=3.0, speaking=3.0).capacity == 1  # one is always let in
+    app = create_app(Scripted(), ServeConfig(), Pace(0.1, 0.2))
+    assert app.state.served.admission.sessions == 4
+    assert create_app(Scripted(), ServeConfig(sessions=7), Pace(0.1, 0.2)).state.served.admission.sessions == 7
+
+
+def test_measuring_holds_a_conversation_with_nobody():
+    conversant = Scripted(pace=0.002)
+    pace = measure(conversant)
+    assert pace.speaking > 0.002 / 0.16 and len(conversant.answers) == 2
+
+
+def test_speech_is_found_in_steady_noise_and_clicks_are_not_speech():
+    noise = np.random.default_rng(0).standard_normal(24000 * 8).astype(np.float32)
+    vad = Vad()
+    signs = vad.step(0.01 * noise[: 24000 * 6])  # a fan, which becomes quiet
+    last = [sign.kind for sign in signs][-1:]
+    assert last in ([], ["stop"])
+    loud = 0.01 * noise
+    loud[24000 * 7 : 24000 * 7 + 240] = 0.9  # a click of 10 ms
+    assert vad.step(loud[24000 * 6 :]) == []
+    talk = 0.01 * noise[:24000] + 0.3 * noise[24000:48000]
+    assert [sign.kind for sign in vad.step(np.concatenate([talk, loud[:24000]]))] == ["start", "stop"]
+
+
+def test_the_command_refuses_what_cannot_be():
+    from antiphon.cli import app
+
+    result = CliRunner().invoke(app, ["serve", "--host", "0.0.0.0"], env={"ANTIPHON_TOKEN": ""})
+    assert result.exit_code == 1 and "token" in str(result.exception)
+    with serving(Scripted(), ServeConfig(port=0)) as (address, _):
+        result = CliRunner().invoke(app, ["serve", "--port", address.split(":")[1]])
+        assert result.exit_code == 1 and "can't be listened on" in str(result.exception)
+
+
+def test_tls(tmp_path):
+    cryptography = pytest.importorskip("cryptography")
+    assert cryptography
+    import datetime
+    import ssl
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from websockets.asyncio.client import connect
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    config = ServeConfig(port=0, certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
+
+    async def scenario(port: str) -> str:
+        async with connect(f"wss://localhost:{port}/v1/realtime", ssl=trust, host="127.0.0.1") as line:
+            return json.loads(await line.recv())["type"]
+
+    with serving(Scripted(), config) as (address, _):
+        assert asyncio.run(scenario(address.split(":")[1])) == "session.created"
+
+
+def test_the_bench_sees_waits_lateness_and_refusals(monkeypatch):
+    from antiphon.evals import serve_bench
+
+    conversant = Scripted(pace=0.01, frames=3)
+    monkeypatch.setattr(serve_bench, "_run_clients", _here)
+    with serving(conversant, ServeConfig(port=0, sessions=2)) as (address, _):
+        url = f"ws://{address}/v1/realtime"
+        config = serve_bench.ServeBenchConfig(turns=2)
+        question = np.frombuffer(silence(0.1) + speech(0.3), "<i2").astype(np.float32) / 32768
+        seen = serve_bench._run_clients(url, 3, question.tobytes(), config)
+        assert sorted(client["refused"] for client in seen) == [0, 0, 1]
+        served = [client for client in seen if not client["refused"]]
+        assert all(len(client["waits"]) == 2 and client["frames"] == 2 * 6 * 3 for client in served)
+        assert not any(client["failed"] for client in seen)
+        conversant.pace, conversant.frames = 0.4, 1  # 80 ms of sound every 400
+        (slow,) = serve_bench._run_clients(url, 1, question.tobytes(), serve_bench.ServeBenchConfig(turns=1))
+        assert slow["late"] >= 3
+
+
+def _here(url, count, question, config):
+    """The clients in a thread of this process."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from antiphon.evals.serve_bench import clients
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(clients, url, count, question, config.turns, config.seed).result()
+
+
+@pytest.mark.slow
+def test_the_real_model_is_talked_to_over_the_wire(mini, question):
+    from websockets.asyncio.client import connect
+
+    from antiphon.audio.io import Audio, load
+    from antiphon.dialogue.turns import Turns
+
+    samples = load(question, sample_rate=24000).samples
+    sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
+
+    async def scenario(url: str, detection: dict) -> tuple[str, str, bytes]:
+        async with connect(url, max_queue=None) as line:
+            audio = {"input": {"turn_detection": detection, "transcription": {"model": "x"}}}
+            change = {"type": "realtime", "audio": audio}
+            await line.send(json.dumps({"type": "session.update", "session": change}))
+            for at in range(0, len(sound), 3840):
+                data = base64.b64encode(sound[at : at + 3840]).decode()
+                await line.send(json.dumps({"type": "input_audio_buffer.append", "audio": data}))
+            heard, spoken = "", b""
+            while True:
+                event = json.loads(await line.recv())
+                if event["type"].endswith("transcription.completed"):
+                    heard = event["transcript"]
+                elif event["type"] == "response.output_audio.delta":
+                    spoken += base64.b64decode(event["delta"])
+                elif event["type"] == "response.done":
+                    return heard, event["response"]["output"][0]["content"][0]["transcript"], spoken
+
+    with serving(Turns(mini), ServeConfig(port=0)) as (address, _):
+        for detection in ({"type": "server_vad"}, {"type": "semantic_vad", "eagerness": "high"}):
+            heard, said, spoken = asyncio.run(scenario(f"ws://{address}/v1/realtime", detection))
+            assert "italy" in heard.lower() and "Rome" in said
+            answer = Audio(torch.from_numpy(np.frombuffer(spoken, "<i2").astype(np.float32) / 32768), 24000)
+            assert "rome" in mini.hear(answer).text.lower()
+
+
+@pytest.mark.slow
+def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
+    """The real model, step by step for three at once over one set of weights: the same words and the same sound."""
+    from antiphon.dialogue.turns import Turns
+
+    turns = Turns(mini)
+    pasts = [[Message("user", f"What is the capital of {country}?")] for country in ("Italy", "France", "Japan")]
+
+    def made(streams: list) -> list[tuple[str, torch.Tensor]]:
+        words, sounds, going = [""] * len(streams), [[] for _ in streams], set(range(len(streams)))
+        while going:
+            for number in sorted(going):
+                event = next(streams[number], "end")
+                if event == "end":
+                    going.discard(number)
+                elif isinstance(event, TextEvent):
+                    words[number] += event.text
+                elif isinstance(event, AudioEvent):
+                    sounds[number].append(event.audio.samples)
+        return [(text, torch.cat(pieces)) for text, pieces in zip(words, sounds)]
+
+    alone = [made([turns.talk().answer(past).events()])[0] for past in pasts]
+    together = made([turns.talk().answer(past).events() for past in pasts])
+    assert len({text for text, _ in alone}) == 3
+    for (text, sound), (other_text, other_sound) in zip(alone, together):
+        assert text == other_text and torch.equal(sound, other_sound)
+
+
+@pytest.mark.slow
+def test_the_command_serves_and_stops(tmp_path):
+    program = [sys.executable, "-m", "antiphon.cli", "serve", "--port", "0", "--sessions", "1"]
+    server = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        shown = "".join(server.stdout.readline() for _ in range(3))
+        url = re.search(r"clients:\s+(\S+)/v1", shown)[1]
+        import httpx2 as httpx
+
+        assert httpx.get(f"{url}/health", timeout=20).json()["capacity"] == 1
+        server.terminate()
+        server.wait(timeout=30)
+    finally:
+        server.kill()
+        server.wait()
