@@ -61,6 +61,6 @@ def test_wrong_names_say_what_there_is(tmp_path):
 
 def test_a_missing_part_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr("antiphon.hub.folders.weights_dir", lambda name: tmp_path / name)
-    with pytest.raises(HubError, match="antiphon train recipes/duplex/conversations.yaml"):
+    with pytest.raises(HubError, match="antiphon train recipes/duplex/instruct.yaml"):
         hub.folder("duplex", "mini-duplex")
     assert hub.present(hub.MINI_DUPLEX.parts["duplex"]) is None

@@ -18,6 +18,7 @@ def test_sides_take_turns_and_the_warm_up_is_not_counted():
 
 def test_ratios_and_what_is_skipped(monkeypatch):
     monkeypatch.setattr(codec_bench, "missing_peers", lambda: ["rustymimi", "speechtokenizer"])
+    monkeypatch.setattr(codec_bench.importlib.metadata, "version", lambda name: "1.0")
     found = {"ours": [0.01, 0.02, 0.03], "moshi": [0.04], "transformers": [0.1]}
     monkeypatch.setattr(
         codec_bench._Runs, "__call__",
@@ -45,6 +46,7 @@ def test_codecs_and_groups_are_chosen(monkeypatch):
         return {"seconds": [60.0 / parts], "bytes": [2.0 if parts == 1 else 1.0], "ours": [1.0], "transformers": [2.0]}
 
     monkeypatch.setattr(codec_bench, "missing_peers", lambda: ["speechtokenizer"])
+    monkeypatch.setattr(codec_bench.importlib.metadata, "version", lambda name: "1.0")
     monkeypatch.setattr(codec_bench._Runs, "__call__", run)
     report = bench_codec(BenchConfig(only=("long", "offline"), codecs=("dac", "speechtokenizer"), threads=(1,)))
     long = [f"long_{name}_{part}" for name in ("dac", "speechtokenizer") for part in (6, 1)]
