@@ -208,7 +208,8 @@ def train(config: StageConfig) -> Path:
     device = (
         torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
     )
-    if world > 1 and not dist.is_initialized():
+    joined = world > 1 and not dist.is_initialized()
+    if joined:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -284,6 +285,8 @@ def train(config: StageConfig) -> Path:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if joined:
+        dist.destroy_process_group()  # a process that ends with its threads still running may abort
     return out / "model"
 
 
