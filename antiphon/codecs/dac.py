@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from antiphon.codecs.module import CodecModule
 from antiphon.codecs.weights import load_into, read_config, read_weights, rename, write
 from antiphon.errors import HubError
-from antiphon.nn.overlap import convolutions, growing, shrinking
+from antiphon.nn.overlap import Pieces, convolutions, growing, shrinking
 from antiphon.nn.quantize import Quantized
 from antiphon.nn.seanet import folded
 from antiphon.nn.snake import Snake
@@ -159,8 +159,9 @@ class Dac(CodecModule):
     @torch.no_grad()
     def decode_pieces(self, codes: Tensor) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, 1, up to chunk frames' samples] each."""
-        latents = self.quantizer.decode(codes).transpose(1, 2)
         hop, chunk = self.config.samples_per_frame, self.config.chunk
+        parts = (self.quantizer.decode(part).transpose(1, 2) for part in codes.split(chunk, dim=-1))
+        latents = Pieces(parts, codes.shape[-1])
         yield from growing(self.decoder, convolutions(self.decoder), latents, hop, chunk)
 
     def save_pretrained(self, folder: Path | str) -> None:

@@ -1,8 +1,8 @@
 """SpeechTokenizer (Zhang et al. 2023): speech at 50 frames/s, what is said in the first of eight codebooks.
 
 SEANet with an LSTM that looks both ways in the encoder, and a residual quantizer whose first codebook was taught by
-HuBERT. It looks ahead, so it works on whole signals only; long ones go through its convolutions in overlapping chunks,
-which gives the same.
+HuBERT. It looks ahead, so it works on whole signals only; long ones go through in overlapping chunks, which gives the
+same (`antiphon.nn.seanet_long`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class SpeechTokenizerConfig:
         filters, residual_layers, ratios, residual_kernel, dilation_growth, lstm, bidirectional: of SEANet, see
             `SeanetConfig`.
         codebooks, codebook_size: number of codebooks, and codes in each.
-        chunk: frames that go through the convolutions at a time, besides their surroundings.
+        chunk: frames that go through the network at a time, besides their surroundings.
+        keep: frames of which `encode` keeps what it has made of them, 20 KB each; a signal that is longer goes through
+            the network up to three times. More is faster, and needs more memory.
     """
 
     sample_rate: int = 16000
@@ -56,6 +58,7 @@ class SpeechTokenizerConfig:
     codebooks: int = 8
     codebook_size: int = 1024
     chunk: int = 500
+    keep: int = 1500
 
     def __post_init__(self) -> None:
         self.ratios = tuple(self.ratios)
@@ -109,11 +112,12 @@ class SpeechTokenizer(CodecModule):
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
         """audio [batch, 1, samples] -> codes [batch, codebooks, frames], the semantic ones first; a last frame that
-        isn't full is padded as the convolutions pad. What grows with the length is what the LSTM reads and gives."""
+        isn't full is padded as the convolutions pad. The memory needed hardly grows with the length: by 3 KB a second,
+        besides the codes."""
         levels = self._levels(codebooks)
         if audio.shape[-1] <= self.config.chunk * self.config.samples_per_frame:
             return self.quantizer.encode(self.latents(audio), levels)
-        pieces = encode_pieces(self.encoder, self._checked(audio), self.config.chunk)
+        pieces = encode_pieces(self.encoder, self._checked(audio), self.config.chunk, self.config.keep)
         return torch.cat([self.quantizer.encode(piece, levels) for piece in pieces], dim=-1)
 
     @torch.no_grad()
@@ -132,11 +136,12 @@ class SpeechTokenizer(CodecModule):
     @torch.no_grad()
     def decode_pieces(self, codes: Tensor, first: int = 0) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, 1, up to chunk frames' samples] each."""
-        latents = self.quantizer.decode(codes, first)
-        if codes.shape[-1] <= self.config.chunk:
-            yield self.decoder(latents)
+        chunk, frames = self.config.chunk, codes.shape[-1]
+        if frames <= chunk:
+            yield self.decoder(self.quantizer.decode(codes, first))
         else:
-            yield from decode_pieces(self.decoder, latents, self.config.chunk)
+            latents = (self.quantizer.decode(part, first) for part in codes.split(chunk, dim=-1))
+            yield from decode_pieces(self.decoder, latents, frames, chunk)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors in our own format."""

@@ -7,13 +7,41 @@ too, so that padding there is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import EllipsisType
 
+import torch
 from torch import Tensor, nn
 
 from antiphon.nn.seanet_layers import SeanetConv
 
 Convolution = nn.Conv1d | nn.ConvTranspose1d | SeanetConv
+
+
+class Pieces:
+    """A signal whose pieces come one after the other: as much of a tensor as `shrinking` and `growing` need.
+
+    Only what they may still ask for is held.
+
+    Args:
+        pieces: [batch, channels, n] each, in order.
+        length: of all of them together.
+    """
+
+    def __init__(self, pieces: Iterable[Tensor], length: int):
+        self.shape = (length,)
+        self._coming, self._held, self._start = iter(pieces), None, 0
+
+    def __getitem__(self, place: tuple[EllipsisType, slice]) -> Tensor:
+        """`[..., begin:end]`; neither may be less than it was before."""
+        begin, end = place[1].start, place[1].stop
+        parts = [] if self._held is None else [self._held[..., begin - self._start :]]
+        reached = begin + sum(part.shape[-1] for part in parts)
+        while reached < end:
+            parts.append(next(self._coming))
+            reached += parts[-1].shape[-1]
+        self._held, self._start = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1), begin
+        return self._held[..., : end - begin]
 
 
 def convolutions(module: nn.Module) -> list[Convolution]:
@@ -57,7 +85,7 @@ def _seanet(layer: SeanetConv, first: int, last: int) -> tuple[int, int]:
 
 
 def shrinking(
-    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor, hop: int, chunk: int
+    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor | Pieces, hop: int, chunk: int
 ) -> Iterator[Tensor]:
     """A network that gives one output for `hop` inputs, over a long input.
 
@@ -73,14 +101,20 @@ def shrinking(
     """
     total = -(-x.shape[-1] // hop)
     for start in range(0, total, chunk):
-        stop = min(start + chunk, total)
-        first, last = needed(layers, start, stop - 1)
-        begin, end = max(first // hop, 0), min(last // hop + 1, total)
-        yield run(x[..., begin * hop : end * hop])[..., start - begin : stop - begin]
+        yield shrunk(run, layers, x, hop, start, min(start + chunk, total))
+
+
+def shrunk(
+    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor | Pieces, hop: int, start: int, stop: int
+) -> Tensor:
+    """Outputs `start` to `stop`, that one excluded, of what `shrinking` gives."""
+    first, last = needed(layers, start, stop - 1)
+    begin, end = max(first // hop, 0), min(last // hop + 1, -(-x.shape[-1] // hop))
+    return run(x[..., begin * hop : end * hop])[..., start - begin : stop - begin]
 
 
 def growing(
-    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor, hop: int, chunk: int
+    run: Callable[[Tensor], Tensor], layers: Sequence[Convolution], x: Tensor | Pieces, hop: int, chunk: int
 ) -> Iterator[Tensor]:
     """A network that gives `hop` outputs for one input, over a long input.
 

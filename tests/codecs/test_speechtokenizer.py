@@ -83,13 +83,14 @@ def test_the_first_codebook_in_the_teachers_space(both):
         torch.testing.assert_close(ours.taught(first), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("chunk", [1, 13, 40])
-def test_chunks_give_what_the_whole_gives(both, chunk, monkeypatch):
+@pytest.mark.parametrize("chunk, keep", [(1, 0), (13, 0), (13, 26), (40, 1000)])
+def test_chunks_give_what_the_whole_gives(both, chunk, keep, monkeypatch):
     _, ours, _ = both
     audio = torch.randn(2, 1, 60 * HOP + 27)
     codes = ours.encode(audio)
     sound = ours.decode(codes)
     monkeypatch.setattr(ours.config, "chunk", chunk)
+    monkeypatch.setattr(ours.config, "keep", keep)
     assert torch.equal(ours.encode(audio, 3), codes[:, :3])
     torch.testing.assert_close(ours.decode(codes), sound, atol=1e-5, rtol=0)
     assert len(list(ours.decode_pieces(codes[:, 1:], first=1))) == -(-61 // chunk)
