@@ -78,16 +78,15 @@ class DuplexModel:
 
         Args:
             mode: "full-duplex"; "half-duplex": turns; "simplex": it only listens or only speaks (`direction`).
-            sampling, endpointer, direction, start, seed, sample_rate, patience: see `DuplexSession`.
+            sampling, endpointer, direction, start, seed: see `DuplexStream`.
+            sample_rate, patience: see `DuplexSession`.
             hear: also write down what the user says (`HeardEvent`), with `ears`.
 
         Raises:
             SessionError: a mode or a direction that there isn't.
         """
-        ears = self.ears if hear else None
-        return DuplexSession(
-            self.duplex, mode, direction, start, sampling, seed, endpointer, ears, sample_rate, patience=patience
-        )
+        stream = self.stream(mode, sampling, endpointer, direction, start, seed)
+        return DuplexSession(stream, self.ears if hear else None, sample_rate, patience=patience)
 
     def stream(
         self,

@@ -17,7 +17,8 @@ import torch
 from antiphon import hub
 from antiphon.audio.io import Audio, load
 from antiphon.codecs.mini import MiniCodec
-from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.live import check_mode
+from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import Answer, AudioEvent, Sampling, TextEvent
 from antiphon.models.ears import Ears, Heard
@@ -135,12 +136,9 @@ class Model:
         Raises:
             SessionError: a mode or a direction that this model doesn't have.
         """
+        check_mode(mode, direction, ("half-duplex", "simplex"))
         if mode == "half-duplex":
             return HalfDuplexSession(self, sampling, endpointer)
-        if mode != "simplex":
-            raise SessionError(f"this model has no {mode!r} session; it has 'half-duplex' and 'simplex'")
-        if direction not in ("listen", "speak"):
-            raise SessionError(f"a simplex session listens or speaks: 'listen' or 'speak', not {direction!r}")
         return ListeningSession(self, endpointer) if direction == "listen" else SpeakingSession(self, sampling)
 
 

@@ -11,6 +11,10 @@ from typer.core import TyperGroup
 from antiphon.cli.common import Json, Model, Parts, overrides, progress, results
 from antiphon.errors import ConfigError
 
+Only = Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")]
+Plot = Annotated[Path | None, typer.Option(help="Picture of the figures (.png); beside the JSON where not given.")]
+
 
 class Evaluations(TyperGroup):
     """The evaluations by name; one that there isn't is an error like any other."""
@@ -38,23 +42,20 @@ def mini(
     asterisk: Annotated[
         Path | None, typer.Option(help="Where Debian's Asterisk prompts are unpacked; fetched once.")
     ] = None,
-    only: Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")] = None,
+    only: Only = None,
     n: Annotated[
         int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")] = False,
+    resume: Resume = False,
     jobs: Annotated[
         int | None, typer.Option(help="Processes that share the work; one a core by default.", min=1)
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Folder for every transcript, reply and sound.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Picture of the figures (.png); beside the JSON where not given.")
-    ] = None,
+    plot: Plot = None,
     json: Json = None,
 ) -> None:
     """Measure the mini model; print each figure beside what it should reach and its reference."""
-    if resume and json is None:
-        raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
+    check_resume(resume, json)
     with results() as stdout:
         from antiphon.evals.bench import MiniConfig
         from antiphon.evals.figures import available_cores
@@ -72,7 +73,7 @@ def mini(
         )
         report = run(config, json, resume, jobs or available_cores())
         report.print(stdout)
-        plot = plot or (json and json.with_suffix(".png"))
+        plot = picture_path(plot, json)
         if plot:
             progress(f"Picture: {report.plot(plot)}")
 
@@ -116,7 +117,7 @@ def codec(
         report.print(stdout)
         for doubt in report.doubts():
             progress(doubt)
-        plot = plot or (json and json.with_suffix(".png"))
+        plot = picture_path(plot, json)
         if plot and any(point.values for point in report.points):
             progress(f"Picture: {draw(report.points, plot)}")
 
@@ -134,34 +135,42 @@ def duplex(
     material: Annotated[
         Path | None, typer.Option(help="Folder of the test conversations; made from the texts once.")
     ] = None,
-    only: Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")] = None,
+    only: Only = None,
     n: Annotated[
         int | None, typer.Option("--n", help="At most this many conversations a task: quicker, rougher.", min=1)
     ] = None,
     batch: Annotated[int, typer.Option(help="Conversations at once.", min=1)] = 8,
     seed: Annotated[int, typer.Option(help="Of the test conversations and of what the model draws.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")] = False,
+    resume: Resume = False,
     keep: Annotated[Path | None, typer.Option(help="Folder for every outcome and the sound of every talk.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Picture of the figures (.png); beside the JSON where not given.")
-    ] = None,
+    plot: Plot = None,
     json: Json = None,
 ) -> None:
     """Measure how a model takes turns, and whether it keeps up; or how the one in recordings took turns."""
-    if resume and json is None:
-        raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
+    check_resume(resume, json)
     if recordings is not None and not recordings.exists():
         raise ConfigError(f"There are no recordings at {recordings}.")
     with results() as stdout:
         from antiphon.evals.duplex import DuplexConfig, run
 
         config = DuplexConfig(model, overrides(part), recordings, texts, material, listed(only), n, keep, seed, batch)
-        plot = plot or (json and json.with_suffix(".png"))
+        plot = picture_path(plot, json)
         talks = plot and plot.with_name(f"{plot.stem}-talks.png")
         report = run(config, json, resume, talks)
         report.print(stdout)
         if plot:
             progress(f"Picture: {report.plot(plot)}" + (f", {talks}" if talks.is_file() else ""))
+
+
+def check_resume(resume: bool, json: Path | None) -> None:
+    """Whether there is a file to go on from."""
+    if resume and json is None:
+        raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
+
+
+def picture_path(plot: Path | None, json: Path | None) -> Path | None:
+    """Where the picture goes: where it was asked for, else beside the JSON."""
+    return plot or (json and json.with_suffix(".png"))
 
 
 def listed(names: str | None) -> tuple[str, ...]:

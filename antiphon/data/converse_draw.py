@@ -11,8 +11,10 @@ it speaks, it stops 0.2 to 0.44 s later and answers that; at a mere "yeah" it go
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -22,6 +24,7 @@ from antiphon.data.duplex_pool import Replies, Request, Voice, read_replies, rea
 from antiphon.data.speak import MANY_SPEAKERS, Variety, generator_for
 from antiphon.data.texts import TextsError
 
+T = TypeVar("T")
 # After these words nobody thinks that somebody is done.
 UNFINISHED = frozenset(
     "a an the my your our his her their this that these those to of in on at for from with by about into is are was am "
@@ -148,7 +151,7 @@ def _between(generator: Generator, bounds: tuple[float, float]) -> float:
     return float(generator.uniform(*bounds))
 
 
-def _one(generator: Generator, items):
+def _one(generator: Generator, items: Sequence[T]) -> T:
     return items[int(generator.integers(len(items)))]
 
 

@@ -1,9 +1,8 @@
 """Conversations and texts as grids for a duplex model: text, own codes, user's codes, all on one clock.
 
-    grids = Grids(ConversationCodes("codes"), pieces, config)
-    batch, valid = grids.batch([(0, 0), (3, 125)], frames=250)      # (which, first frame) -> [2, 17, 250], [2]
-    delayed = delay(batch, config.delays, fill=NOTHING)             # antiphon.nn.streams
-    weight = weights(delayed, codebooks=8, predicted=8)             # what each position counts: [2, 9, 251]
+    whole = grid(ConversationCodes("codes")[0], pieces, config)                   # [17, frames of the conversation]
+    seen = window(whole, start=125, frames=250, delays=config.delays)             # [17, 250], as the model reads it
+    weight = weights(seen, codebooks=8, predicted=8)                              # what each position counts: [9, 250]
 
 Wherever nothing is known a grid is `NOTHING`, -1: it adds nothing to an input and is no target. That is so past the end
 of a clip, too: nobody learns that conversations end in silence.
@@ -16,13 +15,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.data.conversation_codes import CodedConversation
 from antiphon.data.conversations import MODEL, ConversationError
 from antiphon.data.monologue import Pieces, inner_monologue
 from antiphon.models.pieces import END, END_PAD, PAD
+from antiphon.nn.streams import delay
 
 NOTHING = -1
 
@@ -43,7 +42,7 @@ class Streams(Protocol):
 
 def grid(
     coded: CodedConversation, pieces: Pieces, config: Streams, text_shift: float = 0.0, text: bool = True
-) -> tuple[Tensor, int]:
+) -> Tensor:
     """A whole conversation as a grid, not delayed.
 
     Args:
@@ -54,39 +53,49 @@ def grid(
         text: False leaves the text stream empty.
 
     Returns:
-        int64 [1 + codebooks + user_codebooks, frames], and the number of frames.
+        int64 [1 + codebooks + user_codebooks, frames].
 
     Raises:
         ConversationError: too few codebooks.
     """
     own, user, there = config.codebooks, config.user_codebooks, coded.codebooks
     if max(own, user) > there:
-        raise ConversationError(f"Conversation {coded.id!r} has {there} codebooks, the model {max(own, user)}.")
+        raise ConversationError(
+            f"Conversation {coded.id!r} has {there} codebooks, the model {max(own, user)}: encode the set again with "
+            "the model's codec."
+        )
     row = np.full(coded.frames, NOTHING, np.int64)
     if text:
         said = [word for word in coded.words if word.speaker == MODEL]
         row = inner_monologue(said, coded.frames, coded.frame_rate, pieces, config.pad, config.end_pad, text_shift)
     codes = np.asarray(coded.codes)
     rows = np.concatenate([row[None], codes[:own], codes[there : there + user]]).astype(np.int64)
-    return torch.from_numpy(rows), coded.frames
+    return torch.from_numpy(rows)
 
 
-def window(whole: Tensor, start: int, frames: int) -> tuple[Tensor, int]:
-    """A piece of a grid (or of codes) [streams, T].
+def window(whole: Tensor, start: int, frames: int, delays: Sequence[int]) -> Tensor:
+    """A window of a grid, delayed: a row of what a model is trained on.
+
+    A model takes the first frame of whatever it reads for the first frame of a conversation: delayed streams come in
+    late there, also where the window begins in the middle.
 
     Args:
-        whole: of the conversation, so that a window that starts inside a word has the rest of its pieces.
+        whole: grid of the conversation [streams, length]; a window that starts inside a word has the rest of its
+            pieces.
         start: first frame.
         frames: how many.
+        delays: frames by which each stream lags.
 
     Returns:
-        [streams, frames], `NOTHING` past the end, and how many frames are before it.
+        [streams, frames], `NOTHING` where the conversation or a delayed stream has not begun or is over.
+
+    Raises:
+        ValueError: `start` is below 0, or there are not as many delays as streams.
     """
     if start < 0:
         raise ValueError(f"a window starts at frame 0 or later, not {start}")
-    piece = whole[:, start : start + frames]
-    valid = piece.shape[1]
-    return torch.nn.functional.pad(piece, (0, frames - valid), value=NOTHING), valid
+    delayed = delay(whole[None, :, start : start + frames], list(delays), NOTHING)[0, :, :frames]
+    return torch.nn.functional.pad(delayed, (0, frames - delayed.shape[1]), value=NOTHING)
 
 
 def weights(
@@ -121,59 +130,6 @@ def weights(
     words = target[..., 0, :]
     out[..., 0, :][(words == pad) | (words == end_pad)] = text_padding
     return out.masked_fill_(target < 0, 0.0)
-
-
-class Grids:
-    """Windows of many conversations; each conversation's text is put on the clock once.
-
-    Args:
-        coded: conversations, such as `ConversationCodes`.
-        pieces, config: as in `grid`.
-    """
-
-    def __init__(self, coded: Sequence[CodedConversation], pieces: Pieces, config: Streams) -> None:
-        self.coded, self.pieces, self.config = coded, pieces, config
-        known = getattr(coded, "frames", None)
-        self.frames: NDArray[np.int64] = np.array([c.frames for c in coded] if known is None else known, np.int64)
-        self._ends = np.cumsum(self.frames)
-        self._text: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def grid(self, index: int, text_shift: float = 0.0, text: bool = True) -> Tensor:
-        """The whole of one, [streams, its frames]."""
-        if text_shift or not text:
-            return grid(self.coded[index], self.pieces, self.config, text_shift, text)[0]
-        rows = grid(self.coded[index], self.pieces, self.config, text=index not in self._text)[0]
-        rows[0] = self._text.setdefault(index, rows[0].clone())
-        return rows
-
-    def batch(
-        self, places: Iterable[tuple[int, int]], frames: int, text_shift: Sequence[float] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Windows side by side.
-
-        Args:
-            places: (which conversation, first frame) of each.
-            frames: of each window.
-            text_shift: seconds, for each window.
-
-        Returns:
-            [batch, streams, frames] int64, and how many frames of each are before its end [batch].
-        """
-        places = list(places)
-        shifts = [0.0] * len(places) if text_shift is None else text_shift
-        cut = [window(self.grid(i, shift), start, frames) for (i, start), shift in zip(places, shifts, strict=True)]
-        return torch.stack([rows for rows, _ in cut]), torch.tensor([valid for _, valid in cut])
-
-    def draw(self, generator: np.random.Generator, batch: int, frames: int) -> list[tuple[int, int]]:
-        """Places for `batch`: a conversation with a chance in proportion to its length, and a first frame such that
-        the window is full where the conversation is long enough; else 0."""
-        if not len(self) or not self._ends[-1]:
-            raise ConversationError("There are no conversations to draw from (yet).")
-        which = np.searchsorted(self._ends, generator.integers(int(self._ends[-1]), size=batch), side="right")
-        return [(int(i), int(generator.integers(max(0, self.frames[i] - frames) + 1))) for i in which]
 
 
 class TextGrids:

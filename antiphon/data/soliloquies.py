@@ -1,16 +1,16 @@
 """One voice alone as conversations in which the user is silent: what the unsupervised audio stage learns from.
 
-    talks = Soliloquies(CodeSet(".cache/codes/heart"), codec)      # or: speech_conversations(SpeechSet(...))
+    talks = Soliloquies(CodeSet("codes"), codec)
     talks.share                                                    # how many of the utterances could be used
     talks[0].words                                                 # of the text, with times
 
-Speech sets know when each phoneme sounds, and texts are words; the two go together where there are as many words in
+Code sets know when each phoneme sounds, and texts are words; the two go together where there are as many words in
 the text as were spoken. Elsewhere ("$44" is three words) an utterance is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,28 +18,26 @@ import torch
 from antiphon.codecs.base import Tokenizer
 from antiphon.data.codes import CodeSet
 from antiphon.data.conversation_codes import CodedConversation
-from antiphon.data.conversations import MODEL, Conversation, ConversationError, Event, Word
-from antiphon.data.shards import SpeechSet
+from antiphon.data.conversations import MODEL, ConversationError, Event, Word
 from antiphon.models.phonemes import STRESS, alphabet
 
 
-def timed_words(text: str, spoken: Sequence[tuple[str, float, float]], speaker: str = MODEL) -> list[Word] | None:
+def timed_words(text: str, spoken: Sequence[tuple[str, float, float]]) -> list[Word] | None:
     """The words of a text with the times of what was spoken.
 
     Args:
         text: words with their punctuation; a dash between spaces may be spoken or not.
         spoken: (phonemes, start, end) of each spoken word, seconds.
-        speaker: who says it.
 
     Returns:
-        Words, or None where the numbers differ.
+        Words of the model, or None where the numbers differ.
     """
     written = text.split()
     if len(written) != len(spoken):
         written = [word for word in written if any(char.isalnum() for char in word)]
     if len(written) != len(spoken):
         return None
-    return [Word(word, float(start), float(end), speaker) for word, (_, start, end) in zip(written, spoken)]
+    return [Word(word, float(start), float(end), MODEL) for word, (_, start, end) in zip(written, spoken)]
 
 
 def spoken_words(symbols: Sequence[int], ends: Sequence[float]) -> list[tuple[str, float, float]]:
@@ -83,13 +81,16 @@ class Soliloquies(Sequence[CodedConversation]):
         frames: of each conversation [len].
 
     Raises:
-        ConversationError: no utterance can be used, or another codec.
+        ConversationError: no utterance can be used, or the codes are of another codec.
     """
 
     def __init__(self, codes: CodeSet, codec: Tokenizer) -> None:
         self.codes, self.frame_rate = codes, codec.frame_rate
         if codes.codes.shape[0] != codec.codebooks:
-            raise ConversationError(f"The codes have {codes.codes.shape[0]} codebooks, the codec {codec.codebooks}.")
+            raise ConversationError(
+                f"The codes have {codes.codes.shape[0]} codebooks, the codec {codec.codebooks}: give the codec that "
+                "they were made with."
+            )
         words = [
             timed_words(row["text"], spoken_words(row["symbols"], row["ends"])) if row["frames"] else None
             for row in codes.index
@@ -119,15 +120,3 @@ def silence_codes(codec: Tokenizer, frames: int) -> np.ndarray:
     samples = frames * round(codec.sample_rate / codec.frame_rate)
     device = next((p.device for p in codec.parameters()), "cpu") if hasattr(codec, "parameters") else "cpu"
     return codec.encode(torch.zeros(1, 1, samples, device=device))[0, :, :frames].cpu().numpy().astype(np.int16)
-
-
-def speech_conversations(speech: SpeechSet) -> Iterator[tuple[str, Conversation]]:
-    """(id, conversation) of a speech set's utterances, for `encode_conversations` with any codec; those whose words
-    have no times are left out."""
-    for index, said in enumerate(speech.utterances):
-        words = timed_words(said.text, said.words)
-        if words:
-            samples = speech.samples(index)
-            turn = Event("turn", words[0].start, words[-1].end, MODEL)
-            silent = np.zeros_like(samples)
-            yield said.id, Conversation(samples, silent, speech.sample_rate, words, [turn], {"voice": said.voice})

@@ -30,6 +30,7 @@ from antiphon.nn.batch import Rows
 
 FREE = -1  # a token that isn't forced
 HUSH = 6  # silent frames between a voice prompt and the conversation
+LETTER_SECONDS = 0.07  # a letter of English aloud, with its share of the pauses
 
 
 @dataclass(frozen=True)
@@ -328,9 +329,6 @@ class DuplexEngine:
 
     def _tokens(self, text: str) -> list[int]:
         return [token for word in text.split() for token in self.duplex.pieces.encode_word(word, first=False)]
-
-
-LETTER_SECONDS = 0.07  # a letter of English aloud, with its share of the pauses
 
 
 def _seeded(state: Any, seed: int) -> Any:

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from antiphon.audio.io import Audio
-from antiphon.dialogue.duplex import DuplexEngine, DuplexFrame
+from antiphon.dialogue.duplex import DuplexEngine
+from antiphon.dialogue.duplex_stream import frame_events
 from antiphon.dialogue.scribe import FloorTracker
-from antiphon.dialogue.turn import AudioEvent, Event, LostEvent, SpeakingEvent, TextEvent
+from antiphon.dialogue.turn import Event, LostEvent
 from antiphon.models.duplex import Duplex
 from antiphon.models.moshi import MoshiSampling
 
@@ -36,8 +36,13 @@ class Seat:
     """One conversation's place in a hall.
 
     Attributes:
+        hall, give, seed: see `DuplexHall.join`.
         handle: in the engine, once it has joined.
         frames: heard so far.
+        gone: it has left, or an error has ended it.
+        waiting: frames that the model hasn't come to yet.
+        wishes: to be done before the next frame.
+        floor: whether the model is speaking.
     """
 
     hall: DuplexHall
@@ -51,8 +56,9 @@ class Seat:
     floor: FloorTracker = field(default_factory=FloorTracker)
 
     def push(self, frame: Tensor | None) -> None:
-        """80 ms that were heard, float32 [frame_samples]; None if they were lost."""
-        self.hall._wake(lambda: self.waiting.append(frame))
+        """80 ms that were heard, float32 [frame_samples]; None if they were lost. After `leave` nobody hears it."""
+        if not self.gone:
+            self.hall._wake(lambda: self.waiting.append(frame))
 
     def mute(self, own: bool) -> None:
         """Makes the model silent in this conversation, or lets it speak again."""
@@ -121,11 +127,11 @@ class DuplexHall:
             self._ready.notify()
 
     def _run(self) -> None:
-        while (turn := self._next()) is not None:
+        while (due := self._next()) is not None:
             losses: dict[Seat, list[Event]] = {}
             frames: dict[int, Tensor | None] = {}
             by_handle: dict[int, Seat] = {}
-            for seat, frame, lost in turn:
+            for seat, frame, lost in due:
                 if seat.handle is None:
                     seat.handle = self._engine.join(seed=seat.seed)
                 while seat.wishes:
@@ -145,7 +151,10 @@ class DuplexHall:
                 seat = by_handle[handle]
                 seat.frames += 1
                 if not seat.gone:
-                    seat.give(losses.get(seat, []) + self._events(seat, frame))
+                    told = frame_events(
+                        frame, seat.floor, seat.frames * self.frame_seconds, self.frame_seconds, self.sample_rate
+                    )
+                    seat.give(losses.get(seat, []) + told)
 
     def _next(self) -> list[tuple[Seat, Tensor | None, int]] | None:
         """Waits for frames: (who, what was heard, how many were lost before it); None at the end."""
@@ -155,18 +164,18 @@ class DuplexHall:
                     self._end(seat)
                 if self._closing:
                     return None
-                turn = []
+                due = []
                 for seat in self._seats:
                     if len(seat.waiting) > self.most_waiting:
                         lost = len(seat.waiting) - 1
                         newest = seat.waiting.pop()
                         seat.waiting.clear()
                         seat.waiting.append(newest)
-                        turn.append((seat, None, lost))
+                        due.append((seat, None, lost))
                     elif seat.waiting:
-                        turn.append((seat, seat.waiting.popleft(), 0))
-                if turn:
-                    return turn
+                        due.append((seat, seat.waiting.popleft(), 0))
+                if due:
+                    return due
                 self._ready.wait()
 
     def _end(self, seat: Seat) -> None:
@@ -176,11 +185,3 @@ class DuplexHall:
         if seat.handle is not None:
             self._engine.leave(seat.handle)
             seat.handle = None
-
-    def _events(self, seat: Seat, made: DuplexFrame) -> list[Event]:
-        time, events = seat.frames * self.frame_seconds, []
-        if (change := seat.floor.step(made.audio, time, self.frame_seconds)) is not None:
-            events.append(SpeakingEvent(*change))
-        if made.text:
-            events.append(TextEvent(made.text, time))
-        return [*events, AudioEvent(Audio(made.audio.cpu(), self.sample_rate))]

@@ -22,71 +22,49 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.duplex import Conversation
 from antiphon.dialogue.duplex_stream import DuplexStream, Snapshot
+from antiphon.dialogue.live import LiveSession, check_frame
 from antiphon.dialogue.scribe import Scribe
-from antiphon.dialogue.session import Endpointer, SessionError
 from antiphon.dialogue.turn import AudioEvent, Event, LostEvent
-from antiphon.models.duplex import Duplex
-from antiphon.models.moshi import MoshiSampling
 
 if TYPE_CHECKING:
     from antiphon.models.ears import Ears
 
 
-class DuplexSession:
+class DuplexSession(LiveSession):
     """One live conversation with a duplex model. A context manager.
 
     Args:
-        duplex, mode, direction, start, sampling, seed, endpointer: as of a `DuplexStream`.
+        stream: the conversation; from now on nobody else may step it.
         ears: write down what the user says, as `HeardEvent`s at the end of each turn, on another thread.
         sample_rate: of the caller's sound, Hz; None is the model's own.
         most_waiting: frames that may wait. When there are more, all but the last one are left out, as one lost frame.
             None leaves out nothing: for recordings that are given faster than they sound.
         patience: seconds after which a frame that doesn't come counts as lost, and is passed over when it comes; None
             waits for it.
-
-    Raises:
-        SessionError: a mode or a direction that there isn't.
     """
 
     def __init__(
         self,
-        duplex: Duplex,
-        mode: str = "full-duplex",
-        direction: str = "listen",
-        start: Conversation | None = None,
-        sampling: MoshiSampling | None = None,
-        seed: int = 0,
-        endpointer: Endpointer | None = None,
+        stream: DuplexStream,
         ears: Ears | None = None,
         sample_rate: int | None = None,
         most_waiting: int | None = 12,
         patience: float | None = None,
     ):
-        self._stream = DuplexStream(duplex, mode, direction, start, sampling, seed, endpointer)
-        self.mode, self.direction = mode, direction
-        self.sample_rate = sample_rate or duplex.sample_rate
-        self.frame_samples = round(self.sample_rate / duplex.frame_rate)
+        super().__init__("antiphon-duplex")
+        self._stream, self.mode, self.direction = stream, stream.mode, stream.direction
+        self.sample_rate = sample_rate or stream.sample_rate
+        self.frame_samples = round(self.sample_rate * stream.frame_seconds)
         self._most_waiting, self._patience = most_waiting, patience
         self._owed = 0  # frames that the model went on without
-        self._inward, self._outward = (
-            _Resampler(self.sample_rate, duplex.sample_rate),
-            _Resampler(duplex.sample_rate, self.sample_rate),
-        )
+        self._inward = _Resampler(self.sample_rate, stream.sample_rate)
+        self._outward = _Resampler(stream.sample_rate, self.sample_rate)
         self._rest = torch.zeros(0)
         self._incoming: queue.SimpleQueue[Tensor | None | Callable[[], None]] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
-        self._closed, self._lock = threading.Event(), threading.Lock()
-        self._scribe = _ScribeThread(Scribe(ears, duplex.sample_rate), self._events) if ears is not None else None
-        self._thread = threading.Thread(target=self._run, name="antiphon-duplex", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> DuplexSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._lock = threading.Lock()  # held by whoever steps the stream, or looks at it
+        self._scribe = _ScribeThread(Scribe(ears, stream.sample_rate), self._events) if ears is not None else None
+        self._start()
 
     def step(self, frame: Tensor | None) -> list[Event]:
         """Gives the session what the microphone heard and takes what is ready; returns at once.
@@ -101,30 +79,17 @@ class DuplexSession:
         Raises:
             SessionError: the session is closed, or the frame isn't one-dimensional.
         """
-        if self._closed.is_set():
-            raise SessionError("the session is closed; open a new one with model.session()")
+        self._check_open()
         if frame is None:
             self._incoming.put(None)
             return self.poll()
-        if frame.ndim != 1:
-            raise SessionError(f"a frame is [samples], got {list(frame.shape)}; mix channels down first")
+        check_frame(frame)
         size = self._stream.frame_samples
         whole = torch.cat([self._rest, self._inward.step(frame.detach().float().cpu())])
         *frames, self._rest = whole.split([size] * (len(whole) // size) + [len(whole) % size])
         for each in frames:
             self._incoming.put(each)
         return self.poll()
-
-    def poll(self) -> list[Event]:
-        """What is ready, without giving anything."""
-        events = []
-        while not self._events.empty():
-            event = self._events.get()
-            if isinstance(event, BaseException):
-                self.close()
-                raise event
-            events.append(event)
-        return events
 
     @property
     def waiting(self) -> int:
@@ -153,22 +118,14 @@ class DuplexSession:
         with self._lock:
             self._stream.rewind(snapshot)
 
-    def close(self) -> None:
-        """Ends the session; what is under way is dropped."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._incoming.put(lambda: None)
-            if self._scribe is not None:
-                self._scribe.close()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+    def _wake(self) -> None:
+        self._incoming.put(lambda: None)
+        if self._scribe is not None:
+            self._scribe.close()
 
-    def _run(self) -> None:
-        try:
-            while not self._closed.is_set():
-                self._next()
-        except BaseException as error:  # handed to the caller: a thread must not die in silence
-            self._events.put(error)
+    def _work(self) -> None:
+        while not self._closed.is_set():
+            self._next()
 
     def _next(self) -> None:
         """Waits for a frame or a command, and does what is to be done."""

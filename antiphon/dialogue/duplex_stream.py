@@ -17,14 +17,14 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.duplex import Conversation, DuplexEngine, DuplexFrame
+from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.scribe import FloorTracker
-from antiphon.dialogue.session import Endpointer, SessionError
+from antiphon.dialogue.session import Endpointer
 from antiphon.dialogue.turn import AudioEvent, Event, SpeakingEvent, TextEvent
 from antiphon.models.duplex import Duplex
 from antiphon.models.moshi import MoshiSampling
 
 MODES = ("full-duplex", "half-duplex", "simplex")
-DIRECTIONS = ("listen", "speak")
 ANSWER_WITHIN = 3.0  # seconds in which a half-duplex answer must begin; else it is the user's turn again
 ANSWER_OVER = 0.8  # seconds without sound that end a half-duplex answer
 
@@ -119,10 +119,7 @@ class DuplexStream:
         seed: int = 0,
         endpointer: Endpointer | None = None,
     ):
-        if mode not in MODES:
-            raise SessionError(f"this model has no {mode!r} session; it has {', '.join(map(repr, MODES))}")
-        if direction not in DIRECTIONS:
-            raise SessionError(f"a simplex session listens or speaks: 'listen' or 'speak', not {direction!r}")
+        check_mode(mode, direction, MODES)
         self.mode, self.direction = mode, direction
         self.sample_rate, self.frame_samples = duplex.sample_rate, duplex.frame_samples
         self.frame_seconds = 1 / duplex.frame_rate
@@ -151,7 +148,7 @@ class DuplexStream:
             self.engine.mute(self.handle, *self._muted())
         made = self.engine.step({self.handle: frame})[self.handle]
         self.progress.frames += 1
-        events = self._events(made)
+        events = frame_events(made, self.progress.floor, self.time, self.frame_seconds, self.sample_rate)
         if (turns := self.progress.turns) is not None:
             turns.step(frame, self.progress.floor.speaking, self.frame_seconds)
         return events
@@ -190,10 +187,20 @@ class DuplexStream:
         answering = self.progress.turns.answering
         return not answering, answering
 
-    def _events(self, made: DuplexFrame) -> list[Event]:
-        events: list[Event] = []
-        if (change := self.progress.floor.step(made.audio, self.time, self.frame_seconds)) is not None:
-            events.append(SpeakingEvent(*change))
-        if made.text:
-            events.append(TextEvent(made.text, self.time))
-        return [*events, AudioEvent(Audio(made.audio.cpu(), self.sample_rate))]
+
+def frame_events(made: DuplexFrame, floor: FloorTracker, time: float, seconds: float, sample_rate: int) -> list[Event]:
+    """What the model made of a frame, as events: its sound last, and before it what is in it.
+
+    Args:
+        made: by the engine.
+        floor: follows whether the model speaks.
+        time: seconds at which the frame begins to sound.
+        seconds: that it lasts.
+        sample_rate: Hz.
+    """
+    events: list[Event] = []
+    if (change := floor.step(made.audio, time, seconds)) is not None:
+        events.append(SpeakingEvent(*change))
+    if made.text:
+        events.append(TextEvent(made.text, time))
+    return [*events, AudioEvent(Audio(made.audio.cpu(), sample_rate))]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Span = tuple[float, float]
 ABOVE_NOISE = 12.0  # decibels by which the user's speech is louder than what else the recording holds
+AHEAD = 0.3  # seconds by which the text of a word may come before its sound
 LONGEST = 0.8  # seconds that a word lasts at most, for all that the text tells
 
 
@@ -66,7 +67,7 @@ class Replay:
         """What was said, by stretches of speech: (start, end, speaker, text), in order."""
         said = []
         for start, end in self.spans[MODEL]:
-            words = [word.text for word in self.words if start - 0.3 <= word.start < end]
+            words = [word.text for word in self.words if start - AHEAD <= word.start < end]
             said.append((start, end, MODEL, " ".join(words)))
         said += [(event.start, event.end, USER, event.heard) for event in self.heard]
         return sorted(said)

@@ -27,6 +27,7 @@ class FloorTracker:
         threshold: decibels of full scale above which a frame is speech.
         silence: seconds without that end it; shorter ones are pauses between words.
         speaking: whether it is on.
+        quiet_since: when the silence began that may end it; None while it is loud.
     """
 
     threshold: float = -42.0
@@ -60,6 +61,9 @@ class Scribe:
         ears: a recogniser; shared, it keeps no state.
         sample_rate: of the frames, Hz.
         endpointer: finds the end of a turn.
+        before: the newest frames while nobody speaks.
+        start, time: seconds at which the turn began, and that have been heard.
+        turn, resampler: what the ears made of the turn so far, and what brings frames to their rate; else None.
     """
 
     ears: Ears

@@ -17,17 +17,15 @@ import soxr
 import torch
 from torch import Tensor
 
+from antiphon.dialogue.live import LiveSession, check_frame
 from antiphon.dialogue.turn import Answer, EndEvent, Event, HeardEvent, Sampling
-from antiphon.errors import AntiphonError
 
 if TYPE_CHECKING:
     from antiphon.model import Model
+    from antiphon.models.ears import Heard
+    from antiphon.models.thinker import ThinkerState
 
 HEARING_RATE = 16000
-
-
-class SessionError(AntiphonError):
-    """A session that was closed, or a mode or a frame that it can't take."""
 
 
 @dataclass
@@ -39,6 +37,8 @@ class Endpointer:
         margin: decibels above the quietest frames at which a frame counts as speech.
         threshold: decibels of full scale below which nothing counts as speech.
         least: seconds of speech without which there is no turn.
+        floor: decibels of full scale of the noise so far.
+        spoken, quiet: seconds of speech in this turn, and of quiet since.
     """
 
     silence: float = 0.7
@@ -68,7 +68,7 @@ class Endpointer:
         self.spoken = self.quiet = 0.0
 
 
-class HalfDuplexSession:
+class HalfDuplexSession(LiveSession):
     """Turns: the user speaks, then the model. A context manager.
 
     Args:
@@ -81,18 +81,11 @@ class HalfDuplexSession:
     frame_samples = 1920
 
     def __init__(self, model: Model, sampling: Sampling | None = None, endpointer: Endpointer | None = None):
+        super().__init__("antiphon-session")
         self.model, self.sampling, self.endpointer = model, sampling or Sampling(), endpointer
         self._incoming: queue.SimpleQueue[Tensor | str] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
-        self._interrupted, self._closed = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> HalfDuplexSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._interrupted = threading.Event()
+        self._start()
 
     def step(self, frame: Tensor) -> list[Event]:
         """Gives the session what the microphone heard and takes what is ready; returns at once.
@@ -106,23 +99,10 @@ class HalfDuplexSession:
         Raises:
             SessionError: the session is closed, or the frame isn't one-dimensional.
         """
-        if self._closed.is_set():
-            raise SessionError("the session is closed; open a new one with model.session()")
-        if frame.ndim != 1:
-            raise SessionError(f"a frame is [samples], got {list(frame.shape)}; mix channels down first")
+        self._check_open()
+        check_frame(frame)
         self._incoming.put(frame)
         return self.poll()
-
-    def poll(self) -> list[Event]:
-        """What is ready, without giving anything."""
-        events = []
-        while not self._events.empty():
-            event = self._events.get()
-            if isinstance(event, BaseException):
-                self.close()
-                raise event
-            events.append(event)
-        return events
 
     def end_of_turn(self) -> None:
         """The user has finished: answer now."""
@@ -132,26 +112,18 @@ class HalfDuplexSession:
         """Stops the answer that is being made; it ends with an EndEvent marked so."""
         self._interrupted.set()
 
-    def close(self) -> None:
-        """Ends the session; what is being made is dropped."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._interrupted.set()
-            self._incoming.put("close")
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+    def _wake(self) -> None:
+        self._interrupted.set()
+        self._incoming.put("close")
 
-    def _run(self) -> None:
-        try:
-            state = self.model.thinker.init_state(voice=True)
-            while not self._closed.is_set():
-                if (heard := self._listen()) is not None:
-                    self._answer(heard, state)
-        except BaseException as error:  # handed to the caller: a thread must not die in silence
-            self._events.put(error)
+    def _work(self) -> None:
+        state = self.model.thinker.init_state(voice=True)
+        while not self._closed.is_set():
+            if (heard := self._listen()) is not None:
+                self._answer(heard, state)
 
-    def _listen(self):
-        """Hears one turn; None if the session was closed or nothing was said."""
+    def _listen(self) -> Heard | None:
+        """Hears one turn; None if the session was closed."""
         ears, resampler = (
             self.model.ears.init_state(),
             soxr.ResampleStream(self.sample_rate, HEARING_RATE, 1, dtype="float32"),
@@ -169,7 +141,7 @@ class HalfDuplexSession:
             if self.endpointer and self.endpointer.step(item, len(item) / self.sample_rate):
                 return self.model.ears.finish(ears)
 
-    def _answer(self, heard, state) -> None:
+    def _answer(self, heard: Heard, state: ThinkerState) -> None:
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
         self._events.put(HeardEvent(heard.text))
         if not heard.text.strip():

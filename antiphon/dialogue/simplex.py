@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.turn import AudioEvent, EndEvent, HeardEvent, Sampling, TextEvent
 
 if TYPE_CHECKING:
@@ -26,13 +26,10 @@ class ListeningSession(HalfDuplexSession):
     def __init__(self, model: Model, endpointer: Endpointer | None = None):
         super().__init__(model, None, endpointer or Endpointer())
 
-    def _run(self) -> None:
-        try:
-            while not self._closed.is_set():
-                if (heard := self._listen()) is not None and heard.text.strip():
-                    self._events.put(HeardEvent(heard.text))
-        except BaseException as error:  # handed to the caller: a thread must not die in silence
-            self._events.put(error)
+    def _work(self) -> None:
+        while not self._closed.is_set():
+            if (heard := self._listen()) is not None and heard.text.strip():
+                self._events.put(HeardEvent(heard.text))
 
 
 class SpeakingSession(HalfDuplexSession):
@@ -52,19 +49,15 @@ class SpeakingSession(HalfDuplexSession):
         Raises:
             SessionError: the session is closed.
         """
-        if self._closed.is_set():
-            raise SessionError("the session is closed; open a new one with model.session()")
+        self._check_open()
         self._incoming.put(f"say {text}")
 
-    def _run(self) -> None:
-        try:
-            while not self._closed.is_set():
-                item = self._incoming.get()
-                if isinstance(item, str) and item.startswith("say "):
-                    self._interrupted.clear()
-                    self._speak(item.removeprefix("say "))
-        except BaseException as error:
-            self._events.put(error)
+    def _work(self) -> None:
+        while not self._closed.is_set():
+            item = self._incoming.get()
+            if isinstance(item, str) and item.startswith("say "):
+                self._interrupted.clear()
+                self._speak(item.removeprefix("say "))
 
     def _speak(self, text: str) -> None:
         voice, how = self.model.voice, self.sampling

@@ -14,7 +14,7 @@ import hashlib
 import json as jsonlib
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,23 +25,19 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.data.duplex_pool import read_replies
 from antiphon.data.texts import normalise
-from antiphon.errors import AntiphonError
 from antiphon.evals import duplex_speed, mini
 from antiphon.evals.bench import Bench
-from antiphon.evals.duplex_drive import Alone, EngineRoom, HalfDuplexConversant, Room, Take, judge, play
+from antiphon.evals.duplex_drive import Scene, Take, judge, play
 from antiphon.evals.duplex_material import AFTER, TASKS, duplex_scenes
 from antiphon.evals.duplex_measures import SLACK, Outcome, Vad
 from antiphon.evals.duplex_recordings import recorded
+from antiphon.evals.duplex_rooms import DuplexEvalError, duplex_of, room_of
 from antiphon.evals.figures import Figure, Report
 from antiphon.evals.mini import Group
 from antiphon.evals.text import word_error_rate
 
 JUDGED = 50  # answers that Whisper hears
 EXAMPLES = 3  # conversations of each task that are drawn
-
-
-class DuplexEvalError(AntiphonError):
-    """Nothing there that could be measured."""
 
 
 @dataclass(frozen=True)
@@ -116,30 +112,6 @@ def held(take: Take, vad: Vad = Vad()) -> Held:
     return Held(scene.id, scene.task, scene.voice, outcome, said, intent, end > take.seconds - 0.1, answer, take)
 
 
-def room_of(model: Any, batch: int = 8) -> tuple[Room, int]:
-    """A model as something that conversations can be held with, and how many at once.
-
-    Args:
-        model: a full-duplex model (`antiphon.models.duplex.Duplex`, or what holds one as `duplex`), anything with a
-            half-duplex `session`, or a `Room`.
-        batch: conversations at once, where that is possible.
-
-    Raises:
-        DuplexEvalError: it is none of these.
-    """
-    if hasattr(model, "join") and hasattr(model, "leave"):
-        return model, batch
-    duplex = model if hasattr(model, "moshi") else getattr(model, "duplex", None)
-    if duplex is not None:
-        from antiphon.dialogue.duplex import DuplexEngine
-
-        sampling = getattr(model, "sampling", None)
-        return EngineRoom(DuplexEngine(duplex, sampling, capacity=batch)), batch
-    if hasattr(model, "session"):
-        return Alone(lambda: HalfDuplexConversant(model)), 1
-    raise DuplexEvalError(f"A {type(model).__name__} has no session that could be driven.")
-
-
 class DuplexBench(Bench):
     """One run: the model, its conversations and the judge, each made when first asked for.
 
@@ -170,7 +142,7 @@ class DuplexBench(Bench):
             self.save_items(f"duplex-{task}", (each.row() for each in self._held[task, n]))
         return self._held[task, n]
 
-    def _hold(self, task: str, scenes: Sequence) -> list[Held]:
+    def _hold(self, task: str, scenes: Sequence[Scene]) -> list[Held]:
         from tqdm import tqdm
 
         room, at_once = room_of(self.model, self.config.batch)
@@ -197,7 +169,9 @@ def task_figures(task: str, found: Sequence[Held]) -> list[Figure]:
     def share(name: str, field_name: str, bar: str | None, published: float | None) -> Figure:
         return Figure(name, statistics.fmean(getattr(o, field_name) for o in outcomes), "share", bar, published, n)
 
-    def seconds(name: str, field_name: str, bar: str | None, mean: bool = False, published: float | None = None):
+    def seconds(
+        name: str, field_name: str, bar: str | None, mean: bool = False, published: float | None = None
+    ) -> Figure:
         values = [v for o in outcomes if (v := getattr(o, field_name)) is not None]
         value = (statistics.fmean if mean else statistics.median)(values) if values else AFTER[1]
         return Figure(name, value, "s, mean" if mean else "s, median", bar, published, len(values))
@@ -234,7 +208,7 @@ def task_figures(task: str, found: Sequence[Held]) -> list[Figure]:
     return figures
 
 
-def _task(task: str):
+def _task(task: str) -> Callable[[DuplexBench, int], list[Figure]]:
     return lambda bench, n: task_figures(task, bench.conversations(task, n))
 
 
@@ -323,8 +297,7 @@ def fingerprints(bench: DuplexBench) -> dict[str, Any]:
     if config.recordings is not None:
         rows = jsonlib.dumps([(each.id, each.row()) for each in bench.recorded])
         return {"recordings": hashlib.sha256(rows.encode()).hexdigest()[:12]}
-    model = bench.model
-    duplex = model if hasattr(model, "moshi") else getattr(model, "duplex", None)
+    duplex = duplex_of(bench.model)
     if duplex is None:
         return {"model": config.model, **config.parts}
     found = {}
@@ -355,7 +328,7 @@ def quick(
     """The figures of a few conversations of each task: for a look during training, a minute or so on two cores.
 
     Args:
-        model: see `room_of`.
+        model: as `antiphon.evals.duplex_rooms.room_of` takes it.
         n: conversations of each task, all in one batch.
         folder: the test conversations; None is the folder in the cache.
         texts: to make those that are missing from.

@@ -1,7 +1,7 @@
 """Conversations on a simulated clock: a user who was recorded beforehand, and a model that hears and answers now.
 
-    room = EngineRoom(DuplexEngine(duplex))                      # or Alone(factory) of anything with start and step
-    for take in play(room, scenes, at_once=8):                   # both channels, what happened, the model's words
+    room, at_once = room_of(model)                               # antiphon.evals.duplex_rooms
+    for take in play(room, scenes, at_once):                      # both channels, what happened, the model's words
         outcome = judge(take)
 
 The clock counts frames. While the user's frame i is heard, nothing of it can be answered yet; what `step` returns for
@@ -11,10 +11,8 @@ takes no longer than a frame. An interrupting user listens, too: they start a gi
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.data.conversations import USER, Event, Word
-from antiphon.data.monologue import monologue_words
 from antiphon.evals.duplex_measures import Case, Outcome, Segment, Vad, cases, measure, speech
+from antiphon.evals.duplex_rooms import DuplexEvalError, Room
 
 LOUD = -45.0  # dB of full scale: above it a listener hears the model in a frame
 BEGUN = 2  # frames in a row after which it has begun
@@ -61,179 +59,6 @@ class Scene:
     texts: tuple[str, ...] = ()
     intents: tuple[str, ...] = ()
     voice: str = ""
-
-
-class Conversant(Protocol):
-    """One conversation at a time, frame by frame. One that has a `close` is told when it is over."""
-
-    sample_rate: int
-    frame_samples: int
-
-    def start(self, seed: int) -> None:
-        """A new conversation."""
-
-    def step(self, frame: Tensor) -> tuple[Tensor, str]:
-        """Hears a frame [frame_samples]; what it says in the next one, and the letters that begin with it."""
-
-
-class Room(Protocol):
-    """Many conversations at once, of one model."""
-
-    sample_rate: int
-    frame_samples: int
-
-    def join(self, seed: int) -> int:
-        """A new conversation; its handle."""
-
-    def step(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """What each conversation says in the next frame, [frame_samples], after hearing these."""
-
-    def leave(self, handle: int) -> list[Word]:
-        """Ends a conversation; the words that the model said in it, with times on the clock of what it heard."""
-
-
-class EngineRoom:
-    """A full-duplex model's conversations in one batch.
-
-    Args:
-        engine: an `antiphon.dialogue.duplex.DuplexEngine`.
-    """
-
-    def __init__(self, engine) -> None:
-        self.engine = engine
-        self.sample_rate, self.frame_samples = engine.sample_rate, engine.frame_samples
-        self._tokens: dict[int, list[int]] = {}
-
-    def join(self, seed: int) -> int:
-        handle = self.engine.join(seed=seed)
-        self._tokens[handle] = [-1]  # what is decided in a frame sounds in the next
-        return handle
-
-    def step(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        made = self.engine.step(frames)
-        for handle, frame in made.items():
-            self._tokens[handle].append(frame.token)
-        return {handle: frame.audio for handle, frame in made.items()}
-
-    def leave(self, handle: int) -> list[Word]:
-        self.engine.leave(handle)
-        duplex = self.engine.duplex
-        config = duplex.moshi.config
-        row = self._tokens.pop(handle)
-        return monologue_words(row, duplex.frame_rate, duplex.pieces, config.pad, config.end_pad)
-
-
-class Alone:
-    """Makes a room of a conversant that knows one conversation at a time: each gets a conversant of its own.
-
-    Args:
-        make: a fresh conversant.
-    """
-
-    def __init__(self, make: Callable[[], Conversant]) -> None:
-        self._make = make
-        self._free = [make()]
-        self.sample_rate, self.frame_samples = self._free[0].sample_rate, self._free[0].frame_samples
-        self._live: dict[int, tuple[Conversant, list[str]]] = {}
-        self._next = 0
-
-    def join(self, seed: int) -> int:
-        conversant = self._free.pop() if self._free else self._make()
-        conversant.start(seed)
-        self._next += 1
-        self._live[self._next] = (conversant, [""])
-        return self._next
-
-    def step(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        said = {}
-        for handle, frame in frames.items():
-            conversant, letters = self._live[handle]
-            said[handle], text = conversant.step(frame)
-            letters.append(text)
-        return said
-
-    def leave(self, handle: int) -> list[Word]:
-        conversant, letters = self._live.pop(handle)
-        if close := getattr(conversant, "close", None):
-            close()
-        self._free.append(conversant)
-        return letter_words(letters, self.frame_samples / self.sample_rate)
-
-
-def letter_words(letters: Iterable[str], seconds: float) -> list[Word]:
-    """Words from the letters that came in each frame: a space begins a new one.
-
-    Args:
-        letters: of frame 0, 1, ...
-        seconds: of a frame.
-    """
-    words: list[Word] = []
-    fresh = True
-    for frame, text in enumerate(letters):
-        for character in text:
-            if character.isspace():
-                fresh = True
-            elif fresh:
-                words.append(Word(character, frame * seconds, (frame + 1) * seconds))
-                fresh = False
-            else:
-                words[-1] = Word(words[-1].text + character, words[-1].start, (frame + 1) * seconds)
-    return words
-
-
-class HalfDuplexConversant:
-    """A half-duplex session as a conversant, in real time: a step waits until its frame would have been recorded.
-
-    Its sound is queued, as a loudspeaker would; its words are given out at a steady pace while it sounds, since a
-    half-duplex session does not tell when each is said.
-
-    Args:
-        model: has `session("half-duplex")`.
-        pace: seconds a word.
-    """
-
-    def __init__(self, model, pace: float = 0.32) -> None:
-        from antiphon.dialogue.session import HalfDuplexSession
-
-        self.model, self.pace = model, pace
-        self.sample_rate, self.frame_samples = HalfDuplexSession.sample_rate, HalfDuplexSession.frame_samples
-        self._session = None
-
-    def close(self) -> None:
-        """Ends the session; what is being made is dropped."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-    def start(self, seed: int) -> None:
-        from antiphon.dialogue.session import Endpointer
-
-        self.close()
-        self._session = self.model.session("half-duplex", endpointer=Endpointer())
-        self._sound, self._text = torch.zeros(0), ""
-        self._played, self._clock, self._frames = 0.0, time.perf_counter(), 0
-
-    def step(self, frame: Tensor) -> tuple[Tensor, str]:
-        from antiphon.dialogue.turn import AudioEvent, EndEvent, TextEvent
-
-        self._frames += 1
-        seconds = self.frame_samples / self.sample_rate
-        time.sleep(max(0.0, self._clock + self._frames * seconds - time.perf_counter()))
-        for event in self._session.step(frame):
-            if isinstance(event, AudioEvent):
-                self._sound = torch.cat((self._sound, event.audio.resample(self.sample_rate).samples))
-            elif isinstance(event, TextEvent):
-                self._text += event.text
-            elif isinstance(event, EndEvent):
-                self._text += " "
-        said, self._sound = self._sound[: self.frame_samples], self._sound[self.frame_samples :]
-        text = ""
-        if len(said):
-            self._played += seconds
-            word, whole, rest = self._text.lstrip().partition(" ")
-            if self._played >= self.pace and whole:
-                self._played, text, self._text = 0.0, f" {word}", rest
-        return torch.nn.functional.pad(said, (0, self.frame_samples - len(said))), text
 
 
 @dataclass
@@ -356,7 +181,7 @@ def play(
         Takes, in the order in which they end.
 
     Raises:
-        ValueError: a scene of another sample rate.
+        DuplexEvalError: a scene of another sample rate.
     """
     waiting = enumerate(scenes)
     live: dict[int, _User] = {}
@@ -364,7 +189,9 @@ def play(
         while len(live) < at_once and (item := next(waiting, None)) is not None:
             number, scene = item
             if scene.sample_rate != room.sample_rate:
-                raise ValueError(f"Scene {scene.id} has {scene.sample_rate} Hz, the model {room.sample_rate}.")
+                raise DuplexEvalError(
+                    f"Scene {scene.id} has {scene.sample_rate} Hz, the model {room.sample_rate}: resample the scene."
+                )
             live[room.join(seed + number)] = _User(scene, room.frame_samples)
         if not live:
             return

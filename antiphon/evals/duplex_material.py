@@ -26,7 +26,7 @@ from numpy.random import Generator
 from antiphon.data.conversations import MODEL, USER, Conversation, ConversationWriter, Event, read_index
 from antiphon.data.converse import Exchange, Pause, Script, compose
 from antiphon.data.converse_draw import ANSWERS, Material, Mix, draw_pauses, lower_first
-from antiphon.data.duplex_pool import RATE, Line, Request, Voice
+from antiphon.data.duplex_pool import RATE, Cast, Line, Request, Voice
 from antiphon.data.speak import generator_for
 from antiphon.evals.duplex_drive import Scene
 from antiphon.evals.material import HELD_OUT, MaterialError
@@ -92,8 +92,6 @@ def read_scene(identity: str, talk: Conversation) -> Scene:
 
 def _make(folder: Path, task: str, identities: list[str], texts: Path) -> None:
     from tqdm import tqdm
-
-    from antiphon.data.duplex_pool import Cast
 
     material, cast = Material.read(texts, "dev"), Cast()
     with ConversationWriter(folder, ".flac") as writer:

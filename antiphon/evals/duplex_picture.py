@@ -9,7 +9,7 @@ from antiphon.data.conversations import MODEL, USER
 from antiphon.dialogue.timeline import LANES
 from antiphon.evals.duplex_drive import Take
 from antiphon.evals.duplex_measures import speech
-from antiphon.evals.figures import ReportError
+from antiphon.evals.figures import ReportError, save_picture
 
 COLOURS = {"pause": "#f3dcc9", "place": "#2a9d5c", "interruption": "#b00020"}
 
@@ -52,9 +52,4 @@ def draw(takes: Sequence[Take], path: str | Path) -> Path:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     canvas.supxlabel("seconds; green: where a sign of listening would be fitting; red: an interruption", fontsize=7)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path, dpi=130)
-    except OSError as error:
-        raise ReportError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-    return Path(path)
+    return save_picture(canvas, path)

@@ -87,7 +87,13 @@ def _talks(folder: Path) -> Iterator[tuple[str, Conversation]]:
             f"{folder} holds no recordings: neither an index.jsonl nor folders with input.wav and output.wav."
         )
     for each in found:
-        yield each.name, _benchmark(each)
+        try:
+            talk = _benchmark(each)
+        except (LookupError, TypeError, ValueError) as error:
+            raise RecordingError(
+                f"{each}: its notes (*.json) are not as Full-Duplex-Bench writes them ({error!r})."
+            ) from error
+        yield each.name, talk
 
 
 def _benchmark(folder: Path) -> Conversation:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.evals.duplex_material import duplex_scenes
+from antiphon.evals.duplex_rooms import DuplexEvalError, Room, room_of
 from antiphon.evals.figures import Figure, available_cores
 
 if TYPE_CHECKING:
     from antiphon.evals.duplex import DuplexBench
-    from antiphon.evals.duplex_drive import Room
 
 THREADS = 2
 BREAK = 4.0  # seconds of silence after a request, in which the model may answer
@@ -72,8 +73,6 @@ def hour(bench: DuplexBench, minutes: int) -> list[Figure]:
 
 def batch(bench: DuplexBench, size: int) -> list[Figure]:
     """Frames a second of so many conversations in one batch, over those of one alone; both in turns."""
-    from antiphon.evals.duplex import room_of
-
     with _alone(bench, size) as (room, sound):
         value = batch_speedup(room_of(bench.model, 1)[0], room, sound, size)
     return [Figure(f"batch-{size}-speedup", value, "x", ">= 3" if size == 8 else None, None, ROUNDS)]
@@ -121,28 +120,22 @@ def talk(waves: Sequence[np.ndarray], size: int, rate: int) -> Iterator[Tensor]:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now; where the system doesn't tell, the most that it ever had."""
+    """Bytes of memory that this process has now; where the system doesn't tell, the most that it ever had, in the
+    system's own unit: good for a ratio alone."""
+    import resource
+
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            import resource
-
             return int(file.read().split()[1]) * resource.getpagesize()
-    except (OSError, ImportError):
-        import resource
-
+    except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextlib.contextmanager
 def _alone(bench: DuplexBench, size: int = 1) -> Iterator[tuple[Room, Iterator[Tensor]]]:
     """A room for so many conversations, and someone who talks in it, on two threads."""
-    from antiphon.evals.duplex import room_of
-    from antiphon.evals.duplex_material import duplex_scenes
-
     room, at_once = room_of(bench.model, max(2, size))
     if at_once == 1:
-        from antiphon.evals.duplex import DuplexEvalError
-
         raise DuplexEvalError("Half-duplex sessions work in their own time: time a frame has no meaning.")
     folder = bench.config.material or bench.cached("duplex")
     scenes = duplex_scenes(folder, "turn", min(20, bench.config.n or 20), bench.config.texts, bench.config.seed)

@@ -13,9 +13,12 @@ import platform
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from antiphon.errors import AntiphonError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 _BAR = re.compile(r"(<=|>=) (-?\d+(?:\.\d+)?)")
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
@@ -165,12 +168,21 @@ class Report:
             for side in ("top", "right", "left"):
                 axes.spines[side].set_visible(False)
         canvas.suptitle("value (bar), what it must reach (line), reference (diamond)", fontsize=8)
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            canvas.savefig(path, dpi=130)
-        except OSError as error:
-            raise ReportError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-        return Path(path)
+        return save_picture(canvas, path)
+
+
+def save_picture(canvas: Canvas, path: str | Path) -> Path:
+    """Writes a matplotlib figure to a file; folders on the way are made.
+
+    Raises:
+        ReportError: the place cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        canvas.savefig(path, dpi=130)
+    except OSError as error:
+        raise ReportError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
+    return Path(path)
 
 
 def number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from antiphon.evals.codec_measures import MEASURES
 from antiphon.evals.codec_report import Point
-from antiphon.evals.figures import ReportError
+from antiphon.evals.figures import ReportError, save_picture
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2a9d5c", "#f4a259", "#6a4c93", "#3d3d3d", "#17a2b8", "#a0522d")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -63,9 +63,4 @@ def plot(points: Sequence[Point], path: str | Path) -> Path:
         panel.grid(alpha=0.25)
     lines, names = panels[0].get_legend_handles_labels()
     canvas.legend(lines, names, loc="outside upper center", ncols=min(4, len(names)), fontsize=8, frameon=False)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path, dpi=130)
-    except OSError as error:
-        raise ReportError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-    return Path(path)
+    return save_picture(canvas, path)

@@ -1,7 +1,10 @@
-"""Rows of a duplex model's batches, not delayed yet: conversations, one voice alone, text alone.
+"""Rows of a duplex model's batches: random windows of conversations, or of one voice alone.
 
-The three kinds of Moshi's stages (Defossez et al. 2024, sections 4.2 to 4.4). `NOTHING`, -1, stands where nothing is
-known: nothing enters there, and it is no target; so is everything past a clip's end.
+    talks = Talks(["codes"], pieces, config)
+    talks.window(np.random.default_rng(0), frames=250, count=len(talks), from_start=0.2, swap=0.0)       # [17, 250]
+
+Together with text alone (`antiphon.data.duplex_grid.TextGrids`) the three kinds that Moshi's stages learn from
+(Defossez et al. 2024, sections 4.2 to 4.4). `NOTHING`, -1, stands where nothing is known, and past a clip's end.
 """
 
 from __future__ import annotations
@@ -17,34 +20,13 @@ from antiphon.codecs.base import Tokenizer
 from antiphon.data.codes import CodeSet
 from antiphon.data.conversation_codes import CodedConversation, ConversationCodes
 from antiphon.data.conversations import MODEL, USER
-from antiphon.data.duplex_grid import NOTHING, grid
+from antiphon.data.duplex_grid import NOTHING, grid, window
 from antiphon.data.monologue import inner_monologue
 from antiphon.data.soliloquies import Soliloquies
 from antiphon.models.moshi_config import MoshiConfig
 from antiphon.models.pieces import TextPieces
-from antiphon.nn.streams import delay
 
 SPEAKING_BEFORE, SPEAKING_AFTER = 2, 12  # frames around a piece of text in which the model speaks
-
-
-def window(whole: Tensor, start: int, frames: int, delays: list[int]) -> Tensor:
-    """A window of a grid, delayed.
-
-    The model takes the first frame of whatever it reads for the first frame of a conversation: delayed streams come in
-    late there, also where the window begins in the middle.
-
-    Args:
-        whole: of the conversation [streams, length].
-        start: first frame.
-        frames: how many; `NOTHING` stands past the conversation's end.
-        delays: of the streams.
-
-    Returns:
-        [streams, frames].
-    """
-    piece = whole[:, start : start + frames]
-    delayed = delay(piece[None], delays, NOTHING)[0, :, :frames]
-    return torch.nn.functional.pad(delayed, (0, frames - delayed.shape[1]), value=NOTHING)
 
 
 def speaking(text: Tensor, pad: int, end_pad: int) -> Tensor:
@@ -66,14 +48,18 @@ def swapped(talk: CodedConversation) -> CodedConversation:
 
 
 class Talks:
-    """Conversations, all in one row of numbers.
+    """The conversations of several folders, numbered through. The text of each is put on the clock once, and kept.
 
     Args:
         folders: of ConversationCodes.
         pieces: spell the words.
         config: which streams there are, and their delays.
         count: use only the first ones of each folder, so that a set that grows stays the same to a run.
-        lag: seconds by which the user's words, `heard`, come later than they begin to sound; None leaves them out.
+        lag: seconds after which a window tells what the other one says, counted from where a word begins to sound;
+            None leaves that out.
+
+    Attributes:
+        frames: of each conversation, int64 [len].
     """
 
     def __init__(
@@ -89,7 +75,7 @@ class Talks:
         self.frames = np.array([codes.frames[i] for codes, i in self.places], np.int64)
         self.pieces, self.config, self.lag = pieces, config, lag
         self._text = lru_cache(maxsize=None)(self._spelt)
-        self._heard = lru_cache(maxsize=None)(self.heard)
+        self._heard = lru_cache(maxsize=None)(self._spelt_late)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -99,40 +85,41 @@ class Talks:
         return codes[i]
 
     def _spelt(self, index: int) -> Tensor:
-        return grid(self[index], self.pieces, self.config)[0][0].int()
+        """The model's inner monologue, int32 [frames]."""
+        return grid(self[index], self.pieces, self.config)[0].int()
 
-    def heard(self, index: int, speaker: str = USER) -> Tensor:
-        """What the other one says, as an inner monologue that comes `lag` seconds later, [frames]."""
+    def _spelt_late(self, index: int, speaker: str) -> Tensor:
+        """What a speaker says, as an inner monologue that comes `lag` seconds later, int32 [frames]."""
         talk, config = self[index], self.config
         words = [word for word in talk.words if word.speaker == speaker]
-        about = (self.pieces, config.pad, config.end_pad, self.lag or 0.0)
-        return torch.from_numpy(inner_monologue(words, talk.frames, talk.frame_rate, *about))
+        about = (self.pieces, config.pad, config.end_pad, self.lag)
+        return torch.from_numpy(inner_monologue(words, talk.frames, talk.frame_rate, *about)).int()
 
     def grid(self, index: int, swap: bool = False) -> Tensor:
-        """Of a conversation, [streams, frames]."""
+        """A whole conversation, not delayed, [streams, frames]; with `swap` the user is the model."""
         if swap:
-            return grid(swapped(self[index]), self.pieces, self.config)[0]
-        whole = grid(self[index], self.pieces, self.config, text=False)[0]
+            return grid(swapped(self[index]), self.pieces, self.config)
+        whole = grid(self[index], self.pieces, self.config, text=False)
         whole[0] = self._text(index)
         return whole
 
-    def window(self, rng: np.random.Generator, frames: int, last: int, from_start: float, swap: float) -> Tensor:
+    def window(self, rng: np.random.Generator, frames: int, count: int, from_start: float, swap: float) -> Tensor:
         """A random window, delayed, [streams, frames]: every second is about equally likely. With a `lag` the last row
         is what the other one says.
 
         Args:
             rng: draws.
             frames: of the window.
-            last: conversations from this one on are left out.
+            count: of the first so many conversations.
             from_start: chance that it begins where the conversation does.
             swap: chance that the user is the model.
         """
-        ends = np.cumsum(self.frames[:last])
+        ends = np.cumsum(self.frames[:count])
         index = int(np.searchsorted(ends, rng.integers(int(ends[-1])), side="right"))
-        swap, delays = bool(rng.random() < swap), list(self.config.delays)
-        whole = self.grid(index, swap)
+        other, delays = bool(rng.random() < swap), list(self.config.delays)
+        whole = self.grid(index, other)
         if self.lag is not None:
-            whole = torch.cat([whole, self._heard(index, MODEL if swap else USER)[None]])
+            whole = torch.cat([whole, self._heard(index, MODEL if other else USER)[None]])
             delays.append(0)
         place, spare = rng.random(2), max(0, whole.shape[1] + self.config.max_delay - frames)
         start = 0 if place[0] < from_start else int(place[1] * (spare + 1))
@@ -146,6 +133,9 @@ class Voice:
         folder: of a CodeSet.
         pieces, config: as for `Talks`.
         codec: that the codes are of.
+
+    Raises:
+        ConversationError: no utterance can be used, or the codes are of another codec.
     """
 
     def __init__(self, folder: str, pieces: TextPieces, config: MoshiConfig, codec: Tokenizer):
@@ -164,7 +154,7 @@ class Voice:
         parts, there = [], 0
         while there < frames:
             said = self.said[int(rng.integers(len(self.said)))]
-            parts.append(grid(said, self.pieces, self.config, shift, known)[0])
+            parts.append(grid(said, self.pieces, self.config, shift, known))
             there += said.frames
         whole = torch.cat(parts, dim=1)
         whole[1 + self.config.codebooks :] = NOTHING

@@ -10,6 +10,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from antiphon.data.duplex_grid import NOTHING
 from antiphon.models.moshi import Moshi, MoshiSampling
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def write_samples(task: DuplexTask, step: int, folder: Path) -> None:
     most = int(float(task.data.get("sample_seconds", 30.0)) * rate)
     frames = min(most, max(item.codes.shape[1] for item in items))
     own = task.moshi.codebooks
-    user = np.full((len(items), task.moshi.user_codebooks, frames), -1, np.int64)
+    user = np.full((len(items), task.moshi.user_codebooks, frames), NOTHING, np.int64)
     for row, item in zip(user, items):
         heard = item.codes[own:, :frames]
         row[:, : heard.shape[1]] = heard
@@ -42,10 +43,12 @@ def write_samples(task: DuplexTask, step: int, folder: Path) -> None:
         sound = torch.cat([task.codec.decode(codes[None])[0] for codes in both]).numpy()
         name = folder / f"{step:06d}-{number}"
         soundfile.write(name.with_suffix(".wav"), sound.T, task.codec.sample_rate)
-        lines = [f"{t / rate:6.2f}  {words}" for t, words in phrases(row[0, :length].tolist(), task)]
+        spoken = [(frame / rate, words) for frame, words in phrases(row[0, :length].tolist(), task)]
+        lines = [f"{start:6.2f}  {words}" for start, words in spoken]
         said = [f"{word.start:6.2f}  {word.speaker}: {word.text}" for word in item.words if word.start < length / rate]
-        name.with_suffix(".txt").write_text("\n".join(["The model:", *lines, "", "The conversation was:", *said, ""]))
-        draw(sound, task.codec.sample_rate, lines, name.with_suffix(".png"))
+        text = "\n".join(["The model:", *lines, "", "The conversation was:", *said, ""])
+        name.with_suffix(".txt").write_text(text, encoding="utf-8")
+        draw(sound, task.codec.sample_rate, spoken, name.with_suffix(".png"))
 
 
 def talk(model: Moshi, user: torch.Tensor, sampling: MoshiSampling, seed: int = 0) -> torch.Tensor:
@@ -61,16 +64,16 @@ def talk(model: Moshi, user: torch.Tensor, sampling: MoshiSampling, seed: int = 
         Text and own codes [batch, 1 + codebooks, frames].
     """
     lag, frames = model.config.max_delay, user.shape[-1]
-    state, after = model.init_state(len(user), seed=seed), torch.full_like(user[:, :, 0], -1)
+    state, unknown = model.init_state(len(user), seed=seed), torch.full_like(user[:, :, 0], NOTHING)
     made = [
-        model.step(user[:, :, t - 1] if 0 < t <= frames else after, state, sampling) for t in range(frames + lag)
+        model.step(user[:, :, t - 1] if 0 < t <= frames else unknown, state, sampling) for t in range(frames + lag)
     ]  # the user's frame t - 1 is known at step t, and frame t - lag comes out
     return torch.stack(made[lag:], dim=-1)
 
 
 def phrases(text: list[int], task: DuplexTask, gap: int = 8) -> list[tuple[int, str]]:
     """(first frame, words) of each run of pieces without `gap` frames of padding inside."""
-    spoken = [(t, token) for t, token in enumerate(text) if token not in (-1, task.moshi.pad, task.moshi.end_pad)]
+    spoken = [(t, token) for t, token in enumerate(text) if token not in (NOTHING, task.moshi.pad, task.moshi.end_pad)]
     runs: list[tuple[int, list[int]]] = []
     last = -gap
     for t, token in spoken:
@@ -81,8 +84,15 @@ def phrases(text: list[int], task: DuplexTask, gap: int = 8) -> list[tuple[int, 
     return [(t, task.pieces.decode(tokens).strip()) for t, tokens in runs]
 
 
-def draw(sound: NDArray, sample_rate: int, lines: list[str], path: Path) -> None:
-    """A picture of both channels: [2, samples], the model above."""
+def draw(sound: NDArray, sample_rate: int, spoken: list[tuple[float, str]], path: Path) -> None:
+    """A picture of both channels, the model above.
+
+    Args:
+        sound: [2, samples].
+        sample_rate: Hz.
+        spoken: (start in seconds, words) of the model.
+        path: of the PNG.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -95,9 +105,9 @@ def draw(sound: NDArray, sample_rate: int, lines: list[str], path: Path) -> None
         loud = np.abs(whole).max(1)
         axes.fill_between(np.arange(len(loud)) * step / sample_rate, -loud, loud, linewidth=0)
         axes.set(ylabel=name, yticks=[], xlim=(0, len(channel) / sample_rate))
-    for line in lines:
-        at, _, words = line.strip().partition("  ")
-        figure.axes[0].text(float(at), 0.98, words[:60], fontsize=6, rotation=20, va="top")
+    for start, words in spoken:
+        figure.axes[0].text(start, 0.98, words[:60], fontsize=6, rotation=20, va="top")
+    if spoken:
         figure.axes[0].set_ylim(-1, 1)
     figure.axes[1].set_xlabel("seconds")
     figure.savefig(path, dpi=90)

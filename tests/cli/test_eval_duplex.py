@@ -14,7 +14,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_recordings_are_measured_without_a_model(antiphon: Run, tmp_path: Path) -> None:
-    from antiphon.evals.duplex_drive import Alone, play
+    from antiphon.evals.duplex_drive import play
+    from antiphon.evals.duplex_rooms import Alone
 
     with ConversationWriter(tmp_path / "talks") as writer:
         for take in play(Alone(Ideal), [scene("turn"), scene("interruption")]):

@@ -18,14 +18,13 @@ from antiphon.data.conversation_codes import (
     encode_conversations,
 )
 from antiphon.data.conversations import Conversation, ConversationError, ConversationWriter, Event, Word
-from antiphon.data.duplex_grid import NOTHING, Grids, TextGrids, grid, weights, window
+from antiphon.data.duplex_grid import NOTHING, TextGrids, grid, weights, window
 from antiphon.data.monologue import monologue_words
 from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
-from antiphon.data.soliloquies import Soliloquies, silence_codes, speech_conversations, spoken_words, timed_words
+from antiphon.data.soliloquies import Soliloquies, silence_codes, spoken_words, timed_words
 from antiphon.models.moshi_config import DepthConfig, MoshiConfig
 from antiphon.models.phonemes import alphabet
 from antiphon.models.pieces import END, TextPieces
-from antiphon.nn.streams import delay
 from tests.codecs.test_mini import TINY
 from tests.data.test_monologue import EPAD, PAD, Trigrams
 
@@ -166,33 +165,35 @@ WORDS = [Word("hello", 0.16, 0.3), Word("you", 0.2, 0.3, "user"), Word("everythi
 
 def test_grid_by_hand():
     talk = coded(12, words=WORDS)
-    rows, valid = grid(talk, Trigrams(), Config())
-    assert valid == 12 and rows.shape == (7, 12) and rows.dtype == torch.int64
+    rows = grid(talk, Trigrams(), Config())
+    assert rows.shape == (7, 12) and rows.dtype == torch.int64
     # " he" "llo" are 10, 11; " ev" "ery" "thi" "ng" 12 to 15; what the user says is not in it
     assert rows[0].tolist() == [PAD, EPAD, 10, 11, PAD, EPAD, 12, 13, 14, 15, PAD, PAD]
     assert (rows[1:].numpy() == talk.codes).all()
-    fewer = grid(talk, Trigrams(), Config(codebooks=2, user_codebooks=1))[0]
+    fewer = grid(talk, Trigrams(), Config(codebooks=2, user_codebooks=1))
     assert (fewer[1:].numpy() == talk.codes[[0, 1, 3]]).all()  # the first of each
-    assert (grid(talk, Trigrams(), Config(), text=False)[0][0] == NOTHING).all()
-    assert grid(talk, Trigrams(), Config(), text_shift=0.16)[0][0, 3:6].tolist() == [EPAD, 10, 11]
+    assert (grid(talk, Trigrams(), Config(), text=False)[0] == NOTHING).all()
+    assert grid(talk, Trigrams(), Config(), text_shift=0.16)[0, 3:6].tolist() == [EPAD, 10, 11]
     with pytest.raises(ConversationError, match="has 3 codebooks, the model 8"):
         grid(talk, Trigrams(), Config(codebooks=8))
 
 
 def test_a_window_that_starts_inside_a_word():
-    grids = Grids([coded(12, words=WORDS)], Trigrams(), Config())
-    cut, valid = grids.batch([(0, 7), (0, 0), (0, 12)], frames=8)
-    assert valid.tolist() == [5, 8, 0]
-    assert cut[0, 0].tolist() == [13, 14, 15, PAD, PAD, -1, -1, -1]
-    assert cut[1, 0].tolist() == [PAD, EPAD, 10, 11, PAD, EPAD, 12, 13]
-    assert (cut[2] == NOTHING).all()
-    whole = grids.grid(0)
-    assert torch.equal(cut[0, :, :5], whole[:, 7:]) and (cut[0, :, 5:] == NOTHING).all()
-    shifted = grids.batch([(0, 0), (0, 0)], 8, text_shift=[0.08, 0.0])[0]
-    assert shifted[0, 0].tolist() == [PAD, PAD, EPAD, 10, 11, PAD, EPAD, 12]
-    assert torch.equal(shifted[1], cut[1])  # what was shifted is not kept
+    whole = grid(coded(12, words=WORDS), Trigrams(), Config())
+    inside, start, past = (window(whole, first, 8, [0] * 7) for first in (7, 0, 12))
+    assert inside[0].tolist() == [13, 14, 15, PAD, PAD, -1, -1, -1]
+    assert start[0].tolist() == [PAD, EPAD, 10, 11, PAD, EPAD, 12, 13]
+    assert torch.equal(inside[:, :5], whole[:, 7:]) and (inside[:, 5:] == NOTHING).all()
+    assert (past == NOTHING).all()
     with pytest.raises(ValueError, match="frame 0 or later"):
-        window(whole, -1, 4)
+        window(whole, -1, 4, [0] * 7)
+
+
+def test_a_window_in_the_middle_begins_as_a_conversation_does():
+    whole = torch.arange(30).view(3, 10)
+    got = window(whole, 4, 4, [0, 2, 1])
+    assert got.tolist() == [[4, 5, 6, 7], [-1, -1, 14, 15], [-1, 24, 25, 26]]
+    assert window(whole, 8, 5, [0, 2, 1]).tolist() == [[8, 9, -1, -1, -1], [-1, -1, 18, 19, -1], [-1, 28, 29, -1, -1]]
 
 
 @pytest.mark.parametrize("delays", [[0, 0, 1, 1, 0, 1, 1], [0, 0, 2, 2, 0, 2, 2], [2, 0, 0, 0, 0, 0, 0], [0] * 7])
@@ -200,21 +201,16 @@ def test_a_window_that_starts_inside_a_word():
 def test_the_masking_defect_of_moshi_finetune_is_absent(delays, predicted):
     """A batch of clips of unequal lengths has 0 targets past any clip's end, after the delays too."""
     lengths, frames = [5, 12, 1, 9, 20], 12
-    talks = [coded(n, seed, WORDS) for seed, n in enumerate(lengths)]
-    batch, valid = Grids(talks, Trigrams(), Config()).batch([(i, 0) for i in range(5)], frames)
-    assert valid.tolist() == [5, 12, 1, 9, 12]
-    delayed = delay(batch, delays, fill=NOTHING)
-    counts = weights(delayed, codebooks=3, predicted=predicted)
-    assert counts.shape == (5, 1 + predicted, frames + max(delays))
-    past_the_end = 0
-    for row, length in enumerate(valid.tolist()):
+    wholes = [grid(coded(n, seed, WORDS), Trigrams(), Config()) for seed, n in enumerate(lengths)]
+    batch = torch.stack([window(whole, 0, frames, delays) for whole in wholes])
+    counts = weights(batch, codebooks=3, predicted=predicted)
+    assert counts.shape == (5, 1 + predicted, frames)
+    for row, length in enumerate(lengths):
         for k in range(1 + predicted):
             there = (counts[row, k] > 0).nonzero().flatten().tolist()
-            assert there == list(range(delays[k], delays[k] + length))  # the last at length - 1 + delay
-            past_the_end += (counts[row, k, length + delays[k] :] != 0).sum().item()
-            assert (delayed[row, k, there] == batch[row, k, :length]).all()
-    assert past_the_end == 0
-    assert torch.equal(counts > 0, delayed[:, : 1 + predicted] >= 0)
+            assert there == list(range(delays[k], min(delays[k] + length, frames)))  # the last at length - 1 + delay
+            assert (batch[row, k, there] == wholes[row][k, : len(there)]).all()
+    assert torch.equal(counts > 0, batch[:, : 1 + predicted] >= 0)
 
 
 def test_weights_by_hand():
@@ -242,26 +238,13 @@ def test_a_moshis_own_config_and_pieces():
     pieces = TextPieces.train(["hello there everything you"], 270)
     config = MoshiConfig(dim=8, heads=2, layers=1, inner=8, text_card=270, codebooks=3, user_codebooks=3, card=16,
                          depth=DepthConfig(8, 2, 1, 8, 3))  # fmt: skip
-    batch, valid = Grids([coded(40, 0, WORDS), coded(25, 1)], pieces, config).batch([(0, 0), (1, 0)], 40)
-    delayed = delay(batch, config.delays, fill=NOTHING)
-    assert delayed.shape == (2, config.streams, 40 + max(config.delays)) and valid.tolist() == [40, 25]
-    assert [w.text for w in monologue_words(batch[0, 0], 12.5, pieces)] == ["hello", "everything"]
-    counts = weights(delayed, config.codebooks, config.depth.codebooks, config.pad, config.end_pad)
+    wholes = [grid(talk, pieces, config) for talk in (coded(40, 0, WORDS), coded(25, 1))]
+    frames = 40 + config.max_delay
+    batch = torch.stack([window(whole, 0, frames, config.delays) for whole in wholes])
+    assert batch.shape == (2, config.streams, frames)
+    assert [w.text for w in monologue_words(wholes[0][0], 12.5, pieces)] == ["hello", "everything"]
+    counts = weights(batch, config.codebooks, config.depth.codebooks, config.pad, config.end_pad)
     assert (counts > 0).sum().item() == (40 + 25) * 4
-
-
-def test_drawn_windows():
-    talks = [coded(10, 0), coded(40, 1), coded(3, 2)]
-    grids = Grids(talks, Trigrams(), Config())
-    places = grids.draw(np.random.default_rng(0), 2000, 8)
-    assert places == grids.draw(np.random.default_rng(0), 2000, 8)
-    share = np.bincount([i for i, _ in places], minlength=3) / 2000
-    np.testing.assert_allclose(share, [10 / 53, 40 / 53, 3 / 53], atol=0.03)
-    assert {start for i, start in places if i == 0} == {0, 1, 2}  # full windows
-    assert {start for i, start in places if i == 1} == set(range(33))
-    assert {start for i, start in places if i == 2} == {0}
-    with pytest.raises(ConversationError, match="no conversations"):
-        Grids([], Trigrams(), Config()).draw(np.random.default_rng(0), 1, 8)
 
 
 def test_texts_alone():
@@ -310,12 +293,6 @@ def test_a_code_set_as_conversations(codec, tmp_path):
     assert (second.codes[3:] == codec.encode(torch.zeros(1, 1, second.frames * FRAME))[0].numpy()).all()
     assert [(w.text, w.speaker) for w in second.words] == [("on", "model"), ("no", "model")]
     np.testing.assert_allclose([w.start for w in second.words], [0.08, 0.5 * 0.55 - 0.12], atol=1e-3)
-    rows, valid = Grids(talks, Trigrams(), Config()).batch([(0, 0), (1, 0)], 12)
-    assert rows.shape == (2, 7, 12) and valid.tolist() == talks.frames.tolist()
-    assert rows[1, 0].tolist().count(10) == 1
-    # the same from the sound
-    found = dict(speech_conversations(speech))
-    assert list(found) == ["0", "2"] and not found["2"].user.any()
-    assert found["2"].words == [Word("on", 0.2, 0.25), Word("no", 0.275, 0.45)]
-    both = encode_conversations(speech_conversations(speech), codec, tmp_path / "both")
-    assert (both[1].codes[3:] == silence_codes(codec, both[1].frames)).all()
+    rows = grid(second, Trigrams(), Config())
+    assert rows.shape == (7, second.frames) and rows[0].tolist().count(10) == 1
+    assert (rows[4:].numpy() == silence_codes(codec, second.frames)).all()

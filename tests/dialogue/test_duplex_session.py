@@ -9,9 +9,10 @@ import torch
 
 from antiphon.dialogue.duplex import DuplexEngine
 from antiphon.dialogue.duplex_session import DuplexSession
-from antiphon.dialogue.duplex_stream import ANSWER_OVER, Turns
+from antiphon.dialogue.duplex_stream import ANSWER_OVER, DuplexStream, Turns
+from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.scribe import FloorTracker, Scribe
-from antiphon.dialogue.session import Endpointer, SessionError
+from antiphon.dialogue.session import Endpointer
 from antiphon.dialogue.turn import AudioEvent, HeardEvent, LostEvent, SpeakingEvent, TextEvent
 from antiphon.models.duplex import Duplex
 from tests.dialogue.tiny_duplex import CONFIG, LIVELY, SAMPLES, noise, tiny_duplex
@@ -54,7 +55,7 @@ def test_it_gives_what_the_engine_gives(duplex):
     engine, frames = DuplexEngine(duplex, LIVELY), noise(12)
     handle = engine.join(seed=3)
     made = [engine.step({handle: frame})[handle] for frame in frames]
-    with DuplexSession(duplex, sampling=LIVELY, seed=3) as session:
+    with DuplexSession(DuplexStream(duplex, sampling=LIVELY, seed=3)) as session:
         assert (session.sample_rate, session.frame_samples) == (duplex.sample_rate, SAMPLES)
         # Pieces of any size: what is no frame yet waits.
         events = [event for piece in frames.flatten().split(151) for event in session.step(piece)]
@@ -70,7 +71,7 @@ def test_step_returns_while_the_model_is_at_work(duplex, monkeypatch):
     gate = threading.Event()
     slow = duplex.moshi.step
     monkeypatch.setattr(duplex.moshi, "step", lambda *a, **k: (gate.wait(20), slow(*a, **k))[1])
-    with DuplexSession(duplex) as session:
+    with DuplexSession(DuplexStream(duplex)) as session:
         for frame in noise(3):
             assert session.step(frame) == []  # would hang here
         assert session.waiting >= 2
@@ -89,7 +90,7 @@ def test_a_session_that_falls_behind_leaves_out_the_oldest_and_says_so(duplex, m
         return slow(user, *rest, **named)
 
     monkeypatch.setattr(duplex.moshi, "step", step)
-    with DuplexSession(duplex, most_waiting=4) as session:
+    with DuplexSession(DuplexStream(duplex), most_waiting=4) as session:
         for number, frame in enumerate(noise(20)):
             session.step(frame)
             assert number or begun.wait(20)
@@ -102,13 +103,13 @@ def test_a_session_that_falls_behind_leaves_out_the_oldest_and_says_so(duplex, m
 
 
 def test_a_lost_frame_is_a_frame_too(duplex):
-    with DuplexSession(duplex, sampling=LIVELY) as session:
+    with DuplexSession(DuplexStream(duplex, sampling=LIVELY)) as session:
         events = talk(session, [*noise(3), None, *noise(2)])
     assert len(sound(events)) == 6 * SAMPLES and not of(LostEvent, events)  # the caller knows
 
 
 def test_a_late_frame_is_not_waited_for_and_then_passed_over(duplex):
-    with DuplexSession(duplex, patience=0.1) as session:
+    with DuplexSession(DuplexStream(duplex), patience=0.1) as session:
         events = wait(session, 2)  # nothing was given
         late = of(LostEvent, events)
         assert len(late) >= 2 and {(event.frames, event.reason) for event in late} == {(1, "late")}
@@ -117,7 +118,7 @@ def test_a_late_frame_is_not_waited_for_and_then_passed_over(duplex):
 
 def test_an_error_in_the_model_reaches_the_caller(duplex, monkeypatch):
     monkeypatch.setattr(duplex.moshi, "step", lambda *_, **__: 1 / 0)
-    with DuplexSession(duplex) as session, pytest.raises(ZeroDivisionError):
+    with DuplexSession(DuplexStream(duplex)) as session, pytest.raises(ZeroDivisionError):
         session.step(noise(1)[0])
         wait(session, 1)
     with pytest.raises(SessionError, match="closed"):
@@ -126,10 +127,10 @@ def test_an_error_in_the_model_reaches_the_caller(duplex, monkeypatch):
 
 def test_modes_frames_and_directions_that_there_are_not(duplex):
     with pytest.raises(SessionError, match="'full-duplex', 'half-duplex', 'simplex'"):
-        DuplexSession(duplex, "triplex")
+        DuplexSession(DuplexStream(duplex, "triplex"))
     with pytest.raises(SessionError, match="listens or speaks"):
-        DuplexSession(duplex, "simplex", direction="sing")
-    with DuplexSession(duplex) as session, pytest.raises(SessionError, match=r"\[2, 192\]"):
+        DuplexSession(DuplexStream(duplex, "simplex", direction="sing"))
+    with DuplexSession(DuplexStream(duplex)) as session, pytest.raises(SessionError, match=r"\[2, 192\]"):
         session.step(torch.zeros(2, SAMPLES))
 
 
@@ -146,11 +147,11 @@ def test_a_simplex_session_listens_or_speaks(duplex):
     silence = duplex.silence.tolist()
     duplex.moshi.step = watched
     try:
-        with DuplexSession(duplex, "simplex", "listen", sampling=LIVELY) as session:
+        with DuplexSession(DuplexStream(duplex, "simplex", "listen", sampling=LIVELY)) as session:
             talk(session, noise(6))
         assert all(made == [CONFIG.pad, *silence] for made in codes[1:]) and any(user != silence for user in users)
         codes.clear(), users.clear()
-        with DuplexSession(duplex, "simplex", "speak", sampling=LIVELY) as session:
+        with DuplexSession(DuplexStream(duplex, "simplex", "speak", sampling=LIVELY)) as session:
             session.say("good day")
             text = "".join(event.text for event in of(TextEvent, talk(session, noise(14))))
         assert text.startswith(" good day") and all(user == silence for user in users)
@@ -159,7 +160,7 @@ def test_a_simplex_session_listens_or_speaks(duplex):
 
 
 def test_half_duplex_is_silent_until_the_turn_ends(duplex):
-    with DuplexSession(duplex, "half-duplex", sampling=LIVELY) as session:
+    with DuplexSession(DuplexStream(duplex, "half-duplex", sampling=LIVELY)) as session:
         before = talk(session, noise(8))
         session.end_of_turn()
         after = talk(session, noise(8))
@@ -189,7 +190,7 @@ def test_turns_go_back_and_forth():
 
 def test_snapshot_and_rewind(duplex):
     frames = noise(16)
-    with DuplexSession(duplex, sampling=LIVELY) as session:
+    with DuplexSession(DuplexStream(duplex, sampling=LIVELY)) as session:
         talk(session, frames[:8])
         snapshot = session.snapshot()
         onward = talk(session, frames[8:])
@@ -197,13 +198,13 @@ def test_snapshot_and_rewind(duplex):
         again = talk(session, frames[8:])
         assert torch.allclose(sound(onward), sound(again), atol=1e-4)
         assert [e for e in onward if isinstance(e, TextEvent)] == [e for e in again if isinstance(e, TextEvent)]
-    with DuplexSession(duplex, sampling=LIVELY, start=snapshot.conversation) as other:  # a fork
+    with DuplexSession(DuplexStream(duplex, sampling=LIVELY, start=snapshot.conversation)) as other:  # a fork
         assert torch.allclose(sound(talk(other, frames[8:])), sound(onward), atol=1e-4)
 
 
 def test_another_sample_rate(duplex):
     rate = 2 * duplex.sample_rate
-    with DuplexSession(duplex, sample_rate=rate, most_waiting=None) as session:
+    with DuplexSession(DuplexStream(duplex), sample_rate=rate, most_waiting=None) as session:
         assert session.frame_samples == 2 * SAMPLES
         for frame in noise(20):
             session.step(frame.repeat_interleave(2))
@@ -224,7 +225,7 @@ def test_the_floor_follows_loudness_and_bridges_short_pauses():
 
 
 def test_a_model_that_speaks_says_so(duplex):
-    with DuplexSession(duplex, sampling=LIVELY) as session:
+    with DuplexSession(DuplexStream(duplex, sampling=LIVELY)) as session:
         session._stream.progress.floor.threshold = -200.0
         assert of(SpeakingEvent, talk(session, noise(3)))[0].speaking
 
@@ -255,7 +256,7 @@ def test_the_scribe_writes_down_turns_with_their_times():
 
 
 def test_what_the_user_says_is_an_event_if_there_are_ears(duplex):
-    with DuplexSession(duplex, ears=CountingEars()) as session:
+    with DuplexSession(DuplexStream(duplex), ears=CountingEars()) as session:
         session._scribe._scribe.endpointer.silence = 0.16
         events = talk(session, [*noise(6), *torch.zeros(6, SAMPLES)])
         deadline = time.monotonic() + 10

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from antiphon.dialogue.session import Endpointer, HalfDuplexSession, SessionError
+from antiphon.dialogue.live import SessionError
+from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
 

@@ -9,12 +9,21 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.data.conversations import Conversation, ConversationWriter, Event, Word
 from antiphon.dialogue.turn import AudioEvent, EndEvent, TextEvent
+from antiphon.errors import AntiphonError
 from antiphon.evals import duplex
-from antiphon.evals.duplex import DuplexBench, DuplexConfig, DuplexEvalError, Held, fits, held, room_of, task_figures
-from antiphon.evals.duplex_drive import Alone, EngineRoom, HalfDuplexConversant, Scene, judge, letter_words, play
+from antiphon.evals.duplex import DuplexBench, DuplexConfig, Held, fits, held, task_figures
+from antiphon.evals.duplex_drive import Scene, judge, play
 from antiphon.evals.duplex_material import TASKS
 from antiphon.evals.duplex_measures import Outcome
 from antiphon.evals.duplex_recordings import RecordingError, recorded
+from antiphon.evals.duplex_rooms import (
+    Alone,
+    DuplexEvalError,
+    EngineRoom,
+    HalfDuplexConversant,
+    letter_words,
+    room_of,
+)
 from antiphon.evals.duplex_speed import batch_speedup, frame_times, resident, talk
 from tests.evals.duplex_actors import FRAME, RATE, Chatterbox, Hasty, Ideal, Nodder, Silent, quiet, scene, tone
 
@@ -57,7 +66,7 @@ class TestClock:
             assert np.array_equal(take.model, many[key].model) and take.events == many[key].events
 
     def test_another_sample_rate_is_refused(self):
-        with pytest.raises(ValueError, match="2000 Hz"):
+        with pytest.raises(DuplexEvalError, match="2000 Hz"):
             room = Alone(Silent)
             room.sample_rate = 24000
             list(play(room, [scene("turn")]))
@@ -167,7 +176,7 @@ class TestRooms:
         ]  # fmt: skip
 
     def test_a_half_duplex_session_plays_at_its_pace(self, monkeypatch):
-        monkeypatch.setattr("antiphon.evals.duplex_drive.time.sleep", lambda seconds: None)
+        monkeypatch.setattr("antiphon.evals.duplex_rooms.time.sleep", lambda seconds: None)
 
         class Model:
             def session(self, mode, endpointer):
@@ -288,7 +297,7 @@ class TestRecordings:
         assert judge(talks["interruption"]).latency == pytest.approx(found["interruption-1"].latency)
         report = duplex.run(DuplexConfig(recordings=tmp_path), tmp_path / "f.json")
         assert report.get("turn-takeover").n == 2 and report.get("stop-latency-s").value == pytest.approx(0.24)
-        with pytest.raises(duplex.AntiphonError, match="hour"):
+        with pytest.raises(AntiphonError, match="hour"):
             duplex.run(DuplexConfig(recordings=tmp_path, only=("hour",)))
 
     def test_unlabelled_ones_by_who_speaks_when(self, tmp_path):
@@ -317,6 +326,14 @@ class TestRecordings:
         assert found["turn"].takeover and found["turn"].latency == pytest.approx(0.5)  # four words in 0.8 s
         assert found["interruption"].stop is None and found["interruption"].latency == pytest.approx(0.5)
 
+    @pytest.mark.parametrize("notes", ["[]", "{}", '[{"timestamp": 4.0}]', '[{"start": 4.0}]', '["a"]'])
+    def test_notes_of_another_form_are_told_with_their_folder(self, tmp_path, notes):
+        for file in ("input", "output"):
+            Audio(torch.from_numpy(tone(1)), RATE).save(tmp_path / "seven" / f"{file}.wav")
+        (tmp_path / "seven" / "turn_taking.json").write_text(notes)
+        with pytest.raises(RecordingError, match="seven: its notes"):
+            list(recorded(tmp_path))
+
     def test_nothing_to_read(self, tmp_path):
         with pytest.raises(RecordingError, match="index.jsonl"):
             list(recorded(tmp_path))
@@ -343,9 +360,9 @@ class TestSpeed:
         assert resident() > 10e6
 
     def test_groups(self, monkeypatch, tmp_path):
-        from antiphon.evals import duplex_material, duplex_speed
+        from antiphon.evals import duplex_speed
 
-        monkeypatch.setattr(duplex_material, "duplex_scenes", lambda *a: [scene("turn")])
+        monkeypatch.setattr(duplex_speed, "duplex_scenes", lambda *a: [scene("turn")])
         monkeypatch.setattr(DuplexBench, "model", Alone(Ideal))
         monkeypatch.setattr(duplex_speed, "_count", lambda room, minutes: 5 * minutes)
         bench = DuplexBench(DuplexConfig())

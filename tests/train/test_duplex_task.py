@@ -14,7 +14,7 @@ from antiphon.models.duplex import Duplex
 from antiphon.models.moshi import Moshi
 from antiphon.train import StageConfig, load_recipe, train
 from antiphon.train.config import OptimConfig, RecipeError
-from antiphon.train.duplex_batches import speaking, swapped, window
+from antiphon.train.duplex_batches import speaking, swapped
 from antiphon.train.tasks.duplex import DuplexTask, moments
 
 CODEC = MiniCodecConfig(
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
             codes = rng.integers(0, 16, (6, frames)).astype(np.int16)
             words = [Word("Yes.", 0.4, 0.6), Word("hello", 0.1, 0.3, "user"), Word("Well", 0.64, 0.8)]
             talk = CodedConversation(codes, words, [], frames / 12.5, 12.5, f"talk-{number}")
-            getattr(writer, "add_coded", writer.add)(talk)
+            writer.add_coded(talk)
     return tmp_path
 
 
@@ -78,11 +78,30 @@ def test_no_target_past_the_end(folder):
             assert not batch["keep"][row, length + 1 :].any() and batch["keep"][row, : length + 1].all()
 
 
-def test_a_window_in_the_middle_begins_as_a_conversation_does():
-    whole = torch.arange(30).view(3, 10)
-    got = window(whole, 4, 4, [0, 2, 1])
-    assert got.tolist() == [[4, 5, 6, 7], [-1, -1, 14, 15], [-1, 24, 25, 26]]
-    assert window(whole, 8, 5, [0, 2, 1]).tolist() == [[8, 9, -1, -1, -1], [-1, -1, 18, 19, -1], [-1, 28, 29, -1, -1]]
+def test_windows_are_drawn_by_length_and_reach_past_the_end_by_the_longest_delay_alone(folder):
+    talks, frames = make(folder).talks, 20
+    semantic = [talks.grid(i)[1] for i in range(4)]
+
+    def place(row: torch.Tensor) -> tuple[int, int]:
+        """Which conversation, from which frame on."""
+        starts = ((i, start) for i, codes in enumerate(semantic) for start in range(len(codes)))
+        return next((i, t) for i, t in starts if torch.equal(row, padded(semantic[i][t : t + frames], frames)))
+
+    def draw(from_start: float) -> list[tuple[int, int]]:
+        rng = np.random.default_rng(0)
+        return [place(talks.window(rng, frames, 3, from_start, swap=0.0)[1]) for _ in range(500)]
+
+    drawn = draw(0.0)
+    assert drawn == draw(0.0)
+    share = np.bincount([i for i, _ in drawn], minlength=4) / 500
+    np.testing.assert_allclose(share, [30 / 82, 12 / 82, 40 / 82, 0], atol=0.05)  # the first three alone
+    starts = [{start for which, start in drawn if which == i} for i in range(3)]
+    assert starts == [set(range(30 + 1 - frames + 1)), {0}, set(range(40 + 1 - frames + 1))]
+    assert {start for _, start in draw(1.0)} == {0}
+
+
+def padded(codes: torch.Tensor, frames: int) -> torch.Tensor:
+    return F.pad(codes, (0, frames - len(codes)), value=-1)
 
 
 def test_loss_by_hand(folder):
