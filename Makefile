@@ -45,7 +45,7 @@ lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --extra codec --extra data --extra dev --extra eval --extra mic --extra ray \
-		--extra semantic --extra train --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
+		--extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:
@@ -65,5 +65,5 @@ $(VENV)/.talk: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	@echo "Installing what tests, data, training and evaluation need into $(VENV)"
-	$(INSTALL) -e '.[data,dev,eval,semantic,train]'
+	$(INSTALL) -e '.[data,dev,eval,semantic,train,webrtc]'
 	@touch $@

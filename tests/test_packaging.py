@@ -65,6 +65,7 @@ def test_the_wheel_holds_what_a_run_needs_and_is_small(wheel: Path) -> None:
             assert f"antiphon/weights/mini/{part}/{file}" in names
     for recipe in (ROOT / "recipes" / "mini").glob("*.yaml"):
         assert f"antiphon/recipes/mini/{recipe.name}" in names
+    assert "antiphon/serve/page/index.html" in names
     # Every file of the package is there, data beside the code included; and nothing that only a checkout needs.
     for path in (ROOT / "antiphon").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:

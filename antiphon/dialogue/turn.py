@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.functions import Call, Calling
 from antiphon.models.voice import Voice, VoiceState
 
 if TYPE_CHECKING:
-    from antiphon.models.thinker import Thinker, ThinkerState
+    from antiphon.models.thinker import Thinker, ThinkerState, Thought
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class AudioEvent:
     """The next 80 ms of the answer."""
 
     audio: Audio
+
+
+@dataclass(frozen=True)
+class CallEvent:
+    """The answer calls a function."""
+
+    call: Call
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class LostEvent:
     reason: str
 
 
-Event = HeardEvent | TextEvent | AudioEvent | EndEvent | SpeakingEvent | LostEvent
+Event = HeardEvent | TextEvent | AudioEvent | CallEvent | EndEvent | SpeakingEvent | LostEvent
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ class Answer:
         sampling: how.
         text: what was thought so far.
         speech: where the voice stands, once it speaks.
+        calling: parses calls of functions; None where there are no functions.
     """
 
     thinker: Thinker
@@ -117,9 +126,15 @@ class Answer:
     sampling: Sampling = field(default_factory=Sampling)
     text: str = ""
     speech: VoiceState | None = None
+    calling: Calling | None = None
 
-    def events(self) -> Iterator[Event]:
-        """Text and sound in the order in which they are ready, then the end."""
+    def events(self) -> Iterator[Event | None]:
+        """Text and sound in the order in which they are ready, then the end; None, only where there are functions, for
+        a thought that gave neither.
+
+        Raises:
+            FunctionError: a call can't be read.
+        """
         how = self.sampling
         generator = torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None
         thoughts = self.thinker.stream(
@@ -129,19 +144,25 @@ class Answer:
             top_k=how.think_top_k,
             generator=generator,
         )
+        if self.calling is not None:
+            thoughts = self.calling.part(thoughts, how.max_tokens)
         if self.voice is None:
             for thought in thoughts:
-                yield from self._said(thought.text)
+                yield from self._said(thought)
         else:
             yield from self._spoken(thoughts)
         yield EndEvent(self.text)
 
-    def _said(self, text: str) -> Iterator[Event]:
-        if text:
-            self.text += text
-            yield TextEvent(text)
+    def _said(self, thought: Thought | Call) -> Iterator[Event | None]:
+        if isinstance(thought, Call):
+            yield CallEvent(thought)
+        elif thought.text:
+            self.text += thought.text
+            yield TextEvent(thought.text)
+        elif self.calling is not None:
+            yield None
 
-    def _spoken(self, thoughts: Iterator) -> Iterator[Event]:
+    def _spoken(self, thoughts: Iterator[Thought | Call]) -> Iterator[Event | None]:
         voice, how = self.voice, self.sampling
         speech = self.speech = voice.init_state(how.seed, how.temperature, how.top_k)
         thinking = True
@@ -155,5 +176,6 @@ class Answer:
                 thinking = False
                 voice.end(speech)
             else:
-                yield from self._said(thought.text)
-                voice.add(thought.text, speech, thought.hidden)
+                yield from self._said(thought)
+                if not isinstance(thought, Call):
+                    voice.add(thought.text, speech, thought.hidden)

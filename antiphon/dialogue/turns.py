@@ -18,6 +18,7 @@ Everything here is done on the caller's thread, in small steps: a server takes t
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.functions import Calling, FunctionError, Functions, unmarked
+from antiphon.dialogue.messages import Message, joined, rendered
 from antiphon.dialogue.turn import Answer, EndEvent, Event, Sampling, TextEvent
 
 if TYPE_CHECKING:
@@ -42,22 +45,6 @@ HOLDING = frozenset(
     "a an and are as at but by for from has have if in is it's its like my of on or our so than that the their then "
     "this to uh uhm um umm hmm er erm was were what's where's who's with would your".split()
 )  # words after which one goes on speaking
-SPECIAL = re.compile(r"<\|[^|]*\|>")  # what a language model's tokenizer takes for a mark
-
-
-@dataclass(frozen=True, eq=False)
-class Message:
-    """One message of the past. Two are the same only if they are the same object.
-
-    Attributes:
-        role: "user", "assistant" or "system".
-        text: its words.
-        embeddings: what the language model reads instead of the words, [T, width], where it was heard.
-    """
-
-    role: str
-    text: str
-    embeddings: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -128,15 +115,21 @@ class Talking(Protocol):
         sampling: Sampling | None = None,
         instructions: str | None = None,
         spoken: bool = True,
+        functions: Functions | None = None,
     ) -> AnswerInTheMaking: ...
 
 
 class Conversant(Protocol):
-    """What a server drives. Weights are shared; each listener and each talk is one conversation's own."""
+    """What a server drives. Weights are shared; each listener and each talk is one conversation's own.
+
+    Attributes:
+        calls_functions: an answer may be given functions.
+    """
 
     name: str
     sample_rate: int
     voices: Sequence[str]
+    calls_functions: bool
 
     def listen(self) -> Listener: ...
 
@@ -158,6 +151,7 @@ class Turns:
     def __init__(self, model: Model, name: str = "mini"):
         self.model, self.name = model, name
         self.sample_rate: int = model.voice.sample_rate
+        self.calls_functions = model.thinker.template.call_form is not None
 
     def listen(self) -> EarsListener:
         return EarsListener(self.model.ears, self.sample_rate)
@@ -207,7 +201,7 @@ class Talk:
     def __init__(self, model: Model):
         self.model = model
         self._state: ThinkerState | None = None
-        self._key: tuple[bool, str | None] = (True, None)
+        self._key: tuple[str | None, str] = (None, "")
         self._read: list[Message] = []
 
     def answer(
@@ -216,6 +210,7 @@ class Talk:
         sampling: Sampling | None = None,
         instructions: str | None = None,
         spoken: bool = True,
+        functions: Functions | None = None,
     ) -> TalkAnswer:
         """The answer to a past; it is made while one iterates over its events.
 
@@ -224,27 +219,40 @@ class Talk:
             sampling: how it is drawn.
             instructions: the system prompt; None or "" for the model's own.
             spoken: aloud, or in writing (the same assistant).
+            functions: that it may call.
+
+        Raises:
+            FunctionError: the model can't call functions.
 
         Raises (from `events`):
             ThinkerError: a message is longer than can be understood.
+            FunctionError: a call of the answer can't be read.
         """
-        kept = [message for message in past if message.text.strip()]
-        return TalkAnswer(self, kept, sampling or Sampling(), instructions or None, spoken)
+        kept = joined([message for message in past if message.text.strip() or message.calls or message.results])
+        form = self.model.thinker.template.call_form
+        if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
+            raise FunctionError("This model can't call functions: its chat template doesn't take them.")
+        calling = Calling(form, functions) if form is not None and functions is not None else None
+        return TalkAnswer(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
 
-    def recall(self, past: Sequence[Message], instructions: str | None, usage: Usage) -> Iterator[ThinkerState | None]:
+    def recall(
+        self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
+    ) -> Iterator[ThinkerState | None]:
         """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
         thinker = self.model.thinker
+        shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
+        shown = unmarked(list(shown))
         if instructions is not None:
-            words = thinker.tokenizer.encode(SPECIAL.sub("", instructions)).ids[:PROMPT_TOKENS]
+            words = thinker.tokenizer.encode(unmarked(instructions)).ids[:PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)
-        key = (True, instructions)
+        key = (instructions, json.dumps(shown))
         same = 0
         if self._state is not None and key == self._key:
-            while same < min(len(past), len(self._read)) and past[same] is self._read[same]:
+            while same < min(len(past), len(self._read)) and past[same].same(self._read[same]):
                 same += 1
         state, self._state = self._state, None  # whatever breaks off from here on leaves nothing half-read behind
         if state is None or key != self._key or same < len(self._read) - len(state.turns):
-            state, same, self._read = thinker.init_state(voice=True, system=instructions), 0, []
+            state, same, self._read = thinker.init_state(True, instructions, shown), 0, []
         forgotten = len(self._read) - len(state.turns)
         thinker.rewind(state, same - forgotten)
         for message, turn in zip(past[forgotten:same], state.turns):
@@ -252,13 +260,18 @@ class Talk:
         usage.cached = usage.input = state.prefix + sum(map(len, state.turns))
         usage.heard = usage.heard_cached
         yield None
-        for message in past[same:]:
-            said = SPECIAL.sub("", message.text) if message.embeddings is None else message.embeddings
-            thinker.add_message(state, message.role, said)
+        for at, message in enumerate(past[same:], same):
+            if message.calls or message.results:
+                before = [past[at - 1]] if at and past[at - 1].calls else []
+                written = thinker.template.between(*(sum(map(rendered, each), []) for each in (before, [message])))
+                thinker.add_rendered(state, message.role, written)
+            else:
+                said = unmarked(message.text) if message.embeddings is None else message.embeddings
+                thinker.add_message(state, message.role, said)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.embeddings is not None else 0
             yield None
-        thinker.begin_reply(state)
+        thinker.begin_reply(state, calling.begins if calling is not None else "")
         usage.input += len(state.turns[-1])
         self._key = key
         yield state
@@ -283,6 +296,7 @@ class TalkAnswer:
     sampling: Sampling
     instructions: str | None
     spoken: bool
+    calling: Calling | None = None
     usage: Usage = field(default_factory=Usage)
     message: Message | None = None
     cut: bool = False
@@ -291,13 +305,14 @@ class TalkAnswer:
     def events(self) -> Iterator[Event | None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
         state = None
-        for recalled in self.talk.recall(self.past, self.instructions, self.usage):
+        for recalled in self.talk.recall(self.past, self.instructions, self.usage, self.calling):
             state = recalled
             yield None
         assert state is not None
         asked = len(state.turns[-1])
         model = self.talk.model
-        self._answer = answer = Answer(model.thinker, state, model.voice if self.spoken else None, self.sampling)
+        voice = model.voice if self.spoken else None
+        self._answer = answer = Answer(model.thinker, state, voice, self.sampling, calling=self.calling)
         making, done = answer.events(), False
         try:
             for event in making:
@@ -309,28 +324,23 @@ class TalkAnswer:
                 yield event
         finally:
             making.close()  # reads the end of what was said so far, on this thread
-            if answer.text.strip():
-                self.message = Message("assistant", answer.text)
-                if state.hidden is None and not state.pending:
+            calls = tuple(self.calling.calls) if self.calling is not None else ()
+            if answer.text.strip() or calls:
+                self.message = Message("assistant", answer.text, calls=calls)
+                whole = self.calling is None or self.calling.settled
+                if whole and state.hidden is None and not state.pending:
                     self.talk.remember(state, [*self.past, self.message])
             self.usage.output = max(self.usage.output, len(state.turns[-1]) - asked - 1)  # its end, but no newline
             self.cut = done and self.usage.output > self.sampling.max_tokens
         yield EndEvent(answer.text)
 
     def until(self, seconds: float) -> str:
-        """The words that were said aloud in the first `seconds`; whole words, as the talker has timed them."""
+        """The words that were said aloud in the first `seconds`, as the talker has timed them (`Voice.said`); of a
+        written answer all of them."""
         answer = self._answer
-        if answer is None:
-            return ""
-        ends = answer.speech.talker.ends if answer.speech is not None else None
-        if ends is None:
-            return "" if answer.speech is not None else answer.text
-        times = ends[0]
-        said = int((times <= seconds).sum())
-        if said >= len(times):
-            return answer.text
-        cut = int(len(answer.text) * said / len(times))
-        return answer.text[:cut].rpartition(" ")[0] if not answer.text[cut : cut + 1].isspace() else answer.text[:cut]
+        if answer is None or answer.voice is None:
+            return "" if answer is None else answer.text
+        return "" if answer.speech is None else answer.voice.said(answer.speech, seconds)
 
 
 def sounds_complete(text: str) -> bool:

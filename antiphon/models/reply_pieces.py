@@ -24,17 +24,22 @@ class Unfinished:
         return self.decoder.decode(self.pieces.get(token, b""))
 
 
-def piece_bytes(tokenizer: Tokenizer) -> dict[int, bytes]:
-    """The bytes of every ordinary token of a byte-level BPE (GPT-2's table of printable stand-ins for bytes)."""
+def piece_bytes(tokenizer: Tokenizer, marks: Sequence[str] = ()) -> dict[int, bytes]:
+    """The bytes of every ordinary token of a byte-level BPE (GPT-2's table of printable stand-ins for bytes), and of
+    the added ones that are text: those that the tokenizer doesn't call special, and `marks`.
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     byte_of = {chr(byte): byte for byte in printable}
     byte_of |= {chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in set(printable))}
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    return {
+    added = tokenizer.get_added_tokens_decoder()
+    special = {token.content for token in added.values()}
+    ordinary = {
         number: bytes(byte_of[character] for character in piece)
         for piece, number in tokenizer.get_vocab().items()
         if piece not in special
     }
+    text = {n: token.content.encode() for n, token in added.items() if not token.special or token.content in marks}
+    return ordinary | text
 
 
 def goes_round(tokens: Sequence[int], longest: int = 24) -> bool:

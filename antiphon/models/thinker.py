@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from antiphon.errors import AntiphonError
+from antiphon.models.chat_template import MARKS, ChatTemplate, ChatTemplateError, Rendered
 from antiphon.models.llama import KeyValues, Llama
 from antiphon.models.lora import Lora, shapes_of
 from antiphon.models.reply_pieces import Unfinished, goes_round, pick, piece_bytes
@@ -58,14 +59,16 @@ class ThinkerState:
     """One conversation.
 
     Attributes:
-        voice: adapters and loop guard on.
+        voice: adapters on.
         cache: keys and values of everything read and thought so far.
         prefix: how many positions of it are the system prompt, which is never forgotten.
         turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after
             forgetting.
         hidden: the last hidden state `[width]` where a reply is due, else None.
         pending: reply tokens that were thought but not read yet.
+        unread: the last of `turns`, where it waits to be read together with what comes next, else None.
         history: ("user" or "assistant", text); what came as embeddings has the text "".
+        guarded: replies that go round in circles are ended; with functions they aren't, as two calls look alike.
     """
 
     voice: bool
@@ -75,18 +78,13 @@ class ThinkerState:
     hidden: Tensor | None = None
     pending: list[int] = field(default_factory=list)
     history: list[tuple[str, str]] = field(default_factory=list)
+    guarded: bool = False
+    unread: Tensor | None = None
 
     def fork(self) -> ThinkerState:
         """A copy that goes its own way."""
-        return ThinkerState(
-            self.voice,
-            self.cache.fork(),
-            self.prefix,
-            list(self.turns),
-            self.hidden,
-            list(self.pending),
-            list(self.history),
-        )
+        lists = {"turns": list(self.turns), "pending": list(self.pending), "history": list(self.history)}
+        return replace(self, cache=self.cache.fork(), **lists)
 
 
 class Thinker(nn.Module):
@@ -94,7 +92,7 @@ class Thinker(nn.Module):
 
     Args:
         model: the language model.
-        folder: its folder, with tokenizer.json and tokenizer_config.json (chat template).
+        folder: its folder, with tokenizer.json and tokenizer_config.json (chat template, see `ChatTemplate`).
         lora: adapters for voice mode; None: voice mode runs without.
     """
 
@@ -104,16 +102,18 @@ class Thinker(nn.Module):
         folder = Path(folder)
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
+            self.template = ChatTemplate.from_folder(folder)
+        except ChatTemplateError as error:
+            raise ThinkerError(f"{folder}: {error}") from error
         except Exception as error:  # tokenizers raises bare Exception
             raise ThinkerError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
         end = self.tokenizer.token_to_id("<|im_end|>")
         if end is None:
             raise ThinkerError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
         self.end: int = end
-        self.default_system = default_system(template)
-        self.pieces = piece_bytes(self.tokenizer)
-        self._prefixes: dict[tuple[bool, str | None], ThinkerState] = {}
+        self.default_system = self.template.default_system
+        self.pieces = piece_bytes(self.tokenizer, MARKS)
+        self._prefixes: dict[tuple[bool, str | None, str], ThinkerState] = {}
 
     @classmethod
     def from_pretrained(cls, brain: Path | str, lora: Path | str | None = None) -> Thinker:
@@ -126,23 +126,38 @@ class Thinker(nn.Module):
         return cls(model, brain, Lora.from_pretrained(lora, shapes_of(model.layers[0])) if lora else None).eval()
 
     @torch.inference_mode()
-    def init_state(self, voice: bool = True, system: str | None = None) -> ThinkerState:
+    def init_state(
+        self, voice: bool = True, system: str | None = None, functions: Sequence[Rendered] = ()
+    ) -> ThinkerState:
         """Start a conversation.
 
         Args:
             voice: answer as a voice, with adapters; False: the untouched language model.
             system: system prompt; None: in voice mode what the adapters were trained with, in text mode the
                 template's own.
+            functions: that the model may call, as its template takes them: {"type": "function", "function": {"name",
+                "description", "parameters"}}.
 
         Each prompt is read once; later conversations get a copy of what it left, as long as it is one of the last few.
+
+        Raises:
+            ThinkerError: there is no room for so many functions.
         """
         if system is None:
             system = self.default_system if not voice or self.lora is None else self.lora.config.system
-        key = (voice, system)
+        key = (voice, system, json.dumps(functions) if functions else "")
         known = self._prefixes.pop(key, None)
         if known is None:
-            known = ThinkerState(voice, KeyValues(self.model.config), 0)
-            if system is not None:
+            known = ThinkerState(voice, KeyValues(self.model.config), 0, guarded=voice and not functions)
+            if functions:
+                prompt = self.tokenizer.encode(self.template.opening(system, functions)).ids
+                most = min(CONTEXT, self.model.config.max_position_embeddings) * 3 // 4
+                if len(prompt) > most:
+                    raise ThinkerError(
+                        f"the functions and instructions take {len(prompt)} tokens; there is room for {most}"
+                    )
+                self._read(known, self._embed(prompt))
+            elif system is not None:
                 self._read(known, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
             known.prefix = known.cache.length
         self._prefixes[key] = known  # the last of the queue again
@@ -184,8 +199,9 @@ class Thinker(nn.Module):
     def add_message(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor) -> None:
         """Read a message that is complete and that no reply is due to yet: see :meth:`begin_reply`.
 
-        Messages and `begin_reply` together read what `add_user` reads at once; they are for a past that may be edited,
-        as each is a turn that :meth:`rewind` can go back to.
+        It is read together with what comes next, as few words take as long to read as one. Messages and `begin_reply`
+        together read what `add_user` reads at once; they are for a past that may be edited, as each is a turn that
+        :meth:`rewind` can go back to.
 
         Args:
             state, said: as in `add_user`; of a user's text, voice mode reads the words alone.
@@ -202,13 +218,22 @@ class Thinker(nn.Module):
             turn = torch.cat(
                 (self._embed(f"<|im_start|>{role}\n"), content.float(), self._embed("<|im_end|>\n")),
             )
-        self._take_turn(state, turn, (role, said if isinstance(said, str) else self._text(said)))
-        state.hidden = None
+        self._take_turn(state, turn, (role, said if isinstance(said, str) else self._text(said)), wait=True)
 
     @torch.inference_mode()
-    def begin_reply(self, state: ThinkerState) -> None:
-        """Make a reply due to all that was added with `add_message`; `stream` thinks it. It is a turn of its own."""
-        self._take_turn(state, self._embed("<|im_start|>assistant\n"), None)
+    def add_rendered(self, state: ThinkerState, role: str, text: str) -> None:
+        """Read a turn as the chat template writes it, with its marks: calls of functions, and what came of them.
+
+        Raises:
+            ThinkerError: more than fits.
+        """
+        self._take_turn(state, self._embed(text), (role, text), wait=True)
+
+    @torch.inference_mode()
+    def begin_reply(self, state: ThinkerState, begins: str = "") -> None:
+        """Make a reply due to all that was added with `add_message`; `stream` thinks it, after what it `begins` with.
+        It is a turn of its own."""
+        self._take_turn(state, self._embed(f"<|im_start|>assistant\n{begins}"), None)
 
     def rewind(self, state: ThinkerState, turns: int) -> None:
         """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
@@ -219,10 +244,13 @@ class Thinker(nn.Module):
         if gone > 0:
             del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
             state.cache.cut(state.prefix + sum(map(len, state.turns)))
-            state.hidden, state.pending = None, []
+            state.hidden, state.pending, state.unread = None, [], None
 
-    def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None) -> None:
-        """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished."""
+    def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None, wait: bool = False) -> None:
+        """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished.
+
+        With `wait`, what waited so far is read, and the turn waits.
+        """
         room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
         if len(turn) > room // 2:
             raise ThinkerError(f"the turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts")
@@ -237,8 +265,13 @@ class Thinker(nn.Module):
             state.cache.cut(state.prefix)
             for past in state.turns:
                 self._read(state, past)
+            state.unread = None
         state.turns.append(turn)
-        state.hidden = self._read(state, turn)
+        unread, state.unread, state.hidden = state.unread, turn if wait else None, None
+        if not wait:
+            state.hidden = self._read(state, turn if unread is None else torch.cat((unread, turn)))
+        elif unread is not None:
+            self._read(state, unread)
 
     @torch.inference_mode()
     def stream(
@@ -275,7 +308,7 @@ class Thinker(nn.Module):
                 if token == self.end:
                     break
                 tokens.append(token)
-                if state.voice and goes_round(tokens):
+                if state.guarded and goes_round(tokens):
                     break
                 text = unfinished.add(token)
                 said += text
@@ -360,23 +393,3 @@ class Thinker(nn.Module):
         if isinstance(said, Tensor) and said.is_floating_point():
             return ""
         return self.tokenizer.decode([int(token) for token in said])
-
-
-def default_system(template: str) -> str | None:
-    """The system prompt that a ChatML template puts before a conversation that has none; None where it puts nothing.
-
-    Raises:
-        ThinkerError: the template makes something else than ChatML.
-    """
-    import jinja2
-
-    text = (
-        jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-        .from_string(template)
-        .render(messages=[{"role": "user", "content": "x"}], add_generation_prompt=True)
-    )
-    before, turn, _ = text.partition("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n")
-    start, end = "<|im_start|>system\n", "<|im_end|>\n"
-    if not turn or (before and not (before.startswith(start) and before.endswith(end))):
-        raise ThinkerError("the language model's chat template is not ChatML; only that is supported")
-    return before.removeprefix(start).removesuffix(end) if before else None

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.mini import MiniCodec
-from antiphon.models.phonemes import Phonemizer, Speller, SpellerState
+from antiphon.models.phonemes import Phonemizer, Speller, SpellerState, alphabet
 from antiphon.models.talker import Talker, TalkerState
+
+WORD = re.compile(r"\S+")
 
 
 @dataclass
 class VoiceState:
-    """One reply that is being spoken."""
+    """One reply that is being spoken.
+
+    Attributes:
+        text: what came so far.
+        read: how much of the text the talker has, after each piece of it: (characters, symbols).
+    """
 
     speller: SpellerState
     talker: TalkerState
     codec: CodecState
+    text: str = ""
+    read: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
 
 
 class Voice:
@@ -46,12 +57,47 @@ class Voice:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
         if phonemes := self.speller.step(text, state.speller):
             self.talker.add_phonemes(phonemes, state.talker, hidden)
+        state.text += text
+        before = state.text.rsplit(None, 1)[:-1]
+        if before:  # a word isn't spelled before the next one has begun
+            self._has_read(state, len(before[0]))
 
     def end(self, state: VoiceState) -> None:
         """No more text will come."""
         if phonemes := self.speller.step("", state.speller, last=True):
             self.talker.add_phonemes(phonemes, state.talker)
+        self._has_read(state, len(state.text))
         self.talker.end_text(state.talker)
+
+    def said(self, state: VoiceState, seconds: float) -> str:
+        """The beginning of the text that is to be heard in the first `seconds` of the sound, in whole words.
+
+        May be asked while the reply is being spoken on another thread: words count when the talker has given them their
+        time, so text that runs ahead of the speech is not said yet.
+        """
+        ends, read = state.talker.ends, list(state.read)
+        if ends is None:
+            return ""
+        symbols = int((ends[0] <= seconds).sum())
+        at = bisect_right(read, symbols, key=lambda mark: mark[1]) - 1
+        if at < 0:
+            return ""
+        said, first = read[at]
+        if at + 1 < len(read):  # words that came in one piece share its time by their letters
+            characters, last = read[at + 1]
+            reach = said + (characters - said) * (symbols - first) / (last - first)
+            ends_of_words = [word.end() for word in WORD.finditer(state.text, said, characters)]
+            said = max([said, *(end for end in ends_of_words if end <= reach)])
+        return state.text[:said]
+
+    @staticmethod
+    def _has_read(state: VoiceState, characters: int) -> None:
+        """Notes where the talker stands when it has so much of the text; the pause behind a word isn't waited for."""
+        symbols = len(state.talker.symbols)
+        while symbols > 1 and state.talker.symbols[symbols - 1] <= alphabet()[" "]:  # marks have the lowest numbers
+            symbols -= 1
+        if characters > state.read[-1][0]:
+            state.read.append((characters, symbols))
 
     @torch.no_grad()
     def step(self, state: VoiceState) -> Tensor | None:

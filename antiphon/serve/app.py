@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response, WebSocket
-from fastapi.staticfiles import StaticFiles
 
 from antiphon import __version__
 from antiphon.dialogue.turns import Conversant
-from antiphon.serve import http_audio, http_chat, http_models, http_recordings
+from antiphon.serve import http_audio, http_calls, http_chat, http_models, http_recordings
 from antiphon.serve.admission import Admission, Pace
 from antiphon.serve.errors import add_handlers
 from antiphon.serve.gate import Bound, Gate
+from antiphon.serve.headers import Headers, Page
 from antiphon.serve.metrics import Metrics
 from antiphon.serve.moshi_socket import moshi_chat
 from antiphon.serve.realtime_socket import realtime
@@ -65,6 +65,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await http_calls.hang_up_all(served)
         workers.close()
         if hall is not None:
             hall.close()
@@ -80,6 +81,7 @@ def create_app(
     app.include_router(http_chat.router)
     app.include_router(http_audio.router)
     app.include_router(http_recordings.router)
+    app.include_router(http_calls.router)
 
     @app.websocket("/v1/realtime")
     async def _realtime(websocket: WebSocket) -> None:
@@ -98,7 +100,8 @@ def create_app(
         return response
 
     if config.page.is_dir():
-        app.mount("/", StaticFiles(directory=config.page, html=True), name="page")
+        app.mount("/", Page(directory=config.page, html=True), name="page")
     app.add_middleware(Bound, most=config.body_bytes, stall_seconds=config.stall_seconds)
-    app.add_middleware(Gate, config=config)
+    app.add_middleware(Gate, config=config, keys=served.keys)
+    app.add_middleware(Headers)
     return app

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from antiphon.errors import AntiphonError
+from antiphon.serve.headers import EVERYWHERE
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ class ApiError(Exception):
     def __init__(self, status: int, code: str, message: str, param: str | None = None, retry_after: int | None = None):
         super().__init__(message)
         self.status, self.code, self.message, self.param, self.retry_after = status, code, message, param, retry_after
+
+
+_EVERYWHERE = {name.decode(): value.decode() for name, value in EVERYWHERE}  # this answer is made outside of `Headers`
 
 
 def full(draining: bool) -> ApiError:
@@ -94,4 +98,4 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return answer(500, "internal_error", "The server failed.")
+        return answer(500, "internal_error", "The server failed.", headers=_EVERYWHERE)

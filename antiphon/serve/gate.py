@@ -2,9 +2,9 @@
 
 A token comes as `Authorization: Bearer TOKEN`; as the password of HTTP Basic, which is what a browser asks its user
 for; or, where a page in a browser can set no header, as the WebSocket subprotocol `openai-insecure-api-key.TOKEN`
-(OpenAI's own way). Without a token the server is loopback's alone. A page of another origin may not call, and a name
-that isn't ours is not answered: so a web site that the user visits can't reach the server behind the user's back, not
-even by pointing its own name at 127.0.0.1.
+(OpenAI's own way). So does a key for a page (`client_secrets`), which opens Realtime alone. Without a token the server
+is loopback's alone. A page of another origin may not call, and a name that isn't ours is not answered: so a web site
+that the user visits can't reach the server behind the user's back, not even by pointing its own name at 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from antiphon.serve.client_secrets import ClientSecrets
 from antiphon.serve.settings import LOOPBACK, ServeConfig
 
 Scope = MutableMapping[str, Any]
@@ -37,10 +38,14 @@ class Gate:
     Args:
         app: what is behind it.
         config: who may come in.
+        keys: that pages in browsers were given; one of them opens the routes of Realtime, and `scope` then has under
+            "antiphon.session" what its session begins with.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], config: ServeConfig):
-        self.app, self.config = app, config
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], config: ServeConfig, keys: ClientSecrets
+    ):
+        self.app, self.config, self.keys = app, config, keys
         self.hosts = {name.lower() for name in (*LOOPBACK, config.host, *config.hosts)}
         self.hosts |= {name for origin in config.origins if (name := urlsplit(origin).hostname)}
 
@@ -76,7 +81,11 @@ class Gate:
         if origin is not None and not self._may(origin, host):
             return 403, "origin_not_allowed", "Pages of this origin may not call; see `antiphon serve --origin`."
         preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
-        if self.config.token and not preflight and not self._knows_token(headers):
+        given = _given(headers)
+        key = next(filter(None, [self.keys.find(one, scope["path"]) for one in given]), None)
+        if key is not None:
+            scope["antiphon.session"] = key.session
+        if self.config.token and not preflight and key is None and not self._knows_token(given):
             return 401, "invalid_api_key", "A token is needed: Authorization: Bearer TOKEN."
         return None
 
@@ -86,21 +95,26 @@ class Gate:
         parts = urlsplit(origin)
         return parts.scheme in ("http", "https") and parts.netloc.lower() == host
 
-    def _knows_token(self, headers: dict[str, str]) -> bool:
-        given = []
-        kind, _, value = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            given.append(value.strip())
-        elif kind.lower() == "basic":
-            try:
-                given.append(base64.b64decode(value.strip(), validate=True).decode("latin-1").partition(":")[2])
-            except (binascii.Error, ValueError):
-                pass
-        for protocol in headers.get("sec-websocket-protocol", "").split(","):
-            if protocol.strip().startswith(KEY_PROTOCOL):
-                given.append(protocol.strip().removeprefix(KEY_PROTOCOL))
+    def _knows_token(self, given: list[str]) -> bool:
         wanted = self.config.token.encode()
         return any([hmac.compare_digest(one.encode("latin-1", "replace"), wanted) for one in given])
+
+
+def _given(headers: dict[str, str]) -> list[str]:
+    """The tokens and keys that a request comes with."""
+    given = []
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        given.append(value.strip())
+    elif kind.lower() == "basic":
+        try:
+            given.append(base64.b64decode(value.strip(), validate=True).decode("latin-1").partition(":")[2])
+        except (binascii.Error, ValueError):
+            pass
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if protocol.strip().startswith(KEY_PROTOCOL):
+            given.append(protocol.strip().removeprefix(KEY_PROTOCOL))
+    return given
 
 
 def _name(host: str) -> str:
@@ -115,6 +129,7 @@ def _cors(origin: str) -> list[tuple[bytes, bytes]]:
         (b"access-control-allow-origin", origin.encode("latin-1")),
         (b"access-control-allow-methods", METHODS.encode()),
         (b"access-control-allow-headers", HEADERS.encode()),
+        (b"access-control-expose-headers", b"location"),
         (b"vary", b"Origin"),
     ]
 

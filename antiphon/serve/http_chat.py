@@ -16,14 +16,17 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from antiphon.dialogue.turn import AudioEvent, Sampling, TextEvent
+from antiphon.dialogue.functions import FunctionError, Functions
+from antiphon.dialogue.turn import AudioEvent, CallEvent, Sampling, TextEvent
 from antiphon.dialogue.turns import AnswerInTheMaking, Hearing, Message
 from antiphon.serve import sound
 from antiphon.serve.audio import RATE, BadAudio, from_base64, pcm16
 from antiphon.serve.errors import RESPONSES, ApiError
 from antiphon.serve.http_audio import check_voice, sse
 from antiphon.serve.http_models import served_of
+from antiphon.serve.http_tools import ToolCall, call_deltas, functions_of, read_calls, read_result, shown_call
 from antiphon.serve.state import Served
+from antiphon.serve.tools import CANT
 from antiphon.serve.working import first, worked
 
 router = APIRouter(prefix="/v1", responses=RESPONSES)
@@ -59,6 +62,8 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
     audio: AudioReference | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=100)] | None = None
+    tool_call_id: str | None = Field(None, max_length=128)
 
 
 class AudioOptions(BaseModel):
@@ -89,6 +94,8 @@ class ChatRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     n: int | None = Field(1, ge=1, le=1)
     tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     functions: list[dict[str, Any]] | None = None
 
 
@@ -116,8 +123,8 @@ Heard = Message | list[Tensor | str]  # a message, or the parts of one that has 
 )
 async def chat(request: Request, asked: ChatRequest) -> Response:
     served = served_of(request)
-    if asked.tools or asked.functions:
-        raise ApiError(400, "tools_not_supported", "This model can't call functions or other tools.", "tools")
+    able = served.conversant.calls_functions
+    functions = functions_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.functions, able)
     spoken = "audio" in (asked.modalities or [])
     options = asked.audio or AudioOptions()
     if spoken:
@@ -126,7 +133,7 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
             raise ApiError(400, "unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
     instructions, past = await _read(served, asked.messages)
     answer_id = f"chatcmpl-{secrets.token_hex(12)}"
-    stream = worked(served, lambda: _answered(served, past, instructions, asked, spoken))
+    stream = worked(served, lambda: _answered(served, past, instructions, asked, spoken, functions))
     ahead, rest = await first(stream)
     assert ahead, "an answer begins with itself"
     answer: AnswerInTheMaking = ahead[0]
@@ -143,19 +150,27 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
             bool(asked.stream_options and asked.stream_options.include_usage),
         )
         return StreamingResponse(events, media_type="text/event-stream")
-    text, pieces = "", []
-    async for event in rest:
-        if isinstance(event, TextEvent):
-            text += event.text
-        elif isinstance(event, AudioEvent):
-            pieces.append(event.audio.samples.numpy())
+    text, pieces, calls = "", [], []
+    try:
+        async for event in rest:
+            if isinstance(event, TextEvent):
+                text += event.text
+            elif isinstance(event, AudioEvent):
+                pieces.append(event.audio.samples.numpy())
+            elif isinstance(event, CallEvent):
+                calls.append(shown_call(event.call))
+    except FunctionError as error:
+        raise ApiError(400, "model_error", str(error)) from None
     message: dict[str, Any] = {"role": "assistant", "content": text.strip(), "refusal": None, "annotations": []}
-    if spoken:
+    if calls:
+        message["tool_calls"] = calls
+        message["content"] = text.strip() or None
+    if spoken and (text or not calls):
         kind = "pcm" if options.format == "pcm16" else options.format
         data = await asyncio.to_thread(_file, pieces, kind)
         message["content"] = None
         message["audio"] = _kept(served, audio_id, text.strip()) | {"data": base64.b64encode(data).decode()}
-    choice = {"index": 0, "message": message, "finish_reason": _why(answer), "logprobs": None}
+    choice = {"index": 0, "message": message, "finish_reason": _why(answer, bool(calls)), "logprobs": None}
     usage = _usage(answer, sum(map(len, pieces)))
     return JSONResponse({**base, "object": "chat.completion", "choices": [choice], "usage": usage})
 
@@ -164,13 +179,12 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
     """(instructions, past): what the system says first is the instructions; recordings are decoded, not heard yet."""
     instructions: list[str] = []
     past: list[Heard] = []
-    left = served.config.decoded_seconds
+    left, able = served.config.decoded_seconds, served.conversant.calls_functions
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
-        if message.role in ("tool", "function"):
-            raise ApiError(
-                400, "tools_not_supported", "This model can't call functions or other tools.", f"{where}.role"
-            )
+        if message.role == "function":
+            said = "Roles of functions have become 'tool'." if able else f"{CANT}."
+            raise ApiError(400, "tools_not_supported", said, f"{where}.role")
         parts: list[Tensor | str] = [message.content] if isinstance(message.content, str) else []
         for at, part in enumerate(message.content if isinstance(message.content, list) else []):
             if part.type == "input_audio" and part.input_audio is not None and message.role == "user":
@@ -197,16 +211,28 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
                 )
             parts.append(said)
         role = "system" if message.role == "developer" else message.role
-        if role == "system" and not past:
+        text = " ".join(part for part in parts if isinstance(part, str))
+        if role == "tool":
+            past.append(read_result(text, message.tool_call_id, past, where, able))
+        elif role == "assistant" and message.tool_calls:
+            past.append(read_calls(message.tool_calls, text, where, able))
+        elif role == "system" and not past:
             instructions += [part for part in parts if isinstance(part, str)]
         elif all(isinstance(part, str) for part in parts):
-            past.append(Message(role, " ".join(str(part) for part in parts)))
+            past.append(Message(role, text))
         else:
             past.append(parts)
     return "\n".join(instructions), past
 
 
-def _answered(served: Served, past: list[Heard], instructions: str, asked: ChatRequest, spoken: bool) -> Iterator[Any]:
+def _answered(
+    served: Served,
+    past: list[Heard],
+    instructions: str,
+    asked: ChatRequest,
+    spoken: bool,
+    functions: Functions | None,
+) -> Iterator[Any]:
     """On the workers: hears the recordings, then gives the answer itself and its events."""
     messages = []
     for heard in past:
@@ -234,9 +260,9 @@ def _answered(served: Served, past: list[Heard], instructions: str, asked: ChatR
         seed=(asked.seed or 0) % 2**63,
         think_temperature=asked.temperature or 0.0,
         think_top_k=40,
-        max_tokens=min(most or (Sampling.max_tokens if spoken else WRITTEN_TOKENS), 512),
+        max_tokens=min(most or (Sampling.max_tokens if spoken and functions is None else WRITTEN_TOKENS), 512),
     )
-    answer = served.conversant.talk().answer(messages, how, instructions or None, spoken)
+    answer = served.conversant.talk().answer(messages, how, instructions or None, spoken, functions)
     yield answer
     yield from answer.events()
 
@@ -255,20 +281,30 @@ async def _streamed(
         body = {**base, "object": "chat.completion.chunk", "choices": [choice]}
         return sse(body | ({"usage": None} if count else {}))
 
-    text, samples = "", 0
+    text, samples, calls = "", 0, 0
     yield chunk({"role": "assistant", "content": None if spoken else "", "refusal": None})
-    async for event in events:
-        if isinstance(event, TextEvent):
-            text += event.text
-            yield chunk({"audio": {"id": audio_id, "transcript": event.text}} if spoken else {"content": event.text})
-        elif isinstance(event, AudioEvent):
-            piece = event.audio.samples.numpy()
-            samples += len(piece)
-            yield chunk({"audio": {"id": audio_id, "data": base64.b64encode(pcm16(piece)).decode()}})
-    if spoken:
+    try:
+        async for event in events:
+            if isinstance(event, TextEvent):
+                text += event.text
+                yield chunk(
+                    {"audio": {"id": audio_id, "transcript": event.text}} if spoken else {"content": event.text}
+                )
+            elif isinstance(event, AudioEvent):
+                piece = event.audio.samples.numpy()
+                samples += len(piece)
+                yield chunk({"audio": {"id": audio_id, "data": base64.b64encode(pcm16(piece)).decode()}})
+            elif isinstance(event, CallEvent):
+                for delta in call_deltas(event.call, calls):
+                    yield chunk(delta)
+                calls += 1
+    except FunctionError as error:
+        yield sse({"error": {"message": str(error), "type": "server_error", "param": None, "code": "model_error"}})
+        return
+    if spoken and (text or not calls):
         kept = _kept(served, audio_id, text.strip())
         yield chunk({"audio": {"id": audio_id, "expires_at": kept["expires_at"]}})
-    yield chunk({}, _why(answer))
+    yield chunk({}, _why(answer, calls > 0))
     if count:
         yield sse({**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(answer, samples)})
     yield "data: [DONE]\n\n"
@@ -295,8 +331,8 @@ def _file(pieces: list[np.ndarray], kind: str) -> bytes:
     return b"".join(sound.written(iter(pieces), kind))
 
 
-def _why(answer: AnswerInTheMaking) -> str:
-    return "length" if answer.cut else "stop"
+def _why(answer: AnswerInTheMaking, calls: bool) -> str:
+    return "length" if answer.cut else "tool_calls" if calls else "stop"
 
 
 def _usage(answer: AnswerInTheMaking, samples: int) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 The model hears everything and speaks when it wants. Its speaking is a response; what the user says is an item, found by
 loudness as ever, but it doesn't cancel anything: a client is told of the user's speech at once if the model is silent,
 and otherwise only when the model gives way to it (the response is then "cancelled", by "turn_detected"). So a mere
-"mhm" of the listener neither stops the model nor makes the client throw away what it is playing.
+"mhm" of the listener neither stops the model nor makes the client throw away what it is playing. The configuration
+says so, whatever the client asks for: `create_response` and `interrupt_response` are false, and `transcription` is null
+where nobody writes down what the user says.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +20,13 @@ from torch import Tensor
 
 from antiphon.dialogue.turn import AudioEvent, Event, SpeakingEvent, TextEvent
 from antiphon.dialogue.turns import Message, Usage
-from antiphon.serve.audio import RATE, BadAudio, Decoder, from_base64
+from antiphon.serve.audio import RATE
 from antiphon.serve.realtime_commands import Drop
 from antiphon.serve.realtime_config import ProtocolError
 from antiphon.serve.realtime_response import Response
 from antiphon.serve.realtime_session import RealtimeSession
 
+WORD = re.compile(r"\S+")
 ONSET = 3  # frames before the one that is loud enough, in which a word may have begun
 
 
@@ -49,15 +53,23 @@ class LiveAnswer:
     cut: bool = False
     text: str = ""
     seconds: float = 0.0
+    begins: list[tuple[float, int]] = field(default_factory=list)  # of each word: its second, and where in the text
 
     def events(self) -> Any:
         return iter(())
 
+    def say(self, text: str) -> None:
+        """More of the text: it begins to sound with the next of the sound."""
+        self.text += text
+        words = [word.start() for word in WORD.finditer(self.text)]
+        self.begins += [(self.seconds, at) for at in words[len(self.begins) :]]
+
     def until(self, seconds: float) -> str:
-        """About what had been said: words are spread evenly."""
+        """What had been said: a word has ended when the next one begins, the last one when the answer does."""
         if seconds >= self.seconds:
             return self.text
-        return self.text[: int(len(self.text) * seconds / self.seconds)].rpartition(" ")[0]
+        begun = [at for second, at in self.begins if second <= seconds]
+        return self.text[: begun[-1]].rstrip() if begun else ""
 
 
 class LiveSession(RealtimeSession):
@@ -70,25 +82,29 @@ class LiveSession(RealtimeSession):
     def __init__(self, *args: Any, writes: bool = False, **options: Any):
         super().__init__(*args, **options)
         self.writes = writes
-        self._sound = Decoder("audio/pcm")
-        self._kind = "audio/pcm"
         self._recent: deque[Tensor] = deque(maxlen=ONSET)
         self._text = ""
         self._held: dict[str, int] | None = None  # speech_started that the client hasn't been told of
+        self._held_at = 0.0  # seconds of the answer at which that was
+        self._from = 0.0  # when the answer's sound begins, in the model's seconds
         self._hushed = False
+        self._own_turns()
 
-    def audio_append(self, event: dict[str, Any]) -> None:
-        kind = self.config["audio"]["input"]["format"]["type"]
-        if kind != self._kind:
-            self._sound, self._kind = Decoder(kind), kind
-        try:
-            samples = self._sound.step(from_base64(event.get("audio")))
-        except BadAudio as error:
-            raise ProtocolError("invalid_value", f"Invalid 'audio': {error}.", "audio") from None
-        if len(samples) > self.limits.turn_seconds * RATE:
-            raise ProtocolError("audio_too_long", "Send sound as it comes.", "audio")
+    def preset(self, given: dict[str, Any]) -> None:
+        super().preset(given)
+        self._own_turns()
+
+    def _own_turns(self) -> None:
+        """Whatever was asked for: this is how it is."""
+        heard = self.config["audio"]["input"]
+        if heard["turn_detection"] is not None:
+            heard["turn_detection"].update(create_response=False, interrupt_response=False)
+        if not self.writes:
+            heard["transcription"] = None
+
+    def take_sound(self, samples: np.ndarray) -> None:
         self.command(Frames(samples))
-        super().audio_append(event)
+        super().take_sound(samples)
 
     def audio_commit(self, event: dict[str, Any]) -> None:
         if self._vad is None:
@@ -118,8 +134,11 @@ class LiveSession(RealtimeSession):
     def _speech_started(self, at: int) -> None:
         turn = self._new_turn()
         self._held = {"audio_start_ms": at * 1000 // RATE}
-        if self.active() is None:
+        active = self.active()
+        if active is None:
             self._tell_start(turn.id)
+        else:
+            self._held_at = active.seconds
 
     def _tell_start(self, item_id: str) -> None:
         if self._held is not None:
@@ -152,9 +171,9 @@ class LiveSession(RealtimeSession):
                 self._say(event.text)
             elif isinstance(event, SpeakingEvent):
                 if event.speaking and not self._hushed:
-                    self._begin()
+                    self._begin(event.time)
                 elif not event.speaking:
-                    self._end()
+                    self._end(event.time)
             elif isinstance(event, AudioEvent):
                 response = self.active()
                 if response is not None:
@@ -171,11 +190,11 @@ class LiveSession(RealtimeSession):
             return
         assert isinstance(response.answer, LiveAnswer)
         said = text if response.text else text.lstrip()
-        response.answer.text += said
+        response.answer.say(said)
         if said:
             self.emit_all(response.say(said))
 
-    def _begin(self) -> None:
+    def _begin(self, time: float) -> None:
         if self.active() is not None:
             return
         output = self.config["audio"]["output"]
@@ -191,9 +210,11 @@ class LiveSession(RealtimeSession):
             self._say(text)
         for samples in self._recent:
             self.emit_all(response.sound(samples.numpy()))
+        answer.seconds = response.seconds
+        self._from = time - response.seconds
         self._recent.clear()
 
-    def _end(self) -> None:
+    def _end(self, time: float) -> None:
         if self._hushed:
             self._hushed = False
             self.command(Mute(False))
@@ -202,8 +223,11 @@ class LiveSession(RealtimeSession):
             return
         del self.responses[response.id]
         turn = self._turn
-        if turn is not None and self._held is not None:  # it gave way
+        held = turn is not None and self._held is not None
+        gave_way = held and self._held_at < time - self._from  # and hadn't been silent before
+        if held:
             self._tell_start(turn.id)
+        if gave_way:
             self._over(response, "cancelled", "turn_detected")
         else:
             self._over(response, "completed")

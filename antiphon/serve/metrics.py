@@ -22,6 +22,9 @@ class Metrics:
         self.ended = Counter("antiphon_ended", "Conversations ended, by reason.", ["reason"], registry=registry)
         self.frames = Counter("antiphon_frames", "Frames of 80 ms spoken in conversations.", registry=registry)
         self.late = Counter("antiphon_late_frames", "Of those, made after they were to be played.", registry=registry)
+        self.lost = Counter(
+            "antiphon_lost_frames", "Frames of 80 ms that a duplex model passed over, being behind.", registry=registry
+        )
         self.errors = Counter("antiphon_errors", "Answers that failed.", registry=registry)
         self.first_audio = Histogram(
             "antiphon_first_audio_seconds",

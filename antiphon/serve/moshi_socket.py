@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from antiphon.dialogue.turn import AudioEvent, TextEvent
+from antiphon.dialogue.turn import AudioEvent, LostEvent, TextEvent
 from antiphon.serve.admission import Full
 from antiphon.serve.audio import RATE, BadAudio
 from antiphon.serve.ogg import OpusReader, OpusWriter
@@ -128,10 +128,13 @@ class _Chat:
                     self.served.metrics.frames.inc()
                     data = self.writer.step(event.audio.samples.numpy())
                     kind = SOUND
+                elif isinstance(event, LostEvent):
+                    self.served.metrics.lost.inc(event.frames)
                 elif isinstance(event, TextEvent):
                     kind, data = TEXT, event.text.encode()
                 if data:
-                    await asyncio.wait_for(self.websocket.send_bytes(kind + data), stall)
+                    async with asyncio.timeout(stall):  # wait_for may lose a cancellation, in 3.11
+                        await self.websocket.send_bytes(kind + data)
 
     async def _watch(self) -> None:
         config = self.served.config

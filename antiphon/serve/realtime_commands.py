@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from antiphon.dialogue.functions import Functions
 from antiphon.serve.realtime_items import Turn
 
 
@@ -71,6 +72,7 @@ class Answer:
         turns: the past, see `realtime_items.messages`.
         most: tokens; None for the model's own limit.
         outside: of the conversation: with a memory of its own.
+        functions: that may be called.
     """
 
     response_id: str
@@ -79,6 +81,7 @@ class Answer:
     spoken: bool
     most: int | None
     outside: bool
+    functions: Functions | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from antiphon.dialogue.functions import Functions
+from antiphon.serve.tools import ToolError, read_tools
+
 OPENAI_VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 
 
@@ -206,7 +209,9 @@ def defaults(session_id: str, model: str, voice: str, expires_at: int, transcrib
     return session
 
 
-def updated(session: dict[str, Any], given: Any, voices: Sequence[str], spoken: bool) -> dict[str, Any]:
+def updated(
+    session: dict[str, Any], given: Any, voices: Sequence[str], spoken: bool, able: bool = False
+) -> dict[str, Any]:
     """The session with a client's changes; what it doesn't name stays, and null turns a thing off.
 
     Args:
@@ -214,13 +219,14 @@ def updated(session: dict[str, Any], given: Any, voices: Sequence[str], spoken: 
         given: of session.update.
         voices: that there are.
         spoken: the model has already spoken in this session: its voice can't change any more.
+        able: the model can call functions.
 
     Raises:
         ProtocolError: nothing was changed.
     """
     change = parse(SessionChange, given, "session")
     assert isinstance(change, SessionChange)
-    refuse_tools(change.tools, change.tool_choice, "session")
+    functions_of(session, change, "session", able)
     check_modalities(change.output_modalities, "session.output_modalities")
     new = copy.deepcopy(session)
     plain = change.model_dump(exclude_unset=True)
@@ -250,18 +256,27 @@ def updated(session: dict[str, Any], given: Any, voices: Sequence[str], spoken: 
     return new
 
 
-def refuse_tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] | None, name: str) -> None:
-    """Raises ProtocolError if tools are asked for: no language model here has learnt to call them."""
-    if tools:
-        raise ProtocolError(
-            "tools_not_supported",
-            "This model can't call functions or other tools; leave 'tools' empty.",
-            f"{name}.tools",
-        )
-    if isinstance(choice, dict) or choice == "required":
-        raise ProtocolError(
-            "tools_not_supported", "This model can't call functions or other tools.", f"{name}.tool_choice"
-        )
+def functions_of(
+    session: dict[str, Any], change: SessionChange | ResponseChange, name: str, able: bool
+) -> Functions | None:
+    """What may be called after a change of a session, or in a response that differs from it; None for nothing.
+
+    Args:
+        session: as it was.
+        change: of it, or for a response.
+        name: "session" or "response".
+        able: the model can call functions.
+
+    Raises:
+        ProtocolError: naming the field.
+    """
+    tools = session["tools"] if change.tools is None else change.tools
+    choice = session["tool_choice"] if change.tool_choice is None and tools else change.tool_choice
+    parallel = session.get("parallel_tool_calls") if change.parallel_tool_calls is None else change.parallel_tool_calls
+    try:
+        return read_tools(tools, choice, parallel, f"{name}.", able)
+    except ToolError as error:
+        raise ProtocolError(error.code, error.message, error.param) from None
 
 
 def check_modalities(modalities: list[str] | None, name: str) -> None:

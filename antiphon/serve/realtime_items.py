@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from antiphon.dialogue.functions import Call, Result
 from antiphon.dialogue.turns import AnswerInTheMaking, Message
 from antiphon.serve.audio import BadAudio, from_base64
 from antiphon.serve.realtime_config import ProtocolError
+from antiphon.serve.tools import CANT, ToolError, read_arguments
 
 ROLES = {"user": ("input_text", "input_audio"), "assistant": ("output_text", "output_audio"), "system": ("input_text",)}
 
@@ -22,10 +24,10 @@ def new_id(prefix: str) -> str:
 
 @dataclass(eq=False)
 class Item:
-    """One message.
+    """One message; or a call of a function, or what came of one, whose `message` has that and nothing else.
 
     Attributes:
-        id, role: of the protocol.
+        id, role: of the protocol; "function" for what came of a call.
         content: parts as the protocol shows them, without sound.
         status: "in_progress", "completed" or "incomplete".
         message: what the model reads of it, once that is known.
@@ -45,30 +47,35 @@ class Item:
     audio: bytearray = field(default_factory=bytearray)
     audio_ms: float = 0.0
 
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Of functions, that it is."""
+        return self.message.calls if self.message is not None else ()
+
     def wire(self, with_audio: bool = False) -> dict[str, Any]:
         """As the protocol shows it."""
+        about = {"id": self.id, "object": "realtime.item", "status": self.status}
+        if self.message is not None and not self.content:
+            for call in self.message.calls:
+                shown = {"name": call.name, "call_id": call.id, "arguments": call.arguments}
+                return about | {"type": "function_call", **shown}
+            for result in self.message.results:
+                return about | {"type": "function_call_output", "call_id": result.id, "output": result.text}
         content = [dict(part) for part in self.content]
         if with_audio and self.audio:
             for part in content:
                 if part["type"] in ("input_audio", "output_audio"):
                     part["audio"] = base64.b64encode(bytes(self.audio)).decode()
-        return {
-            "id": self.id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": self.status,
-            "role": self.role,
-            "content": content,
-        }
+        return about | {"type": "message", "role": self.role, "content": content}
 
 
 Turn = Message | AnswerInTheMaking
 
 
 def messages(turns: Sequence[Turn]) -> list[Message]:
-    """What the model is to read; asked when earlier answers are no longer being made."""
+    """What the model is to read; asked when earlier answers are no longer being made. Calls have items of their own."""
     found = [turn if isinstance(turn, Message) else turn.message for turn in turns]
-    return [message for message in found if message is not None]
+    return [replace(each, calls=()) if each.calls and each.text else each for each in found if each is not None]
 
 
 class Conversation:
@@ -132,17 +139,32 @@ class Conversation:
             other.audio = bytearray()
 
 
-def parse_item(given: Any, param: str = "item") -> tuple[Item, bytes]:
+def call_item(call: Call, item_id: str | None = None) -> Item:
+    """A call of a function as an item."""
+    return Item(item_id or new_id("item"), "assistant", [], message=Message("assistant", "", calls=(call,)))
+
+
+def parse_item(given: Any, param: str = "item", able: bool = False) -> tuple[Item, bytes]:
     """An item as a client gives it -> the item, and the bytes of the sound in it, not heard yet.
 
+    Args:
+        given: the item.
+        param: where it stands.
+        able: the model can call functions.
+
     Raises:
-        ProtocolError: something else than a message of text and sound.
+        ProtocolError: something else than a message of text and sound, a call or what came of one.
     """
     if not isinstance(given, dict):
         raise ProtocolError("invalid_type", f"Invalid type for '{param}': expected an object.", param)
     kind = given.get("type")
+    if isinstance(kind, str) and kind.startswith("mcp") and able:
+        said = f"Items of type '{kind[:50]}' can't be used here; only functions."
+        raise ProtocolError("tools_not_supported", said, f"{param}.type")
     if kind in ("function_call", "function_call_output") or (isinstance(kind, str) and kind.startswith("mcp")):
-        raise ProtocolError("tools_not_supported", "This model can't call functions or other tools.", f"{param}.type")
+        if not able:
+            raise ProtocolError("tools_not_supported", f"{CANT}.", f"{param}.type")
+        return _parse_function(given, param), b""
     if kind != "message":
         raise ProtocolError("invalid_value", f"Invalid value for '{param}.type': expected 'message'.", f"{param}.type")
     role = "system" if given.get("role") == "developer" else given.get("role")
@@ -155,9 +177,7 @@ def parse_item(given: Any, param: str = "item") -> tuple[Item, bytes]:
         raise ProtocolError(
             "missing_required_parameter", f"Missing '{param}.content': 1 to 100 parts.", f"{param}.content"
         )
-    item_id = given.get("id")
-    if item_id is not None and not (isinstance(item_id, str) and 0 < len(item_id) <= 128):
-        raise ProtocolError("invalid_value", f"Invalid value for '{param}.id': 1 to 128 letters.", f"{param}.id")
+    item_id = _parse_id(given, "id", param)
     parts, texts, sound = [], [], b""
     for at, part in enumerate(content):
         shown, text, heard = _parse_part(part, role, f"{param}.content[{at}]")
@@ -167,6 +187,31 @@ def parse_item(given: Any, param: str = "item") -> tuple[Item, bytes]:
     text = " ".join(filter(None, texts))
     item = Item(item_id or new_id("item"), role, parts, message=Message(role, text) if text else None)
     return item, sound
+
+
+def _parse_id(given: dict[str, Any], name: str, param: str) -> str | None:
+    found, where = given.get(name), f"{param}.{name}"
+    if found is not None and not (isinstance(found, str) and 0 < len(found) <= 128):
+        raise ProtocolError("invalid_value", f"Invalid value for '{where}': 1 to 128 letters.", where)
+    return found
+
+
+def _parse_function(given: dict[str, Any], param: str) -> Item:
+    """A call, or what came of one."""
+    item_id, call_id = _parse_id(given, "id", param), _parse_id(given, "call_id", param)
+    if given["type"] == "function_call":
+        try:
+            arguments = read_arguments(given.get("arguments"), given.get("name"), f"{param}.")
+        except ToolError as error:
+            raise ProtocolError(error.code, error.message, error.param) from None
+        return call_item(Call(given["name"], arguments, call_id or new_id("call")), item_id)
+    if call_id is None:
+        raise ProtocolError("missing_required_parameter", f"Missing '{param}.call_id'.", f"{param}.call_id")
+    output = given.get("output")
+    if not isinstance(output, str):
+        raise ProtocolError("invalid_type", f"Invalid type for '{param}.output': expected text.", f"{param}.output")
+    message = Message("function", "", results=(Result(output, call_id),))
+    return Item(item_id or new_id("item"), "function", [], message=message)
 
 
 def _parse_part(part: Any, role: str, param: str) -> tuple[dict[str, Any], str, bytes]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from antiphon.dialogue.functions import Call
 from antiphon.dialogue.turns import AnswerInTheMaking
 from antiphon.serve.audio import RATE, Encoder, pcm16
-from antiphon.serve.realtime_items import Conversation, Item, new_id
+from antiphon.serve.realtime_config import ProtocolError
+from antiphon.serve.realtime_items import Conversation, Item, call_item, new_id
 
 FRAME_SECONDS = 0.08  # an audio token
 
@@ -30,6 +32,8 @@ class Response:
         metadata: the client's, echoed.
         answer: where it is made.
         status: "in_progress" until it is over.
+        item: of what it says, while it is being said.
+        outputs: that item and those of the functions that it calls, in order.
     """
 
     conversation: Conversation | None
@@ -44,9 +48,11 @@ class Response:
     status: str = "in_progress"
     details: dict[str, Any] | None = None
     item: Item | None = None
+    outputs: list[Item] = field(default_factory=list)
     text: str = ""
     samples: int = 0
     _encoder: Encoder | None = None
+    _calls: list[Call] = field(default_factory=list)  # that wait until all is said
 
     @property
     def seconds(self) -> float:
@@ -61,7 +67,7 @@ class Response:
             "object": "realtime.response",
             "status": self.status,
             "status_details": self.details,
-            "output": [self.item.wire()] if self.item else [],
+            "output": [item.wire() for item in self.outputs],
             "conversation_id": self.conversation_id,
             "output_modalities": ["audio"] if self.spoken else ["text"],
             "max_output_tokens": self.most,
@@ -122,6 +128,50 @@ class Response:
             events.append(self._part("response.output_audio.delta", delta=base64.b64encode(data).decode()))
         return events
 
+    def call(self, call: Call) -> list[Event]:
+        """A function is called; if something is being said, when that is complete.
+
+        Raises:
+            ProtocolError: the conversation is full.
+        """
+        call = replace(call, id=new_id("call"))
+        if self.item is not None:
+            self._calls.append(call)
+            return []
+        item = call_item(call)
+        begun = {"name": call.name, "call_id": call.id, "arguments": ""}
+        shown = item.wire() | begun | {"status": "in_progress"}
+        events, done = [], []
+        self.outputs.append(item)
+        about = {"response_id": self.id, "output_index": len(self.outputs) - 1}
+        events.append({"type": "response.output_item.added", **about, "item": shown})
+        if self.conversation is not None:
+            try:
+                before = self.conversation.insert(item)
+            except ProtocolError:
+                self.outputs.remove(item)
+                raise
+            events.append({"type": "conversation.item.added", "previous_item_id": before, "item": shown})
+            done.append({"type": "conversation.item.done", "previous_item_id": before, "item": item.wire()})
+        done.append({"type": "response.output_item.done", **about, "item": item.wire()})
+        about |= {"item_id": item.id, "call_id": call.id}
+        name, given = "response.function_call_arguments", call.arguments
+        events.append({"type": f"{name}.delta", **about, "delta": given})
+        events.append({"type": f"{name}.done", **about, "name": call.name, "arguments": given})
+        return [*events, *done]
+
+    def close(self, status: str) -> list[Event]:
+        """All is said: the item of it is complete, and the calls that waited come.
+
+        Raises:
+            ProtocolError: the conversation is full.
+        """
+        events = self._close_item(status)
+        waiting, self._calls = self._calls, []
+        for call in waiting:
+            events += self.call(call)
+        return events
+
     def finish(self, status: str, reason: str | None = None, error: dict[str, Any] | None = None) -> list[Event]:
         """It is over.
 
@@ -132,21 +182,7 @@ class Response:
         """
         if self.status != "in_progress":
             return []
-        events: list[Event] = []
-        if self.item is not None:
-            if self._encoder is not None and status == "completed":
-                events += self.sound(np.zeros(0, np.float32), last=True)
-            self.item.status = "completed" if status == "completed" else "incomplete"
-            if self.spoken:
-                events.append(self._part("response.output_audio.done"))
-                events.append(self._part("response.output_audio_transcript.done", transcript=self.text))
-            else:
-                events.append(self._part("response.output_text.done", text=self.text))
-            events.append(self._part("response.content_part.done", part=self._shown()))
-            if self.conversation is not None and self.item in self.conversation.items:
-                before = self.conversation.before(self.item)
-                events.append({"type": "conversation.item.done", "previous_item_id": before, "item": self.item.wire()})
-            events.append(self._output("response.output_item.done"))
+        events = self._close_item(status)
         self.status = status
         self.details = {"type": status}
         if reason is not None:
@@ -155,12 +191,33 @@ class Response:
             self.details["error"] = error
         return [*events, {"type": "response.done", "response": self.wire()}]
 
+    def _close_item(self, status: str) -> list[Event]:
+        if self.item is None:
+            return []
+        events: list[Event] = []
+        if self._encoder is not None and status == "completed":
+            events += self.sound(np.zeros(0, np.float32), last=True)
+        self.item.status = "completed" if status == "completed" else "incomplete"
+        if self.spoken:
+            events.append(self._part("response.output_audio.done"))
+            events.append(self._part("response.output_audio_transcript.done", transcript=self.text))
+        else:
+            events.append(self._part("response.output_text.done", text=self.text))
+        events.append(self._part("response.content_part.done", part=self._shown()))
+        if self.conversation is not None and self.item in self.conversation.items:
+            before = self.conversation.before(self.item)
+            events.append({"type": "conversation.item.done", "previous_item_id": before, "item": self.item.wire()})
+        events.append(self._output("response.output_item.done"))
+        self.item = None
+        return events
+
     def _begun(self) -> list[Event]:
         """The item's and its part's beginning, before the first of its content."""
         if self.item is not None:
             return []
         empty = {"type": "output_audio", "transcript": ""} if self.spoken else {"type": "output_text", "text": ""}
         self.item = Item(new_id("item"), "assistant", [], "in_progress", answer=self.answer)
+        self.outputs.append(self.item)
         events = [self._output("response.output_item.added")]
         if self.conversation is not None:
             before = self.conversation.insert(self.item)
@@ -175,7 +232,8 @@ class Response:
 
     def _output(self, kind: str) -> Event:
         assert self.item is not None
-        return {"type": kind, "response_id": self.id, "output_index": 0, "item": self.item.wire()}
+        at = self.outputs.index(self.item)
+        return {"type": kind, "response_id": self.id, "output_index": at, "item": self.item.wire()}
 
     def _part(self, kind: str, **more: Any) -> Event:
         assert self.item is not None
@@ -183,7 +241,7 @@ class Response:
             "type": kind,
             "response_id": self.id,
             "item_id": self.item.id,
-            "output_index": 0,
+            "output_index": self.outputs.index(self.item),
             "content_index": 0,
             **more,
         }

@@ -5,7 +5,7 @@
     for out in session.take():
         ...                                            # a dict for the client, or a command for who runs the model
 
-What the model finds comes back by `heard`, `peeked`, `answered` and `answer_ended`. `realtime_socket` connects both
+What the model finds comes back by `heard`, `peeked`, `answered` and `answer_ended`. `realtime_line` connects both
 ends. The protocol is the GA one; `realtime_turns` holds the half of this machine that is about sound and turns.
 """
 
@@ -15,7 +15,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from antiphon.dialogue.turn import AudioEvent, TextEvent
+from antiphon.dialogue.functions import Functions
+from antiphon.dialogue.turn import AudioEvent, CallEvent, TextEvent
 from antiphon.dialogue.turns import AnswerInTheMaking, Message
 from antiphon.serve.realtime_commands import Answer, Drop, Limits, Stop
 from antiphon.serve.realtime_config import (
@@ -25,8 +26,8 @@ from antiphon.serve.realtime_config import (
     check_speed,
     check_voice,
     defaults,
+    functions_of,
     parse,
-    refuse_tools,
     updated,
 )
 from antiphon.serve.realtime_items import Item, Turn, new_id, parse_item
@@ -44,6 +45,7 @@ class _Waiting:
     response: Response
     items: list[Item] | None
     instructions: str | None
+    functions: Functions | None
 
 
 class RealtimeSession(InputTurns):
@@ -55,7 +57,12 @@ class RealtimeSession(InputTurns):
         now: monotonic seconds, as in every call.
         wall: seconds since 1970, for `expires_at`.
         transcribe: a session that only writes down.
+
+    Attributes:
+        able: the model can call functions.
     """
+
+    able = False
 
     def __init__(self, model: str, voices: list[str], limits: Limits, now: float, wall: float = 0.0, transcribe=False):
         super().__init__(limits, now)
@@ -67,6 +74,16 @@ class RealtimeSession(InputTurns):
         self._waiting: list[_Waiting] = []
         self._owed = False
         self.configure_turns()
+
+    def preset(self, given: dict[str, Any]) -> None:
+        """Begins with a configuration, `session` as of session.update.
+
+        Raises:
+            ProtocolError: what is wrong with it.
+        """
+        before = self.config["audio"]["input"]
+        self.config = updated(self.config, given, self.voices, self.spoken, self.able)
+        self.configure_turns(before)
 
     def begin(self) -> None:
         """Greets the client."""
@@ -111,13 +128,14 @@ class RealtimeSession(InputTurns):
     def _session_update(self, event: Event) -> None:
         if "session" not in event:
             raise ProtocolError("missing_required_parameter", "Missing required parameter: 'session'.", "session")
-        before = self.config["audio"]["input"]
-        self.config = updated(self.config, event["session"], self.voices, self.spoken)
-        self.configure_turns(before)
+        self.preset(event["session"])
         self.emit({"type": "session.updated", "session": self.config})
 
     def _item_create(self, event: Event) -> None:
-        item, sound = parse_item(event.get("item"))
+        item, sound = parse_item(event.get("item"), able=self.able)
+        for result in item.message.results if item.message is not None else ():
+            if not any(call.id == result.id for other in self.conversation.items for call in other.calls):
+                raise ProtocolError("invalid_value", f"No call has the id '{result.id}'.", "item.call_id")
         previous = event.get("previous_item_id")
         if previous is not None and not isinstance(previous, str):
             raise ProtocolError("invalid_type", "previous_item_id is a string or null.", "previous_item_id")
@@ -210,7 +228,7 @@ class RealtimeSession(InputTurns):
             raise ProtocolError("invalid_value", "A transcription session gives no responses.", "type")
         change = parse(ResponseChange, given, "response")
         assert isinstance(change, ResponseChange)
-        refuse_tools(change.tools, change.tool_choice, "response")
+        functions = functions_of(self.config, change, "response", self.able)
         check_modalities(change.output_modalities, "response.output_modalities")
         if change.metadata is not None and (
             len(change.metadata) > 16 or any(len(v) > 512 for v in change.metadata.values())
@@ -252,7 +270,7 @@ class RealtimeSession(InputTurns):
         for event in response.created():
             self.emit(event)
         instructions = change.instructions if change.instructions is not None else self.config["instructions"]
-        self._waiting.append(_Waiting(response, items, instructions))
+        self._waiting.append(_Waiting(response, items, instructions, functions))
         self.next_responses()
 
     def _input(self, given: list[dict[str, Any]] | None) -> list[Item] | None:
@@ -269,7 +287,7 @@ class RealtimeSession(InputTurns):
                     )
                 items.append(found)
                 continue
-            item, sound = parse_item(shown, f"response.input[{number}]")
+            item, sound = parse_item(shown, f"response.input[{number}]", self.able)
             if sound:
                 raise ProtocolError(
                     "invalid_value",
@@ -290,7 +308,9 @@ class RealtimeSession(InputTurns):
             turns: list[Turn] = [turn for item in past if (turn := item.message or item.answer) is not None]
             most = None if response.most == "inf" else int(response.most)
             outside = response.conversation is None
-            self.command(Answer(response.id, turns, waiting.instructions, response.spoken, most, outside))
+            self.command(
+                Answer(response.id, turns, waiting.instructions, response.spoken, most, outside, waiting.functions)
+            )
 
     # What the model finds
 
@@ -311,6 +331,8 @@ class RealtimeSession(InputTurns):
             elif isinstance(event, AudioEvent):
                 self.spoken = True
                 self.emit_all(response.sound(event.audio.samples.numpy()))
+            elif isinstance(event, CallEvent):
+                self.emit_all(response.call(event.call))
         except ProtocolError as error:  # the conversation is full
             self.command(Stop(response_id))
             self.answer_ended(response_id, error.message, now)
@@ -321,10 +343,15 @@ class RealtimeSession(InputTurns):
         response = self.responses.pop(response_id, None)
         if response is None:
             return
+        cut = response.answer is not None and response.answer.cut
+        try:
+            self.emit_all(response.close("incomplete" if cut else "completed") if failure is None else [])
+        except ProtocolError as error:  # no room for what it calls
+            failure = error.message
         if failure is not None:
             error = {"type": "server_error", "code": "model_error", "message": failure}
             self._over(response, "failed", None, error)
-        elif response.answer is not None and response.answer.cut:
+        elif cut:
             self._over(response, "incomplete", "max_output_tokens")
         else:
             self._over(response, "completed")

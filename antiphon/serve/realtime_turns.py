@@ -92,8 +92,12 @@ class InputTurns:
             data = from_base64(event.get("audio"))
         except BadAudio as error:
             raise ProtocolError("invalid_value", f"Invalid 'audio': {error}.", "audio") from None
-        self._bound(len(data))
-        samples = self._decoder.step(data)
+        kind = self.config["audio"]["input"]["format"]["type"]
+        self.bound(len(data) / BYTES_A_SECOND[kind])
+        self.take_sound(self._decoder.step(data))
+
+    def take_sound(self, samples: np.ndarray) -> None:
+        """More of the sound from the client, float32 [N] at 24 kHz, within the bounds."""
         if self.tapped:
             self.command(Heard(samples))
         if self._vad is None:
@@ -243,8 +247,8 @@ class InputTurns:
 
     # Turns
 
-    def _bound(self, size: int) -> None:
-        seconds = size / BYTES_A_SECOND[self.config["audio"]["input"]["format"]["type"]]
+    def bound(self, seconds: float) -> None:
+        """Raises ProtocolError if so much more can't be taken."""
         gathered = self._turn_samples / RATE if self._vad is None else 0.0
         if seconds + gathered > self.limits.turn_seconds:
             raise ProtocolError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from antiphon.dialogue.turn import AudioEvent, Event, Sampling
+from antiphon.dialogue.turn import AudioEvent, Event, LostEvent, Sampling
 from antiphon.dialogue.turns import Listener, cut_sampling
 from antiphon.errors import AntiphonError
 from antiphon.serve.audio import RATE
@@ -25,6 +25,7 @@ from antiphon.serve.live_session import Frames, LiveSession, Mute
 from antiphon.serve.realtime_commands import Answer, Drop, Finish, Hear, Heard, Peek, Stop
 from antiphon.serve.realtime_items import messages
 from antiphon.serve.realtime_session import RealtimeSession
+from antiphon.serve.tools import CALL_TOKENS
 from antiphon.serve.workers import Handle, Lane, Stopped
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 BLOCK = 24000  # samples that are heard in one step
 PATIENCE = 0.4  # seconds that a duplex model waits for sound
 CUSHION = 0.2  # seconds of sound that a client is taken to hold before it plays
+START = 0.4  # seconds in which an answer is due to begin: who is heard already and has less in store goes first
 
 
 class ModelWork:
@@ -139,8 +141,10 @@ class ModelWork:
             return
         assert isinstance(self.session, LiveSession)
         self.served.metrics.frames.inc()
-        for event in events if self.recorder is not None else ():
-            if isinstance(event, AudioEvent):
+        for event in events:
+            if isinstance(event, LostEvent):
+                self.served.metrics.lost.inc(event.frames)
+            elif isinstance(event, AudioEvent) and self.recorder is not None:
                 self.recorder.model(event.audio.samples.numpy())
         self.session.frame(events, time.monotonic())
 
@@ -155,7 +159,7 @@ class ModelWork:
             self.backlog += len(command.samples)
             if len(waiting) > 1:  # who hears the first of them hears these as well
                 return
-        self._start_ears(command.item_id, lambda: self._listen(command.item_id), 0.5)
+        self._start_ears(command.item_id, lambda: self._listen(command.item_id), START + 0.5)
 
     def _finish(self, command: Finish) -> None:
         item_id = command.item_id
@@ -166,7 +170,7 @@ class ModelWork:
             listener, failure = self.listeners.pop(item_id, None), self.unheard_of.pop(item_id, None)
             yield (item_id, listener.finish() if listener is not None else None, failure)
 
-        self._start_ears(item_id, steps, 0.0, finishing=True)
+        self._start_ears(item_id, steps, START, finishing=True)
 
     def _peek(self, command: Peek) -> None:
         def steps() -> Iterator[Any]:
@@ -183,7 +187,7 @@ class ModelWork:
             yield None
 
         self._take_unheard(command.item_id)
-        self._start_ears(command.item_id, steps, 0.5)
+        self._start_ears(command.item_id, steps, START + 0.5)
 
     def _listen(self, item_id: str) -> Iterator[None]:
         """Hears what has come for an item, on a worker."""
@@ -239,8 +243,9 @@ class ModelWork:
         spoken = 0.0
 
         def steps() -> Iterator[Any]:
-            how = cut_sampling(Sampling(), command.most)
-            answer = talk.answer(messages(command.turns), how, command.instructions, command.spoken)
+            how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
+            how, past = cut_sampling(how, command.most), messages(command.turns)
+            answer = talk.answer(past, how, command.instructions, command.spoken, command.functions)
             yield answer
             yield from answer.events()
 
@@ -273,7 +278,7 @@ class ModelWork:
 
             self._later(over)
 
-        handle = lane.start(steps, began, give, end)
+        handle = lane.start(steps, asked + START, give, end)
         self.answers[response_id] = handle
 
     def _said(self, response_id: str, found: object) -> None:

@@ -12,6 +12,7 @@ from antiphon.dialogue.turn import Sampling
 from antiphon.dialogue.turns import Conversant, EarsListener, Listener, Talking
 from antiphon.errors import AntiphonError
 from antiphon.serve.admission import Admission, Pace
+from antiphon.serve.client_secrets import ClientSecrets
 from antiphon.serve.metrics import Metrics
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.workers import Workers
@@ -19,8 +20,9 @@ from antiphon.serve.workers import Workers
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex_hall import DuplexHall
     from antiphon.models.ears import Ears
-    from antiphon.serve.realtime_socket import RealtimeSocket
+    from antiphon.serve.realtime_line import RealtimeLine
     from antiphon.serve.recordings import Recordings
+    from antiphon.serve.webrtc_call import WebRtcCall
 
 
 class LiveOnly:
@@ -34,6 +36,7 @@ class LiveOnly:
     """
 
     voices = ("heart",)
+    calls_functions = False
 
     def __init__(self, name: str, ears: Ears | None = None, sample_rate: int = 24000):
         self.name, self.ears, self.sample_rate = name, ears, sample_rate
@@ -69,6 +72,8 @@ class Served:
         pace: how quick it was when it started; None if nobody measured.
         sockets: live conversations.
         parked: of those, the ones whose line broke and who may come back, by their ids.
+        calls: of those, the ones by WebRTC, by their ids.
+        keys: that pages in browsers were given.
         spoken: what was said in the latest spoken chat answers, by their ids.
     """
 
@@ -80,8 +85,10 @@ class Served:
     pace: Pace | None = None
     hall: DuplexHall | None = None
     recordings: Recordings | None = None
-    sockets: set[RealtimeSocket] = field(default_factory=set)
-    parked: dict[str, RealtimeSocket] = field(default_factory=dict)
+    sockets: set[RealtimeLine] = field(default_factory=set)
+    parked: dict[str, RealtimeLine] = field(default_factory=dict)
+    calls: dict[str, WebRtcCall] = field(default_factory=dict)
+    keys: ClientSecrets = field(default_factory=ClientSecrets)
     spoken: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     created: int = field(default_factory=lambda: int(time.time()))

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from antiphon.dialogue.turn import AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.turns import Message, Talk, Turns, sounds_complete
+from antiphon.dialogue.turn import Answer, AudioEvent, EndEvent, Sampling, TextEvent
+from antiphon.dialogue.turns import Message, Talk, TalkAnswer, Turns, sounds_complete
 from antiphon.models.thinker import ThinkerError
 from tests.dialogue.test_session import Hum
+from tests.models.test_talker import talker  # noqa: F401
 from tests.models.test_thinker import adapted, folder, thinker  # noqa: F401
+from tests.models.test_voice import FRAME, PIECES, TEXT, voice  # noqa: F401
 
 SHORT = Sampling(max_tokens=5)
 
@@ -172,6 +174,24 @@ def test_whether_it_sounds_complete(said, complete):
     assert sounds_complete(said) is complete
 
 
+def broken_off(voice, frames: int) -> TalkAnswer:  # noqa: F811
+    """An answer of scripted words after so many frames of its sound."""
+    pieces = (SimpleNamespace(text=piece, hidden=torch.zeros(6)) for piece in PIECES)
+    answer = Answer(SimpleNamespace(stream=lambda *_, **__: pieces), None, voice)
+    making = answer.events()
+    while frames and not isinstance(event := next(making), EndEvent):
+        frames -= isinstance(event, AudioEvent)
+    return TalkAnswer(None, [], Sampling(), None, True, _answer=answer)
+
+
+def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(voice):  # noqa: F811
+    whole = broken_off(voice, 1000)
+    assert whole.until(0.0) == "" and whole.until(1000.0) == TEXT
+    for frames in range(1, 20, 3):
+        answer = broken_off(voice, frames)
+        assert answer.until(frames * FRAME) == whole.until(frames * FRAME) != answer._answer.text
+
+
 @pytest.mark.slow
 def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, question):
     from antiphon.audio.io import Audio, load
@@ -192,3 +212,10 @@ def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, ques
     assert len(said[1]) < len(said[2]) < len(said[3])
     aloud = torch.cat([audio.samples for audio in turns.say("Rome is the capital of Italy.")])
     assert mini.hear(Audio(aloud, 24000)).text.lower().startswith("rome is the capital")
+    for frames in range(6, len(sound), 9):
+        broken_off = turns.talk().answer([heard.message()])
+        made, making = 0, broken_off.events()
+        while made < frames:
+            made += isinstance(next(making), AudioEvent)
+        making.close()
+        assert broken_off.until(frames * 0.08) == answer.until(frames * 0.08)

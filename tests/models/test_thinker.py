@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from antiphon.models.llama import KeyValues, Llama, LlamaConfig, LlamaError
 from antiphon.models.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.reply_pieces import Unfinished, goes_round, pick, piece_bytes
-from antiphon.models.thinker import Thinker, ThinkerError, default_system
+from antiphon.models.thinker import Thinker, ThinkerError
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -24,11 +24,22 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A tiny random Llama as `transformers` saves it, with a byte-level tokenizer."""
+    path = tmp_path_factory.mktemp("brain")
+    make_brain(path, TEMPLATE)
+    return path
+
+
+def make_brain(path: Path, template: str, marks: tuple[tuple[str, bool], ...] = ()) -> None:
+    """A tiny random Llama as `transformers` saves it, with a byte-level tokenizer.
+
+    Args:
+        path: folder for it.
+        template: of chats.
+        marks: more tokens, and whether they are special.
+    """
     from transformers import LlamaConfig as TheirConfig
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-    path = tmp_path_factory.mktemp("brain")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {piece: number for number, piece in enumerate(special + letters)}
@@ -36,20 +47,21 @@ def folder(tmp_path_factory) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in special])
+    tokenizer.add_tokens([AddedToken(piece, special=how, normalized=False) for piece, how in marks])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
     )
-    fast.chat_template = TEMPLATE
+    fast.chat_template = template
     fast.save_pretrained(path, save_jinja_files=False)
     torch.manual_seed(0)
     config = TheirConfig(
         hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,
         head_dim=8,
-        vocab_size=len(vocabulary), max_position_embeddings=4096, rope_theta=10000.0, tie_word_embeddings=True,
+        vocab_size=len(vocabulary) + len(marks), max_position_embeddings=4096, rope_theta=10000.0,
+        tie_word_embeddings=True,
         bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.4,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -235,14 +247,6 @@ def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
 )
 def test_going_round_by_hand(tokens: list[int], round_: bool) -> None:
     assert goes_round(tokens) is round_
-
-
-def test_default_system_prompt() -> None:
-    assert default_system(TEMPLATE) == "Be good"
-    plain = TEMPLATE.replace("{{ '<|im_start|>system\nBe good<|im_end|>\n' }}", "")
-    assert default_system(plain) is None
-    with pytest.raises(ThinkerError, match="ChatML"):
-        default_system("{{ messages[0]['content'] }}")
 
 
 def test_errors_say_what_to_do(thinker: Thinker, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, Sampling, TextEvent
+from antiphon.dialogue.functions import Call, FunctionError, Functions
+from antiphon.dialogue.messages import joined
+from antiphon.dialogue.turn import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.turns import Hearing, Message, Usage
 
 FRAME = 1920
+CALL = re.compile(r"call (\w+) (\{.*?\})")
 
 
 @dataclass
@@ -44,17 +48,22 @@ class ScriptedListener:
 
 @dataclass
 class ScriptedAnswer:
-    """Says `owner.words`, a frame of sound (the level that was heard) for each."""
+    """Says `owner.words`, a frame of sound (the level that was heard) for each.
+
+    Asked to "say Well. call weather {}", it says "Well." and then calls functions, if there are any.
+    """
 
     owner: Scripted
     past: list[Message]
     how: Sampling
     instructions: str | None
     spoken: bool
+    functions: Functions | None = None
     usage: Usage = field(default_factory=Usage)
     message: Message | None = None
     cut: bool = False
     text: str = ""
+    called: list[Call] = field(default_factory=list)
 
     def events(self) -> Iterator[Event | None]:
         self.usage.input = 2 + sum(len(message.text.split()) for message in self.past)
@@ -62,6 +71,17 @@ class ScriptedAnswer:
         words = self.owner.words
         if self.past and self.past[-1].text.startswith("say "):
             words = self.past[-1].text.removeprefix("say ").split()
+        calls: list[Call] = []
+        if self.past and self.past[-1].results:
+            words = ["It", "says", *" and ".join(result.text for result in self.past[-1].results).split()]
+        elif self.functions is not None and self.functions.choice != "none":
+            asked = self.past[-1].text
+            calls = [Call(name, arguments) for name, arguments in CALL.findall(asked)]
+            if self.functions.only is not None or (self.functions.choice == "required" and not calls):
+                calls = [Call(self.functions.only or min(self.functions.names), "{}")]
+            if calls:
+                words = asked.removeprefix("say ").partition("call ")[0].split() if CALL.search(asked) else []
+            calls = calls if self.functions.parallel else calls[:1]
         level = 0.0
         for message in self.past:
             if message.text.startswith("level "):
@@ -78,9 +98,15 @@ class ScriptedAnswer:
                     for _ in range(self.owner.frames):
                         self.owner.made += 1
                         yield AudioEvent(Audio(torch.full((FRAME,), level), 24000))
+            for call in calls:
+                assert self.functions is not None
+                if call.name not in self.functions.names:
+                    raise FunctionError(f"The model called '{call.name}', which isn't there.")
+                self.called.append(call)
+                yield CallEvent(call)
         finally:
             self.cut = len(words) > self.how.max_tokens
-            self.message = Message("assistant", self.text)
+            self.message = Message("assistant", self.text, calls=tuple(self.called))
         yield EndEvent(self.text)
 
     def until(self, seconds: float) -> str:
@@ -97,8 +123,10 @@ class ScriptedTalk:
         sampling: Sampling | None = None,
         instructions: str | None = None,
         spoken: bool = True,
+        functions: Functions | None = None,
     ) -> ScriptedAnswer:
-        answer = ScriptedAnswer(self.owner, list(past), sampling or Sampling(), instructions, spoken)
+        past = joined(past)
+        answer = ScriptedAnswer(self.owner, past, sampling or Sampling(), instructions, spoken, functions)
         self.owner.answers.append(answer)
         return answer
 
@@ -112,6 +140,7 @@ class Scripted:
         pace: seconds of work for each word; `frames` of sound for each.
         hears: what every turn says; None for its loudness.
         deaf: the ears fail.
+        calls_functions: it can.
         heard, answers, made: what was done, for tests to look at.
     """
 
@@ -120,6 +149,7 @@ class Scripted:
     frames: int = 2
     hears: str | None = None
     deaf: bool = False
+    calls_functions: bool = False
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)

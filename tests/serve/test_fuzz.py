@@ -33,10 +33,12 @@ NAMES = [
 ]
 FIELDS = (
     "audio session item item_id response response_id content_index audio_end_ms previous_item_id event_id type role "
-    "content text output_modalities input turn_detection format threshold instructions metadata conversation voice id"
+    "content text output_modalities input turn_detection format threshold instructions metadata conversation voice id "
+    "tools tool_choice call_id name output arguments parameters description properties"
 ).split()
 SOUNDS = [base64.b64encode(sound).decode() for sound in (b"", b"x", silence(0.1), speech(0.3), silence(0.9))]
 WORDS = ["message", "user", "assistant", "input_text", "input_audio", "output_audio", "realtime", "server_vad", "none"]
+WORDS += ["function", "function_call", "function_call_output", "object", "string", "auto", "required"]
 LEAVES = (
     st.none()
     | st.booleans()
@@ -70,6 +72,21 @@ GOOD = st.sampled_from(
             "type": "session.update",
             "session": {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}},
         },
+        {
+            "type": "session.update",
+            "session": {
+                "type": "realtime",
+                "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+            },
+        },
+        {
+            "type": "conversation.item.create",
+            "item": {"id": "b", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        },
+        {
+            "type": "conversation.item.create",
+            "item": {"type": "function_call_output", "call_id": "c", "output": "say a b c"},
+        },
         {"type": "input_audio_buffer.commit"},
         {"type": "response.cancel"},
     ]
@@ -101,7 +118,7 @@ def test_ten_thousand_messages_over_a_line():
     """Through a real server; beside it somebody is served all the time."""
     from websockets.asyncio.client import connect
 
-    from tests.serve.test_faults import until, works
+    from tests.serve.line import until, works
 
     sent = 0
     with serving(Scripted(), ServeConfig(port=0, message_bytes=200_000)) as (address, served):

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,44 +43,53 @@ def asked(question) -> torch.Tensor:
     return load(question, sample_rate=24000).mono().samples.reshape(-1)
 
 
-@pytest.fixture
-def talk(tmp_path):
-    """Opens the page of a server with a recording, float32 [N] at 24 kHz, as its microphone."""
+@contextmanager
+def browsing(
+    folder: Path, conversant, recording: torch.Tensor | None = None, config=None, before: str = "", hall=None, **options
+) -> Iterator[SimpleNamespace]:
+    """The page of a server, in a browser with a recording, float32 [N] at 24 kHz, as its microphone.
+
+    Args:
+        folder: for that recording.
+        conversant, config, hall: of the server.
+        before: a script that runs before the page's.
+        options: of Playwright's `new_page`.
+    """
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("no Chromium")
+    wav = folder / "microphone.wav"
+    Audio(silence(1.0) if recording is None else recording, 24000).save(wav)
+    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={wav}%noloop"]
+    options = {"viewport": {"width": 900, "height": 860}, **options}
+    with serving(conversant, config, hall) as (address, served), playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=flags, ignore_default_args=["--headless"])
+        page = browser.new_page(**options)
+        page.set_default_timeout(PATIENCE)
+        asked_for, troubles, sent = [], [], []
+        page.on("request", lambda request: asked_for.append(request.url))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and troubles.append(line.text))
 
-    @contextmanager
-    def open_page(
-        conversant, recording: torch.Tensor | None = None, config=None, before: str = "", **options
-    ) -> Iterator[SimpleNamespace]:
-        wav = tmp_path / "microphone.wav"
-        Audio(silence(1.0) if recording is None else recording, 24000).save(wav)
-        flags = [*FLAGS, f"--use-file-for-fake-audio-capture={wav}%noloop"]
-        with serving(conversant, config) as (address, served), playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=executable, args=flags, ignore_default_args=["--headless"])
-            page = browser.new_page(viewport={"width": 900, "height": 860}, **options)
-            page.set_default_timeout(PATIENCE)
-            asked_for, troubles, sent = [], [], []
-            page.on("request", lambda request: asked_for.append(request.url))
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.on("console", lambda line: line.type == "error" and troubles.append(line.text))
+        def websocket(socket) -> None:
+            asked_for.append(socket.url)
+            socket.on("framesent", lambda frame: sent.append(frame))
 
-            def websocket(socket) -> None:
-                asked_for.append(socket.url)
-                socket.on("framesent", lambda frame: sent.append(frame))
+        page.on("websocket", websocket)
+        if before:
+            page.add_init_script(before)
+        page.goto(f"http://{address}/")
+        page.wait_for_selector("#model option, #problem:not([hidden])", state="attached")
+        yield SimpleNamespace(
+            page=page, served=served, asked_for=asked_for, troubles=troubles, sent=sent, address=address
+        )
+        browser.close()
 
-            page.on("websocket", websocket)
-            if before:
-                page.add_init_script(before)
-            page.goto(f"http://{address}/")
-            page.wait_for_selector("#model option, #problem:not([hidden])", state="attached")
-            yield SimpleNamespace(
-                page=page, served=served, asked_for=asked_for, troubles=troubles, sent=sent, address=address
-            )
-            browser.close()
 
-    return open_page
+@pytest.fixture
+def talk(tmp_path):
+    """`browsing`, with a folder."""
+    return partial(browsing, tmp_path)
 
 
 def saved(page, tmp_path: Path) -> tuple[np.ndarray, str]:
@@ -298,7 +308,7 @@ def test_everything_is_reached_by_the_keyboard(talk):
             "talk",
             "transcript",
             "typed",
-            "BUTTON",
+            "send",
             "SUMMARY",
             "model",
             "voice",
@@ -327,3 +337,24 @@ def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path)
         sound, text = saved(page, tmp_path)
     understood = Judge.from_pretrained().transcribe([Audio(torch.from_numpy(sound[0].copy()), 24000)])[0]
     assert "Rome" in text and "rome" in understood.lower(), (text, understood)
+
+
+def test_of_the_real_model_s_answer_stays_what_was_played(talk, mini):
+    from antiphon.dialogue.turns import Message, Turns
+
+    question, turns = "Tell me about the moon.", Turns(mini, "mini")
+    whole = turns.talk().answer([Message("user", question)])
+    list(whole.events())
+    with talk(turns) as opened:
+        page = opened.page
+        for wait in (200, 1000):
+            type_in(page, question)
+            page.wait_for_selector("#state[data-state=model]")
+            page.wait_for_timeout(wait)
+            page.keyboard.press("Escape")
+            page.wait_for_selector(".turn.model .unsaid:not(:empty)")
+            events = [json.loads(frame) for frame in opened.sent]
+            played = [event["audio_end_ms"] for event in events if event["type"] == "conversation.item.truncate"]
+            assert played[-1] > 0 and said(page, "model") == [whole.until(played[-1] / 1000)]
+            page.reload()
+            page.wait_for_selector("#model option", state="attached")

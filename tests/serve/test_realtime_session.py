@@ -1,4 +1,4 @@
-"""The Realtime machine without a socket: events in their order, turns, truncation, and what it refuses."""
+"""The Realtime machine without a socket: events in their order, turns, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -9,71 +9,12 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.turn import AudioEvent, TextEvent
+from antiphon.dialogue.turn import AudioEvent
 from antiphon.dialogue.turns import Hearing
-from antiphon.serve.realtime_commands import Answer, Drop, Finish, Hear, Limits, Peek, Stop
+from antiphon.serve.realtime_commands import Answer, Hear, Peek, Stop
 from antiphon.serve.realtime_items import messages
-from antiphon.serve.realtime_session import RealtimeSession
-from tests.serve.scripted import Scripted, silence, speech
-
-
-class Bench:
-    """A machine, and a conversant that does its commands when told to."""
-
-    def __init__(self, **audio_input: object):
-        self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10), now=0.0)
-        self.session.begin()
-        self.events: list[dict] = []
-        self.commands: list[object] = []
-        self.now = 0.0
-        self.model = Scripted()
-        self.talk = self.model.talk()
-        self.drain()
-        if audio_input:
-            self.send("session.update", session={"type": "realtime", "audio": {"input": audio_input}})
-
-    def drain(self) -> list[dict]:
-        fresh = []
-        for out in self.session.take():
-            (fresh if isinstance(out, dict) else self.commands).append(out)
-        self.events += fresh
-        return fresh
-
-    def send(self, kind: str, **fields: object) -> list[dict]:
-        self.session.receive({"type": kind, **fields}, self.now)
-        return self.drain()
-
-    def append(self, sound: bytes) -> list[dict]:
-        return self.send("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
-
-    def wanted(self, kind: type) -> list:
-        found = [command for command in self.commands if isinstance(command, kind)]
-        self.commands = [command for command in self.commands if not isinstance(command, kind)]
-        return found
-
-    def hear(self, text: str = "Hello there.") -> list[dict]:
-        for finish in self.wanted(Finish):
-            self.session.heard(finish.item_id, Hearing(text), None, self.now)
-        return self.drain()
-
-    def answer(self, frames: int = 2, end: bool = True, text: str = "Rome.") -> list[dict]:
-        for command in self.wanted(Answer):
-            answer = self.talk.answer(messages(command.turns), None, command.instructions, command.spoken)
-            answer.text = text
-            self.session.answer_begun(command.response_id, answer)
-            self.session.answered(command.response_id, TextEvent(text), self.now)
-            for _ in range(frames if command.spoken else 0):
-                sound = AudioEvent(Audio(torch.full((1920,), 0.5), 24000))
-                self.session.answered(command.response_id, sound, self.now)
-            if end:
-                for _ in answer.events():
-                    pass
-                self.session.answer_ended(command.response_id, None, self.now)
-        return self.drain()
-
-
-def kinds(events: list[dict]) -> list[str]:
-    return [event["type"] for event in events]
+from tests.serve.machine import Bench, kinds
+from tests.serve.scripted import silence, speech
 
 
 def test_a_session_begins_with_its_configuration():
@@ -185,18 +126,6 @@ def test_push_to_talk():
     bench.hear("What time is it?")
     (command,) = bench.wanted(Answer)
     assert [message.text for message in messages(command.turns)] == ["What time is it?"]
-
-
-def test_an_empty_buffer_is_not_committed():
-    bench = Bench(turn_detection=None)
-    bench.append(speech(0.05))
-    (error,) = bench.send("input_audio_buffer.commit", event_id="mine")
-    assert error["error"]["code"] == "input_audio_buffer_commit_empty" and error["error"]["event_id"] == "mine"
-    bench.append(speech(0.5))
-    bench.send("input_audio_buffer.clear")
-    assert len(bench.wanted(Drop)) == 1
-    (error,) = bench.send("input_audio_buffer.commit")
-    assert error["type"] == "error"
 
 
 def test_a_turn_without_words_is_not_answered():
@@ -319,29 +248,6 @@ def test_an_answer_outside_of_the_conversation_leaves_no_trace():
     assert bench.session.conversation.items == [] and bench.session.active().id == own.response_id
 
 
-def test_a_second_response_and_a_needless_cancel_are_refused_as_clients_expect():
-    bench = Bench()
-    (error,) = bench.send("response.cancel")
-    assert error["error"]["code"] == "response_cancel_not_active"
-    bench.send("response.create")
-    (error,) = bench.send("response.create")
-    assert error["error"]["code"] == "conversation_already_has_active_response"
-    events = bench.send("response.cancel")
-    assert events[0]["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
-
-
-def test_a_failure_of_the_model_is_told_and_the_session_goes_on():
-    bench = Bench()
-    bench.send("response.create")
-    (command,) = bench.wanted(Answer)
-    bench.session.answer_ended(command.response_id, "no luck", 1.0)
-    done = next(event for event in bench.drain() if event["type"] == "response.done")
-    assert (
-        done["response"]["status"] == "failed" and done["response"]["status_details"]["error"]["message"] == "no luck"
-    )
-    assert kinds(bench.send("response.create")) == ["response.created"]
-
-
 @pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
 def test_telephone_sound(kind):
     bench = Bench(format={"type": kind}, turn_detection=None)
@@ -353,66 +259,6 @@ def test_telephone_sound(kind):
     bench.send("response.create")
     sound = [base64.b64decode(e["delta"]) for e in bench.answer(25) if e["type"] == "response.output_audio.delta"]
     assert sum(map(len, sound)) == 25 * 640
-
-
-@pytest.mark.parametrize(
-    ("session", "code", "param"),
-    [
-        ({"tools": [{"type": "function", "name": "f"}]}, "tools_not_supported", "session.tools"),
-        ({"tool_choice": "required"}, "tools_not_supported", "session.tool_choice"),
-        ({"output_modalities": ["text", "audio"]}, "invalid_value", "session.output_modalities"),
-        ({"audio": {"output": {"voice": "nobody"}}}, "invalid_value", "session.audio.output.voice"),
-        ({"audio": {"output": {"speed": 1.4}}}, "invalid_value", "session.audio.output.speed"),
-        ({"audio": {"input": {"format": {"type": "audio/mp3"}}}}, "invalid_value", "session.audio.input.format"),
-        ({"modalities": ["text"]}, "unknown_parameter", "session.modalities"),
-        ("x", "invalid_type", "session"),
-    ],
-)
-def test_a_configuration_that_cannot_be_is_refused_whole(session, code, param):
-    bench = Bench()
-    before = bench.session.config
-    (error,) = bench.send("session.update", event_id="e1", session=session)
-    assert (error["error"]["code"], error["error"]["param"], error["error"]["event_id"]) == (code, param, "e1")
-    assert bench.session.config == before
-
-
-def test_what_a_client_does_not_name_stays():
-    bench = Bench(turn_detection={"type": "server_vad", "silence_duration_ms": 900})
-    bench.send("session.update", session={"type": "realtime", "instructions": "Be kind"})
-    session = bench.events[-1]["session"]
-    assert session["instructions"] == "Be kind"
-    assert session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 900
-    assert session["audio"]["input"]["turn_detection"]["prefix_padding_ms"] == 300
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        [],
-        {},
-        {"type": 3},
-        {"type": "output_audio_buffer.clear"},
-        {"type": "input_audio_buffer.append"},
-        {"type": "input_audio_buffer.append", "audio": "*"},
-        {"type": "input_audio_buffer.append", "audio": base64.b64encode(silence(11)).decode()},
-        {"type": "conversation.item.create"},
-        {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": ""}},
-        {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [{"type": "x"}]}},
-        {"type": "conversation.item.truncate", "item_id": "nothing", "content_index": 0, "audio_end_ms": 0},
-        {"type": "response.create", "response": {"conversation": "other"}},
-        {"type": "response.create", "response": []},
-        {"type": "session.update"},
-    ],
-)
-def test_what_is_wrong_with_an_event_is_told(event):
-    bench = Bench()
-    bench.session.receive(event, 0.0)
-    *_, error = bench.drain() or [None]
-    if event == {"type": "response.create", "response": []}:  # empty is as good as absent
-        assert error["type"] == "response.created"
-        return
-    assert error["type"] == "error" and error["error"]["type"] == "invalid_request_error" and error["error"]["message"]
 
 
 def test_silence_is_broken_if_that_is_wanted():

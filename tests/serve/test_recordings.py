@@ -15,8 +15,8 @@ from antiphon.serve import recordings as module
 from antiphon.serve.app import create_app
 from antiphon.serve.recordings import Recordings, RecordingsError
 from antiphon.serve.settings import ServeConfig
+from tests.serve.line import append, receive, until
 from tests.serve.scripted import Scripted, serving, silence, speech
-from tests.serve.test_faults import append, receive, until
 
 NAME = "sess_" + "0" * 20
 

@@ -20,7 +20,7 @@ from antiphon.serve.admission import Pace, measure
 from antiphon.serve.app import create_app
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.vad import Vad
-from tests.serve.scripted import Scripted, serving, silence, speech
+from tests.serve.scripted import Scripted, serving, silence
 
 
 def test_capacity_is_what_the_machine_keeps_up_with():
@@ -100,35 +100,6 @@ def test_tls(tmp_path):
 
     with serving(Scripted(), config) as (address, _):
         assert asyncio.run(scenario(address.split(":")[1])) == "session.created"
-
-
-def test_the_bench_sees_waits_lateness_and_refusals(monkeypatch):
-    from antiphon.evals import serve_bench
-
-    conversant = Scripted(pace=0.01, frames=3)
-    monkeypatch.setattr(serve_bench, "_run_clients", _here)
-    with serving(conversant, ServeConfig(port=0, sessions=2)) as (address, _):
-        url = f"ws://{address}/v1/realtime"
-        config = serve_bench.ServeBenchConfig(turns=2)
-        question = np.frombuffer(silence(0.1) + speech(0.3), "<i2").astype(np.float32) / 32768
-        seen = serve_bench._run_clients(url, 3, question.tobytes(), config)
-        assert sorted(client["refused"] for client in seen) == [0, 0, 1]
-        served = [client for client in seen if not client["refused"]]
-        assert all(len(client["waits"]) == 2 and client["frames"] == 2 * 6 * 3 for client in served)
-        assert not any(client["failed"] for client in seen)
-        conversant.pace, conversant.frames = 0.4, 1  # 80 ms of sound every 400
-        (slow,) = serve_bench._run_clients(url, 1, question.tobytes(), serve_bench.ServeBenchConfig(turns=1))
-        assert slow["late"] >= 3
-
-
-def _here(url, count, question, config):
-    """The clients in a thread of this process."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from antiphon.evals.serve_bench import clients
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(clients, url, count, question, config.turns, config.seed).result()
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ const settings = new Settings(
   },
 );
 
-let phase = "idle"; // "idle", "connecting" or "live"
+let phase = "idle"; // "idle", "connecting", "live" or "ending"
 let wantsMicrophone = false;
 let muted = false;
 let cutNow = false; // an answer was interrupted since the last block
@@ -58,7 +58,11 @@ const line = new Line({
 
 const realtime = new Realtime({
   event: (event) => conversation.receive(event),
-  ended: (problem) => (problem.kind === "lost" ? reconnect(problem) : end(problem)),
+  ended: (problem) => {
+    if (phase === "ending") return; // we were about to
+    if (problem.kind === "lost") reconnect(problem);
+    else end(problem);
+  },
 });
 
 const conversation = new Conversation(
@@ -90,7 +94,7 @@ const conversation = new Conversation(
 
 /** Begins a conversation, or adds the microphone to one that was only typed. */
 async function start(withMicrophone) {
-  if (phase === "connecting") return false;
+  if (phase === "connecting" || phase === "ending") return false;
   wantsMicrophone = wantsMicrophone || withMicrophone;
   if (phase === "live") {
     if (withMicrophone) await takeMicrophone();
@@ -156,7 +160,12 @@ async function reconnect(problem) {
 
 /** Ends the conversation; what was said stays, and can be saved or gone on with. */
 async function end(problem) {
+  if (phase === "ending") return;
   clearTimeout(waitingToRetry);
+  const live = phase === "live";
+  phase = "ending";
+  refresh();
+  if (live && !problem) await conversation.leave();
   phase = "idle";
   tries = 0;
   const again = wantsMicrophone;
@@ -176,7 +185,7 @@ async function end(problem) {
 
 async function takeMicrophone() {
   const had = line.hasMicrophone; // then only the headphones have changed
-  if (!had) line.mute(settings.byButton);
+  if (!had) line.mute(byButton());
   try {
     await line.takeMicrophone(settings.headphones);
   } catch (error) {
@@ -184,7 +193,7 @@ async function takeMicrophone() {
     refresh();
     return;
   }
-  if (phase === "idle") {
+  if (phase === "idle" || phase === "ending") {
     line.dropMicrophone(); // ended while the browser was asking
     return;
   }
@@ -192,7 +201,7 @@ async function takeMicrophone() {
   hush();
   setMuted(line.muted);
   if (had) return;
-  news(settings.byButton ? "The microphone is ready. Press Speak." : "The microphone is on; you can talk.");
+  news(byButton() ? "The microphone is ready. Press Speak." : "The microphone is on; you can talk.");
 }
 
 // Sound
@@ -200,7 +209,7 @@ async function takeMicrophone() {
 function onBlock({ microphone, voice, waiting, gaps }) {
   tape.push(voice, microphone);
   const heard = line.hasMicrophone && !muted;
-  if (line.hasMicrophone && realtime.isOpen && phase === "live" && !(settings.byButton && muted)) {
+  if (line.hasMicrophone && realtime.isOpen && phase === "live" && !(byButton() && muted)) {
     realtime.send({ type: "input_audio_buffer.append", audio: toBase64(microphone) });
   }
   const you = heard ? level(microphone) : -100;
@@ -213,6 +222,11 @@ function onBlock({ microphone, voice, waiting, gaps }) {
   show("waiting", `${waiting.toFixed(1)} s`);
 }
 
+/** The user says when a turn ends; a model that takes turns by itself wants no telling. */
+function byButton() {
+  return settings.byButton && !conversation.ownTurns;
+}
+
 /** In turns by hand, the microphone is muted but for the turn: then unmuting interrupts, and muting sends. */
 function setMuted(yes) {
   muted = yes;
@@ -221,11 +235,11 @@ function setMuted(yes) {
 }
 
 function toggleMute() {
-  if (settings.byButton) {
+  if (byButton()) {
     if (muted) conversation.interrupt();
     else conversation.commit();
   }
-  speaking.you = settings.byButton && muted;
+  speaking.you = byButton() && muted;
   setMuted(!muted);
 }
 
@@ -243,7 +257,8 @@ function refresh() {
   const names = {
     idle: "Not connected",
     connecting: "Connecting …",
-    ready: muted && !settings.byButton ? "Muted" : "Ready",
+    ending: "Ending …",
+    ready: muted && !byButton() ? "Muted" : "Ready",
     listening: "Listening",
     you: "You speak",
     thinking: "Thinking …",
@@ -254,16 +269,25 @@ function refresh() {
   const canStart = phase === "idle" || (live && !line.hasMicrophone);
   at("talk").toggleAttribute("data-live", !canStart);
   at("talk-label").textContent = canStart ? (live ? "Use the microphone" : "Start talking") : "End";
-  at("mute").disabled = !live || !line.hasMicrophone;
-  at("mute").textContent = settings.byButton ? (muted ? "Speak" : "Done") : "Mute";
-  at("mute").setAttribute("aria-pressed", String(settings.byButton ? !muted && !at("mute").disabled : muted));
-  at("stop").disabled = !(speaking.model || conversation.response);
+  enable("mute", live && line.hasMicrophone);
+  at("mute").textContent = byButton() ? (muted ? "Speak" : "Done") : "Mute";
+  at("mute").setAttribute("aria-pressed", String(byButton() ? !muted && !at("mute").disabled : muted));
+  enable("stop", speaking.model || conversation.response !== null);
+  const reads = !(live && conversation.ownTurns);
+  at("typed").disabled = at("send").disabled = !reads;
+  at("typed").placeholder = reads ? "Type a message" : "This model listens to speech alone";
   settings.lock(phase !== "idle");
   at("settings-help").hidden = phase === "idle"; // says why they can't be changed
   const said = conversation.turns.some(({ text }) => text);
   at("save-sound").disabled = tape.samples === 0;
   at("save-words").disabled = !said;
   at("forget").disabled = phase !== "idle" || (!said && tape.samples === 0);
+}
+
+/** Switches a button on or off; the focus isn't lost with it, and goes where a second press does nothing. */
+function enable(id, yes) {
+  if (!yes && document.activeElement === at(id)) at("transcript").focus();
+  at(id).disabled = !yes;
 }
 
 /** Tells of a problem, with what can be done about it. */
@@ -332,6 +356,10 @@ at("type-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const text = at("typed").value.trim();
   if (!text || !(await start(false))) return; // what was typed stays until it can be sent
+  if (conversation.ownTurns) {
+    tell({ message: "This model listens to speech alone. Talk to it with the microphone.", action: "" });
+    return;
+  }
   at("typed").value = "";
   await conversation.type(text);
 });

@@ -4,6 +4,8 @@
 import { fromBase64, fromPcm } from "./sound.js";
 
 const REMEMBERED = 20; // messages that a new connection is told, when the old one was lost
+const MOST_WAIT = 1000; // milliseconds for the words of an answer that was stopped by leaving
+const GOES_ON = 0.2; // seconds: who was loud so lately hasn't finished
 
 let made = 0;
 
@@ -31,26 +33,40 @@ export class Conversation {
 
   /** A new connection: nothing is under way in it. */
   reset() {
+    const unheard = this.unheard ?? new Set();
     this.session = null;
     this.response = null; // id of the one that is being made
     this.unheard = new Set(); // items of which the last sound hasn't left yet
     this.sounded = new Set(); // items of which some sound has come
     this.cut = new Set(); // items that were interrupted: what still comes of them is not played
+    this.retrieving = new Set(); // of those, the ones whose words we have asked for, as far as they were heard
+    this.retrieved = () => {}; // called when all of them have come
+    this.playing = false; // the model is to be heard
     this.lastLoud = null; // when the user was last heard
     this.asked = null; // when the user's turn ended
-    for (const turn of this.turns) {
-      if (turn.status === "live")
+    for (const turn of [...this.turns]) {
+      if (turn.status === "live" || unheard.has(turn.id))
         this.#change(turn, turn.text ? { status: "cut", note: "broken off" } : { status: "gone" });
     }
+  }
+
+  /**
+   * The model takes turns by itself, hearing all the time: it isn't asked for answers, goes on through a "mhm", and
+   * reads no text. Its session says so.
+   */
+  get ownTurns() {
+    const detection = this.session?.audio?.input?.turn_detection;
+    return detection?.create_response === false && detection.interrupt_response === false;
   }
 
   /** Sets the session up, and tells it what was said on an earlier connection. */
   begin({ voice, detection }) {
     const input = { transcription: { model: this.session?.model ?? "default" } };
-    if (detection !== undefined) input.turn_detection = detection;
+    if (detection !== undefined && !this.ownTurns) input.turn_detection = detection;
     const audio = { input };
     if (voice) audio.output = { voice };
     this.send({ type: "session.update", session: { type: "realtime", audio } });
+    if (this.ownTurns) return;
     for (const turn of this.turns.filter(({ text }) => text).slice(-REMEMBERED)) {
       const kind = turn.who === "you" ? "input_text" : "output_text";
       const role = turn.who === "you" ? "user" : "assistant";
@@ -92,9 +108,11 @@ export class Conversation {
     const unheard = [...this.unheard];
     this.unheard.clear();
     unheard.forEach((id) => this.cut.add(id));
+    this.playing = false;
     const heard = await this.line.clear();
     this.show.speaking("model", false);
     for (const id of unheard) {
+      if (!this.cut.has(id)) continue; // its last sound had just left
       const turn = this.#find(id);
       if (turn) this.#change(turn, { status: "cut", note: "interrupted" });
       this.show.interrupted();
@@ -105,12 +123,23 @@ export class Conversation {
         audio_end_ms: heard.get(id) ?? 0,
       });
       this.send({ type: "conversation.item.retrieve", item_id: id }); // for its words, as far as they were heard
+      this.retrieving.add(id);
     }
+  }
+
+  /** Before the connection is closed: stops the answer, and waits, not for long, for its words as they were heard. */
+  async leave() {
+    await this.interrupt();
+    if (this.retrieving.size === 0) return;
+    await new Promise((resolve) => {
+      this.retrieved = resolve;
+      setTimeout(resolve, MOST_WAIT);
+    });
   }
 
   /** The microphone was loud just now. */
   loud() {
-    this.lastLoud = this.clock();
+    if (!(this.ownTurns && this.playing)) this.lastLoud = this.clock();
   }
 
   /** The first sound of an item has left. */
@@ -118,6 +147,12 @@ export class Conversation {
     if (this.cut.has(id)) return;
     this.show.speaking("model", true);
     this.show.thinking(false);
+    this.playing = true;
+    if (this.ownTurns) {
+      // It may also have said a word while the user goes on.
+      if (this.lastLoud !== null && this.clock() - this.lastLoud > GOES_ON) this.asked = this.lastLoud;
+      this.lastLoud = null;
+    }
     if (this.asked !== null) this.show.latency(this.clock() + delay - this.asked);
     this.asked = null;
   }
@@ -125,7 +160,10 @@ export class Conversation {
   /** The last sound of an item has left. */
   finished(id) {
     this.unheard.delete(id);
-    if (this.unheard.size === 0) this.show.speaking("model", false);
+    this.cut.delete(id);
+    if (this.unheard.size > 0) return;
+    this.playing = false;
+    this.show.speaking("model", false);
   }
 
   /** Takes a server's event. */
@@ -140,19 +178,21 @@ export class Conversation {
   _speechStarted(event) {
     this.show.speaking("you", true);
     this.#turn(event.item_id, "you");
-    // A model that takes turns by itself may want to go on through a "mhm"; then its session says so.
-    const detection = this.session?.audio?.input?.turn_detection;
-    if (detection?.interrupt_response !== false) this.silence();
+    if (this.session?.audio?.input?.turn_detection?.interrupt_response !== false) this.silence();
   }
 
   _speechStopped() {
-    this.asked = this.lastLoud ?? this.clock();
     this.show.speaking("you", false);
+    if (this.ownTurns) return; // whether it will answer, only the model knows
+    this.asked = this.lastLoud ?? this.clock();
     this.show.thinking(true);
   }
 
   _itemAdded({ item }) {
-    if (item.role === "user" && item.content.some(({ type }) => type === "input_audio")) this.#turn(item.id, "you");
+    if (item.role !== "user" || !item.content.some(({ type }) => type === "input_audio")) return;
+    const turn = this.#turn(item.id, "you");
+    if (this.session?.audio?.input && !this.session.audio.input.transcription)
+      this.#change(turn, { status: "done", note: "spoken; not written down" });
   }
 
   _heard({ item_id, transcript }) {
@@ -217,6 +257,8 @@ export class Conversation {
       .join(" ")
       .trim();
     if (turn && turn.status === "cut") this.#change(turn, { text: said, unsaid: unsaid(turn.text, said) });
+    this.retrieving.delete(item.id);
+    if (this.retrieving.size === 0) this.retrieved();
   }
 
   _error({ error }) {

@@ -46,8 +46,13 @@ class LineProcessor extends AudioWorkletProcessor {
     else if (kind === "end") this.buffer.end(item);
     else if (kind === "clear") {
       this.ready = new Samples();
+      this.#tellFinished(); // what was heard to its end isn't cut
       this.port.postMessage({ kind: "cleared", heard: this.buffer.clear() });
     } else if (kind === "close") this.open = false;
+  }
+
+  #tellFinished() {
+    for (const item of this.buffer.finished.splice(0)) this.port.postMessage({ kind: "finished", item });
   }
 
   #pull(count) {
@@ -70,7 +75,7 @@ class LineProcessor extends AudioWorkletProcessor {
     }
     const { buffer } = this;
     for (const item of buffer.began.splice(0)) this.port.postMessage({ kind: "began", item });
-    for (const item of buffer.finished.splice(0)) this.port.postMessage({ kind: "finished", item });
+    this.#tellFinished();
     while (Math.min(this.microphone.held.length, this.voice.held.length) >= BLOCK) {
       const microphone = toPcm(this.microphone.take(BLOCK));
       const voice = toPcm(this.voice.take(BLOCK));

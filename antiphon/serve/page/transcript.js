@@ -25,7 +25,7 @@ export class Transcript {
       parts.row.dataset.status = turn.status;
       parts.text.textContent = turn.text || (turn.status === "live" ? "…" : "");
       parts.unsaid.textContent = turn.unsaid;
-      parts.note.textContent = turn.note;
+      parts.note.textContent = turn.note && `(${turn.note})`;
       parts.text.classList.toggle("waiting", !turn.text);
     }
     this.empty.hidden = this.rows.size > 0;

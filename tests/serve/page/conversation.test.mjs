@@ -141,6 +141,77 @@ test("a model that takes turns by itself isn't silenced by speech, but by its ow
   assert.equal(does("clear").length, 1);
 });
 
+const OWN_TURNS = {
+  model: "mini-duplex",
+  audio: { input: { turn_detection: { create_response: false, interrupt_response: false }, transcription: null } },
+};
+
+test("a model that takes turns by itself is told neither how they end nor what was said before", () => {
+  const { talk, sent, does, wait } = begin();
+  talk.receive({ type: "conversation.item.input_audio_transcription.completed", item_id: "u0", transcript: "hello" });
+  talk.reset();
+  talk.receive({ type: "session.created", session: OWN_TURNS });
+  assert.ok(talk.ownTurns);
+  talk.begin({ voice: "heart", detection: { type: "semantic_vad" } });
+  assert.deepEqual(
+    sent.map(({ type, session }) => [type, session.audio.input.turn_detection]),
+    [["session.update", undefined]],
+  );
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u1" });
+  talk.loud();
+  talk.receive({ type: "input_audio_buffer.speech_stopped", item_id: "u1" });
+  assert.equal(does("thinking").length, 0); // it may not answer
+  const item = { id: "u1", role: "user", content: [{ type: "input_audio", transcript: null }] };
+  talk.receive({ type: "conversation.item.added", item });
+  assert.deepEqual([talk.turns[1].status, talk.turns[1].text], ["done", ""]);
+  assert.match(talk.turns[1].note, /not written down/);
+  wait(0.6);
+  answer(talk);
+  talk.began("i1", 0);
+  assert.ok(Math.abs(does("latency")[0][1] - 0.6) < 1e-9);
+  talk.loud(); // a "mhm"
+  talk.finished("i1");
+  wait(5);
+  answer(talk, "i2", "r2");
+  talk.began("i2", 0);
+  assert.equal(does("latency").length, 1); // nobody had asked
+});
+
+test("who leaves takes along what was heard, and not the rest", async () => {
+  const { talk, types, hear } = begin();
+  answer(talk);
+  talk.receive({ type: "response.done", response: { id: "r1", status: "completed", output: [{ id: "i1" }] } });
+  hear(new Map([["i1", 320]]));
+  let left = false;
+  const leaving = talk.leave().then(() => (left = true));
+  await settled();
+  assert.deepEqual(types(), ["conversation.item.truncate", "conversation.item.retrieve"]);
+  assert.ok(!left);
+  talk.receive({ type: "conversation.item.retrieved", item: { id: "i1", content: [{ transcript: "Rome is" }] } });
+  await leaving;
+  talk.reset();
+  const [{ text, unsaid, note }] = talk.turns;
+  assert.deepEqual([text, unsaid, note], ["Rome is", "the capital", "interrupted"]);
+});
+
+test("an answer that ended in the moment of the interruption was heard", async () => {
+  const { talk, sent } = begin();
+  answer(talk);
+  talk.receive({ type: "response.done", response: { id: "r1", status: "completed", output: [{ id: "i1" }] } });
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u2" });
+  talk.finished("i1"); // told before what was left is cleared
+  await settled();
+  assert.deepEqual([sent, talk.turns[0].status], [[], "done"]);
+});
+
+test("what a lost connection leaves unheard is marked, though it had been sent to its end", () => {
+  const { talk } = begin();
+  answer(talk);
+  talk.receive({ type: "response.done", response: { id: "r1", status: "completed", output: [{ id: "i1" }] } });
+  talk.reset();
+  assert.deepEqual([talk.turns[0].status, talk.turns[0].note], ["cut", "broken off"]);
+});
+
 test("typing interrupts, in an order that the server understands", async () => {
   const { talk, types } = begin();
   answer(talk);

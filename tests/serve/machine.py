@@ -1,0 +1,74 @@
+"""The Realtime machine without a socket, for tests: a bench on which events go in and come out."""
+
+from __future__ import annotations
+
+import base64
+
+import torch
+
+from antiphon.audio.io import Audio
+from antiphon.dialogue.turn import AudioEvent, TextEvent
+from antiphon.dialogue.turns import Hearing
+from antiphon.serve.realtime_commands import Answer, Finish, Limits
+from antiphon.serve.realtime_items import messages
+from antiphon.serve.realtime_session import RealtimeSession
+from tests.serve.scripted import Scripted
+
+
+class Bench:
+    """A machine, and a conversant that does its commands when told to."""
+
+    def __init__(self, **audio_input: object):
+        self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10), now=0.0)
+        self.session.begin()
+        self.events: list[dict] = []
+        self.commands: list[object] = []
+        self.now = 0.0
+        self.model = Scripted()
+        self.talk = self.model.talk()
+        self.drain()
+        if audio_input:
+            self.send("session.update", session={"type": "realtime", "audio": {"input": audio_input}})
+
+    def drain(self) -> list[dict]:
+        fresh = []
+        for out in self.session.take():
+            (fresh if isinstance(out, dict) else self.commands).append(out)
+        self.events += fresh
+        return fresh
+
+    def send(self, kind: str, **fields: object) -> list[dict]:
+        self.session.receive({"type": kind, **fields}, self.now)
+        return self.drain()
+
+    def append(self, sound: bytes) -> list[dict]:
+        return self.send("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
+
+    def wanted(self, kind: type) -> list:
+        found = [command for command in self.commands if isinstance(command, kind)]
+        self.commands = [command for command in self.commands if not isinstance(command, kind)]
+        return found
+
+    def hear(self, text: str = "Hello there.") -> list[dict]:
+        for finish in self.wanted(Finish):
+            self.session.heard(finish.item_id, Hearing(text), None, self.now)
+        return self.drain()
+
+    def answer(self, frames: int = 2, end: bool = True, text: str = "Rome.") -> list[dict]:
+        for command in self.wanted(Answer):
+            answer = self.talk.answer(messages(command.turns), None, command.instructions, command.spoken)
+            answer.text = text
+            self.session.answer_begun(command.response_id, answer)
+            self.session.answered(command.response_id, TextEvent(text), self.now)
+            for _ in range(frames if command.spoken else 0):
+                sound = AudioEvent(Audio(torch.full((1920,), 0.5), 24000))
+                self.session.answered(command.response_id, sound, self.now)
+            if end:
+                for _ in answer.events():
+                    pass
+                self.session.answer_ended(command.response_id, None, self.now)
+        return self.drain()
+
+
+def kinds(events: list[dict]) -> list[str]:
+    return [event["type"] for event in events]
