@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,15 +76,21 @@ def serve(
     ] = None,
     turns: Annotated[int, typer.Option(help="Turns of each client.", min=1)] = 5,
     sessions: Annotated[int | None, typer.Option(help="Conversations admitted. [as measured]", min=1)] = None,
-    soak: Annotated[float, typer.Option(help="Minutes of steady talk, to see whether memory grows.", min=0)] = 0.0,
+    soak: Annotated[
+        float, typer.Option(help="Minutes of steady talk by 4 clients, to see whether memory grows.", min=0)
+    ] = 0.0,
+    settle: Annotated[float, typer.Option(help="Minutes that they talk before memory is looked at.", min=0)] = 3.0,
 ) -> None:
-    """First audio, late frames, refusals and memory of the server, with live clients at the pace of life."""
+    """First audio, late frames, refusals and memory of the server, with live clients at the pace of life; of a duplex
+    model, also frames lost."""
+    # Before PyTorch is loaded, as `antiphon serve` does: threads that wait for each other must not spin.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from antiphon.cli.talk import example_question
     from antiphon.evals.serve_bench import ServeBenchConfig, bench_serve
 
     given = {"clients": tuple(clients)} if clients else {}
     config = ServeBenchConfig(
-        model=model, turns=turns, sessions=sessions, soak=soak, question=example_question(), **given
+        model=model, turns=turns, sessions=sessions, soak=soak, settle=settle, question=example_question(), **given
     )
     report = bench_serve(config, progress)
     report.print()

@@ -1,36 +1,40 @@
 """`antiphon bench serve`: live clients, each speaking and listening at the pace of life, on one server.
 
-The clients are a process of their own. Each speaks a recorded question in frames of 80 ms, commits it, plays the
-answer as it comes (the first frame `CUSHION` seconds after it arrived, the others at their time), waits a little and
-asks again.
-A frame that isn't there when it is to be played is late. The same question is also put to a session inside of this
-process, which tells what the WebSocket costs.
+The clients (`serve_clients`) are a process of their own. The same question is also put to the model inside of this
+process, at the same pace and as often: what the WebSocket costs is the difference of the medians. With `soak`, clients
+then talk on for minutes; once they have talked for `settle` minutes the memory of this process, which is the server's,
+is read every second, and a line is laid through it (least squares through the means of twenty equal parts).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
+import logging
+import math
 import multiprocessing
 import os
-import platform
-import random
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import quantiles
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
 
 from antiphon.errors import ConfigError
-from antiphon.evals.figures import Figure, Report, available_cores
+from antiphon.evals.figures import Figure, Report, environment
+from antiphon.evals.serve_clients import FRAME, LISTENING, SECONDS, Plan, Seen, clients
 
-FRAME = 1920  # samples at 24 kHz
-CUSHION = 0.2  # seconds of sound that a client gathers before it plays
-ROOM = 60.0  # seconds after which a client that waits for an answer gives up
+if TYPE_CHECKING:
+    from antiphon.dialogue.duplex_hall import DuplexHall
+    from antiphon.model import Model
+    from antiphon.serve.state import Served
+
+PARTS = 20  # of the soak, through whose means the line is laid
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class ServeBenchConfig:
         question: a recording of what is asked.
         sessions: how many the server admits; None measures the machine, as `antiphon serve` does.
         threads: of the model's workers.
-        soak: minutes of steady talk after that, by `soak_clients`, to see whether memory grows.
+        soak: minutes of steady talk after that, by `soak_clients` (or as many as are admitted), to see whether memory
+            grows; `settle` minutes before those they talk already.
         seed: of the clients' pauses.
     """
 
@@ -57,116 +62,222 @@ class ServeBenchConfig:
     threads: int = 1
     soak: float = 0.0
     soak_clients: int = 4
+    settle: float = 3.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.clients or min(self.clients) < 1 or self.turns < 1:
+        if not self.clients or min(self.clients) < 1 or self.turns < 1 or self.soak_clients < 1:
             raise ConfigError("The bench needs at least one client and one turn.")
+        if self.soak < 0 or self.settle < 0:
+            raise ConfigError("Minutes are 0 or more.")
 
 
 def bench_serve(config: ServeBenchConfig, progress: Callable[[str], None] = print) -> Report:
     """Measures; see the module."""
     import antiphon
     from antiphon.audio.io import load
-    from antiphon.dialogue.turns import Turns
-    from antiphon.serve.admission import measure
+    from antiphon.duplex_model import DuplexModel
 
+    progress(f"Loading {config.model} ...")
     model = antiphon.load(config.model, **config.parts)
-    conversant = Turns(model, config.model)
-    pace = measure(conversant)
-    samples = load(config.question, sample_rate=24000).samples
-    report = Report(environment=_environment())
-    report.add(Figure("serve-listening-work", pace.listening, "s for a second of speech", None, None, 1))
-    report.add(Figure("serve-speaking-work", pace.speaking, "s for a second of speech", None, None, 1))
-    inside = [_in_process(model, samples) for _ in range(config.turns + 1)][1:]
-    with _server(conversant, pace, config) as (url, served):
+    sound = load(config.question, sample_rate=24000).samples.numpy()
+    question = (sound.clip(-1, 1) * 32767).astype("<i2").tobytes()
+    plan = Plan("", question, isinstance(model, DuplexModel), config.turns, seed=config.seed)
+    report = Report(environment=environment())
+    with _server(model, config, report) as (url, served):
+        plan = replace(plan, url=url)
         report.add(Figure("serve-admitted", served.admission.sessions, "live conversations", None, None, 1))
-        admitted = served.admission.sessions
+        progress(f"{served.admission.sessions} admitted; {config.turns} turns inside of the process ...")
+        inside = _inside_live(served.hall, plan) if plan.live else _inside(model, plan)
         for count in config.clients:
             progress(f"{count} client{'s' if count > 1 else ''}, {config.turns} turns each ...")
-            found = _run_clients(url, count, samples.numpy().tobytes(), config)
-            waits = sorted(wait for client in found for wait in client["waits"])
-            name, n = f"serve-{count}-clients" if count > 1 else "serve-1-client", len(waits)
-            for share, value in zip((50, 95, 99), _percentiles(waits)):
-                report.add(Figure(f"{name}-first-audio-p{share}", value, "s after the end of speech", None, None, n))
-            late, frames = (sum(client[key] for client in found) for key in ("late", "frames"))
-            bar = "<= 0" if count <= admitted else None
-            report.add(Figure(f"{name}-late-frames", late, "frames of 80 ms", bar, None, frames))
-            refused = sum(client["refused"] for client in found)
-            report.add(Figure(f"{name}-refused", refused, "clients", None, None, count))
-            failed = sum(client["failed"] for client in found)
-            report.add(Figure(f"{name}-failed", failed, "clients", "<= 0", None, count))
-            report.add(Figure(f"{name}-memory", _memory(), "MB of the server", None, None, 1))
-            if count == 1 and waits:
-                over = _percentiles(waits)[0] - _percentiles(sorted(inside))[0]
-                reference = _percentiles(sorted(inside))[0]
+            lost = _lost(served)
+            seen = _run_clients(plan, count)
+            name = f"serve-{count}-clients" if count > 1 else "serve-1-client"
+            _figures(report, name, seen, served, _lost(served) - lost, progress)
+            if count == 1:
+                reference = median(inside)
+                over = median(seen.waits) - reference
+                n = len(seen.waits)
                 report.add(Figure("serve-websocket-over-in-process", over, "s at the median", "<= 0.06", reference, n))
         if config.soak:
-            count = min(config.soak_clients, admitted)
-            progress(f"{count} clients for {config.soak:g} minutes ...")
-            slope, n = _soak(url, count, samples.numpy().tobytes(), config)
-            report.add(Figure("serve-soak-memory-slope", slope, "MB a minute", "<= 0.5", None, n))
+            _soak(report, plan, served, config, progress)
     return report
 
 
-def _soak(url: str, count: int, question: bytes, config: ServeBenchConfig) -> tuple[float, int]:
-    """The slope of memory in MB a minute (least squares, after the first fifth) while clients talk, and its points."""
-    import numpy as np
+def _figures(
+    report: Report, name: str, seen: Seen, served: Served, lost: float, progress: Callable[[str], None]
+) -> None:
+    """Puts what clients saw into a report. Nothing may be late if no more are let in than was measured."""
+    measured = served.config.sessions is None
+    for share, value in zip((50, 95, 99), percentiles(seen.waits)):
+        unit = "s after the end of speech"
+        report.add(Figure(f"{name}-first-audio-p{share}", value, unit, None, None, len(seen.waits)))
+    bar = "<= 0" if measured else None
+    report.add(Figure(f"{name}-late-frames", seen.late, "frames of 80 ms", bar, None, seen.frames))
+    if served.hall is not None:
+        report.add(Figure(f"{name}-lost-frames", lost, "frames of 80 ms", bar, None, seen.turns))
+        report.add(Figure(f"{name}-unanswered", seen.unanswered, "questions", None, None, seen.turns))
+    asked = seen.conversations + seen.refused
+    report.add(Figure(f"{name}-refused", seen.refused, "conversations", None, None, asked))
+    report.add(Figure(f"{name}-failed", seen.failed, "conversations", "<= 0", None, asked))
+    report.add(Figure(f"{name}-memory", memory(), "MB of the server", None, None, 1))
+    for problem in seen.problems[:5]:
+        progress(f"failed: {problem}")
 
-    context = multiprocessing.get_context("spawn")
-    until, points = time.monotonic() + 60 * config.soak, []
-    with context.Pool(1) as pool:
-        while time.monotonic() < until:
-            running = pool.apply_async(clients, (url, count, question, config.turns, config.seed + len(points)))
-            while not running.ready():
-                points.append((time.monotonic() / 60, _memory()))
-                running.wait(5.0)
-            running.get()
-    settled = points[len(points) // 5 :]
-    if len(settled) < 3:
-        return float("nan"), len(settled)
-    times, sizes = zip(*settled)
-    return float(np.polyfit(times, sizes, 1)[0]), len(settled)
+
+def _lost(served: Served) -> float:
+    """Frames that a duplex model has passed over so far."""
+    return next(sample.value for metric in served.metrics.lost.collect() for sample in metric.samples)
 
 
-def _percentiles(values: list[float]) -> tuple[float, float, float]:
+def _soak(
+    report: Report, plan: Plan, served: Served, config: ServeBenchConfig, progress: Callable[[str], None]
+) -> None:
+    """Clients talk on, one conversation after another, while memory is read."""
+    count = min(config.soak_clients, served.admission.sessions)
+    plan = replace(plan, seconds=60 * (config.settle + config.soak), seed=config.seed + 1)
+    progress(f"{count} clients for {config.soak:g} minutes, after {config.settle:g} to settle ...")
+    began, lost = time.monotonic(), _lost(served)
+    times: list[float] = []
+    sizes: list[float] = []
+    minutes: list[dict[str, float]] = []
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        running = pool.apply_async(clients, (plan, count))
+        while not running.ready() and (minute := (time.monotonic() - began) / 60) <= config.settle + config.soak:
+            size = memory()
+            if minute >= config.settle:
+                times.append(minute)
+                sizes.append(size)
+            if minute >= len(minutes):
+                minutes.append({"minute": len(minutes), "megabytes": round(size, 1)})
+                progress(f"minute {len(minutes) - 1}: {size:.1f} MB, {served.admission.live} live")
+            running.wait(1.0)
+        seen = running.get()  # conversations that are under way are held to their end
+    growth, error = slope(*part_means(times, sizes, PARTS))
+    report.add(Figure("serve-soak-clients", count, "live conversations", None, None, seen.conversations))
+    report.add(Figure("serve-soak-memory-slope", growth, "MB a minute", "<= 0.5", None, len(sizes)))
+    report.add(Figure("serve-soak-memory-slope-error", error, "MB a minute, standard error", None, None, len(sizes)))
+    _figures(report, "serve-soak", seen, served, _lost(served) - lost, progress)
+    report.environment["soak"] = {"settle": config.settle, "memory": minutes}
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
     """The 50th, 95th and 99th; of nothing, no numbers."""
-    if len(values) < 2:
-        return (values * 3)[:3] or (float("nan"),) * 3  # type: ignore[return-value]
-    cuts = quantiles(values, n=100, method="inclusive")
-    return cuts[49], cuts[94], cuts[98]
+    if not values:
+        return (math.nan,) * 3  # type: ignore[return-value]
+    return tuple(np.percentile(values, (50, 95, 99)).tolist())  # type: ignore[return-value]
 
 
-def _in_process(model: Any, samples: Any) -> float:
-    """Seconds from the end of speech to the first sound, without a server."""
+def median(values: Sequence[float]) -> float:
+    """Of nothing, no number."""
+    return statistics.median(values) if values else math.nan
+
+
+def part_means(times: Sequence[float], values: Sequence[float], parts: int) -> tuple[list[float], list[float]]:
+    """The means of at most `parts` parts that follow one another, as equal as can be: what happens within one (a turn,
+    an answer) is not taken for many independent readings."""
+    edges = np.linspace(0, len(times), min(parts, len(times)) + 1).astype(int)
+    pairs = list(zip(edges, edges[1:]))
+    return [statistics.fmean(times[a:b]) for a, b in pairs], [statistics.fmean(values[a:b]) for a, b in pairs]
+
+
+def slope(times: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
+    """The slope of the line of least squares, and its standard error; no numbers for less than three points."""
+    if len(times) < 3:
+        return math.nan, math.nan
+    x, y = np.asarray(times) - np.mean(times), np.asarray(values) - np.mean(values)
+    found = float(x @ y / (x @ x))
+    rest = y - found * x
+    return found, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
+
+
+def _inside(model: Model, plan: Plan) -> list[float]:
+    """Seconds from the end of speech to the first sound, without a server: one conversation, as a client's is."""
     from antiphon.dialogue.turn import AudioEvent, EndEvent
 
+    waits = []
     with model.session("half-duplex") as session:
-        began = time.monotonic()
-        for number, frame in enumerate(samples.split(FRAME)):
-            session.step(frame)
-            time.sleep(max(0.0, began + (number + 1) * FRAME / 24000 - time.monotonic()))
-        asked, first, ended = time.monotonic(), float("nan"), False
-        session.end_of_turn()
-        while not ended:
-            for event in session.poll():
-                if isinstance(event, AudioEvent) and first != first:
-                    first = time.monotonic() - asked
-                ended = ended or isinstance(event, EndEvent)
-            time.sleep(0.001)
-    return first
+        for _ in range(plan.turns):
+            began, player = time.monotonic(), 0.0
+            for number, frame in enumerate(plan.frames):
+                session.step(_samples(frame))
+                time.sleep(max(0.0, began + (number + 1) * SECONDS - time.monotonic()))
+            asked, first, ended = time.monotonic(), math.nan, False
+            session.end_of_turn()
+            while not ended:
+                for event in session.poll():
+                    if isinstance(event, AudioEvent):
+                        first = time.monotonic() if math.isnan(first) else first
+                        player += event.audio.duration
+                    ended = ended or isinstance(event, EndEvent)
+                time.sleep(0.001)
+            waits.append(first - asked)
+            time.sleep(max(0.0, first + player - time.monotonic()) + 0.65)
+    return waits
+
+
+def _inside_live(hall: DuplexHall | None, plan: Plan) -> list[float]:
+    """The same with a duplex model: the same frames at the same times as a client sends them, into its hall."""
+    from antiphon.dialogue.turn import SpeakingEvent
+
+    assert hall is not None
+    began_to_speak: list[float] = []
+
+    def give(events: Any) -> None:
+        if isinstance(events, BaseException):
+            raise events
+        if any(isinstance(event, SpeakingEvent) and event.speaking for event in events):
+            began_to_speak.append(time.monotonic())
+
+    seat, waits = hall.join(give), []
+    sound = [_samples(frame) for frame in plan.frames]
+    asked = len(sound)
+    sound += [torch.zeros(FRAME)] * round(LISTENING / SECONDS)
+    began, sent = time.monotonic(), 0
+    for _ in range(plan.turns):
+        for number, frame in enumerate(sound):
+            seat.push(frame)
+            sent += 1
+            time.sleep(max(0.0, began + sent * SECONDS - time.monotonic()))
+            if number + 1 == asked:
+                end_of_speech = time.monotonic()
+        after = [at - end_of_speech for at in began_to_speak if at > end_of_speech]
+        waits += after[:1]
+    seat.leave()
+    return waits
+
+
+def _samples(frame: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(frame, "<i2").astype(np.float32) / 32768)
 
 
 @contextmanager
-def _server(conversant: Any, pace: Any, config: ServeBenchConfig) -> Iterator[tuple[str, Any]]:
+def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tuple[str, Served]]:
     """The server on a port of its own, in a thread of this process."""
+    from antiphon.dialogue.duplex_hall import DuplexHall
+    from antiphon.dialogue.turns import Turns
+    from antiphon.duplex_model import DuplexModel
+    from antiphon.serve.admission import measure
     from antiphon.serve.app import create_app
     from antiphon.serve.run import listen, make_server
     from antiphon.serve.settings import ServeConfig
+    from antiphon.serve.state import LiveOnly
 
     settings = ServeConfig(port=0, sessions=config.sessions, threads=config.threads)
-    app = create_app(conversant, settings, pace)
+    if isinstance(model, DuplexModel):
+        hall = DuplexHall(model.duplex)
+        app = create_app(LiveOnly(config.model), settings, hall=hall)
+        app.state.served.admission.sessions = config.sessions or hall.pace()
+    else:
+        conversant = Turns(model, config.model)
+        pace = measure(conversant)
+        unit = "s for a second of speech"
+        report.add(Figure("serve-listening-work", pace.listening, unit, None, None, 1))
+        report.add(Figure("serve-speaking-work", pace.speaking, unit, None, None, 1))
+        app = create_app(conversant, settings, pace)
     server, sockets = make_server(app), [listen(settings)]
+    logging.getLogger("antiphon.serve").setLevel(logging.WARNING)  # a line for each conversation is too many here
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=sockets)), daemon=True)
     thread.start()
     while not server.started and thread.is_alive():
@@ -178,82 +289,13 @@ def _server(conversant: Any, pace: Any, config: ServeBenchConfig) -> Iterator[tu
         thread.join(timeout=30)
 
 
-def _run_clients(url: str, count: int, question: bytes, config: ServeBenchConfig) -> list[dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(clients, (url, count, question, config.turns, config.seed))
+def _run_clients(plan: Plan, count: int) -> Seen:
+    """In a process of their own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(clients, (plan, count))
 
 
-def clients(url: str, count: int, question: bytes, turns: int, seed: int) -> list[dict[str, Any]]:
-    """Runs clients in this process. What each has seen: waits, late, frames, refused, failed.
-
-    Args:
-        question: float32 samples at 24 kHz.
-    """
-    import numpy as np
-
-    pcm = (np.frombuffer(question, np.float32).clip(-1, 1) * 32767).astype("<i2").tobytes()
-    frames = [pcm[at : at + 2 * FRAME] for at in range(0, len(pcm), 2 * FRAME)]
-
-    async def all_of_them() -> list[dict[str, Any]]:
-        return list(await asyncio.gather(*(_client(url, frames, turns, seed * 1000 + n) for n in range(count))))
-
-    return asyncio.run(all_of_them())
-
-
-async def _client(url: str, frames: list[bytes], turns: int, seed: int) -> dict[str, Any]:
-    from websockets.asyncio.client import connect
-
-    chance = random.Random(seed)
-    seen: dict[str, Any] = {"waits": [], "late": 0, "frames": 0, "refused": 0, "failed": 0}
-    await asyncio.sleep(chance.uniform(0, 2))
-    try:
-        async with connect(url, max_size=None) as line:
-            first = json.loads(await line.recv())
-            if first["type"] == "error":
-                seen["refused"] += first["error"]["code"] == "server_full"
-                return seen
-            change = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
-            await line.send(json.dumps({"type": "session.update", "session": change}))
-            for _ in range(turns):
-                async with asyncio.timeout(ROOM):
-                    await _turn(line, frames, seen)
-                await asyncio.sleep(chance.uniform(0.3, 1.0))
-    except Exception:
-        seen["failed"] += 1
-    return seen
-
-
-async def _turn(line: Any, frames: list[bytes], seen: dict[str, Any]) -> None:
-    began = time.monotonic()
-    for number, frame in enumerate(frames):
-        event = {"type": "input_audio_buffer.append", "audio": base64.b64encode(frame).decode()}
-        await line.send(json.dumps(event))
-        await asyncio.sleep(max(0.0, began + (number + 1) * 0.08 - time.monotonic()))
-    asked = time.monotonic()
-    await line.send(json.dumps({"type": "input_audio_buffer.commit"}))
-    await line.send(json.dumps({"type": "response.create"}))
-    playing, heard = 0.0, 0.0
-    while True:
-        event = json.loads(await line.recv())
-        now = time.monotonic()
-        if event["type"] == "response.output_audio.delta":
-            if not heard:
-                seen["waits"].append(now - asked)
-                playing = now + CUSHION
-            elif now > playing + heard:
-                seen["late"] += 1
-                playing = now - heard  # the player waited, and goes on from here
-            heard += len(event["delta"]) * 3 / 4 / 2 / 24000
-            seen["frames"] += 1
-        elif event["type"] == "response.done":
-            if event["response"]["status"] != "completed" or not heard:
-                raise RuntimeError("no answer")
-            await asyncio.sleep(max(0.0, playing + heard - now))
-            return
-
-
-def _memory() -> float:
+def memory() -> float:
     """MB that this process holds now."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -262,15 +304,3 @@ def _memory() -> float:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _environment() -> dict[str, Any]:
-    import torch
-
-    return {
-        "cores": available_cores(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
