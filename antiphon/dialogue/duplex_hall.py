@@ -23,6 +23,7 @@ from torch import Tensor
 
 from antiphon.dialogue.duplex import DuplexEngine
 from antiphon.dialogue.duplex_stream import frame_events
+from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.scribe import FloorTracker
 from antiphon.dialogue.turn import Event, LostEvent
 from antiphon.models.duplex import Duplex
@@ -56,7 +57,13 @@ class Seat:
     floor: FloorTracker = field(default_factory=FloorTracker)
 
     def push(self, frame: Tensor | None) -> None:
-        """80 ms that were heard, float32 [frame_samples]; None if they were lost. After `leave` nobody hears it."""
+        """80 ms that were heard, float32 [frame_samples]; None if they were lost. After `leave` nobody hears it.
+
+        Raises:
+            SessionError: another shape, which would end all conversations of the step.
+        """
+        if frame is not None and tuple(frame.shape) != (self.hall.frame_samples,):
+            raise SessionError(f"a frame is [{self.hall.frame_samples}] samples, got {list(frame.shape)}")
         if not self.gone:
             self.hall._wake(lambda: self.waiting.append(frame))
 
@@ -91,7 +98,13 @@ class DuplexHall:
         self._thread.start()
 
     def join(self, give: Give, seed: int = 0) -> Seat:
-        """Begins a conversation. `give` gets the events of each frame, or the exception that ended the conversation."""
+        """Begins a conversation. `give` gets the events of each frame, or the exception that ended the conversation.
+
+        Raises:
+            SessionError: the hall is closed.
+        """
+        if self._closing:
+            raise SessionError("the hall is closed: make a new one")
         seat = Seat(self, give, seed)
         self._wake(lambda: self._seats.append(seat))
         return seat

@@ -10,6 +10,7 @@ import torch
 
 from antiphon.dialogue.duplex_hall import DuplexHall
 from antiphon.dialogue.duplex_stream import DuplexStream
+from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.turn import AudioEvent, LostEvent
 from tests.dialogue.tiny_duplex import SAMPLES, noise, tiny_duplex
 
@@ -92,13 +93,36 @@ def test_who_sends_too_fast_loses_the_oldest(duplex):
         hall.close()
 
 
-def test_a_frame_that_cannot_be_ends_that_conversation_alone(hall):
+def test_a_frame_of_another_size_is_refused_before_it_disturbs_anyone(hall):
+    taker = Taker()
+    seat = hall.join(taker)
+    with pytest.raises(SessionError, match=r"a frame is \[\d+\] samples, got \[3\]"):
+        seat.push(torch.zeros(3))
+    seat.push(torch.zeros(SAMPLES))
+    assert not isinstance(taker.wait(1)[0], Exception)
+
+
+def test_an_error_of_the_model_ends_who_was_in_that_step_alone(hall, monkeypatch):
     bad, good = Taker(), Taker()
     wrong, right = hall.join(bad), hall.join(good)
-    wrong.push(torch.zeros(3))
-    assert isinstance(bad.wait(1)[0], Exception)
+    step = hall._engine.step
+
+    def failing(frames):
+        monkeypatch.setattr(hall._engine, "step", step)
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(hall._engine, "step", failing)
+    wrong.push(torch.zeros(SAMPLES))
+    assert isinstance(bad.wait(1)[0], RuntimeError)
     right.push(torch.zeros(SAMPLES))
     assert not isinstance(good.wait(1)[0], Exception)
+
+
+def test_nobody_joins_a_hall_that_is_closed(duplex):
+    hall = DuplexHall(duplex)
+    hall.close()
+    with pytest.raises(SessionError, match="closed"):
+        hall.join(Taker())
 
 
 def test_the_pace_is_at_least_one(hall):
