@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from antiphon.model import Model
     from antiphon.models.ears import Ears
     from antiphon.models.thinker import ThinkerState
+    from antiphon.models.voice import Timing
 
 HEARING_RATE = 16000
 PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
@@ -289,6 +290,7 @@ class TalkAnswer:
         usage: tokens, complete at the end.
         message: what was answered, to be put into the past; None before there is anything.
         cut: it ended because it was as long as it may be.
+        text: of what was answered, at its end.
     """
 
     talk: Talk
@@ -300,7 +302,9 @@ class TalkAnswer:
     usage: Usage = field(default_factory=Usage)
     message: Message | None = None
     cut: bool = False
-    _answer: Answer | None = None
+    text: str = ""
+    _answer: Answer | None = None  # while it is made
+    _said: Timing | None = None  # after that, if it was spoken: all that is kept of the making, which holds megabytes
 
     def events(self) -> Iterator[Event | None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
@@ -332,15 +336,19 @@ class TalkAnswer:
                     self.talk.remember(state, [*self.past, self.message])
             self.usage.output = max(self.usage.output, len(state.turns[-1]) - asked - 1)  # its end, but no newline
             self.cut = done and self.usage.output > self.sampling.max_tokens
+            self._said = voice.timing(answer.speech) if voice is not None and answer.speech is not None else None
+            self.text, self._answer = answer.text, None
         yield EndEvent(answer.text)
 
     def until(self, seconds: float) -> str:
-        """The words that were said aloud in the first `seconds`, as the talker has timed them (`Voice.said`); of a
-        written answer all of them."""
-        answer = self._answer
-        if answer is None or answer.voice is None:
-            return "" if answer is None else answer.text
-        return "" if answer.speech is None else answer.voice.said(answer.speech, seconds)
+        """The words that were said aloud in the first `seconds`, as the talker has timed them (`Timing`); of a written
+        answer all of them."""
+        answer, said = self._answer, self._said
+        if answer is None:
+            return said.until(seconds) if said is not None else "" if self.spoken else self.text
+        if answer.voice is None:
+            return answer.text
+        return "" if answer.speech is None else answer.voice.timing(answer.speech).until(seconds)
 
 
 def sounds_complete(text: str) -> bool:

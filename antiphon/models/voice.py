@@ -33,6 +33,37 @@ class VoiceState:
     read: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
 
 
+@dataclass(frozen=True)
+class Timing:
+    """When the words of a reply are heard.
+
+    Attributes:
+        text: all that is to be said, so far.
+        ends: seconds at which each of the talker's symbols has been said, [symbols]; None before there is any sound.
+        read: as in `VoiceState`.
+    """
+
+    text: str
+    ends: Tensor | None
+    read: tuple[tuple[int, int], ...]
+
+    def until(self, seconds: float) -> str:
+        """The beginning of the text that is to be heard in the first `seconds` of the sound, in whole words."""
+        if self.ends is None:
+            return ""
+        symbols = int((self.ends <= seconds).sum())
+        at = bisect_right(self.read, symbols, key=lambda mark: mark[1]) - 1
+        if at < 0:
+            return ""
+        said, first = self.read[at]
+        if at + 1 < len(self.read):  # words that came in one piece share its time by their letters
+            characters, last = self.read[at + 1]
+            reach = said + (characters - said) * (symbols - first) / (last - first)
+            ends_of_words = [word.end() for word in WORD.finditer(self.text, said, characters)]
+            said = max([said, *(end for end in ends_of_words if end <= reach)])
+        return self.text[:said]
+
+
 class Voice:
     """Speaks.
 
@@ -69,26 +100,14 @@ class Voice:
         self._has_read(state, len(state.text))
         self.talker.end_text(state.talker)
 
-    def said(self, state: VoiceState, seconds: float) -> str:
-        """The beginning of the text that is to be heard in the first `seconds` of the sound, in whole words.
+    def timing(self, state: VoiceState) -> Timing:
+        """When the words are heard, as far as is known.
 
         May be asked while the reply is being spoken on another thread: words count when the talker has given them their
         time, so text that runs ahead of the speech is not said yet.
         """
-        ends, read = state.talker.ends, list(state.read)
-        if ends is None:
-            return ""
-        symbols = int((ends[0] <= seconds).sum())
-        at = bisect_right(read, symbols, key=lambda mark: mark[1]) - 1
-        if at < 0:
-            return ""
-        said, first = read[at]
-        if at + 1 < len(read):  # words that came in one piece share its time by their letters
-            characters, last = read[at + 1]
-            reach = said + (characters - said) * (symbols - first) / (last - first)
-            ends_of_words = [word.end() for word in WORD.finditer(state.text, said, characters)]
-            said = max([said, *(end for end in ends_of_words if end <= reach)])
-        return state.text[:said]
+        ends, read = state.talker.ends, tuple(state.read)
+        return Timing(state.text, None if ends is None else ends[0].clone(), read)
 
     @staticmethod
     def _has_read(state: VoiceState, characters: int) -> None:

@@ -97,6 +97,8 @@ class ModelWork:
         self.ears.close()
         for lane in (self.mouth, *self.lanes.values()):
             lane.close()
+        self.talk = None  # what remembers the conversation goes now, not when Python next looks for what nobody needs
+        self.listeners.clear()
 
     def _later(self, function: Callable[..., None], *args: Any) -> None:
         """Calls a function of ours on the event loop, from a worker."""

@@ -12,6 +12,7 @@ from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
+from antiphon.models.voice import Timing
 
 FRAME = 0.08
 
@@ -95,6 +96,9 @@ class Hum:
             return None
         state.due -= 1
         return torch.zeros(1920)
+
+    def timing(self, state: SimpleNamespace) -> Timing:
+        return Timing("", None, ())
 
 
 @pytest.fixture

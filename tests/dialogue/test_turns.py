@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -190,6 +192,23 @@ def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(vo
     for frames in range(1, 20, 3):
         answer = broken_off(voice, frames)
         assert answer.until(frames * FRAME) == whole.until(frames * FRAME) != answer._answer.text
+
+
+def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
+    gc.disable()  # nothing may wait for it
+    try:
+        talk = Talk(model)
+        answer = talk.answer([Message("user", "hello")], SHORT)
+        making = answer.events()
+        next(event for event in making if isinstance(event, AudioEvent))
+        state, speech = weakref.ref(answer._answer.state), weakref.ref(answer._answer)
+        del talk._state
+        list(making)
+        del making, talk, answer.talk
+        assert speech() is None and state() is None
+        assert answer.message.text == answer.text != ""
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow

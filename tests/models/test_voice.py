@@ -50,7 +50,7 @@ def beginnings(text: str) -> list[str]:
 
 def test_every_word_is_said_in_its_time(voice):
     state, frames = speak(voice, PIECES)
-    said = [voice.said(state, n * FRAME / 4) for n in range(4 * frames + 1)]
+    said = [voice.timing(state).until(n * FRAME / 4) for n in range(4 * frames + 1)]
     assert said[0] == "" and said[-1] == TEXT
     assert [text for n, text in enumerate(said) if n == 0 or text != said[n - 1]] == beginnings(TEXT)
 
@@ -59,29 +59,29 @@ def test_text_that_runs_ahead_of_the_speech_is_not_said_yet(voice):
     whole, frames = speak(voice, PIECES)
     for most in range(1, frames - 5, 3):
         broken_off, _ = speak(voice, PIECES, most)
-        assert len(broken_off.text) > len(voice.said(broken_off, most * FRAME))
+        assert len(broken_off.text) > len(voice.timing(broken_off).until(most * FRAME))
         for n in range(most + 1):
-            assert voice.said(broken_off, n * FRAME) == voice.said(whole, n * FRAME)
+            assert voice.timing(broken_off).until(n * FRAME) == voice.timing(whole).until(n * FRAME)
 
 
 def test_the_pause_behind_a_word_is_not_waited_for(voice):
     state, _ = speak(voice, PIECES)
     ends, flour = state.talker.ends[0], state.read[5]
     assert state.text[: flour[0]].endswith("flour,")
-    assert voice.said(state, float(ends[flour[1] - 1])).endswith("flour,")
-    assert flour[1] < state.read[6][1] and voice.said(state, float(ends[flour[1] - 1]) - 1e-3).endswith("from")
+    assert voice.timing(state).until(float(ends[flour[1] - 1])).endswith("flour,")
+    assert flour[1] < state.read[6][1] and voice.timing(state).until(float(ends[flour[1] - 1]) - 1e-3).endswith("from")
 
 
 @pytest.mark.parametrize("pieces", [[TEXT], ["Bread is made", " from flour, water and yeast."]])
 def test_words_that_came_at_once_are_told_apart(voice, pieces):
     state, frames = speak(voice, pieces)
-    said = {voice.said(state, n * FRAME / 8) for n in range(8 * frames + 1)}
+    said = {voice.timing(state).until(n * FRAME / 8) for n in range(8 * frames + 1)}
     assert said == set(beginnings(TEXT))
 
 
 @pytest.mark.parametrize("text", ["", "...", " — ", "Rome", "\n2,800 (two thousand)  \n", "ok 🙂 fine"])
 def test_whatever_the_text_nothing_comes_before_its_sound_and_all_of_it_at_the_end(voice, text):
     state, frames = speak(voice, [text])
-    assert voice.said(state, 0.0).strip() in ("", "...", "—")  # what has no sound may count as said or not
-    assert voice.said(state, frames * FRAME) == text
-    assert voice.said(voice.init_state(), 1.0) == ""
+    assert voice.timing(state).until(0.0).strip() in ("", "...", "—")  # what has no sound may count as said or not
+    assert voice.timing(state).until(frames * FRAME) == text
+    assert voice.timing(voice.init_state()).until(1.0) == ""
