@@ -55,8 +55,11 @@ class Work:
                 self._give(value)
 
     def finish(self, error: BaseException | None) -> None:
+        end, nothing = self._end, lambda _: None
+        # Who is told knows the work, and the work knows them: they would wait for each other to be forgotten.
+        self.steps, self._give, self._end = iter(()), nothing, nothing
         try:
-            self._end(error)
+            end(error)
         except Exception:
             log.exception("what follows a piece of work failed")
 

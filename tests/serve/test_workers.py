@@ -1,7 +1,9 @@
 """The workers: what is due first goes first, what was stopped gives nothing more, no failure takes a thread along."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -132,3 +134,30 @@ def test_what_is_stopped_before_it_began_never_begins(workers):
     gate.set()
     second.wait()
     assert not began and isinstance(second.error, Stopped)
+
+
+def test_work_that_has_ended_holds_on_to_nobody(workers):
+    class Asker:
+        """As a server's conversation does, it knows its work, and the work knows it."""
+
+        def __init__(self):
+            self.ended, self.handle = threading.Event(), None
+            self.handle = Lane(workers).start(lambda: iter([1]), 0.0, self.take, self.end)
+
+        def take(self, found):
+            assert found == 1
+
+        def end(self, error):
+            self.ended.set()
+
+    gc.disable()  # nothing may wait for it
+    try:
+        asker = Asker()
+        assert asker.ended.wait(10)
+        gone, before = weakref.ref(asker), time.monotonic()
+        del asker
+        while gone() is not None and time.monotonic() < before + 10:  # the worker is about to let go of it
+            time.sleep(0.001)
+        assert gone() is None
+    finally:
+        gc.enable()
