@@ -122,9 +122,7 @@ class Dac(CodecModule):
                 nn.init.zeros_(module.bias)
 
     def _padded(self, audio: Tensor) -> Tensor:
-        if audio.ndim != 3 or audio.shape[1] != 1:
-            raise ValueError(f"audio must be [batch, 1, samples], got {list(audio.shape)}")
-        return F.pad(audio, (0, -audio.shape[-1] % self.config.samples_per_frame))
+        return F.pad(self._checked(audio), (0, -audio.shape[-1] % self.config.samples_per_frame))
 
     def latents(self, audio: Tensor) -> Tensor:
         """audio [batch, 1, samples] -> [batch, frames, latent], before quantization; differentiable."""
@@ -142,12 +140,16 @@ class Dac(CodecModule):
 
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
-        """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence."""
-        audio, levels = self._padded(audio), self._levels(codebooks)
-        hop, chunk = self.config.samples_per_frame, self.config.chunk
-        pieces = shrinking(self.encoder, convolutions(self.encoder), audio, hop, chunk)
-        codes = [self.quantizer.encode(piece.transpose(1, 2), levels) for piece in pieces]
-        return torch.cat(codes, dim=-1) if codes else audio.new_zeros((len(audio), levels, 0), dtype=torch.long)
+        """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence. The
+        memory needed doesn't grow with the length, but for the codes."""
+        levels, hop, at = self._levels(codebooks), self.config.samples_per_frame, 0
+        codes = self._checked(audio).new_empty((len(audio), levels, -(-audio.shape[-1] // hop)), dtype=torch.long)
+        # Padded piece by piece: a long signal would be there twice.
+        run, layers = lambda part: self.encoder(self._padded(part)), convolutions(self.encoder)
+        for piece in shrinking(run, layers, audio, hop, self.config.chunk):
+            codes[..., at : at + self.config.chunk] = self.quantizer.encode(piece.transpose(1, 2), levels)
+            at += self.config.chunk
+        return codes
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

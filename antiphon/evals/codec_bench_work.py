@@ -305,10 +305,11 @@ def _long(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]
     """Encode of `minutes / part`: seconds of the CPU (other programs don't count), and bytes beside the audio."""
     name, part = rest.split("_")
     codec = _fresh(config, name)
+    seconds = 60 * config.minutes / int(part)
     # In place: a product's two operands at once would be the peak, not the codec.
-    audio = torch.randn(1, 1, int(codec.sample_rate * 60 * config.minutes / int(part))).mul_(0.1)
+    audio = torch.randn(1, 1, int(codec.sample_rate * seconds)).mul_(0.1)
     with _Peak() as memory:
         start = time.process_time()
         codec.encode(audio)
         taken = time.process_time() - start
-    return {"seconds": [taken], "bytes": [memory.bytes]}
+    return {"audio": [seconds], "seconds": [taken], "bytes": [memory.bytes]}

@@ -42,18 +42,22 @@ def test_codecs_and_groups_are_chosen(monkeypatch):
 
     def run(self, work: str, threads: int) -> dict[str, list[float]]:
         done.append(work)
-        parts = 6.0 if work.endswith("_6") else 1.0
-        return {"seconds": [60.0 / parts], "bytes": [2.0 if parts == 1 else 1.0], "ours": [1.0], "transformers": [2.0]}
+        offline = {"ours": [1.0], "transformers": [2.0]}
+        if work.endswith("_1"):
+            return {"seconds": [60.0], "bytes": [2.0], "audio": [3600.0]}
+        sixth = {"seconds": [8.0 if done.count(work) == 1 else 12.0], "bytes": [1.0]}
+        return sixth if work.endswith("_6") else offline
 
     monkeypatch.setattr(codec_bench, "missing_peers", lambda: ["speechtokenizer"])
     monkeypatch.setattr(codec_bench.importlib.metadata, "version", lambda name: "1.0")
     monkeypatch.setattr(codec_bench._Runs, "__call__", run)
     report = bench_codec(BenchConfig(only=("long", "offline"), codecs=("dac", "speechtokenizer"), threads=(1,)))
-    long = [f"long_{name}_{part}" for name in ("dac", "speechtokenizer") for part in (6, 1)]
+    long = [f"long_{name}_{part}" for name in ("dac", "speechtokenizer") for part in (6, 1, 6)]
     assert done == ["offline_dac", *long]  # nothing to compare the other with
     assert report.get("dac-offline-vs-transformers").value == 0.5
     assert report.get("dac-long-encode-time").value == 1.0 and report.get("dac-long-encode-memory").value == 2.0
     assert report.get("dac-long-encode-memory").bar and report.get("speechtokenizer-long-encode-memory").bar
+    assert report.get("dac-long-encode-steadiness").value == pytest.approx(2 / 3)
     assert report.get("dac-long-encode-speed").value == 60.0
     with pytest.raises(BenchError, match="no codec opus"):
         BenchConfig(codecs=("opus",))
