@@ -221,14 +221,15 @@ class MiniCodec(CodecModule):
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
         """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence. The
         memory needed doesn't grow with the length."""
-        levels = self._levels(codebooks)
-        pieces = self._checked(audio).split(PIECE * self.config.samples_per_frame, dim=-1)
-        if not audio.shape[-1]:
-            return audio.new_zeros((len(audio), levels, 0), dtype=torch.long)
-        if len(pieces) == 1:
+        levels, size = self._levels(codebooks), self.config.samples_per_frame
+        pieces = self._checked(audio).split(PIECE * size, dim=-1)
+        if 0 < audio.shape[-1] and len(pieces) == 1:
             return self.quantize(self.latents(audio))[:, :levels]
+        codes = audio.new_empty((len(audio), levels, -(-audio.shape[-1] // size)), dtype=torch.long)
         state, last = self.init_state(len(audio)), len(pieces) - 1
-        return torch.cat([self.encode_step(x, state, i == last, levels) for i, x in enumerate(pieces)], dim=-1)
+        for i, piece in enumerate(pieces):
+            codes[..., i * PIECE : (i + 1) * PIECE] = self.encode_step(piece, state, i == last, levels)
+        return codes
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

@@ -162,10 +162,10 @@ def _long(report: Report, codec: str, runs: list[dict[str, list[float]]]) -> Non
     report.add(Figure(f"{name}-time", pace, "CPU time a minute, whole over a sixth", "<= 1.2", None, 1))
     apart = before["seconds"][0] / after["seconds"][0]
     report.add(Figure(f"{name}-steadiness", apart, "CPU time of the sixth, before over after", None, None, 1))
-    report.add(Figure(f"{name}-memory", long["bytes"][0] / size, "bytes beside the audio", "<= 1.2", None, 1))
+    report.add(Figure(f"{name}-memory", long["bytes"][0] / size, "bytes beside audio and codes", "<= 1.2", None, 1))
     speed = long["audio"][0] / long["seconds"][0]
     report.add(Figure(f"{name}-speed", speed, "seconds of audio a second of CPU", None, None, 1))
-    report.add(Figure(f"{name}-bytes", long["bytes"][0] / 2**20, "MB beside the audio", None, None, 1))
+    report.add(Figure(f"{name}-bytes", long["bytes"][0] / 2**20, "MB beside audio and codes", None, None, 1))
 
 
 def in_turns(sides: dict[str, Callable[[int], None]], rounds: int, warmup: int) -> dict[str, list[float]]:

@@ -302,7 +302,7 @@ class _Peak:
 
 
 def _long(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]]:
-    """Encode of `minutes / part`: seconds of the CPU (other programs don't count), and bytes beside the audio."""
+    """Encode of `minutes / part`: seconds of the CPU (other programs don't count), and bytes beside audio and codes."""
     name, part = rest.split("_")
     codec = _fresh(config, name)
     seconds = 60 * config.minutes / int(part)
@@ -310,6 +310,6 @@ def _long(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]
     audio = torch.randn(1, 1, int(codec.sample_rate * seconds)).mul_(0.1)
     with _Peak() as memory:
         start = time.process_time()
-        codec.encode(audio)
+        codes = codec.encode(audio)
         taken = time.process_time() - start
-    return {"audio": [seconds], "seconds": [taken], "bytes": [memory.bytes]}
+    return {"audio": [seconds], "seconds": [taken], "bytes": [memory.bytes - codes.nbytes]}
