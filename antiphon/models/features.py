@@ -54,8 +54,9 @@ def load_features(model: Path | str, layer: int | None = None) -> SpeechFeatures
 
     Args:
         model: a folder in `transformers`' format, a part's name ("whisper-base") or a hub id ("facebook/hubert-base-
-            ls960", "microsoft/wavlm-base-plus", "openai/whisper-small").
-        layer: transformer layer whose output is taken, from 1; 0 for its input; None for the encoder's output.
+            ls960", "microsoft/wavlm-base-plus", "openai/whisper-small"); or a supervised tokenizer of ours.
+        layer: transformer layer whose output is taken, from 1; 0 for its input; None for the encoder's output, of a
+            supervised tokenizer for what its quantizer is given.
 
     Raises:
         FeaturesError: no such encoder there, or no such layer.
@@ -65,9 +66,14 @@ def load_features(model: Path | str, layer: int | None = None) -> SpeechFeatures
 
     folder = find(model)
     try:
-        kind = json.loads((folder / "config.json").read_text())["model_type"]
+        told = json.loads((folder / "config.json").read_text())
+        kind = told["model_type"] if told.get("family") != "supervised" else "supervised"
     except (OSError, ValueError, KeyError) as error:
         raise FeaturesError(f"{folder / 'config.json'} says no model_type ({error!r}): give a model's folder") from None
+    if kind == "supervised":
+        from antiphon.models.supervised import SupervisedFeatures
+
+        return SupervisedFeatures.from_pretrained(folder, layer)
     if kind == "whisper":
         return WhisperFeatures.from_pretrained(folder, layer)
     if kind in SELF_SUPERVISED:

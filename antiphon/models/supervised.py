@@ -26,7 +26,15 @@ from torch.nn import functional as F
 from antiphon.audio.mel import SAMPLE_RATE
 from antiphon.errors import AntiphonError
 from antiphon.models.encoder import EncoderConfig, WhisperBlockEncoder
-from antiphon.models.features import FRAME, attention_mask, mask_of, whisper_layer, whisper_mel, whisper_stem
+from antiphon.models.features import (
+    FRAME,
+    FeaturesError,
+    attention_mask,
+    mask_of,
+    whisper_layer,
+    whisper_mel,
+    whisper_stem,
+)
 from antiphon.nn.fsq import FSQ
 from antiphon.nn.quantize import Codebook, nearest
 
@@ -230,7 +238,7 @@ class SupervisedTokenizer(nn.Module):
         return *self.upper(x, frames), codes, commitment
 
     def latents(self, audio: Tensor) -> Tensor:
-        """audio [batch, 1, samples] -> what the quantizer gets [batch, frames, width]; a teacher for distillation."""
+        """audio [batch, 1, samples] -> what the quantizer gets [batch, frames, width]."""
         return self._in_windows(_samples(audio), None)[0]
 
     @torch.no_grad()
@@ -319,6 +327,36 @@ class SupervisedTokenizer(nn.Module):
             book.ready.fill_(True)
             book.total.copy_(book.codes)
         return tokenizer.eval()
+
+
+class SupervisedFeatures(nn.Module):
+    """What a tokenizer's quantizer is given, as `antiphon.models.features.SpeechFeatures`: a teacher for distillation.
+
+    Args:
+        tokenizer: whose.
+    """
+
+    def __init__(self, tokenizer: SupervisedTokenizer):
+        super().__init__()
+        self.tokenizer, self.sample_rate = tokenizer, tokenizer.sample_rate
+        self.frame_rate, self.width = tokenizer.frame_rate, tokenizer.config.width
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, layer: int | None = None) -> SupervisedFeatures:
+        """Of a folder that `SupervisedTokenizer.save_pretrained` wrote.
+
+        Raises:
+            FeaturesError: a layer is asked for.
+            SupervisedError: the folder holds something else.
+        """
+        if layer is not None:
+            raise FeaturesError(f"layer is {layer}; a supervised tokenizer's features come from where its quantizer is")
+        return cls(SupervisedTokenizer.from_pretrained(folder))
+
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `SpeechFeatures`."""
+        latents, count = self.tokenizer._in_windows(audio, lengths)
+        return latents * mask_of(count, latents.shape[1])[:, :, None], count
 
 
 def _samples(audio: Tensor) -> Tensor:

@@ -188,7 +188,11 @@ class ResidualQuantizer(nn.Module):
     def observe(self, x: Tensor, used: Tensor | None = None) -> tuple[Quantized, list[Tensor], list[Tensor]]:
         """As `quantized`, but nothing is learned yet: also what each codebook saw [n, inner] and chose [n], for
         `update_codebooks`."""
-        inner = self.inward(x).float()
+        with torch.autocast(x.device.type, enabled=False):  # as `encode`: bf16 would take near codes for the nearest
+            return self._observe(x.float(), used)
+
+    def _observe(self, x: Tensor, used: Tensor | None) -> tuple[Quantized, list[Tensor], list[Tensor]]:
+        inner = self.inward(x)
         batch, frames, width = inner.shape
         residual, total, commitment = inner, torch.zeros_like(inner), inner.new_zeros(())
         seen, chosen, first = [], [], inner
@@ -205,11 +209,11 @@ class ResidualQuantizer(nn.Module):
                 first = inner + (quantized - inner).detach()
         total = inner + (total - inner).detach()
         result = Quantized(
-            latents=self.outward(total.to(x.dtype)),
+            latents=self.outward(total),
             codes=torch.stack([index.view(batch, frames) for index in chosen], dim=1),
             commitment=commitment / len(self.codebooks),
             codebook=inner.new_zeros(()),
-            first=self.outward(first.to(x.dtype)),
+            first=self.outward(first),
         )
         return result, seen, chosen
 

@@ -88,6 +88,10 @@ class FactorizedResidualQuantizer(nn.Module):
             x: [batch, frames, dim].
             used: [batch], how many levels each row uses (quantizer dropout); all when None.
         """
+        with torch.autocast(x.device.type, enabled=False):  # as `encode`: bf16 would take near codes for the nearest
+            return self._quantized(x.float(), used)
+
+    def _quantized(self, x: Tensor, used: Tensor | None) -> Quantized:
         residual, total, codes, outputs = x, torch.zeros_like(x), [], []
         commitment, moved = x.new_zeros(()), x.new_zeros(())
         for level, codebook in enumerate(self.codebooks):

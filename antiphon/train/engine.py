@@ -50,6 +50,7 @@ class Task(Protocol):
         """Writes the model folder: config.json and model.safetensors."""
 
     # Optional: measure(step) -> dict[str, float], what the model can do so far; asked every `measure_every` steps.
+    # Optional: rests(step, player) -> bool, whether a player takes no step then.
 
 
 class _Batches(Dataset):
@@ -112,6 +113,9 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
         raise RecipeError(f"init: {path} does not exist; train that stage first or give another folder")
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
     missing, unknown = model.load_state_dict(weights, strict=False)
+    if len(unknown) == len(weights):
+        ours, theirs = next(iter(model.state_dict()), "nothing"), next(iter(weights), "nothing")
+        raise RecipeError(f"init: {path} fits nothing here: it has {theirs} and the like, the task's model {ours}")
     print(
         f"init from {folder}: {len(weights) - len(unknown)} tensors, {len(missing)} not there, {len(unknown)} unknown",
         file=sys.stderr,
@@ -226,6 +230,7 @@ def train(config: StageConfig) -> Path:
     task.model.to(device)
     players = getattr(task, "players", {"model": ["*"]})
     optimizers = {name: make_optimizer(task.model, globs, config) for name, globs in players.items()}
+    rests = getattr(task, "rests", lambda step, player: False)
     checkpoint = Checkpoint(out / "checkpoint.pt", task.model, optimizers)
     start = checkpoint.load()
     losses: nn.Module = _Losses(task, config.objective)
@@ -261,13 +266,13 @@ def train(config: StageConfig) -> Path:
                 losses,
                 task,
                 [to_device(next(batches), device) for _ in range(config.accumulate)],
-                optimizers,
+                {name: each for name, each in optimizers.items() if not rests(step, name)},
                 config,
                 dtype,
             )
             if log:
                 log.add(step, values)
-            if rank == 0 and (time.monotonic() - saved > 60 * config.save_minutes or stop or step + 1 == config.steps):
+            if rank == 0 and (time.monotonic() - saved > 60 * config.save_minutes or step + 1 == config.steps):
                 checkpoint.save(step + 1)
                 task.export(out / "model")
                 saved = time.monotonic()
@@ -279,15 +284,29 @@ def train(config: StageConfig) -> Path:
                 task.model.eval()
                 with torch.no_grad():
                     log.measured(step + 1, task.measure(step + 1))
-            if stop:
-                print(f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr)
+            if _anyone(bool(stop), device):
+                if rank == 0:
+                    checkpoint.save(step + 1)
+                    task.export(out / "model")
+                    print(f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr)
                 break
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if log:
+            log.writer.close()
     if joined:
         dist.destroy_process_group()  # a process that ends with its threads still running may abort
     return out / "model"
+
+
+def _anyone(stops: bool, device: torch.device) -> bool:
+    """Whether any process was told to stop: all stop after the same step, or those that go on wait for ever."""
+    if not dist.is_initialized():
+        return stops
+    told = torch.tensor(float(stops), device=device)
+    dist.all_reduce(told, dist.ReduceOp.MAX)
+    return bool(told)
 
 
 def _step(
@@ -298,7 +317,7 @@ def _step(
     config: StageConfig,
     dtype: torch.dtype,
 ) -> dict[str, float]:
-    """One optimizer step of each player; returns the losses, averaged over the batches, and the gradient norms."""
+    """One step of each of these optimizers; returns the losses, averaged over the batches, and the gradient norms."""
     task.model.train()
     device = next(task.model.parameters()).device.type
     values: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Distances between waveforms by their spectra, and the discriminator that hears what those miss."""
+"""Distances between waveforms by their spectra, and the losses of the adversarial game."""
 
 from __future__ import annotations
 
@@ -50,47 +50,6 @@ class MultiScaleMel(nn.Module):
             amplitudes = [(a.exp(), b.exp()) for a, b in pairs]
             convergence = sum((a - b).norm() / b.norm().clamp_min(1e-3) for a, b in amplitudes) / len(pairs)
         return distance, convergence
-
-
-class SpectrogramDiscriminator(nn.Module):
-    """Tells made speech from real by complex spectrograms at several resolutions (Defossez et al. 2022, section 3.4).
-
-    Args:
-        windows: in samples; hops are a quarter of them.
-        channels: of the convolutions.
-    """
-
-    def __init__(self, windows: tuple[int, ...] = (384, 768, 1536), channels: int = 16):
-        super().__init__()
-        self.windows = windows
-        self.towers = nn.ModuleList()
-        for _ in windows:
-            layers = [nn.Conv2d(2, channels, (3, 8), (1, 2), padding=(1, 3))]
-            layers += [
-                nn.Conv2d(channels, channels, (3, 8), (1, 2), padding=(d, 3), dilation=(d, 1)) for d in (1, 2, 4)
-            ]
-            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.Conv2d(channels, 1, 3, padding=1)]
-            self.towers.append(nn.ModuleList(nn.utils.parametrizations.weight_norm(layer) for layer in layers))
-        for window in windows:
-            self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
-
-    def forward(self, audio: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """audio [batch, samples] -> (a map of verdicts a resolution, the hidden features of each resolution's
-        layers)."""
-        verdicts, features = [], []
-        for window, tower in zip(self.windows, self.towers):
-            frames = audio.float().unfold(-1, window, window // 4) * getattr(self, f"shape_{window}")
-            spectrum = torch.view_as_real(torch.fft.rfft(frames, norm="ortho")).permute(0, 3, 1, 2)
-            x = torch.sign(spectrum) * spectrum.abs().clamp_min(1e-6).pow(
-                0.3
-            )  # compressed, or loud bins drown the others
-            hidden = []
-            for layer in tower[:-1]:
-                x = F.leaky_relu(layer(x), 0.1)
-                hidden.append(x)
-            verdicts.append(tower[-1](x))
-            features.append(hidden)
-        return verdicts, features
 
 
 def adversarial_losses(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.models.features import WhisperFeatures
+from antiphon.models.features import FeaturesError, WhisperFeatures, load_features
 from antiphon.models.supervised import SupervisedConfig, SupervisedError, SupervisedTokenizer
 from tests.models.test_features import sound, whisper_folder
 
@@ -132,6 +132,22 @@ def test_saved_and_loaded_it_gives_the_same_codes(quantizer: str, tmp_path: Path
     again.train()(audio[:, 0], torch.tensor([9000]))  # a codebook that is there is not set anew
     if quantizer == "vq":
         assert torch.allclose(again.bottleneck.quantizer.codes, tokenizer.bottleneck.quantizer.codes, atol=0.2)
+
+
+@torch.no_grad()
+def test_its_features_can_be_a_teacher(tmp_path: Path) -> None:
+    tokenizer = tiny(pool=2)
+    tokenizer.save_pretrained(tmp_path)
+    teacher, (audio, lengths) = load_features(tmp_path), rows(16000, 7000)
+    assert (teacher.sample_rate, teacher.frame_rate, teacher.width) == (16000, 25.0, 16)
+    values, count = teacher(audio, lengths)
+    assert count.tolist() == [25, 11] and not values[1, 11:].any()
+    kept = SupervisedTokenizer.from_pretrained(tmp_path)
+    for row, n in enumerate(lengths.tolist()):
+        alone = kept.latents(audio[row : row + 1, None, :n])
+        torch.testing.assert_close(values[row : row + 1, : alone.shape[1]], alone, atol=1e-5, rtol=1e-5)
+    with pytest.raises(FeaturesError, match="layer is 3"):
+        load_features(tmp_path, 3)
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:

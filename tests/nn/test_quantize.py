@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from antiphon.nn.quantize import Codebook, ResidualQuantizer, SplitQuantizer, nearest, update_codebooks
+from antiphon.nn.vq import FactorizedResidualQuantizer
 
 
 def test_nearest_equals_the_slow_way():
@@ -147,3 +148,18 @@ def test_processes_exchange_once_a_step_whatever_the_number_of_levels(monkeypatc
     assert len(calls) == 1
     for book, usage in zip(shared.acoustic.codebooks, before):
         assert float(book.usage.sum()) == pytest.approx(float(usage.sum()) * 0.99 + 0.01 * 80, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "split", "factorized"])
+def test_bf16_arithmetic_around_it_changes_no_code(kind):
+    torch.manual_seed(0)
+    made = {
+        "plain": lambda: ResidualQuantizer(16, 8, 3, 64),
+        "split": lambda: SplitQuantizer(16, 8, 1, 2, 64),
+        "factorized": lambda: FactorizedResidualQuantizer(16, 4, 3, 64),
+    }
+    quantizer, x = made[kind]().eval(), torch.randn(4, 100, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = quantizer.quantized(x)
+    assert torch.equal(result.codes, quantizer.encode(x))
+    torch.testing.assert_close(result.latents, quantizer.decode(result.codes), atol=1e-5, rtol=1e-5)

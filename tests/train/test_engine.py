@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 from torch import nn
 
 from antiphon.train import StageConfig, load_recipe, train
@@ -71,9 +72,25 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_at):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_accumulated_batches_are_averaged(tmp_path):
-    train(config(tmp_path, accumulate=3, steps=2))
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+def test_a_run_told_to_stop_while_it_samples_goes_on_from_there(tmp_path, monkeypatch):
+    whole = torch.load(train(config(tmp_path / "whole")) / "model.pt")
+    with monkeypatch.context() as patched:
+        patched.setattr(ToyTask, "sample", lambda self, step, folder: os.kill(os.getpid(), signal.SIGTERM))
+        train(config(tmp_path / "parts"))
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == 15
+    parts = torch.load(train(config(tmp_path / "parts")) / "model.pt")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_accumulated_batches_are_averaged(tmp_path, monkeypatch, capsys):
+    """The gradient's norm is that of the mean of the three batches' losses."""
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
+    torch.manual_seed(0)
+    task = ToyTask(config(tmp_path))
+    (sum(task.losses(task.batch(step), "model")["square"] for step in range(3)) / 3).backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in task.model.parameters()]).norm()
+    train(config(tmp_path, accumulate=3, steps=1, log_every=1))
+    assert f"norm/model {norm:.4g} " in capsys.readouterr().err
 
 
 def test_parts_have_learning_rates_of_their_own(tmp_path):
@@ -137,6 +154,12 @@ def test_only_what_is_named_trains(tmp_path):
     assert not torch.equal(start["2.weight"], end["2.weight"])
 
 
+def test_weights_of_something_else_are_no_start(tmp_path):
+    save_file({"codec.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(RecipeError, match="fits nothing here: it has codec.weight"):
+        train(config(tmp_path / "run", init=str(tmp_path)))
+
+
 def test_a_glob_that_matches_nothing_is_an_error():
     with pytest.raises(RecipeError, match="matches no parameter"):
         freeze(nn.Linear(1, 1), ["adapter.*"])
@@ -193,10 +216,19 @@ def test_two_processes_agree(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"task: tests.train.test_engine:ToyTask\nsteps: 5\nprecision: float32\nout: {tmp_path}/run\n")
     script = tmp_path / "go.py"
-    script.write_text(f"from antiphon.train import load_recipe, train\ntrain(load_recipe({str(recipe)!r}))\n")
+    script.write_text(f"""
+import os, torch
+from antiphon.train import engine, load_recipe
+build, made = engine.build_task, {{}}
+engine.build_task = lambda config: made.setdefault("task", build(config))
+engine.train(load_recipe({str(recipe)!r}))
+torch.save(made["task"].model.state_dict(), {str(tmp_path)!r} + "/rank" + os.environ["RANK"] + ".pt")
+""")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29533", str(script)]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=180
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 5
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)

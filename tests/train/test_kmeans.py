@@ -60,6 +60,13 @@ def test_it_is_scikit_learns_result(speech: Path, tmp_path: Path, capsys: pytest
     assert tokenizer.codebook_size == 12 and "perplexity" in capsys.readouterr().err
 
 
+def test_it_refuses_more_than_one_process(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(RecipeError, match="without torchrun"):
+        KMeansTask(stage(speech, tmp_path))
+
+
 def test_a_run_that_was_stopped_goes_on(speech: Path, tmp_path: Path) -> None:
     whole = train(stage(speech, tmp_path, out=str(tmp_path / "whole")))
     train(stage(speech, tmp_path, steps=3))

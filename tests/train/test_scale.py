@@ -5,7 +5,8 @@ import torch
 
 from antiphon.codecs.dac import Dac, DacConfig
 from antiphon.codecs.mimi import Mimi, MimiConfig
-from antiphon.train.scale import CONVOLUTIONS, scale_to_data
+from antiphon.train.discriminators import Discriminators
+from antiphon.train.scale import CONVOLUTIONS, scale_judges, scale_to_data
 
 DAC = Dac(DacConfig(ratios=(2, 4), encoder_width=2, decoder_width=8, codebooks=2, codebook_size=4))
 MIMI = Mimi(
@@ -36,3 +37,18 @@ def test_silence_leaves_the_weights_alone():
     before = {name: value.clone() for name, value in DAC.state_dict().items() if name.endswith("weight")}
     assert scale_to_data(DAC, torch.zeros(1, 1, 64)) == []
     assert all(torch.equal(value, DAC.state_dict()[name]) for name, value in before.items())
+
+
+def test_judges_sizes_after_scaling():
+    torch.manual_seed(0)
+    bands = {"windows": [64, 128], "channels": 3, "bands": [0, 0.5, 1]}
+    judges, audio = Discriminators({"periods": [2, 3], "channels": [2, 4]}, bands), 0.03 * torch.randn(2, 1, 640)
+    before = [verdict.std().item() for verdict in judges(audio)[0]]
+    scale_judges(judges, audio)
+    hidden = [layer for part in judges.parts for tower in part.towers for layer in tower[:-1]]
+    sizes = []
+    for layer in hidden:
+        layer.register_forward_hook(lambda _, __, output: sizes.append(output.std().item()))
+    after = [verdict.std().item() for verdict in judges(audio)[0]]
+    assert len(sizes) == len(hidden) and all(size == pytest.approx(1.0, rel=0.01) for size in sizes)
+    assert all(0.05 < new < 2 and new > 5 * old for old, new in zip(before, after))

@@ -4,7 +4,8 @@ game.
 
 import torch
 
-from antiphon.train.spectral import MultiScaleMel, SpectrogramDiscriminator, adversarial_losses, discriminator_loss
+from antiphon.train.discriminators import StftDiscriminator
+from antiphon.train.spectral import MultiScaleMel, adversarial_losses, discriminator_loss
 
 
 def test_mel_distance_orders_sounds():
@@ -23,7 +24,7 @@ def test_convergence_by_hand():
 
 def test_each_player_gets_gradients_for_its_own_aim():
     torch.manual_seed(0)
-    judge = SpectrogramDiscriminator(windows=(64, 128), channels=4)
+    judge = StftDiscriminator(windows=(64, 128), channels=4)
     made, real = torch.randn(2, 800, requires_grad=True), torch.randn(2, 800)
     losses = adversarial_losses(judge(made), judge(real))
     (losses["adversarial"] + losses["matching"]).backward()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -237,9 +238,72 @@ def test_codebooks_learn_only_while_the_encoder_does(folder):
 def test_judges_wait_as_long_as_they_are_told(folder):
     task = TokenizerTask(config(folder, model={"patience": 1}))
     assert "adversarial" not in step(task, task.batch(0), "model")
-    assert float(step(task, task.batch(0), "adversary")["discriminator"].detach()) == 0
+    assert task.rests(0, "adversary") and not task.rests(0, "model") and not task.rests(1, "adversary")
     assert "adversarial" in step(task, task.batch(1), "model")
     assert float(step(task, task.batch(1), "adversary")["discriminator"].detach()) > 0
+
+
+def test_judges_learn_in_as_many_steps_as_they_are_told(folder, tmp_path):
+    """Alone for two steps, then in two of three; what they hold of the steps in which they rest moves nothing."""
+    task = TokenizerTask(config(folder, model={"patience": 1, "ahead": 2, "learn": 2 / 3}))
+    assert [task.rests(n, "adversary") for n in range(9)] == [True, False, False, *[True, False, False] * 2]
+
+    def judged(steps: int) -> dict[str, Tensor]:
+        model = {"patience": 1, "learn": 0.5}
+        train(config(folder, tmp_path / str(steps), model=model, steps=steps, accumulate=2, optim=constant))
+        return torch.load(tmp_path / str(steps) / "checkpoint.pt", weights_only=True)["model"]
+
+    constant = OptimConfig(lr=1e-3, warmup=0, schedule="constant")
+    names = [name for name in judged(3) if name.startswith("adversary.")]
+    runs = {steps: judged(steps) for steps in (3, 4, 5)}
+    assert all(torch.equal(runs[3][name], runs[4][name]) for name in names)
+    assert not any(torch.equal(runs[4][name], runs[5][name]) for name in names if "original1" in name)
+
+
+def test_all_that_a_loss_needs_moves_with_the_model(folder):
+    task = TokenizerTask(config(folder))
+    task.model.to("meta")
+    for name, value in vars(task).items():
+        if isinstance(value, nn.Module):
+            assert all(tensor.is_meta for tensor in (*value.parameters(), *value.buffers())), name
+    assert all(buffer.is_meta for buffer in task.model.mel.buffers())
+
+
+def test_a_codec_that_was_stopped_ends_as_one_that_was_not(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("antiphon.train.tasks.tokenizer.load_features", lambda name, layer: Hearing())
+    monkeypatch.setattr(Hearing, "__init__", still(Hearing.__init__))
+    batch, stop_at = TokenizerTask.batch, []
+
+    def stopping(self, step: int):
+        if step in stop_at:
+            stop_at.clear()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(self, step)
+
+    def run(name: str) -> dict[str, Tensor]:
+        model = {"teacher": {}, "patience": 1, "ahead": 2, "learn": 0.5}
+        more = {"data": {"dropout": 0.5, "skip": 0.5}, "objective": {**ALL, "distillation": 1.0}, "accumulate": 2}
+        train(config(folder, tmp_path / name, model=model, steps=8, **more))
+        return torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"]
+
+    monkeypatch.setattr(TokenizerTask, "batch", stopping)
+    whole = run("whole")
+    stop_at.append(9)
+    run("parts")
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == 5
+    parts = run("parts")
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def still(make):
+    """A constructor whose random numbers are always the same."""
+
+    def made(self, *args):
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            make(self, *args)
+
+    return made
 
 
 def test_a_run_writes_the_codec_its_sound_and_scores(folder, tmp_path):
@@ -271,7 +335,7 @@ def test_bad_recipes_say_what_is_wrong(folder, changes, message):
 
 @pytest.mark.slow
 def test_two_processes_have_the_same_codebooks(folder, tmp_path):
-    """Under torchrun, on different batches, with dead codes on the way."""
+    """Under torchrun, on different batches, with dead codes on the way; judges come in at the same step."""
     script = tmp_path / "go.py"
     script.write_text(f"""
 import os, torch
@@ -280,8 +344,11 @@ from tests.train.test_tokenizer_task import config
 made = {{}}
 build = engine.build_task
 engine.build_task = lambda c: made.setdefault("task", build(c))
+from antiphon.nn.quantize import Codebook
+start = Codebook.__init__
+Codebook.__init__ = lambda self, size, dim, decay=0.5, dead=0.6: start(self, size, dim, 0.5, 0.6)
 data = {{"dropout": 0.5, "skip": 0.5}}
-model = {{"codec": {{"codebook_size": 64}}}}
+model = {{"codec": {{"codebook_size": 64}}, "patience": 3, "ahead": 2, "learn": 0.5}}
 engine.train(config({str(folder)!r}, {str(tmp_path / "run")!r}, steps=12, data=data, model=model))
 torch.save(made["task"].model.state_dict(), {str(tmp_path)!r} + "/rank" + os.environ["RANK"] + ".pt")
 """)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from antiphon.data.shards import SpeechSet
@@ -51,6 +52,8 @@ class KMeansTask:
         model, data = config.model, config.data
         if "features" not in model or not data.get("speech"):
             raise RecipeError("k-means needs model.features (a part, folder or hub id) and data.speech (folders)")
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            raise RecipeError("k-means runs in one process: start it without torchrun (a larger batch hears more)")
         self.config, self.codes = config, int(model.get("codes", 500))
         self.name, self.layer = str(model["features"]), model.get("layer")
         self.features: SpeechFeatures = load_features(self.name, self.layer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
@@ -27,7 +29,7 @@ from antiphon.train.config import RecipeError, StageConfig
 from antiphon.train.discriminators import Discriminators
 from antiphon.train.distil import Distillation, pool
 from antiphon.train.fit import fit_codec
-from antiphon.train.scale import scale_to_data
+from antiphon.train.scale import scale_judges, scale_to_data
 from antiphon.train.spectral import MultiScaleMel, adversarial_losses, discriminator_loss
 
 HEARD = ("mel", "convergence", "wave", "adversarial", "matching")  # losses of the audio: balanced against each other
@@ -97,12 +99,13 @@ class ModelConfig:
         family: import path of the codec's class, "package.module:Class".
         codec: fields of its config.
         start: a folder of the family to start from instead.
-        scale: whether fresh weights are scaled on the first batch, see `antiphon.train.scale`.
+        scale: whether fresh weights, the judges' among them, are scaled on the first batch; see `antiphon.train.scale`.
         fit: frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; the speech
             needs its phones' times.
         period, stft: arguments of the discriminators of that name; None for none.
         patience: steps before the discriminators come in.
         ahead: steps that they then learn by themselves, before the codec hears of them.
+        learn: share of the steps after that in which they learn; EnCodec's is 2/3 at 24 kHz, 1/2 at 48 (section 3.4).
         balance: whether losses of the audio are balanced (EnCodec); else their gradients count as they are.
         mel_windows, mel_bins: of the mel distance: samples, and bins of each.
         teacher: fields of `TeacherConfig`; None for none.
@@ -117,6 +120,7 @@ class ModelConfig:
     stft: dict[str, Any] | None = None
     patience: int = 0
     ahead: int = 0
+    learn: float = 1.0
     balance: bool = True
     mel_windows: tuple[int, ...] = (256, 512, 1024, 2048)
     mel_bins: tuple[int, ...] = (20, 40, 80, 120)
@@ -185,12 +189,13 @@ class TokenizerModel(nn.Module):
     def __init__(
         self,
         codec: TrainableCodec,
+        mel: MultiScaleMel,
         adversary: Discriminators | None,
         distillation: Distillation | None,
         balancer: Balancer | None,
     ):
         super().__init__()
-        self.codec = codec
+        self.codec, self.mel = codec, mel
         for name, part in (("adversary", adversary), ("distillation", distillation), ("balancer", balancer)):
             if part is not None:
                 self.add_module(name, part)
@@ -228,6 +233,7 @@ class TokenizerTask:
             distillation = Distillation(self._taught_width(codec), self.teacher.width, teacher.kind)
         self.model = TokenizerModel(
             codec,
+            MultiScaleMel(codec.sample_rate, model.mel_windows, model.mel_bins),
             Discriminators(model.period, model.stft) if gan else None,
             distillation,
             Balancer(self.audio_weights) if model.balance else None,
@@ -235,17 +241,22 @@ class TokenizerTask:
         self.players = {"model": ["codec.*"] + (["distillation.*"] if distillation else [])}
         if gan:
             self.players["adversary"] = ["adversary.*"]
-        self.mel = MultiScaleMel(codec.sample_rate, model.mel_windows, model.mel_bins)
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        self._a_step = config.accumulate * world  # batches that the engine takes for one
         self.speech, self.unseen = self._open()
-        if not model.start and not (Path(config.out) / "checkpoint.pt").exists():
+        if not (Path(config.out) / "checkpoint.pt").exists():
             self._prepare()
-        self._made: list[tuple[Tensor, Tensor] | None] = []  # of each accumulated batch, from one player to the other
+        self._made: list[tuple[Tensor, Tensor]] = []  # of each accumulated batch, from one player to the other
 
     def _prepare(self) -> None:
         """What fresh weights are given before any gradient."""
-        codec = self.model.codec
-        if self.setup.scale:
-            scale_to_data(codec, self.batch(0)["audio"])
+        codec, audio = self.model.codec, self.batch(0)["audio"] if self.setup.scale else None
+        if audio is not None and hasattr(self.model, "adversary"):
+            scale_judges(self.model.adversary, audio)
+        if self.setup.start:
+            return
+        if audio is not None:
+            scale_to_data(codec, audio)
         if self.setup.fit:
             if not isinstance(codec, MiniCodec):
                 raise RecipeError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
@@ -272,7 +283,7 @@ class TokenizerTask:
             whole = SpeechSet(folder)
             hours = self.data.hours
             if hours is None:
-                hours = sum(u.duration for u in whole.utterances[: -self.data.check]) / 3600 - 1e-6
+                hours = sum(u.duration for u in whole.utterances[: len(whole) - self.data.check]) / 3600 - 1e-6
             sets.append(SpeechSet(folder, hours=hours))
             share = -(-self.data.check // len(self.data.speech))
             for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
@@ -290,7 +301,7 @@ class TokenizerTask:
         crops = [(speech.crop(int(self.data.seconds * speech.sample_rate), rng)[0], speech) for speech in picked]
         used = np.where(rng.random(rows) < self.data.dropout, rng.integers(1, levels + 1, rows), levels)
         batch = {
-            "step": step // self.config.accumulate,
+            "step": step // self._a_step,
             "audio": self._stack(crops, codec.sample_rate)[:, None].expand(-1, codec.channels, -1),
             "used": torch.from_numpy(used),
             "skip": torch.from_numpy(rng.random(rows) < self.data.skip),
@@ -327,24 +338,31 @@ class TokenizerTask:
 
     def _heard(self, made: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         """Losses of the audio [batch, channels, samples]."""
-        mel, convergence = self.mel(made.flatten(0, 1), target.flatten(0, 1))
+        mel, convergence = self.model.mel(made.flatten(0, 1), target.flatten(0, 1))
         losses = {"mel": mel, "convergence": convergence, "wave": (made - target).abs().mean()}
         if hasattr(self.model, "adversary"):
-            patience = self.setup.patience
-            self._made.append(None if step < patience else (made.detach(), target))
-            if step >= patience + self.setup.ahead:
+            if not self.rests(step, "adversary"):
+                self._made.append((made.detach(), target))
+            if step >= self.setup.patience + self.setup.ahead:
                 with torch.no_grad():
                     real = self.model.adversary(target)
                 losses |= adversarial_losses(self.model.adversary(made), real)
         return losses
 
     def _adversary_losses(self) -> dict[str, Tensor]:
-        pair = self._made.pop(0)
-        if pair is None:  # the engine still wants something to call `backward` on
-            return {"discriminator": sum(parameter.sum() for parameter in self.model.adversary.parameters()) * 0.0}
-        made, target = pair
+        made, target = self._made.pop(0)
         fake, real = self.model.adversary(made)[0], self.model.adversary(target)[0]
         return {"discriminator": discriminator_loss(fake, real)}
+
+    def rests(self, step: int, player: str) -> bool:
+        """Whether a player takes no step: the judges until their time has come, and in some of those in which the codec
+        learns from them."""
+        if player != "adversary":
+            return False
+        together, share = step - self.setup.patience - self.setup.ahead, self.setup.learn
+        if together < 0:
+            return step < self.setup.patience
+        return math.floor((together + 1) * share) == math.floor(together * share)
 
     def _distilled(self, first: Tensor, audio: Tensor) -> Tensor:
         """The distillation loss of [batch, frames, dim] against what the teacher hears in [batch, samples]."""
@@ -370,7 +388,7 @@ class TokenizerTask:
             made = codec.decode(codes[-1][None])
             length = min(made.shape[-1], audio.shape[-1])
             made, audio = made[0, :, :length].float(), audio[0, :, :length]
-            distances.append(float(self.mel(made, audio)[0]))
+            distances.append(float(self.model.mel(made, audio)[0]))
             scores.append(stoi(audio.mean(0).cpu().numpy(), made.mean(0).cpu().numpy(), codec.sample_rate))
             if index < 3:
                 Audio(made.cpu(), codec.sample_rate).save(folder / f"{step:06d}-{index}.wav")
