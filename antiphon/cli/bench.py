@@ -31,7 +31,9 @@ def codec(
         list[str] | None,
         typer.Option(help="mimi, encodec, dac, speechtokenizer, or (long) mini; may be repeated. [all but mini]"),
     ] = None,
-    threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]", min=1)
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames of 80 ms to time, in streaming.", min=1)] = 150,
     seconds: Annotated[float, typer.Option(help="Seconds of audio, offline.", min=0.1)] = 10.0,
     rounds: Annotated[int, typer.Option(help="Rounds, offline.", min=1)] = 5,
@@ -55,7 +57,9 @@ def duplex(
     size: Annotated[
         list[str] | None, typer.Option(help="mini (as mini-duplex), middle or tiny; may be repeated. [mini and middle]")
     ] = None,
-    threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]", min=1)
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames of 80 ms to time.", min=1)] = 100,
 ) -> None:
     """A step of Moshi over those of moshi and transformers, same weights (random ones); and many rows over one."""
@@ -72,7 +76,7 @@ def serve(
     json: Json = None,
     model: Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")] = "mini",
     clients: Annotated[
-        list[int] | None, typer.Option(help="Live clients at once; may be repeated. [1, 2, 4 and 8]")
+        list[int] | None, typer.Option(help="Live clients at once; may be repeated. [1, 2, 4 and 8]", min=1)
     ] = None,
     turns: Annotated[int, typer.Option(help="Turns of each client.", min=1)] = 5,
     sessions: Annotated[int | None, typer.Option(help="Conversations admitted. [as measured]", min=1)] = None,

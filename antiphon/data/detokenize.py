@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import json
 import os
 import re
@@ -18,8 +20,9 @@ import torch
 from tqdm import tqdm
 
 from antiphon.audio.io import SUBTYPES, Audio
-from antiphon.data.tokenize import device_of, fingerprint, in_processes, kept_codebooks, open_codec, why
-from antiphon.data.tokens import Coded, TokenError, TokenSet
+from antiphon.data.processes import in_processes
+from antiphon.data.tokenize import device_of, fingerprint, kept_codebooks, open_codec, why
+from antiphon.data.tokens import Coded, TokenError, TokenSet, writing
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class DetokenizeConfig:
     def __post_init__(self) -> None:
         if f".{self.ending}" not in SUBTYPES:
             raise TokenError(f"Sound files end in {' or '.join(e[1:] for e in SUBTYPES)}, not {self.ending!r}.")
+        if self.codebooks is not None and self.codebooks < 1:
+            raise TokenError(f"codebooks is {self.codebooks}: give 1 or more.")
         if self.workers < 1:
             raise TokenError(f"workers is {self.workers}: give 1 or more.")
 
@@ -67,7 +72,7 @@ def file_names(ids: Sequence[str], ending: str) -> list[str]:
     """
     clean = []
     for identity in ids:
-        parts = [re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", part) for part in PurePosixPath(identity).parts]
+        parts = [re.sub(r'[\x00-\x1f<>:"|?*\\\ud800-\udfff]', "_", part) for part in PurePosixPath(identity).parts]
         parts = [part for part in parts if part not in ("/", ".", "..")] or ["_"]
         clean.append(PurePosixPath(*parts))
     short = Counter(str(path.with_suffix("")).lower() for path in clean)
@@ -82,17 +87,20 @@ def file_names(ids: Sequence[str], ending: str) -> list[str]:
 
 
 @torch.inference_mode()
-def decode(codec: Any, codes: np.ndarray, samples: int) -> Audio:
-    """The sound of codes [codebooks, frames], cut to the recording's own length in samples."""
-    audio = codec.decode(torch.from_numpy(codes)[None].to(device_of(codec)))[0].cpu()
+def decode(codec: Any, codes: np.ndarray, samples: int, scales: Sequence[float] = ()) -> Audio:
+    """The sound of codes [codebooks, frames], with the scales of their chunks if there are any, cut to the recording's
+    own length in samples."""
+    device = device_of(codec)
+    more = (torch.tensor([scales], device=device),) if scales else ()
+    audio = codec.decode(torch.from_numpy(codes)[None].to(device), *more)[0].cpu()
     return Audio(audio[..., :samples] if samples else audio, codec.sample_rate)
 
 
-def write(codec: Any, codes: np.ndarray, samples: int, path: Path) -> str:
+def write(codec: Any, codes: np.ndarray, samples: int, scales: Sequence[float], path: Path) -> str:
     """Decodes into a file, which appears whole or not at all; gives the reason if that failed."""
     try:
         part = path.with_name(f".{path.stem}.part{path.suffix}")
-        decode(codec, codes, samples).save(part)
+        decode(codec, codes, samples, scales).save(part)
         os.replace(part, path)
     except Exception as error:  # one recording must not stop the others
         return why(error)
@@ -106,7 +114,7 @@ def _worker_codec(job: Job) -> Any:
     return open_codec(job.codec, job.device)
 
 
-def work(job: Job, at: int, item: tuple[np.ndarray, int, Path]) -> tuple[int, str]:
+def work(job: Job, at: int, item: tuple[np.ndarray, int, list[float], Path]) -> tuple[int, str]:
     """`write` in a process of its own, which loads the codec once."""
     return at, write(_worker_codec(job), *item)
 
@@ -116,7 +124,7 @@ def _killed(at: int) -> tuple[int, str]:
 
 
 class _Items:
-    """Codes, length and file of each recording that is wanted, read when asked for."""
+    """Codes, length, scales and file of each recording that is wanted, read when asked for."""
 
     def __init__(self, codes: TokenSet, wanted: list[tuple[int, Path]], codebooks: int | None) -> None:
         self.codes, self.wanted, self.codebooks = codes, wanted, codebooks
@@ -124,9 +132,46 @@ class _Items:
     def __len__(self) -> int:
         return len(self.wanted)
 
-    def __getitem__(self, at: int) -> tuple[np.ndarray, int, Path]:
+    def __getitem__(self, at: int) -> tuple[np.ndarray, int, list[float], Path]:
         index, path = self.wanted[at]
-        return self.codes[index][: self.codebooks], self.codes.rows[index].samples, path
+        row = self.codes.rows[index]
+        return self.codes[index][: self.codebooks], row.samples, row.scales, path
+
+
+def _claim(out: Path, codes: TokenSet, codebooks: int, paths: list[Path]) -> None:
+    """Makes sure that the sounds in a folder are of these codes, and notes in sounds.json what they are of: weights,
+    number of codebooks, and recordings (a set may have got more of them since).
+
+    Raises:
+        TokenError: they are of other codes, or not known to be of these; or the folder cannot be written.
+    """
+
+    def made_of(number: int) -> dict[str, Any]:
+        rows = [(row.id, row.samples, row.frames, row.stamp) for row in codes.rows[:number]]
+        digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]  # repr, so that any id can be encoded
+        return {
+            "fingerprint": codes.about.fingerprint, "codebooks": codebooks, "recordings": number, "digest": digest,
+        }  # fmt: skip
+
+    note = out / "sounds.json"
+    if note.exists():
+        try:
+            there = json.loads(note.read_text(encoding="utf-8"))
+            same = there == made_of(there["recordings"])
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise TokenError(
+                f"{out} holds sounds made of other codes, or of another number of codebooks than {codebooks}: choose "
+                "another folder, or delete this one."
+            )
+    elif found := [path for path in (*paths, out / "manifest.jsonl") if path.exists()]:
+        raise TokenError(f"{found[0]} is there and {note} doesn't say of which codes it is: choose another folder.")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        part = out / "sounds.json.part"
+        part.write_text(json.dumps(made_of(len(codes))) + "\n", encoding="utf-8")
+        part.replace(note)
 
 
 def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) -> list[tuple[Coded, str]]:
@@ -141,7 +186,8 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
         What could not be decoded or written, with the reason.
 
     Raises:
-        TokenError: no codes, or those of another codec, or one that cannot decode.
+        TokenError: no codes, or those of another codec, or one that cannot decode; or a folder that cannot be written,
+            or holds sounds of something else.
     """
     codes = TokenSet(config.source)
     if not len(codes):
@@ -155,25 +201,29 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
             f"{config.source} was made by {codes.about.codec} with other weights than {name} has: give the codec that "
             "it was made by (--codec)."
         )
-    kept_codebooks(codes.about, config.codebooks, str(config.source))
+    codebooks = kept_codebooks(codes.about, config.codebooks, str(config.source))
     names = file_names([row.id for row in codes.rows], config.ending)
     paths = [config.out / each for each in names]
-    items = _Items(codes, [(i, path) for i, path in enumerate(paths) if not path.is_file()], config.codebooks)
+    _claim(config.out, codes, codebooks, paths)
+    items = _Items(codes, [(i, path) for i, path in enumerate(paths) if not path.is_file()], codebooks)
     if config.workers > 1:
         threads = max(1, (os.cpu_count() or 1) // config.workers)
         results = in_processes(work, Job(name, config.device, threads), items, config.workers, _killed)
     else:
         results = ((at, write(codec, *items[at])) for at in range(len(items)))
     failed: dict[int, str] = {}
-    with tqdm(
-        total=len(codes),
-        initial=len(codes) - len(items),
-        desc=config.out.name,
-        unit="file",
-        mininterval=1.0,
-        disable=not bar,
-        file=sys.stderr,
-    ) as progress:
+    with (
+        contextlib.closing(results),
+        tqdm(
+            total=len(codes),
+            initial=len(codes) - len(items),
+            desc=config.out.name,
+            unit="file",
+            mininterval=1.0,
+            disable=not bar,
+            file=sys.stderr,
+        ) as progress,
+    ):
         for at, reason in results:
             index = items.wanted[at][0]
             if reason:
@@ -188,6 +238,7 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
         if i not in failed
     ]
     part = config.out / "manifest.jsonl.part"
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(config.out / "manifest.jsonl")
+    with writing(config.out):
+        part.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+        part.replace(config.out / "manifest.jsonl")
     return [(codes.rows[i], reason) for i, reason in failed.items()]

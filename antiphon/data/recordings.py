@@ -50,6 +50,18 @@ class Recording:
     phones: tuple[tuple[str, float, float], ...] = ()
     row: int | None = None
 
+    def stamp(self) -> str:
+        """What tells whether its sound is still the same: a file's size and time of change, or its place in the speech
+        set; "" of a file that is not there."""
+        if self.row is not None:
+            said = _speech_set(self.path).utterances[self.row]
+            return f"{said.shard} {said.offset} {said.length}"
+        try:
+            file = os.stat(self.path)
+        except (OSError, ValueError):
+            return ""
+        return f"{file.st_size} {file.st_mtime_ns}"
+
     def load(self, mono: bool = True, max_seconds: float | None = None) -> Audio:
         """The sound, at its own sample rate, [samples] or, if not `mono` and a file, [channels, samples].
 
@@ -69,7 +81,7 @@ class Recording:
 def _speech_set(folder: str):
     from antiphon.data.shards import SpeechSet
 
-    return SpeechSet(folder)  # only ever grows at its end, so places stay what they were
+    return SpeechSet(folder)
 
 
 def recordings(place: str | Path) -> list[Recording]:
@@ -95,9 +107,8 @@ def recordings(place: str | Path) -> list[Recording]:
         if not found:
             raise RecordingsError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
         return found
-    from antiphon.data.shards import SpeechSet
-
-    utterances = SpeechSet(place).utterances
+    _speech_set.cache_clear()  # a set may have grown, or been made anew, since this process last read it
+    utterances = _speech_set(str(place)).utterances
     if not utterances:
         raise RecordingsError(f"{place} holds no utterances (yet).")
     return [Recording(u.id, str(place), u.text, u.voice, phones_of(u), i) for i, u in enumerate(utterances)]
@@ -124,7 +135,8 @@ def read_manifest(path: Path) -> Iterator[Recording]:
     """
     seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which also breaks at signs that a text may hold (U+2028, U+0085).
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingsError(f"{path} cannot be read as a manifest (JSON lines): {error}.") from None
     for number, line in enumerate(lines, 1):
@@ -133,7 +145,7 @@ def read_manifest(path: Path) -> Iterator[Recording]:
         try:
             row = json.loads(line)
             file = row["path"]
-            identity = str(row.get("id", file))
+            identity = str(file if row.get("id") is None else row["id"])
             phones = tuple((str(p), float(start), float(end)) for p, start, end in row.get("phones", ()))
             recording = Recording(
                 identity, str(path.parent / file), str(row.get("text") or ""), str(row.get("voice") or ""), phones

@@ -96,10 +96,11 @@ def complete_lines(path: Path, position: int = 0) -> tuple[list[dict], int]:
 
 
 def append_durably(path: Path, text: str) -> None:
-    """Append in one write, so that readers and other workers see whole lines."""
+    """Append lines of JSON in one write, so that readers and other workers see whole lines."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        data = text.encode()
+        # A file's name need not be UTF-8, nor a text whole: JSON's own escapes (\udce9) keep what UTF-8 cannot say.
+        data = text.encode("utf-8", "backslashreplace")
         while data:
             data = data[os.write(handle, data) :]
         os.fsync(handle)

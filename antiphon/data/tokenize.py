@@ -10,15 +10,12 @@ for the memory) too, after a second try on its own. Stopped and started again, a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import multiprocessing
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from antiphon.codecs.base import StreamingCodec
+from antiphon.data.processes import in_processes
 from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokens import About, Coded, TokenError, TokenWriter
 from antiphon.errors import AntiphonError
@@ -93,24 +91,40 @@ class Encoded:
         codes: [codebooks, frames]; None if it failed.
         samples: length at the codec's rate.
         reason: why it failed.
+        scales: of its chunks, where the codec has such.
     """
 
     at: int
     codes: np.ndarray | None = None
     samples: int = 0
     reason: str = ""
+    scales: Sequence[float] = ()
 
 
 def open_codec(name: str, device: str = "cpu") -> Any:
     """The codec of that name or folder (`antiphon.codecs.load`), in evaluation mode.
 
     Raises:
-        AntiphonError: no such codec.
+        AntiphonError: no such codec, or no such device.
     """
     from antiphon.codecs import load
 
+    check_device(device)
     codec = load(name)
     return codec.to(device).eval() if isinstance(codec, torch.nn.Module) else codec
+
+
+def check_device(device: str) -> None:
+    """Whether PyTorch can use that device.
+
+    Raises:
+        TokenError: it cannot.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TokenError(f"There is no device {device!r} to use here ({reason}): give cpu (--device cpu).") from error
 
 
 def fingerprint(codec: Any) -> str:
@@ -167,6 +181,16 @@ def encode(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> n
     return np.concatenate(found, axis=1)
 
 
+@torch.inference_mode()
+def encode_scaled(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> tuple[np.ndarray, list[float]]:
+    """As `encode`, and the scales of the chunks: without them a codec that has `encode_chunks` cannot tell how loud
+    each was. No scales of other codecs, nor where all are one because the codec doesn't scale."""
+    if not hasattr(codec, "encode_chunks"):
+        return encode(codec, samples, codebooks), []
+    codes, scales = codec.encode_chunks(samples[None].to(device_of(codec)))
+    return codes[0, :codebooks].cpu().numpy(), scales[0].tolist() if bool((scales != 1).any()) else []
+
+
 @functools.lru_cache(maxsize=1)
 def _worker_codec(job: Job) -> Any:
     if job.threads:
@@ -179,7 +203,8 @@ def encode_recording(codec: Any, codebooks: int | None, at: int, recording: Reco
     try:
         audio = recording.load(mono=codec.channels == 1)
         samples = fitted(audio, codec.sample_rate, codec.channels)
-        return Encoded(at, encode(codec, samples, codebooks), samples.shape[-1])
+        codes, scales = encode_scaled(codec, samples, codebooks)
+        return Encoded(at, codes, samples.shape[-1], scales=scales)
     except Exception as error:  # whatever one file does must not stop the others
         return Encoded(at, reason=why(error))
 
@@ -206,7 +231,8 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
         How many of these recordings the set lists as skipped.
 
     Raises:
-        TokenError: the set is of another codec, or not one recording could be encoded.
+        TokenError: the set is of another codec, or of other recordings of the same ids; or not one recording could be
+            encoded.
         AntiphonError: no recordings, or no codec.
     """
     found = recordings(config.source)
@@ -224,6 +250,7 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
     threads = 1 if config.ray else 0 if config.workers == 1 else max(1, (os.cpu_count() or 1) // config.workers)
     job = Job(config.codec, config.codebooks, config.device, threads)
     with TokenWriter(config.out, about) as writer:
+        stamps = _stamps(found, writer, config.source)
         if config.retry:
             writer.retry()
         wanted = [recording for recording in found if recording.id not in writer.done]
@@ -233,22 +260,30 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
             results = in_processes(work, job, wanted, config.workers, _killed)
         else:
             results = (encode_recording(codec, job.codebooks, i, each) for i, each in enumerate(wanted))
-        with tqdm(
-            total=len(found),
-            initial=len(found) - len(wanted),
-            desc=config.out.name,
-            unit="file",
-            mininterval=1.0,
-            disable=not bar,
-            file=sys.stderr,
-        ) as progress:
+        # Closed here, not whenever a stopped run's traceback is dropped: its processes must stop before we do.
+        with (
+            contextlib.closing(results),
+            tqdm(
+                total=len(found),
+                initial=len(found) - len(wanted),
+                desc=config.out.name,
+                unit="file",
+                mininterval=1.0,
+                disable=not bar,
+                file=sys.stderr,
+            ) as progress,
+        ):
             for result in results:
                 recording = wanted[result.at]
                 if result.codes is None:
                     writer.skip(recording.id, recording.path, result.reason)
                     progress.write(f"{recording.id}: skipped: {result.reason}", file=sys.stderr)
                 else:
-                    writer.add(Coded(recording.id, recording.text, recording.voice, result.samples), result.codes)
+                    row = Coded(
+                        recording.id, recording.text, recording.voice, result.samples, stamp=stamps[recording.id],
+                        scales=list(result.scales),
+                    )  # fmt: skip
+                    writer.add(row, result.codes)
                 progress.update(1)
         skipped = sum(recording.id in writer.skipped for recording in found)
     if skipped == len(found):
@@ -259,47 +294,27 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
     return skipped
 
 
+def _stamps(found: list[Recording], writer: TokenWriter, source: Path) -> dict[str, str]:
+    """The stamps of the recordings by id, if none of those that the set holds codes of has become another one.
+
+    Raises:
+        TokenError: one has. Where the set is too old to tell, all have that come from elsewhere.
+    """
+    stamps = {recording.id: recording.stamp() for recording in found}
+    for recording in found:
+        before, now = writer.stamps.get(recording.id), stamps[recording.id]
+        if before is None or not now:
+            continue
+        if (before != now) if before else (writer.source != str(source)):
+            raise TokenError(
+                f"{writer.folder} holds codes of another {recording.id} than {recording.path} is now (they came from "
+                f"{writer.source}): encode into another folder, or delete this one to make it anew."
+            )
+    return stamps
+
+
 def _killed(at: int) -> Encoded:
     return Encoded(at, reason="It killed its process twice, maybe for lack of memory: split it, or use fewer workers.")
-
-
-def in_processes(
-    task: Callable[..., Any], job: Any, items: Sequence[Any], workers: int, killed: Callable[[int], Any]
-) -> Iterator[Any]:
-    """`task(job, i, item)` of all items in several processes, in their order, a few ahead of what has been taken.
-
-    Args:
-        task: a function of a module; must not raise.
-        job, items: can be sent to another process.
-        workers: how many processes.
-        killed: what to give for an item whose process died under it, twice.
-    """
-    context, next_one = multiprocessing.get_context("spawn"), 0
-    while next_one < len(items):
-        pool, flying = ProcessPoolExecutor(workers, context), deque()
-        try:
-            while next_one < len(items) or flying:
-                while next_one < len(items) and len(flying) < 4 * workers:
-                    item = items[next_one]
-                    flying.append((next_one, item, pool.submit(task, job, next_one, item)))
-                    next_one += 1
-                result = flying[0][2].result()
-                flying.popleft()
-                yield result
-        except BrokenProcessPool:
-            pool.shutdown()
-            for at, item, future in flying:
-                if future.done() and not future.exception():
-                    yield future.result()
-                    continue
-                with ProcessPoolExecutor(1, context) as alone:
-                    try:
-                        result = alone.submit(task, job, at, item).result()
-                    except BrokenProcessPool:
-                        result = killed(at)
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 class _OnRay:
@@ -318,6 +333,7 @@ class _OnRay:
             "codebooks": codes.shape[0],
             "samples": done.samples,
             "reason": done.reason,
+            "scales": np.asarray(done.scales, np.float64).tobytes(),
         }
 
 
@@ -349,4 +365,5 @@ def on_ray(job: Job, items: list[Recording], workers: int) -> Iterator[Encoded]:
     for row in encoded.iter_rows():
         codes = np.frombuffer(row["codes"], np.int32)
         whole = codes.reshape(row["codebooks"], -1).astype(np.int64) if row["codebooks"] else None
-        yield Encoded(int(row["at"]), whole, int(row["samples"]), row["reason"])
+        scales = np.frombuffer(row["scales"]).tolist()
+        yield Encoded(int(row["at"]), whole, int(row["samples"]), row["reason"], scales)

@@ -3,7 +3,7 @@
 A set is a folder:
 
     codes.json            {"format": 1, "codec": "mimi", "fingerprint": ..., "sample_rate": 24000, "codebooks": 8, ...}
-    manifest.jsonl        one line a recording: id, text, voice, samples, frames, shard, offset
+    manifest.jsonl        one line a recording: id, text, voice, samples, frames, shard, offset, stamp
     skipped.jsonl         what could not be encoded: id, path, reason
     shard-00000.npy       int16 or int32 [frames, codebooks]: recordings end to end
 
@@ -14,11 +14,12 @@ however many encode for it: codes are small.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,21 @@ FORMAT = 1
 
 class TokenError(AntiphonError):
     """A set of codes is missing, broken, of another codec, or used by two writers at once."""
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what a disk refuses into one of our errors.
+
+    Raises:
+        TokenError: something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TokenError(
+            f"{folder} cannot be written ({error.strerror or error}): name a folder that can (-o), or make room."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,8 @@ class Coded:
         samples: length at the codec's sample rate.
         frames: of codes.
         shard, offset: where they are.
+        stamp: of the recording (`Recording.stamp`); empty in sets that older versions made.
+        scales: of its chunks, where the codec has such (`ChunkedEncodec`): decoding needs them besides the codes.
     """
 
     id: str
@@ -82,6 +100,13 @@ class Coded:
     frames: int = 0
     shard: str = ""
     offset: int = 0
+    stamp: str = ""
+    scales: list[float] = field(default_factory=list)
+
+    def line(self) -> str:
+        """The manifest's line, with its newline; most codecs have no scales, and nothing is written of them then."""
+        row = {name: value for name, value in vars(self).items() if name != "scales" or value}
+        return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def read_about(folder: str | Path) -> About:
@@ -113,7 +138,7 @@ class TokenWriter:
         shard_seconds: or has been open for so long: that is the work at most lost when the writer is killed.
 
     Raises:
-        TokenError: the set is of another codec, or another process writes it.
+        TokenError: the set is of another codec, another process writes it, or the folder cannot be written.
     """
 
     def __init__(
@@ -121,13 +146,14 @@ class TokenWriter:
     ) -> None:
         self.folder, self.about = Path(folder), about
         self.shard_frames, self.shard_seconds = shard_frames, shard_seconds
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
-        try:
-            self._open()
-        except BaseException:
-            self._unlock()
-            raise
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            try:
+                self._open()
+            except BaseException:
+                self._unlock()
+                raise
 
     def _open(self) -> None:
         about, path = self.about, self.folder / "codes.json"
@@ -149,6 +175,10 @@ class TokenWriter:
         rows = self._recover()
         #: ids that need no more work: encoded or skipped
         self.done = {row["id"] for row in rows}
+        #: of the recordings whose codes were there: what they were then
+        self.stamps = {row["id"]: row.get("stamp", "") for row in rows}
+        #: where the recordings were that the set was begun with
+        self.source = there.source
         self.skipped = {row["id"] for row in complete_lines(self.folder / "skipped.jsonl")[0]} - self.done
         self.done |= self.skipped
         self._next = 1 + max((int(row["shard"].split("-")[1].split(".")[0]) for row in rows), default=-1)
@@ -212,7 +242,8 @@ class TokenWriter:
         self.done.add(identity)
         self.skipped.add(identity)
         row = {"id": identity, "path": path, "reason": reason}
-        append_durably(self.folder / "skipped.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
+        with writing(self.folder):
+            append_durably(self.folder / "skipped.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
 
     def flush(self) -> None:
         """Closes the shard that is being filled, so that readers see it."""
@@ -220,15 +251,13 @@ class TokenWriter:
             return
         path = self.folder / self._rows[0].shard
         part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.save(file, np.concatenate(self._codes))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        append_durably(
-            self.folder / "manifest.jsonl",
-            "".join(json.dumps(vars(row), ensure_ascii=False) + "\n" for row in self._rows),
-        )
+        with writing(self.folder):
+            with part.open("wb") as file:
+                np.save(file, np.concatenate(self._codes))
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            append_durably(self.folder / "manifest.jsonl", "".join(row.line() for row in self._rows))
         self._rows, self._codes, self._held = [], [], 0
         self._next += 1
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from antiphon.codecs.base import Tokenizer
 from antiphon.data.shards import SpeechSet
 from antiphon.errors import AntiphonError
-from antiphon.evals.phones import segments, utterance_audio
+from antiphon.evals.phones import Segment, segments, utterance_audio
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # [n, dim], [m, dim] -> [n, m]
 
@@ -244,15 +244,24 @@ def make_items(
         heard = values(utterance_audio(speech, index, sample_rate)).cpu()
         changes = [f"{name} {said.changes[name]:.3f}" for name in ("formant", "pitch") if name in said.changes]
         speaker = " ".join([said.voice, *changes])
-        phones = segments(said)
-        for before, phone, after in zip(phones, phones[1:], phones[2:]):
-            if before is None or phone is None or after is None:
-                continue
-            start, end = (before.start, after.end) if span == "triphone" else (phone.start, phone.end)
-            first, last = math.ceil(start * frame_rate - 0.5), math.floor(end * frame_rate - 0.5) + 1
-            piece = heard[max(first, 0) : last]
-            if len(piece):
-                found.append(Item(phone.phone, before.phone, after.phone, speaker, piece))
+        found += items_of(heard, frame_rate, segments(said), speaker, span)
+    return found
+
+
+def items_of(
+    heard: Tensor, frame_rate: float, phones: Sequence[Segment | None], speaker: str, span: str = "triphone"
+) -> list[Item]:
+    """Items out of one recording: its values [frames, dim], its phones with None for pauses, and who speaks; the rest
+    as in `make_items`."""
+    found = []
+    for before, phone, after in zip(phones, phones[1:], phones[2:]):
+        if before is None or phone is None or after is None:
+            continue
+        start, end = (before.start, after.end) if span == "triphone" else (phone.start, phone.end)
+        first, last = math.ceil(start * frame_rate - 0.5), math.floor(end * frame_rate - 0.5) + 1
+        piece = heard[max(first, 0) : last]
+        if len(piece):
+            found.append(Item(phone.phone, before.phone, after.phone, speaker, piece))
     return found
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from antiphon.audio.io import Audio
 from antiphon.evals import material
 from antiphon.evals.figures import available_cores
-from antiphon.evals.judge import Judge
+from antiphon.evals.judge import MOST, Judge
 from antiphon.evals.material import Clip
 from antiphon.evals.memo import Memo, key_of
 from antiphon.evals.speech import dnsmos_all
@@ -117,7 +117,7 @@ class Bench:
 
             if not reference:
                 return hear(list(range(len(clips))))
-            return self.memo.all([key_of("whisper-base", clip) for clip in clips], hear)
+            return self.memo.all([key_of(f"whisper-base, {MOST} tokens", clip) for clip in clips], hear)
 
     def dnsmos(self, title: str, clips: Sequence[Audio], reference: bool = False) -> list[float]:
         """DNSMOS OVRL of each clip, with progress; those of references are made once and for all."""

@@ -10,15 +10,14 @@ or recordings, does only what is new.
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
 import logging
 import multiprocessing
 import sys
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,19 +28,22 @@ from tqdm import tqdm
 
 from antiphon.audio.io import Audio
 from antiphon.data.detokenize import decode, file_names
+from antiphon.data.processes import unreached
 from antiphon.data.recordings import Recording, fitted, recordings
-from antiphon.data.tokenize import encode, fingerprint, open_codec, why
+from antiphon.data.tokenize import check_device, encode_scaled, fingerprint, open_codec, why
 from antiphon.errors import AntiphonError, ConfigError
-from antiphon.evals.codec_measures import MEASURES, missing_package, scores
+from antiphon.evals.codec_measures import MEASURES, missing_package, one_thread, scores
 from antiphon.evals.codec_phones import PHONE_MEASURES, phone_measures
 from antiphon.evals.codec_report import CodecReport, Point, labels
 from antiphon.evals.figures import environment
+from antiphon.evals.judge import MOST
 from antiphon.evals.material import spread
-from antiphon.evals.memo import Memo, key_of
+from antiphon.evals.memo import Memo, MemoError, key_of, packed, unpacked
 
 log = logging.getLogger(__name__)
 CHUNK = 16  # recordings that are held, and heard by the judge, at once
 LONGEST = 30.0  # seconds that the judge hears
+HEARD = f"heard-{MOST}"  # what the judge heard: with another limit it may have heard less
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class CodecConfig:
         wrong = [name for name in self.only if name not in known]
         if wrong:
             raise ConfigError(f"There is no measure {wrong[0]!r}. Measures: {', '.join(known)}.")
+        if min(self.codebooks, default=1) < 1:
+            raise ConfigError(f"codebooks is {min(self.codebooks)}: give 1 or more.")
 
 
 @dataclass
@@ -83,11 +87,13 @@ class Clip:
         recording: what it is.
         audio: its sound, untouched.
         key: of what was measured of it.
+        scales: of its chunks, which the codec at hand gave besides the codes.
     """
 
     recording: Recording
     audio: Audio
     key: str
+    scales: Sequence[float] = ()
 
 
 @dataclass
@@ -128,7 +134,8 @@ class Run:
         if not wanted:
             return
         jobs = zip(*[(missing, clips[i].audio, sound(i)) for i, missing in wanted.items()])
-        results = map(scores, *jobs) if self.pool is None else self.pool.map(scores, *jobs)
+        with unreached():
+            results = map(scores, *jobs) if self.pool is None else self.pool.map(scores, *jobs)
         for i, found in zip(wanted, results, strict=True):
             for name, value in found.items():
                 self.memo.all([f"{kind}/{name}/{clips[i].key}"], lambda rows, value=value: [value])
@@ -142,7 +149,7 @@ class Run:
             texts = dict(zip(short, self.judge.transcribe([sound(i) for i in short])))
             return [texts.get(i) for i in rows]
 
-        self.memo.all([f"{kind}/heard/{clip.key}" for clip in clips], hear)
+        self.memo.all([f"{kind}/{HEARD}/{clip.key}" for clip in clips], hear)
 
 
 def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Path | None = None) -> CodecReport:
@@ -160,9 +167,11 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
     Raises:
         ConfigError: two codecs of one name.
         RecordingsError: no recordings.
-        AntiphonError: not one codec could be measured.
+        MemoError, ReportError: results cannot be written.
+        AntiphonError: no such device, or not one codec could be measured.
     """
     named = labels(config.codecs)
+    check_device(config.device)
     wanted = spread(recordings(config.data), config.n or sys.maxsize)
     if items is None and json is not None:
         items = json.with_name(f"{json.stem}.items.jsonl")
@@ -172,8 +181,10 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
     machine["versions"] |= {name: _version(name) for name in ("pesq", "visqol-python", "resemblyzer")}
     report = CodecReport(environment={**machine, "data": str(config.data), "codecs": {}, "seconds": {}})
     failed: dict[str, str] = {}
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) if jobs > 1 else None
-    bench = Run(tuple(name for name in chosen if name not in missing), Memo(items), pool)
+    phones = [name for name in PHONE_MEASURES if not config.only or name in config.only]
+    if not any(recording.phones for recording in wanted):
+        missing |= {name: "no phone times" for name in phones if config.only}
+    bench = Run(tuple(name for name in chosen if name not in missing), Memo(items), _pool(jobs))
     try:
         if "wer" in bench.measures:
             try:
@@ -187,24 +198,31 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
             start = time.perf_counter()
             try:
                 codec = open_codec(name, config.device)
-                who = f"{label}@{fingerprint(codec)}"
+                weights = fingerprint(codec)
+                # What was measured before scales were kept was measured without them.
+                who = f"{label}@{weights}{'/scaled' if hasattr(codec, 'encode_chunks') else ''}"
                 points, clips = measure(codec, label, who, wanted, config, bench)
-                phones = [name for name in PHONE_MEASURES if not config.only or name in config.only]
-                report.phones[label] = phone_measures(codec, who, clips, bench.memo, phones)
                 report.points += points
+                report.environment["codecs"][label] = {"name": name, "weights": weights}
+                report.phones[label] = phone_measures(codec, who, clips, bench.memo, phones)
+            except MemoError:
+                raise
             except Exception as error:  # whatever one codec dies of, the others are worth having
                 log.debug("codec %s", name, exc_info=True)
                 failed[label] = why(error)
+                if isinstance(error, BrokenProcessPool):
+                    failed[label] = "A process was killed, maybe for lack of memory: let fewer share the work (--jobs)."
+                    bench.pool.shutdown()
+                    bench.pool = _pool(jobs)
                 _tell(f"{label}: not measured: {failed[label]}")
                 continue
-            report.environment["codecs"][label] = {"name": name, "weights": who.partition("@")[2]}
             report.environment["seconds"][label] = round(time.perf_counter() - start, 1)
             _note(report, missing | failed, bench.unreadable)
             if json is not None:
                 report.save(json)
     finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        if bench.pool is not None:
+            bench.pool.shutdown(cancel_futures=True)
     if not report.points:
         raise AntiphonError("Nothing could be measured. " + " ".join(failed.values()))
     _note(report, missing | failed, bench.unreadable)
@@ -215,7 +233,7 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
 
 def measure(
     codec: Any, label: str, who: str, wanted: Sequence[Recording], config: CodecConfig, bench: Run
-) -> tuple[list[Point], list[Recording]]:
+) -> tuple[list[Point], list[tuple[Recording, str]]]:
     """One codec on all recordings.
 
     Args:
@@ -228,7 +246,7 @@ def measure(
 
     Returns:
         A point for each number of codebooks (one with the codes alone, if the codec makes no sound), and the recordings
-        that were measured.
+        that were measured, with their keys.
 
     Raises:
         AntiphonError: none of the recordings could be read and encoded.
@@ -264,18 +282,19 @@ def measure(
             clips += [(clip.recording, clip.key) for clip in chunk]
     if not clips:
         raise AntiphonError(f"Not one of the recordings in {config.data} could be encoded.")
-    codes = [unpacked(bench.memo.values[f"{who}/codes/{key}"]) for _, key in clips]
+    kept = [bench.memo.values[f"{who}/codes/{key}"] for _, key in clips]
+    codes, scales = [unpacked(value) for value in kept], sum(len(value.get("scales", ())) for value in kept)
     points = []
     for k in rates if speaks else [rates[-1]]:
-        values = {name: _column(bench, f"{who}/{k}", name, clips) for name in pairwise} if speaks else {}
+        found = {name: _column(bench, f"{who}/{k}", name, clips) for name in pairwise} if speaks else {}
         before = {name: _column(bench, "untouched", name, clips) for name in alone} if speaks else {}
         said = {}
         if speaks and "wer" in bench.measures:
-            said = {"after": _column(bench, f"{who}/{k}", "heard", clips)}
-            said["before"] = _column(bench, "untouched", "heard", clips)
+            said = {"after": _column(bench, f"{who}/{k}", HEARD, clips)}
+            said["before"] = _column(bench, "untouched", HEARD, clips)
             said["text"] = [recording.text for recording, _ in clips]
-        points.append(Point.of(label, codec, [row[:k] for row in codes], values, before, said))
-    return points, [recording for recording, _ in clips]
+        points.append(Point.of(label, codec, [row[:k] for row in codes], found, before, said, scales))
+    return points, clips
 
 
 class Sounds:
@@ -288,7 +307,7 @@ class Sounds:
     def __call__(self, i: int) -> Audio:
         if i not in self.made:
             clean = self.clips[i].audio
-            sound = decode(self.codec, self.codes[i], 0).mono().resample(clean.sample_rate)
+            sound = decode(self.codec, self.codes[i], 0, self.clips[i].scales).mono().resample(clean.sample_rate)
             self.made[i] = Audio(sound.samples[: clean.samples.shape[-1]], clean.sample_rate)
             if self.places[i] is not None:
                 self.made[i].save(self.places[i])
@@ -309,6 +328,11 @@ def rate_points(codebooks: int, wanted: Sequence[int] = ()) -> list[int]:
     return found
 
 
+def _pool(jobs: int) -> ProcessPoolExecutor | None:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=one_thread) if jobs > 1 else None
+
+
 def _read(wanted: Sequence[Recording], bench: Run) -> list[Clip]:
     clips = []
     for recording in wanted:
@@ -324,33 +348,26 @@ def _read(wanted: Sequence[Recording], bench: Run) -> list[Clip]:
 
 
 def _coded(codec: Any, who: str, clips: Sequence[Clip], bench: Run) -> tuple[list[Clip], list[np.ndarray]]:
-    """The clips that the codec takes, and their codes."""
+    """The clips that the codec takes, with the scales that it gives them, and their codes."""
     kept, codes = [], []
     for clip in clips:
 
         def make(_: list[int], clip: Clip = clip) -> list[dict]:
-            return [packed(encode(codec, fitted(clip.audio, codec.sample_rate, codec.channels)))]
+            codes, scales = encode_scaled(codec, fitted(clip.audio, codec.sample_rate, codec.channels))
+            return [packed(codes) | ({"scales": scales} if scales else {})]
 
         try:
-            codes.append(unpacked(bench.memo.all([f"{who}/codes/{clip.key}"], make)[0]))
+            value = bench.memo.all([f"{who}/codes/{clip.key}"], make)[0]
+            codes.append(unpacked(value))
+            clip.scales = value.get("scales", ())
+        except MemoError:
+            raise
         except Exception as error:  # too short for it, or too long: the others are worth having
             bench.unreadable[f"{clip.recording.id} ({who.partition('@')[0]})"] = why(error)
             _tell(f"{clip.recording.id}: left out: {why(error)}")
             continue
         kept.append(clip)
     return kept, codes
-
-
-def packed(codes: np.ndarray) -> dict:
-    """Codes [codebooks, frames] as JSON: a kilobyte for a second of most codecs."""
-    data = zlib.compress(np.ascontiguousarray(codes, "<i4").tobytes())
-    return {"shape": list(codes.shape), "zlib": base64.b64encode(data).decode()}
-
-
-def unpacked(value: dict) -> np.ndarray:
-    """What `packed` was made of, int64."""
-    flat = np.frombuffer(zlib.decompress(base64.b64decode(value["zlib"])), "<i4")
-    return flat.reshape(value["shape"]).astype(np.int64)
 
 
 def _column(bench: Run, kind: str, name: str, clips: Sequence[tuple[Recording, str]]) -> list:

@@ -25,7 +25,7 @@ SHORTEST = 0.4  # seconds; less of a sound is not compared
 
 
 def si_snr(clean: Audio, heard: Audio) -> float:
-    """Scale-invariant signal-to-noise ratio in dB (Le Roux et al. 2019, equation 3; means taken off), at most 100.
+    """Scale-invariant signal-to-noise ratio in dB (Le Roux et al. 2019, equation 3; means taken off), -100 to 100.
 
     It compares waveforms: a codec that makes a new waveform of the same sound has a low one, however good it sounds.
 
@@ -38,7 +38,7 @@ def si_snr(clean: Audio, heard: Audio) -> float:
         raise MeasureError("SI-SNR of silence is not defined.")
     target = (a @ b) / power * a
     rest = (b - target).square().sum()
-    return min(100.0, float(10 * torch.log10(target.square().sum() / rest.clamp_min(1e-30)).clamp_min(-100.0)))
+    return float((10 * torch.log10(target.square().sum() / rest.clamp_min(1e-30))).clamp(-100.0, 100.0))
 
 
 def pesq(clean: Audio, heard: Audio) -> float:
@@ -150,6 +150,11 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def one_thread() -> None:
+    """For processes that measure beside each other, each on a core of its own."""
+    torch.set_num_threads(1)
+
+
 def missing_package(measure: Measure) -> str | None:
     """The first module that the measure needs and that is not there."""
     return next((name for name in measure.needs if importlib.util.find_spec(name) is None), None)
@@ -171,7 +176,6 @@ def score(name: str, clean: Audio, heard: Audio) -> float | None:
 
 def scores(names: Sequence[str], clean: Audio, heard: Audio) -> dict[str, float | None]:
     """Several measures of one pair: the piece of work that is given to another process."""
-    torch.set_num_threads(1)
     return {name: score(name, clean, heard) for name in names}
 
 
@@ -219,12 +223,14 @@ def codebook_use(codes: Sequence[np.ndarray], size: int) -> list[CodebookUse]:
     return found
 
 
-def bitrates(codec, use: Sequence[CodebookUse]) -> tuple[float, float]:
+def bitrates(codec, use: Sequence[CodebookUse], scales: float = 0.0) -> tuple[float, float]:
     """Bits a second of the codebooks in `use`: as they are written plainly, and entropy-coded one by one.
 
     Args:
         codec: has `frame_rate` and `codebook_size`.
         use: of the codebooks that are sent.
+        scales: that are sent for each frame, in 32 bits, as EnCodec's own files have them.
     """
-    plain = len(use) * math.log2(codec.codebook_size) * codec.frame_rate
-    return plain, sum(each.entropy for each in use) * codec.frame_rate
+    frame = len(use) * math.log2(codec.codebook_size), sum(each.entropy for each in use)
+    plain, coded = ((bits + 32 * scales) * codec.frame_rate for bits in frame)
+    return plain, coded

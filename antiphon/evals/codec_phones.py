@@ -1,7 +1,7 @@
 """What the first codebook of a codec or tokenizer tells about phones, where the recordings say when each one sounds.
 
-Those are the speech sets that `antiphon data speak` makes with the voice "hibari"; of other material nothing is
-measured.
+Those are the speech sets that `antiphon data speak` makes with the voice "hibari", and manifests whose rows have
+"phones"; of other material nothing is measured.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from antiphon.data.recordings import Recording
+from antiphon.data.recordings import Recording, fitted
 from antiphon.data.shards import SpeechSet
 from antiphon.data.tokenize import encode
 from antiphon.errors import AntiphonError
+from antiphon.evals.abx import abx, items_of, measure_abx
 from antiphon.evals.memo import Memo, key_of
+from antiphon.evals.phones import PhoneFigures, measure_phones, phone_figures, phones_at, touching
 
 # Title of the column, unit.
 PHONE_MEASURES = {
@@ -56,34 +59,32 @@ class Kept:
 
 
 def phone_measures(
-    codec: Any, who: str, recordings: Sequence[Recording], memo: Memo, names: Sequence[str]
+    codec: Any, who: str, clips: Sequence[tuple[Recording, str]], memo: Memo, names: Sequence[str]
 ) -> PhoneValues:
     """The measures of the first codebook; kept in the memo like any other.
 
     Args:
         codec: a `Tokenizer`.
         who: it and its weights, for the memo.
-        recordings: all that were measured; those that don't say when their phones sound are left out.
+        clips: all recordings that were measured, with keys that tell their sound; those that don't say when their
+            phones sound are left out.
         memo: old and new results.
         names: of `PHONE_MEASURES`.
 
     Returns:
         Those that could be taken.
     """
-    known = [recording for recording in recordings if recording.row is not None and recording.phones]
+    known = [recording for recording, _ in clips if recording.phones]
     if not known or not names:
         return PhoneValues({}, 0)
-    from antiphon.evals.abx import measure_abx
-    from antiphon.evals.phones import measure_phones
-
-    speech, rows, kept = SpeechSet(known[0].path), [recording.row for recording in known], Kept(codec)
-    what = key_of(*(recording.id for recording in known))
+    kept = Kept(codec)
+    what = key_of(*(f"{key} {each.voice} {each.phones}" for each, key in clips if each.phones))
 
     def take(name: str) -> float | None:
         try:
             if name == "abx":
-                return measure_abx(kept, speech, rows)
-            figures = measure_phones(kept, speech, rows)
+                return _abx(kept, known)
+            figures = _figures(kept, known)
             return figures.pnmi if name == "phone-information" else figures.phone_purity
         except AntiphonError:
             return None  # too little speech to compare
@@ -92,3 +93,29 @@ def phone_measures(
     for name in names:
         found[name] = memo.all([f"{who}/codebook-1/{name}/{what}"], lambda _, name=name: [take(name)])[0]
     return PhoneValues({name: value for name, value in found.items() if value is not None}, len(known))
+
+
+def _abx(kept: Kept, known: Sequence[Recording]) -> float:
+    if known[0].row is not None:
+        return measure_abx(kept, SpeechSet(known[0].path), [each.row for each in known])
+    items = [
+        item
+        for each in known
+        for item in items_of(_codes(kept, each)[:, None], kept.frame_rate, touching(each.phones), each.voice)
+    ]
+    return abx(items, distance="identical")
+
+
+def _figures(kept: Kept, known: Sequence[Recording]) -> PhoneFigures:
+    if known[0].row is not None:
+        return measure_phones(kept, SpeechSet(known[0].path), [each.row for each in known])
+    codes = [_codes(kept, each) for each in known]
+    middles = [(np.arange(len(row)) + 0.5) / kept.frame_rate for row in codes]
+    sounding = [phone for each, times in zip(known, middles) for phone in phones_at(each.phones, times)]
+    ids = {phone: i for i, phone in enumerate(sorted(set(sounding)))}
+    return phone_figures(torch.cat(codes), torch.tensor([ids[phone] for phone in sounding]))
+
+
+def _codes(kept: Kept, recording: Recording) -> torch.Tensor:
+    samples = fitted(recording.load(), kept.sample_rate, kept.channels)
+    return kept.encode(samples[None], 1)[0, 0]

@@ -74,6 +74,7 @@ class Point:
         values: dict[str, list[float | None]],
         before: dict[str, list[float | None]],
         said: dict[str, list[str | None]],
+        scales: int = 0,
     ) -> Point:
         """From the single results.
 
@@ -85,6 +86,7 @@ class Point:
             before: the same of the untouched sounds, for measures that need no second sound.
             said: "text" (what was said, empty where not known), "before" and "after" (what the judge heard), of each
                 recording; or nothing.
+            scales: of chunks, that are sent besides all of the codes.
         """
         use = codebook_use(codes, codec.codebook_size)
         found = {}
@@ -95,9 +97,9 @@ class Point:
                 found[name] = Value(statistics.fmean(s for s, _ in pairs), own, len(pairs))
         if said and (rate := _word_error_rates(said)):
             found["wer"] = rate
-        plain, coded = bitrates(codec, use)
-        bits = math.log2(codec.codebook_size)
-        return cls(label, len(use), plain, coded, bits, use, found, sum(row.shape[1] for row in codes), len(codes))
+        bits, frames = math.log2(codec.codebook_size), sum(row.shape[1] for row in codes)
+        plain, coded = bitrates(codec, use, scales / frames)
+        return cls(label, len(use), plain, coded, bits, use, found, frames, len(codes))
 
 
 def _word_error_rates(said: dict[str, list[str | None]]) -> Value | None:

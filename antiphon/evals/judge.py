@@ -3,8 +3,8 @@
 Greedy, English, no timestamps, float32. Whisper was made for windows of 30 s; most of the work on a short clip goes
 into the padding. Here clips are padded by eight to ten seconds, those of like length heard together: measured on 48
 spoken trivia questions that gave the same word error rate in less than half of the time (two seconds gave 0.8 points
-more errors, on rare names). Where the text looks like one of Whisper's known failures (it goes on to the limit, or
-repeats itself), the clip is heard again with the full window.
+more errors, on rare names). Where the text goes on to the limit of this first pass or repeats itself (one of Whisper's
+known failures, or just a long text), the clip is heard again with the full window and Whisper's own limit.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 RATE = 16000
 WINDOW = 30.0  # seconds that Whisper knows
 STEP = 2.0  # seconds; padded lengths are multiples of it
+FIRST = 96  # tokens of a first transcript: enough for most clips, and soon over where one never ends
+MOST = 224  # tokens of a second one: Whisper's own limit
 START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcribe|> <|notimestamps|>
 END = 50257
 BLANK = 220  # " ", which may not come first
@@ -55,6 +57,7 @@ class Judge:
         banned[[t for t in NON_SPEECH_TOKENS_MULTI if t < vocabulary]] = True
         banned[END + 1 :] = True
         self.banned = banned
+        self.most = min(MOST, model.config.max_target_positions - len(START))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path | None = None) -> Judge:
@@ -87,7 +90,7 @@ class Judge:
         clips: Sequence[Audio],
         batch: int = 16,
         spare: float = 8.0,
-        max_tokens: int = 96,
+        max_tokens: int = FIRST,
         progress: Callable[[int], None] | None = None,
     ) -> list[str]:
         """What is said in each clip.
@@ -96,7 +99,7 @@ class Judge:
             clips: at most 30 s each, any sample rate.
             batch: clips heard at once.
             spare: least seconds of padding; 30 gives Whisper's own full window.
-            max_tokens: a transcript that gets this long is taken for a failure.
+            max_tokens: of a first transcript; one that gets this long is made again, of up to `MOST`.
             progress: called with the number of clips just done.
 
         Returns:
@@ -112,13 +115,14 @@ class Judge:
             heard = self._hear([waves[i] for i in rows], samples, max_tokens)
             for i, (text, finished) in zip(rows, heard, strict=True):
                 texts[i] = text
-                if samples < WINDOW * RATE and (not finished or loops(text)):
+                # What repeats itself in the full window already would do so again.
+                if not finished or (loops(text) and samples < WINDOW * RATE):
                     doubtful.append(i)
             if progress:
                 progress(len(rows))
         for i in doubtful:
             log.debug("clip %d again with the full window: %r", i, texts[i])
-            texts[i] = self._hear([waves[i]], int(WINDOW * RATE), max_tokens)[0][0]
+            texts[i] = self._hear([waves[i]], int(WINDOW * RATE), self.most)[0][0]
         return texts
 
     def _wave(self, index: int, clip: Audio) -> Tensor:

@@ -7,13 +7,22 @@ writing) are passed over and measured anew. Delete the file to forget.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from antiphon.audio.io import Audio
+from antiphon.errors import AntiphonError
+
+
+class MemoError(AntiphonError):
+    """Results that cannot be kept."""
 
 
 class Memo:
@@ -27,7 +36,7 @@ class Memo:
         self.path = path
         self.values: dict[str, Any] = {}
         if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_bytes().split(b"\n"):  # each decoded on its own: a cut one may end inside a sign
                 try:
                     row = json.loads(line)
                     self.values[row["key"]] = row["value"]
@@ -41,6 +50,9 @@ class Memo:
             keys: one an item.
             make: gives the values of the items at these indices; called for those that are missing, `chunk` at a time.
             chunk: how many values are at most lost when a run is killed.
+
+        Raises:
+            MemoError: the file cannot be written.
         """
         missing = [i for i, key in enumerate(keys) if key not in self.values]
         for start in range(0, len(missing), chunk):
@@ -51,15 +63,22 @@ class Memo:
         return [self.values[key] for key in keys]
 
     def _write(self, made: dict[str, Any]) -> None:
-        if self.path is not None:
+        if self.path is None:
+            return
+        lines = "".join(
+            json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n" for key, value in made.items()
+        )
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = "".join(
-                json.dumps({"key": key, "value": value}, ensure_ascii=False) + "\n" for key, value in made.items()
-            )
-            with self.path.open("a", encoding="utf-8") as file:
+            # Names of files need not be UTF-8: JSON's own escapes say what it cannot.
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 if file.tell() and not _ends_line(self.path):
                     file.write("\n")
                 file.write(lines)
+        except OSError as error:
+            raise MemoError(
+                f"{self.path} cannot be written ({error.strerror or error}): choose another place, or make room."
+            ) from error
 
 
 def key_of(*things: str | Audio) -> str:
@@ -70,8 +89,20 @@ def key_of(*things: str | Audio) -> str:
             digest.update(f"{thing.sample_rate} {list(thing.samples.shape)}".encode())
             digest.update(thing.samples.contiguous().numpy().tobytes())
         else:
-            digest.update(thing.encode() + b"\0")
+            digest.update(thing.encode("utf-8", "backslashreplace") + b"\0")
     return digest.hexdigest()[:24]
+
+
+def packed(codes: np.ndarray) -> dict:
+    """Codes [codebooks, frames] as JSON: a kilobyte for a second of most codecs."""
+    data = zlib.compress(np.ascontiguousarray(codes, "<i4").tobytes())
+    return {"shape": list(codes.shape), "zlib": base64.b64encode(data).decode()}
+
+
+def unpacked(value: dict) -> np.ndarray:
+    """What `packed` was made of, int64."""
+    flat = np.frombuffer(zlib.decompress(base64.b64decode(value["zlib"])), "<i4")
+    return flat.reshape(value["shape"]).astype(np.int64)
 
 
 def _ends_line(path: Path) -> bool:

@@ -6,7 +6,8 @@ The sets that `antiphon data speak` makes with the voice "hibari" hold the times
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,24 @@ def segments(said: Utterance) -> list[Segment | None]:
             found.append(None)
         start = end
     return found
+
+
+def touching(phones: Iterable[tuple[str, float, float]]) -> list[Segment | None]:
+    """Phones (phone, start, end) in order, None where a pause stands between two: a millisecond or more of nothing."""
+    found: list[Segment | None] = []
+    last = math.inf
+    for phone, start, end in phones:
+        if start - last >= 1e-3:
+            found.append(None)
+        found.append(Segment(phone, start, end))
+        last = end
+    return found
+
+
+def phones_at(phones: Sequence[tuple[str, float, float]], times: np.ndarray) -> list[str]:
+    """The phone that sounds at each of the times, "" where none does; phones are (phone, start, end) in order."""
+    places = np.searchsorted([start for _, start, _ in phones], times, side="right") - 1
+    return [phones[i][0] if i >= 0 and time < phones[i][2] else "" for i, time in zip(places.tolist(), times.tolist())]
 
 
 def joint_counts(codes: Tensor, phones: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +37,8 @@ def stoi(clean: Audio, heard: Audio) -> float:
     The two must start at the same moment; the longer one is cut at the other's end.
 
     Raises:
-        MeasureError: different sample rates, or less than 0.4 s to compare (STOI's own window).
+        MeasureError: different sample rates, or less than 0.4 s to compare (STOI's own window), silence in the clean
+            sound left aside.
     """
     from pystoi import stoi as measure
 
@@ -46,7 +48,14 @@ def stoi(clean: Audio, heard: Audio) -> float:
     if n < 0.4 * clean.sample_rate:
         raise MeasureError(f"STOI needs at least 0.4 s of sound, not {n / clean.sample_rate:.2f} s.")
     a, b = (audio.mono().samples[:n].double().numpy() for audio in (clean, heard))
-    return float(measure(a, b, clean.sample_rate))
+    with warnings.catch_warnings():
+        # Where too few frames of the clean sound aren't silent, pystoi warns and gives 1e-5, which says nothing of the
+        # other sound.
+        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
+        try:
+            return float(measure(a, b, clean.sample_rate))
+        except RuntimeWarning:
+            raise MeasureError("STOI needs at least 0.4 s of sound that is not silent.") from None
 
 
 @functools.cache

@@ -36,7 +36,7 @@ def test_tokenize_measure_and_back(antiphon: Run, corpus: Path, tmp_path: Path) 
     assert "Skipped 1" in done.stderr and "bad.wav" in (codes / "skipped.jsonl").read_text()
     done = antiphon("detokenize", codes, "-o", sounds, "--format", "flac")
     assert (done.returncode, done.stdout) == (0, f"{sounds}\n"), done.stderr
-    assert sorted(path.name for path in sounds.iterdir()) == ["0.flac", "1.flac", "manifest.jsonl"]
+    assert sorted(path.name for path in sounds.iterdir()) == ["0.flac", "1.flac", "manifest.jsonl", "sounds.json"]
     done = antiphon(
         "eval", "codec", sounds, "--codecs", f"tiny={tmp_path / 'codec'}", "--codebooks", "1,3", "--only", "si-snr",
         "--jobs", "1", "--json", figures,
@@ -55,5 +55,10 @@ def test_wrong_settings_get_one_line(
     assert_one_line_error(antiphon("eval", "mini", "--resume"), "--json")
     assert_one_line_error(antiphon("eval", "codec", corpus, "--codecs", "x", "--only", "beauty"), "beauty", "stoi")
     assert_one_line_error(antiphon("eval", "codec", corpus, "--codecs", "x", "--codebooks", "1-3"), "1-3", "1,4,8")
+    assert_one_line_error(antiphon("eval", "codec", corpus, "--codecs", "x", "--codebooks", "0"), "give 1 or more")
     assert_one_line_error(antiphon("tokenize", tmp_path / "no", "-o", tmp_path / "c", "--codec", "x"), "no such folder")
+    into = ("tokenize", corpus, "--codec", "mini", "-o")
+    assert_one_line_error(antiphon(*into, corpus / "0.wav"), "0.wav cannot be written", "-o")
+    assert_one_line_error(antiphon(*into, tmp_path / "c", "--device", "foo"), "no device 'foo'")
+    assert antiphon("bench", "codec", "--threads", "0").returncode == 2
     assert_one_line_error(antiphon("detokenize", corpus, "-o", tmp_path / "c"), "antiphon tokenize")

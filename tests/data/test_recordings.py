@@ -46,6 +46,13 @@ def test_a_manifest_gives_texts_ids_and_paths_from_its_folder(tmp_path):
     assert torch.equal(first.load().samples, second.load().samples)
 
 
+def test_a_manifest_may_be_as_editors_and_people_write_it(tmp_path):
+    rows = ['{"path": "a.wav", "text": "one\u2028two\x85three"}', '{"path": "b.wav", "id": null}', '{"path": "c.wav"}']
+    (tmp_path / "m.jsonl").write_bytes(("\ufeff" + "\r\n".join(rows)).encode())
+    found = recordings(tmp_path / "m.jsonl")
+    assert [each.id for each in found] == ["a.wav", "b.wav", "c.wav"] and found[0].text == "one\u2028two\x85three"
+
+
 def test_a_speech_set_gives_texts_and_phones(tmp_path):
     samples = np.linspace(-0.5, 0.5, 4000, dtype=np.float32)
     with ShardWriter(tmp_path, 8000) as writer:

@@ -1,16 +1,24 @@
 """Sound to codes and back: nothing is lost, however a run was stopped and shared out."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from antiphon.codecs.encodec import ChunkedEncodec, EncodecConfig
 from antiphon.data import tokenize as module
 from antiphon.data.detokenize import DetokenizeConfig, detokenize, file_names
 from antiphon.data.recordings import recordings
-from antiphon.data.tokenize import TokenizeConfig, encode, fingerprint, in_processes, open_codec, tokenize
+from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.tokenize import TokenizeConfig, check_device, encode, fingerprint, in_processes, open_codec, tokenize
 from antiphon.data.tokens import TokenError, TokenSet
 from tests.codecs.simple import Bytes, Semantic, StreamingBytes, tiny_mini
 from tests.data.fragile import double
@@ -78,6 +86,122 @@ def test_a_stopped_run_goes_on(corpus, tmp_path, monkeypatch):
     assert codec.decoded == 5 and len(recordings(tmp_path / "sounds" / "manifest.jsonl")) == 4
 
 
+def test_other_recordings_of_the_same_names_are_refused(corpus, tmp_path):
+    codec, codes = Bytes(), tmp_path / "codes"
+    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
+    moved = corpus.rename(tmp_path / "moved")
+    tokenize(TokenizeConfig(moved, codes, "bytes"), False, codec)
+    assert codec.encoded == 4
+    soundfile.write(moved / "b" / "a.wav", np.full(1000, 0.25), 8000)
+    with pytest.raises(TokenError, match="another b/a.wav than .*moved/b/a.wav"):
+        tokenize(TokenizeConfig(moved, codes, "bytes"), False, codec)
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("a.wav", "new.wav"):
+        soundfile.write(other / name, np.full(900, 0.25), 8000)
+    with pytest.raises(TokenError, match="came from .*corpus"):
+        tokenize(TokenizeConfig(other, codes, "bytes"), False, codec)
+    (other / "a.wav").unlink()
+    assert tokenize(TokenizeConfig(other, codes, "bytes"), False, codec) == 0  # no name in common
+    assert len(TokenSet(codes)) == 5
+
+
+def test_sets_without_stamps_are_read_and_go_on_with_their_source(corpus, tmp_path):
+    codec, codes = Bytes(), tmp_path / "codes"
+    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
+    rows = [json.loads(line) for line in (codes / "manifest.jsonl").read_text().splitlines()]
+    assert set(rows[0]) == {"id", "text", "voice", "samples", "frames", "shard", "offset", "stamp"}
+    for row in rows:
+        del row["stamp"]
+    (codes / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(TokenSet(codes)) == 4 and TokenSet(codes).rows[0].stamp == ""
+    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
+    assert codec.encoded == 4
+    with pytest.raises(TokenError, match="another a.wav"):
+        tokenize(TokenizeConfig(corpus.rename(tmp_path / "moved"), codes, "bytes"), False, codec)
+
+
+def test_a_speech_set_that_was_made_anew_is_refused(tmp_path):
+    codes = TokenizeConfig(tmp_path / "set", tmp_path / "codes", "bytes")
+    for lengths in ((500,), (500, 600), (700, 600)):
+        if lengths[0] == 700:
+            (tmp_path / "set").rename(tmp_path / "old")
+        with ShardWriter(tmp_path / "set", 8000) as writer:
+            for i, length in enumerate(lengths):
+                if str(i) not in writer.done:
+                    writer.add(Utterance(str(i), "said", "v"), np.full(length, 0.5))
+        if lengths[0] == 500:
+            assert tokenize(codes, False, Bytes()) == 0 and len(TokenSet(codes.out)) == len(lengths)
+    with pytest.raises(TokenError, match="another 0 than"):
+        tokenize(codes, False, Bytes())
+
+
+def test_a_name_that_is_not_utf8_loses_nothing(corpus, tmp_path):
+    (corpus / "a.wav").rename(corpus / "caf\udce9.wav")  # so Python says a byte that is none
+    (corpus / "b" / "d.wav").write_text("no sound")
+    (corpus / "b" / "d.wav").rename(corpus / "d\udce9.wav")
+    codec, config = Bytes(), TokenizeConfig(corpus, tmp_path / "codes", "bytes")
+    assert tokenize(config, False, codec) == tokenize(config, False, codec) == 1
+    assert codec.encoded == 3
+    assert [row.id for row in TokenSet(config.out).rows] == ["b/a.wav", "b/c.flac", "caf\udce9.wav"]
+    assert detokenize(DetokenizeConfig(config.out, tmp_path / "sounds"), False, codec) == []
+    again = recordings(tmp_path / "sounds" / "manifest.jsonl")[2]
+    assert again.id == "caf\udce9.wav" and again.load().duration == 900 / 8000
+
+
+def test_sounds_of_other_settings_or_codes_are_refused(corpus, tmp_path):
+    codec, codes, sounds = Bytes(), tmp_path / "codes", tmp_path / "sounds"
+    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
+    detokenize(DetokenizeConfig(codes, sounds), False, codec)
+    with pytest.raises(TokenError, match="another number of codebooks than 1"):
+        detokenize(DetokenizeConfig(codes, sounds, codebooks=1), False, codec)
+    assert detokenize(DetokenizeConfig(codes, sounds, codebooks=2), False, codec) == []
+    soundfile.write(corpus / "e.wav", np.full(900, 0.25), 8000)
+    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
+    assert detokenize(DetokenizeConfig(codes, sounds), False, codec) == []  # the set has grown
+    assert codec.decoded == 5
+    soundfile.write(corpus / "e.wav", np.full(800, 0.25), 8000)
+    tokenize(TokenizeConfig(corpus, tmp_path / "anew", "bytes"), False, codec)
+    with pytest.raises(TokenError, match="other codes"):
+        detokenize(DetokenizeConfig(tmp_path / "anew", sounds), False, codec)
+    before = (corpus / "a.wav").read_bytes()
+    with pytest.raises(TokenError, match="a.wav is there and"):
+        detokenize(DetokenizeConfig(codes, corpus), False, codec)
+    assert (corpus / "a.wav").read_bytes() == before
+    with pytest.raises(TokenError, match="codebooks is 0"):
+        DetokenizeConfig(codes, sounds, codebooks=0)
+
+
+def test_scales_of_chunks_are_kept(tmp_path):
+    fields = dict(latent=6, filters=4, ratios=(4, 2), codebooks=3, codebook_size=16, causal=False, normalize=True)
+    codec = ChunkedEncodec(EncodecConfig(sample_rate=800, channels=2, chunk_seconds=1.0, overlap=0.01, **fields)).eval()
+    (tmp_path / "corpus").mkdir()
+    louder = np.linspace(0.01, 0.9, 2000)[:, None] * np.random.default_rng(0).uniform(-0.5, 0.5, (2000, 2))
+    soundfile.write(tmp_path / "corpus" / "a.wav", louder, 800)
+    tokenize(TokenizeConfig(tmp_path / "corpus", tmp_path / "codes", "encodec", codebooks=2), False, codec)
+    row, codes = next(iter(TokenSet(tmp_path / "codes")))
+    heard = recordings(tmp_path / "corpus")[0].load(mono=False).samples[None]
+    scales = codec.encode_chunks(heard)[1]
+    assert len(row.scales) == 3 and row.scales == scales[0].tolist() and row.scales[2] > 3 * row.scales[0]
+    detokenize(DetokenizeConfig(tmp_path / "codes", tmp_path / "sounds"), False, codec)
+    sound = recordings(tmp_path / "sounds" / "manifest.jsonl")[0].load(mono=False).samples
+    expected = codec.decode(torch.from_numpy(codes)[None], scales)[0, :, :2000].clamp(-1, 1)
+    torch.testing.assert_close(sound, expected, atol=1e-4, rtol=0)
+
+
+def test_places_and_devices_that_cannot_be_used_are_told(corpus, tmp_path):
+    for place in (corpus / "a.wav", corpus / "a.wav" / "codes"):
+        with pytest.raises(TokenError, match="a.wav.* cannot be written"):
+            tokenize(TokenizeConfig(corpus, place, "bytes"), False, Bytes())
+    tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
+    with pytest.raises(TokenError, match="a.wav.* cannot be written"):
+        detokenize(DetokenizeConfig(tmp_path / "codes", corpus / "a.wav" / "sounds"), False, Bytes())
+    for device in ("foo", *(() if torch.cuda.is_available() else ("cuda",))):
+        with pytest.raises(TokenError, match=f"no device '{device}'"):
+            open_codec("mini", device)
+    check_device("cpu")
+
+
 def test_bad_files_are_listed_and_tried_again_when_asked(corpus, tmp_path, capsys):
     good = (corpus / "b" / "c.flac").read_bytes()
     (corpus / "b" / "c.flac").write_text("no sound")
@@ -138,6 +262,28 @@ def test_files_stay_in_the_folder_and_differ():
 def test_a_killed_process_costs_only_its_own_item():
     found = list(in_processes(double, 2, [1, "kill", 3, 4, 5], 1, lambda at: (at, None)))
     assert found == [(0, 2), (1, None), (2, 6), (3, 8), (4, 10)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("early", [True, False])
+def test_ctrl_c_stops_the_processes_silently(early, tmp_path):
+    code = (
+        "from antiphon.data.processes import in_processes\n"
+        "from tests.data.fragile import nap\n"
+        f"for each in in_processes(nap, {str(tmp_path / 'begun')!r}, list(range(9)), 2, None): print(each)"
+    )
+    root = Path(__file__).parents[2]
+    started = {"cwd": root, "stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    run = subprocess.Popen([sys.executable, "-c", code], text=True, **started)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    for _ in range(600):
+        # early: the workers are there, and import; else they work
+        if len(children.read_text().split()) == 3 if early else (tmp_path / "begun").exists():
+            break
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    out, told = run.communicate(timeout=30)  # which waits for all that hold its stderr
+    assert out == "" and told.count("Traceback") == 1 and told.rstrip().endswith("KeyboardInterrupt"), told
 
 
 @pytest.mark.slow

@@ -12,15 +12,19 @@ import soundfile
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.evals import codec as module
 from antiphon.evals import codec_measures as measures
 from antiphon.evals.codec import CodecConfig, packed, rate_points, run, unpacked
 from antiphon.evals.codec_measures import CodebookUse, bitrates, codebook_use, score, si_snr
+from antiphon.evals.codec_phones import PHONE_MEASURES
 from antiphon.evals.codec_report import CodecReport, Point, labels
+from antiphon.evals.memo import MemoError
 from antiphon.evals.rate_distortion import plot
 from antiphon.evals.speech import MeasureError
 from tests.codecs.simple import Bytes, Semantic
+from tests.data import fragile
 
 
 def noise(seconds=1.0, rate=8000, seed=0):
@@ -33,6 +37,8 @@ def test_si_snr_by_hand():
     assert si_snr(Audio(clean, 8000), Audio(3 * clean + 0.1, 8000)) == 100.0
     assert si_snr(Audio(clean, 8000), Audio(clean + 0.1 * other, 8000)) == pytest.approx(20.0, abs=1e-3)
     assert si_snr(Audio(clean, 8000), Audio(-5 * (clean + other), 8000)) == pytest.approx(0.0, abs=1e-3)
+    apart = (torch.tensor(turn).repeat(2000) for turn in ((1.0, -1.0, 0.0, 0.0), (0.0, 0.0, 1.0, -1.0)))
+    assert si_snr(*(Audio(samples, 8000) for samples in apart)) == -100.0
     for wrong in (Audio(torch.zeros(8000), 8000), Audio(clean, 16000), Audio(clean[:3000], 8000)):
         with pytest.raises(MeasureError):
             si_snr(Audio(clean, 8000), wrong)
@@ -191,11 +197,84 @@ def test_words_are_judged_before_and_after(tmp_path, codecs, monkeypatch):
     assert (value.mean, value.reference, value.n) == (pytest.approx(3 / 8), pytest.approx(1 / 8), 3)
 
 
+class Scaled(Bytes):
+    """Brings chunks of 1,000 samples to full scale; decoded without the scales, a sound is as loud throughout."""
+
+    def encode_chunks(self, audio):
+        chunks = audio.split(1000, dim=-1)
+        scales = torch.stack([chunk.abs().amax(dim=(1, 2)) for chunk in chunks], dim=1)
+        loud = [chunk / scale for chunk, scale in zip(chunks, scales[0])]
+        return Bytes.encode(self, torch.cat(loud, dim=-1)), scales
+
+    def encode(self, audio, codebooks=None):
+        return self.encode_chunks(audio)[0][:, :codebooks]
+
+    def decode(self, codes, scales=None):
+        chunks = Bytes.decode(self, codes).split(1000, dim=-1)
+        return torch.cat(
+            [chunk * scale for chunk, scale in zip(chunks, torch.ones(99) if scales is None else scales[0])], -1
+        )
+
+
+def test_a_codec_gets_its_scales_back_and_they_cost_bits(corpus, codecs, tmp_path):
+    for i in range(3):
+        louder = noise(1.0 + i / 2, 8000, i).samples
+        soundfile.write(corpus / f"{i}.wav", (louder * torch.linspace(0.01, 1, len(louder))).numpy(), 8000)
+    codecs["scaled"] = Scaled()
+    for only in (("si-snr",), ("si-snr", "mel-distance")):  # measured later, with the codes that were kept
+        report = run(CodecConfig(("scaled",), corpus, (2,), only), tmp_path / "f.json")
+    (point,) = report.points
+    assert codecs["scaled"].encoded == 3
+    assert point.values["si-snr"].mean > 60 and point.values["mel-distance"].mean < 0.1
+    assert point.bitrate == pytest.approx(128000 + 8 * 32)  # 8 chunks a second
+    assert bitrates(codecs["scaled"], point.use)[1] + 8 * 32 == pytest.approx(point.coded_bitrate)
+
+
+def test_a_killed_process_costs_one_codec_alone(corpus, codecs, monkeypatch):
+    codecs["silent"] = Bytes()
+    codecs["silent"].decode = lambda codes: torch.zeros(1, 1, codes.shape[-1])
+    monkeypatch.setattr(module, "scores", fragile.dies_of_silence)
+    report = run(CodecConfig(("silent", "bytes"), corpus, (2,), ("si-snr",)), jobs=2)
+    assert [(p.codec, p.values["si-snr"].mean) for p in report.points] == [("bytes", 0.5)]
+    assert "--jobs" in report.environment["not-measured"]["silent"]
+
+
+def test_measuring_leaves_the_threads_as_they_are():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        measures.scores(("si-snr",), noise(), noise())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_was_measured_outlives_the_phone_measures(corpus, codecs, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("odd phones")
+
+    monkeypatch.setattr(module, "phone_measures", fail)
+    report = run(CodecConfig(("bytes",), corpus, (2,), ("si-snr",)))
+    assert [p.codec for p in report.points] == list(report.environment["codecs"]) == ["bytes"]
+    assert "odd phones" in report.environment["not-measured"]["bytes"]
+
+
+def test_what_cannot_be_written_is_told_and_blamed_on_no_recording(corpus, codecs, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(MemoError, match="f.items.jsonl cannot be written"):
+        run(CodecConfig(("bytes",), corpus, only=("stoi",)), tmp_path / "file" / "f.json")
+    assert "left out" not in capsys.readouterr().err
+
+
 def test_nothing_to_measure_is_an_error(corpus, codecs):
     with pytest.raises(AntiphonError, match="no codec 'nothing'"):
         run(CodecConfig(("nothing",), corpus, only=("stoi",)))
     with pytest.raises(ConfigError, match="Measures: stoi"):
         CodecConfig(("bytes",), corpus, only=("beauty",))
+    with pytest.raises(ConfigError, match="codebooks is 0"):
+        CodecConfig(("bytes",), corpus, codebooks=(0, 1))
+    with pytest.raises(AntiphonError, match="^There is no device 'foo'"):
+        run(CodecConfig(("bytes",), corpus, device="foo"))
     with pytest.raises(ConfigError, match="--codecs"):
         CodecConfig((), corpus)
 
@@ -226,17 +305,28 @@ def test_the_table_and_the_picture(tmp_path):
         plot(report.points, tmp_path / "new" / "p.png" / "q.png")
 
 
-def test_phones_are_told_where_the_set_knows_them(tmp_path, codecs):
-    from antiphon.data.shards import ShardWriter, Utterance
+# Every phone is a level of its own, which is to say a code of the upper byte.
+LEVELS = {"a": -0.7, "b": -0.2, "k": 0.3, "t": 0.8}
 
-    # every phone is a level of its own, which is to say a code of the upper byte
-    phones, levels = "abkt", {"a": -0.7, "b": -0.2, "k": 0.3, "t": 0.8}
-    with ShardWriter(tmp_path / "set", 8000) as writer:
+
+def phones_of(i):
+    """Eight phones and their samples, 0.1 s each."""
+    said = "".join(np.random.default_rng(i).permutation(list("abkt" * 2)))
+    return said, np.concatenate([np.full(800, LEVELS[phone], np.float32) for phone in said])
+
+
+def speech_set(folder, noisy=False):
+    with ShardWriter(folder, 8000) as writer:
         for i in range(6):
-            said = "".join(np.random.default_rng(i).permutation(list(phones * 2)))
-            samples = np.concatenate([np.full(800, levels[phone], np.float32) for phone in said])
+            said, samples = phones_of(i)
+            if noisy:
+                samples = np.random.default_rng(i).uniform(-1, 1, len(samples))
             ends = [0.1 * (j + 1) for j in range(len(said))]
             writer.add(Utterance(str(i), said, "v", phonemes=said, phoneme_ends=ends), samples)
+
+
+def test_phones_are_told_where_the_set_knows_them(tmp_path, codecs):
+    speech_set(tmp_path / "set")
     report = run(CodecConfig(("semantic",), tmp_path / "set", only=("phone-information", "phone-purity")))
     found = report.phones["semantic"]
     assert found.n == 6 and found.values["phone-information"] > 0.95 and found.values["phone-purity"] > 0.99
@@ -245,3 +335,44 @@ def test_phones_are_told_where_the_set_knows_them(tmp_path, codecs):
     stream = io.StringIO()
     report.print(stream)
     assert "phone MI" in stream.getvalue()
+
+
+def test_a_set_that_was_made_anew_is_measured_anew(tmp_path, codecs):
+    config = CodecConfig(("semantic",), tmp_path / "set", only=("phone-information",))
+    speech_set(tmp_path / "set")
+    assert run(config, tmp_path / "f.json").phones["semantic"].values["phone-information"] > 0.95
+    (tmp_path / "set").rename(tmp_path / "old")
+    speech_set(tmp_path / "set", noisy=True)
+    assert run(config, tmp_path / "f.json").phones["semantic"].values["phone-information"] < 0.5
+
+
+def test_phones_of_a_manifest_are_measured_too(tmp_path, codecs):
+    rows = []
+    for i in range(6):
+        said, samples = phones_of(i)
+        soundfile.write(tmp_path / f"{i}.wav", samples, 8000)
+        times = [[f"{phone}1", 0.1 * j, 0.1 * (j + 1)] for j, phone in enumerate(said)]
+        rows.append(json.dumps({"path": f"{i}.wav", "voice": "v", "phones": times}) + "\n")
+    (tmp_path / "m.jsonl").write_text("".join(rows))
+    codecs["slow"] = Slow()
+    speech_set(tmp_path / "set")
+    found, same = (
+        run(CodecConfig(("slow",), tmp_path / place, only=tuple(PHONE_MEASURES))).phones["slow"]
+        for place in ("m.jsonl", "set")
+    )
+    assert found == same and found.n == 6 and found.values["phone-information"] > 0.95 and found.values["abx"] < 0.1
+
+
+class Slow(Semantic):
+    """A code every 10 ms."""
+
+    frame_rate = 100.0
+
+    def encode(self, audio, codebooks=None):
+        return super().encode(audio, codebooks)[..., ::80]
+
+
+def test_phones_that_nobody_knows_are_told(corpus, codecs, capsys):
+    report = run(CodecConfig(("semantic",), corpus, only=("abx",)))
+    assert report.environment["not-measured"] == {"abx": "no phone times"}
+    assert "abx: not measured: no phone times" in capsys.readouterr().err

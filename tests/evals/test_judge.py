@@ -106,6 +106,14 @@ def test_order_and_progress(judge):
     assert together == alone and sum(done) == 4
 
 
+def test_what_is_unfinished_is_heard_again_to_whispers_own_limit(judge):
+    for seconds in (0.5, 29.0):  # padded by some seconds; in the full window from the start
+        clip = sound(seconds, 3)
+        (text,) = judge.transcribe([clip], max_tokens=4)
+        assert text == judge._hear([clip.samples], 30 * 16000, judge.most)[0][0] and len(text.split()) > 4
+    assert judge.most == 60  # of a decoder with 64 places
+
+
 def test_too_long_and_empty(judge):
     with pytest.raises(JudgeError, match="30 s"):
         judge.transcribe([sound(30.5, 0)])

@@ -1,9 +1,10 @@
 """A memo gives what was measured before, and survives a killed writer."""
 
+import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.evals.memo import Memo, key_of
+from antiphon.evals.memo import Memo, MemoError, key_of
 
 
 def test_only_what_is_missing_gets_made(tmp_path):
@@ -28,6 +29,22 @@ def test_a_broken_line_does_not_swallow_the_next(tmp_path):
     path.write_text('{"key": "a", "val')
     Memo(path).all(["b"], lambda rows: ["two"])
     assert Memo(path).values == {"b": "two"}
+
+
+def test_any_text_is_kept_and_a_line_may_be_cut_anywhere(tmp_path):
+    path, odd = tmp_path / "memo.jsonl", "one\u2028two\x85three caf\udce9"
+    Memo(path).all([odd], lambda rows: [odd])
+    with path.open("ab") as file:
+        file.write('{"key": "\u00fc'.encode()[:-1])
+    Memo(path).all(["b"], lambda rows: ["two"])
+    assert Memo(path).values == {odd: odd, "b": "two"}
+    assert key_of(odd) != key_of("one")
+
+
+def test_what_cannot_be_kept_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MemoError, match="memo.jsonl cannot be written"):
+        Memo(tmp_path / "file" / "memo.jsonl").all(["a"], lambda rows: [1])
 
 
 def test_keys_tell_sounds_and_texts_apart():

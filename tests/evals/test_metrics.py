@@ -112,6 +112,14 @@ def test_stoi_refuses_what_does_not_fit():
         stoi(voice(0.2), voice(0.2))
 
 
+def test_stoi_is_of_what_is_not_silent():
+    pytest.importorskip("pystoi")
+    short = Audio(torch.cat([voice(0.3).samples, torch.zeros(16000)]), 16000)
+    with pytest.raises(MeasureError, match="not silent"):
+        stoi(short, short)
+    assert stoi(voice(), Audio(torch.zeros(32000), 16000)) == pytest.approx(0.0, abs=1e-3)
+
+
 def test_log_mel_distance():
     clean = voice()
     assert log_mel_distance(clean, clean) == 0.0

@@ -18,7 +18,9 @@ from antiphon.evals.phones import (
     joint_counts,
     measure_phones,
     phone_figures,
+    phones_at,
     segments,
+    touching,
 )
 from antiphon.models.phonemes import alphabet
 from antiphon.train.fit import phone_information
@@ -77,6 +79,13 @@ def test_segments_give_stress_to_its_phone_and_break_at_pauses() -> None:
     assert segments(said("a b", [0.2, 0.3, 0.4])) == [Segment("a", 0.1, 0.2), Segment("b", 0.3, 0.4)]
     with pytest.raises(PhonesError, match="no times"):
         segments(Utterance("u", "text", "v"))
+
+
+def test_phones_with_any_names() -> None:
+    phones = [("HH", 0.1, 0.2), ("AH0", 0.2, 0.3), ("T", 0.35, 0.4)]
+    assert touching(phones) == [Segment("HH", 0.1, 0.2), Segment("AH0", 0.2, 0.3), None, Segment("T", 0.35, 0.4)]
+    times = np.array([0.05, 0.1, 0.25, 0.32, 0.39, 0.4])
+    assert phones_at(phones, times) == ["", "HH", "AH0", "", "T", ""]
 
 
 class Loudness:
