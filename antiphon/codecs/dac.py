@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs.module import CodecModule
-from antiphon.codecs.weights import load_into, read_config, read_weights, rename, write
+from antiphon.codecs.weights import configured, load_into, read_config, read_weights, rename, write
 from antiphon.errors import HubError
 from antiphon.nn.overlap import Pieces, convolutions, growing, shrinking
 from antiphon.nn.quantize import Quantized
@@ -162,7 +162,7 @@ class Dac(CodecModule):
     def decode_pieces(self, codes: Tensor) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, 1, up to chunk frames' samples] each."""
         hop, chunk = self.config.samples_per_frame, self.config.chunk
-        parts = (self.quantizer.decode(part).transpose(1, 2) for part in codes.split(chunk, dim=-1))
+        parts = (self.quantizer.decode(part).mT for part in self._checked_codes(codes).split(chunk, dim=-1))
         latents = Pieces(parts, codes.shape[-1])
         yield from growing(self.decoder, convolutions(self.decoder), latents, hop, chunk)
 
@@ -180,35 +180,34 @@ class Dac(CodecModule):
         """
         fields, weights = read_config(folder), folded(read_weights(folder))
         if fields.get("model_type") == "dac":
-            config = published_config(fields)
+            config = configured(DacConfig, published_settings(fields), folder)
             weights = rename(weights, published_names(config))
             for key in [key for key in weights if key.startswith("quantizer.") and key.endswith("ward.weight")]:
                 weights[key] = weights[key].flatten(1)  # a convolution over one frame is a linear map
         elif fields.get("family") == FAMILY:
-            fields["ratios"] = tuple(fields["ratios"])
-            config = DacConfig(**{k: v for k, v in fields.items() if k != "family"})
+            config = configured(DacConfig, fields, folder)
         else:
             raise HubError(
                 f"{folder} holds no DAC: its config.json should say 'model_type': 'dac' (published) or 'family': "
                 f"{FAMILY!r} (ours)."
             )
-        codec = cls(config)
+        codec = configured(cls, {"config": config}, folder)
         load_into(codec, weights, folder)
         return codec.eval()
 
 
-def published_config(fields: dict[str, Any]) -> DacConfig:
-    """Sizes from a published config.json (`transformers`' `DacConfig`, whose defaults it leaves out nowhere)."""
+def published_settings(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of `DacConfig` from a published config.json (`transformers`', which leaves defaults out nowhere)."""
     try:
-        return DacConfig(
-            sample_rate=fields["sampling_rate"],
-            ratios=tuple(fields["downsampling_ratios"]),
-            encoder_width=fields["encoder_hidden_size"],
-            decoder_width=fields["decoder_hidden_size"],
-            codebooks=fields["n_codebooks"],
-            codebook_size=fields["codebook_size"],
-            codebook_dim=fields["codebook_dim"],
-        )
+        return {
+            "sample_rate": fields["sampling_rate"],
+            "ratios": fields["downsampling_ratios"],
+            "encoder_width": fields["encoder_hidden_size"],
+            "decoder_width": fields["decoder_hidden_size"],
+            "codebooks": fields["n_codebooks"],
+            "codebook_size": fields["codebook_size"],
+            "codebook_dim": fields["codebook_dim"],
+        }
     except KeyError as error:
         raise HubError(f"The published config.json lacks {error}: it is no DAC's.") from error
 

@@ -19,10 +19,11 @@ from torch.nn import functional as F
 
 from antiphon.codecs import encodec_weights
 from antiphon.codecs.base import CodecState
-from antiphon.codecs.module import CodecModule
-from antiphon.codecs.weights import write
+from antiphon.codecs.module import CodecModule, fewer
+from antiphon.codecs.weights import configured, write
 from antiphon.nn.quantize import Quantized
 from antiphon.nn.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, SeanetState
+from antiphon.nn.state import in_groups
 from antiphon.nn.vq import PlainResidualQuantizer
 
 FAMILY = "encodec"
@@ -73,6 +74,7 @@ class EncodecConfig:
 
     def __post_init__(self) -> None:
         self.ratios = tuple(self.ratios)
+        _ = self.seanet  # refuses what makes no sense
 
     @property
     def live(self) -> bool:
@@ -143,7 +145,7 @@ class EncodecDecoderState:
 
     Attributes:
         seanet: of the decoder.
-        late: the sound made but not yet given, [batch, channels, delay].
+        late: the sound made but not yet given, [batch, channels, delay]; nothing, once the stream has ended.
     """
 
     seanet: SeanetState
@@ -155,7 +157,8 @@ class Encodec(_Encodec):
 
     Where padding is "reflect", nothing is certain of a stream's first frames before `encoder.lead` samples have come;
     they then come all at once, and from there on nothing lags. Rows of a batch may be before and behind that point: the
-    rows that have less to give than others have -1 on the left. The decoder lags by `delay` samples throughout.
+    rows that have less to give than others have -1 on the left, and silence where these are decoded. The decoder lags
+    by `delay` samples throughout.
 
     Args:
         config: sizes.
@@ -192,7 +195,7 @@ class Encodec(_Encodec):
     @torch.no_grad()
     def decode_pieces(self, codes: Tensor) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, channels, samples] each."""
-        state, pieces = self.decoder.init_state(len(codes)), codes.split(self.config.piece, dim=-1)
+        pieces, state = self._checked_codes(codes).split(self.config.piece, dim=-1), self.decoder.init_state(len(codes))
         for number, piece in enumerate(pieces, 1):
             yield self.decoder.step(self.quantizer.decode(piece), state, number == len(pieces))
 
@@ -209,7 +212,7 @@ class Encodec(_Encodec):
         """More audio [batch, channels, any number of samples] -> the codes that are now certain [batch, codebooks, n],
         with -1 on the left of rows that have fewer than others; see `StreamingCodec.encode_step`."""
         levels = self._levels(codebooks)
-        latents = self.encoder.step(self._checked(audio), state.encoder, last)
+        latents = self.encoder.step(self._checked(audio, state.encoder.count), state.encoder, last)
         if isinstance(latents, Tensor):
             return self.quantizer.encode(latents, levels)
         longest = max(row.shape[1] for row in latents)
@@ -221,24 +224,49 @@ class Encodec(_Encodec):
     @torch.no_grad()
     def decode_step(self, codes: Tensor, state: CodecState, last: bool = False) -> Tensor:
         """More codes [batch, 1 to codebooks, n] -> audio [batch, channels, n * samples_per_frame], `delay` samples
-        late; the last gives those too."""
-        part, lead, hop = state.decoder, self.decoder.lead, self.config.samples_per_frame
+        late; the last gives those too.
+
+        Rows that have fewer frames than others have -1 on the left, as `encode_step` gives it, and get their sound on
+        the right: behind samples_per_frame zeros for each frame that they lack, which are no part of it.
+        """
+        own, frames = state.decoder, codes.shape[-1]
+        self._checked_codes(codes, own.seanet.count, least=-1)
+        if not len(codes):
+            return own.late.new_zeros(0, self.channels, 0)
+        lacking, counts = self._lacking(codes), own.seanet.count.tolist()
+        if not any(lacking) and len(set(counts)) == 1:
+            return self._decode_together(codes, own, counts[0], last)
+        length = frames * self.config.samples_per_frame + (own.late.shape[-1] if last else 0)
+
+        def run(rows: list[int], part: EncodecDecoderState) -> Tensor:
+            row = rows[0]
+            sound = self._decode_together(codes[rows, :, lacking[row] :], part, counts[row], last)
+            return F.pad(sound, (length - sound.shape[-1], 0))
+
+        sounds, state.decoder = in_groups(own, list(zip(lacking, counts)), run)
+        return torch.cat(sounds)
+
+    def _lacking(self, codes: Tensor) -> list[int]:
+        """How many frames each row lacks."""
+        missing = codes < 0
+        lacking = missing[:, 0].sum(-1)
+        left = torch.arange(codes.shape[-1], device=codes.device) < lacking[:, None]
+        if not torch.equal(missing, left[:, None].expand_as(missing)):
+            raise ValueError("-1 stands for a frame that a row lacks: on the left, and in all codebooks")
+        return lacking.tolist()
+
+    def _decode_together(self, codes: Tensor, state: EncodecDecoderState, count: int, last: bool) -> Tensor:
+        """Rows that have all collected `count` frames of their lead-in, and have all that many more."""
+        hop = self.config.samples_per_frame
         length = codes.shape[-1] * hop
         # Of its first `delay` samples, which are silent, a stream has given those of the frames collected so far.
-        held = [self.delay if n >= lead else self.delay - n * hop for n in part.seanet.count.tolist()]
-        fresh = self.decoder.step(self.quantizer.decode(codes), part.seanet, last)
-        if isinstance(fresh, Tensor) and len(set(held)) == 1:
-            queue = torch.cat([part.late[..., : held[0]], fresh], dim=-1)
-        else:
-            rows = [
-                torch.cat([late[..., :n], own.reshape(self.channels, -1)], dim=-1)
-                for late, own, n in zip(part.late, fresh, held)
-            ]
-            longest = max(row.shape[-1] for row in rows)
-            queue = torch.stack([F.pad(row, (0, longest - row.shape[-1])) for row in rows])
+        held = self.delay if count >= self.decoder.lead else self.delay - count * hop
+        fresh = self.decoder.step(self.quantizer.decode(codes), state.seanet, last)
+        queue = torch.cat([state.late[..., :held], fresh], dim=-1)
         if last:
+            state.late = queue[..., :0]
             return queue
-        part.late = F.pad(queue[..., length:], (0, self.delay + length - queue.shape[-1]))
+        state.late = F.pad(queue[..., length:], (0, self.delay + length - queue.shape[-1]))
         return queue[..., :length]
 
     @classmethod
@@ -326,7 +354,7 @@ class ChunkedEncodec(_Encodec):
         Returns:
             What was encoded, its last frame filled.
         """
-        parts = codes.split(self._frames or max(codes.shape[-1], 1), dim=-1)
+        parts = self._checked_codes(codes).split(self._frames or max(codes.shape[-1], 1), dim=-1)
         if scales is None:
             level = self.config.level if self.config.normalize else 1.0
             scales = torch.full((len(codes), len(parts)), level, device=codes.device)
@@ -353,9 +381,8 @@ class ChunkedEncodec(_Encodec):
 def load(folder: Path | str, codebooks: int | None = None) -> Encodec | ChunkedEncodec:
     """See `Encodec.from_pretrained`."""
     fields, weights = encodec_weights.read(folder, FAMILY)
-    config = EncodecConfig(**fields)
-    if codebooks is not None:
-        config.codebooks = min(codebooks, config.codebooks)
-    codec = Encodec(config) if config.live else ChunkedEncodec(config)
+    config = configured(EncodecConfig, fields, folder)
+    config.codebooks = fewer(codebooks, config.codebooks)
+    codec = configured(Encodec if config.live else ChunkedEncodec, {"config": config}, folder)
     encodec_weights.fill(codec, weights, folder)
     return codec.eval()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from antiphon.codecs.weights import load_into, publish, read_config, read_weights, settle
+from antiphon.codecs.weights import load_ours, publish, read_config, read_weights
 from antiphon.errors import HubError
 
 SETTINGS = {  # ours: published, and what the published default is where older files leave it out
@@ -76,7 +76,7 @@ def read(folder: Path | str, family: str) -> tuple[dict[str, Any], tuple[bool, d
     if fields.get("model_type") == "encodec":
         return published_settings(fields, folder), (True, read_weights(folder, "pytorch_model.bin"))
     if fields.get("family") == family:
-        return {key: value for key, value in fields.items() if key != "family"}, (False, read_weights(folder))
+        return fields, (False, read_weights(folder))
     raise HubError(
         f"{folder} holds no EnCodec: its config.json should say 'model_type': 'encodec' (published) or 'family': "
         f"{family!r} (ours)."
@@ -88,8 +88,5 @@ def fill(codec: nn.Module, weights: tuple[bool, dict[str, Tensor]], folder: Path
     published, tensors = weights
     if published:
         publish(codec, tensors, published_name, folder)
-        return
-    known = codec.state_dict()
-    fewer = {k: v for k, v in tensors.items() if k in known or not k.startswith("quantizer.codebooks.")}
-    load_into(codec, fewer, folder, (".total", ".ready"))
-    settle(codec)
+    else:
+        load_ours(codec, tensors, folder)

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from antiphon.codecs import mimi_weights
 from antiphon.codecs.base import CodecState
-from antiphon.codecs.module import CodecModule
-from antiphon.codecs.weights import write
+from antiphon.codecs.module import CodecModule, fewer
+from antiphon.codecs.weights import configured, write
 from antiphon.errors import HubError
 from antiphon.nn.quantize import Codebook, Quantized, ResidualQuantizer, SplitQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder, SeanetState, TailState
@@ -47,8 +47,9 @@ class MimiConfig:
         stride: SEANet's latents a frame.
         codebooks, semantic: number of codebooks, and how many of them are the semantic ones.
         codebook_size, codebook_dim: codes in each, and the width they live in.
-        pad_audio: what becomes of a last frame that isn't full. True: silence fills it up, as in Kyutai's code. False:
-            each convolution pads what it gets, as in `transformers`; only codes of the last frames differ.
+        pad_audio: what becomes of a last frame that isn't full. True: silence fills it up, as in Kyutai's `moshi`.
+            False: each convolution pads what it gets, as in `transformers` and Kyutai's `rustymimi`; only codes of the
+            last frames differ.
         chunk: frames that go through the network at once when a whole signal is encoded or decoded.
     """
 
@@ -80,6 +81,8 @@ class MimiConfig:
 
     def __post_init__(self) -> None:
         self.ratios = tuple(self.ratios)
+        if not 1 <= self.semantic <= self.codebooks:
+            raise ValueError(f"{self.semantic} of {self.codebooks} codebooks can't be semantic: 1 or more must be")
 
     @property
     def seanet(self) -> SeanetConfig:
@@ -137,6 +140,8 @@ class MimiQuantizer(SplitQuantizer):
     def _half_norms(self, place: int, codebook: Codebook) -> Tensor:
         """Half of each code's squared length, [size, 1]; computed again when the codes have changed."""
         codes = codebook.codes
+        if codes.is_inference():  # nothing would tell that they have changed
+            return 0.5 * codes.square().sum(-1, keepdim=True)
         known = self._norms.get(place)
         if known is None or known[0] is not codes or known[1] != codes._version:
             known = self._norms[place] = (codes, codes._version, 0.5 * codes.square().sum(-1, keepdim=True))
@@ -245,7 +250,7 @@ class Mimi(CodecModule):
     @torch.no_grad()
     def decode_pieces(self, codes: Tensor) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, channels, samples] each."""
-        state = self._decoder_state(len(codes))
+        state = self._decoder_state(len(self._checked_codes(codes)))
         for piece in codes.split(self.config.chunk, dim=-1):
             yield self._decode_step(piece, state)
 
@@ -268,7 +273,8 @@ class Mimi(CodecModule):
         """More audio [batch, channels, any number of samples] -> codes [batch, codebooks, whole frames so far]; see
         `StreamingCodec.encode_step`. `codebooks` as in `encode`."""
         levels = self._levels(codebooks)
-        return self.quantizer.encode(self._encode_step(self._checked(audio), state.encoder, last), levels)
+        audio = self._checked(audio, state.encoder.transformer.position)
+        return self.quantizer.encode(self._encode_step(audio, state.encoder, last), levels)
 
     def _encode_step(self, audio: Tensor, state: MimiEncoderState, last: bool) -> Tensor:
         """Audio -> the latents that are now certain, [batch, n, dim]."""
@@ -286,7 +292,7 @@ class Mimi(CodecModule):
     @torch.no_grad()
     def decode_step(self, codes: Tensor, state: CodecState, last: bool = False) -> Tensor:
         """More codes [batch, 1 to codebooks, n] -> audio [batch, channels, n * 1,920]; nothing is held back."""
-        return self._decode_step(codes, state.decoder)
+        return self._decode_step(self._checked_codes(codes, state.decoder.transformer.position), state.decoder)
 
     def _decode_step(self, codes: Tensor, state: MimiDecoderState) -> Tensor:
         x = self.upsample.step(self.quantizer.decode(codes), state.up)
@@ -310,10 +316,10 @@ class Mimi(CodecModule):
             HubError: the folder holds something else.
         """
         fields, weights, layout = mimi_weights.read(folder, FAMILY)
-        if codebooks is not None:
-            fields["codebooks"] = min(codebooks, fields.get("codebooks", MimiConfig.codebooks))
+        config = configured(MimiConfig, fields, folder)
+        config.codebooks = fewer(codebooks, config.codebooks, config.semantic)
         with torch.device("meta"):  # no memory, no random numbers
-            codec = cls(MimiConfig(**fields))
+            codec = configured(cls, {"config": config}, folder)
         weights = mimi_weights.fitted(codec, weights, layout, folder)
         try:
             codec.load_state_dict(weights, assign=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from antiphon.codecs.weights import read_config, read_weights
+from antiphon.codecs.weights import fits, read_config, read_file, read_weights, unknown_to
 from antiphon.errors import HubError
 from antiphon.nn.seanet import SeanetConv, pack, unpack
 
@@ -68,10 +67,7 @@ def read(folder: Path | str, family: str) -> tuple[dict[str, Any], dict[str, Ten
     path = Path(folder)
     file = path if path.is_file() else next(iter(sorted(path.glob("tokenizer-*.safetensors"))), None)
     if file is not None:
-        try:
-            weights = {key: value.float() for key, value in load_file(file).items()}
-        except (SafetensorError, OSError) as error:
-            raise HubError(f"{file} cannot be read ({error}). Download it again.") from error
+        weights = read_file(file)
         for old, new in _OLDER:
             weights = {key.replace(old, new): value for key, value in weights.items()}
         weights = {key.replace("rvq_first", "rvq_semantic").replace("rvq_rest", "rvq_acoustic"): value
@@ -81,7 +77,7 @@ def read(folder: Path | str, family: str) -> tuple[dict[str, Any], dict[str, Ten
     if fields.get("model_type") == "mimi":
         return published_config(fields, path), read_weights(path), "transformers"
     if fields.get("family") == family:
-        return {key: value for key, value in fields.items() if key != "family"}, read_weights(path), "ours"
+        return fields, read_weights(path), "ours"
     raise HubError(
         f"{path} holds no Mimi: its config.json should say 'model_type': 'mimi' (transformers) or 'family': {family!r} "
         "(ours), or there should be Kyutai's tokenizer-*.safetensors."
@@ -141,7 +137,7 @@ def sizes(weights: dict[str, Tensor], path: Path) -> dict[str, Any]:
             "stride": weights["downsample.conv.conv.conv.weight"].shape[2] // 2, "codebooks": sum(count),
             "semantic": count[0], "codebook_size": size, "codebook_dim": width, "pad_audio": True,
         }  # fmt: skip
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError) as error:
         raise HubError(f"{path} holds no Mimi of Kyutai's: {error} is missing.") from error
 
 
@@ -166,11 +162,17 @@ def fitted(codec: nn.Module, weights: dict[str, Tensor], layout: str, path: Path
         path: named in errors.
 
     Raises:
-        HubError: one is missing.
+        HubError: one is missing, unknown or of another shape.
     """
     modules = dict(codec.named_modules())
     heads = codec.config.heads
     out: dict[str, Tensor] = {}
+    used: set[str] = set()
+
+    def take(name: str) -> Tensor:
+        used.add(name)
+        return weights[name]
+
     for key in codec.state_dict():
         module = modules[key.rpartition(".")[0]]
         try:
@@ -178,31 +180,34 @@ def fitted(codec: nn.Module, weights: dict[str, Tensor], layout: str, path: Path
                 out[key] = torch.tensor(True)
             elif layout == "ours" and key.endswith(".total"):
                 stem = key.removesuffix("total")
-                out[key] = weights[f"{stem}codes"] * weights[f"{stem}usage"][:, None]
+                out[key] = take(f"{stem}codes") * take(f"{stem}usage")[:, None]
             elif layout == "ours":
-                out[key] = weights[key]
+                out[key] = take(key)
             elif key.endswith(".codes"):
                 stem, style = key.removesuffix("codes"), 1 + (layout == "kyutai")
-                usage = weights[_published(f"{stem}usage", style)].clamp(min=1e-5)
-                out[key] = weights[_published(f"{stem}total", style)] / usage[:, None]
+                usage = take(_published(f"{stem}usage", style)).clamp(min=1e-5)
+                out[key] = take(_published(f"{stem}total", style)) / usage[:, None]
             else:
-                out[key] = _fitted(key, module, weights, layout, heads)
+                out[key] = _fitted(key, module, take, layout, heads)
         except KeyError as error:
             raise HubError(f"{path}: the weights lack {error}.") from error
+        except (RuntimeError, IndexError) as error:
+            raise HubError(f"{path}: the weights do not fit its sizes ({key}: {error}).") from error
+    fits([], unknown_to(used, weights), path)
     return out
 
 
-def _fitted(key: str, module: nn.Module, weights: dict[str, Tensor], layout: str, heads: int) -> Tensor:
+def _fitted(key: str, module: nn.Module, take: Callable[[str], Tensor], layout: str, heads: int) -> Tensor:
     if layout == "kyutai":
         name = _published(key, 2)
         transposed = isinstance(module, SeanetConv) and module.upsample > 1
-        value = weights[name.replace(".conv.conv.", ".convtr.convtr.") if transposed else name]
+        value = take(name.replace(".conv.conv.", ".convtr.convtr.") if transposed else name)
     else:
         name = _published(key, 1)
         if "{}" in name:
-            q, k, v = (weights[name.format(letter)] for letter in "qkv")
+            q, k, v = (take(name.format(letter)) for letter in "qkv")
             return torch.cat([_neighbours(q, heads), _neighbours(k, heads), v])
-        value = weights[name]
+        value = take(name)
     if isinstance(module, SeanetConv) and key.endswith(".weight"):
         return pack(value, module)
     if key == "upsample.weight":  # [width, 1, 2 * stride] -> [present or previous, stride, width]

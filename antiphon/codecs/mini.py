@@ -11,13 +11,11 @@ pulses and noise (`antiphon.codecs.source`), so that its fastest layers run at 7
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,9 +23,12 @@ from antiphon.audio.mel import mel_filters
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.module import CodecModule
 from antiphon.codecs.source import REFERENCE, SourceFilter, SourceState, estimate_pitch
+from antiphon.codecs.weights import configured, load_into, read_config, read_weights, settle, write
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.nn.quantize import Quantized, ResidualQuantizer, update_codebooks
 
+FAMILY = "mini-codec"
+TRAINING = (".usage", ".total", ".ready")  # averages, which matter to training alone
 PIECE = 250  # frames that are encoded or decoded at once of a long signal: 20 s
 
 
@@ -115,7 +116,8 @@ class EncoderState:
 
 @dataclass
 class DecoderState:
-    """Of `decode_step`; `latest` is the last latent [batch, 1, latent], `frames` how many came [batch]."""
+    """Of `decode_step`; `latest` is the last latent [batch, 1, latent], `frames` how many came [batch], none once the
+    stream has ended."""
 
     slow: list[ConvState | None]
     spectrum: ConvState
@@ -194,6 +196,8 @@ class MiniCodec(CodecModule):
     def quantized(self, latents: Tensor, used: Tensor | None = None) -> Quantized:
         """Latents [batch, frames, latent], each row through its first `used` [batch] codebooks, the semantic one in any
         case; differentiable. In training mode the codebooks learn."""
+        if not self.acoustic.codebooks:
+            return self.semantic.quantized(latents)
         semantic, *told = self.semantic.observe(latents)
         with torch.no_grad():
             rest = self.semantic.decode(semantic.codes)
@@ -240,7 +244,7 @@ class MiniCodec(CodecModule):
     @torch.no_grad()
     def decode_pieces(self, codes: Tensor) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, 1, samples] each."""
-        pieces = codes.split(PIECE, dim=-1)
+        pieces = self._checked_codes(codes).split(PIECE, dim=-1)
         if len(pieces) == 1:
             if codes.shape[-1]:
                 yield self.synthesize(self.dequantize(codes))
@@ -307,12 +311,13 @@ class MiniCodec(CodecModule):
         """More audio [batch, 1, any number of samples] -> codes [batch, codebooks, whole frames so far]; see
         `StreamingCodec.encode_step`. `codebooks` as in `encode`."""
         levels, own = self._levels(codebooks), state.encoder
-        samples, size = torch.cat([own.pending, self._checked(audio)[:, 0]], dim=-1), self.config.samples_per_frame
+        audio, size = self._checked(audio, own.pending), self.config.samples_per_frame
+        samples = torch.cat([own.pending, audio[:, 0]], dim=-1)
         if last:
             samples = F.pad(samples, (0, -samples.shape[-1] % size))
         whole = samples.shape[-1] // size * size
         own.pending = samples[:, whole:].clone()
-        if not whole:
+        if not whole or not len(audio):
             return torch.zeros(len(audio), levels, 0, dtype=torch.long, device=audio.device)
         patches = self._patches(self.mel.step(samples[:, :whole], own.mel))
         latents = self.analysis(patches)
@@ -325,13 +330,14 @@ class MiniCodec(CodecModule):
         """More codes [batch, 1 to codebooks, n] -> audio [batch, 1, n * samples_per_frame], `delay` samples late; with
         `last`, the `delay` samples that were held back follow."""
         own, sound = state.decoder, []
-        if codes.shape[-1]:
+        if self._checked_codes(codes, own.frames).numel():
             latents = self.dequantize(codes)
             own.latest = latents[:, -1:].clone()
             own.frames = own.frames + codes.shape[-1]
             sound.append(self._synthesize_step(latents, own))
         if last and own.frames.any():
             sound.append(self._synthesize_step(own.latest, own)[..., : self.delay])
+            own.frames = torch.zeros_like(own.frames)
         return torch.cat(sound, dim=-1) if sound else torch.zeros(len(codes), 1, 0, device=codes.device)
 
     def _synthesize_step(self, latents: Tensor, state: DecoderState) -> Tensor:
@@ -342,33 +348,18 @@ class MiniCodec(CodecModule):
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors (float16)."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(
-            json.dumps({"family": "mini-codec", **dataclasses.asdict(self.config)}, indent=2) + "\n"
-        )
-        skip = (".usage", ".total", ".ready")  # the averages matter to training alone
-        weights = {
-            k: v.detach().half().contiguous().cpu() for k, v in self.state_dict().items() if not k.endswith(skip)
-        }
-        save_file(weights, folder / "model.safetensors")
+        weights = {key: value.half() for key, value in self.state_dict().items()}
+        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, weights, TRAINING)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> MiniCodec:
-        """Reads what `save_pretrained` wrote, in float32 and evaluation mode."""
-        folder = Path(folder)
-        fields = json.loads((folder / "config.json").read_text())
-        fields.pop("family", None)
-        codec = cls(MiniCodecConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}))
-        weights = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
-        missing, unexpected = codec.load_state_dict(weights, strict=False)
-        missing = [name for name in missing if not name.endswith((".usage", ".total", ".ready"))]
-        if missing or unexpected:
-            raise ValueError(
-                f"{folder}: weights do not fit its config.json (missing {missing[:3]}, unknown {unexpected[:3]})"
-            )
-        for module in codec.modules():
-            if hasattr(module, "ready"):
-                module.ready.fill_(True)
-                module.total.copy_(module.codes)
+        """Reads what `save_pretrained` wrote, in float32 and evaluation mode.
+
+        Raises:
+            HubError: the folder holds something else.
+        """
+        config = configured(MiniCodecConfig, read_config(folder), folder)
+        codec = configured(cls, {"config": config}, folder)
+        load_into(codec, read_weights(folder), folder, TRAINING)
+        settle(codec)
         return codec.eval()

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.codecs.module import CodecModule
-from antiphon.codecs.weights import load_into, publish, read_config, read_weights, settle, write
+from antiphon.codecs.module import CodecModule, fewer
+from antiphon.codecs.weights import configured, load_ours, publish, read_config, read_weights, write
 from antiphon.errors import HubError
 from antiphon.nn.quantize import Quantized
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
@@ -92,9 +92,7 @@ class SpeechTokenizer(CodecModule):
 
     def latents(self, audio: Tensor) -> Tensor:
         """audio [batch, 1, samples] -> [batch, frames, latent], before quantization; differentiable."""
-        if audio.ndim != 3 or audio.shape[1] != 1:
-            raise ValueError(f"audio must be [batch, 1, samples], got {list(audio.shape)}")
-        return self.encoder(audio)
+        return self.encoder(self._checked(audio))
 
     def quantized(self, latents: Tensor, used: Tensor | None = None) -> Quantized:
         """Latents [batch, frames, latent], each row through its first `used` [batch] codebooks; differentiable."""
@@ -128,15 +126,13 @@ class SpeechTokenizer(CodecModule):
             codes: of codebook `first` and those behind it.
             first: 1 leaves out the semantic one: how it sounds without what is said.
         """
-        if first + codes.shape[1] > self.codebooks:
-            raise ValueError(f"codes of codebooks {first} to {first + codes.shape[1] - 1}: there are {self.codebooks}")
         pieces = list(self.decode_pieces(codes, first))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
 
     @torch.no_grad()
     def decode_pieces(self, codes: Tensor, first: int = 0) -> Iterator[Tensor]:
         """As `decode`, piece by piece, for what is too long to hold: [batch, 1, up to chunk frames' samples] each."""
-        chunk, frames = self.config.chunk, codes.shape[-1]
+        chunk, frames = self.config.chunk, self._checked_codes(codes, first=first).shape[-1]
         if frames <= chunk:
             yield self.decoder(self.quantizer.decode(codes, first))
         else:
@@ -163,24 +159,19 @@ class SpeechTokenizer(CodecModule):
         fields = read_config(folder)
         published = "family" not in fields and "n_q" in fields and "semantic_dimension" in fields
         if published:
-            config = SpeechTokenizerConfig(**published_settings(fields, folder))
-        elif fields.get("family") == FAMILY:
-            config = SpeechTokenizerConfig(**{key: value for key, value in fields.items() if key != "family"})
-        else:
+            fields = published_settings(fields, folder)
+        elif fields.get("family") != FAMILY:
             raise HubError(
                 f"{folder} holds no SpeechTokenizer: its config.json should have 'n_q' and 'semantic_dimension' "
                 f"(published) or 'family': {FAMILY!r} (ours)."
             )
-        if codebooks is not None:
-            config.codebooks = min(codebooks, config.codebooks)
-        codec, weights = cls(config), read_weights(folder, FILE)
+        config = configured(SpeechTokenizerConfig, fields, folder)
+        config.codebooks = fewer(codebooks, config.codebooks)
+        codec, weights = configured(cls, {"config": config}, folder), read_weights(folder, FILE)
         if published:
             publish(codec, weights, published_names(codec), folder)
         else:
-            known = codec.state_dict()
-            weights = {k: v for k, v in weights.items() if k in known or not k.startswith("quantizer.codebooks.")}
-            load_into(codec, weights, folder, (".total", ".ready"))
-            settle(codec)
+            load_ours(codec, weights, folder)
         return codec.eval()
 
 

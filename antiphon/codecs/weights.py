@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import pickle
+import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +17,14 @@ from torch import Tensor, nn
 from antiphon.errors import HubError
 from antiphon.nn.quantize import Codebook
 from antiphon.nn.seanet import SeanetConv, folded, pack
+
+Made = TypeVar("Made")
+
+# What the formats hold of a codebook. Those of one that isn't kept aren't read, nor what training alone needs of it.
+_OF_CODEBOOKS = re.compile(
+    r"quantizer(\.\w+)*\.(codebooks|layers)\.\d+(\._?codebook)?\.(codes|usage|total|ready|embed|embed_avg|embed_sum|"
+    r"embedding_sum|cluster_size|cluster_usage|inited|initialized|_initialized)"
+)
 
 
 def read_config(folder: Path | str) -> dict:
@@ -32,30 +43,71 @@ def read_config(folder: Path | str) -> dict:
     return config
 
 
+def configured(kind: Callable[..., Made], fields: dict[str, Any], folder: Path | str) -> Made:
+    """A config, or a codec of it, from what a config.json says.
+
+    Args:
+        kind: its class.
+        fields: its arguments; "family" is left out, and lists become tuples.
+        folder: named in errors.
+
+    Raises:
+        HubError: there is no such field, or its value makes no sense.
+    """
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    given.pop("family", None)
+    try:
+        return kind(**given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise HubError(f"{folder}: its config.json makes no {kind.__name__} ({error}).") from error
+
+
 def read_weights(folder: Path | str, *names: str) -> dict[str, Tensor]:
     """Tensors of a folder, in float32.
 
     Args:
         folder: a model's folder.
-        names: files to look for besides model.safetensors, best first; those of `torch.save` are read as weights only.
+        names: files to look for besides model.safetensors, whole or in shards, best first.
 
     Raises:
         HubError: none of the files is there, or it cannot be read.
     """
     folder = Path(folder)
     for name in ("model.safetensors", *names):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            if path.suffix == ".safetensors":
-                weights = load_file(path)
-            else:
-                weights = torch.load(path, map_location="cpu", weights_only=True)
-        except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-            raise HubError(f"{path} cannot be read ({error}). Download it again.") from error
-        return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        if (folder / name).is_file():
+            return read_file(folder / name)
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            try:
+                shards = sorted({folder / shard for shard in json.loads(index.read_text())["weight_map"].values()})
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise HubError(f"{index} names no shards ({error!r}). Download it again.") from error
+            return {key: value for shard in shards for key, value in read_file(shard).items()}
     raise HubError(f"{folder} has no weights: {' or '.join(('model.safetensors', *names))} is expected there.")
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file of safetensors or `torch.save` (read as weights only), in float32.
+
+    Raises:
+        HubError: it cannot be read.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise HubError(f"{path} cannot be read ({error}). Download it again.") from error
+    except AttributeError as error:
+        raise HubError(f"{path} holds something else than tensors by their names.") from error
+
+
+def unknown_to(used: Collection[str], weights: Iterable[str]) -> list[str]:
+    """The keys that were not used and should have been: not those of codebooks that are left out, nor what training
+    alone needs of a codebook."""
+    return [key for key in weights if key not in used and not _OF_CODEBOOKS.fullmatch(key)]
 
 
 def rename(weights: dict[str, Tensor], names: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
@@ -97,12 +149,33 @@ def load_into(
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()
         raise HubError(f"{folder}: the weights do not fit its config.json ({detail}).") from error
-    missing = [name for name in missing if not name.endswith(may_lack or ("\0",))]
+    fits([name for name in missing if not name.endswith(may_lack or ("\0",))], unknown, folder)
+
+
+def fits(missing: list[str], unknown: list[str], folder: Path | str) -> None:
+    """Complains of weights that are missing or unknown.
+
+    Raises:
+        HubError: there are some.
+    """
     if missing or unknown:
         raise HubError(
             f"{folder}: the weights do not fit its config.json (missing: {', '.join(missing[:3]) or 'none'}; unknown: "
             f"{', '.join(unknown[:3]) or 'none'})."
         )
+
+
+def load_ours(codec: nn.Module, weights: dict[str, Tensor], folder: Path | str) -> None:
+    """Fills a codec from weights in our own format, of as many codebooks or more.
+
+    Raises:
+        HubError: a weight is missing, unknown or of another shape.
+    """
+    known = codec.state_dict()
+    strangers = set(unknown_to(known, weights))
+    kept = {key: value for key, value in weights.items() if key in known or key in strangers}
+    load_into(codec, kept, folder, (".total", ".ready"))
+    settle(codec)
 
 
 def publish(codec: nn.Module, weights: dict[str, Tensor], names: Callable[[str], str], folder: Path | str) -> None:
@@ -128,13 +201,11 @@ def publish(codec: nn.Module, weights: dict[str, Tensor], names: Callable[[str],
         if name not in weights:
             missing.append(name)
             continue
-        ours[key] = pack(weights[name], packing[key]) if key in packing else weights[name]
-    unknown = [name for name in weights if name not in known and not name.startswith("quantizer.")]
-    if missing or unknown:
-        raise HubError(
-            f"{folder}: the weights do not fit its config.json (missing: {', '.join(missing[:3]) or 'none'}; unknown: "
-            f"{', '.join(unknown[:3]) or 'none'})."
-        )
+        try:
+            ours[key] = pack(weights[name], packing[key]) if key in packing else weights[name]
+        except (RuntimeError, IndexError) as error:
+            raise HubError(f"{folder}: {name} is no convolution's weight, but {list(weights[name].shape)}.") from error
+    fits(missing, unknown_to(known, weights), folder)
     load_into(codec, ours, folder, (".total", ".ready"))
     settle(codec)
 

@@ -220,12 +220,12 @@ class ResidualQuantizer(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """[batch, frames, dim] -> codes [batch, levels, frames]."""
         residual = self.inward(x).float()
-        codes = []
-        for codebook in self.codebooks:
+        codes = x.new_empty((x.shape[0], len(self.codebooks), x.shape[1]), dtype=torch.long)
+        for level, codebook in enumerate(self.codebooks):
             index = nearest(residual.reshape(-1, residual.shape[-1]), codebook.codes)
             residual = residual - F.embedding(index, codebook.codes).view_as(residual)
-            codes.append(index.view(residual.shape[:2]))
-        return torch.stack(codes, dim=1)
+            codes[:, level] = index.view(residual.shape[:2])
+        return codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [batch, levels or fewer, frames] -> [batch, frames, dim]."""
@@ -258,6 +258,8 @@ class SplitQuantizer(nn.Module):
 
     def quantized(self, x: Tensor, used: Tensor | None = None) -> Quantized:
         """As `ResidualQuantizer.quantized`; `used` [batch] counts levels of both, semantic ones first and always in."""
+        if not self.acoustic.codebooks:
+            return self.semantic.quantized(x)
         first = len(self.semantic.codebooks)
         semantic, *told = self.semantic.observe(x)
         acoustic, *heard = self.acoustic.observe(x, None if used is None else (used - first).clamp_min(0))

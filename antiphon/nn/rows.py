@@ -31,7 +31,8 @@ class PackedWeights:
     """Second copies of weights, in float16. Of weights that float16 can express, as those of a model that was saved in
     it, nothing is lost.
 
-    A weight that was changed since (trained, replaced) is no longer found, and its product is computed from itself.
+    A weight that was changed since (trained, replaced) is no longer found, and its product is computed from itself. So
+    is that of one which was made in inference mode: nothing tells when it changes.
 
     Args:
         weights: [out, in], float32 on a CPU with FBGEMM (x86); others are left out.
@@ -46,7 +47,7 @@ class PackedWeights:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each warns once that it is to be removed
             for weight in weights:
-                if weight.device.type == "cpu" and weight.dtype == torch.float32:
+                if weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference():
                     direct = _DIRECT and (threads == 1 or weight.numel() < LARGE)
                     packed = (direct, _pack(weight.detach().contiguous(), direct))
                     self._kept[weight.data_ptr()] = (weight._version, weight.detach(), packed)

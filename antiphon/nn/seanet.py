@@ -24,10 +24,9 @@ from antiphon.nn.seanet_layers import (
     TailState,
     folded,
     pack,
-    packed,
     unpack,
 )
-from antiphon.nn.state import join, select
+from antiphon.nn.state import in_groups
 
 __all__ = [
     "LstmState",
@@ -41,7 +40,6 @@ __all__ = [
     "TailState",
     "folded",
     "pack",
-    "packed",
     "unpack",
 ]
 
@@ -118,23 +116,18 @@ class _Seanet(nn.Module):
         Args:
             x: [batch, whole frames unless last, channels].
         """
+        if not len(x):  # all rows have left
+            return x.new_zeros(0, 0, [*self.layers.values()][-1].channels_out)
         if not self.lead:
             return self._run(x, state.layers, False, last)
         counts = state.count.tolist()
         if len(set(counts)) == 1:
-            return self._advance_together(x, state, counts[0] if counts else 0, last)
-        outputs: list[Tensor] = [x] * len(counts)
-        order: list[int] = []
-        groups = []
-        for count in sorted(set(counts)):
-            rows = [row for row, own in enumerate(counts) if own == count]
-            part = select(state, rows)
-            y = self._advance_together(x[rows], part, count, last)
-            for row, own in zip(rows, y):
-                outputs[row] = own[None]
-            order += rows
-            groups.append(part)
-        whole = select(join(groups), sorted(range(len(order)), key=order.__getitem__))
+            return self._advance_together(x, state, counts[0], last)
+
+        def run(rows: list[int], part: SeanetState) -> Tensor:
+            return self._advance_together(x[rows], part, counts[rows[0]], last)
+
+        outputs, whole = in_groups(state, counts, run)
         state.layers, state.lead, state.count = whole.layers, whole.lead, whole.count
         return torch.cat(outputs) if len({y.shape[1] for y in outputs}) == 1 else outputs
 
@@ -145,10 +138,11 @@ class _Seanet(nn.Module):
             return self._run(x, state.layers, False, last)
         time = x.shape[1]
         if count + time < self.lead and not last:
-            state.lead[:, count : count + time] = x
-            state.count += time
+            # Not in place: what was made in inference mode may be changed there only.
+            state.lead = torch.cat([state.lead[:, :count], x, state.lead[:, count + time :]], dim=1)
+            state.count = state.count + time
             return self._run(x[:, :0], state.layers, False, False)
-        state.count.fill_(room + 1)
+        state.count = torch.full_like(state.count, room + 1)
         return self._run(torch.cat([state.lead[:, :count], x], dim=1), state.layers, True, last)
 
 

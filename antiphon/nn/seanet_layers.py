@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +25,7 @@ class SeanetConfig:
         dilation_growth: dilation of residual block j is this to the power j.
         compress: how much narrower residual blocks are inside.
         causal: no output looks at later input; else padding is shared between both sides.
-        padding: "constant" (zeros), "reflect" or "replicate".
+        padding: "constant" (zeros), "reflect" or, where it isn't causal, "replicate".
         shortcut: residual blocks have a convolution of kernel 1 beside them; else the identity.
         norm: None, or "time_group_norm" behind every convolution. (Weight norm is folded into the weights.)
         lstm: layers of the LSTM at the lowest rate; 0 for none.
@@ -58,6 +57,8 @@ class SeanetConfig:
             raise ValueError(f"norm {self.norm!r} is neither None nor time_group_norm")
         if self.causal and (self.norm or self.bidirectional):
             raise ValueError("group norm over time and a bidirectional LSTM see the future: they need causal=False")
+        if self.causal and self.padding == "replicate":
+            raise ValueError("a causal SEANet pads with 'constant' or 'reflect', not with 'replicate'")
 
     @property
     def hop(self) -> int:
@@ -230,38 +231,20 @@ class SkipLstm(nn.Module):
 
 
 def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weight norm multiplied out: `weight_g` and `weight_v`, or torch's parametrization of them, become `weight`."""
-    out = {}
-    for key, value in weights.items():
-        if key.endswith((".weight_g", ".parametrizations.weight.original0")):
-            continue
-        for direction, length in (("weight_v", "weight_g"), ("parametrizations.weight.original1",) * 2):
-            if key.endswith("." + direction):
-                stem = key.removesuffix(direction)
-                length = length.replace("original1", "original0")
-                norm = value.float().flatten(1).norm(dim=1).view(-1, *[1] * (value.ndim - 1))
-                value, key = value * (weights[stem + length] / norm), stem + "weight"
-        out[key] = value
-    return out
+    """Weight norm multiplied out: `weight_g` and `weight_v`, or torch's parametrization of them, become `weight`.
 
-
-def packed(module: nn.Module, weights: dict[str, Tensor], name: Callable[[str], str]) -> dict[str, Tensor]:
-    """Published weights in this module's layout.
-
-    Args:
-        module: whose `SeanetConv`s are looked for; all other parameters and buffers are taken as they are.
-        weights: published, weight norm folded: convolutions [out, in, kernel], transposed ones [in, out, kernel].
-        name: from a key of `module.state_dict()` to the published one.
-
-    Raises:
-        KeyError: a key that isn't there.
+    A half without the other one is kept, so that loading complains of it.
     """
-    named = module.named_modules()
-    convs = {f"{path}.weight" if path else "weight": part for path, part in named if isinstance(part, SeanetConv)}
-    out = {}
-    for key in module.state_dict():
-        value = weights[name(key)]
-        out[key] = pack(value, convs[key]) if key in convs else value
+    out = dict(weights)
+    for length, direction in (
+        ("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ):  # fmt: skip
+        for key in weights:
+            stem = key.removesuffix(direction)
+            if key.endswith("." + direction) and stem + length in out:
+                value = out.pop(key)
+                norm = value.float().flatten(1).norm(dim=1).view(-1, *[1] * (value.ndim - 1))
+                out[stem + "weight"] = value * (out.pop(stem + length) / norm)
     return out
 
 

@@ -25,6 +25,12 @@ def _map(function: Callable[..., Any], states: Sequence[Any], where: str = "stat
         kinds = ", ".join(type(state).__name__ for state in states)
         raise ValueError(f"{where}: these states are of different kinds ({kinds})")
     if isinstance(first, Tensor):
+        shapes = [list(shape) for shape in dict.fromkeys(state.shape[1:] for state in states if len(state))]
+        if len(shapes) > 1:
+            raise ValueError(
+                f"{where}: rows of {' and '.join(map(str, shapes))} can't share a batch: they are of different models, "
+                "or not equally much input waits in them"
+            )
         return function(*states)
     if dataclasses.is_dataclass(first):
         parts = {
@@ -65,4 +71,32 @@ def join(states: Sequence[State]) -> State:
     """
     if not states:
         raise ValueError("join needs at least one state")
-    return _map(lambda *tensors: torch.cat(tensors), list(states))
+
+    def together(*tensors: Tensor) -> Tensor:
+        return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
+
+    return _map(together, list(states))
+
+
+def in_groups(
+    state: State, keys: Sequence[Any], run: Callable[[list[int], State], Tensor]
+) -> tuple[list[Tensor], State]:
+    """Steps a batch in groups: the rows of one key together.
+
+    Args:
+        state: of at least one row.
+        keys: one a row; they can be sorted.
+        run: rows and their state, which it may change -> what they get, [rows, ...].
+
+    Returns:
+        What each row gets, [1, ...]; the state of all rows, in their order.
+    """
+    outputs: dict[int, Tensor] = {}
+    groups = []
+    for key in sorted(set(keys)):
+        rows = [row for row, own in enumerate(keys) if own == key]
+        groups.append(select(state, rows))
+        outputs.update(zip(rows, run(rows, groups[-1]).split(1)))
+    order = list(outputs)
+    places = sorted(range(len(order)), key=order.__getitem__)
+    return [outputs[row] for row in range(len(keys))], select(join(groups), places)

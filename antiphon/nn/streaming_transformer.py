@@ -133,6 +133,8 @@ class StreamingTransformer(nn.Module):
         batch, time, _ = x.shape
         if not time or not batch:
             return x
+        if not torch.is_inference_mode_enabled():  # what was made in it may be changed there only
+            state.rings = [ring.clone() if ring.is_inference() else ring for ring in state.rings]
         size = self.size
         position = state.position[:, None] + torch.arange(time, device=x.device)
         turn = rotations(position, self.frequencies)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import torch
 
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.mini import MiniCodec, MiniCodecConfig
+from antiphon.nn.state import fork, join, select
 
 
 class Bytes:
@@ -69,3 +72,51 @@ def tiny_mini(folder) -> None:
             if buffer.dtype.is_floating_point and buffer.ndim > 1:
                 buffer.normal_()
     codec.save_pretrained(folder)
+
+
+def follow_a_schedule(codec, seed: int, streams: int = 4) -> None:
+    """Streams join a batch, change places in it, are forked, bring parts of frames and leave it, all at random: each
+    gets the codes that it gets alone, and hears in all what `decode` gives."""
+    draw, hop = random.Random(seed), codec.config.samples_per_frame
+    torch.manual_seed(seed)
+    lengths = [draw.randint(0, 20) * hop + draw.choice((0, draw.randint(0, hop))) for _ in range(streams)]
+    audio = [torch.randn(1, codec.channels, length) for length in lengths]
+    found: list[list[torch.Tensor]] = [[] for _ in audio]
+    heard: list[list[torch.Tensor]] = [[] for _ in audio]
+    at, coming, rows, waits = [0] * streams, list(range(streams)), [], 0
+    state = codec.init_state(0)
+
+    def step(state, rows, pieces, last=False) -> None:
+        codes = codec.encode_step(pieces, state, last)
+        sound = codec.decode_step(codes, state, last)
+        for place, row in enumerate(rows):
+            found[row].append(codes[place][:, codes[place, 0] >= 0])
+            lacks = (codes.shape[-1] - found[row][-1].shape[-1]) * hop
+            assert not sound[place, :, :lacks].any()
+            heard[row].append(sound[place, :, lacks:])
+
+    while coming or rows:
+        waits = waits if rows else 0
+        while coming and waits % hop == 0 and draw.random() < 0.5:
+            rows.append(coming.pop())
+            state = join([state, codec.init_state(1)])
+        draw.shuffle(places := list(range(len(rows))))
+        state, rows = select(state, places), [rows[place] for place in places]
+        most = min((lengths[row] - at[row] for row in rows), default=0)
+        size = min(most, draw.choice((0, 1, hop, hop - waits % hop, draw.randint(0, 3 * hop))))
+        pieces = [audio[row][..., at[row] : at[row] + size] for row in rows]
+        batch = torch.cat(pieces) if pieces else torch.zeros(0, codec.channels, size)
+        other = fork(state)
+        codec.decode_step(codec.encode_step(torch.randn_like(batch), other), other)  # a future that isn't gone on with
+        step(state, rows, batch)
+        at, waits = [place + size * (row in rows) for row, place in enumerate(at)], waits + size
+        for row in [row for row in rows if at[row] == lengths[row]]:
+            own = select(state, [rows.index(row)])
+            step(own, [row], audio[row][..., :0], last=True)
+            rest = [other for other in rows if other != row]
+            state, rows = select(state, [rows.index(other) for other in rest]), rest
+    for row, whole in enumerate(audio):
+        codes = codec.encode(whole)
+        assert torch.equal(torch.cat(found[row], -1), codes[0])
+        sound = torch.cat(heard[row], -1)[:, codec.delay :]
+        torch.testing.assert_close(sound, codec.decode(codes)[0], atol=1e-5, rtol=1e-4)

@@ -57,11 +57,13 @@ def test_same_codes_and_audio_as_transformers(name, tmp_path):
     assert len(codes.unique()) > 40 and heard.std() > 0.05
 
 
-def test_every_number_of_codebooks(tmp_path):
-    theirs = peer()
+@pytest.mark.parametrize("name", SIZES)
+def test_every_number_of_codebooks(name, tmp_path):
+    theirs = peer(name)
     theirs.save_pretrained(tmp_path)
-    ours, audio = Dac.from_pretrained(tmp_path), torch.randn(3, 1, 3200)
-    for count in range(1, 13):
+    ours = Dac.from_pretrained(tmp_path)
+    audio = torch.randn(3, 1, 10 * ours.config.samples_per_frame)
+    for count in range(1, SIZES[name]["n_codebooks"] + 1):
         with torch.no_grad():
             expected = theirs.encode(audio, n_quantizers=count)
             heard = theirs.decode(expected.quantized_representation).audio_values[:, None]

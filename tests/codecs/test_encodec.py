@@ -1,9 +1,11 @@
 """EnCodec: parity with `transformers` on the same random weights, streams, rows that come and go, chunks, files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import EncodecConfig as PeerConfig
 from transformers import EncodecModel as Peer
 
@@ -11,6 +13,7 @@ from antiphon.codecs.base import Codec, StreamingCodec
 from antiphon.codecs.encodec import ChunkedEncodec, Encodec, EncodecConfig
 from antiphon.errors import HubError
 from antiphon.nn.state import fork, join, select
+from tests.codecs.simple import follow_a_schedule
 
 LIVE = dict(sampling_rate=2400, target_bandwidths=[1.2, 2.4, 7.2], num_filters=4, hidden_size=32, codebook_size=16,
             upsampling_ratios=[5, 4, 2])  # fmt: skip
@@ -121,7 +124,7 @@ def test_rows_come_and_go(padding):
     audio = torch.randn(3, 1, total * hop)
     whole = codec.encode(audio)
     heard = codec.decode(whole)
-    starts, ends = (0, 3, 11), (20, 30, 26)  # in frames, on the batch's clock
+    starts, ends, mixed = (0, 3, 11), (20, 30, 26), 0  # in frames, on the batch's clock
     state, rows, codes, sounds = None, [], [[], [], []], [[], [], []]
     for now in range(max(ends)):
         for row in range(3):
@@ -133,10 +136,12 @@ def test_rows_come_and_go(padding):
                 rows.remove(row)
         piece = torch.cat([audio[r : r + 1, :, (now - starts[r]) * hop : (now - starts[r] + 1) * hop] for r in rows])
         step = codec.encode_step(piece, state)
-        sound = codec.decode_step(torch.stack([whole[r, :, now - starts[r]] for r in rows])[..., None], state)
+        sound = codec.decode_step(step, state)
+        assert sound.shape == (len(rows), 1, step.shape[-1] * hop)
+        mixed += len({int(n) for n in (step[:, 0] >= 0).sum(-1)}) > 1
         for n, row in enumerate(rows):
             codes[row].append(step[n][:, step[n, 0] >= 0])
-            sounds[row].append(sound[n])
+            sounds[row].append(sound[n, :, sound.shape[-1] - codes[row][-1].shape[-1] * hop :])
     for row in range(3):
         frames = ends[row] - starts[row]
         assert torch.equal(torch.cat(codes[row], -1), whole[row, :, :frames])
@@ -144,7 +149,29 @@ def test_rows_come_and_go(padding):
         assert sound.shape[-1] == frames * hop and not sound[..., : codec.delay].any()
         expected = heard[row, :, : frames * hop - codec.delay]
         torch.testing.assert_close(sound[..., codec.delay :], expected, atol=1e-5, rtol=0)
-    assert codec.delay == 0 if padding == "constant" else codec.delay > 0
+    assert (codec.delay == 0 and mixed == 0) if padding == "constant" else (codec.delay > 0 and mixed > 2)
+
+
+@pytest.mark.parametrize("fields", [{}, {"residual_layers": 2, "ratios": (5, 3), "lstm": 1}, {"padding": "constant"}])
+def test_any_schedule(fields):
+    torch.manual_seed(0)
+    codec = Encodec(replace(TINY, **fields)).eval()
+    for seed in range(3):
+        follow_a_schedule(codec, seed)
+
+
+def test_codes_that_a_row_lacks_are_on_the_left(live):
+    codes, state = torch.zeros(2, 3, 4, dtype=torch.long), live.init_state(2)
+    codes[1, :, :2] = -1
+    assert live.decode_step(codes, state).shape == (2, 1, 4 * HOP)
+    assert state.decoder.seanet.count.tolist() == [4, 2]
+    for place in ((1, slice(None), 3), (1, 0, 2)):  # on the right; not in all codebooks
+        wrong = codes.clone()
+        wrong[place] = -1
+        with pytest.raises(ValueError, match="-1 stands for"):
+            live.decode_step(wrong, live.init_state(2))
+    with pytest.raises(ValueError, match="codes must be 0 to 15, got -1"):
+        live.decode(codes)
 
 
 def test_a_fork_goes_its_own_way(live):
@@ -229,6 +256,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(HubError, match="do not fit"):
             Encodec.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pad_mode": "replicate"}))
+    with pytest.raises(HubError, match="not with 'replicate'"):
+        Encodec.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "trim_right_ratio": 0.5}))
     with pytest.raises(HubError, match="trims"):
         Encodec.from_pretrained(tmp_path)
@@ -239,6 +269,60 @@ def test_what_does_not_fit_is_refused(tmp_path):
         Encodec(TINY).encode(torch.zeros(1, 2, 100))
     with pytest.raises(ValueError, match="ChunkedEncodec"):
         Encodec(EncodecConfig(normalize=True))
+
+
+def rewritten(folder, name) -> None:
+    """Gives a folder's weights other names, and leaves out those that are to have none."""
+    weights = {name(key): value for key, value in load_file(folder / "model.safetensors").items()}
+    weights.pop(None, None)
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_older_files_and_half_precision(tmp_path):
+    _, plain = pair(tmp_path, **LIVE)
+    audio = torch.randn(1, 1, 1000)
+    rewritten(tmp_path, lambda key: key.replace("parametrizations.weight.original0", "weight_g"))
+    rewritten(tmp_path, lambda key: key.replace("parametrizations.weight.original1", "weight_v"))
+    assert any(key.endswith("conv.weight_g") for key in load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(Encodec.from_pretrained(tmp_path).encode(audio), plain.encode(audio))
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in weights.items()}, tmp_path / "model.safetensors")
+    half = Encodec.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    for one, other in zip(half.parameters(), plain.parameters()):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
+    assert (half.encode(audio, 1) == plain.encode(audio, 1)).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "lost, found, complaint",
+    [
+        ("encoder.layers.0.conv.parametrizations.weight.original0", None, "missing: encoder.layers.0.conv.weight;"),
+        ("encoder.layers.0.conv.parametrizations.weight.original1", None, "missing: encoder.layers.0.conv.weight;"),
+        ("quantizer.layers.3.codebook.embed", "quantizer.layers.3.codebook.embeded", "missing: .*embed; .*embeded"),
+        ("quantizer.layers.3.codebook.embed_avg", "quantizer.layers.3.codebok.embed_avg", "unknown: .*codebok"),
+    ],
+)
+def test_misspelt_and_half_weights_are_refused(lost, found, complaint, tmp_path):
+    pair(tmp_path, **LIVE)
+    assert lost in load_file(tmp_path / "model.safetensors")
+    rewritten(tmp_path, lambda key: found if key == lost else key)
+    with pytest.raises(HubError, match=complaint):
+        Encodec.from_pretrained(tmp_path)
+
+
+def test_shards_are_read(tmp_path):
+    theirs, whole = pair(tmp_path / "whole", **LIVE)
+    theirs.save_pretrained(tmp_path / "parts", max_shard_size="20KB")
+    index = tmp_path / "parts" / "model.safetensors.index.json"
+    audio = torch.randn(1, 1, 500)
+    assert index.is_file() and torch.equal(Encodec.from_pretrained(index.parent).encode(audio), whole.encode(audio))
+    next(index.parent.glob("model-00002*")).unlink()
+    with pytest.raises(HubError, match="model-00002.*Download it again"):
+        Encodec.from_pretrained(index.parent)
+    index.write_text("[]")
+    with pytest.raises(HubError, match="names no shards"):
+        Encodec.from_pretrained(index.parent)
 
 
 @pytest.mark.parametrize("kind", ["live", "chunked"])

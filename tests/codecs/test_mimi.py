@@ -2,15 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from antiphon.codecs.base import StreamingCodec
 from antiphon.codecs.mimi import Mimi, MimiConfig
 from antiphon.errors import HubError
 from antiphon.nn.state import fork, join, select
+from tests.codecs.simple import follow_a_schedule
 
 TINY = MimiConfig(
     dim=16, filters=2, ratios=(3, 2, 2), heads=2, inner=24, layers=2, window=7, codebooks=4, codebook_size=32,
@@ -131,7 +133,7 @@ def test_same_as_kyutai(tmp_path, full):
     with torch.no_grad():
         for batch, length in ((1, 1), (2, 1921), (1, 30 * 1920)):
             audio = torch.randn(batch, 1, length)
-            for count in (2, 8, 32):
+            for count in (2, 8, 32) if full or length != 1921 else range(1, 33):
                 theirs.set_num_codebooks(count)
                 codes = theirs.encode(audio)
                 assert torch.equal(ours.encode(audio, count), codes)
@@ -150,13 +152,23 @@ def test_same_as_kyutai(tmp_path, full):
 def test_same_as_rustymimi(tmp_path):
     numpy, rustymimi = pytest.importorskip("numpy"), pytest.importorskip("rustymimi")
     kyutai(tmp_path / "tokenizer-x.safetensors", full=True)
-    theirs = rustymimi.Tokenizer(str(tmp_path / "tokenizer-x.safetensors"), num_codebooks=8)
-    ours = Mimi.from_pretrained(tmp_path, codebooks=8)
-    audio = torch.randn(1, 1, 20 * 1920)
-    codes = torch.from_numpy(numpy.asarray(theirs.encode(audio.numpy()))).long()
-    assert torch.equal(ours.encode(audio), codes)
-    sound = torch.from_numpy(numpy.asarray(theirs.decode(codes.numpy().astype(numpy.uint32))))
-    torch.testing.assert_close(ours.decode(codes), sound, atol=1e-4, rtol=1e-4)
+    for count, lengths in ((8, (20 * 1920, 1, 1919, 2 * 1920 + 77)), (1, (959,)), (32, (1921,))):
+        theirs = rustymimi.Tokenizer(str(tmp_path / "tokenizer-x.safetensors"), num_codebooks=count)
+        ours = Mimi.from_pretrained(tmp_path, codebooks=count)
+        ours.config.pad_audio = False  # unlike `moshi`, it doesn't fill a last frame up
+        for length in lengths:
+            audio = torch.randn(1, 1, length)
+            codes = torch.from_numpy(numpy.asarray(theirs.encode(audio.numpy()))).long()
+            assert torch.equal(ours.encode(audio), codes)
+            sound = torch.from_numpy(numpy.asarray(theirs.decode(codes.numpy().astype(numpy.uint32))))
+            torch.testing.assert_close(ours.decode(codes), sound, atol=1e-4, rtol=1e-4)
+        theirs.reset()
+        state = ours.init_state(1)
+        for frame in torch.randn(1, 1, 3 * 1920).split(1920, dim=-1):
+            codes = torch.from_numpy(numpy.asarray(theirs.encode_step(frame.numpy()))).long()
+            assert torch.equal(ours.encode_step(frame, state), codes)
+            sound = torch.from_numpy(numpy.asarray(theirs.decode_step(codes.numpy().astype(numpy.uint32))))
+            torch.testing.assert_close(ours.decode_step(codes, state), sound, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pad_audio", [True, False])
@@ -213,6 +225,13 @@ def test_rows_join_and_leave_at_any_frame(codec):
     for row in range(3):
         assert torch.equal(torch.cat(found[row], -1), codes[row])
         torch.testing.assert_close(torch.cat(heard[row], -1), whole[row], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pad_audio", [True, False])
+def test_any_schedule(codec, pad_audio, monkeypatch):
+    monkeypatch.setattr(codec.config, "pad_audio", pad_audio)
+    for seed in range(3):
+        follow_a_schedule(codec, seed)
 
 
 def test_a_snapshot_can_be_gone_back_to(codec):
@@ -276,6 +295,44 @@ def test_searching_follows_codes_that_change(codec):
         book.codes.copy_(book.codes.flip(0))
         assert torch.equal(codec.encode(audio)[:, 0], TINY.codebook_size - 1 - before[:, 0])
         book.codes.copy_(book.codes.flip(0))
+
+
+def test_one_codebook_alone_is_trained(codec, tmp_path):
+    codec.save_pretrained(tmp_path)
+    one = Mimi.from_pretrained(tmp_path, codebooks=1).train()
+    audio = torch.randn(2, 1, 12 * FRAME)
+    result = one.quantized(one.latents(audio), used=torch.tensor([1, 1]))
+    assert result.codes.shape == (2, 1, 12) and torch.equal(result.latents, result.first)
+    (one.synthesize(result.latents).square().mean() + result.commitment).backward()
+    assert one.quantizer.semantic.inward.weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="can't be semantic"):
+        replace(TINY, codebooks=1, semantic=2)
+
+
+@pytest.mark.parametrize(
+    "change, added, complaint",
+    [
+        ({"layers": 1}, None, r"unknown: \w+_transformer.layers.1"),
+        ({}, "encoder.layers.99.weight", "unknown: encoder.layers.99.weight"),
+        ({}, "quantizer.semantic.codebooks.0.code", "unknown: quantizer.semantic.codebooks.0.code"),
+    ],
+)
+def test_weights_that_are_not_known_are_refused(codec, tmp_path, change, added, complaint):
+    codec.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, **({added: torch.zeros(3)} if added else {})}, tmp_path / "model.safetensors")
+    with pytest.raises(HubError, match=complaint):
+        Mimi.from_pretrained(tmp_path)
+
+
+def test_published_layers_that_the_config_lacks_are_refused(published, tmp_path):
+    published[0].save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(HubError, match="unknown: .*_transformer.layers.1"):
+        Mimi.from_pretrained(tmp_path)
 
 
 def test_what_makes_no_sense_is_refused(codec, tmp_path):

@@ -1,13 +1,16 @@
 """The mini codec: shapes, streaming equals offline, saving, and the fit of its linear encoder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from antiphon.codecs.base import StreamingCodec
 from antiphon.codecs.mini import LogMel, MiniCodec, MiniCodecConfig
+from antiphon.errors import HubError
 from antiphon.nn.state import fork, join, select
+from tests.codecs.simple import follow_a_schedule
 
 TINY = MiniCodecConfig(
     sample_rate=2400, hop=32, mels=10, mel_window=128, encoder_width=8, encoder_depth=1, decoder_widths=(8, 8, 8),
@@ -74,6 +77,18 @@ def test_rows_join_and_leave_at_any_frame_and_states_fork(codec):
         torch.testing.assert_close(sound, whole[row, :, : sound.shape[-1]], atol=1e-5, rtol=0)
 
 
+def test_any_schedule(codec):
+    for seed in range(3):
+        follow_a_schedule(codec, seed)
+
+
+def test_one_codebook_alone():
+    one, audio = MiniCodec(replace(TINY, codebooks=1)).train(), torch.randn(2, 1, 500)
+    result = one.quantized(one.latents(audio), used=torch.tensor([1, 1]))
+    assert result.codes.shape == (2, 1, 3) and torch.equal(result.latents, result.first)
+    assert one.decode(one.eval().encode(audio)).shape == (2, 1, 3 * 192)
+
+
 @pytest.mark.parametrize("frames", [20, 23.3, 30])
 def test_long_signals_go_through_in_pieces(codec, monkeypatch, frames):
     audio = torch.randn(2, 1, int(frames * 192))
@@ -117,7 +132,7 @@ def test_weights_that_do_not_fit_are_refused(codec, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["encoder_depth"] = 2
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(HubError, match="do not fit"):
         MiniCodec.from_pretrained(tmp_path)
 
 

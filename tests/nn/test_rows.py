@@ -46,6 +46,14 @@ def test_copies_are_of_half_precision_and_used_only_while_the_weight_is_as_it_wa
     assert len(copy.deepcopy(kept)) == len(pickle.loads(pickle.dumps(kept))) == 0
 
 
+def test_weights_made_in_inference_mode_have_no_copies():
+    with torch.inference_mode():
+        weight, rows = torch.randn(6, 4), torch.randn(2, 4)
+        kept = PackedWeights([weight])
+        assert len(kept) == 0
+        torch.testing.assert_close(times(rows, weight, kept), rows @ weight.T)
+
+
 def test_gradients_and_other_dtypes_go_the_usual_way():
     weight = torch.nn.Parameter(torch.randn(6, 4))
     times(torch.randn(1, 4), weight).sum().backward()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
-from antiphon.nn.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, folded, pack, packed, unpack
+from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder, folded, pack, unpack
 from antiphon.nn.state import fork, join, select
 from antiphon.nn.timeconv import convolve, pad
 
@@ -37,7 +37,9 @@ def pair(kind):
             stem, _, leaf = key.rpartition(".")
             return f"{name}.{key}" if ".lstm." in key or ".norm." in key else f"{name}.{stem}.conv.{leaf}"
 
-        part.load_state_dict(packed(part, weights, published))
+        convs = {f"{path}.weight": each for path, each in part.named_modules() if isinstance(each, SeanetConv)}
+        given = {key: weights[published(key)] for key in part.state_dict()}
+        part.load_state_dict({key: pack(value, convs[key]) if key in convs else value for key, value in given.items()})
     return theirs, encoder.eval(), decoder.eval()
 
 
@@ -148,3 +150,12 @@ def test_what_sees_the_future_is_not_called_causal():
         SeanetConfig(norm="time_group_norm")
     with pytest.raises(ValueError, match="padding"):
         SeanetConfig(padding="zeros")
+    with pytest.raises(ValueError, match="not with 'replicate'"):
+        SeanetConfig(padding="replicate")
+
+
+def test_rows_that_have_all_left_give_nothing(live):
+    for part, x in zip(live, (torch.zeros(0, 1, 30), torch.zeros(0, 5, 8))):
+        state = part.init_state(2)
+        with torch.no_grad():
+            assert part.step(x, select(state, [])).numel() == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.nn.state import fork, join, select
+from antiphon.nn.state import fork, in_groups, join, select
 
 
 @dataclass
@@ -58,3 +58,22 @@ def test_what_cannot_share_a_batch_is_refused():
         join([one, other])
     with pytest.raises(ValueError, match="kinds"):
         join([one, one.layers[0]])
+    other = state(1)
+    other.layers[0].ring = torch.zeros(1, 5)
+    with pytest.raises(ValueError, match=r"state.layers\[0\].ring: rows of \[2\] and \[5\]"):
+        join([one, other])
+    assert join([select(other, []), one]).layers[0].ring.shape == (1, 2)  # no rows, nothing to fit
+
+
+def test_rows_are_stepped_in_groups():
+    keys, seen = [2, 1, 2, 1, 3], []
+
+    def run(rows, part):
+        seen.append(rows)
+        part.layers[0].ring += 100.0 * len(seen)
+        return part.layers[0].ring
+
+    outputs, after = in_groups(state(5), keys, run)
+    assert seen == [[1, 3], [0, 2], [4]] and torch.equal(torch.cat(outputs), after.layers[0].ring)
+    assert after.layers[0].ring[:, 0].tolist() == [200.0, 102.0, 204.0, 106.0, 308.0]
+    assert after.pair[0][:, 0].tolist() == [10.0, 12.0, 14.0, 16.0, 18.0]
