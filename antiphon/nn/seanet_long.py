@@ -90,11 +90,13 @@ def lstm_pieces(layer: SkipLstm, features: Callable[[int], Tensor], count: int, 
     """
     cells = _cells(layer.lstm)
     depth, ways = len(cells), len(cells[0])
-    states: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = {}  # layer, way, chunk: with which it goes into it
+    # With which state each layer and way goes into each chunk, [count + 1, layers, ways, 2, batch, width]. One block:
+    # small ones, kept between large ones that come and go, leave holes in the heap.
+    states: Tensor | None = None
     known: set[tuple[int, int]] = set()  # layer, way: gone through to the end
     held: dict[int, dict[tuple[int, int], Tensor]] = {}  # chunk: its features (-1, 0), and what (layer, way) made
     for turn in range(depth + 1) if ways == 2 else [depth]:
-        way = (depth - turn) % 2
+        way, gone = (depth - turn) % 2, set()
         for number in reversed(range(count)) if way else range(count):
             made = held[number] = held.pop(number, {})  # to the end of the row: the last to be forgotten
             if len(held) > max(keep, 1):
@@ -102,16 +104,19 @@ def lstm_pieces(layer: SkipLstm, features: Callable[[int], Tensor], count: int, 
             if (-1, 0) not in made:
                 made[-1, 0] = features(number)
             y: Tensor | None = made[-1, 0]
+            if states is None:
+                states = y.new_zeros(count + 1, depth, ways, 2, len(y), layer.lstm.hidden_size)
             for place in range(depth):
                 outputs = []
                 for own in range(ways):
                     if own != way and (place, own) not in known:
                         continue
                     if (place, own) not in made:
-                        x = y.flip(1) if own else y
-                        out, state = cells[place][own](x, states.get((place, own, number)))
+                        x, (hidden, cell) = y.flip(1) if own else y, states[number, place, own]
+                        out, state = cells[place][own](x, (hidden[None], cell[None]))
                         if own == way:
-                            states[place, own, number - 1 if own else number + 1] = state
+                            states[number - 1 if own else number + 1, place, own] = torch.cat(state)
+                            gone.add((place, own))
                         made[place, own] = out.flip(1) if own else out
                     outputs.append(made[place, own])
                 if len(outputs) < ways:
@@ -119,7 +124,7 @@ def lstm_pieces(layer: SkipLstm, features: Callable[[int], Tensor], count: int, 
                 y = outputs[0] if ways == 1 else torch.cat(outputs, dim=-1)
             if turn == depth:
                 yield y + (made[-1, 0] if ways == 1 else made[-1, 0].repeat(1, 1, 2))
-        known |= {(place, own) for place, own, _ in states}
+        known |= gone
 
 
 def _cells(lstm: nn.LSTM) -> list[list[nn.LSTM]]:
