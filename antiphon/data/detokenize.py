@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -17,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from antiphon.audio.io import SUBTYPES, Audio
-from antiphon.data.processes import in_processes
+from antiphon.data.processes import followed, in_processes
 from antiphon.data.tokenize import device_of, fingerprint, kept_codebooks, open_codec, why
 from antiphon.data.tokens import Coded, TokenError, TokenSet, writing
 
@@ -212,18 +210,8 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
     else:
         results = ((at, write(codec, *items[at])) for at in range(len(items)))
     failed: dict[int, str] = {}
-    with (
-        contextlib.closing(results),
-        tqdm(
-            total=len(codes),
-            initial=len(codes) - len(items),
-            desc=config.out.name,
-            unit="file",
-            mininterval=1.0,
-            disable=not bar,
-            file=sys.stderr,
-        ) as progress,
-    ):
+    before = len(codes) - len(items)
+    with followed(results, len(codes), before, config.out.name, bar) as progress:
         for at, reason in results:
             index = items.wanted[at][0]
             if reason:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+from tqdm import tqdm
 
 
 def in_processes(
@@ -47,6 +50,17 @@ def in_processes(
                 except BrokenProcessPool:
                     result = killed(at)
                 yield result
+
+
+@contextlib.contextmanager
+def followed(results: Iterator[Any], total: int, done: int, title: str, shown: bool) -> Iterator[tqdm]:
+    """A bar on stderr for work on files, of which some were done before. At its end the results are closed, and not
+    whenever a stopped run's traceback is dropped: processes must stop before who started them does."""
+    bar = tqdm(
+        total=total, initial=done, desc=title, unit="file", mininterval=1.0, disable=not shown, file=sys.stderr
+    )  # fmt: skip
+    with contextlib.closing(results), bar as progress:
+        yield progress
 
 
 @contextlib.contextmanager

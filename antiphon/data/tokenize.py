@@ -10,7 +10,6 @@ for the memory) too, after a second try on its own. Stopped and started again, a
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -22,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from antiphon.codecs.base import StreamingCodec
-from antiphon.data.processes import in_processes
+from antiphon.data.processes import followed, in_processes
 from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokens import About, Coded, TokenError, TokenWriter
 from antiphon.errors import AntiphonError
@@ -260,19 +258,8 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
             results = in_processes(work, job, wanted, config.workers, _killed)
         else:
             results = (encode_recording(codec, job.codebooks, i, each) for i, each in enumerate(wanted))
-        # Closed here, not whenever a stopped run's traceback is dropped: its processes must stop before we do.
-        with (
-            contextlib.closing(results),
-            tqdm(
-                total=len(found),
-                initial=len(found) - len(wanted),
-                desc=config.out.name,
-                unit="file",
-                mininterval=1.0,
-                disable=not bar,
-                file=sys.stderr,
-            ) as progress,
-        ):
+        before = len(found) - len(wanted)
+        with followed(results, len(found), before, config.out.name, bar) as progress:
             for result in results:
                 recording = wanted[result.at]
                 if result.codes is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,23 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
         raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, StageConfig)
     return config
+
+
+def typed(kind: type, fields: dict[str, Any], where: str) -> Any:
+    """A dataclass from a recipe's fields, lists turned into tuples where it wants those.
+
+    Raises:
+        RecipeError: a field that there isn't.
+    """
+    known = {each.name for each in dataclasses.fields(kind)}
+    if unknown := sorted(set(fields) - known):
+        raise RecipeError(f"{where} has no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    hints = typing.get_type_hints(kind)
+
+    def fit(name: str, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) and "list" not in str(hints[name]) else value
+
+    return kind(**{name: fit(name, value) for name, value in fields.items()})
 
 
 def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:

@@ -5,7 +5,6 @@ Which of them, and how much of each, is the recipe's `objective`. Mimi's adversa
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import math
@@ -25,7 +24,7 @@ from antiphon.data.shards import SpeechSet
 from antiphon.models.features import SpeechFeatures, load_features
 from antiphon.nn.quantize import Quantized
 from antiphon.train.balance import Balancer, weighted
-from antiphon.train.config import RecipeError, StageConfig
+from antiphon.train.config import RecipeError, StageConfig, typed
 from antiphon.train.discriminators import Discriminators
 from antiphon.train.distil import Distillation, pool
 from antiphon.train.fit import fit_codec
@@ -148,23 +147,6 @@ class DataConfig:
     check: int = 12
 
 
-def _typed(kind: type, fields: dict[str, Any], where: str) -> Any:
-    """A dataclass from a recipe's fields, lists turned into tuples where it wants those.
-
-    Raises:
-        RecipeError: a field that there isn't.
-    """
-    known = {each.name for each in dataclasses.fields(kind)}
-    if unknown := sorted(set(fields) - known):
-        raise RecipeError(f"{where} has no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    hints = typing.get_type_hints(kind)
-
-    def fit(name: str, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) and "list" not in str(hints[name]) else value
-
-    return kind(**{name: fit(name, value) for name, value in fields.items()})
-
-
 def build_codec(model: ModelConfig) -> TrainableCodec:
     """The codec that a recipe asks for.
 
@@ -177,7 +159,7 @@ def build_codec(model: ModelConfig) -> TrainableCodec:
         config = typing.get_type_hints(family.__init__)["config"]
     except (ImportError, AttributeError, KeyError, ValueError) as error:
         raise RecipeError(f"model.family {model.family!r} is no codec ({error}); write package.module:Class") from error
-    codec = family.from_pretrained(model.start) if model.start else family(_typed(config, model.codec, "model.codec"))
+    codec = family.from_pretrained(model.start) if model.start else family(typed(config, model.codec, "model.codec"))
     if not isinstance(codec, TrainableCodec):
         raise RecipeError(f"model.family {model.family!r} can't train: it lacks parts of TrainableCodec")
     return codec
@@ -211,8 +193,8 @@ class TokenizerTask:
 
     def __init__(self, config: StageConfig):
         self.config = config
-        self.data: DataConfig = _typed(DataConfig, config.data, "data")
-        model: ModelConfig = _typed(ModelConfig, config.model, "model")
+        self.data: DataConfig = typed(DataConfig, config.data, "data")
+        model: ModelConfig = typed(ModelConfig, config.model, "model")
         self.setup, self.weights = model, config.objective
         codec = build_codec(model)
         named = (*HEARD, *TOLD, *getattr(codec, "guides", ()))
@@ -227,7 +209,7 @@ class TokenizerTask:
         if self.weights.get("distillation"):
             if model.teacher is None:
                 raise RecipeError("objective asks for distillation, but model.teacher is null")
-            teacher: TeacherConfig = _typed(TeacherConfig, model.teacher, "model.teacher")
+            teacher: TeacherConfig = typed(TeacherConfig, model.teacher, "model.teacher")
             self.teacher, self.span = load_features(teacher.name, teacher.layer).eval(), teacher.span
             self.teacher.requires_grad_(False)
             distillation = Distillation(self._taught_width(codec), self.teacher.width, teacher.kind)
