@@ -135,7 +135,7 @@ def test_speech_begins_before_it_is_complete():
     import httpx2 as httpx
 
     with serving(Scripted(pace=0.05), ServeConfig(port=0)) as (address, served):
-        body = {"input": "a " * 200, "voice": "heart", "response_format": "mp3"}
+        body = {"input": "a " * 2000, "voice": "heart", "response_format": "mp3"}
         with httpx.stream("POST", f"http://{address}/v1/audio/speech", json=body, timeout=30) as answer:
             next(answer.iter_bytes())
             assert served.admission.asked == 1
