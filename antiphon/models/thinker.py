@@ -161,8 +161,8 @@ class Thinker(nn.Module):
                 self._read(known, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
             known.prefix = known.cache.length
         self._prefixes[key] = known  # the last of the queue again
-        while len(self._prefixes) > PROMPTS:
-            self._prefixes.pop(next(iter(self._prefixes)), None)
+        for old in list(self._prefixes)[:-PROMPTS]:  # a copy: other threads begin conversations, too
+            self._prefixes.pop(old, None)
         return known.fork()
 
     @torch.inference_mode()
