@@ -12,7 +12,7 @@ Weights and key names are those of `transformers`' WhisperDecoder.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -71,6 +71,45 @@ class Transcript:
 
 
 Pair = tuple[Tensor, Tensor]  # keys and values [1, heads, frames, width / heads]
+
+
+@dataclass
+class Writing:
+    """A transcript under way. `advance` replaces fields and never writes into one: a copy is a snapshot.
+
+    Attributes:
+        sound: from `WhisperDecoder.listen`.
+        rest: of the draft, what stands after `tokens`.
+        max_tokens: after which it ends.
+        look: tokens of the draft that a pass checks, at most; `reach`: that the next one does.
+        unread: tokens that the decoder has yet to read; `past`: what it keeps of those before.
+        tokens, sure: written so far, and their log probabilities.
+        passes, no_speech, ended: as in `Transcript`.
+    """
+
+    sound: list[Pair]
+    rest: list[int]
+    max_tokens: int
+    look: int
+    unread: list[int]
+    reach: int
+    past: list[Pair] | None = None
+    tokens: list[int] = field(default_factory=list)
+    sure: list[float] = field(default_factory=list)
+    passes: int = 0
+    no_speech: float = 0.0
+    ended: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to write."""
+        return self.ended or len(self.tokens) >= self.max_tokens
+
+    def transcript(self) -> Transcript:
+        """What stands there."""
+        tokens = self.tokens[: self.max_tokens]
+        sure = self.sure[: len(tokens) + self.ended]
+        return Transcript(tokens, self.passes, self.no_speech, sum(sure) / max(1, len(sure)), self.ended)
 
 
 class DecoderAttention(nn.Module):
@@ -195,60 +234,56 @@ class WhisperDecoder(nn.Module):
             kept.append(pair)
         return F.linear(self.layer_norm(x), self.embed_tokens.weight), kept
 
-    @torch.no_grad()
-    def transcribe(self, sound: list[Pair], draft: list[int], most: int = 120, look: int = 12) -> Transcript:
-        """The greedy transcript, found by checking a draft.
+    def begin(self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12) -> Writing:
+        """A greedy transcript to be written by `advance`, found by checking a draft.
 
         Args:
             sound: from `listen`.
             draft: tokens that the transcript is likely to be; [] gives plain greedy decoding. It changes the work, not
                 the result.
-            most: tokens at most.
+            max_tokens: after which it ends, whatever is left.
             look: tokens of the draft that are checked in one pass, at most.
-
-        Returns:
-            The tokens and how they were found.
         """
-        config = self.config
-        device = self.embed_tokens.weight.device
-        first = torch.tensor(config.suppress_first, device=device)
-        out: list[int] = []
-        past: list[Pair] | None = None
-        unread, rest = list(config.start), list(draft)
-        passes, no_speech, ended, sure = 0, 0.0, False, []
-        reach = look
-        most = min(most, config.positions - len(config.start) - 1)
-        while len(out) < most:
-            guess = rest[: min(reach, most - len(out))]
-            logits, past = self(torch.tensor([unread + guess], device=device), sound, past)
-            if passes == 0:
-                no_speech = float(logits[0, 0].softmax(-1)[config.no_speech])
-            passes += 1
-            logits = logits[0, len(unread) - 1 :]
-            logits[:, self.banned] = -torch.inf
-            if not out:
-                logits[0, first] = -torch.inf
-            best = logits.argmax(-1).tolist()
-            right = 0
-            while right < len(guess) and best[right] == guess[right]:
-                right += 1
-            # Work on a token that is thrown away is wasted: trust a draft that was wrong for less, until it is right
-            # again.
-            reach = min(look, 2 * reach) if right == len(guess) else max(2, right + 1)
-            out += guess[:right]
-            sure += logits[: right + 1].log_softmax(-1).amax(-1).tolist()
-            if best[right] == config.end:
-                ended = True
-                break
-            out.append(best[right])
-            past = [
-                (k[:, :, : len(config.start) + len(out) - 1], v[:, :, : len(config.start) + len(out) - 1])
-                for k, v in past
-            ]
-            unread, rest = [best[right]], realign(rest[right:], best[right])
-        out = out[:most]
-        sure = sure[: len(out) + ended]
-        return Transcript(out, passes, no_speech, sum(sure) / max(1, len(sure)), ended)
+        room = self.config.positions - len(self.config.start) - 1
+        return Writing(sound, list(draft), min(max_tokens, room), look, unread=list(self.config.start), reach=look)
+
+    @torch.no_grad()
+    def advance(self, writing: Writing) -> None:
+        """One pass through the decoder: checks the next tokens of the draft and writes the one after the right ones."""
+        config, device = self.config, self.embed_tokens.weight.device
+        guess = writing.rest[: min(writing.reach, writing.max_tokens - len(writing.tokens))]
+        tokens = torch.tensor([writing.unread + guess], device=device)
+        logits, past = self(tokens, writing.sound, writing.past)
+        if writing.passes == 0:
+            writing.no_speech = float(logits[0, 0].softmax(-1)[config.no_speech])
+        writing.passes += 1
+        logits = logits[0, len(writing.unread) - 1 :]
+        logits[:, self.banned] = -torch.inf
+        if not writing.tokens:
+            logits[0, torch.tensor(config.suppress_first, device=device)] = -torch.inf
+        best = logits.argmax(-1).tolist()
+        right = 0
+        while right < len(guess) and best[right] == guess[right]:
+            right += 1
+        # Work on a token that is thrown away is wasted: trust a draft that was wrong for less, until it is right again.
+        trusted = right == len(guess)
+        writing.reach = min(writing.look, 2 * writing.reach) if trusted else max(2, right + 1)
+        writing.sure = writing.sure + logits[: right + 1].log_softmax(-1).amax(-1).tolist()
+        writing.tokens = writing.tokens + guess[:right]
+        if best[right] == config.end:
+            writing.ended = True
+            return
+        writing.tokens = writing.tokens + [best[right]]
+        read = len(config.start) + len(writing.tokens) - 1
+        writing.past = [(keys[:, :, :read], values[:, :, :read]) for keys, values in past]
+        writing.unread, writing.rest = [best[right]], realign(writing.rest[right:], best[right])
+
+    def transcribe(self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12) -> Transcript:
+        """The greedy transcript at once: see `begin` and `advance`."""
+        writing = self.begin(sound, draft, max_tokens, look)
+        while not writing.over:
+            self.advance(writing)
+        return writing.transcript()
 
 
 def realign(rest: list[int], token: int, reach: int = 4) -> list[int]:

@@ -5,13 +5,19 @@
     ears.step(samples, state)            # 16 kHz, as often and as many as one likes
     heard = ears.finish(state)           # .text, .tokens, .embeddings
 
-While the speaker talks, the encoder runs block by block. At the end the adapter spells the language model's pieces by
-CTC, and (unless `words="adapter"`) Whisper's own decoder checks that draft, which corrects it at the cost of a few
-passes. The language model reads the embeddings of its own pieces of the text.
+A voice activity detector says whether anybody spoke at all. While the speaker talks, the encoder runs block by block
+and Whisper's decoder drafts what was said so far. A window that is over (the speaker is done, or it is long and was
+cut where it is quietest) is encoded once more, whole, and the decoder checks the draft against it: blocks that see
+little of what follows cost three words in a hundred on voices that Whisper finds hard. Where there is no draft yet,
+the adapter spells one by CTC. The language model reads the embeddings of its own pieces of the text.
+
+Each step does a bounded amount of this work, so that sound never waits; the rest is done in the steps after it.
 """
 
 from __future__ import annotations
 
+import difflib
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,20 +25,32 @@ import torch
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from antiphon.audio import mel
 from antiphon.audio.io import Audio
+from antiphon.audio.pauses import quietest
+from antiphon.audio.vad import CHUNK, SileroState, SileroVad
 from antiphon.errors import AntiphonError
 from antiphon.models.adapter import Adapter, Spelling
-from antiphon.models.decoder import Pair, Transcript, WhisperDecoder, foreign_tokens, whisper_tokens
+from antiphon.models.decoder import Pair, Transcript, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
 from antiphon.models.encoder import EncoderState, WhisperBlockEncoder
+from antiphon.models.features import whisper_layer, whisper_stem
 from antiphon.models.words import as_words
 
+RATE = mel.SAMPLE_RATE
+FRAME = 320  # samples of a frame of the encoder
 SILENT_PEAK = 1e-3  # nothing louder than -60 dB of full scale was said
+VOICED = 0.5  # the detector's probability from which a chunk is speech
+MIN_VOICED_SECONDS = 0.09  # of speech in a row, without which nobody spoke
 NO_SPEECH, UNSURE = 0.6, -1.0  # above the one and below the other, nothing was said (Radford et al. 2022, section 4.5)
-QUIET = 300  # frames (6 s) of silence that the decoder is shown after the speech
-PAUSE = mel.SAMPLE_RATE * 3 // 10  # samples of silence that the encoder sees after the speech
+WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
+SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
 TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is looping
+MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
+MISSING_WORDS = 6  # in a row that only the draft has: some were not written down
+MIN_WORDS_A_SECOND = 0.8  # of speech; fewer are a transcript that began late or ended early
+UNIT_SECONDS = 0.04  # of new sound that allow for one unit of work: a layer of the encoder, a pass of the decoder
 
 
 class EarsError(AntiphonError):
@@ -57,43 +75,81 @@ class Heard:
 
 
 @dataclass
-class EarsState:
-    """One speaker's turn under way.
+class Window:
+    """A stretch of at most 30 s that is being written down. Fields are replaced and never written into.
 
     Attributes:
-        mel, encoder: where the spectrogram and the encoder stand.
-        features: the encoder's, since it last started afresh (every 30 s), a list of [1, frames, width].
-        sound: what the decoder's attention needs of them, per layer.
-        draft: the decoder's tokens for what it has heard so far.
-        read: encoder frames that `draft` is about.
-        texts: of the 30 s windows that are over, (heard, drafted).
-        peak: of all samples.
+        samples: [n] at 16 kHz.
+        voice: of each of the detector's chunks, how likely it is speech.
+        draft: tokens that the transcript is likely to be.
+        hidden: the encoder's activations after `layers` of its layers; None before the first.
+        writing: the decoder's transcript under way; None before the encoder is done.
+        drafted: what the adapter alone heard.
     """
 
+    samples: Tensor
+    voice: Tensor
+    draft: list[int] = field(default_factory=list)
+    hidden: Tensor | None = None
+    layers: int = 0
+    writing: Writing | None = None
+    drafted: str = ""
+
+    @property
+    def frames(self) -> int:
+        """Encoder frames that the samples reach into."""
+        return -(-len(self.samples) // FRAME)
+
+    def clone(self) -> Window:
+        """A snapshot that can go its own way."""
+        return replace(self, writing=replace(self.writing) if self.writing else None)
+
+
+@dataclass
+class EarsState:
+    """One speaker's turn under way. Fields are replaced and never written into: a copy is a snapshot.
+
+    Attributes:
+        vad: where the voice activity detector stands.
+        mel, encoder: where the spectrogram and the encoder in blocks stand.
+        begun: the sample of the turn at which the current window begins.
+        samples: of the current window, [n] at 16 kHz; `taken`: how many of them the spectrogram has.
+        voice: of each of the detector's chunks since `begun`, how likely it is speech.
+        sound: what the decoder's attention needs of the encoder's `frames` of this window, per layer.
+        draft: the decoder's tokens for what was said so far; `writing`: while they are written, of `reading` frames.
+        closed: windows that are over and not written down yet, oldest first.
+        texts: of the windows that are, what was heard and what was drafted.
+    """
+
+    vad: SileroState
     mel: mel.MelState
     encoder: EncoderState
-    features: list[Tensor] = field(default_factory=list)
+    begun: int = 0
+    samples: Tensor = field(default_factory=lambda: torch.zeros(0))
+    taken: int = 0
+    voice: Tensor = field(default_factory=lambda: torch.zeros(0))
     sound: list[Pair] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
-    read: int = 0
+    writing: Writing | None = None
+    reading: int = 0
+    closed: list[Window] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
-    peak: float = 0.0
 
     def clone(self) -> EarsState:
         """A snapshot that can go its own way."""
         return replace(
             self,
+            vad=self.vad.clone(),
             encoder=self.encoder.clone(),
-            features=list(self.features),
-            sound=list(self.sound),
-            draft=list(self.draft),
+            writing=replace(self.writing) if self.writing else None,
+            closed=[window.clone() for window in self.closed],
             texts=list(self.texts),
         )
 
     @property
     def frames(self) -> int:
-        """Encoder frames of the current window."""
-        return sum(part.shape[1] for part in self.features)
+        """Encoder frames of the current window that `sound` has."""
+        return self.sound[0][0].shape[2] if self.sound else 0
 
 
 class Ears(nn.Module):
@@ -127,9 +183,8 @@ class Ears(nn.Module):
             raise EarsError("Ears need an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
         self.spelling, self.tokenizer, self.whisper = spelling, tokenizer, whisper
-        self._quiet: list[
-            Pair
-        ] = []  # what the decoder needs of silence, see _learn_silence; the same for every speaker
+        self.vad = SileroVad.shipped()
+        self._quiet: list[Pair] = []  # what the decoder needs of silence, see _learn_silence
         self.embeddings = embeddings  # a plain attribute: the language model's state dict holds it
 
     @classmethod
@@ -177,30 +232,34 @@ class Ears(nn.Module):
         """The state before a turn's first sample. The first call takes a second or so more than the others."""
         if self.decoder is not None and not self._quiet:
             self._learn_silence()
-        return EarsState(mel.init_state(1), self.encoder.init_state(1))
+        return EarsState(self.vad.init_state(1), mel.init_state(1), self.encoder.init_state(1))
 
     @torch.no_grad()
     def step(self, samples: Tensor, state: EarsState, ahead: bool = True) -> None:
-        """Takes samples; encodes the blocks that they complete.
+        """Takes samples and does a share of the work on them that fits their length.
 
         Args:
             samples: float [N] at 16 kHz, any N.
             state: changed.
-            ahead: let the decoder read what is complete already (live), so that less is left to do at the end; a waste
-                of work if nobody waits for the end. What is heard stays the same.
+            ahead: draft what is said while it is said (live), so that less is left to do at the end; a waste of work if
+                nobody waits for the end. What is heard stays the same.
         """
         if samples.ndim != 1:
             raise EarsError(f"Ears take mono samples [N], not {list(samples.shape)}.")
-        self._take(samples, state, last=False)
-        if ahead:
-            self._read_ahead(state)
+        for piece in samples.split(self._window_samples):
+            self._take(piece, state)
+            units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else math.inf
+            while units > 0 and (cost := self._work(state, ahead)):
+                units -= cost
 
     @torch.no_grad()
     def finish(self, state: EarsState) -> Heard:
         """What was said up to here. The state stays as it is, so that a speaker who only paused can go on."""
         state = state.clone()
-        self._take(torch.zeros(PAUSE), state, last=True)
-        self._close(state)
+        # The detector answers for whole chunks, and a moment late.
+        self._close(len(state.samples), self._listen(torch.zeros(2 * CHUNK), state), state)
+        while state.closed:
+            self._write(state)
         text = " ".join(heard for heard, _ in state.texts if heard)
         drafted = " ".join(draft for _, draft in state.texts if draft)
         tokens = self.tokenizer.encode(as_words(text), add_special_tokens=False).ids if text else []
@@ -209,99 +268,221 @@ class Ears(nn.Module):
     def hear(self, audio: Audio) -> Heard:
         """What is said in a recording of any sample rate, mono or not."""
         state = self.init_state()
-        self.step(audio.mono().resample(mel.SAMPLE_RATE).samples.float(), state, ahead=False)
+        self.step(audio.mono().resample(RATE).samples.float(), state, ahead=False)
         return self.finish(state)
 
-    def _take(self, samples: Tensor, state: EarsState, last: bool) -> None:
-        """Runs spectrogram and encoder; closes a window of 30 s where one is full."""
-        if samples.numel():
-            state.peak = max(state.peak, float(samples.abs().max()))
-        new, state.mel = mel.step(samples[None], state.mel, last=last, bands=self.encoder.config.bands)
-        features = self.encoder.step(new, state.encoder, last=last)
-        while features.shape[1]:
-            room = self.encoder.config.positions - state.frames
-            self._append(features[:, :room], state)
-            features = features[:, room:]
-            if state.frames == self.encoder.config.positions:
-                self._close(state)
+    # Sound
 
-    def _append(self, features: Tensor, state: EarsState) -> None:
-        state.features.append(features)
-        if self.decoder is not None:
-            new = self.decoder.listen(features)
-            state.sound = [
-                (torch.cat([old[0], pair[0]], 2), torch.cat([old[1], pair[1]], 2))
-                for old, pair in zip(state.sound, new)
-            ] or new
+    @property
+    def _window_samples(self) -> int:
+        """Samples after which a window is closed."""
+        return int(self.encoder.config.positions * WINDOW_SHARE) * FRAME
 
-    def _read_ahead(self, state: EarsState) -> None:
-        """Writes down what was said in the blocks that are complete, as a draft."""
-        if self.decoder is None or self.whisper is None or state.frames == state.read or state.peak < SILENT_PEAK:
-            return
-        tokens = self._write(state, state.draft).tokens
-        # The last word may be cut off in the middle, and the full stop after it is only where the sound stops.
-        state.draft, state.read = cut_loop(tokens)[:-2], state.frames
+    def _take(self, samples: Tensor, state: EarsState) -> None:
+        """Adds samples to the window; closes it where it is long enough, at its quietest place."""
+        state.voice = self._listen(samples, state)
+        state.samples = torch.cat([state.samples, samples])
+        while len(state.samples) >= self._window_samples:
+            first = self.encoder.config.positions * CUT_SHARE * FRAME / RATE
+            window = state.samples[: self._window_samples]
+            self._close(quietest(window, RATE, first, len(window) / RATE), state.voice, state)
 
-    def _close(self, state: EarsState) -> None:
-        """Ends a window: its text goes to `texts`."""
-        if not state.features or state.peak < SILENT_PEAK:
-            state.features, state.sound, state.draft, state.read = [], [], [], 0
-            return
-        features, drafted = torch.cat(state.features, dim=1), ""
-        if self.adapter is not None and self.spelling is not None:
-            drafted = self.spelling.text(self.adapter.best(features)[0])
-        text = drafted
-        if self.decoder is not None and self.whisper is not None:
-            draft = join_drafts(state.draft, whisper_tokens(self.whisper, drafted))
-            transcript = self._write(state, draft)
-            if (
-                not transcript.ended
-            ):  # it loops, as Whisper does now and then: more silence tells it better that it is over
-                transcript = self._write(state, [], self.encoder.config.positions)
-            text = self.whisper.decode(cut_loop(transcript.tokens)).strip()
-            if transcript.no_speech > NO_SPEECH and transcript.confidence < UNSURE:
-                text = ""
-        state.texts.append((text, drafted))
-        state.features, state.sound, state.draft, state.read = [], [], [], 0
+    def _listen(self, samples: Tensor, state: EarsState) -> Tensor:
+        """The detector's answers for the window, with those for more samples."""
+        return torch.cat([state.voice, self.vad.step(samples[None], state.vad)[0]])
 
-    def _write(self, state: EarsState, draft: list[int], quiet: int = QUIET) -> Transcript:
-        """The decoder's transcript of the current window, with `quiet` frames of silence after it.
+    def _close(self, size: int, voice: Tensor, state: EarsState) -> None:
+        """Ends a window after `size` samples: it is to be written down, and the next begins with what is left."""
+        chunks = (state.begun + size) // CHUNK - state.begun // CHUNK
+        if size:
+            state.closed = [*state.closed, Window(state.samples[:size], voice[: chunks + 1], self._drafted(state))]
+        state.begun, state.samples, state.voice = state.begun + size, state.samples[size:], voice[chunks:]
+        state.mel, state.encoder, state.taken = mel.init_state(1), self.encoder.init_state(1), 0
+        state.sound, state.draft, state.writing, state.reading = [], [], None, 0
+
+    # Work
+
+    def _work(self, state: EarsState, ahead: bool) -> int:
+        """Does the next piece of work that waits; gives its cost in units, 0 if nothing is to do."""
+        if state.closed:
+            self._write(state)
+            return 1
+        if not ahead or self.decoder is None:
+            return 0
+        if self._encode(state):
+            return len(self.encoder.layers)
+        return self._read_ahead(state)
+
+    def _encode(self, state: EarsState) -> bool:
+        """Encodes the next block of the current window, if all of it was heard."""
+        size = min(self.encoder.config.block * FRAME, len(state.samples) - state.taken)
+        if not size:
+            return False
+        new, state.mel = mel.step(
+            state.samples[None, state.taken : state.taken + size], state.mel, bands=self.encoder.config.bands
+        )
+        state.taken += size
+        features = self.encoder.step(new, state.encoder)
+        if not features.shape[1]:
+            return False
+        heard = self.decoder.listen(features)
+        state.sound = [
+            (torch.cat([old[0], pair[0]], 2), torch.cat([old[1], pair[1]], 2)) for old, pair in zip(state.sound, heard)
+        ] or heard
+        return True
+
+    def _read_ahead(self, state: EarsState) -> int:
+        """A pass of the decoder over the blocks that are complete."""
+        if state.writing is None:
+            if state.frames == state.reading or not was_spoken(state.voice):
+                return 0
+            # What a new block adds is little, however a transcript of cut-off speech may loop.
+            new = 6 + TOKENS_A_SECOND * (state.frames - state.reading) // 50
+            state.reading = state.frames
+            sound = join_sound(state.sound, self._silence(state.frames))
+            state.writing = self.decoder.begin(sound, state.draft, len(state.draft) + new)
+        self.decoder.advance(state.writing)
+        if state.writing.over:
+            # The last word may be cut off in the middle, and the full stop after it is only where the sound stops.
+            tokens = state.writing.tokens
+            state.draft = (tokens if state.writing.ended else cut_loop(tokens))[:-2]
+            state.writing = None
+        return 1
+
+    def _drafted(self, state: EarsState) -> list[int]:
+        """The best draft of the current window that there is."""
+        written = state.writing.tokens if state.writing else []
+        return written if len(written) > len(state.draft) else state.draft
+
+    def _write(self, state: EarsState) -> None:
+        """The next piece of work on the oldest closed window."""
+        window, *others = state.closed
+        if window.hidden is None and not was_spoken(window.voice, window.samples):
+            state.texts, state.closed = [*state.texts, ("", "")], others
+        elif window.hidden is None:
+            self._begin(window)
+        elif window.layers < len(self.encoder.layers):
+            layer = self.encoder.layers[window.layers]
+            window.hidden, window.layers = whisper_layer(layer, window.hidden, None), window.layers + 1
+        elif window.writing is None and self.decoder is not None:
+            self._draft(window)
+        elif window.writing is not None and not window.writing.over:
+            self.decoder.advance(window.writing)
+        else:
+            text, halves = self._judge(window)
+            state.closed = [*halves, *others]
+            if not halves:
+                state.texts = [*state.texts, (text, window.drafted)]
+
+    def _begin(self, window: Window) -> None:
+        """The encoder's convolutions over a window and the silence after it."""
+        room = self.encoder.config.positions * FRAME
+        samples = F.pad(window.samples[:room], (0, min(int(SILENCE_SECONDS * RATE), room - len(window.samples))))
+        spectrum = mel.log_mel(samples[None], self.encoder.config.bands)
+        spectrum = F.pad(spectrum, (0, spectrum.shape[2] % 2), mode="replicate")
+        frames = spectrum.shape[2] // 2
+        window.hidden = whisper_stem(self.encoder, spectrum, torch.tensor([frames]))
+        window.hidden = window.hidden + self.encoder.embed_positions.weight[:frames]
+
+    def _draft(self, window: Window) -> None:
+        """The encoder is done: joins the drafts, and lets the decoder begin."""
+        features = self.encoder.layer_norm(window.hidden)
+        window.drafted = self._spell(features[:, : window.frames])
+        draft = join_drafts(window.draft, whisper_tokens(self.whisper, window.drafted))
+        sound = join_sound(self.decoder.listen(features), self._silence(features.shape[1]))
+        limit = 6 + TOKENS_A_SECOND * len(window.samples) // RATE
+        window.writing = self.decoder.begin(sound, draft, limit)
+
+    def _spell(self, features: Tensor) -> str:
+        """What the adapter alone hears in features [1, frames, width]."""
+        if self.adapter is None or self.spelling is None:
+            return ""
+        return self.spelling.text(self.adapter.best(features)[0])
+
+    def _judge(self, window: Window) -> tuple[str, list[Window]]:
+        """The text of a window, or the halves in which it is to be heard because words are missing."""
+        if window.writing is None:  # there is no decoder
+            window.drafted = self._spell(self.encoder.layer_norm(window.hidden)[:, : window.frames])
+            return window.drafted, []
+        transcript = window.writing.transcript()
+        tokens = transcript.tokens if transcript.ended else cut_loop(transcript.tokens)
+        text = self.whisper.decode(tokens).strip()
+        seconds = len(window.samples) / RATE
+        if seconds >= MIN_SPLIT_SECONDS and (not transcript.ended or misses_words(text, window)):
+            cut = quietest(window.samples, RATE, seconds * 0.3, seconds * 0.7)
+            at = cut // CHUNK
+            parts = (window.samples[:cut], window.voice[: at + 1]), (window.samples[cut:], window.voice[at:])
+            return "", [Window(*part) for part in parts]
+        return ("" if was_nothing(transcript) else text), []
+
+    # Silence
+
+    def _silence(self, start: int) -> list[Pair]:
+        """What the decoder needs of silence, from frame `start` to the end of a window of 30 s.
 
         Whisper learnt on windows of 30 s, padded with silence: where the sound simply stops, it does not know that it
-        may, and loops. Encoding silence after every turn would be most of the work. But silence is always the same: it
-        is encoded once, and the decoder is shown the part of it that would follow the speech.
+        may, and loops. Encoding so much silence after every turn would be most of the work. But silence that is far
+        from any speech is always the same: it is encoded once.
         """
-        assert self.decoder is not None
-        after = self._silence(state.frames, quiet)
-        sound = [(torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(state.sound, after)]
-        return self.decoder.transcribe(sound, draft, 6 + TOKENS_A_SECOND * state.frames // 50)
-
-    def _silence(self, start: int, frames: int) -> list[Pair]:
-        """What the decoder needs of silence, for `frames` frames from `start` on (fewer at the window's end)."""
-        return [
-            (keys[:, :, start : start + frames], values[:, :, start : start + frames]) for keys, values in self._quiet
-        ]
+        return [(keys[:, :, start:], values[:, :, start:]) for keys, values in self._quiet]
 
     def _learn_silence(self) -> None:
         """Encodes a silent window, whole as Whisper saw it: with one encoded in blocks 3 of 12 turns looped."""
-        assert self.decoder is not None
         config = self.encoder.config
-        whole = WhisperBlockEncoder(replace(config, block=config.positions, right=0)).eval()
-        whole.load_state_dict(self.encoder.state_dict(), assign=True)
         silent = torch.full((1, config.bands, 2 * config.positions), (mel.FLOOR - 8.0 + 4.0) / 4.0)
-        self._quiet = self.decoder.listen(whole(silent))
+        hidden = whisper_stem(self.encoder, silent, torch.tensor([config.positions]))
+        hidden = hidden + self.encoder.embed_positions.weight
+        for layer in self.encoder.layers:
+            hidden = whisper_layer(layer, hidden, None)
+        self._quiet = self.decoder.listen(self.encoder.layer_norm(hidden))
 
 
-def cut_loop(tokens: list[int], least: int = 4) -> list[int]:
-    """Ends a transcript where it begins to say again what it has just said.
+def join_sound(first: list[Pair], second: list[Pair]) -> list[Pair]:
+    """What the decoder's attention needs of one sound and then another."""
+    return [(torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(first, second)]
 
-    >>> cut_loop([5, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2])
-    [5, 1, 2, 3, 4]
+
+def was_spoken(voice: Tensor, samples: Tensor | None = None) -> bool:
+    """Whether the detector found speech.
+
+    Args:
+        voice: its answers, [chunks].
+        samples: what they are about; sound that is too faint to be anything counts as none.
     """
-    for length in range(least, len(tokens) // 2 + 1):
-        for start in range(len(tokens) - 2 * length + 1):
-            if tokens[start : start + length] == tokens[start + length : start + 2 * length]:
-                return tokens[: start + length]
+    if samples is not None and float(samples.abs().max()) < SILENT_PEAK:
+        return False
+    need = round(MIN_VOICED_SECONDS * RATE / CHUNK)
+    return len(voice) >= need and bool((voice > VOICED).unfold(0, need, 1).all(1).any())
+
+
+def was_nothing(transcript: Transcript) -> bool:
+    """Whether the decoder itself thinks that its words are about no speech."""
+    return transcript.no_speech > NO_SPEECH and transcript.confidence < UNSURE
+
+
+def misses_words(text: str, window: Window) -> bool:
+    """Whether a transcript is shorter than the speech: for its length, or where the adapter heard words."""
+    words, drafted = ("".join(c if c.isalnum() else " " for c in t.lower()).split() for t in (text, window.drafted))
+    if len(words) < MIN_WORDS_A_SECOND * float((window.voice > VOICED).sum()) * CHUNK / RATE - 2:
+        return True
+    changes = difflib.SequenceMatcher(a=drafted, b=words, autojunk=False).get_opcodes()
+    return any((end - start) - (to - at) >= MISSING_WORDS for _, start, end, at, to in changes)
+
+
+def cut_loop(tokens: list[int], repeats: int = 3) -> list[int]:
+    """Ends a transcript that ran to its limit where it begins to say over and over what it has just said.
+
+    >>> cut_loop([5, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1])
+    [5, 1, 2, 3]
+    >>> cut_loop([7, 7, 1, 2, 3])
+    [7, 7, 1, 2, 3]
+    """
+    for length in range(1, len(tokens) // repeats + 1):
+        start = len(tokens) - length
+        while start > 0 and tokens[start - 1] == tokens[start - 1 + length]:
+            start -= 1
+        if len(tokens) - start >= repeats * length:
+            return tokens[: start + length]
     return tokens
 
 

@@ -56,7 +56,7 @@ def test_it_is_transformers_decoder(tmp_path: Path) -> None:
 def test_any_draft_gives_the_greedy_transcript(seed: int) -> None:
     decoder, draw = tiny(seed), random.Random(seed)
     sound = decoder.listen(torch.randn(1, 10, 16))
-    greedy = decoder.transcribe(sound, [], most=20)
+    greedy = decoder.transcribe(sound, [], max_tokens=20)
     assert not {3, 4, 31, 39} & set(greedy.tokens)
     wrong = list(greedy.tokens)
     for _ in range(3):
@@ -64,11 +64,11 @@ def test_any_draft_gives_the_greedy_transcript(seed: int) -> None:
     drafts = [greedy.tokens, wrong, greedy.tokens[1:], [7, *greedy.tokens], [draw.randrange(30) for _ in range(30)]]
     for draft in drafts:
         for look in (1, 3, 12):
-            checked = decoder.transcribe(sound, draft, most=20, look=look)
+            checked = decoder.transcribe(sound, draft, max_tokens=20, look=look)
             assert checked.tokens == greedy.tokens
             assert checked.confidence == pytest.approx(greedy.confidence, abs=1e-3)
             assert checked.no_speech == pytest.approx(greedy.no_speech, abs=1e-5)
-    right = decoder.transcribe(sound, greedy.tokens, most=20)
+    right = decoder.transcribe(sound, greedy.tokens, max_tokens=20)
     assert right.passes <= -(-len(greedy.tokens) // 12) + 1 < greedy.passes
 
 
