@@ -23,6 +23,8 @@ def quietest(samples: Tensor, sample_rate: int, first: float, last: float) -> in
     """
     step = round(STEP * sample_rate)
     begin, end = int(first / STEP), min(int(last / STEP), len(samples) // step)
+    if end <= begin:
+        return end * step
     reach = round(BREATH / STEP / 2)
     left = max(0, begin - reach)
     frames = samples[left * step : (end + reach) * step]
@@ -32,4 +34,4 @@ def quietest(samples: Tensor, sample_rate: int, first: float, last: float) -> in
     padded = F.pad(levels[None, None], (reach, reach), mode="replicate")
     smooth = F.conv1d(padded, (window / window.sum())[None, None])[0, 0]
     places = smooth[begin - left : end - left + 1]
-    return (begin + len(places) - 1 - int(places.flip(0).argmin())) * step if len(places) else end * step
+    return (begin + len(places) - 1 - int(places.flip(0).argmin())) * step

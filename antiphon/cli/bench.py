@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,8 +86,6 @@ def serve(
 ) -> None:
     """First audio, late frames, refusals and memory of the server, with live clients at the pace of life; of a duplex
     model, also frames lost."""
-    # Before PyTorch is loaded, as `antiphon serve` does: threads that wait for each other must not spin.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from antiphon.cli.talk import example_question
     from antiphon.evals.serve_bench import ServeBenchConfig, bench_serve
 

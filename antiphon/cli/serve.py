@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -44,8 +43,6 @@ def serve(
     log_words: Annotated[bool, typer.Option("--log-words", help="Put what is said into the log as well.")] = False,
 ) -> None:
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
-    # Before PyTorch is loaded: threads that wait for each other must not spin, as the server itself needs a core, too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with results() as stdout:
         from antiphon.dialogue.duplex_hall import DuplexHall
         from antiphon.dialogue.turns import Turns

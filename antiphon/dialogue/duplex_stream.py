@@ -48,7 +48,7 @@ class Turns:
     def step(self, heard: Tensor | None, speaking: bool, seconds: float) -> None:
         """Takes a frame heard, None if it was lost, and whether the model was speaking after it."""
         if not self.answering:
-            if heard is not None and self.endpointer is not None and self.endpointer.step(heard, seconds):
+            if heard is not None and self.endpointer is not None and self.endpointer.step(heard):
                 self.end_of_turn()
             return
         self.spoke = self.spoke or speaking

@@ -1,4 +1,4 @@
-"""Writes down what the user says beside a model that needs no words for it: turns by loudness, words by the ears."""
+"""Writes down what the user says beside a model that needs no words for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from antiphon.audio.speech import SileroActivity
 from antiphon.dialogue.session import HEARING_RATE, Endpointer
 from antiphon.dialogue.turn import HeardEvent
 
@@ -60,7 +61,7 @@ class Scribe:
     Attributes:
         ears: a recogniser; shared, it keeps no state.
         sample_rate: of the frames, Hz.
-        endpointer: finds the end of a turn.
+        endpointer: finds the end of a turn; None for one at the frames' rate.
         before: the newest frames while nobody speaks.
         start, time: seconds at which the turn began, and that have been heard.
         turn, resampler: what the ears made of the turn so far, and what brings frames to their rate; else None.
@@ -68,17 +69,20 @@ class Scribe:
 
     ears: Ears
     sample_rate: int = 24000
-    endpointer: Endpointer = field(default_factory=Endpointer)
+    endpointer: Endpointer | None = None
     before: deque[Tensor] = field(default_factory=lambda: deque(maxlen=BEFORE))
     start: float = 0.0
     time: float = 0.0
     turn: EarsState | None = None
     resampler: soxr.ResampleStream | None = None
 
+    def __post_init__(self) -> None:
+        self.endpointer = self.endpointer or Endpointer(activity=SileroActivity(self.sample_rate))
+
     def step(self, frame: Tensor) -> HeardEvent | None:
         """Takes the next frame [samples]; gives what was said in the turn that it ends."""
         seconds = len(frame) / self.sample_rate
-        over = self.endpointer.step(frame, seconds)
+        over = self.endpointer.step(frame)
         self.time += seconds
         if self.turn is None:
             self.before.append(frame)

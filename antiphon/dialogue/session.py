@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from antiphon.audio.speech import Activity, SileroActivity
 from antiphon.dialogue.live import LiveSession, check_frame
 from antiphon.dialogue.turn import Answer, EndEvent, Event, HeardEvent, Sampling
 
@@ -30,39 +31,30 @@ HEARING_RATE = 16000
 
 @dataclass
 class Endpointer:
-    """Finds the end of a turn by loudness: speech was there, and then `silence` seconds without.
+    """Finds the end of a turn: somebody spoke, and then `silence` seconds nobody did.
 
     Attributes:
-        silence: seconds of quiet that end a turn.
-        margin: decibels above the quietest frames at which a frame counts as speech.
-        threshold: decibels of full scale below which nothing counts as speech.
-        least: seconds of speech without which there is no turn.
-        floor: decibels of full scale of the noise so far.
-        spoken, quiet: seconds of speech in this turn, and of quiet since.
+        silence: seconds without speech that end a turn.
+        min_speech: seconds of speech without which there is no turn.
+        activity: what counts as speech; its sample rate is that of the frames.
+        spoken, quiet: seconds of speech in this turn, and without it since.
     """
 
     silence: float = 0.7
-    margin: float = 10.0
-    threshold: float = -48.0
-    least: float = 0.16
-    floor: float = -60.0
+    min_speech: float = 0.16
+    activity: Activity = field(default_factory=SileroActivity)
     spoken: float = 0.0
     quiet: float = 0.0
 
-    def step(self, frame: Tensor, seconds: float) -> bool:
+    def step(self, frame: Tensor) -> bool:
         """Takes the next frame [samples]; true when it ends the turn."""
-        level = 10 * float(torch.log10(frame.square().mean() + 1e-10))
-        # The floor follows quieter frames at once and louder ones slowly, so that a steady noise becomes quiet.
-        self.floor = (
-            min(level, self.floor + 3.0 * seconds)
-            if level < self.floor
-            else self.floor + min(level - self.floor, 3.0 * seconds)
-        )
-        if level > max(self.threshold, self.floor + self.margin):
-            self.spoken, self.quiet = self.spoken + seconds, 0.0
-        else:
-            self.quiet += seconds
-        return self.spoken >= self.least and self.quiet >= self.silence
+        seconds = self.activity.hop / self.activity.sample_rate
+        for speech in self.activity.step(frame.numpy()):
+            if speech:
+                self.spoken, self.quiet = self.spoken + seconds, 0.0
+            else:
+                self.quiet += seconds
+        return self.spoken >= self.min_speech and self.quiet >= self.silence
 
     def reset(self) -> None:
         self.spoken = self.quiet = 0.0
@@ -138,7 +130,7 @@ class HalfDuplexSession(LiveSession):
                 self.model.ears.step(_resampled(resampler, np.zeros(0, np.float32), last=True), ears)
                 return self.model.ears.finish(ears)
             self.model.ears.step(_resampled(resampler, item.numpy()), ears)
-            if self.endpointer and self.endpointer.step(item, len(item) / self.sample_rate):
+            if self.endpointer and self.endpointer.step(item):
                 return self.model.ears.finish(ears)
 
     def _answer(self, heard: Heard, state: ThinkerState) -> None:

@@ -152,7 +152,7 @@ async def transcriptions(
 
 
 def _transcribed(served: Served, samples: Tensor) -> Iterator[Segment | None]:
-    for span in cut(samples):
+    for span in cut(samples, served.config.vad):
         yield from transcribe(served.conversant, samples, span)
 
 

@@ -19,12 +19,14 @@ class Limits:
         session_seconds: of a session.
         idle_seconds: without a word from the client.
         items: of a conversation.
+        vad: how its speech is found: "silero" or "loudness".
     """
 
     turn_seconds: float = 120.0
     session_seconds: float = 3600.0
     idle_seconds: float = 600.0
     items: int = 1000
+    vad: str = "silero"
 
 
 @dataclass(frozen=True)

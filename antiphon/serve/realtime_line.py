@@ -89,7 +89,9 @@ class RealtimeLine(ModelWork):
         given: Sequence[dict[str, Any]] = (),
     ):
         self.transport, self.config = transport, served.config
-        limits = Limits(self.config.decoded_seconds, self.config.session_seconds, self.config.idle_seconds)
+        limits = Limits(
+            self.config.decoded_seconds, self.config.session_seconds, self.config.idle_seconds, vad=self.config.vad
+        )
         self.began = self.last = time.monotonic()
         named = [each["model"] for each in given if isinstance(each.get("model"), str)]
         name = model or next(filter(None, reversed(named)), served.conversant.name)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from antiphon.audio.speech import SpeechDetector, SpeechEvent, activity
 from antiphon.dialogue.turns import Hearing, sounds_complete
 from antiphon.serve.audio import BYTES_A_SECOND, RATE, BadAudio, Decoder, from_base64, pcm16
 from antiphon.serve.realtime_commands import Drop, Finish, Hear, Heard, Limits, Peek
 from antiphon.serve.realtime_config import ProtocolError
 from antiphon.serve.realtime_items import Conversation, Item, new_id
-from antiphon.serve.vad import Sign, Vad
 
 Event = dict[str, Any]
 LEAST_MS = 100  # of sound that can be committed
@@ -36,7 +36,7 @@ class InputTurns:
         self.spoke_until = now
         self.tapped = False
         self._out: list[Any] = []
-        self._vad: Vad | None = None
+        self._vad: SpeechDetector | None = None
         self._decoder = Decoder("audio/pcm")
         self._turn: Item | None = None  # being spoken
         self._turn_samples = 0
@@ -77,15 +77,16 @@ class InputTurns:
         if how is None:
             self._vad = None
             return
+        threshold = how.get("threshold", 0.5)
+        if self._vad is None:
+            finds = activity(self.limits.vad, RATE, threshold)
+            self._vad = SpeechDetector(finds, speaking=self._turn is not None)  # gathered by hand, it goes on as a turn
+            self._vad.position = self._clock
+        self._vad.activity.threshold = threshold
         if how["type"] == "server_vad":
-            vad = Vad(how["threshold"], how["silence_duration_ms"] / 1000)
+            self._vad.silence, self._vad.pause = how["silence_duration_ms"] / 1000, None
         else:
-            vad = Vad(silence=PATIENCE[how["eagerness"]], pause=PAUSE[how["eagerness"]])
-        old, self._vad = self._vad, replace(vad, position=self._clock)
-        if old is not None:
-            self._vad.floor, self._vad.speaking = old.floor, old.speaking
-        elif self._turn is not None:  # what was gathered by hand goes on as a turn
-            self._vad.speaking = True
+            self._vad.silence, self._vad.pause = PATIENCE[how["eagerness"]], PAUSE[how["eagerness"]]
 
     def audio_append(self, event: Event) -> None:
         try:
@@ -271,7 +272,7 @@ class InputTurns:
             turn.audio += pcm16(samples)
             self.command(Hear(turn.id, samples))
 
-    def _hear(self, heard: np.ndarray, at: int, sign: Sign) -> tuple[np.ndarray, int]:
+    def _hear(self, heard: np.ndarray, at: int, sign: SpeechEvent) -> tuple[np.ndarray, int]:
         """The turn up to a sign; returns what lies behind it."""
         here = max(0, sign.at - at)
         self._gather(heard[:here], clock=False)

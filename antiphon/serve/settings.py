@@ -35,6 +35,7 @@ class ServeConfig:
         drain_seconds: that conversations get to end in when the server is stopped.
         record: a folder in which conversations on /v1/realtime are kept; None keeps none.
         resume_seconds: in which a client whose line broke may go on with its session, by `?resume=ID`; 0: never.
+        vad: how speech is found: "silero", a network that tells voices from other sounds, or "loudness".
         log_words: put what is said into the log as well.
     """
 
@@ -60,6 +61,7 @@ class ServeConfig:
     drain_seconds: float = 20.0
     record: Path | None = None
     resume_seconds: float = 0.0
+    vad: str = "silero"
     log_words: bool = False
     page: Path = field(default_factory=lambda: Path(__file__).resolve().parent / "page")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from antiphon.audio.speech import SpeechDetector, activity
 from antiphon.dialogue.turns import Conversant
 from antiphon.serve.audio import RATE
-from antiphon.serve.vad import Vad
 
 PAUSE = 0.6  # seconds of quiet between two segments
 LEAST = 5.0  # seconds of a segment, if the recording has so many: words need their context
@@ -51,13 +51,18 @@ class Segment:
         }
 
 
-def cut(samples: Tensor) -> list[Span]:
-    """Cuts a recording [N] at 24 kHz in the middle of its pauses. Nothing is left out, however faint it is."""
-    vad = Vad(silence=PAUSE)
-    signs = vad.step(samples.numpy())
+def cut(samples: Tensor, vad: str = "silero") -> list[Span]:
+    """Cuts a recording in the middle of its pauses. Nothing is left out, however faint it is.
+
+    Args:
+        samples: float32 [N] at 24 kHz.
+        vad: how speech is found, as `activity` names it.
+    """
+    detector = SpeechDetector(activity(vad, RATE), silence=PAUSE)
+    signs = detector.step(samples.numpy())
     starts = [sign.at for sign in signs if sign.kind == "start"]
     ends = [sign.at - int(PAUSE * RATE) for sign in signs if sign.kind == "stop"]
-    ends += [len(samples) - vad.quiet] * (len(starts) - len(ends))
+    ends += [len(samples) - detector.quiet] * (len(starts) - len(ends))
     joined: list[tuple[int, int]] = []
     for start, end in zip(starts, ends):
         if joined and end - joined[-1][0] < LEAST * RATE:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from antiphon.audio.speech import LoudnessActivity
 from antiphon.dialogue.duplex import DuplexEngine
 from antiphon.dialogue.duplex_session import DuplexSession
 from antiphon.dialogue.duplex_stream import ANSWER_OVER, DuplexStream, Turns
@@ -171,7 +172,7 @@ def test_half_duplex_is_silent_until_the_turn_ends(duplex):
 
 
 def test_turns_go_back_and_forth():
-    turns = Turns(Endpointer(silence=0.4))
+    turns = Turns(Endpointer(0.4, activity=LoudnessActivity()))
     loud, quiet = 0.1 * torch.randn(1920), torch.zeros(1920)
     for frame in [quiet] * 5 + [loud] * 5 + [quiet] * 5:
         turns.step(frame, False, FRAME)
@@ -244,7 +245,8 @@ class CountingEars:
 
 
 def test_the_scribe_writes_down_turns_with_their_times():
-    scribe, generator = Scribe(CountingEars(), 24000, Endpointer(silence=0.4)), torch.Generator().manual_seed(0)
+    scribe = Scribe(CountingEars(), 24000, Endpointer(0.4, activity=LoudnessActivity()))
+    generator = torch.Generator().manual_seed(0)
     levels = [0] * 10 + [0.1] * 10 + [0] * 10 + [0.1] + [0] * 10 + [0.1] * 5
     heard = [(n, scribe.step(level * torch.randn(1920, generator=generator))) for n, level in enumerate(levels)]
     ((number, event),) = [(n, event) for n, event in heard if event is not None]  # one frame alone is no turn
@@ -257,7 +259,7 @@ def test_the_scribe_writes_down_turns_with_their_times():
 
 def test_what_the_user_says_is_an_event_if_there_are_ears(duplex):
     with DuplexSession(DuplexStream(duplex), ears=CountingEars()) as session:
-        session._scribe._scribe.endpointer.silence = 0.16
+        session._scribe._scribe.endpointer = Endpointer(0.16, activity=LoudnessActivity(duplex.sample_rate))
         events = talk(session, [*noise(6), *torch.zeros(6, SAMPLES)])
         deadline = time.monotonic() + 10
         while not of(HeardEvent, events) and time.monotonic() < deadline:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from antiphon.audio.speech import LoudnessActivity
 from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
@@ -21,25 +22,25 @@ def feed(endpointer: Endpointer, levels: list[float]) -> list[int]:
     """Indices of the frames that end a turn, for noise at the given amplitudes."""
     generator = torch.Generator().manual_seed(0)
     frames = [level * torch.randn(1920, generator=generator) for level in levels]
-    return [i for i, frame in enumerate(frames) if endpointer.step(frame, FRAME)]
+    return [i for i, frame in enumerate(frames) if endpointer.step(frame)]
 
 
 def test_a_turn_ends_after_its_silence():
-    ends = feed(Endpointer(silence=0.4), [0.0005] * 10 + [0.1] * 10 + [0.0005] * 10)
+    ends = feed(Endpointer(0.4, activity=LoudnessActivity()), [0.0005] * 10 + [0.1] * 10 + [0.0005] * 10)
     assert ends[0] == 10 + 10 + 4  # 0.4 s are five frames
 
 
 def test_silence_alone_is_no_turn():
-    assert feed(Endpointer(silence=0.4), [0.0005] * 60) == []
+    assert feed(Endpointer(0.4, activity=LoudnessActivity()), [0.0005] * 60) == []
 
 
 def test_a_short_pause_does_not_end_the_turn():
-    ends = feed(Endpointer(silence=0.7), [0.1] * 10 + [0.0005] * 5 + [0.1] * 10)
+    ends = feed(Endpointer(0.7, activity=LoudnessActivity()), [0.1] * 10 + [0.0005] * 5 + [0.1] * 10)
     assert ends == []
 
 
 def test_a_steady_noise_becomes_quiet():
-    ends = feed(Endpointer(silence=0.4), [0.01] * 150 + [0.2] * 10 + [0.01] * 20)
+    ends = feed(Endpointer(0.4, activity=LoudnessActivity()), [0.01] * 150 + [0.2] * 10 + [0.01] * 20)
     assert any(160 <= end < 170 for end in ends)
 
 
@@ -175,7 +176,7 @@ def test_an_error_in_the_model_reaches_the_caller(session):
 
 def test_a_listening_session_writes_down_turns_and_does_not_answer():
     model = SimpleNamespace(ears=CountingEars())
-    with ListeningSession(model, Endpointer(silence=0.4)) as session:
+    with ListeningSession(model, Endpointer(0.4, activity=LoudnessActivity())) as session:
         for level in [0.0] * 5 + [0.1] * 5 + [0.0] * 8 + [0.1] * 4:
             session.step(level * torch.randn(1920))
         until(session, lambda event: isinstance(event, HeardEvent))

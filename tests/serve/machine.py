@@ -19,7 +19,7 @@ class Bench:
     """A machine, and a conversant that does its commands when told to."""
 
     def __init__(self, **audio_input: object):
-        self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10), now=0.0)
+        self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10, vad="loudness"), now=0.0)
         self.session.begin()
         self.events: list[dict] = []
         self.commands: list[object] = []

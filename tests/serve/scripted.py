@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from antiphon.audio.io import Audio
 from antiphon.dialogue.functions import Call, FunctionError, Functions
 from antiphon.dialogue.messages import joined
 from antiphon.dialogue.turn import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.turns import Hearing, Message, Usage
+from antiphon.dialogue.turns import Hearing, Message, Turns, Usage
 
 FRAME = 1920
 CALL = re.compile(r"call (\w+) (\{.*?\})")
@@ -191,7 +191,10 @@ def serving(conversant, config=None, hall=None):
     from antiphon.serve.run import listen, make_server
     from antiphon.serve.settings import ServeConfig
 
-    app = create_app(conversant, config or ServeConfig(port=0), hall=hall)
+    config = config or ServeConfig(port=0)
+    if not isinstance(conversant, Turns):  # what scripted users say is noise, which is no speech to a network
+        config = replace(config, vad="loudness")
+    app = create_app(conversant, config, hall=hall)
     served = app.state.served
     sockets = [listen(served.config)]
     server = make_server(app)

@@ -103,7 +103,7 @@ EVENTS = (
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, max_size=20))
 def test_the_machine_takes_anything(events):
-    session = RealtimeSession("m", ["heart"], Limits(turn_seconds=2, items=5), 0.0)
+    session = RealtimeSession("m", ["heart"], Limits(turn_seconds=2, items=5, vad="loudness"), 0.0)
     session.begin()
     for event in events:
         session.receive(event, 1.0)

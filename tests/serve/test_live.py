@@ -17,7 +17,7 @@ from tests.serve.scripted import silence, speech
 
 class Live:
     def __init__(self):
-        self.session = LiveSession("duplex", ["heart"], Limits(), 0.0)
+        self.session = LiveSession("duplex", ["heart"], Limits(vad="loudness"), 0.0)
         self.session.begin()
         self.commands = []
         self.drain()

@@ -18,7 +18,7 @@ class Line:
     """A client of a session whose model says what it is told to, 80 ms at a time."""
 
     def __init__(self, **options):
-        self.session, self.time = LiveSession("duplex", ["heart"], Limits(), 0.0, **options), 0.0
+        self.session, self.time = LiveSession("duplex", ["heart"], Limits(vad="loudness"), 0.0, **options), 0.0
         self.session.begin()
         self.created = self.take()[0]
 

@@ -19,7 +19,6 @@ from antiphon.dialogue.turns import Message
 from antiphon.serve.admission import Pace, measure
 from antiphon.serve.app import create_app
 from antiphon.serve.settings import ServeConfig
-from antiphon.serve.vad import Vad
 from tests.serve.scripted import Scripted, serving, silence
 
 
@@ -36,19 +35,6 @@ def test_measuring_holds_a_conversation_with_nobody():
     conversant = Scripted(pace=0.002)
     pace = measure(conversant)
     assert pace.speaking > 0.002 / 0.16 and len(conversant.answers) == 2
-
-
-def test_speech_is_found_in_steady_noise_and_clicks_are_not_speech():
-    noise = np.random.default_rng(0).standard_normal(24000 * 8).astype(np.float32)
-    vad = Vad()
-    signs = vad.step(0.01 * noise[: 24000 * 6])  # a fan, which becomes quiet
-    last = [sign.kind for sign in signs][-1:]
-    assert last in ([], ["stop"])
-    loud = 0.01 * noise
-    loud[24000 * 7 : 24000 * 7 + 240] = 0.9  # a click of 10 ms
-    assert vad.step(loud[24000 * 6 :]) == []
-    talk = 0.01 * noise[:24000] + 0.3 * noise[24000:48000]
-    assert [sign.kind for sign in vad.step(np.concatenate([talk, loud[:24000]]))] == ["start", "stop"]
 
 
 def test_the_command_refuses_what_cannot_be():
