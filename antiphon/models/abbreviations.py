@@ -152,6 +152,13 @@ RULERS = {
     "Thomas", "Walter", "Samuel", "Arthur", "Franz", "Karl", "Catharine", "Katherine", "Wilhelmina", "Theodosius",
 }  # fmt: skip
 CROWNS = {"King", "Queen", "Pope", "Emperor", "Empress", "Tsar", "Czar", "Kaiser", "Sultan", "Prince", "Pharaoh"}
+# After a ruler's number these begin a sentence, so that the number is no initial of a name: "Henry V. Then".
+SENTENCE_STARTS = {
+    "A", "An", "The", "Then", "There", "This", "That", "These", "Those", "He", "She", "It", "They", "We", "You",
+    "I", "His", "Her", "Its", "Their", "In", "On", "At", "By", "For", "From", "After", "Before", "When", "While",
+    "As", "But", "And", "Or", "So", "If", "What", "Who", "Where", "Why", "How", "Is", "Was", "Did", "Do", "Does",
+    "Some", "Many", "Both", "All",
+}  # fmt: skip
 # After "Part I" at the head of a sentence these say that "I" is the speaker.
 SPEAKER_VERBS = {
     "am", "have", "had", "do", "did", "like", "liked", "love", "loved", "want", "wanted", "think", "thought", "read",

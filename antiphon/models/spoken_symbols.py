@@ -37,7 +37,7 @@ _MONEY = re.compile(
 )
 _UNIT = "|".join(map(re.escape, sorted(UNITS, key=len, reverse=True)))
 _MEASURE = re.compile(rf"{_SIGN}({NUM})(?:[-–]({NUM}))?-?({_UNIT})(\+?)")
-_CODED = re.compile(rf"{_SIGN}({NUM})(?:[-–]({NUM}))?(€|£|USD|EUR|GBP|CHF|CAD|AUD)")
+_CODED = re.compile(rf"{_SIGN}({NUM})(?:[-–]({NUM}))?([€£$¥]|USD|EUR|GBP|CHF|CAD|AUD)")
 _PHONE = re.compile(r"(\+?\d{1,3}[-.])?\(?(\d{3})\)?[-.–]?(?:(\d{3})[-.–])?(\d{4})")
 _DOTTED = re.compile(r"([vV]?)(\d+(?:\.\d+){2,})((?::\d+)?(?:/\d+)?)([-.+]?[A-Za-z]\w*)?")
 _TIME = r"([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?\s?([apAP]\.?[mM]\.?)?"
@@ -101,9 +101,9 @@ def _known(core: str, dated: bool, joined: bool) -> str | None:
         return _join(_SIGNS.get(found[1]), number(found[2]), found[3] and "plus")
     if found := re.fullmatch(r"(\d{1,3}(?:,\d{3})+|\d+)(st|nd|rd|th|ST|ND|RD|TH)", core):
         return ordinal(found[1])
-    if found := re.fullmatch(r"(\d{1,4})'?s", core):
-        if found[1].endswith("0") and len(found[1]) in (2, 4):
-            return plural(number(found[1], as_year=True))
+    if found := re.fullmatch(r"(\d{1,3}(?:,\d{3})+|\d{2,4})'?s", core):
+        if found[1].endswith("0"):
+            return plural(number(found[1], as_year=True)).removeprefix("one ")  # "thousands"
     if found := re.fullmatch(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T(.+))?", core):
         day = date(found[1], int(found[2]), found[3])
         if day:
@@ -241,7 +241,7 @@ def _parts(halves: list[str]) -> Reading:
         if index % 2:
             left, right = halves[index - 1], halves[index + 1]
             if part in "-–" and len(halves) == 3 and all(re.match(r"[$€£]?\.?\d", side) for side in (left, right)):
-                words.append("dash" if right[0] == "0" and right.isdigit() and len(right) > 1 else "to")
+                words.append("dash" if _is_name(left, right) else "to")
             elif part == "/":
                 per = re.fullmatch(rf".*[$€£]{NUM}.*|.*\d.*[a-z]", left) and right.isalpha()
                 words.append("per" if per else "slash")
@@ -252,6 +252,13 @@ def _parts(halves: list[str]) -> Reading:
         words.append(alone.text)
         unsaid += alone.unsaid
     return Reading(" ".join(filter(None, words)), unsaid=unsaid)
+
+
+def _is_name(left: str, right: str) -> bool:
+    """Numbers with a dash between that can be no range nor a score: "747-400", "123-01"."""
+    if not (left.isdigit() and right.isdigit()):
+        return False
+    return (right[0] == "0" and len(right) > 1) or (len(left) == len(right) == 3 and left > right)
 
 
 def _pieces(core: str, address: bool = False) -> Reading:

@@ -26,6 +26,7 @@ from antiphon.models.abbreviations import (
     NEVER_LAST,
     NUMBERED,
     RULERS,
+    SENTENCE_STARTS,
     SPEAKER_VERBS,
     TITLES,
     UNDOTTED,
@@ -273,8 +274,8 @@ class Normalizer:
 
     def _dotted(self, core: str, after: str, look: _Look, state: NormalizerState) -> Reading | None:
         """An abbreviation with its full stop."""
-        stop = after == "."
-        if stop and core in NUMBERED or stop and core in MONTHS:
+        stop, inside = after == ".", after[1:2] in (",", ";", ":") and len(after) > 1
+        if stop and core in NUMBERED or stop and MONTHS.get(core, core) != core:
             following = look.letter()
             counted = following.isdigit() or (following in tuple("IVX") and self._counts(core, look))
             if counted:
@@ -284,13 +285,14 @@ class Normalizer:
             street = bool(state.before) and _is_name(state.before[-1]) and len(state.before) > 1
             if following.isupper() and not street:
                 return Reading("Saint", goes_on=True)
-            return Reading("Street", goes_on=stop and not _ends(following))
+            return Reading("Street", goes_on=inside or (stop and not _ends(following)))
         if stop and core in TITLES and look.letter().isupper() and not (core == "Sr" and _named(state)):
             return Reading(TITLES[core], goes_on=True)
         if core in DOTTED:
             if core == "v" and not (state.before and _is_name(state.before[-1])):
                 return None
-            return Reading(DOTTED[core], goes_on=after == "." and (core in NEVER_LAST or not _ends(look.letter())))
+            goes_on = inside or (stop and (core in NEVER_LAST or not _ends(look.letter())))
+            return Reading(DOTTED[core], goes_on=goes_on)
         if core == "ed" and state.before and state.before[-1][:1].isdigit():
             return Reading("edition", goes_on=not _ends(look.letter()))
         return None
@@ -320,7 +322,9 @@ class Normalizer:
         crowned = len(state.before) > 1 and state.before[-2] in CROWNS
         if (previous in RULERS or (crowned and previous.istitle())) and previous not in CROWNS:
             if len(bare) == 1 and not crowned and after.startswith(".") and look.letter().isupper():
-                return None  # the initial of a name
+                following = look.next()
+                if following is None or following.text.rstrip(",") not in SENTENCE_STARTS:
+                    return None  # the initial of a name
             if bare == "I" and not after and self._speaks(look):
                 return None
             return Reading(f"the {ordinal(str(value))}{owner}")
@@ -455,6 +459,8 @@ class Normalizer:
         if previous.isdigit() and (part := re.fullmatch(r"(\d{1,2})/(\d{1,3})", core)) and int(part[1]) < int(part[2]):
             said = read(core).text
             return Reading("and " + ("a" + said[3:] if said.startswith("one ") else said))
+        if previous in ("=", "+", "-", "−") and re.fullmatch(r"\d+x", core):
+            return Reading(f"{cardinal(core[:-1])} x")  # of a formula
         if previous.lower() in DIALLED and re.fullmatch(r"\d{3,}", core):
             return Reading(digits(core, "oh"))
         if previous.lower() in ("on", "by", "since", "until", "till", "before", "after", "from", "dated"):
