@@ -8,6 +8,7 @@ reply.audio.save("answer.wav")
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from antiphon.models.ears import Ears, Heard
 from antiphon.models.phonemes import Phonemizer
 from antiphon.models.talker import Talker
 from antiphon.models.thinker import Thinker
-from antiphon.models.voice import Voice
+from antiphon.models.voice import UnsaidWarning, Voice
 
 if TYPE_CHECKING:
     from antiphon.models.thinker import ThinkerState
@@ -105,10 +106,17 @@ class Model:
 
     @torch.no_grad()
     def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Audio:
-        """Reads a text aloud. Empty for a text in which nothing can be spoken."""
+        """Reads a text aloud; words of it that aren't English letters are left out, with an `UnsaidWarning`.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
         state = self.voice.init_state(seed, temperature, top_k)
-        self.voice.add(text, state)
-        self.voice.end(state)
+        self.voice.read(text, state)
+        if unsaid := state.speller.unsaid:
+            left_out = ", ".join(unsaid)
+            left_out = left_out if len(left_out) <= 100 else left_out[:100] + "..."
+            warnings.warn(f"The voice speaks English and left out: {left_out}", UnsaidWarning, stacklevel=2)
         pieces = []
         while (piece := self.voice.step(state)) is not None:
             pieces.append(piece)

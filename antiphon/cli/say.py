@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from antiphon.cli.common import (
     Temperature,
     TopK,
     load_model,
+    progress,
     results,
     sampling,
     write_json,
@@ -40,14 +42,22 @@ def say(
     """Say a text; print where the wav is."""
     with results() as stdout:
         from antiphon.audio import io
+        from antiphon.models.text_normalization import can_be_said
+        from antiphon.models.voice import UnsaidWarning
 
         io.check_writable_name(out)
         if not any(letter.isalnum() for letter in text):
             raise ConfigError("There is nothing to say in that text: it has no letters and no digits.")
+        if not can_be_said(text):
+            raise ConfigError("The voice speaks English and can say nothing of that text: write it in English.")
         loaded, _ = load_model(model, part)
         start = time.perf_counter()
-        audio = loaded.say(text, seed=seed, **sampling(temperature, top_k))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UnsaidWarning)
+            audio = loaded.say(text, seed=seed, **sampling(temperature, top_k))
         seconds = time.perf_counter() - start
+        for warning in told:
+            progress(str(warning.message))
         audio.save(out)
         print(out.absolute(), file=stdout)
         write_json(

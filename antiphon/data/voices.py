@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from antiphon.models.phonemes import Phonemizer
+
 DURATION_FRAME = 0.025  # seconds a unit of the duration predictor (two spectral frames of 300 samples at 24 kHz)
 
 
@@ -87,7 +89,7 @@ class HibariVoice:
         import onnxruntime
         from hibari import Hibari
 
-        self.tts = Hibari()
+        self.tts, self.phonemizer = Hibari(), Phonemizer()
         graph = onnx.load(self.tts.model_path)
         (cumulate,) = [node for node in graph.graph.node if node.op_type == "CumSum"]
         graph.graph.output.append(onnx.ValueInfoProto(name=cumulate.input[0]))
@@ -100,8 +102,7 @@ class HibariVoice:
 
     def phonemize(self, text: str) -> str:
         """Phonemes of a text, sentences joined by spaces, in the alphabet of misaki."""
-        known = self.tts.vocab
-        return "".join(c for c in " ".join(self.tts.phonemize(text)) if c in known)
+        return self.phonemizer(text)
 
     def speak(self, text: str, seed: int = 0, speed: float = 1.0, pitch: float = 1.0, formant: float = 1.0) -> Spoken:
         """Speaks a sentence.

@@ -1,6 +1,6 @@
 """Kokoro-82M in 8 bits: five voices (four women, one man) and what lies between them, 24 kHz; 1 to 3 x real time.
 
-The packages that it comes from are for Japanese; fed with the phonemes that hibari's phonemizer writes (the same
+The packages that it comes from are for Japanese; fed with the phonemes that the project's phonemizer writes (the same
 alphabet), its voices speak English.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from antiphon.data.voices import Spoken
 from antiphon.data.voices_piper import VoiceError
 from antiphon.hub import Part, Wheel, fetch
+from antiphon.models.phonemes import Phonemizer
 
 STYLES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
@@ -97,8 +98,6 @@ class KokoroVoice:
     sample_rate = 24000
 
     def __init__(self, style: str = STYLES[0], folder: Path | None = None) -> None:
-        from hibari import Hibari
-
         names = style.split("+")
         if set(names) - set(STYLES):
             raise VoiceError(f"Kokoro has no voice {style!r}: name one of {', '.join(STYLES)}, or several joined by +.")
@@ -107,7 +106,7 @@ class KokoroVoice:
         with np.load(folder / "voices.npz") as styles:
             self.style = np.mean([styles[name] for name in names], axis=0).reshape(-1, 256)  # one row a length of text
         self.session = _session(folder / "model.onnx")
-        self.phonemizer = Hibari()
+        self.phonemizer = Phonemizer()
 
     def speak(self, text: str, seed: int = 0, speed: float = 1.0) -> Spoken:
         """Speak a sentence.
@@ -123,7 +122,7 @@ class KokoroVoice:
         Raises:
             VoiceError: A text of more phonemes.
         """
-        tokens = [self.vocab[c] for c in " ".join(self.phonemizer.phonemize(text)) if c in self.vocab]
+        tokens = [self.vocab[c] for c in self.phonemizer(text) if c in self.vocab]
         if len(tokens) > MAX_PHONEMES:
             raise VoiceError(f"Kokoro says up to {MAX_PHONEMES} phonemes at once, not {len(tokens)}: split the text.")
         if not tokens:

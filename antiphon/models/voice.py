@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
@@ -11,10 +10,17 @@ from torch import Tensor
 
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.mini import MiniCodec
-from antiphon.models.phonemes import Phonemizer, Speller, SpellerState, alphabet
+from antiphon.errors import AntiphonError
+from antiphon.models.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
 from antiphon.models.talker import Talker, TalkerState
 
-WORD = re.compile(r"\S+")
+
+class UnsayableError(AntiphonError):
+    """A text of which the voice can say nothing."""
+
+
+class UnsaidWarning(UserWarning):
+    """A part of a text that the voice left out."""
 
 
 @dataclass
@@ -23,7 +29,7 @@ class VoiceState:
 
     Attributes:
         text: what came so far.
-        read: how much of the text the talker has, after each piece of it: (characters, symbols).
+        read: how much of the text the talker has, after each word of it: (characters, symbols).
     """
 
     speller: SpellerState
@@ -55,13 +61,7 @@ class Timing:
         at = bisect_right(self.read, symbols, key=lambda mark: mark[1]) - 1
         if at < 0:
             return ""
-        said, first = self.read[at]
-        if at + 1 < len(self.read):  # words that came in one piece share its time by their letters
-            characters, last = self.read[at + 1]
-            reach = said + (characters - said) * (symbols - first) / (last - first)
-            ends_of_words = [word.end() for word in WORD.finditer(self.text, said, characters)]
-            said = max([said, *(end for end in ends_of_words if end <= reach)])
-        return self.text[:said]
+        return self.text[: self.read[at][0]]
 
 
 class Voice:
@@ -86,19 +86,30 @@ class Voice:
 
     def add(self, text: str, state: VoiceState, hidden: Tensor | None = None) -> None:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
-        if phonemes := self.speller.step(text, state.speller):
-            self.talker.add_phonemes(phonemes, state.talker, hidden)
         state.text += text
-        before = state.text.rsplit(None, 1)[:-1]
-        if before:  # a word isn't spelled before the next one has begun
-            self._has_read(state, len(before[0]))
+        self._add_words(self.speller.words(text, state.speller), state, hidden)
 
     def end(self, state: VoiceState) -> None:
         """No more text will come."""
-        if phonemes := self.speller.step("", state.speller, last=True):
-            self.talker.add_phonemes(phonemes, state.talker)
+        self._add_words(self.speller.words("", state.speller, last=True), state)
         self._has_read(state, len(state.text))
         self.talker.end_text(state.talker)
+
+    def read(self, text: str, state: VoiceState) -> None:
+        """A whole text to say.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
+        self.add(text, state)
+        self.end(state)
+        if not state.speller.speaks:
+            raise UnsayableError("The voice speaks English and can say nothing of that text.")
+
+    def _add_words(self, words: list[SpelledWord], state: VoiceState, hidden: Tensor | None = None) -> None:
+        for word in words:
+            self.talker.add_phonemes(word.phonemes, state.talker, hidden)
+            self._has_read(state, word.end)
 
     def timing(self, state: VoiceState) -> Timing:
         """When the words are heard, as far as is known.

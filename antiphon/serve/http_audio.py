@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from antiphon.dialogue.turn import Sampling
+from antiphon.models.text_normalization import can_be_said
 from antiphon.serve import sound
 from antiphon.serve.audio import RATE
 from antiphon.serve.errors import RESPONSES, ApiError
@@ -65,6 +66,8 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
     if len(asked.input) > served.config.text_letters:
         raise ApiError(400, "string_above_max_length", f"At most {served.config.text_letters} letters.", "input")
     check_voice(served, asked.voice)
+    if not can_be_said(asked.input):
+        raise ApiError(400, "invalid_value", "The voice speaks English and can say nothing of that text.", "input")
 
     def steps() -> Iterator[bytes]:
         pieces = (audio.samples.numpy() for audio in served.conversant.say(asked.input, Sampling()))

@@ -97,6 +97,9 @@ def test_a_bad_place_for_the_answer_is_told_before_the_work(
     assert_one_line_error(antiphon("talk", question, "-o", tmp_path / "answer.mp3"), "answer.mp3", ".wav or .flac")
     assert_one_line_error(antiphon("say", "Hello.", "-o", tmp_path / "answer"), ".wav or .flac")
     assert_one_line_error(antiphon("say", " ... ", "-o", tmp_path / "answer.wav"), "nothing to say")
+    assert_one_line_error(
+        antiphon("say", "你好", "-o", tmp_path / "answer.wav"), "speaks English", "nothing of that text"
+    )
 
 
 def test_wrong_settings_get_one_line(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from antiphon.models.phonemes import Phonemizer
-from antiphon.models.voice import Voice, VoiceState
+from antiphon.models.voice import UnsayableError, Voice, VoiceState
 from tests.models.test_talker import TINY, talker  # noqa: F401
 
 TEXT = "Bread is made from flour, water and yeast."
@@ -85,3 +85,19 @@ def test_whatever_the_text_nothing_comes_before_its_sound_and_all_of_it_at_the_e
     assert voice.timing(state).until(0.0).strip() in ("", "...", "—")  # what has no sound may count as said or not
     assert voice.timing(state).until(frames * FRAME) == text
     assert voice.timing(voice.init_state()).until(1.0) == ""
+
+
+def test_what_is_read_otherwise_than_written_has_the_times_of_the_written(voice):
+    text = "It cost $5 trillion in 2024."
+    state, frames = speak(voice, [text])
+    said = {voice.timing(state).until(n * FRAME / 8) for n in range(8 * frames + 1)}
+    assert said == {"", "It", "It cost", "It cost $5 trillion", "It cost $5 trillion in", text}
+
+
+def test_a_text_of_which_nothing_can_be_said_is_refused(voice):
+    for text in ("你好", "...", " "):
+        with pytest.raises(UnsayableError, match="English"):
+            voice.read(text, voice.init_state())
+    state = voice.init_state()
+    voice.read("你好 means hello.", state)
+    assert state.speller.unsaid == ["你好"]

@@ -255,6 +255,10 @@ def test_a_small_file_with_much_sound_in_it_is_not_decoded_to_its_end(plain):
         ),
         ("audio/speech", {"input": "x" * 5000}, 400, "string_above_max_length"),
         ("audio/speech", {"input": "x", "voice": "nobody"}, 400, "invalid_value"),
+        ("audio/speech", {"input": "😀"}, 400, "invalid_value"),
+        ("audio/speech", {"input": "..."}, 400, "invalid_value"),
+        ("audio/speech", {"input": "  "}, 400, "invalid_value"),
+        ("audio/speech", {"input": "你好"}, 400, "invalid_value"),
         ("audio/speech", {"input": "x", "speed": 9}, 422, "invalid_value"),
     ],
 )
