@@ -76,12 +76,10 @@ def create_app(
         title="Antiphon", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.state.served = served
-    add_handlers(app)
-    app.include_router(http_models.router)
-    app.include_router(http_chat.router)
-    app.include_router(http_audio.router)
-    app.include_router(http_recordings.router)
-    app.include_router(http_calls.router)
+    routers = [module.router for module in (http_models, http_chat, http_audio, http_recordings, http_calls)]
+    add_handlers(app, [route for router in routers for route in router.routes])
+    for router in routers:
+        app.include_router(router)
 
     @app.websocket("/v1/realtime")
     async def _realtime(websocket: WebSocket) -> None:

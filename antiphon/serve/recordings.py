@@ -164,6 +164,9 @@ class Recorder:
             length = max(track.end for track in self.tracks.values())
             if length == 0 and not items:
                 return
+            if length == 0:  # typed: there are words, and no sound
+                self.recordings._add(self.name, self.model_name, self.wall, 0.0, items)
+                return
             path = self.recordings.folder / f"{self.name}.flac"
             part = path.with_suffix(".part")
             with soundfile.SoundFile(part, "w", RATE, 2, "PCM_16", format="FLAC") as out:

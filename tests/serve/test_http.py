@@ -233,7 +233,7 @@ def test_a_small_file_with_much_sound_in_it_is_not_decoded_to_its_end(plain):
 @pytest.mark.parametrize(
     ("route", "body", "status", "code"),
     [
-        ("chat/completions", {"messages": []}, 422, "invalid_value"),
+        ("chat/completions", {"messages": []}, 400, "empty_array"),
         (
             "chat/completions",
             {"messages": [{"role": "user", "content": "x"}], "tools": [{}]},
@@ -255,7 +255,7 @@ def test_a_small_file_with_much_sound_in_it_is_not_decoded_to_its_end(plain):
         ),
         ("audio/speech", {"input": "x" * 5000}, 400, "string_above_max_length"),
         ("audio/speech", {"input": "x", "voice": "nobody"}, 400, "invalid_value"),
-        ("audio/speech", {"input": "x", "speed": 9}, 422, "invalid_value"),
+        ("audio/speech", {"input": "x", "speed": 9}, 400, "decimal_above_max_value"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_openai_s_shape(plain, route, body, status, code):
