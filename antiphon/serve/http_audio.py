@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from antiphon.dialogue.turn import Sampling
+from antiphon.errors import AudioError
 from antiphon.serve import sound
 from antiphon.serve.audio import RATE
 from antiphon.serve.bodies import BoundedRoute
@@ -153,9 +154,10 @@ async def transcriptions(
         if wanted:
             raise unsupported(name, why)
     data = await file.read()
-    if not data:
-        raise ApiError(400, "invalid_value", "The file is empty.", "file")
-    samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
+    try:
+        samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
+    except AudioError as error:
+        raise ApiError(400, "invalid_value", str(error), "file") from None
     seconds = len(samples) / RATE
     usage = {"type": "duration", "seconds": round(seconds, 3)}
     ahead, rest = await first(worked(served, lambda: _transcribed(served, samples)))

@@ -19,6 +19,7 @@ from torch import Tensor
 from antiphon.dialogue.functions import Functions
 from antiphon.dialogue.turn import AudioEvent, CallEvent, Sampling, TextEvent
 from antiphon.dialogue.turns import AnswerInTheMaking, Hearing, Message
+from antiphon.errors import AudioError
 from antiphon.serve import sound
 from antiphon.serve.audio import RATE, BadAudio, from_base64, pcm16
 from antiphon.serve.bodies import BoundedRoute
@@ -132,7 +133,11 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
                     raise ApiError(
                         400, "invalid_value", f"{error}.", f"{where}.content[{at}].input_audio.data"
                     ) from None
-                samples = await asyncio.to_thread(sound.read, data, left, part.input_audio.format)
+                try:
+                    samples = await asyncio.to_thread(sound.read, data, left, part.input_audio.format)
+                except AudioError as error:
+                    where = f"{where}.content[{at}].input_audio.data"
+                    raise ApiError(400, "invalid_value", str(error), where) from None
                 left = max(0.0, left - len(samples) / RATE)
                 parts.append(samples)
             elif part.type in ("text", "refusal") and part.text is not None:

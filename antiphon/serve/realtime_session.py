@@ -144,7 +144,7 @@ class RealtimeSession(InputTurns):
         samples = self.decoded_whole(sound)
         before = self.conversation.insert(item, previous)
         self.show_item(item, before)
-        if sound:
+        if len(samples):
             self.hear_item(item, samples)
 
     def _item_retrieve(self, event: Event) -> None:

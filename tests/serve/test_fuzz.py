@@ -296,7 +296,7 @@ def somewhere(document: dict) -> st.SearchStrategy[dict]:
 REQUESTS = st.one_of(*(st.tuples(st.just(route), somewhere(body)) for route, body in BODIES))
 FORMS = somewhere(FORM)
 EVENT_WITH_TEXT = st.one_of(*map(somewhere, PLAIN_EVENTS))
-FEW_AND_MANY = pytest.mark.parametrize("examples", [60, pytest.param(3000, marks=pytest.mark.slow)])
+FEW_AND_MANY = pytest.mark.parametrize("examples", [60, pytest.param(4000, marks=pytest.mark.slow)])
 
 
 def fuzz_settings(examples: int) -> settings:

@@ -380,6 +380,17 @@ def test_a_response_that_is_too_long_to_be_understood_is_the_client_s_fault():
     assert done["status_details"]["error"]["code"] == "context_length_exceeded"
 
 
+@pytest.mark.parametrize("data", ["", "QQ==", "*", "bm90IGEgc291bmQ="])
+@pytest.mark.parametrize("kind", ["pcm16", "wav"])
+def test_a_recording_that_is_none_is_refused_by_name(client, data, kind):
+    if (data, kind) == ("bm90IGEgc291bmQ=", "pcm16"):  # any bytes are
+        return
+    part = {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
+    answer = chat(client, messages=[{"role": "user", "content": [part]}])
+    where = "messages[0].content[0].input_audio.data"
+    assert told(answer) == (400, "invalid_request_error", "invalid_value", where)
+
+
 def test_a_recording_s_base64_may_be_longer_than_any_text(client):
     part = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav(silence(4.5))).decode()}}
     assert len(part["input_audio"]["data"]) > 256 * 1024
