@@ -6,6 +6,9 @@ uvicorn.run(app)                                   # `antiphon serve` also drain
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import importlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -64,6 +67,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with contextlib.suppress(ImportError):  # half a second's work, which is not to be done when somebody calls
+            await asyncio.to_thread(importlib.import_module, "antiphon.serve.webrtc_call")
         yield
         await http_calls.hang_up_all(served)
         workers.close()

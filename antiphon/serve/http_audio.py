@@ -30,6 +30,12 @@ from antiphon.serve.working import chained, first, worked
 router = APIRouter(prefix="/v1/audio", responses=RESPONSES, route_class=BoundedRoute)
 
 
+FIELDS = frozenset(
+    "file model language prompt response_format temperature stream timestamp_granularities[] include[] "
+    "chunking_strategy".split()
+)  # of a transcription
+
+
 class VoiceId(BaseModel):
     id: str = Field(max_length=200)
 
@@ -143,6 +149,9 @@ async def transcriptions(
         raise ApiError(400, "unsupported_language", problem, "language")
     if "word" in (timestamp_granularities or []):
         raise ApiError(400, "invalid_value", "Times are known of segments, not of words.", "timestamp_granularities")
+    if unknown := sorted(set(await request.form()) - FIELDS):
+        name = unknown[0][:100]
+        raise ApiError(400, "unknown_parameter", f"Unknown parameter: '{name}'.", name)
     refused = {
         "prompt": (bool((prompt or "").strip()), "these ears take none"),
         "temperature": (bool(temperature), "what is heard is never drawn by chance; leave it at 0"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import time
 from typing import Any, Literal
@@ -77,7 +76,7 @@ class ClientSecret(BaseModel):
 async def call(request: Request) -> Response:
     served = served_of(request)
     try:
-        webrtc_call = await asyncio.to_thread(importlib.import_module, "antiphon.serve.webrtc_call")  # takes a while
+        from antiphon.serve import webrtc_call
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "antiphon":
             raise

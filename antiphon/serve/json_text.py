@@ -106,7 +106,7 @@ def read_json(text: str) -> Any:
     if text.count("{") + text.count("[") > DEPTH and _depth(value) > DEPTH:
         fields = value.items() if isinstance(value, dict) else ()
         raise _too_deep(next((name[:100] for name, each in fields if _depth(each) >= DEPTH), None))
-    if "\\ud" in text or "\\uD" in text or _SURROGATE.search(text):
+    if "\\ud" in text or "\\uD" in text or not _is_unicode(text):
         where = _half(value, "")
         if where is not None:
             said = "half of a surrogate pair is no Unicode text"
@@ -145,6 +145,13 @@ def shown_path(path: list[str | int]) -> str:
     """A field's place as it is shown: ["messages", 1, "content"] -> "messages[1].content"."""
     shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path if part != "")
     return shown.removeprefix(".")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _no_number(name: str) -> None:

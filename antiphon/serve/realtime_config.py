@@ -1,7 +1,7 @@
 """The configuration of an OpenAI Realtime session: what a client may set, checked, with the protocol's defaults.
 
 The shapes are those of the GA protocol (`openai.types.realtime` in OpenAI's Python SDK). What this server can't do is
-refused by name; what makes no difference to it (tracing, noise reduction) is taken and echoed.
+refused by name. Tracing and noise reduction, which clients ask for by default, are taken and shown as null.
 """
 
 from __future__ import annotations
@@ -228,14 +228,14 @@ def updated(
     check_supported(change, "session")
     new = copy.deepcopy(session)
     plain = change.model_dump(exclude_unset=True)
-    for name in ("id", "object", "expires_at", "model"):  # the server's own, or fixed when the connection was made
+    for name in ("id", "object", "expires_at", "model", "tracing"):  # the server's own, or fixed by the connection
         plain.pop(name, None)
     audio = plain.pop("audio", None) or {}
     for name, value in plain.items():
-        new[name] = value if value is not None or name in ("tracing", "prompt", "include") else session.get(name)
+        new[name] = value if value is not None or name in ("prompt", "include") else session.get(name)
     into, out = audio.get("input") or {}, audio.get("output") or {}
     for name, value in into.items():
-        if name == "format" and value is None:
+        if name == "noise_reduction" or (name == "format" and value is None):
             continue
         if name == "turn_detection" and value is not None:  # with its defaults
             value = change.audio.input.turn_detection.model_dump()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import zlib
@@ -305,6 +306,11 @@ def test_what_the_ears_cannot_be_asked_for_is_refused_by_name(client, asked, par
     assert told(transcribe(client, **asked)) == (400, "invalid_request_error", "unsupported_parameter", param)
 
 
+def test_a_field_that_nobody_knows_is_refused_by_name(client):
+    answer = transcribe(client, beam_size="5")
+    assert told(answer) == (400, "invalid_request_error", "unknown_parameter", "beam_size")
+
+
 def test_options_of_a_transcription_that_change_nothing_are_taken(client):
     asked = {"prompt": "", "temperature": "0", "chunking_strategy": "auto", "timestamp_granularities[]": "segment"}
     assert transcribe(client, **asked).status_code == 200
@@ -354,6 +360,13 @@ def test_a_session_may_name_its_language_in_any_way():
     assert updated["session"]["audio"]["input"]["transcription"]["language"] == "en-US"
 
 
+def test_a_session_shows_what_is_not_done_as_null():
+    wanted = {"tracing": "auto", "audio": {"input": {"noise_reduction": {"type": "near_field"}}}}
+    (updated,) = Bench().send("session.update", session={"type": "realtime", **wanted})
+    session = updated["session"]
+    assert session["tracing"] is None and session["audio"]["input"]["noise_reduction"] is None
+
+
 def test_texts_of_items_are_bounded_and_so_is_a_conversation():
     bench = Bench()
 
@@ -378,6 +391,38 @@ def test_a_response_that_is_too_long_to_be_understood_is_the_client_s_fault():
     done = next(event["response"] for event in bench.drain() if event["type"] == "response.done")
     assert done["status_details"]["error"]["type"] == "invalid_request_error"
     assert done["status_details"]["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [
+        ("chat/completions", '{"messages": [{"role": "user", "content": "', "messages[0].content"),
+        ("chat/completions", '{"messages": [{"role": "system", "content": [{"text": "', "messages[0].content[0].text"),
+        ("chat/completions", '{"tools": [{"function": {"description": "', "tools[0].function.description"),
+        ("audio/speech", '{"voice": "alloy", "input": "', "input"),
+        ("realtime/client_secrets", '{"session": {"instructions": "', "session.instructions"),
+        ("chat/completions", "[", None),
+    ],
+)
+def test_too_much_text_is_refused_before_it_is_all_there(client, route, body, param):
+    asked, answered = 0, []
+    chunk = ("x" if param else "[") * 65536
+
+    async def receive():
+        nonlocal asked
+        asked += 1
+        return {"type": "http.request", "body": (body if asked == 1 else chunk).encode(), "more_body": True}
+
+    async def send(message):
+        answered.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": f"/v1/{route}", "query_string": b"", "headers": headers}
+    asyncio.run(client.app(scope | {"http_version": "1.1", "root_path": "", "scheme": "http"}, receive, send))
+    error = json.loads(answered[1]["body"])["error"]
+    assert answered[0]["status"] == 400 and error["code"] == "string_above_max_length"
+    assert param is None or error["param"] == param
+    assert asked < 8  # a quarter of a megabyte
 
 
 @pytest.mark.parametrize("data", ["", "QQ==", "*", "bm90IGEgc291bmQ="])
