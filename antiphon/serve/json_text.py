@@ -18,6 +18,7 @@ from typing import Any
 
 TEXT_LETTERS = 32_768  # of one text that the language model is to read; it remembers 2,048 tokens
 DEPTH = 128  # of nested objects and arrays
+FIELDS = 1024  # of an object: each that nobody knows is an error, and thousands take their time
 
 _SOUND = re.compile(rb'"(?:data|audio)"\s{0,8}:\s{0,8}"')
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\\]*")  # some write "\/"
@@ -97,7 +98,9 @@ def read_json(text: str) -> Any:
         BadJson: it is none (code "invalid_json"); or a text in it isn't Unicode.
     """
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_object)
+    except BadJson:
+        raise
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
@@ -145,6 +148,12 @@ def shown_path(path: list[str | int]) -> str:
     """A field's place as it is shown: ["messages", 1, "content"] -> "messages[1].content"."""
     shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path if part != "")
     return shown.removeprefix(".")
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(fields) > FIELDS:
+        raise BadJson("invalid_value", f"An object has at most {FIELDS} fields; this one has {len(fields)}.")
+    return dict(fields)
 
 
 def _is_unicode(text: str) -> bool:

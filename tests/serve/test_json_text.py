@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from antiphon.serve.json_text import DEPTH, BadJson, TextMeter, check_text, path_at_end, read_json
+from antiphon.serve.json_text import DEPTH, FIELDS, BadJson, TextMeter, check_text, path_at_end, read_json
 
 SOUND = "QUJD" * 25_000
 
@@ -91,6 +91,12 @@ def test_what_is_no_json_is_refused(text):
     with pytest.raises(BadJson) as caught:
         read_json(text)
     assert (caught.value.code, caught.value.param) == ("invalid_json", None)
+
+
+def test_an_object_has_no_more_fields_than_can_be_told_of():
+    assert len(read_json(json.dumps({str(n): n for n in range(FIELDS)}))) == FIELDS
+    with pytest.raises(BadJson, match="fields"):
+        read_json(json.dumps({"a": [{str(n): n for n in range(FIELDS + 1)}]}))
 
 
 def test_what_is_unicode_is_taken():
