@@ -17,7 +17,6 @@ cut.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -26,7 +25,6 @@ from antiphon.errors import AntiphonError
 from antiphon.models.chat_template import CallForm, Rendered
 from antiphon.models.thinker import Thought
 
-SPECIAL = re.compile(r"<\|[^|]*\|>")  # what a language model's tokenizer takes for a mark
 DEPTH = 40  # of what clients give as JSON
 
 
@@ -296,14 +294,29 @@ def unmarked(given: Any, depth: int = DEPTH) -> Any:
         FunctionError: it is nested too deeply.
     """
     if isinstance(given, str):
-        while (clean := SPECIAL.sub("", given)) != given:  # what is left may be a mark again
-            given = clean
-        return given
+        return _unmarked_text(given)
     if depth < 0:
         raise FunctionError(f"JSON that is nested more than {DEPTH} deep can't be read.")
     if isinstance(given, dict):
         return {unmarked(key): unmarked(value, depth - 1) for key, value in given.items()}
     return [unmarked(value, depth - 1) for value in given] if isinstance(given, list) else given
+
+
+def _unmarked_text(text: str) -> str:
+    """A text without "<|...|>", in one pass: what is left could be a mark again, so each end is looked for in what is
+    kept."""
+    if "|>" not in text:
+        return text
+    kept: list[str] = []
+    bars: list[int] = []  # where they stand in what is kept
+    for letter in text:
+        if letter == ">" and len(bars) > 1 and bars[-1] == len(kept) - 1 and kept[bars[-2] - 1 : bars[-2]] == ["<"]:
+            del kept[bars[-2] - 1 :], bars[-2:]
+            continue
+        if letter == "|":
+            bars.append(len(kept))
+        kept.append(letter)
+    return "".join(kept)
 
 
 class Calling:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 HEARING_RATE = 16000
 PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
+PROMPT_LETTERS = 64 * PROMPT_TOKENS  # of them that are looked at
 HOLDING = frozenset(
     "a an and are as at but by for from has have if in is it's its like my of on or our so than that the their then "
     "this to uh uhm um umm hmm er erm was were what's where's who's with would your".split()
@@ -247,7 +248,7 @@ class Talk:
         shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
         shown = unmarked(list(shown))
         if instructions is not None:
-            words = thinker.tokenizer.encode(unmarked(instructions)).ids[:PROMPT_TOKENS]
+            words = thinker.tokenizer.encode(unmarked(instructions[:PROMPT_LETTERS])).ids[:PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)
         key = (instructions, json.dumps(shown))
         same = 0

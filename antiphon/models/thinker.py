@@ -38,6 +38,10 @@ class ThinkerError(AntiphonError):
     """A thinker that lacks a part, or a call out of order."""
 
 
+class TooLongError(ThinkerError):
+    """A turn that is longer than can be understood."""
+
+
 @dataclass(frozen=True)
 class Thought:
     """One token of a reply.
@@ -179,7 +183,7 @@ class Thinker(nn.Module):
         """
         if isinstance(said, str):
             read = as_words(said) if state.voice else said
-            turn = self._embed(f"<|im_start|>user\n{read}<|im_end|>\n<|im_start|>assistant\n")
+            turn = self._embed_turn(state, f"<|im_start|>user\n{read}<|im_end|>\n<|im_start|>assistant\n")
         else:
             content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
             if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
@@ -212,7 +216,7 @@ class Thinker(nn.Module):
         """
         if isinstance(said, str):
             read = as_words(said) if state.voice and role == "user" else said
-            turn = self._embed(f"<|im_start|>{role}\n{read}<|im_end|>\n")
+            turn = self._embed_turn(state, f"<|im_start|>{role}\n{read}<|im_end|>\n")
         else:
             content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
             turn = torch.cat(
@@ -227,7 +231,7 @@ class Thinker(nn.Module):
         Raises:
             ThinkerError: more than fits.
         """
-        self._take_turn(state, self._embed(text), (role, text), wait=True)
+        self._take_turn(state, self._embed_turn(state, text), (role, text), wait=True)
 
     @torch.inference_mode()
     def begin_reply(self, state: ThinkerState, begins: str = "") -> None:
@@ -251,9 +255,7 @@ class Thinker(nn.Module):
 
         With `wait`, what waited so far is read, and the turn waits.
         """
-        room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
-        if len(turn) > room // 2:
-            raise ThinkerError(f"the turn has {len(turn)} tokens; at most {room // 2} are understood: say it in parts")
+        room = self._room(state, len(turn))
         if state.hidden is not None or state.pending:
             self._end_reply(state)
         if entry is not None:
@@ -383,6 +385,19 @@ class Thinker(nn.Module):
     def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
         """Feed embeddings `[T, width]`; returns the last hidden state `[width]`."""
         return self.model(x[None], state.cache, self.lora if state.voice else None)[0, -1]
+
+    def _room(self, state: ThinkerState, tokens: int) -> int:
+        """Tokens of turns that are kept; raises TooLongError for a turn that is too long for them."""
+        room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
+        if tokens > room // 2:
+            raise TooLongError(f"the turn has {tokens} tokens; at most {room // 2} are understood: say it in parts")
+        return room
+
+    def _embed_turn(self, state: ThinkerState, text: str) -> Tensor:
+        """The embeddings of a turn, which are a hundred times its size: only if it isn't too long."""
+        tokens = self.tokenizer.encode(text).ids
+        self._room(state, len(tokens))
+        return self._embed(tokens)
 
     def _embed(self, said: str | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         if isinstance(said, str):

@@ -6,6 +6,9 @@ uvicorn.run(app)                                   # `antiphon serve` also drain
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import importlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -64,6 +67,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with contextlib.suppress(ImportError):  # half a second's work, which is not to be done when somebody calls
+            await asyncio.to_thread(importlib.import_module, "antiphon.serve.webrtc_call")
         yield
         await http_calls.hang_up_all(served)
         workers.close()
@@ -76,12 +81,10 @@ def create_app(
         title="Antiphon", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.state.served = served
-    add_handlers(app)
-    app.include_router(http_models.router)
-    app.include_router(http_chat.router)
-    app.include_router(http_audio.router)
-    app.include_router(http_recordings.router)
-    app.include_router(http_calls.router)
+    routers = [module.router for module in (http_models, http_chat, http_audio, http_recordings, http_calls)]
+    add_handlers(app, [route for router in routers for route in router.routes])
+    for router in routers:
+        app.include_router(router)
 
     @app.websocket("/v1/realtime")
     async def _realtime(websocket: WebSocket) -> None:

@@ -8,23 +8,33 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from antiphon.dialogue.turn import Sampling
+from antiphon.errors import AudioError
 from antiphon.models.text_normalization import can_be_said
 from antiphon.serve import sound
 from antiphon.serve.audio import RATE
-from antiphon.serve.errors import RESPONSES, ApiError
+from antiphon.serve.bodies import BoundedRoute
+from antiphon.serve.errors import RESPONSES, ApiError, shown_error, unsupported
 from antiphon.serve.http_models import served_of
+from antiphon.serve.languages import language_problem
 from antiphon.serve.realtime_config import OPENAI_VOICES
 from antiphon.serve.state import Served
 from antiphon.serve.transcript import Segment, as_subtitles, cut, transcribe
-from antiphon.serve.working import first, worked
+from antiphon.serve.working import chained, first, worked
 
-router = APIRouter(prefix="/v1/audio", responses=RESPONSES)
+router = APIRouter(prefix="/v1/audio", responses=RESPONSES, route_class=BoundedRoute)
+
+
+FIELDS = frozenset(
+    "file model language prompt response_format temperature stream timestamp_granularities[] include[] "
+    "chunking_strategy".split()
+)  # of a transcription
 
 
 class VoiceId(BaseModel):
@@ -37,6 +47,8 @@ class SpeechRequest(BaseModel):
     Attributes:
         stream_format: the file's bytes as they are made ("audio"), or server-sent events with base64 of them ("sse").
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     model: str = Field("", max_length=200)
     input: str = Field(min_length=1)
@@ -64,26 +76,39 @@ def check_voice(served: Served, voice: str | VoiceId, param: str = "voice") -> N
 async def speech(request: Request, asked: SpeechRequest) -> Response:
     served = served_of(request)
     if len(asked.input) > served.config.text_letters:
-        raise ApiError(400, "string_above_max_length", f"At most {served.config.text_letters} letters.", "input")
+        most = f"Expected a string with maximum length {served.config.text_letters}"
+        said = f"Invalid 'input': string too long. {most}, but got one with length {len(asked.input)} instead."
+        raise ApiError(400, "string_above_max_length", said, "input")
     check_voice(served, asked.voice)
     if not can_be_said(asked.input):
         raise ApiError(400, "invalid_value", "The voice speaks English and can say nothing of that text.", "input")
+    if (asked.instructions or "").strip():
+        raise unsupported("instructions", "this voice takes none")
+
+    frames = 0
 
     def steps() -> Iterator[bytes]:
-        pieces = (audio.samples.numpy() for audio in served.conversant.say(asked.input, Sampling()))
-        yield from sound.written(pieces, asked.response_format, asked.speed)
+        yield from sound.written(pieces(), asked.response_format, asked.speed)
+
+    def pieces() -> Iterator[np.ndarray]:
+        nonlocal frames
+        for audio in served.conversant.say(asked.input, Sampling()):
+            frames += 1
+            yield audio.samples.numpy()
 
     ahead, rest = await first(worked(served, steps))
     if asked.stream_format == "audio":
-        return StreamingResponse(_all(ahead, rest), media_type=sound.MEDIA[asked.response_format])
+        return StreamingResponse(chained(ahead, rest), media_type=sound.MEDIA[asked.response_format])
 
     async def events() -> AsyncIterator[str]:
-        count = 0
-        async for data in _all(ahead, rest):
-            count += len(data)
-            yield sse({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+        try:
+            async for data in chained(ahead, rest):
+                yield sse({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+        except Exception as error:
+            yield sse(shown_error(error))
+            return
         words = len(asked.input.split())
-        usage = {"input_tokens": words, "output_tokens": count, "total_tokens": words + count}
+        usage = {"input_tokens": words, "output_tokens": frames, "total_tokens": words + frames}
         yield sse({"type": "speech.audio.done", "usage": usage})
 
     return StreamingResponse(events(), media_type="text/event-stream")
@@ -111,22 +136,40 @@ async def transcriptions(
     request: Request,
     file: Annotated[UploadFile, File(description="A sound file of any usual format.")],
     model: Annotated[str, Form(max_length=200)] = "",
-    language: Annotated[str | None, Form(max_length=20)] = None,
+    language: Annotated[str | None, Form(max_length=64)] = None,
     prompt: Annotated[str | None, Form(max_length=10_000)] = None,
     response_format: Annotated[Literal["json", "text", "srt", "verbose_json", "vtt"], Form()] = "json",
     temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
     stream: Annotated[bool, Form()] = False,
-    timestamp_granularities: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None,
+    timestamp_granularities: Annotated[
+        list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]", max_length=8)
+    ] = None,
+    include: Annotated[list[str] | None, Form(alias="include[]", max_length=8)] = None,
+    chunking_strategy: Annotated[str | None, Form(max_length=1000)] = None,
 ) -> Response:
     served = served_of(request)
-    if language not in (None, "", "en", "english"):
-        raise ApiError(400, "unsupported_language", "These ears know English only.", "language")
+    if language and (problem := language_problem(language)) is not None:
+        raise ApiError(400, "unsupported_language", problem, "language")
     if "word" in (timestamp_granularities or []):
         raise ApiError(400, "invalid_value", "Times are known of segments, not of words.", "timestamp_granularities")
+    if unknown := sorted(set(await request.form()) - FIELDS):
+        name = unknown[0][:100]
+        raise ApiError(400, "unknown_parameter", f"Unknown parameter: '{name}'.", name)
+    refused = {
+        "prompt": (bool((prompt or "").strip()), "these ears take none"),
+        "temperature": (bool(temperature), "what is heard is never drawn by chance; leave it at 0"),
+        "include": (bool(include), "log probabilities are not given"),
+        "chunking_strategy": (chunking_strategy not in (None, "", "auto"), "recordings are cut at pauses; 'auto'"),
+        "stream": (stream and response_format not in ("json", "text"), f"{response_format!r} comes as a whole"),
+    }
+    for name, (wanted, why) in refused.items():
+        if wanted:
+            raise unsupported(name, why)
     data = await file.read()
-    if not data:
-        raise ApiError(400, "invalid_value", "The file is empty.", "file")
-    samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
+    try:
+        samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
+    except AudioError as error:
+        raise ApiError(400, "invalid_value", str(error), "file") from None
     seconds = len(samples) / RATE
     usage = {"type": "duration", "seconds": round(seconds, 3)}
     ahead, rest = await first(worked(served, lambda: _transcribed(served, samples)))
@@ -134,14 +177,18 @@ async def transcriptions(
 
         async def events() -> AsyncIterator[str]:
             said = ""
-            async for segment in _all(ahead, rest):
-                delta = (" " if said else "") + segment.text
-                said += delta
-                yield sse({"type": "transcript.text.delta", "delta": delta})
+            try:
+                async for segment in chained(ahead, rest):
+                    delta = (" " if said else "") + segment.text
+                    said += delta
+                    yield sse({"type": "transcript.text.delta", "delta": delta})
+            except Exception as error:
+                yield sse(shown_error(error))
+                return
             yield sse({"type": "transcript.text.done", "text": said, "usage": usage})
 
         return StreamingResponse(events(), media_type="text/event-stream")
-    segments = [segment async for segment in _all(ahead, rest)]
+    segments = [segment async for segment in chained(ahead, rest)]
     text = " ".join(segment.text for segment in segments)
     if response_format == "text":
         return PlainTextResponse(text + "\n")
@@ -162,10 +209,3 @@ def _transcribed(served: Served, samples: Tensor) -> Iterator[Segment | None]:
 def sse(event: dict[str, Any]) -> str:
     """A server-sent event."""
     return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
-
-
-async def _all(ahead: list[Any], rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    for one in ahead:
-        yield one
-    async for one in rest:
-        yield one

@@ -12,14 +12,16 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from antiphon.serve.admission import Full
+from antiphon.serve.bodies import FORM, BoundedRoute, content_type, read_beginning
 from antiphon.serve.client_secrets import TooManyKeys
 from antiphon.serve.errors import RESPONSES, ApiError, full
 from antiphon.serve.http_models import served_of
+from antiphon.serve.json_text import BadJson, read_json
 from antiphon.serve.realtime_config import ProtocolError, defaults, updated
 from antiphon.serve.realtime_items import new_id
 from antiphon.serve.state import Served
 
-router = APIRouter(prefix="/v1/realtime", responses=RESPONSES)
+router = APIRouter(prefix="/v1/realtime", responses=RESPONSES, route_class=BoundedRoute)
 
 SDP = "application/sdp"
 OFFER_BYTES = 64 * 1024
@@ -145,25 +147,29 @@ async def hang_up_all(served: Served) -> None:
 
 async def _offer(request: Request) -> tuple[str, dict[str, Any] | None]:
     """The SDP, and what the session is to begin with."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind == SDP:
-        return (await request.body()).decode("utf-8", "replace"), None
-    if kind != "multipart/form-data":
+        return (await read_beginning(request, OFFER_BYTES)).decode("utf-8", "replace"), None
+    if kind != FORM:
         raise ApiError(400, "invalid_content_type", f"Send the offer as {SDP} or as multipart/form-data.")
     async with request.form(max_files=2, max_fields=8) as form:
-        sdp, session = [await _text(form.get(name)) for name in ("sdp", "session")]
+        sdp, session = [await _text(form.get(name), name) for name in ("sdp", "session")]
     if session is None:
         return sdp or "", None
     try:
-        parsed = json.loads(session)
-    except (ValueError, RecursionError):
-        parsed = None
+        parsed = read_json(session)
+    except BadJson as error:
+        where = ".".join(filter(None, ("session", error.param)))
+        raise ApiError(400, "invalid_value", f"'session' is a JSON object. {error.message}", where) from None
     if not isinstance(parsed, dict):
         raise ApiError(400, "invalid_value", "'session' is a JSON object.", "session")
     return sdp or "", parsed
 
 
-async def _text(part: UploadFile | str | None) -> str | None:
+async def _text(part: UploadFile | str | None, name: str) -> str | None:
+    most = OFFER_BYTES if name == "sdp" else SESSION_LETTERS
+    if (len(part or "") if not isinstance(part, UploadFile) else part.size or 0) > most:
+        raise ApiError(400, "string_above_max_length", f"'{name}' has at most {most} letters.", name)
     if isinstance(part, UploadFile):
         return (await part.read()).decode("utf-8", "replace")
     return part

@@ -7,96 +7,37 @@ import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from antiphon.dialogue.functions import FunctionError, Functions
+from antiphon.dialogue.functions import Functions
 from antiphon.dialogue.turn import AudioEvent, CallEvent, Sampling, TextEvent
 from antiphon.dialogue.turns import AnswerInTheMaking, Hearing, Message
+from antiphon.errors import AudioError
 from antiphon.serve import sound
 from antiphon.serve.audio import RATE, BadAudio, from_base64, pcm16
-from antiphon.serve.errors import RESPONSES, ApiError
+from antiphon.serve.bodies import BoundedRoute
+from antiphon.serve.chat_request import AudioOptions, ChatMessage, ChatRequest, check_options
+from antiphon.serve.errors import RESPONSES, ApiError, shown_error
 from antiphon.serve.http_audio import check_voice, sse
 from antiphon.serve.http_models import served_of
-from antiphon.serve.http_tools import ToolCall, call_deltas, functions_of, read_calls, read_result, shown_call
+from antiphon.serve.http_tools import call_deltas, functions_of, read_calls, read_result, shown_call
+from antiphon.serve.json_text import TEXT_LETTERS
 from antiphon.serve.state import Served
+from antiphon.serve.stop_sequences import until_stop
 from antiphon.serve.tools import CANT
-from antiphon.serve.working import first, worked
+from antiphon.serve.working import chained, first, worked
 
-router = APIRouter(prefix="/v1", responses=RESPONSES)
+router = APIRouter(prefix="/v1", responses=RESPONSES, route_class=BoundedRoute)
 
 KEPT = 256  # spoken answers that later requests may refer to
 WRITTEN_TOKENS = 256  # of a written answer, where nobody says how long it may be
-
-
-class InputAudio(BaseModel):
-    """A recording: base64 of a file, or of 16-bit samples at 24 kHz."""
-
-    data: str
-    format: Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm", "pcm16"] = "wav"
-
-
-class Part(BaseModel):
-    """A part of a message."""
-
-    type: str = Field(max_length=50)
-    text: str | None = None
-    input_audio: InputAudio | None = None
-
-
-class AudioReference(BaseModel):
-    """An earlier spoken answer."""
-
-    id: str = Field(max_length=100)
-
-
-class ChatMessage(BaseModel):
-    """A message."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
-    audio: AudioReference | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=100)] | None = None
-    tool_call_id: str | None = Field(None, max_length=128)
-
-
-class AudioOptions(BaseModel):
-    """How the answer is to sound."""
-
-    voice: str = Field("heart", max_length=100)
-    format: Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"] = "wav"
-
-
-class StreamOptions(BaseModel):
-    include_usage: bool = False
-
-
-class ChatRequest(BaseModel):
-    """A chat. What makes no difference to a model of this size is taken and not looked at."""
-
-    model_config = ConfigDict(extra="allow")
-
-    model: str = Field("", max_length=200)
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
-    modalities: list[Literal["text", "audio"]] | None = None
-    audio: AudioOptions | None = None
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, le=4096)
-    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
-    temperature: float | None = Field(None, ge=0, le=2)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    n: int | None = Field(1, ge=1, le=1)
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    functions: list[dict[str, Any]] | None = None
 
 
 class ChatCompletion(BaseModel):
@@ -124,8 +65,9 @@ Heard = Message | list[Tensor | str]  # a message, or the parts of one that has 
 async def chat(request: Request, asked: ChatRequest) -> Response:
     served = served_of(request)
     able = served.conversant.calls_functions
+    check_options(asked)
     functions = functions_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.functions, able)
-    spoken = "audio" in (asked.modalities or [])
+    spoken = asked.spoken
     options = asked.audio or AudioOptions()
     if spoken:
         check_voice(served, options.voice, "audio.voice")
@@ -134,9 +76,9 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     instructions, past = await _read(served, asked.messages)
     answer_id = f"chatcmpl-{secrets.token_hex(12)}"
     stream = worked(served, lambda: _answered(served, past, instructions, asked, spoken, functions))
-    ahead, rest = await first(stream)
-    assert ahead, "an answer begins with itself"
-    answer: AnswerInTheMaking = ahead[0]
+    ahead, rest = await first(stream, 2)  # the answer, and the first of its events: what can't be answered is no stream
+    answer: AnswerInTheMaking = ahead.pop(0)
+    rest = chained(ahead, rest)
     base = {"id": answer_id, "created": int(time.time()), "model": asked.model or served.conversant.name}
     audio_id = f"audio_{secrets.token_hex(12)}"
     if asked.stream:
@@ -151,16 +93,13 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
         )
         return StreamingResponse(events, media_type="text/event-stream")
     text, pieces, calls = "", [], []
-    try:
-        async for event in rest:
-            if isinstance(event, TextEvent):
-                text += event.text
-            elif isinstance(event, AudioEvent):
-                pieces.append(event.audio.samples.numpy())
-            elif isinstance(event, CallEvent):
-                calls.append(shown_call(event.call))
-    except FunctionError as error:
-        raise ApiError(400, "model_error", str(error)) from None
+    async for event in rest:
+        if isinstance(event, TextEvent):
+            text += event.text
+        elif isinstance(event, AudioEvent):
+            pieces.append(event.audio.samples.numpy())
+        elif isinstance(event, CallEvent):
+            calls.append(shown_call(event.call))
     message: dict[str, Any] = {"role": "assistant", "content": text.strip(), "refusal": None, "annotations": []}
     if calls:
         message["tool_calls"] = calls
@@ -189,12 +128,16 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
         for at, part in enumerate(message.content if isinstance(message.content, list) else []):
             if part.type == "input_audio" and part.input_audio is not None and message.role == "user":
                 try:
-                    data = from_base64(part.input_audio.data)
+                    data = await asyncio.to_thread(from_base64, part.input_audio.data)
                 except BadAudio as error:
                     raise ApiError(
                         400, "invalid_value", f"{error}.", f"{where}.content[{at}].input_audio.data"
                     ) from None
-                samples = await asyncio.to_thread(sound.read, data, left, part.input_audio.format)
+                try:
+                    samples = await asyncio.to_thread(sound.read, data, left, part.input_audio.format)
+                except AudioError as error:
+                    where = f"{where}.content[{at}].input_audio.data"
+                    raise ApiError(400, "invalid_value", str(error), where) from None
                 left = max(0.0, left - len(samples) / RATE)
                 parts.append(samples)
             elif part.type in ("text", "refusal") and part.text is not None:
@@ -212,6 +155,9 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
             parts.append(said)
         role = "system" if message.role == "developer" else message.role
         text = " ".join(part for part in parts if isinstance(part, str))
+        if len(text) > TEXT_LETTERS:
+            said = f"Invalid '{where}.content': a message has at most {TEXT_LETTERS} letters."
+            raise ApiError(400, "string_above_max_length", said, f"{where}.content")
         if role == "tool":
             past.append(read_result(text, message.tool_call_id, past, where, able))
         elif role == "assistant" and message.tool_calls:
@@ -264,7 +210,7 @@ def _answered(
     )
     answer = served.conversant.talk().answer(messages, how, instructions or None, spoken, functions)
     yield answer
-    yield from answer.events()
+    yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
 
 
 async def _streamed(
@@ -298,8 +244,8 @@ async def _streamed(
                 for delta in call_deltas(event.call, calls):
                     yield chunk(delta)
                 calls += 1
-    except FunctionError as error:
-        yield sse({"error": {"message": str(error), "type": "server_error", "param": None, "code": "model_error"}})
+    except Exception as error:
+        yield sse(shown_error(error))
         return
     if spoken and (text or not calls):
         kept = _kept(served, audio_id, text.strip())

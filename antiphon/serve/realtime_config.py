@@ -1,7 +1,7 @@
 """The configuration of an OpenAI Realtime session: what a client may set, checked, with the protocol's defaults.
 
 The shapes are those of the GA protocol (`openai.types.realtime` in OpenAI's Python SDK). What this server can't do is
-refused by name; what makes no difference to it (tracing, prompt caching, noise reduction) is taken and echoed.
+refused by name. Tracing and noise reduction, which clients ask for by default, are taken and shown as null.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from antiphon.dialogue.functions import Functions
+from antiphon.serve.json_text import TEXT_LETTERS
+from antiphon.serve.languages import language_problem
+from antiphon.serve.refusals import refusal
 from antiphon.serve.tools import ToolError, read_tools
 
-OPENAI_VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
+OPENAI_VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 
 
 class ProtocolError(Exception):
@@ -72,12 +75,12 @@ class SemanticVad(_Strict):
 TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
 
 
-class Transcription(BaseModel):
+class Transcription(_Strict):
     """Whichever model is named, the ears write down what they heard."""
 
-    model: str | None = None
-    language: str | None = None
-    prompt: str | None = None
+    model: str | None = Field(None, max_length=200)
+    language: str | None = Field(None, max_length=64)
+    prompt: str | None = Field(None, max_length=10_000)
 
 
 class NoiseReduction(BaseModel):
@@ -110,6 +113,10 @@ MaxTokens = Annotated[int, Field(ge=1, le=4096)] | Literal["inf"]
 Modalities = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=2)]
 
 
+Key = Annotated[str, Field(max_length=64)]
+Value = Annotated[str, Field(max_length=512)]
+
+
 class SessionChange(_Strict):
     """`session` of session.update."""
 
@@ -119,12 +126,12 @@ class SessionChange(_Strict):
     expires_at: int | None = None
     model: str | None = None
     output_modalities: Modalities | None = None
-    instructions: str | None = Field(None, max_length=100_000)
+    instructions: str | None = Field(None, max_length=TEXT_LETTERS)
     audio: AudioBoth | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     max_output_tokens: MaxTokens | None = None
-    include: list[str] | None = None
+    include: Annotated[list[str], Field(max_length=16)] | None = None
     parallel_tool_calls: bool | None = None
     prompt: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
@@ -141,15 +148,15 @@ class ResponseChange(_Strict):
 
     audio: ResponseOut | None = None
     conversation: str | None = None
-    input: list[dict[str, Any]] | None = None
-    instructions: str | None = Field(None, max_length=100_000)
+    input: Annotated[list[dict[str, Any]], Field(max_length=1000)] | None = None
+    instructions: str | None = Field(None, max_length=TEXT_LETTERS)
     max_output_tokens: MaxTokens | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[Key, Value], Field(max_length=16)] | None = None
     output_modalities: Modalities | None = None
     parallel_tool_calls: bool | None = None
     prompt: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
     tool_choice: str | dict[str, Any] | None = None
 
 
@@ -164,18 +171,8 @@ def parse(kind: type[BaseModel], given: Any, name: str) -> BaseModel:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join([name, *(str(part) for part in first["loc"] if part not in SHAPES)])
-        if first["type"] == "extra_forbidden":
-            raise ProtocolError("unknown_parameter", f"Unknown parameter: '{path}'.", path) from None
-        if first["type"] == "missing":
-            raise ProtocolError("missing_required_parameter", f"Missing required parameter: '{path}'.", path) from None
-        raise ProtocolError("invalid_value", f"Invalid value for '{path}': {first['msg']}.", path) from None
-
-
-SHAPES = frozenset(
-    ("audio/pcm", "audio/pcmu", "audio/pcma", "server_vad", "semantic_vad", "str", "VoiceId", "int", "constrained-int")
-)  # branches of unions, which pydantic puts into the path
+        found = refusal(error.errors(include_url=False), given, name)
+        raise ProtocolError(found.code, found.message, found.param) from None
 
 
 def defaults(session_id: str, model: str, voice: str, expires_at: int, transcribe: bool = False) -> dict[str, Any]:
@@ -228,16 +225,17 @@ def updated(
     assert isinstance(change, SessionChange)
     functions_of(session, change, "session", able)
     check_modalities(change.output_modalities, "session.output_modalities")
+    check_supported(change, "session")
     new = copy.deepcopy(session)
     plain = change.model_dump(exclude_unset=True)
-    for name in ("id", "object", "expires_at", "model"):  # the server's own, or fixed when the connection was made
+    for name in ("id", "object", "expires_at", "model", "tracing"):  # the server's own, or fixed by the connection
         plain.pop(name, None)
     audio = plain.pop("audio", None) or {}
     for name, value in plain.items():
-        new[name] = value if value is not None or name in ("tracing", "prompt", "include") else session.get(name)
+        new[name] = value if value is not None or name in ("prompt", "include") else session.get(name)
     into, out = audio.get("input") or {}, audio.get("output") or {}
     for name, value in into.items():
-        if name == "format" and value is None:
+        if name == "noise_reduction" or (name == "format" and value is None):
             continue
         if name == "turn_detection" and value is not None:  # with its defaults
             value = change.audio.input.turn_detection.model_dump()
@@ -279,6 +277,28 @@ def functions_of(
         raise ProtocolError(error.code, error.message, error.param) from None
 
 
+def check_supported(change: SessionChange | ResponseChange, name: str) -> None:
+    """Raises ProtocolError for what would change what is heard or answered, and can't be done."""
+    refused = {
+        "prompt": (change.prompt is not None, "no prompts are kept here; give 'instructions'"),
+        "reasoning": (change.reasoning is not None, "this model doesn't reason"),
+    }
+    if isinstance(change, SessionChange):
+        heard = change.audio.input if change.audio is not None else None
+        asked = heard.transcription if heard is not None else None
+        prompt, language = (asked.prompt, asked.language) if asked is not None else (None, None)
+        refused["include"] = (bool(change.include), "log probabilities are not given")
+        forgets = "the oldest turns are forgotten when there is no more room; leave it at 'auto'"
+        refused["truncation"] = (change.truncation not in (None, "auto"), forgets)
+        refused["audio.input.transcription.prompt"] = (bool((prompt or "").strip()), "these ears take none")
+        if language and (problem := language_problem(language)) is not None:
+            raise ProtocolError("unsupported_language", problem, f"{name}.audio.input.transcription.language")
+    for field, (wanted, why) in refused.items():
+        if wanted:
+            where = f"{name}.{field}"
+            raise ProtocolError("unsupported_parameter", f"Unsupported parameter: '{where}': {why}.", where)
+
+
 def check_modalities(modalities: list[str] | None, name: str) -> None:
     """Raises ProtocolError if text and audio are both asked for: audio has its transcript anyway."""
     if modalities is not None and len(set(modalities)) > 1:
@@ -291,7 +311,7 @@ def check_voice(voice: str | dict[str, Any], voices: Sequence[str], name: str) -
     """The voice's name. OpenAI's names are taken for the default voice, so that clients that name one get an answer."""
     named = voice["id"] if isinstance(voice, dict) else voice
     if named not in voices and named not in OPENAI_VOICES:
-        raise ProtocolError("invalid_value", f"Unknown voice '{named}'; there are: {', '.join(voices)}.", name)
+        raise ProtocolError("invalid_value", f"Unknown voice '{named[:100]}'; there are: {', '.join(voices)}.", name)
     return named
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from antiphon.dialogue.functions import Call, Result
 from antiphon.dialogue.turns import AnswerInTheMaking, Message
 from antiphon.serve.audio import BadAudio, from_base64
+from antiphon.serve.json_text import TEXT_LETTERS
 from antiphon.serve.realtime_config import ProtocolError
 from antiphon.serve.tools import CANT, ToolError, read_arguments
 
@@ -46,6 +47,14 @@ class Item:
     hearing: bool = False
     audio: bytearray = field(default_factory=bytearray)
     audio_ms: float = 0.0
+
+    @property
+    def letters(self) -> int:
+        """Of its text, calls and results."""
+        if self.message is None:
+            return 0
+        inner = sum(len(call.arguments) for call in self.calls) + sum(len(one.text) for one in self.message.results)
+        return len(self.message.text) + inner
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -84,11 +93,12 @@ class Conversation:
     Args:
         most: items that it holds.
         keep_bytes: of sound that it keeps, for clients that retrieve it; the oldest goes first.
+        letters: of all its items.
     """
 
-    def __init__(self, most: int = 1000, keep_bytes: int = 6_000_000):
+    def __init__(self, most: int = 1000, keep_bytes: int = 6_000_000, letters: int = 1_000_000):
         self.items: list[Item] = []
-        self.most, self.keep_bytes = most, keep_bytes
+        self.most, self.keep_bytes, self.letters = most, keep_bytes, letters
 
     def get(self, item_id: object) -> Item | None:
         return next((item for item in self.items if item.id == item_id), None)
@@ -107,6 +117,9 @@ class Conversation:
             raise ProtocolError("item_create_duplicate_item_id", f"Item with id '{item.id}' already exists.", "item.id")
         if len(self.items) >= self.most:
             raise ProtocolError("too_many_items", f"A conversation holds at most {self.most} items; delete some.")
+        if item.letters and item.letters + sum(other.letters for other in self.items) > self.letters:
+            said = f"A conversation holds at most {self.letters} letters; delete some of its items."
+            raise ProtocolError("too_much_text", said, "item")
         if previous is None:
             at = len(self.items)
         elif previous == "root":
@@ -116,7 +129,7 @@ class Conversation:
             if before is None:
                 raise ProtocolError(
                     "item_create_invalid_previous_item_id",
-                    f"The previous item '{previous}' doesn't exist.",
+                    f"The previous item '{previous[:128]}' doesn't exist.",
                     "previous_item_id",
                 )
             at = self.items.index(before) + 1
@@ -185,6 +198,7 @@ def parse_item(given: Any, param: str = "item", able: bool = False) -> tuple[Ite
         texts.append(text)
         sound += heard
     text = " ".join(filter(None, texts))
+    _check_text(text, f"{param}.content")
     item = Item(item_id or new_id("item"), role, parts, message=Message(role, text) if text else None)
     return item, sound
 
@@ -208,10 +222,18 @@ def _parse_function(given: dict[str, Any], param: str) -> Item:
     if call_id is None:
         raise ProtocolError("missing_required_parameter", f"Missing '{param}.call_id'.", f"{param}.call_id")
     output = given.get("output")
-    if not isinstance(output, str):
-        raise ProtocolError("invalid_type", f"Invalid type for '{param}.output': expected text.", f"{param}.output")
+    _check_text(output, f"{param}.output")
     message = Message("function", "", results=(Result(output, call_id),))
     return Item(item_id or new_id("item"), "function", [], message=message)
+
+
+def _check_text(text: Any, where: str) -> None:
+    """Raises ProtocolError unless this is a text, and not too long to be read."""
+    if not isinstance(text, str):
+        raise ProtocolError("invalid_type", f"Invalid type for '{where}': expected a string.", where)
+    if len(text) > TEXT_LETTERS:
+        said = f"Expected a string with maximum length {TEXT_LETTERS}, but got one with length {len(text)} instead"
+        raise ProtocolError("string_above_max_length", f"Invalid '{where}': string too long. {said}.", where)
 
 
 def _parse_part(part: Any, role: str, param: str) -> tuple[dict[str, Any], str, bytes]:
@@ -226,8 +248,8 @@ def _parse_part(part: Any, role: str, param: str) -> tuple[dict[str, Any], str, 
         )
     field_name = "text" if kind.endswith("text") else "transcript"
     text = part.get(field_name)
-    if text is not None and not isinstance(text, str):
-        raise ProtocolError("invalid_type", f"Invalid type for '{param}.{field_name}'.", f"{param}.{field_name}")
+    if text is not None:
+        _check_text(text, f"{param}.{field_name}")
     if kind.endswith("text"):
         if text is None:
             raise ProtocolError("missing_required_parameter", f"Missing '{param}.text'.", f"{param}.text")

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from antiphon.serve.json_text import BadJson, check_text, read_json
 from antiphon.serve.live_session import LiveSession
 from antiphon.serve.realtime_commands import Limits
 from antiphon.serve.realtime_config import ProtocolError
@@ -214,9 +215,10 @@ class RealtimeLine(ModelWork):
                 if text is None:
                     raise ProtocolError("invalid_event", "Events are JSON texts, not binary messages.")
                 try:
-                    event = json.loads(text)
-                except (ValueError, RecursionError):
-                    raise ProtocolError("invalid_json", "The message isn't JSON.") from None
+                    check_text(text, self.config.text_bytes)
+                    event = read_json(text)
+                except BadJson as error:
+                    raise ProtocolError(error.code, error.message, error.param) from None
             except ProtocolError as error:
                 self.session.complain(error)
             else:

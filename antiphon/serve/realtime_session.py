@@ -24,6 +24,7 @@ from antiphon.serve.realtime_config import (
     ResponseChange,
     check_modalities,
     check_speed,
+    check_supported,
     check_voice,
     defaults,
     functions_of,
@@ -107,7 +108,8 @@ class RealtimeSession(InputTurns):
             handler = HANDLERS.get(kind) if isinstance(kind, str) else None
             if handler is None:
                 known = ", ".join(sorted(HANDLERS))
-                raise ProtocolError("invalid_value", f"Invalid value: '{kind}'. Supported values are: {known}.", "type")
+                said = f"Invalid value: {str(kind)[:60]!r}. Supported values are: {known}."
+                raise ProtocolError("invalid_value", said, "type")
             getattr(self, handler)(event)
         except ProtocolError as error:
             self.complain(error, event_id)
@@ -142,7 +144,7 @@ class RealtimeSession(InputTurns):
         samples = self.decoded_whole(sound)
         before = self.conversation.insert(item, previous)
         self.show_item(item, before)
-        if sound:
+        if len(samples):
             self.hear_item(item, samples)
 
     def _item_retrieve(self, event: Event) -> None:
@@ -200,7 +202,7 @@ class RealtimeSession(InputTurns):
     def _item(self, event: Event, code: str) -> Item:
         item = self.conversation.get(event.get("item_id"))
         if item is None:
-            raise ProtocolError(code, f"The item '{event.get('item_id')}' doesn't exist.", "item_id")
+            raise ProtocolError(code, f"The item '{str(event.get('item_id'))[:128]}' doesn't exist.", "item_id")
         return item
 
     # Responses
@@ -230,10 +232,7 @@ class RealtimeSession(InputTurns):
         assert isinstance(change, ResponseChange)
         functions = functions_of(self.config, change, "response", self.able)
         check_modalities(change.output_modalities, "response.output_modalities")
-        if change.metadata is not None and (
-            len(change.metadata) > 16 or any(len(v) > 512 for v in change.metadata.values())
-        ):
-            raise ProtocolError("invalid_value", "metadata holds at most 16 texts of 512 letters.", "response.metadata")
+        check_supported(change, "response")
         outside = change.conversation == "none"
         if change.conversation not in (None, "auto", "none"):
             raise ProtocolError("invalid_value", "conversation is 'auto' or 'none'.", "response.conversation")
@@ -283,7 +282,7 @@ class RealtimeSession(InputTurns):
                 found = self.conversation.get(shown.get("id"))
                 if found is None:
                     raise ProtocolError(
-                        "invalid_value", f"No item '{shown.get('id')}'.", f"response.input[{number}].id"
+                        "invalid_value", f"No item '{str(shown.get('id'))[:128]}'.", f"response.input[{number}].id"
                     )
                 items.append(found)
                 continue
@@ -337,8 +336,8 @@ class RealtimeSession(InputTurns):
             self.command(Stop(response_id))
             self.answer_ended(response_id, error.message, now)
 
-    def answer_ended(self, response_id: str, failure: str | None, now: float) -> None:
-        """An answer is complete, or failed with a message for the client."""
+    def answer_ended(self, response_id: str, failure: str | None, now: float, code: str = "model_error") -> None:
+        """An answer is complete, or failed with a message for the client, and a code for its program."""
         self.now = now
         response = self.responses.pop(response_id, None)
         if response is None:
@@ -349,7 +348,8 @@ class RealtimeSession(InputTurns):
         except ProtocolError as error:  # no room for what it calls
             failure = error.message
         if failure is not None:
-            error = {"type": "server_error", "code": "model_error", "message": failure}
+            kind = "server_error" if code == "model_error" else "invalid_request_error"
+            error = {"type": kind, "code": code, "message": failure}
             self._over(response, "failed", None, error)
         elif cut:
             self._over(response, "incomplete", "max_output_tokens")

@@ -20,6 +20,7 @@ import torch
 from antiphon.dialogue.turn import AudioEvent, Event, LostEvent, Sampling
 from antiphon.dialogue.turns import Listener, cut_sampling
 from antiphon.errors import AntiphonError
+from antiphon.models.thinker import TooLongError
 from antiphon.serve.audio import RATE
 from antiphon.serve.live_session import Frames, LiveSession, Mute
 from antiphon.serve.realtime_commands import Answer, Drop, Finish, Hear, Heard, Peek, Stop
@@ -276,7 +277,8 @@ class ModelWork:
 
             def over() -> None:
                 self._forget(response_id)
-                self.session.answer_ended(response_id, said, time.monotonic())
+                code = "context_length_exceeded" if isinstance(error, TooLongError) else "model_error"
+                self.session.answer_ended(response_id, said, time.monotonic(), code)
 
             self._later(over)
 

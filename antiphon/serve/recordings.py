@@ -108,11 +108,12 @@ class Track:
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile(prefix="antiphon-")
-        self.end = 0
+        self.end, self.silent = 0, True
 
     def put(self, at: int, samples: np.ndarray) -> None:
         self.file.seek(2 * at)
         self.file.write(pcm16(samples))
+        self.silent = self.silent and not samples.any()
         self.end = at + len(samples)
 
     def cut(self, at: int) -> None:
@@ -162,16 +163,22 @@ class Recorder:
 
         try:
             length = max(track.end for track in self.tracks.values())
-            if length == 0 and not items:
+            if not items and all(track.silent for track in self.tracks.values()):
+                return
+            if length == 0:  # typed: there are words, and no sound
+                self.recordings._add(self.name, self.model_name, self.wall, 0.0, items)
                 return
             path = self.recordings.folder / f"{self.name}.flac"
             part = path.with_suffix(".part")
-            with soundfile.SoundFile(part, "w", RATE, 2, "PCM_16", format="FLAC") as out:
-                for start in range(0, length, BLOCK):
-                    size = min(BLOCK, length - start)
-                    sides = [self.tracks[side].read(start, size) for side in ("model", "user")]
-                    out.write(np.stack(sides, axis=1))
-            part.replace(path)
+            try:
+                with soundfile.SoundFile(part, "w", RATE, 2, "PCM_16", format="FLAC") as out:
+                    for start in range(0, length, BLOCK):
+                        size = min(BLOCK, length - start)
+                        sides = [self.tracks[side].read(start, size) for side in ("model", "user")]
+                        out.write(np.stack(sides, axis=1))
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)  # no half of a file is left
             self.recordings._add(self.name, self.model_name, self.wall, length / RATE, items)
         finally:
             for track in self.tracks.values():

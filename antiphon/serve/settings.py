@@ -27,6 +27,7 @@ class ServeConfig:
         body_bytes: of one HTTP request.
         decoded_seconds: of sound in one turn or one file, after decoding.
         text_letters: of one text to be read aloud.
+        text_bytes: of all text in one request or event; sound doesn't count.
         idle_seconds: without a word from the client, after which a conversation is closed.
         session_seconds: of a conversation.
         send_bytes: that may wait for a client who reads slowly, and `stall_seconds` that a single message may wait;
@@ -53,6 +54,7 @@ class ServeConfig:
     body_bytes: int = 26 * 1024 * 1024
     decoded_seconds: float = 120.0
     text_letters: int = 4096
+    text_bytes: int = 256 * 1024
     idle_seconds: float = 600.0
     session_seconds: float = 3600.0
     send_bytes: int = 4 * 1024 * 1024
@@ -80,8 +82,8 @@ class ServeConfig:
         numbers = {
             name: getattr(self, name)
             for name in (
-                "requests threads message_bytes body_bytes decoded_seconds text_letters idle_seconds session_seconds "
-                "send_bytes stall_seconds ping_seconds"
+                "requests threads message_bytes body_bytes decoded_seconds text_letters text_bytes idle_seconds "
+                "session_seconds send_bytes stall_seconds ping_seconds"
             ).split()
         }
         for name, value in numbers.items():

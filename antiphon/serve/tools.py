@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.dialogue.functions import FunctionError, Functions, as_arguments, unmarked
 from antiphon.errors import AntiphonError
+from antiphon.serve.json_text import TEXT_LETTERS, read_json
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MOST = 128  # functions
@@ -88,12 +89,13 @@ def read_arguments(given: Any, name: Any, where: str) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ToolError("invalid_value", f"'{where}name' is the name of a function.", f"{where}name")
     try:
-        if isinstance(given, str):
-            unmarked(json.loads(given or "{}"))
+        if isinstance(given, str) and len(given) <= TEXT_LETTERS:
+            unmarked(read_json(given or "{}"))
             return as_arguments(given or "{}", name)
     except (FunctionError, ValueError, RecursionError):
         pass
-    raise ToolError("invalid_value", f"'{where}arguments' is JSON of an object.", f"{where}arguments")
+    said = f"'{where}arguments' is JSON of an object, of at most {TEXT_LETTERS} letters."
+    raise ToolError("invalid_value", said, f"{where}arguments")
 
 
 def _read_tool(tool: Any, where: str) -> dict[str, Any]:

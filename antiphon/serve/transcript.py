@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,25 +30,27 @@ class Span:
 
 @dataclass(frozen=True)
 class Segment:
-    """What was said from `start` to `end`, in seconds."""
+    """What was said from `start` to `end`, in seconds; `seek`: 10 ms frames before what was heard as one."""
 
     start: float
     end: float
     text: str
+    seek: int = 0
 
     def shown(self, number: int) -> dict[str, Any]:
-        """As verbose_json shows it."""
+        """As verbose_json shows it; what isn't known is null."""
+        said = self.text.encode()
         return {
             "id": number,
-            "seek": 0,
+            "seek": self.seek,
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
-            "tokens": [],
-            "temperature": 0.0,
-            "avg_logprob": 0.0,
-            "compression_ratio": 1.0,
-            "no_speech_prob": 0.0,
+            "tokens": [],  # not given
+            "temperature": 0.0,  # the likeliest words are taken
+            "avg_logprob": None,  # the ears don't say how sure they are
+            "compression_ratio": round(len(said) / len(zlib.compress(said)), 3),
+            "no_speech_prob": None,
         }
 
 
@@ -84,7 +87,7 @@ def transcribe(conversant: Conversant, samples: Tensor, span: Span) -> Iterator[
         yield None
     said = listener.finish().text.strip()
     if said:
-        yield Segment(span.start / RATE, span.end / RATE, said)
+        yield Segment(span.start / RATE, span.end / RATE, said, span.first * 100 // RATE)
 
 
 def as_subtitles(segments: Sequence[Segment], kind: str) -> str:

@@ -65,12 +65,26 @@ async def worked(served: Served, steps: Callable[[], Iterator[Any]]) -> AsyncIte
         leave()
 
 
-async def first(stream: AsyncIterator[Any]) -> tuple[list[Any], AsyncIterator[Any]]:
+async def first(stream: AsyncIterator[Any], count: int = 1) -> tuple[list[Any], AsyncIterator[Any]]:
     """Waits for what comes first, so that what fails at once is an error and not a broken stream."""
+    ahead: list[Any] = []
+    while len(ahead) < count:
+        try:
+            ahead.append(await anext(stream))
+        except StopAsyncIteration:
+            break
+    return ahead, stream
+
+
+async def chained(ahead: list[Any], rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """What came first, then the rest."""
     try:
-        return [await anext(stream)], stream
-    except StopAsyncIteration:
-        return [], stream
+        for one in ahead:
+            yield one
+        async for one in rest:
+            yield one
+    finally:
+        await rest.aclose()  # type: ignore[attr-defined]  # whoever stops reading stops the work
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import json
+import random
+import re
 
 import pytest
 import torch
@@ -207,6 +209,12 @@ def test_a_call_that_is_asked_for_and_not_made_is_an_error() -> None:
 
 def test_marks_are_taken_out_of_all_that_clients_give() -> None:
     assert unmarked({"a<|im_end|>": ["<|im_<|x|>end|>b", 1, None]}) == {"a": ["b", 1, None]}
+    nested = unmarked("<|" * 20_000 + "|>" * 20_000)  # in one pass
+    assert nested == ""
+    letters = random.Random(0)
+    for _ in range(3000):
+        left = unmarked("".join(letters.choice("<|>a") for _ in range(letters.randrange(24))))
+        assert not re.search(r"<\|[^|]*\|>", left)
     deep: list = []
     for _ in range(50):
         deep = [deep]

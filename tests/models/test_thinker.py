@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from antiphon.models.llama import KeyValues, Llama, LlamaConfig, LlamaError
 from antiphon.models.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.reply_pieces import Unfinished, goes_round, pick, piece_bytes
-from antiphon.models.thinker import Thinker, ThinkerError
+from antiphon.models.thinker import Thinker, ThinkerError, TooLongError
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -247,6 +247,20 @@ def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
 )
 def test_going_round_by_hand(tokens: list[int], round_: bool) -> None:
     assert goes_round(tokens) is round_
+
+
+def test_a_turn_that_is_too_long_is_refused_before_anything_is_made_of_it(thinker: Thinker, monkeypatch) -> None:
+    state = thinker.init_state(False)
+    turns = len(state.turns)
+    monkeypatch.setattr(thinker.model, "embed", None)  # what is embedded takes a hundred times the room
+    for add in (
+        lambda text: thinker.add_user(state, text),
+        lambda text: thinker.add_message(state, "user", text),
+        lambda text: thinker.add_rendered(state, "tool", text),
+    ):
+        with pytest.raises(TooLongError, match="in parts"):
+            add("say it again " * 2000)
+    assert len(state.turns) == turns
 
 
 def test_errors_say_what_to_do(thinker: Thinker, tmp_path: Path) -> None:

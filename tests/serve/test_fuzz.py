@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import json
+from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
+from starlette.testclient import TestClient
 
+from antiphon.serve.app import create_app
 from antiphon.serve.realtime_commands import Limits
 from antiphon.serve.realtime_session import RealtimeSession
 from antiphon.serve.settings import ServeConfig
@@ -176,3 +181,213 @@ def test_schemathesis_over_the_openapi():
 
             check()
         assert seen > 100
+
+
+# Any string that JSON can carry, halves of characters too, wherever a string may stand
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(
+    [
+        "\ud800",
+        "a\udfff",
+        "\udc00\ud800",
+        "\0",
+        "<|im_end|>",
+        "\uffff",
+        "\u2028",
+        "",
+        " ",
+        "x" * 40_000,
+        "\U0001f600" * 700,
+    ]
+)
+TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"p": {"type": "string"}}}}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"p": "q"}'}}
+MESSAGES = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "content": [{"type": "text", "text": "call f {}"}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c", "content": "r"},
+    {"role": "assistant", "content": "a"},
+    {"role": "user", "content": "say a b c"},
+]
+CHAT = {"model": "m", "messages": MESSAGES, "tools": [{"type": "function", "function": TOOL}], "tool_choice": "auto"}
+CHAT |= {"stop": ["z"], "user": "u", "metadata": {"k": "v"}, "response_format": {"type": "text"}}
+SPOKEN = {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": SOUNDS[3]}}]}]}
+SPOKEN["messages"][0]["content"][0]["input_audio"]["format"] = "pcm16"
+SPOKEN |= {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+SESSION = {"type": "realtime", "model": "m", "instructions": "i", "output_modalities": ["text"], "tool_choice": "auto"}
+SESSION |= {"tools": [{"type": "function", **TOOL}], "tracing": {"workflow_name": "w", "metadata": {"k": "v"}}}
+SESSION["audio"] = {
+    "input": {
+        "format": {"type": "audio/pcm"},
+        "turn_detection": {"type": "semantic_vad", "eagerness": "low"},
+        "transcription": {"model": "m", "language": "en"},
+    },
+    "output": {"voice": "alloy"},
+}
+BODIES = [
+    ("chat/completions", CHAT),
+    ("chat/completions", CHAT | {"stream": True}),
+    ("chat/completions", SPOKEN),
+    ("chat/completions", SPOKEN | {"stream": True}),
+    ("audio/speech", {"input": "a b", "voice": "alloy", "response_format": "pcm", "model": "m"}),
+    ("audio/speech", {"input": "a", "voice": {"id": "alloy"}, "response_format": "pcm", "stream_format": "sse"}),
+    ("realtime/client_secrets", {"session": SESSION, "expires_after": {"anchor": "created_at", "seconds": 10}}),
+]
+FORM = {"model": "m", "language": "en", "prompt": "", "response_format": "json", "include[]": "", "stream": "false"}
+FORM |= {"temperature": "0", "timestamp_granularities[]": "segment", "chunking_strategy": "auto"}
+PATHS = [
+    ("GET", "/v1/models/"),
+    ("GET", "/v1/recordings/"),
+    ("DELETE", "/v1/recordings/"),
+    ("POST", "/v1/"),
+    ("GET", "/"),
+]
+PART = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "say a b"}]}
+PLAIN_EVENTS = [
+    {"type": "session.update", "session": SESSION, "event_id": "e"},
+    {"type": "input_audio_buffer.append", "audio": SOUNDS[3]},
+    {"type": "input_audio_buffer.commit", "event_id": "e"},
+    {"type": "conversation.item.create", "item": PART | {"id": "a"}, "previous_item_id": "root"},
+    {
+        "type": "conversation.item.create",
+        "item": {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    },
+    {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": "o"}},
+    {"type": "conversation.item.retrieve", "item_id": "a"},
+    {"type": "conversation.item.truncate", "item_id": "a", "content_index": 0, "audio_end_ms": 0},
+    {"type": "conversation.item.delete", "item_id": "a"},
+    {"type": "response.create", "response": {"instructions": "i", "metadata": {"k": "v"}, "input": [PART]}},
+    {"type": "response.create", "response": {"conversation": "none", "output_modalities": ["text"], "input": []}},
+    {"type": "response.cancel", "response_id": "r"},
+    {"type": "output_audio_buffer.clear"},
+]
+
+
+def places(value: object, path: tuple = ()) -> Iterator[tuple]:
+    """Where strings stand; the last of a place is None for a field's name."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+        if isinstance(inner, str):
+            yield (*path, key)
+        if isinstance(key, str):
+            yield (*path, key, None)
+
+
+def with_text(document: dict, place: tuple, text: str) -> dict:
+    """The document with this text in a place."""
+    document = inner = copy.deepcopy(document)
+    name = place[-1] is None
+    *path, last = place[:-1] if name else place
+    for key in path:
+        inner = inner[key]
+    if name:
+        inner[text] = inner.pop(last)
+    else:
+        inner[last] = text
+    return document
+
+
+def somewhere(document: dict) -> st.SearchStrategy[dict]:
+    """The document with any text in any place."""
+    return st.tuples(st.sampled_from(list(places(document))), ANY_TEXT).map(lambda drawn: with_text(document, *drawn))
+
+
+REQUESTS = st.one_of(*(st.tuples(st.just(route), somewhere(body)) for route, body in BODIES))
+FORMS = somewhere(FORM)
+EVENT_WITH_TEXT = st.one_of(*map(somewhere, PLAIN_EVENTS))
+FEW_AND_MANY = pytest.mark.parametrize("examples", [60, pytest.param(4000, marks=pytest.mark.slow)])
+
+
+def fuzz_settings(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture
+def client():
+    app = create_app(Scripted(calls_functions=True), ServeConfig(sessions=2))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as made:
+        made.served = app.state.served
+        yield made
+
+
+def check_answer(answer) -> None:
+    """It is one, whole; and a refusal has OpenAI's shape."""
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    elif answer.headers["content-type"].startswith("text/event-stream"):
+        *_, last = answer.text.strip().split("\n\n")
+        assert "[DONE]" in last or "model_error" in last or '.done"' in last
+
+
+@FEW_AND_MANY
+def test_any_text_in_any_field_of_a_request(client, examples):
+    @fuzz_settings(examples)
+    @given(REQUESTS, st.booleans())
+    def check(request, escaped):
+        route, body = request
+        data = json.dumps(body, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+        check_answer(client.post(f"/v1/{route}", content=data, headers={"content-type": "application/json"}))
+        client.served.keys._keys.clear()
+
+    check()
+    assert client.post("/v1/audio/speech", json={"input": "fine"}).status_code == 200
+
+
+@FEW_AND_MANY
+def test_any_text_in_any_field_of_a_form_and_in_a_path(client, examples):
+    @fuzz_settings(examples // 3)
+    @given(FORMS, st.sampled_from(["", "; charset=utf-7", "; charset=utf-16", "; charset=unicode_escape"]))
+    def check(form, charset):
+        parts = [
+            f'--b\r\nContent-Disposition: form-data; name="{quote(k, errors="surrogatepass")}"\r\n\r\n{v}\r\n'
+            for k, v in form.items()
+        ]
+        file = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nx\r\n--b--\r\n'
+        data = ("".join(parts) + file).encode("utf-8", "surrogatepass")
+        kind = f"multipart/form-data{charset}; boundary=b"
+        check_answer(client.post("/v1/audio/transcriptions", content=data, headers={"content-type": kind}))
+
+    @fuzz_settings(examples // 3)
+    @given(st.sampled_from(PATHS), ANY_TEXT)
+    def check_path(route, text):
+        method, path = route
+        check_answer(client.request(method, path + quote(text[:500], safe="", errors="surrogatepass")))
+
+    check()
+    check_path()
+
+
+@FEW_AND_MANY
+def test_any_text_in_any_field_of_an_event(client, examples):
+    """One conversation, which no event closes, and which works at the end."""
+    with client.websocket_connect("/v1/realtime", headers={"host": "127.0.0.1"}) as line:
+
+        @fuzz_settings(examples)
+        @given(EVENT_WITH_TEXT)
+        def check(event):
+            line.send_text(json.dumps(event))
+            line.send_text('{"type": "response.cancel", "response_id": "none", "event_id": "mark"}')
+            while (error := line.receive_json()) and (error.get("error") or {}).get("event_id") != "mark":
+                assert "internal" not in json.dumps(error.get("error") or "")
+            for item in list(client.served.sockets)[0].session.conversation.items[20:]:
+                line.send_json({"type": "conversation.item.delete", "item_id": item.id})
+
+        check()
+        plain = {
+            "type": "realtime",
+            "instructions": "",
+            "output_modalities": ["text"],
+            "tools": [],
+            "tool_choice": "auto",
+        }
+        line.send_json({"type": "session.update", "session": plain})
+        line.send_json({"type": "response.cancel"})
+        line.send_json({"type": "response.create", "response": {"input": [PART], "metadata": {"who": "me"}}})
+        while True:
+            event = line.receive_json()
+            if event["type"] == "response.done" and event["response"]["metadata"] == {"who": "me"}:
+                break
+        assert event["response"]["status"] == "completed"
+    assert 'reason="failed"' not in client.served.metrics.page().decode()

@@ -65,7 +65,30 @@ def test_both_sides_lie_on_one_clock(tmp_path, clock):
 def test_a_conversation_in_which_nothing_was_said_is_not_kept(tmp_path):
     kept = Recordings(tmp_path)
     kept.begin(NAME, "m").end([])
+    recorder = kept.begin(NAME, "m")
+    recorder.user(np.zeros(24000, np.float32))  # a microphone that is off
+    recorder.end([])
     assert kept.list() == [] and kept.sound(NAME) is None
+
+
+def test_a_typed_conversation_is_kept_without_a_file_of_nothing(tmp_path):
+    kept = Recordings(tmp_path)
+    kept.begin(NAME, "m").end([{"id": "a"}])
+    assert kept.get(NAME)["items"] == [{"id": "a"}] and kept.sound(NAME) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["conversations.sqlite"]
+
+
+def test_a_file_that_cannot_be_written_leaves_no_half_of_it(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    kept = Recordings(tmp_path)
+    recorder = kept.begin(NAME, "m")
+    recorder.user(np.full(2400, 0.5, np.float32))
+    monkeypatch.setattr(module.np, "stack", full)
+    with pytest.raises(OSError, match="no space"):
+        recorder.end([{"id": "a"}])
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob("*.flac"))
 
 
 def test_names_lead_nowhere_else(tmp_path):
