@@ -31,6 +31,13 @@ def serve(
     sessions: Annotated[
         int | None, typer.Option(help="Live conversations at once. [as many as this machine keeps up with]", min=1)
     ] = None,
+    connections: Annotated[int, typer.Option(help="Open connections at once, of all clients.", min=1)] = 512,
+    connections_per_address: Annotated[
+        int, typer.Option(help="Of those, from one address; behind a proxy, all come from the proxy's.", min=1)
+    ] = 64,
+    private_candidates: Annotated[
+        bool, typer.Option("--private-candidates", help="WebRTC: send packets to callers' private addresses, too.")
+    ] = False,
     threads: Annotated[int, typer.Option(help="Threads that run the model.", min=1)] = 1,
     idle: Annotated[float, typer.Option(help="Seconds of silence from a client before it is let go.", min=1)] = 600.0,
     longest: Annotated[float, typer.Option(help="Seconds that a conversation may last.", min=1)] = 3600.0,
@@ -62,6 +69,9 @@ def serve(
             certificate=certificate,
             key=key,
             sessions=sessions,
+            connections=connections,
+            connections_per_address=connections_per_address,
+            private_candidates=private_candidates,
             threads=threads,
             idle_seconds=idle,
             session_seconds=longest,

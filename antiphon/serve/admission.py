@@ -1,11 +1,15 @@
-"""How many conversations are let in: as many as the machine keeps up with, and nobody waits at the door."""
+"""How many conversations are let in: as many as the machine keeps up with, and nobody waits at the door.
+
+A place where nobody talks, for the client's connection broke or was never made, goes to the next who asks for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +19,7 @@ from antiphon.dialogue.turns import Conversant, Message
 
 MARGIN = 0.9  # of the machine's time that may be planned with
 TEST_SECONDS = 2.0  # of sound that is listened to
+PATIENCE = 2.0  # seconds that a newcomer waits for a place that nobody may be in
 TEST_QUESTION = "What is the capital of Italy?"
 
 
@@ -61,6 +66,37 @@ class Full(Exception):
     """There is no room; not now."""
 
 
+class Place:
+    """A conversation's place.
+
+    Args:
+        admission: whose.
+    """
+
+    def __init__(self, admission: Admission):
+        self.admission, self.taken = admission, True
+
+    def lend(self, give_up: Callable[[], None], after: float = 0.0) -> None:
+        """Nobody may be here: whoever needs the place gets it, and `give_up` is called.
+
+        Args:
+            give_up: ends what goes on here, soon.
+            after: seconds in which it is kept all the same.
+        """
+        self.admission.lent[self] = (time.monotonic() + after, give_up)
+
+    def keep(self) -> None:
+        """Somebody is here."""
+        self.admission.lent.pop(self, None)
+
+    def leave(self) -> None:
+        """It is free; once."""
+        self.keep()
+        if self.taken:
+            self.taken = False
+            self.admission.live -= 1
+
+
 class Admission:
     """Counts who is in.
 
@@ -73,17 +109,29 @@ class Admission:
         self.sessions, self.requests = sessions, requests
         self.live = self.asked = 0
         self.draining = False
+        self.lent: dict[Place, tuple[float, Callable[[], None]]] = {}  # until when each is kept, how it is given up
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Place]:
         """A conversation's place. Raises Full."""
+        patient_until = time.monotonic() + PATIENCE
+        while not self.draining and self.live >= self.sessions and self.lent:
+            place, (until, give_up) = min(self.lent.items(), key=lambda each: each[1][0])
+            if until <= time.monotonic():
+                place.leave()
+                give_up()
+            elif until > patient_until:
+                break
+            else:
+                await asyncio.sleep(0.02)
         if self.draining or self.live >= self.sessions:
             raise Full
         self.live += 1
+        place = Place(self)
         try:
-            yield
+            yield place
         finally:
-            self.live -= 1
+            place.leave()
 
     def enter(self) -> None:
         """A request's place, until `leave`. Raises Full."""

@@ -21,7 +21,7 @@ from antiphon.dialogue.turns import Conversant
 from antiphon.serve import http_audio, http_calls, http_chat, http_models, http_recordings
 from antiphon.serve.admission import Admission, Pace
 from antiphon.serve.errors import add_handlers
-from antiphon.serve.gate import Bound, Gate
+from antiphon.serve.gate import Bound, Gate, refuse
 from antiphon.serve.headers import Headers, Page
 from antiphon.serve.metrics import Metrics
 from antiphon.serve.moshi_socket import moshi_chat
@@ -94,6 +94,11 @@ def create_app(
     async def _chat(websocket: WebSocket) -> None:
         await moshi_chat(websocket, served)
 
+    @app.websocket("/{path:path}")
+    async def _nowhere(websocket: WebSocket) -> None:
+        message = "There is no WebSocket here; see /v1/realtime."
+        await refuse(websocket.scope, websocket.send, 404, "not_found", message)
+
     @app.middleware("http")
     async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
@@ -104,7 +109,7 @@ def create_app(
 
     if config.page.is_dir():
         app.mount("/", Page(directory=config.page, html=True), name="page")
-    app.add_middleware(Bound, most=config.body_bytes, stall_seconds=config.stall_seconds)
+    app.add_middleware(Bound, config=config)
     app.add_middleware(Gate, config=config, keys=served.keys)
     app.add_middleware(Headers)
     return app

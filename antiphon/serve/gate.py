@@ -57,7 +57,7 @@ class Gate:
         origin = headers.get("origin")
         problem = self._problem(headers, origin, scope)
         if problem is not None:
-            await _refuse(scope, send, *problem)
+            await refuse(scope, send, *problem)
             return
         if scope["type"] == "http" and origin is not None:
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -135,49 +135,59 @@ def _cors(origin: str) -> list[tuple[bytes, bytes]]:
 
 
 class Bound:
-    """ASGI middleware: refuses request bodies that are too large, before and while they come, and lets go of clients
-    who don't read what they asked for.
+    """ASGI middleware: refuses request bodies that are too large or too slow, before and while they come, and lets go
+    of clients who don't read what they asked for.
 
     Args:
         app: what is behind it.
-        most: bytes.
-        stall_seconds: that a client may leave unread what is sent.
+        config: `body_bytes`, `body_seconds`, `body_rate` and `stall_seconds` of it.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], most: int, stall_seconds: float):
-        self.app, self.most, self.stall_seconds = app, most, stall_seconds
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], config: ServeConfig):
+        self.app, self.config = app, config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        config, clock = self.config, asyncio.get_running_loop().time
+        too_large = (413, "too_large", f"A request has at most {config.body_bytes} bytes.")
+        too_slow = (408, "request_timeout", "The request's body came too slowly.")
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most:
-            await _refuse(scope, send, 413, "too_large", f"A request has at most {self.most} bytes.")
+        if length.isdigit() and int(length) > config.body_bytes:
+            await refuse(scope, send, *too_large)
             return
-        got, begun = 0, False
+        got, waited, whole, begun = 0, 0.0, False, False
+        problem: tuple[int, str, str] | None = None
 
         async def counted() -> dict[str, Any]:
-            nonlocal got
-            message = await receive()
+            nonlocal got, waited, whole, problem
+            left = None if whole else config.body_seconds + got / config.body_rate - waited
+            since = clock()
+            try:
+                async with asyncio.timeout(left):
+                    message = await receive()
+            except TimeoutError:
+                problem = too_slow
+                raise _Refused from None
+            waited += clock() - since
             got += len(message.get("body", b""))
-            if got > self.most:
-                raise _TooLarge
+            whole = not message.get("more_body", False)
+            if got > config.body_bytes:
+                problem = too_large
+                raise _Refused
             return message
-
-        async def refuse() -> None:
-            await _refuse(scope, send, 413, "too_large", f"A request has at most {self.most} bytes.")
 
         async def watched(message: dict[str, Any]) -> None:
             nonlocal begun
-            if got > self.most:  # whatever is made of a body that was cut off
+            if problem is not None:  # whatever is made of a body that was cut off
                 if not begun:
                     begun = True
-                    await refuse()
+                    await refuse(scope, send, *problem)
                 return
             begun = True
             try:
-                await asyncio.wait_for(send(message), self.stall_seconds)
+                await asyncio.wait_for(send(message), config.stall_seconds)
             except TimeoutError:
                 raise _Stalled from None
 
@@ -185,26 +195,30 @@ class Bound:
             await self.app(scope, counted, watched)
         except _Stalled:
             log.info("a client didn't read its answer")
-        except _TooLarge:
-            if not begun:
-                await refuse()
+        except _Refused:
+            if not begun and problem is not None:
+                await refuse(scope, send, *problem)
 
 
-class _TooLarge(Exception):
-    """A body is larger than it may be."""
+class _Refused(Exception):
+    """A body is larger or slower than it may be."""
 
 
 class _Stalled(OSError):
     """A client doesn't read."""
 
 
-async def _refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
+async def refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
+    """Answers a request or an upgrade with an error."""
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     headers = [(b"content-type", b"application/json")]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="antiphon", charset="UTF-8"'))
+    elif status == 408:
+        headers.append((b"connection", b"close"))
     body = json.dumps({"error": error}).encode()
     if scope["type"] == "websocket":
+        log.info("a WebSocket of %s is refused: %d %s", (scope.get("client") or ("?",))[0], status, code)
         if "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008})
             return

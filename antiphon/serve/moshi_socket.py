@@ -17,10 +17,11 @@ import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from antiphon.dialogue.turn import AudioEvent, LostEvent, TextEvent
-from antiphon.serve.admission import Full
+from antiphon.serve.admission import Full, Place
 from antiphon.serve.audio import RATE, BadAudio
 from antiphon.serve.ogg import OpusReader, OpusWriter
 from antiphon.serve.realtime_items import new_id
+from antiphon.serve.realtime_line import FIRST_WORD
 
 if TYPE_CHECKING:
     from antiphon.serve.state import Served
@@ -39,9 +40,9 @@ async def moshi_chat(websocket: WebSocket, served: Served) -> None:
         await websocket.close(UNSUPPORTED, "this model talks in turns: use /v1/realtime")
         return
     try:
-        with served.admission.session():
+        async with served.admission.session() as place:
             served.metrics.admitted.labels("moshi").inc()
-            await _Chat(websocket, served).run()
+            await _Chat(websocket, served, place).run()
     except Full:
         served.metrics.refused.labels("moshi").inc()
         await websocket.close(TRY_AGAIN, "server full")
@@ -50,17 +51,19 @@ async def moshi_chat(websocket: WebSocket, served: Served) -> None:
 class _Chat:
     """One client."""
 
-    def __init__(self, websocket: WebSocket, served: Served):
-        self.websocket, self.served, self.hall = websocket, served, served.hall
+    def __init__(self, websocket: WebSocket, served: Served, place: Place):
+        self.websocket, self.served, self.hall, self.place = websocket, served, served.hall, place
         self.loop, self.id = asyncio.get_running_loop(), new_id("chat")
         self.reader, self.writer = OpusReader(), OpusWriter()
         self.found: asyncio.Queue[Any] = asyncio.Queue()
         self.began = self.last = time.monotonic()
         self.heard = 0  # samples
+        self.silent, self.placeless = True, False  # nothing has come yet; another has our place
 
     async def run(self) -> None:
         assert self.hall is not None
         log.info("chat %s begins, %d live", self.id, self.served.admission.live)
+        self.place.lend(self._lose_place, FIRST_WORD)
         seat = self.hall.join(self._later)
         tasks = [asyncio.create_task(job) for job in (self._receive(seat), self._send(), self._watch())]
         reason: tuple[int, str] | None = None
@@ -103,7 +106,8 @@ class _Chat:
             data = message.get("bytes")
             if not data or data[:1] != SOUND:
                 continue  # as Moshi's own server does: what isn't known is passed over
-            self.last = time.monotonic()
+            self.last, self.silent = time.monotonic(), False
+            self.place.keep()
             try:
                 rest = np.concatenate([rest, self.reader.step(data[1:])])
             except BadAudio as error:
@@ -113,6 +117,9 @@ class _Chat:
                 rest, self.heard = rest[size:], self.heard + size
             if self.heard / RATE > self.last - self.began + AHEAD:
                 raise _End(1008, "sound comes faster than time")
+
+    def _lose_place(self) -> None:
+        self.placeless = True
 
     async def _send(self) -> None:
         stall = self.served.config.stall_seconds
@@ -141,8 +148,11 @@ class _Chat:
         while True:
             await asyncio.sleep(0.25)
             now = time.monotonic()
-            if now - self.last > config.idle_seconds:
+            patience = min(config.silent_seconds, config.idle_seconds) if self.silent else config.idle_seconds
+            if now - self.last > patience:
                 raise _End(GOING_AWAY, "idle")
+            if self.placeless:
+                raise _End(GOING_AWAY, "gave way")
             if now - self.began > config.session_seconds:
                 raise _End(GOING_AWAY, "expired")
             if self.served.admission.draining:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from antiphon.serve.admission import Place
 from antiphon.serve.json_text import BadJson, check_text, read_json
 from antiphon.serve.live_session import LiveSession
 from antiphon.serve.realtime_commands import Limits
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK = 0.25  # seconds between two looks at the clock
+FIRST_WORD = 10.0  # seconds that the place of a client who has sent nothing yet is kept from others
 TRY_AGAIN, GOING_AWAY, POLICY = 1013, 1001, 1008  # close codes (RFC 6455; 1013: IANA's registry)
 
 
@@ -106,11 +108,16 @@ class RealtimeLine(ModelWork):
         self.outgoing: deque[tuple[str, str | None]] = deque()
         self.outgoing_bytes = 0
         self.ready = asyncio.Event()
-        self.comeback: asyncio.Future[Transport] | None = None
+        self.comeback: asyncio.Future[Transport | None] | None = None
         self.over: asyncio.Future[None] | None = None
+        self.place: Place | None = None  # while the conversation goes on
+        self.placeless = asyncio.Event()  # another needs the place
+        self.silent = True  # the client has sent nothing yet
 
-    async def run(self) -> None:
-        """Until either side has enough."""
+    async def run(self, place: Place) -> None:
+        """Until either side has enough, or nobody talks here and another needs the place."""
+        self.place = place
+        place.lend(self._lose_place, self.first_word)
         self.served.sockets.add(self)
         log.info("session %s begins, %d live", self.session.id, self.served.admission.live)
         reason = "lost"
@@ -133,7 +140,7 @@ class RealtimeLine(ModelWork):
 
     def jobs(self) -> list[Callable[[], Awaitable[None]]]:
         """What goes on while the line is there; the first that ends, by an exception, ends it."""
-        return [self._receive, self._send, self._watch]
+        return [self._receive, self._send, self._watch, self._give_way]
 
     async def _connected(self) -> tuple[str, bool]:
         """Serves the client until the line is closed: (why it was, whether it was merely lost)."""
@@ -164,14 +171,19 @@ class RealtimeLine(ModelWork):
 
     async def _parked(self) -> bool:
         """Waits for a client whose line broke to come back, if that is allowed; true if it did."""
+        assert self.place is not None
         until = time.monotonic() + self.config.resume_seconds
+        self.place.lend(self._lose_place)
         self.comeback = self.loop.create_future()
         self.served.parked[self.session.id] = self
         try:
             while time.monotonic() < until and not self.served.admission.draining:
                 await asyncio.wait({self.comeback}, timeout=TICK)
                 if self.comeback.done():
-                    self.transport, self.last = self.comeback.result(), time.monotonic()
+                    transport = self.comeback.result()
+                    if transport is None:
+                        return False
+                    self.transport, self.last = transport, time.monotonic()
                     log.info("session %s is resumed", self.session.id)
                     hello = {"type": "session.created", "event_id": new_id("event"), "session": self.session.config}
                     self.outgoing.appendleft((text := json.dumps(hello), None))  # then what it has missed
@@ -180,15 +192,21 @@ class RealtimeLine(ModelWork):
                     return True
             return False
         finally:
-            del self.served.parked[self.session.id]
+            self.served.parked.pop(self.session.id, None)
 
     async def come_back(self, transport: Transport) -> None:
         """Goes on with a client's new line, until that is closed."""
-        if self.comeback is None or self.comeback.done():
+        if self.place is None or self.comeback is None or self.comeback.done():
             return
+        self.place.keep()
         over = self.over = self.loop.create_future()
         self.comeback.set_result(transport)
         await over
+
+    @property
+    def first_word(self) -> float:
+        """Seconds that the place is kept from others while nobody has said anything."""
+        return FIRST_WORD
 
     @property
     def busy(self) -> bool:
@@ -211,6 +229,7 @@ class RealtimeLine(ModelWork):
         while True:
             text = await self.transport.receive()
             self.last = time.monotonic()
+            self._is_there()
             try:
                 if text is None:
                     raise ProtocolError("invalid_event", "Events are JSON texts, not binary messages.")
@@ -225,6 +244,24 @@ class RealtimeLine(ModelWork):
                 self.receive(event)
             self.flush()
             self.keep_pace()
+
+    def _is_there(self) -> None:
+        """Somebody is: the place isn't given away."""
+        if self.silent and self.place is not None:
+            self.silent = False
+            self.place.keep()
+
+    def _lose_place(self) -> None:
+        """Another has it now."""
+        self.placeless.set()
+        self.served.parked.pop(self.session.id, None)
+        if self.comeback is not None and not self.comeback.done():
+            self.comeback.set_result(None)
+
+    async def _give_way(self) -> None:
+        await self.placeless.wait()
+        error = ProtocolError("session_idle", "Nothing came, and another client needs the place.")
+        raise Closing(GOING_AWAY, "gave way", error)
 
     async def _send(self) -> None:
         while True:
@@ -245,7 +282,8 @@ class RealtimeLine(ModelWork):
             if self.failed:
                 raise Closing(1011, "failed", ProtocolError("model_error", "The model failed."))
             self.go_on(now)
-            if now - self.last > self.config.idle_seconds and not self.busy:
+            patience = self.config.silent_seconds if self.silent else self.config.idle_seconds
+            if now - self.last > min(patience, self.config.idle_seconds) and not self.busy:
                 error = ProtocolError("session_idle", "Nothing came for too long; the session is closed.")
                 raise Closing(GOING_AWAY, "idle", error)
             if now - self.began > self.config.session_seconds:

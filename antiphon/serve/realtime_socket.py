@@ -65,10 +65,10 @@ async def realtime(websocket: WebSocket, served: Served) -> None:
     transcribe, model = query.get("intent") == "transcription", query.get("model", "")
     given = [bound] if (bound := websocket.scope.get("antiphon.session")) else []
     try:
-        with served.admission.session():
+        async with served.admission.session() as place:
             line = RealtimeLine(SocketTransport(websocket), served, model, transcribe, given)
             served.metrics.admitted.labels("realtime").inc()
-            await line.run()
+            await line.run(place)
     except ProtocolError as error:
         await _turn_away(websocket, POLICY, error.code, error.message)
     except Full:

@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn: TLS, sizes, signs of life, and an end in two steps.
+"""Runs the application under uvicorn: TLS, sizes, bounds, signs of life, and an end in two steps.
 
 The first SIGTERM (or Ctrl-C) drains: nobody new is let in, answers that are under way are finished, and every
 conversation is closed with 1001 as it falls silent, at the latest after `drain_seconds`. The second ends at once.
@@ -13,8 +13,9 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from antiphon.serve.connections import Acceptor, Connection
+from antiphon.serve.protocols import HttpProtocol, WebSocketProtocol
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.state import Served
 
@@ -32,16 +33,8 @@ LOGGING = {
 }
 
 
-class Protocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which also lets the application drop a peer that doesn't read."""
-
-    async def run_asgi(self) -> None:
-        self.scope["antiphon.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
-        await super().run_asgi()
-
-
 class Server(uvicorn.Server):
-    """uvicorn's, which drains first.
+    """uvicorn's, which counts its connections, and drains first.
 
     Args:
         config: of uvicorn.
@@ -52,6 +45,22 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.served = served
         self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        sockets = sockets or [listen(self.served.config)]
+        for listening in sockets:
+            listening.setblocking(False)
+            listening.listen(self.config.backlog)  # before it is said that the server has started
+        await super().startup([])
+        config, connections = self.served.config, self.served.connections
+
+        def make(connection: Connection) -> HttpProtocol:
+            how = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+            return HttpProtocol(connection, connections, config, **how)
+
+        self.servers = [
+            Acceptor(listening, connections, make, self.config.ssl, config.header_seconds) for listening in sockets
+        ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.served.admission.draining:
@@ -80,7 +89,7 @@ def make_server(app: FastAPI) -> Server:
         app,
         host=config.host,
         port=config.port,
-        ws=Protocol,
+        ws=WebSocketProtocol,
         ws_max_size=config.message_bytes,
         ws_ping_interval=config.ping_seconds,
         ws_ping_timeout=config.ping_seconds,

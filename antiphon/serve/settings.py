@@ -20,6 +20,12 @@ class ServeConfig:
         origins: web origins ("https://example.org") whose pages may call; a page that the server gave may always.
         hosts: names it answers to besides `host` and those of the loopback, as the Host header gives them; "*" for any.
         certificate, key: PEM files for TLS; both or none.
+        connections: of clients at once, in all, and `connections_per_address` of them from one address (IPv6: from one
+            /64). When there are too many, a newcomer gets the place of who owes us the rest of a request.
+        header_seconds: in which a request's head must have come, and the handshake of TLS before it.
+        body_seconds: that a request's body may keep us waiting, and a second more for every `body_rate` bytes of it.
+        private_candidates: by WebRTC, sends packets to a caller's private and loopback addresses, too, as its offer
+            names them. A caller that can reach this server needs none of that.
         sessions: live conversations at once; None: as many as the machine was measured to keep up with.
         requests: HTTP requests that use the model, at once; others wait their turn or are refused.
         threads: that run the model.
@@ -28,6 +34,7 @@ class ServeConfig:
         decoded_seconds: of sound in one turn or one file, after decoding.
         text_letters: of one text to be read aloud.
         text_bytes: of all text in one request or event; sound doesn't count.
+        silent_seconds: in which a client must have sent something at all after its conversation began.
         idle_seconds: without a word from the client, after which a conversation is closed.
         session_seconds: of a conversation.
         send_bytes: that may wait for a client who reads slowly, and `stall_seconds` that a single message may wait;
@@ -47,6 +54,12 @@ class ServeConfig:
     hosts: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
+    connections: int = 512
+    connections_per_address: int = 64
+    header_seconds: float = 10.0
+    body_seconds: float = 20.0
+    body_rate: int = 16 * 1024
+    private_candidates: bool = False
     sessions: int | None = None
     requests: int = 8
     threads: int = 1
@@ -55,6 +68,7 @@ class ServeConfig:
     decoded_seconds: float = 120.0
     text_letters: int = 4096
     text_bytes: int = 256 * 1024
+    silent_seconds: float = 60.0
     idle_seconds: float = 600.0
     session_seconds: float = 3600.0
     send_bytes: int = 4 * 1024 * 1024
@@ -82,7 +96,8 @@ class ServeConfig:
         numbers = {
             name: getattr(self, name)
             for name in (
-                "requests threads message_bytes body_bytes decoded_seconds text_letters text_bytes idle_seconds "
+                "connections connections_per_address header_seconds body_seconds body_rate requests threads "
+                "message_bytes body_bytes decoded_seconds text_letters text_bytes silent_seconds idle_seconds "
                 "session_seconds send_bytes stall_seconds ping_seconds"
             ).split()
         }

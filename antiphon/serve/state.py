@@ -13,6 +13,7 @@ from antiphon.dialogue.turns import Conversant, EarsListener, Listener, Talking
 from antiphon.errors import AntiphonError
 from antiphon.serve.admission import Admission, Pace
 from antiphon.serve.client_secrets import ClientSecrets
+from antiphon.serve.connections import Connections
 from antiphon.serve.metrics import Metrics
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.workers import Workers
@@ -73,6 +74,7 @@ class Served:
         sockets: live conversations.
         parked: of those, the ones whose line broke and who may come back, by their ids.
         calls: of those, the ones by WebRTC, by their ids.
+        connections: of all clients.
         keys: that pages in browsers were given.
         spoken: what was said in the latest spoken chat answers, by their ids.
     """
@@ -88,10 +90,14 @@ class Served:
     sockets: set[RealtimeLine] = field(default_factory=set)
     parked: dict[str, RealtimeLine] = field(default_factory=dict)
     calls: dict[str, WebRtcCall] = field(default_factory=dict)
+    connections: Connections = field(init=False)
     keys: ClientSecrets = field(default_factory=ClientSecrets)
     spoken: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.connections = Connections(self.config.connections, self.config.connections_per_address)
 
     @property
     def hears(self) -> bool:

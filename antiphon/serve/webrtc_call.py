@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import time
@@ -23,13 +22,13 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from aiortc.sdp import SessionDescription
 from av import AudioFrame
 
 from antiphon.serve.audio import RATE, Decoder, from_base64, pcm16
 from antiphon.serve.realtime_config import ProtocolError
 from antiphon.serve.realtime_items import new_id
 from antiphon.serve.realtime_line import POLICY, TICK, Closing, Gone, RealtimeLine
+from antiphon.serve.webrtc_offer import BadOffer, checked
 from antiphon.serve.webrtc_sound import FRAME, Microphone, Player
 
 if TYPE_CHECKING:
@@ -38,17 +37,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 15.0  # until a call that was answered must be connected
+CONNECT_SOON = 1.5  # seconds that its place is kept from others meanwhile
 ANSWER_SECONDS = 10.0  # to look for the addresses of this machine
-CANDIDATES = 16  # addresses of a client that are tried
 EVENTS = 500  # of a client that wait
 HIGH, LOW = 256 * 1024, 64 * 1024  # bytes on the data channel: wait from here, until there
 AHEAD = 300.0  # seconds of sound that may wait to be played
 ROOM = 0.2  # seconds that must be free in a buffer that was full before it takes more
 SLACK = 0.2  # seconds that a packet may be late and is caught up with
-
-
-class BadOffer(ValueError):
-    """An SDP offer that no call can be made of."""
 
 
 class ChannelTransport:
@@ -156,23 +151,17 @@ class WebRtcCall(RealtimeLine):
         self.connection.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> None:
-        """Takes the client's SDP; `answered` is then ours.
+        """Takes the client's SDP, as `webrtc_offer.checked` gives it; `answered` is then ours.
 
         Raises:
-            BadOffer: it isn't one, or offers something else than an audio track and a data channel.
+            BadOffer: it can't be answered.
         """
         try:
-            offer = reachable(offer)
-            kinds = sorted(media.kind for media in SessionDescription.parse(offer).media)
-            if kinds not in (["application"], ["audio"], ["application", "audio"]):
-                raise BadOffer("Offer one audio track and one data channel, and nothing else.")
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-                if "audio" in kinds:
+                if self.connection.getTransceivers():
                     self.connection.addTrack(Speaker(self.player))
                 await self.connection.setLocalDescription(await self.connection.createAnswer())
-        except BadOffer:
-            raise
         except Exception as error:
             log.info("an offer can't be answered: %s", type(error).__name__)
             raise BadOffer("This is no SDP offer that can be answered.") from error
@@ -186,6 +175,10 @@ class WebRtcCall(RealtimeLine):
 
     def jobs(self) -> list[Callable[[], Awaitable[None]]]:
         return [*super().jobs(), self._take_media, self._stay, self._wait_for_hang_up]
+
+    @property
+    def first_word(self) -> float:
+        return CONNECT_SOON
 
     @property
     def busy(self) -> bool:
@@ -216,6 +209,8 @@ class WebRtcCall(RealtimeLine):
                 await self.connected.wait()
         except TimeoutError:
             raise Gone("unconnected", False) from None
+        if self.place is not None and not self.disconnected.is_set():
+            self.place.keep()
         while not self.disconnected.is_set():
             await asyncio.sleep(TICK)
             if self.player.waiting > AHEAD:
@@ -318,23 +313,24 @@ async def begin(served: Served, offer: str, model: str = "", given: Sequence[dic
         BadOffer: of the SDP.
         ProtocolError: of `given`.
     """
-    place = contextlib.ExitStack()
-    place.enter_context(served.admission.session())
+    offer = checked(offer, served.config.private_candidates)
+    stack = contextlib.AsyncExitStack()
+    place = await stack.enter_async_context(served.admission.session())
     call = None
     try:
         call = WebRtcCall(served, model, given)
         await call.answer(offer)
         served.metrics.admitted.labels("webrtc").inc()
     except BaseException:
-        with place:
+        async with stack:
             if call is not None:
                 await call.let_go()
         raise
 
     async def hold() -> None:
-        with place:
+        async with stack:
             try:
-                await call.run()
+                await call.run(place)
             finally:
                 del served.calls[call.id]
                 await call.let_go()
@@ -342,24 +338,3 @@ async def begin(served: Served, offer: str, model: str = "", given: Sequence[dic
     served.calls[call.id] = call
     call.task = asyncio.create_task(hold())
     return call
-
-
-def reachable(offer: str) -> str:
-    """An offer without the addresses that can't be tried: names (a browser hides its own behind one that is known in
-    its network alone) and those above a bound. The client tries ours, and so shows where it is.
-    """
-    kept, count = [], 0
-    for line in offer.splitlines():
-        if line.startswith("a=end-of-candidates"):
-            continue
-        if line.startswith("a=candidate:"):
-            count += 1
-            parts = line.split()
-            try:
-                ipaddress.ip_address(parts[4] if len(parts) > 4 else "")
-            except ValueError:
-                continue
-            if count > CANDIDATES:
-                continue
-        kept.append(line)
-    return "\r\n".join(kept) + "\r\n"

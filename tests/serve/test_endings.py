@@ -69,6 +69,28 @@ def test_a_broken_line_that_nobody_resumes_is_over_in_time():
     run(scenario, resume_seconds=0.5)
 
 
+def test_a_newcomer_gets_the_place_of_the_line_that_broke_first():
+    async def scenario(url, served):
+        ids = []
+        for _ in range(2):
+            line = await connect(url)
+            ids.append((await receive(line, "session.created"))["session"]["id"])
+            line.transport.abort()
+            await until(lambda: ids[-1] in served.parked)
+        async with connect(url) as line:
+            await works(line)
+            assert list(served.parked) == ids[1:] and served.admission.live == 2
+            async with connect(f"{url}?resume={ids[0]}") as late:
+                assert (await receive(late, "error"))["error"]["code"] == "session_not_found"
+            async with connect(f"{url}?resume={ids[1]}") as back:  # the other may go on, and its place is its own again
+                await works(back)
+                async with connect(url) as third:
+                    assert (await receive(third, "error"))["error"]["code"] == "server_full"
+                await works(back)
+
+    run(scenario, resume_seconds=60, sessions=2)
+
+
 SERVER = """
 import asyncio, sys
 sys.path.insert(0, {root!r})

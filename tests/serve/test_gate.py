@@ -1,6 +1,7 @@
 """Who may come in: tokens, origins, names; and that a server that others reach has a token."""
 
 import base64
+import socket
 
 import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
@@ -8,7 +9,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from antiphon.errors import ConfigError
 from antiphon.serve.app import create_app
 from antiphon.serve.settings import ServeConfig
-from tests.serve.scripted import Scripted
+from tests.serve.scripted import Scripted, serving
 
 ROUTES = ["/health", "/metrics", "/v1/models", "/openapi.json", "/", "/v1/nothing"]
 
@@ -111,3 +112,28 @@ def test_a_body_is_bounded():
                 yield b"x" * 100
 
         assert client.post("/v1/chat/completions", content=trickle()).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "status"),
+    [
+        ("GET /v1/realtime", "", 401),
+        ("GET /nowhere", "Authorization: Bearer t\r\n", 404),
+        ("GET /v1/realtime", "Authorization: Bearer t\r\nOrigin: http://evil.example\r\n", 403),
+        ("POST /v1/realtime", "Authorization: Bearer t\r\n", 400),
+    ],
+)
+def test_a_refused_upgrade_is_one_quiet_line_of_the_log(request_line, more, status, capsys):
+    with serving(Scripted(), ServeConfig(port=0, token="t")) as (address, _):
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as line:
+            upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            line.sendall(f"{request_line} HTTP/1.1\r\nHost: 127.0.0.1\r\n{upgrade}{key}{more}\r\n".encode())
+            got = b""
+            while data := line.recv(65536):
+                got += data
+        assert f" {status} ".encode() in got.partition(b"\r\n")[0]
+    told = capsys.readouterr().err
+    assert "ERROR" not in told and "Traceback" not in told
+    assert told.count("a WebSocket of 127.0.0.1 is refused") == (status != 400)

@@ -208,6 +208,89 @@ def test_who_never_connects_is_let_go(monkeypatch):
     run(scenario)
 
 
+def test_a_newcomer_gets_the_place_of_a_call_that_is_not_connected():
+    async def scenario(address, served):
+        client = Client(address)
+        assert (await post(address, await client.offer())).status_code == 201
+        await client.connection.close()
+        async with Client(address) as other:
+            other.ask("say yes")
+            await other.event("output_audio_buffer.stopped")
+            assert served.admission.live == 1
+            refused = await post(address, await Client(address).offer())
+            assert refused.status_code == 503  # a call that is connected stays
+        await until(lambda: served.admission.live == 0 and not served.calls)
+
+    run(scenario, sessions=1)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (r"a=fingerprint:.*\r\n", ""),
+        (r"a=fingerprint:\S+", "a=fingerprint:md5"),
+        (r"(a=fingerprint:sha-256 )..", r"\1zz"),
+        (r"a=setup:.*\r\n", ""),
+        (r"a=ice-pwd:.*", "a=ice-pwd:short"),
+        (r"a=sctp-port:.*\r\n", ""),
+        (r"a=max-message-size:.*", "a=max-message-size:1"),
+        (r"BUNDLE 0 1", "BUNDLE 5 6"),
+        (r"a=mid:1", "a=mid:0"),
+        (r"a=extmap:1 ", "a=extmap:99999 "),
+        (r"v=0\r\n", "v=0\r\na=candidate:1\r\n"),
+    ],
+)
+def test_an_offer_that_lacks_something_is_refused_before_anything_is_kept(good, bad, caplog):
+    async def scenario(address, served):
+        client = Client(address)
+        offer = re.sub(good, bad, await client.offer())
+        refused = await post(address, offer)
+        assert refused.status_code == 400 and refused.json()["error"]["code"] == "invalid_offer"
+        assert served.admission.live == 0 and not served.calls
+        assert 'antiphon_admitted_total{protocol="webrtc"}' not in served.metrics.page().decode()
+        await client.connection.close()
+
+    run(scenario)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_packets_go_to_private_addresses_only_where_told_so(private):
+    async def scenario(address, served):
+        loop, got = asyncio.get_running_loop(), []
+
+        class Ear(asyncio.DatagramProtocol):
+            def datagram_received(self, data, source):
+                got.append(data)
+
+        ear, _ = await loop.create_datagram_endpoint(Ear, local_addr=("0.0.0.0", 0))
+        port = ear.get_extra_info("sockname")[1]
+        client = Client(address)
+        offer = await client.offer()
+        own = re.search(r"a=candidate:\S+ 1 udp \d+ ([\d.]+) ", offer)[1]
+        lines = "".join(f"a=candidate:{n} 1 udp 9 {ip} {port} typ host\r\n" for n, ip in enumerate(("127.0.0.1", own)))
+        answer = await post(address, re.sub(r"(a=candidate:.*\r\n)+", lines, offer))
+        assert answer.status_code == 201
+        await asyncio.sleep(1.0)
+        ear.close()
+        await client.connection.close()
+        assert bool(got) == private
+
+    run(scenario, private_candidates=private)
+
+
+def test_which_addresses_are_tried():
+    from antiphon.serve.webrtc_offer import _may_try
+
+    for address in ("8.8.8.8", "2606:4700::1111"):
+        assert _may_try(address, 5000, False) and not _may_try(address, 53, False)
+    private = "127.0.0.1 10.0.0.1 192.168.1.1 172.16.0.1 169.254.169.254 100.64.0.1 ::1 fe80::1 fd00::1"
+    for address in f"{private} ::ffff:127.0.0.1 2002:7f00:1:: 64:ff9b::7f00:1".split():
+        assert not _may_try(address, 5000, False) and _may_try(address, 5000, True)
+    for address in ("0.0.0.0", "::", "224.0.0.251", "ff02::1", "some-name.local", "localhost"):
+        assert not _may_try(address, 5000, True)
+
+
 def test_a_page_s_key_opens_realtime_until_it_expires():
     conversant = Humming()
 
