@@ -17,7 +17,6 @@ Each step does a bounded amount of this work, so that sound never waits; the res
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,6 +52,7 @@ TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is loopi
 MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
 MISSING_WORDS = 6  # in a row that only the draft has: some were not written down
 MIN_WORDS_A_SECOND = 0.8  # of speech; fewer are a transcript that began late or ended early
+TOGETHER = 4  # windows that are written down at once, where nobody waits for the first
 UNIT_SECONDS = 0.04  # of new sound that allow for one unit of work: a layer of the encoder, a pass of the decoder
 
 
@@ -226,7 +226,7 @@ class Ears(nn.Module):
         if adapter is not None:
             model, ids = Adapter.from_pretrained(adapter)
             spelling = Spelling(written, model.config.merges, ids)
-        decoder = WhisperDecoder.from_pretrained(ears, foreign_tokens(whisper)) if whisper is not None else None
+        decoder = WhisperDecoder.from_pretrained(ears, foreign_tokens(whisper)).pack() if whisper is not None else None
         encoder = WhisperBlockEncoder.from_pretrained(ears)
         return cls(encoder, model, spelling, Tokenizer.from_str(written), embeddings, decoder, whisper).eval()
 
@@ -251,9 +251,11 @@ class Ears(nn.Module):
             raise EarsError(f"Ears take mono samples [N], not {list(samples.shape)}.")
         for piece in samples.split(self._window_samples):
             self._take(piece, state)
-            units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else math.inf
-            while units > 0 and (cost := self._work(state, ahead)):
+            units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else 0
+            while units > 0 and (cost := self._work(state)):
                 units -= cost
+            if not ahead and len(state.closed) >= TOGETHER:
+                state.texts, state.closed = [*state.texts, *self._written(state.closed)], []
 
     @torch.no_grad()
     def finish(self, state: EarsState) -> Heard:
@@ -261,8 +263,7 @@ class Ears(nn.Module):
         state = state.clone()
         # The detector answers for whole chunks, and a moment late.
         self._close(len(state.samples), self._listen(torch.zeros(2 * CHUNK), state), state)
-        while state.closed:
-            self._write(state)
+        state.texts = [*state.texts, *self._written(state.closed)]
         text = " ".join(heard for heard, _ in state.texts if heard)
         drafted = " ".join(draft for _, draft in state.texts if draft)
         tokens = self.tokenizer.encode(as_words(text), add_special_tokens=False).ids if text else []
@@ -305,12 +306,12 @@ class Ears(nn.Module):
 
     # Work
 
-    def _work(self, state: EarsState, ahead: bool) -> int:
+    def _work(self, state: EarsState) -> int:
         """Does the next piece of work that waits; gives its cost in units, 0 if nothing is to do."""
         if state.closed:
             self._write(state)
             return 1
-        if not ahead or self.decoder is None:
+        if self.decoder is None:
             return 0
         if self._encode(state):
             return len(self.encoder.layers)
@@ -360,22 +361,50 @@ class Ears(nn.Module):
     def _write(self, state: EarsState) -> None:
         """The next piece of work on the oldest closed window."""
         window, *others = state.closed
-        if window.hidden is None and not was_spoken(window.voice, window.samples):
-            state.texts, state.closed = [*state.texts, ("", "")], others
+        if self._advance(window):
+            return
+        text, halves = self._judge(window)
+        state.closed = [*halves, *others]
+        if not halves:
+            state.texts = [*state.texts, (text, window.drafted)]
+
+    def _written(self, windows: list[Window]) -> list[tuple[str, str]]:
+        """Writes windows down; those without a draft together."""
+        for window in windows:
+            while window.writing is None and self._advance(window):
+                pass
+        fresh = [window for window in windows if window.writing and not window.draft and not window.writing.passes]
+        if len(fresh) > 1:
+            sounds = [window.writing.sound for window in fresh]
+            limits = [window.writing.max_tokens for window in fresh]
+            for window, writing in zip(fresh, self.decoder.transcribe_together(sounds, limits)):
+                window.writing = writing
+        texts = []
+        for window in windows:
+            while self._advance(window):
+                pass
+            text, halves = self._judge(window)
+            texts += self._written(halves) if halves else [(text, window.drafted)]
+        return texts
+
+    def _advance(self, window: Window) -> bool:
+        """The next piece of work on a window; False if none is left."""
+        if window.writing is not None:
+            if window.writing.over:
+                return False
+            self.decoder.advance(window.writing)
         elif window.hidden is None:
+            if not was_spoken(window.voice, window.samples):
+                return False
             self._begin(window)
         elif window.layers < len(self.encoder.layers):
             layer = self.encoder.layers[window.layers]
             window.hidden, window.layers = whisper_layer(layer, window.hidden, None), window.layers + 1
-        elif window.writing is None and self.decoder is not None:
+        elif self.decoder is not None:
             self._draft(window)
-        elif window.writing is not None and not window.writing.over:
-            self.decoder.advance(window.writing)
         else:
-            text, halves = self._judge(window)
-            state.closed = [*halves, *others]
-            if not halves:
-                state.texts = [*state.texts, (text, window.drafted)]
+            return False
+        return True
 
     def _begin(self, window: Window) -> None:
         """The encoder's convolutions over a window and the silence after it."""
@@ -404,6 +433,8 @@ class Ears(nn.Module):
 
     def _judge(self, window: Window) -> tuple[str, list[Window]]:
         """The text of a window, or the halves in which it is to be heard because words are missing."""
+        if window.hidden is None:  # nobody spoke
+            return "", []
         if window.writing is None:  # there is no decoder
             window.drafted = self._spell(self.encoder.layer_norm(window.hidden)[:, : window.frames])
             return window.drafted, []

@@ -41,7 +41,7 @@ class PackedWeights:
     def __init__(self, weights: Iterable[Tensor]):
         # By address; the weight is held too, so that no other can come to lie there.
         self._kept: dict[int, tuple[int, Tensor, tuple[bool, Any]]] = {}
-        threads = torch.get_num_threads()
+        threads, warned = torch.get_num_threads(), set()
         if torch.backends.quantized.engine not in ("x86", "fbgemm"):
             return
         with warnings.catch_warnings():
@@ -51,7 +51,8 @@ class PackedWeights:
                     direct = _DIRECT and (threads == 1 or weight.numel() < LARGE)
                     packed = (direct, _pack(weight.detach().contiguous(), direct))
                     self._kept[weight.data_ptr()] = (weight._version, weight.detach(), packed)
-                    if len(self._kept) == 1:
+                    if direct not in warned:
+                        warned.add(direct)
                         _packed_product(weight.new_zeros(1, weight.shape[1]), packed)
 
     def __reduce__(self):

@@ -72,6 +72,34 @@ def test_any_draft_gives_the_greedy_transcript(seed: int) -> None:
     assert right.passes <= -(-len(greedy.tokens) // 12) + 1 < greedy.passes
 
 
+def test_several_at_once_are_as_each_alone() -> None:
+    decoder = tiny(1)
+    sounds = [decoder.listen(torch.randn(1, 10, 16)) for _ in range(5)]
+    limits = [20, 3, 20, 9, 20]
+    together = [one.transcript() for one in decoder.transcribe_together(sounds, limits)]
+    for sound, limit, made in zip(sounds, limits, together):
+        alone = decoder.transcribe(sound, [], limit)
+        assert (made.tokens, made.ended, made.passes) == (alone.tokens, alone.ended, alone.passes)
+        assert made.confidence == pytest.approx(alone.confidence, abs=1e-4)
+        assert made.no_speech == pytest.approx(alone.no_speech, abs=1e-5)
+    assert len({tuple(made.tokens) for made in together}) > 1
+
+
+@torch.no_grad()
+def test_packed_weights_give_the_same_transcript() -> None:
+    decoder = tiny(2)
+    decoder.load_state_dict({name: value.half().float() for name, value in decoder.state_dict().items()})
+    sound, tokens = decoder.listen(torch.randn(1, 10, 16)), torch.randint(0, 30, (2, 3))
+    plain, before = (
+        decoder(tokens, [(k.repeat(2, 1, 1, 1), v.repeat(2, 1, 1, 1)) for k, v in sound])[0],
+        decoder.transcribe(sound, []),
+    )
+    decoder.pack()
+    packed = decoder(tokens, [(k.repeat(2, 1, 1, 1), v.repeat(2, 1, 1, 1)) for k, v in sound])[0]
+    assert torch.allclose(packed, plain, atol=1e-4)
+    assert decoder.transcribe(sound, []).tokens == before.tokens
+
+
 def test_realign() -> None:
     assert realign([7, 8, 9], 8) == [9]  # 7 was too much
     assert realign([7, 8, 9], 5) == [8, 9]  # 5 instead of 7

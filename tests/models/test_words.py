@@ -17,7 +17,7 @@ def test_the_example_holds():
     [
         ("What's the capital of Italy?", "what’s the capital of Italy"),
         ("Hello, what is 3 + 18?", "Hello. What is 3 + 18"),
-        ("Who wrote \"Hamlet\"", "who wrote Hamlet?"),
+        ('Who wrote "Hamlet"', "who wrote Hamlet?"),
         ("What is a well-known opera?  Tell me!", "What is a well-known opera, tell me."),
     ],
 )
