@@ -48,6 +48,7 @@ CLEAR, CLEAR_SECONDS = 0.82, 0.22  # the mean of the detector's answers, and how
 CLEAR_SHARE, CLEAR_UNSURE = 0.25, -1.5  # of a recording, for which words of a clear voice are believed whatever
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
 SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
+SHORT_SECONDS = 1.0  # a word by itself: less than this needs all the silence that Whisper learnt with
 TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is looping
 MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
 MISSING_WORDS = 6  # in a row that only the draft has: some were not written down
@@ -409,7 +410,8 @@ class Ears(nn.Module):
     def _begin(self, window: Window) -> None:
         """The encoder's convolutions over a window and the silence after it."""
         room = self.encoder.config.positions * FRAME
-        samples = F.pad(window.samples[:room], (0, min(int(SILENCE_SECONDS * RATE), room - len(window.samples))))
+        silence = int(SILENCE_SECONDS * RATE) if len(window.samples) >= SHORT_SECONDS * RATE else room
+        samples = F.pad(window.samples[:room], (0, min(silence, room - len(window.samples))))
         spectrum = mel.log_mel(samples[None], self.encoder.config.bands)
         spectrum = F.pad(spectrum, (0, spectrum.shape[2] % 2), mode="replicate")
         frames = spectrum.shape[2] // 2
