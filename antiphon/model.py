@@ -7,12 +7,14 @@ reply.audio.save("answer.wav")
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from antiphon import hub
@@ -22,11 +24,14 @@ from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import Answer, AudioEvent, Sampling, TextEvent
+from antiphon.errors import AudioError
 from antiphon.models.ears import Ears, Heard
 from antiphon.models.phonemes import Phonemizer
 from antiphon.models.talker import Talker
 from antiphon.models.thinker import Thinker
 from antiphon.models.voice import UnsaidWarning, Voice
+
+Sound = Audio | os.PathLike | str | np.ndarray | torch.Tensor
 
 if TYPE_CHECKING:
     from antiphon.models.thinker import ThinkerState
@@ -78,9 +83,16 @@ class Model:
         thinker = Thinker.from_pretrained(folder["brain"], folder["lora"])
         return cls(ears, thinker, Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"]))
 
-    def hear(self, audio: Audio | Path | str) -> Heard:
-        """What was said: `.text`, and the pieces and embeddings that the thinker reads."""
-        return self.ears.hear(_audio(audio))
+    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+        """What was said: `.text`, and the pieces and embeddings that the thinker reads.
+
+        Args:
+            audio, sample_rate: see `as_audio`.
+
+        Raises:
+            AudioError: it can't be read, or no sample rate stands beside an array.
+        """
+        return self.ears.hear(as_audio(audio, sample_rate))
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it."""
@@ -94,15 +106,25 @@ class Model:
         self.thinker.add_user(state, text)
         return _text(Answer(self.thinker, state, None))
 
-    def reply(self, audio: Audio | Path | str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Reply:
+    def reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float = 0.25,
+        top_k: int = 5,
+        sample_rate: int | None = None,
+    ) -> Reply:
         """Answers a spoken question aloud.
 
         Args:
-            audio: the question, or its file.
+            audio, sample_rate: the question; see `as_audio`.
             seed: the same seed gives the same wav.
             temperature, top_k: of the voice.
+
+        Raises:
+            AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        return self.chat(Sampling(seed, temperature, top_k)).say_spoken(_audio(audio))
+        return self.chat(Sampling(seed, temperature, top_k)).say_spoken(as_audio(audio, sample_rate))
 
     @torch.no_grad()
     def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Audio:
@@ -199,8 +221,33 @@ class Conversation:
         return Reply(said, answer.text.strip(), audio, timings | {"speech": audio.duration})
 
 
-def _audio(source: Audio | Path | str) -> Audio:
-    return source if isinstance(source, Audio) else load(source, sample_rate=16000)
+def as_audio(source: Sound, sample_rate: int | None = None) -> Audio:
+    """A sound from wherever it is.
+
+    Args:
+        source: an `Audio`; a file; or samples, [samples] or [channels, samples]: an array or a tensor, of floats in
+            [-1, 1] or of 16-bit integers.
+        sample_rate: Hz, of samples.
+
+    Raises:
+        AudioError: samples without a rate, or of other numbers; a URL; a file that can't be read.
+    """
+    if isinstance(source, Audio):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        if "://" in str(source):
+            raise AudioError(f"{source} is a URL, and nothing is downloaded here: save it, and give the file.")
+        return load(source, sample_rate=16000)
+    if not isinstance(source, (np.ndarray, torch.Tensor)):
+        raise AudioError(f"A sound is an Audio, a file, an array or a tensor, not {type(source).__name__}.")
+    if sample_rate is None:
+        raise AudioError("Samples need their rate beside them: sample_rate=16000, or whatever it is.")
+    samples = torch.as_tensor(source).detach().cpu()
+    if samples.dtype == torch.int16:
+        samples = samples.float() / 2**15
+    if not samples.is_floating_point() or not samples.isfinite().all():
+        raise AudioError("Samples are finite floats in [-1, 1], or 16-bit integers.")
+    return Audio(samples.float(), sample_rate)
 
 
 def _text(answer: Answer) -> str:

@@ -39,6 +39,15 @@ def _sounddevice() -> ModuleType:
     return sounddevice
 
 
+def check_devices() -> None:
+    """Tells before any work whether microphone and speaker are supported here.
+
+    Raises:
+        AudioError: no `sounddevice`, or it finds no PortAudio.
+    """
+    _sounddevice()
+
+
 @contextmanager
 def microphone(sample_rate: int = 16000, frame_seconds: float = FRAME_SECONDS) -> Iterator[Iterator[Tensor]]:
     """Opens the microphone; gives an endless iterator of frames `[samples]`, float32 in [-1, 1].

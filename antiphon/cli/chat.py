@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from antiphon.cli.common import Json, Model, Parts, load_model, progress, results, write_json
+from antiphon.cli.common import Json, Model, Parts, check_devices, load_model, progress, results, write_json
 from antiphon.errors import AntiphonError, AudioError
 
-HELP = "Type a turn and press Enter. @file.wav speaks a recorded turn. /quit (or Ctrl-D) ends."
+HELP = "Type a turn and press Enter. @file.wav speaks a recorded turn. /help says this again, /quit (or Ctrl-D) ends."
 MIC_HELP = " Enter alone records from the microphone; Enter again ends the turn."
 
 
@@ -29,14 +29,19 @@ def chat(
 ) -> None:
     """Talk in turns: type, or speak into the microphone."""
     with results() as stdout:
+        check_devices(mic or play)
         loaded, _ = load_model(model, part)
         conversation = loaded.chat()
         conversation.text_only = text_only
-        progress(HELP + (MIC_HELP if mic else ""))
+        help_text = HELP + (MIC_HELP if mic else "")
+        progress(help_text)
         turns: list[dict[str, Any]] = []
         try:
-            while (line := _read_line()) is not None and line != "/quit":
+            while (line := _read_line()) is not None and line not in ("/quit", "/exit"):
                 if not line and not mic:
+                    continue
+                if line.startswith("/"):
+                    progress(help_text if line == "/help" else f"There is no command {line.split()[0]}. {help_text}")
                     continue
                 try:
                     reply = _turn(conversation, line)

@@ -60,6 +60,14 @@ def load_model(name: str, parts: list[str] | None) -> tuple[Any, float]:
     return model, time.perf_counter() - start
 
 
+def check_devices(wanted: bool) -> None:
+    """Tells at once, before a model is loaded, that a microphone or speaker that is wanted isn't supported."""
+    if wanted:
+        from antiphon.audio.devices import check_devices
+
+        check_devices()
+
+
 def sampling(temperature: float | None, top_k: int | None) -> dict[str, float | int]:
     """The sampling options that were given; the model's own defaults hold for the others."""
     given = {"temperature": temperature, "top_k": top_k}

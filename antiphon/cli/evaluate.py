@@ -56,6 +56,7 @@ def mini(
 ) -> None:
     """Measure the mini model; print each figure beside what it should reach and its reference."""
     check_resume(resume, json)
+    check_folder("--texts", texts)
     with results() as stdout:
         from antiphon.evals.bench import MiniConfig
         from antiphon.evals.figures import available_cores
@@ -148,6 +149,7 @@ def duplex(
 ) -> None:
     """Measure how a model takes turns, and whether it keeps up; or how the one in recordings took turns."""
     check_resume(resume, json)
+    check_folder("--texts", texts)
     if recordings is not None and not recordings.exists():
         raise ConfigError(f"There are no recordings at {recordings}.")
     with results() as stdout:
@@ -166,6 +168,12 @@ def check_resume(resume: bool, json: Path | None) -> None:
     """Whether there is a file to go on from."""
     if resume and json is None:
         raise ConfigError("--resume goes on from the JSON file: name it with --json FILE.")
+
+
+def check_folder(option: str, folder: Path | None) -> None:
+    """Whether a folder that was given is there, before any work."""
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"{option} {folder}: there is no such folder.")
 
 
 def picture_path(plot: Path | None, json: Path | None) -> Path | None:

@@ -15,6 +15,7 @@ from antiphon.cli.common import (
     Seed,
     Temperature,
     TopK,
+    check_devices,
     describe_timings,
     load_model,
     progress,
@@ -45,6 +46,7 @@ def talk(
         from antiphon.audio import io
 
         io.check_writable_name(out)
+        check_devices(play)
         if question is None:
             question = example_question()
             progress(f"No recording named: answering the example, {question}")

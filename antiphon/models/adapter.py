@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.errors import AntiphonError
+from antiphon.nn.weights import fill
 
 BLANK = 0
 SPLICE = 2  # encoder frames in one of the adapter's
@@ -205,9 +206,7 @@ class Adapter(nn.Module):
         try:
             tree = json.loads((folder / "config.json").read_text())
             adapter = cls(AdapterConfig(**{field.name: tree[field.name] for field in fields(AdapterConfig)}))
-            adapter.load_state_dict(
-                {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-            )
+            fill(adapter, {name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
             return adapter.eval(), list(tree["ids"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdapterError(f"{folder} holds no adapter that can be read: {error}") from error

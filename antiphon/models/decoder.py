@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from antiphon.errors import AntiphonError
 from antiphon.nn.rows import PackedWeights, times
+from antiphon.nn.weights import fill
 
 _PREFIX = "model.decoder."
 START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcribe|> <|notimestamps|>
@@ -222,7 +223,7 @@ class WhisperDecoder(nn.Module):
                     suppress_first=tuple(rules.get("begin_suppress_tokens") or (SPACE, END)),
                 )
             )
-            decoder.load_state_dict(weights)
+            fill(decoder, weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DecoderError(f"{folder} holds no Whisper decoder that can be read: {error}") from error
         return decoder.eval()

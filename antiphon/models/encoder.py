@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.errors import AntiphonError
+from antiphon.nn.weights import fill
 
 MEL_PER_FRAME = 2
 _PREFIX = "model.encoder."
@@ -175,7 +176,7 @@ class WhisperBlockEncoder(nn.Module):
                     right=right,
                 )
             )
-            encoder.load_state_dict(weights)
+            fill(encoder, weights)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise EncoderError(f"{folder} holds no Whisper encoder that can be read: {error}") from error
         return encoder.eval()

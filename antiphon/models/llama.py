@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from antiphon.errors import AntiphonError
 from antiphon.models.lora import Lora, apply
+from antiphon.nn.weights import fill
 
 
 class LlamaError(AntiphonError):
@@ -211,8 +212,8 @@ class Llama(nn.Module):
         with torch.device("meta"):
             model = cls(config)
         try:
-            model.load_state_dict({own_key(key): value.to(dtype) for key, value in weights.items()}, assign=True)
-        except RuntimeError as error:
+            fill(model, {own_key(key): value.to(dtype) for key, value in weights.items()}, assign=True)
+        except ValueError as error:
             raise LlamaError(f"the weights in {folder} don't fit its config.json: {error}") from error
         return model.eval().requires_grad_(False)
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from antiphon.errors import AntiphonError
+from antiphon.nn.weights import fill
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -128,8 +129,8 @@ class Lora(nn.Module):
             raise LoraError(f"cannot read the adapters in {folder}: {error}") from error
         lora = cls(config, shapes)
         try:
-            lora.load_state_dict(weights)
-        except RuntimeError as error:
+            fill(lora, weights)
+        except ValueError as error:
             raise LoraError(f"the adapters in {folder} were made for another model: {error}") from error
         return lora.eval()
 

@@ -26,6 +26,7 @@ from antiphon.models.moshi_layers import Depth, Temporal, start_embedding
 from antiphon.models.moshi_sampling import GREEDY, MoshiSampling, draw, uniforms
 from antiphon.nn.int8 import shrink
 from antiphon.nn.rows import PackedWeights, times
+from antiphon.nn.weights import fill as fill_module
 
 FAMILY = "moshi"
 
@@ -342,10 +343,9 @@ def fill(model: Moshi, weights: dict[str, Tensor], dtype: torch.dtype, folder: P
     from antiphon.errors import HubError
 
     try:
-        model.load_state_dict({key: value.to(dtype) for key, value in weights.items()}, assign=True)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip()
-        raise HubError(f"{folder}: the weights do not fit its config.json ({detail}).") from error
+        fill_module(model, {key: value.to(dtype) for key, value in weights.items()}, assign=True)
+    except ValueError as error:
+        raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
     model.reset()
     return model.eval()
 

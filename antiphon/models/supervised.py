@@ -37,6 +37,7 @@ from antiphon.models.features import (
 )
 from antiphon.nn.fsq import FSQ
 from antiphon.nn.quantize import Codebook, nearest
+from antiphon.nn.weights import misfit
 
 FAMILY = "supervised"
 _TRAINING = (".usage", ".total", ".ready")  # averages of the codebook, which matter to training alone
@@ -318,6 +319,8 @@ class SupervisedTokenizer(nn.Module):
                 raise ValueError(f"its config.json doesn't say family {FAMILY!r}")
             tokenizer = cls(SupervisedConfig(**fields))
             weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+            if told := misfit(tokenizer, weights, strict=False):
+                raise ValueError(told)
             missing, unknown = tokenizer.load_state_dict(weights, strict=False)
             if unknown or any(not name.endswith(_TRAINING) for name in missing):
                 raise ValueError(f"weights don't fit its config.json (missing {missing[:3]}, unknown {unknown[:3]})")

@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs.mini import MiniCodec
+from antiphon.errors import HubError
 from antiphon.models.phonemes import SILENCE, alphabet
 from antiphon.models.timeline import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.nn.attention import AttentionState, Transformer
+from antiphon.nn.weights import fill
 
 
 @dataclass
@@ -280,12 +282,19 @@ class Talker(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Talker:
-        """Reads what `save_pretrained` wrote, in float32 and evaluation mode."""
+        """Reads what `save_pretrained` wrote, in float32 and evaluation mode.
+
+        Raises:
+            HubError: the folder holds something else.
+        """
         folder = Path(folder)
-        fields = json.loads((folder / "config.json").read_text())
-        fields.pop("family", None)
-        talker = cls(TalkerConfig(**fields))
-        talker.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        try:
+            fields = json.loads((folder / "config.json").read_text())
+            fields.pop("family", None)
+            talker = cls(TalkerConfig(**fields))
+            fill(talker, {k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        except Exception as error:  # safetensors raises its own class
+            raise HubError(f"{folder} holds no talker that can be read: {error}") from error
         return talker.eval()
 
 

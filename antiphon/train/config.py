@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from antiphon.errors import AntiphonError
 
+SHIPPED = ("antiphon/", "weights/")  # what recipes name that comes with the package
+
 
 class RecipeError(AntiphonError):
     """A recipe that can't be read, or that asks for what doesn't exist."""
@@ -97,6 +99,9 @@ class StageConfig:
 def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageConfig:
     """Reads a recipe.
 
+    What it names below weights/ or antiphon/ and isn't there is looked for in the package: recipes that ship name what
+    ships with them.
+
     Args:
         path: of the YAML.
         overrides: "key=value", dots for nested keys.
@@ -121,7 +126,21 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
     except OmegaConfBaseException as error:
         raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, StageConfig)
+    config.model, config.data, config.init = (shipped(each) for each in (config.model, config.data, config.init))
     return config
+
+
+def shipped(value: Any) -> Any:
+    """A recipe's value, or the values in it, with the names of shipped files as they stand in this installation."""
+    if isinstance(value, dict):
+        return {name: shipped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shipped(each) for each in value]
+    if not isinstance(value, str) or not value.startswith(SHIPPED) or Path(value).exists():
+        return value
+    package = Path(__file__).resolve().parent.parent
+    places = (package / value, package.parent / value)  # in a wheel; at the top of a checkout
+    return next((str(place) for place in places if place.exists()), value)
 
 
 def typed(kind: type, fields: dict[str, Any], where: str) -> Any:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from antiphon.nn.weights import misfit
 from antiphon.train.config import RecipeError, StageConfig, learning_rate
 
 
@@ -112,6 +113,8 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
     if not path.is_file():
         raise RecipeError(f"init: {path} does not exist; train that stage first or give another folder")
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    if told := misfit(model, weights, strict=False):
+        raise RecipeError(f"init: {path} is of other sizes than the recipe's model: {told}")
     missing, unknown = model.load_state_dict(weights, strict=False)
     if len(unknown) == len(weights):
         ours, theirs = next(iter(model.state_dict()), "nothing"), next(iter(weights), "nothing")
@@ -191,6 +194,8 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
+        if told := misfit(self.model, state["model"]):
+            raise RecipeError(f"{self.path} is of another recipe: {told}; give another out, or remove it")
         self.model.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             factors = [group["factor"] for group in optimizer.param_groups]

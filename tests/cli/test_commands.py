@@ -128,3 +128,12 @@ def test_what_ships_is_found(question: Path) -> None:
         assert find_recipe(Path("mini") / recipe.stem) == recipe
         assert find_recipe(Path("recipes/mini") / recipe.name).samefile(recipe)
     assert find_recipe(Path("no/such")) == Path("no/such")
+
+
+@pytest.mark.parametrize("which", ["mini", "duplex"])
+def test_texts_that_are_not_there_are_told_before_anything_starts(
+    antiphon: Run, assert_one_line_error: Check, tmp_path: Path, which: str
+) -> None:
+    done = antiphon("eval", which, "--texts", tmp_path / "none")
+    assert_one_line_error(done, "--texts", "no such folder")
+    assert len(done.stderr.splitlines()) == 1

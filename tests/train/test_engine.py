@@ -232,3 +232,13 @@ torch.save(made["task"].model.state_dict(), {str(tmp_path)!r} + "/rank" + os.env
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 5
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_ships_is_found_from_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipes = Path(__file__).resolve().parents[2] / "recipes"
+    assert Path(load_recipe(recipes / "mini" / "instruct.yaml").data["held_out"]).is_file()
+    assert Path(load_recipe(recipes / "duplex" / "audio.yaml").data["codec"], "config.json").is_file()
+    mine = tmp_path / "weights" / "mini" / "codec"
+    mine.mkdir(parents=True)
+    assert load_recipe(recipes / "duplex" / "audio.yaml").data["codec"] == "weights/mini/codec"  # one's own comes first
