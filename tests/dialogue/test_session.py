@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity
 from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
 from antiphon.models.voice import Timing
+from tests.conftest import ROOT
 
 FRAME = 0.08
 
@@ -165,6 +167,29 @@ def test_closing_during_an_answer_stops_it(session):
     session.close()
     with pytest.raises(SessionError, match="closed"):
         session.step(torch.zeros(1920))
+
+
+@pytest.mark.parametrize("kind", ["white", "hum", "clicks"])
+def test_noise_is_no_turn_and_is_not_answered(kind):
+    generator = torch.Generator().manual_seed(0)
+    sound = {
+        "white": 0.05 * torch.randn(24000 * 3, generator=generator),
+        "hum": 0.3 * torch.sin(torch.arange(24000 * 3) * 2 * torch.pi * 100 / 24000),
+        "clicks": 0.9 * (torch.arange(24000 * 3) % 12000 == 0),
+    }[kind]
+    model = SimpleNamespace(ears=CountingEars(), thinker=EndlessThinker(), voice=Hum())
+    with HalfDuplexSession(model, endpointer=Endpointer()) as session:
+        events = [event for frame in [*sound.split(1920), *torch.zeros(20, 1920)] for event in session.step(frame)]
+        time.sleep(0.3)
+        assert events + session.poll() == []
+
+
+def test_a_spoken_question_is_a_turn(session):
+    said = load(ROOT / "examples" / "question.wav", sample_rate=24000).mono().samples
+    session.endpointer = Endpointer()
+    for frame in [*said.split(1920), *torch.zeros(20, 1920)]:
+        session.step(frame)
+    assert until(session, lambda event: isinstance(event, HeardEvent))
 
 
 def test_an_error_in_the_model_reaches_the_caller(session):
