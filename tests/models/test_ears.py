@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from antiphon.audio.io import Audio, load
 from antiphon.models.adapter import Adapter, AdapterConfig, Spelling
 from antiphon.models.decoder import DecoderConfig, Transcript, WhisperDecoder
-from antiphon.models.ears import Ears, cut_loop, join_drafts
+from antiphon.models.ears import Ears, cut_loop, join_drafts, was_nothing
 from antiphon.models.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.models.words import as_words
 from tests.conftest import ROOT
