@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from antiphon import hub
-from antiphon.audio.io import Audio, load
+from antiphon.audio.io import MAX_HEARD_SECONDS, MAX_SECONDS, Audio, load
 from antiphon.codecs.mini import MiniCodec
 from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
@@ -92,7 +92,7 @@ class Model:
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        return self.ears.hear(as_audio(audio, sample_rate))
+        return self.ears.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it."""
@@ -221,13 +221,14 @@ class Conversation:
         return Reply(said, answer.text.strip(), audio, timings | {"speech": audio.duration})
 
 
-def as_audio(source: Sound, sample_rate: int | None = None) -> Audio:
+def as_audio(source: Sound, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS) -> Audio:
     """A sound from wherever it is.
 
     Args:
         source: an `Audio`; a file; or samples, [samples] or [channels, samples]: an array or a tensor, of floats in
             [-1, 1] or of 16-bit integers.
         sample_rate: Hz, of samples.
+        max_seconds: of a file; longer ones are refused.
 
     Raises:
         AudioError: samples without a rate, or of other numbers; a URL; a file that can't be read.
@@ -237,7 +238,7 @@ def as_audio(source: Sound, sample_rate: int | None = None) -> Audio:
     if isinstance(source, (str, os.PathLike)):
         if "://" in str(source):
             raise AudioError(f"{source} is a URL, and nothing is downloaded here: save it, and give the file.")
-        return load(source, sample_rate=16000)
+        return load(source, sample_rate=16000, max_seconds=max_seconds)
     if not isinstance(source, (np.ndarray, torch.Tensor)):
         raise AudioError(f"A sound is an Audio, a file, an array or a tensor, not {type(source).__name__}.")
     if sample_rate is None:

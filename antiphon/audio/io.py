@@ -8,26 +8,22 @@ PyTorch is imported where it is first needed: a wrong file name is then told at 
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from antiphon.audio.decode import decode, reason
+from antiphon.audio.downmix import Downmix
 from antiphon.errors import AudioError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger(__name__)
-
 MAX_SECONDS = 600.0  # longer recordings are refused unless asked for: a model that answers speech has no use for them
+MAX_HEARD_SECONDS = 7200.0  # of a recording that is written down: it is heard in windows, and its words fit anywhere
 SILENCE_PEAK = 1e-3  # -60 dB of full scale: below it nothing can be understood
-UNKNOWN = 2**62  # samples: what libsndfile says of a FLAC file that was written as a stream
-BLOCK_SECONDS = 10.0  # how much is decoded between two looks at the limit
 SUBTYPES = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
 
 
@@ -67,8 +63,14 @@ class Audio:
         return self.peak < SILENCE_PEAK
 
     def mono(self) -> Audio:
-        """The mean of the channels, `[samples]`."""
-        return self if self.samples.ndim == 1 else Audio(self.samples.mean(dim=0), self.sample_rate)
+        """One channel, `[samples]`: the mean, or where that cancels a channel (`Downmix`)."""
+        if self.samples.ndim == 1:
+            return self
+        import torch
+
+        mix = Downmix(len(self.samples), self.sample_rate)
+        samples = np.ascontiguousarray(self.samples.detach().cpu().float().numpy())
+        return Audio(torch.from_numpy(np.concatenate([mix.step(samples), mix.flush()])), self.sample_rate)
 
     def resample(self, sample_rate: int) -> Audio:
         """The same sound at another sample rate (soxr, high quality)."""
@@ -95,9 +97,10 @@ def load(
     files) are scaled down to fit.
 
     Args:
-        path: any format that libsndfile or FFmpeg knows; for a video, its sound.
+        path: any format that libsndfile or FFmpeg knows; of a film the track that a player would choose, of a
+            file that was joined from several all of them.
         sample_rate: resample to this rate; None keeps the file's.
-        mono: mix the channels into one.
+        mono: make one channel of several, the mean or where that cancels one of them.
         max_seconds: refuse longer files (before decoding them, where their header tells the length); None for no limit.
 
     Returns:
@@ -108,7 +111,7 @@ def load(
     """
     path = Path(path)
     _check_file(path)
-    samples, rate = _decode(path, mono, max_seconds)
+    samples, rate = decode(path, mono, max_seconds)
     if samples.shape[-1] == 0:
         raise AudioError(f"{path} holds no sound: its length is zero. Record it again.")
     if not np.isfinite(samples).all():
@@ -150,7 +153,7 @@ def save(audio: Audio, path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples.clamp(-1, 1).numpy().T, audio.sample_rate, format=container, subtype=subtype)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise AudioError(f"{path} could not be written: {_reason(error)}. Choose another place.") from error
+        raise AudioError(f"{path} could not be written: {reason(error)}. Choose another place.") from error
     return path
 
 
@@ -173,97 +176,4 @@ def _check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise AudioError(f"{path} could not be read: {_reason(error)}.") from error
-
-
-def _decode(path: Path, mono: bool, max_seconds: float | None) -> tuple[np.ndarray, int]:
-    """Returns `[samples]` or `[channels, samples]` and the rate. libsndfile first (quick, exact), then FFmpeg."""
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            if len(file) < UNKNOWN:
-                _check_length(path, len(file) / rate, max_seconds)
-            samples = _collect(path, _soundfile_blocks(file), rate, mono, max_seconds)
-            # libsndfile takes some broken files for empty ones; FFmpeg may know better.
-            if samples.shape[-1]:
-                return samples, rate
-    except (soundfile.LibsndfileError, OSError, ValueError):
-        log.debug("libsndfile does not read %s; trying FFmpeg", path, exc_info=True)
-    return _decode_with_av(path, mono, max_seconds)
-
-
-def _decode_with_av(path: Path, mono: bool, max_seconds: float | None) -> tuple[np.ndarray, int]:
-    import av
-
-    unreadable = AudioError(f"{path} is not a sound file that can be read. Convert it to wav, flac or mp3 first.")
-    try:
-        # Only local files: a playlist renamed to .wav must not make us fetch anything.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.audio:
-                raise AudioError(f"{path} holds no sound that can be read. Is it a wav, flac or mp3 file?")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            if not rate:
-                raise unreadable
-            if container.duration:
-                _check_length(path, container.duration / av.time_base, max_seconds)
-            return _collect(path, _av_blocks(container, stream), rate, mono, max_seconds), rate
-    except (av.FFmpegError, ValueError, OSError, IndexError) as error:
-        raise unreadable from error
-
-
-def _soundfile_blocks(file) -> Iterator[np.ndarray]:
-    size = max(1, int(BLOCK_SECONDS * file.samplerate))
-    while (block := file.read(size, dtype="float32", always_2d=True)).shape[0]:
-        yield block.T
-
-
-def _av_blocks(container, stream) -> Iterator[np.ndarray]:
-    import av
-
-    planar = av.AudioResampler(format="fltp")  # any sample format to float, rate and channels untouched
-    for frame in container.decode(stream):
-        for out in planar.resample(frame):
-            yield out.to_ndarray()
-    for out in planar.resample(None):
-        yield out.to_ndarray()
-
-
-def _collect(path: Path, blocks: Iterator[np.ndarray], rate: int, mono: bool, max_seconds: float | None) -> np.ndarray:
-    """Joins blocks `[channels, n]`, stopping at the limit; a decoder that fails after a start ends the sound there."""
-    import av
-    import soundfile
-
-    kept: list[np.ndarray] = []
-    total = 0
-    try:
-        for block in blocks:
-            total += block.shape[-1]
-            _check_length(path, total / rate, max_seconds)
-            kept.append(block.mean(axis=0) if mono else block)
-    except (av.FFmpegError, soundfile.LibsndfileError) as error:
-        if not total:
-            raise
-        log.warning("%s breaks off after %.1f s (%s); using what could be read", path, total / rate, _reason(error))
-    return np.concatenate(kept, axis=-1) if kept else np.zeros(0, np.float32)
-
-
-def _check_length(path: Path, seconds: float, max_seconds: float | None) -> None:
-    if max_seconds is not None and seconds > max_seconds:
-        raise AudioError(
-            f"{path} is too long: at least {_clock(seconds)}, where {_clock(max_seconds)} is the most. Cut out the "
-            "part that matters."
-        )
-
-
-def _clock(seconds: float) -> str:
-    """87 -> '1:27', 3700 -> '1:01:40'."""
-    whole = math.floor(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise AudioError(f"{path} could not be read: {reason(error)}.") from error

@@ -77,7 +77,6 @@ class SileroActivity:
             found.append(self._speech)
         return found
 
-
     def _resampled(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         resampled = soxr.resample(chunk, self.sample_rate, SAMPLE_RATE, "LQ")[:CHUNK]
         return np.pad(resampled, (0, CHUNK - len(resampled)))

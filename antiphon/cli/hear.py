@@ -21,7 +21,7 @@ def hear(
     with results() as stdout:
         from antiphon.audio import io
 
-        audio = io.load(recording, sample_rate=16000)
+        audio = io.load(recording, sample_rate=16000, max_seconds=io.MAX_HEARD_SECONDS)
         seconds = 0.0
         if audio.silent:
             progress(f"{recording} is silent: no words.")

@@ -78,7 +78,7 @@ def _check_claims(path: Path) -> None:
     except soundfile.LibsndfileError:
         try:
             with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-                stream = container.streams.audio[0] if container.streams.audio else None
+                stream = container.streams.best("audio")
                 rate, channels = (stream.rate, stream.channels) if stream is not None else (RATE, 1)
         except (av.FFmpegError, ValueError, OSError):
             return  # `load` says it better
