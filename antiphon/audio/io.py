@@ -8,26 +8,23 @@ PyTorch is imported where it is first needed: a wrong file name is then told at 
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from antiphon.audio.decode import Form, decode
+from antiphon.audio.downmix import Downmix
 from antiphon.errors import AudioError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger(__name__)
-
 MAX_SECONDS = 600.0  # longer recordings are refused unless asked for: a model that answers speech has no use for them
 SILENCE_PEAK = 1e-3  # -60 dB of full scale: below it nothing can be understood
-UNKNOWN = 2**62  # samples: what libsndfile says of a FLAC file that was written as a stream
-BLOCK_SECONDS = 10.0  # how much is decoded between two looks at the limit
 SUBTYPES = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
 
 
@@ -67,19 +64,22 @@ class Audio:
         return self.peak < SILENCE_PEAK
 
     def mono(self) -> Audio:
-        """The mean of the channels, `[samples]`."""
-        return self if self.samples.ndim == 1 else Audio(self.samples.mean(dim=0), self.sample_rate)
+        """One channel, `[samples]`: the mean, or a channel where the mean cancels (see `audio.downmix`)."""
+        if self.samples.ndim == 1:
+            return self
+        import torch
+
+        samples = self.samples.detach().cpu().float().numpy()
+        return Audio(torch.from_numpy(_one_channel(samples, self.sample_rate)), self.sample_rate)
 
     def resample(self, sample_rate: int) -> Audio:
         """The same sound at another sample rate (soxr, high quality)."""
         if sample_rate == self.sample_rate:
             return self
-        import soxr
         import torch
 
-        frames = self.samples.detach().cpu().float().numpy().T  # soxr wants time first
-        out = soxr.resample(np.ascontiguousarray(frames), self.sample_rate, sample_rate)
-        return Audio(torch.from_numpy(np.ascontiguousarray(out.T)), sample_rate)
+        out = _resample(self.samples.detach().cpu().float().numpy(), self.sample_rate, sample_rate)
+        return Audio(torch.from_numpy(out), sample_rate)
 
     def save(self, path: str | Path) -> Path:
         """Writes a 16-bit wav or flac file. See `save`."""
@@ -87,18 +87,25 @@ class Audio:
 
 
 def load(
-    path: str | Path, sample_rate: int | None = None, mono: bool = True, max_seconds: float | None = MAX_SECONDS
+    path: str | Path,
+    sample_rate: int | None = None,
+    mono: bool = True,
+    max_seconds: float | None = MAX_SECONDS,
+    claims: Callable[[Form], None] | None = None,
 ) -> Audio:
     """Reads a sound file.
 
-    A file that breaks off gives what could be read, with a warning in the log. Samples beyond full scale (some float
-    files) are scaled down to fit.
+    All of the sound, also of files that were joined; if rate or channels change on the way, in those of the beginning.
+    Of several sound streams (a video's languages) it is the default one, else the best as FFmpeg chooses. A file that
+    breaks off gives what could be read, with a warning in the log. Samples beyond full scale (some float files) are
+    scaled down to fit.
 
     Args:
         path: any format that libsndfile or FFmpeg knows; for a video, its sound.
         sample_rate: resample to this rate; None keeps the file's.
-        mono: mix the channels into one.
+        mono: mix the channels into one, as `Audio.mono`.
         max_seconds: refuse longer files (before decoding them, where their header tells the length); None for no limit.
+        claims: called with the rate and the channels of each stretch before it is decoded; raises to refuse it.
 
     Returns:
         float32 samples in [-1, 1], `[samples]` if mono, else `[channels, samples]`.
@@ -108,7 +115,7 @@ def load(
     """
     path = Path(path)
     _check_file(path)
-    samples, rate = _decode(path, mono, max_seconds)
+    samples, rate = _gather(path, mono, max_seconds, claims)
     if samples.shape[-1] == 0:
         raise AudioError(f"{path} holds no sound: its length is zero. Record it again.")
     if not np.isfinite(samples).all():
@@ -176,78 +183,51 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path} could not be read: {_reason(error)}.") from error
 
 
-def _decode(path: Path, mono: bool, max_seconds: float | None) -> tuple[np.ndarray, int]:
-    """Returns `[samples]` or `[channels, samples]` and the rate. libsndfile first (quick, exact), then FFmpeg."""
-    import soundfile
+def _gather(
+    path: Path, mono: bool, max_seconds: float | None, claims: Callable[[Form], None] | None
+) -> tuple[np.ndarray, int]:
+    """`[samples]` or `[channels, samples]`, and the rate: those of the beginning, also for what has others later on."""
+    total = 0.0  # seconds
 
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            if len(file) < UNKNOWN:
-                _check_length(path, len(file) / rate, max_seconds)
-            samples = _collect(path, _soundfile_blocks(file), rate, mono, max_seconds)
-            # libsndfile takes some broken files for empty ones; FFmpeg may know better.
-            if samples.shape[-1]:
-                return samples, rate
-    except (soundfile.LibsndfileError, OSError, ValueError):
-        log.debug("libsndfile does not read %s; trying FFmpeg", path, exc_info=True)
-    return _decode_with_av(path, mono, max_seconds)
+    def begins(form: Form, seconds: float | None) -> None:
+        if claims is not None:
+            claims(form)
+        _check_length(path, total + (seconds or 0.0), max_seconds)
 
-
-def _decode_with_av(path: Path, mono: bool, max_seconds: float | None) -> tuple[np.ndarray, int]:
-    import av
-
-    unreadable = AudioError(f"{path} is not a sound file that can be read. Convert it to wav, flac or mp3 first.")
-    try:
-        # Only local files: a playlist renamed to .wav must not make us fetch anything.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.audio:
-                raise AudioError(f"{path} holds no sound that can be read. Is it a wav, flac or mp3 file?")
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            if not rate:
-                raise unreadable
-            if container.duration:
-                _check_length(path, container.duration / av.time_base, max_seconds)
-            return _collect(path, _av_blocks(container, stream), rate, mono, max_seconds), rate
-    except (av.FFmpegError, ValueError, OSError, IndexError) as error:
-        raise unreadable from error
+    stretches: list[tuple[Form, Downmix, list[np.ndarray]]] = []
+    for form, block in decode(path, begins):
+        total += block.shape[1] / form.rate
+        _check_length(path, total, max_seconds)
+        if not stretches or stretches[-1][0] != form:
+            stretches.append((form, Downmix(form.channels, form.rate), []))
+        _, mixer, kept = stretches[-1]
+        kept.append(mixer.step(block) if mono else block)
+    if not stretches:
+        return np.zeros(0, np.float32), 1
+    first = stretches[0][0]
+    whole = []
+    for form, mixer, kept in stretches:
+        if mono:
+            kept.append(mixer.flush())
+        samples = np.concatenate(kept, axis=-1)
+        if form != first and samples.size:
+            samples = _resample(samples, form.rate, first.rate)
+            if not mono and form.channels != first.channels:
+                samples = np.repeat(_one_channel(samples, first.rate)[None], first.channels, axis=0)
+        whole.append(samples)
+    return np.concatenate(whole, axis=-1) if len(whole) > 1 else whole[0], first.rate
 
 
-def _soundfile_blocks(file) -> Iterator[np.ndarray]:
-    size = max(1, int(BLOCK_SECONDS * file.samplerate))
-    while (block := file.read(size, dtype="float32", always_2d=True)).shape[0]:
-        yield block.T
+def _one_channel(samples: np.ndarray, rate: int) -> np.ndarray:
+    mixer = Downmix(len(samples), rate)
+    return np.concatenate([mixer.step(samples), mixer.flush()])
 
 
-def _av_blocks(container, stream) -> Iterator[np.ndarray]:
-    import av
+def _resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """`[..., samples]` at another rate (soxr, high quality)."""
+    import soxr
 
-    planar = av.AudioResampler(format="fltp")  # any sample format to float, rate and channels untouched
-    for frame in container.decode(stream):
-        for out in planar.resample(frame):
-            yield out.to_ndarray()
-    for out in planar.resample(None):
-        yield out.to_ndarray()
-
-
-def _collect(path: Path, blocks: Iterator[np.ndarray], rate: int, mono: bool, max_seconds: float | None) -> np.ndarray:
-    """Joins blocks `[channels, n]`, stopping at the limit; a decoder that fails after a start ends the sound there."""
-    import av
-    import soundfile
-
-    kept: list[np.ndarray] = []
-    total = 0
-    try:
-        for block in blocks:
-            total += block.shape[-1]
-            _check_length(path, total / rate, max_seconds)
-            kept.append(block.mean(axis=0) if mono else block)
-    except (av.FFmpegError, soundfile.LibsndfileError) as error:
-        if not total:
-            raise
-        log.warning("%s breaks off after %.1f s (%s); using what could be read", path, total / rate, _reason(error))
-    return np.concatenate(kept, axis=-1) if kept else np.zeros(0, np.float32)
+    return np.ascontiguousarray(soxr.resample(np.ascontiguousarray(samples.T), rate, new_rate).T)  # it wants time first
 
 
 def _check_length(path: Path, seconds: float, max_seconds: float | None) -> None:
