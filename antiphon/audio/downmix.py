@@ -34,6 +34,7 @@ class Downmix:
     def __init__(self, channels: int, sample_rate: int, block: float = BLOCK) -> None:
         self.size, self.fade = max(1, round(block * sample_rate)), max(1, round(FADE * sample_rate))
         self.mean = np.full(channels, 1 / channels, np.float32)
+        self.only = tuple(np.eye(channels, dtype=np.float32))
         self._rest = np.zeros((channels, 0), np.float32)
         self._weights = self.mean  # of the channels, in the block before
         self._channel = 0  # the one that is taken where the mean cancels
@@ -74,14 +75,13 @@ class Downmix:
                 # Not always the loudest: between two of nearly equal power it would change in the middle of words.
                 if power[at, self._channel] < power[at].max() / 4:
                     self._channel = int(power[at].argmax())
-                weights = np.eye(len(samples), dtype=np.float32)[self._channel]
+                weights = self.only[self._channel]
             block = samples[:, at * size : (at + 1) * size]
             mixed[at * size : (at + 1) * size] = weights @ block
             if weights is not self._weights:
                 n = min(self.fade, size)
                 new = np.linspace(0, 1, n, endpoint=False, dtype=np.float32)
-                mixed[at * size : at * size + n] = (1 - new) * (self._weights @ block[:, :n]) + new * (
-                    weights @ block[:, :n]
-                )
+                old = self._weights @ block[:, :n]
+                mixed[at * size : at * size + n] += (1 - new) * (old - mixed[at * size : at * size + n])
             self._weights = weights
         return mixed

@@ -8,13 +8,15 @@ PyTorch is imported where it is first needed: a wrong file name is then told at 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from antiphon.audio.decode import decode, reason
+from antiphon.audio.decode import Form, decode
 from antiphon.audio.downmix import Downmix
 from antiphon.errors import AudioError
 
@@ -63,25 +65,22 @@ class Audio:
         return self.peak < SILENCE_PEAK
 
     def mono(self) -> Audio:
-        """One channel, `[samples]`: the mean, or where that cancels a channel (`Downmix`)."""
+        """One channel, `[samples]`: the mean, or a channel where the mean cancels (see `audio.downmix`)."""
         if self.samples.ndim == 1:
             return self
         import torch
 
-        mix = Downmix(len(self.samples), self.sample_rate)
-        samples = np.ascontiguousarray(self.samples.detach().cpu().float().numpy())
-        return Audio(torch.from_numpy(np.concatenate([mix.step(samples), mix.flush()])), self.sample_rate)
+        samples = self.samples.detach().cpu().float().numpy()
+        return Audio(torch.from_numpy(_one_channel(samples, self.sample_rate)), self.sample_rate)
 
     def resample(self, sample_rate: int) -> Audio:
         """The same sound at another sample rate (soxr, high quality)."""
         if sample_rate == self.sample_rate:
             return self
-        import soxr
         import torch
 
-        frames = self.samples.detach().cpu().float().numpy().T  # soxr wants time first
-        out = soxr.resample(np.ascontiguousarray(frames), self.sample_rate, sample_rate)
-        return Audio(torch.from_numpy(np.ascontiguousarray(out.T)), sample_rate)
+        out = _resample(self.samples.detach().cpu().float().numpy(), self.sample_rate, sample_rate)
+        return Audio(torch.from_numpy(out), sample_rate)
 
     def save(self, path: str | Path) -> Path:
         """Writes a 16-bit wav or flac file. See `save`."""
@@ -89,19 +88,26 @@ class Audio:
 
 
 def load(
-    path: str | Path, sample_rate: int | None = None, mono: bool = True, max_seconds: float | None = MAX_SECONDS
+    path: str | Path,
+    sample_rate: int | None = None,
+    mono: bool = True,
+    max_seconds: float | None = MAX_SECONDS,
+    claims: Callable[[Form], None] | None = None,
 ) -> Audio:
     """Reads a sound file.
 
-    A file that breaks off gives what could be read, with a warning in the log. Samples beyond full scale (some float
-    files) are scaled down to fit.
+    All of the sound, also of files that were joined; if rate or channels change on the way, in those of the beginning.
+    Of several sound streams (a video's languages) it is the default one, else the best as FFmpeg chooses. A file that
+    breaks off gives what could be read, with a warning in the log. Samples beyond full scale (some float files) are
+    scaled down to fit.
 
     Args:
         path: any format that libsndfile or FFmpeg knows; of a film the track that a player would choose, of a
             file that was joined from several all of them.
         sample_rate: resample to this rate; None keeps the file's.
-        mono: make one channel of several, the mean or where that cancels one of them.
+        mono: mix the channels into one, as `Audio.mono`.
         max_seconds: refuse longer files (before decoding them, where their header tells the length); None for no limit.
+        claims: called with the rate and the channels of each stretch before it is decoded; raises to refuse it.
 
     Returns:
         float32 samples in [-1, 1], `[samples]` if mono, else `[channels, samples]`.
@@ -111,7 +117,7 @@ def load(
     """
     path = Path(path)
     _check_file(path)
-    samples, rate = decode(path, mono, max_seconds)
+    samples, rate = _gather(path, mono, max_seconds, claims)
     if samples.shape[-1] == 0:
         raise AudioError(f"{path} holds no sound: its length is zero. Record it again.")
     if not np.isfinite(samples).all():
@@ -176,4 +182,70 @@ def _check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise AudioError(f"{path} could not be read: {reason(error)}.") from error
+        raise AudioError(f"{path} could not be read: {_reason(error)}.") from error
+
+
+def _gather(
+    path: Path, mono: bool, max_seconds: float | None, claims: Callable[[Form], None] | None
+) -> tuple[np.ndarray, int]:
+    """`[samples]` or `[channels, samples]`, and the rate: those of the beginning, also for what has others later on."""
+    total = 0.0  # seconds
+
+    def begins(form: Form, seconds: float | None) -> None:
+        if claims is not None:
+            claims(form)
+        _check_length(path, total + (seconds or 0.0), max_seconds)
+
+    stretches: list[tuple[Form, Downmix, list[np.ndarray]]] = []
+    for form, block in decode(path, begins):
+        total += block.shape[1] / form.rate
+        _check_length(path, total, max_seconds)
+        if not stretches or stretches[-1][0] != form:
+            stretches.append((form, Downmix(form.channels, form.rate), []))
+        _, mixer, kept = stretches[-1]
+        kept.append(mixer.step(block) if mono else block)
+    if not stretches:
+        return np.zeros(0, np.float32), 1
+    first = stretches[0][0]
+    whole = []
+    for form, mixer, kept in stretches:
+        if mono:
+            kept.append(mixer.flush())
+        samples = np.concatenate(kept, axis=-1)
+        if form != first and samples.size:
+            samples = _resample(samples, form.rate, first.rate)
+            if not mono and form.channels != first.channels:
+                samples = np.repeat(_one_channel(samples, first.rate)[None], first.channels, axis=0)
+        whole.append(samples)
+    return np.concatenate(whole, axis=-1) if len(whole) > 1 else whole[0], first.rate
+
+
+def _one_channel(samples: np.ndarray, rate: int) -> np.ndarray:
+    mixer = Downmix(len(samples), rate)
+    return np.concatenate([mixer.step(samples), mixer.flush()])
+
+
+def _resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """`[..., samples]` at another rate (soxr, high quality)."""
+    import soxr
+
+    return np.ascontiguousarray(soxr.resample(np.ascontiguousarray(samples.T), rate, new_rate).T)  # it wants time first
+
+
+def _check_length(path: Path, seconds: float, max_seconds: float | None) -> None:
+    if max_seconds is not None and seconds > max_seconds:
+        raise AudioError(
+            f"{path} is too long: at least {_clock(seconds)}, where {_clock(max_seconds)} is the most. Cut out the "
+            "part that matters."
+        )
+
+
+def _clock(seconds: float) -> str:
+    """87 -> '1:27', 3700 -> '1:01:40'."""
+    whole = math.floor(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).rstrip(".")

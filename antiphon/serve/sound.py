@@ -6,12 +6,13 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.audio.decode import Form
 from antiphon.audio.io import load
 from antiphon.errors import AudioError
 from antiphon.serve.audio import RATE, pcm16
@@ -55,35 +56,16 @@ def read(data: bytes, seconds: float, kind: str | None = None) -> Tensor:
         path = Path(folder) / "sound"
         path.write_bytes(data)
         try:
-            _check_claims(path)
-            audio = load(path, max_seconds=seconds)
+            audio = load(path, max_seconds=seconds, claims=_check_claims)
         except AudioError as error:
             raise AudioError(str(error).replace(str(path), "The sound file")) from None
-    if not SLOWEST <= audio.sample_rate <= FASTEST:
-        raise AudioError(f"The sound file claims {audio.sample_rate} samples a second.")
-    samples = audio.resample(RATE).samples
-    if not len(samples):
-        raise AudioError("The sound is empty.")
-    return samples
+    return audio.resample(RATE).samples
 
 
-def _check_claims(path: Path) -> None:
+def _check_claims(form: Form) -> None:
     """Raises AudioError for a sample rate or a number of channels that would make decoding a burden."""
-    import av
-    import soundfile
-
-    try:
-        info: Any = soundfile.info(str(path))
-        rate, channels = info.samplerate, info.channels
-    except soundfile.LibsndfileError:
-        try:
-            with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-                stream = container.streams.best("audio")
-                rate, channels = (stream.rate, stream.channels) if stream is not None else (RATE, 1)
-        except (av.FFmpegError, ValueError, OSError):
-            return  # `load` says it better
-    if not SLOWEST <= (rate or 0) <= FASTEST or not 1 <= channels <= CHANNELS:
-        raise AudioError(f"The sound file claims {rate} samples a second in {channels} channels.")
+    if not SLOWEST <= form.rate <= FASTEST or not 1 <= form.channels <= CHANNELS:
+        raise AudioError(f"The sound file claims {form.rate} samples a second in {form.channels} channels.")
 
 
 class Sink:
