@@ -102,8 +102,7 @@ def load(
     scaled down to fit.
 
     Args:
-        path: any format that libsndfile or FFmpeg knows; of a film the track that a player would choose, of a
-            file that was joined from several all of them.
+        path: any format that libsndfile or FFmpeg knows; for a video, its sound.
         sample_rate: resample to this rate; None keeps the file's.
         mono: mix the channels into one, as `Audio.mono`.
         max_seconds: refuse longer files (before decoding them, where their header tells the length); None for no limit.
@@ -159,7 +158,7 @@ def save(audio: Audio, path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples.clamp(-1, 1).numpy().T, audio.sample_rate, format=container, subtype=subtype)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise AudioError(f"{path} could not be written: {reason(error)}. Choose another place.") from error
+        raise AudioError(f"{path} could not be written: {_reason(error)}. Choose another place.") from error
     return path
 
 

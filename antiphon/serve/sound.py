@@ -46,8 +46,6 @@ def read(data: bytes, seconds: float, kind: str | None = None) -> Tensor:
     Raises:
         AudioError: it can't be read, is too long, or claims what no sound is.
     """
-    if len(data) < 2:
-        raise AudioError("The sound is empty.")
     if kind in ("pcm16", "pcm"):
         if len(data) > seconds * 2 * RATE:
             raise AudioError(f"The sound is longer than {seconds:.0f} seconds.")
