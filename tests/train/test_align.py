@@ -119,17 +119,6 @@ def test_it_learns_and_exports_what_it_learnt(brain: Path, tmp_path: Path, capsy
     assert AlignTask(config).spelling.ids == ids
 
 
-def test_nothing_held_out_is_told(brain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train, empty = write(tmp_path / "train", TEXTS[:1]), tmp_path / "empty"
-    empty.mkdir()
-    (empty / "manifest.jsonl").touch()
-    for number, held in enumerate(([], [str(empty)])):
-        task = AlignTask(stage(brain, train, held=held))
-        assert len(task.batch(0)["targets"]) == 4  # of one utterance
-        task.sample(number, tmp_path / "samples")
-        assert f"step {number}: nothing to sample" in capsys.readouterr().err
-
-
 def test_pieces_are_the_ones_that_occur(brain: Path) -> None:
     tokenizer = (brain / "tokenizer.json").read_text()
     tree = json.loads(tokenizer)["model"]["vocab"]

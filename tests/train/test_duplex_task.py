@@ -285,17 +285,6 @@ def test_samples_are_written(folder):
     ]  # fmt: skip
 
 
-def test_a_small_set_is_not_held_out_whole(folder, capsys):
-    few = make(folder, held_out=9)
-    assert 1 <= few.count == len(few.talks) - len(few.talks) // 2
-    one = make(folder, count=1)
-    assert one.count == 1 and one.batch(0)["target"].shape[0] > 0
-    one.sample(3, folder / "samples")
-    assert "step 3: nothing to sample, as no conversation is held out" in capsys.readouterr().err
-    with pytest.raises(RecipeError, match="holds no conversation"):
-        make(folder, count=0)
-
-
 def test_a_measure_is_asked(folder):
     task = make(folder, measure="tests.train.test_duplex_task:measured")
     assert task.measure(5) == {"delay": 1.0} and make(folder).measure(5) == {}
@@ -312,6 +301,7 @@ def measured(duplex: Duplex) -> dict[str, float]:
     [
         ({"mix": {"conversation": 1.0}}, "data.mix"),
         ({"mix": {"audio": 1.0}}, "data.speech"),
+        ({"held_out": 9}, "held_out"),
     ],
 )
 def test_recipes_that_cannot_be(folder, data, message):

@@ -192,8 +192,3 @@ def test_sample_writes_replies(brain: Path, tmp_path: Path) -> None:
     task.sample(7, tmp_path / "samples")
     lines = [json.loads(line) for line in (tmp_path / "samples" / "000007.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and set(lines[0]) == {"question", "reply", "wanted", "same"}
-
-
-def test_fewer_examples_than_a_batch_are_refused(brain: Path, tmp_path: Path) -> None:
-    with pytest.raises(InstructError, match="0 examples are left, fewer than a batch of 6"):
-        make_task(brain, tmp_path, skip=["*"]).batch(0)

@@ -67,13 +67,6 @@ def test_it_refuses_more_than_one_process(speech: Path, tmp_path: Path, monkeypa
         KMeansTask(stage(speech, tmp_path))
 
 
-def test_too_little_speech_is_refused_in_a_line(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path / "speech", 24000) as writer:
-        writer.add(Utterance("0", "text", "v"), 0.1 * np.random.default_rng(0).normal(size=600))
-    with pytest.raises(RecipeError, match="frames of speech, too few for 12 codes: raise batch"):
-        train(stage(tmp_path / "speech", tmp_path, batch=4))
-
-
 def test_a_run_that_was_stopped_goes_on(speech: Path, tmp_path: Path) -> None:
     whole = train(stage(speech, tmp_path, out=str(tmp_path / "whole")))
     train(stage(speech, tmp_path, steps=3))

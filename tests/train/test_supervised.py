@@ -196,12 +196,3 @@ def test_errors_and_the_recipe(whisper: Path, speech: Path, tmp_path: Path) -> N
         SupervisedTask(stage(whisper, speech, tmp_path, data={}))
     with pytest.raises(RecipeError, match="no utterance"):
         SupervisedTask(stage(whisper, speech, tmp_path, data={"speech": [str(speech)], "seconds": [8.0, 9.0]}))
-
-
-def test_a_single_utterance_trains_with_nothing_to_sample(
-    whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with ShardWriter(tmp_path / "speech", 24000) as writer:
-        writer.add(Utterance("0", "yes", "v"), 0.1 * np.sin(np.arange(14000) / 20))
-    model = train(stage(whisper, tmp_path / "speech", tmp_path))
-    assert (model / "config.json").is_file() and "step 2: nothing to sample" in capsys.readouterr().err

@@ -94,16 +94,3 @@ def test_states_belong_to_the_piece_that_set_the_phonemes_free():
     spelled = spelled_with(["The", " capital", " of", " Italy", "."], Speller(Phonemizer()))
     assert "".join(phonemes for phonemes, _ in spelled) == Phonemizer()("The capital of Italy.")
     assert spelled[0] == ("ðə ", 1) and spelled[-1][1] == -1
-
-
-def test_a_small_set_is_not_held_out_whole(task, tmp_path, capsys):
-    task.data["held_out"] = 8
-    few = TalkerTask(task.config)
-    assert few.count == 3 and len(few.set) == 6
-    few.model.eval()
-    few.sample(1, tmp_path / "samples")
-    assert capsys.readouterr().err.count("says nothing") + len(list((tmp_path / "samples").glob("*.wav"))) == 3
-    task.data["held_out"] = 0
-    whole = TalkerTask(task.config)
-    whole.sample(2, tmp_path / "samples")
-    assert whole.count == 6 and "step 2: nothing to sample" in capsys.readouterr().err

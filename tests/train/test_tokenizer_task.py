@@ -129,33 +129,6 @@ def with_teacher(monkeypatch, folder, weight=1.0, **model) -> TokenizerTask:
     return TokenizerTask(config(folder, model={"teacher": {}, **model}, objective={**ALL, "distillation": weight}))
 
 
-@pytest.mark.parametrize(("utterances", "check"), [(1, 12), (2, 12), (12, 12), (13, 12), (3, 0)])
-def test_a_set_no_larger_than_what_is_listened_to_trains(tmp_path, capsys, utterances, check):
-    with ShardWriter(tmp_path / "speech", RATE) as writer:
-        for index in range(utterances):  # some are shorter than a crop
-            sound = 0.2 * np.random.default_rng(index).standard_normal(RATE // 4 * (1 + index % 3)).clip(-3, 3)
-            writer.add(Utterance(id=str(index), text="", voice="noise"), sound)
-    data = {"check": check}
-    model = train(
-        config(tmp_path / "speech", tmp_path / "run", data=data, steps=2, sample_every=1, objective={"mel": 1.0})
-    )
-    told = "nothing to sample, as no utterance is held out" in capsys.readouterr().err
-    assert told == (utterances == 1 or not check) and (model / "model.safetensors").is_file()
-    task = TokenizerTask(config(tmp_path / "speech", data=data))
-    assert len(task.speech[0]) + len(task.unseen) == utterances and len(task.speech[0]) >= len(task.unseen)
-
-
-def test_hours_that_leave_nothing_over_train_without_samples(folder, tmp_path, capsys):
-    train(config(folder, tmp_path / "run", data={"hours": 1.0}, steps=1, sample_every=1, objective={"mel": 1.0}))
-    assert "nothing to sample" in capsys.readouterr().err
-
-
-def test_an_empty_set_is_refused(tmp_path):
-    ShardWriter(tmp_path / "speech", RATE).close()
-    with pytest.raises(RecipeError, match="holds no utterances"):
-        TokenizerTask(config(tmp_path / "speech"))
-
-
 @pytest.mark.parametrize("balance", [True, False])
 def test_each_player_has_the_gradients_it_should_have(folder, monkeypatch, balance):
     torch.manual_seed(0)

@@ -30,7 +30,6 @@ from antiphon.models.moshi_start import take_language_model
 from antiphon.models.pieces import TextPieces
 from antiphon.train.config import RecipeError, StageConfig
 from antiphon.train.duplex_batches import Talks, Voice, speaking
-from antiphon.train.held_out import held_back, nothing_to_sample
 
 KINDS = ("conversations", "audio", "text")
 QUIET = 8  # frames of PAD that make a silence of the text
@@ -121,11 +120,11 @@ class DuplexTask:
         self.held, self.held_first, self.count = None, 0, 0
         if self.mix["conversations"]:
             self.talks = Talks(as_list(self.data["conversations"]), *about, self.data.get("count"), self.lag)
-            held_out = 0 if self.data.get("held") else int(self.data.get("held_out", 8))
-            self.count = len(self.talks) - held_back(held_out, len(self.talks))
-            if not self.count:
-                where = ", ".join(as_list(self.data["conversations"]))
-                raise RecipeError(f"data.conversations: {where} holds no conversation; training needs one at least")
+            self.count = len(self.talks) - (0 if self.data.get("held") else int(self.data.get("held_out", 8)))
+            if self.count < 1:
+                raise RecipeError(
+                    "data.conversations: no more than are held out; give more, or a smaller data.held_out"
+                )
             self.held, self.held_first = self.talks, self.count
         if self.data.get("held"):
             self.held, self.held_first = Talks(as_list(self.data["held"]), *about), 0
@@ -231,10 +230,8 @@ class DuplexTask:
         """Lets the model talk with the users of held-out conversations: both channels, who spoke when, the words."""
         from antiphon.train.duplex_samples import write_samples
 
-        if self.held is None or len(self.held) <= self.held_first or not int(self.data.get("samples", 4)):
-            how = "give data.held, or data.held_out and data.samples above 0"
-            return nothing_to_sample(step, "conversation", how)
-        write_samples(self, step, folder)
+        if self.held is not None and len(self.held) > self.held_first:
+            write_samples(self, step, folder)
 
     def export(self, folder: Path) -> None:
         """Writes config.json, model.safetensors and tokenizer.json."""

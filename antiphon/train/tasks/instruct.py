@@ -170,11 +170,6 @@ class InstructTask:
     def _plan(self, epoch: int) -> list[list[Example]]:
         rng = random.Random(f"{self.config.seed}/batches/{epoch}")
         examples = [example for example in self.data.epoch(epoch) if not self._is_left_out(example)]
-        if len(examples) < self.config.batch:
-            raise InstructError(
-                f"{len(examples)} examples are left, fewer than a batch of {self.config.batch}: "
-                "lower batch, or leave out less by data.skip and data.focus"
-            )
         lengths = [
             sum(len(text) for turn in example.turns for text in turn) + 30 * len(example.turns) for example in examples
         ]

@@ -114,11 +114,6 @@ class KMeansTask:
             from sklearn.cluster import MiniBatchKMeans
         except ImportError as error:
             raise RecipeError("k-means needs scikit-learn: pip install 'antiphon[semantic]'") from error
-        if len(frames) < self.codes:
-            raise RecipeError(
-                f"the first batch has {len(frames)} frames of speech, too few for {self.codes} codes: "
-                "raise batch, or lower model.codes"
-            )
         if not bool(self.model.counts.any()):
             tries = int(self.config.model.get("tries", 3))
             return MiniBatchKMeans(

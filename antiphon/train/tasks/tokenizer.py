@@ -28,7 +28,6 @@ from antiphon.train.config import RecipeError, StageConfig, typed
 from antiphon.train.discriminators import Discriminators
 from antiphon.train.distil import Distillation, pool
 from antiphon.train.fit import fit_codec
-from antiphon.train.held_out import held_back, nothing_to_sample
 from antiphon.train.scale import scale_judges, scale_to_data
 from antiphon.train.spectral import MultiScaleMel, adversarial_losses, discriminator_loss
 
@@ -137,8 +136,7 @@ class DataConfig:
         seconds: length of a crop.
         dropout: share of rows that use only a random number of the first codebooks.
         skip: share of rows whose latents go to the decoder unquantized; Mimi's is 0.5.
-        check: utterances that `sample` listens to: the first ones that don't train. Without `hours` at most half of a
-            small set is kept for that.
+        check: utterances that `sample` listens to: the first ones that don't train.
     """
 
     speech: list[str] = field(default_factory=list)
@@ -265,12 +263,9 @@ class TokenizerTask:
         codec, sets, unseen = self.model.codec, [], []
         for folder in self.data.speech:
             whole = SpeechSet(folder)
-            if not len(whole):
-                raise RecipeError(f"data.speech: {folder} holds no utterances (yet); training needs one at least")
             hours = self.data.hours
             if hours is None:
-                trains = len(whole) - held_back(self.data.check, len(whole))
-                hours = sum(u.duration for u in whole.utterances[:trains]) / 3600 - 1e-6
+                hours = sum(u.duration for u in whole.utterances[: len(whole) - self.data.check]) / 3600 - 1e-6
             sets.append(SpeechSet(folder, hours=hours))
             share = -(-self.data.check // len(self.data.speech))
             for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
@@ -366,9 +361,6 @@ class TokenizerTask:
         """Unseen utterances through the codec: the first three as wav, and scores, also as a line of scores.jsonl."""
         from pystoi import stoi
 
-        if not self.unseen:
-            how = "give more than one utterance, a smaller data.hours, and data.check above 0"
-            return nothing_to_sample(step, "utterance", how)
         folder.mkdir(parents=True, exist_ok=True)
         codec, scores, distances, codes = self.model.codec, [], [], []
         device = next(codec.parameters()).device
