@@ -16,7 +16,6 @@ Codes are on the disk before their line is, so a kill loses the conversation tha
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -30,15 +29,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.data.conversations import MAIN_LABEL, MODEL, Conversation, ConversationError, Event, Word, read_index
+from antiphon.data.conversations import Conversation, ConversationError, Event, Word, read_index
 from antiphon.data.shards import append_durably, complete_lines
 
 try:
     import fcntl
 except ImportError:  # not on Windows, where two writers of one folder go unnoticed
     fcntl = None
-
-log = logging.getLogger(__name__)
 
 FORMAT = 1
 DTYPE = np.dtype("<i2")
@@ -313,7 +310,7 @@ def encode_pair(model: NDArray[np.float32], user: NDArray[np.float32], codec: To
 def encode_conversations(
     source: Iterable[tuple[str, Conversation]] | str | Path, codec: Tokenizer, folder: str | Path
 ) -> ConversationCodes:
-    """Encodes conversations that are not in the folder yet. The log tells of those in which the model says nothing.
+    """Encodes conversations that are not in the folder yet.
 
     Args:
         source: (id, conversation), or an index or its folder (see `antiphon.data.conversations`), of which only what
@@ -325,19 +322,11 @@ def encode_conversations(
         ConversationError: as `CodesWriter`, `read_index`, `Entry.load`.
     """
     with CodesWriter(folder, codec) as writer:
-        where: dict[str, str] = {}
         if isinstance(source, (str, Path)):
             missing = [entry for entry in read_index(source) if entry.id not in writer.done]
-            where = {entry.id: entry.sidecar for entry in missing}
             source = ((e.id, e.load()) for e in tqdm(missing, desc="codes", file=sys.stderr, mininterval=5))
         for identity, talk in source:
             if identity not in writer.done:
-                if all(word.speaker != MODEL for word in talk.words):
-                    log.warning(
-                        "%s: none of its %d words is %s's: a model would learn to say nothing from it. "
-                        "Give that label to the speaker of the left channel.",
-                        where.get(identity, identity), len(talk.words), MAIN_LABEL,
-                    )  # fmt: skip
                 writer.add(identity, talk)
     return ConversationCodes(folder)
 

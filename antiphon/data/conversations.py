@@ -19,11 +19,10 @@ Ours adds keys that theirs does not read: "id" in the index; "events" in the sid
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,10 @@ try:
 except ImportError:  # not on Windows, where a second writer goes unnoticed
     fcntl = None
 
-log = logging.getLogger(__name__)
-
 MODEL, USER = "model", "user"
 SPEAKERS = (MODEL, USER)
 KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
 MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
-TOLERANCE = 0.1  # seconds by which times may be off without a word about it: recognisers and mp3 files are
 
 
 class ConversationError(AntiphonError):
@@ -163,20 +159,14 @@ class Entry:
         """
         return read_sidecar(self.path.with_suffix(".json"), self.where)
 
-    @property
-    def sidecar(self) -> str:
-        """The sidecar and the line that asks for it, for messages."""
-        return f"{self.path.with_suffix('.json')} ({self.where})"
-
     def load(self, sample_rate: int | None = None) -> Conversation:
-        """Reads it whole. Words that the sound has no place for are left out or cut off at its end, which the log
-        tells, as it does of a duration that isn't the sound's.
+        """Reads it whole.
 
         Args:
             sample_rate: resample to this rate; None keeps the file's.
 
         Raises:
-            ConversationError: as `notes`; or a sound that does not have two channels, or ends before any word begins.
+            ConversationError: as `notes`; or a sound that does not have two channels.
             AudioError: a sound that is missing or broken.
         """
         words, events, info = self.notes()
@@ -187,30 +177,7 @@ class Entry:
                 f"{self.path} ({self.where}) has {1 if samples.ndim == 1 else len(samples)} channel(s): a conversation "
                 "is stereo, left the model and right the user."
             )
-        seconds = samples.shape[1] / audio.sample_rate
-        if abs(seconds - self.duration) > TOLERANCE:
-            log.warning(
-                "%s: the duration is said to be %g s, %s lasts %.2f s: the sound counts.",
-                self.where, self.duration, self.path, seconds,
-            )  # fmt: skip
-        words = self._inside(words, seconds)
         return Conversation(samples[0], samples[1], audio.sample_rate, words, events, info)
-
-    def _inside(self, words: list[Word], seconds: float) -> list[Word]:
-        """The words that begin before the sound ends, none longer than it."""
-        inside = [replace(word, end=min(word.end, seconds)) for word in words if word.start < seconds]
-        over = [word for word in words if word.start >= seconds or word.end > seconds + TOLERANCE]
-        if words and not inside:
-            raise ConversationError(
-                f"{self.sidecar}: the sound ends after {seconds:.2f} s, before any of its {len(words)} words begins: "
-                "times are in seconds from the sound's start."
-            )
-        if over:
-            log.warning(
-                "%s: %d of %d words lie beyond the sound's end at %.2f s, such as %r at %g to %g s: cut off there.",
-                self.sidecar, len(over), len(words), seconds, over[0].text, over[0].start, over[0].end,
-            )  # fmt: skip
-        return inside
 
 
 def read_index(index: str | Path) -> list[Entry]:
@@ -259,8 +226,7 @@ def read_conversations(index: str | Path, sample_rate: int | None = None) -> Ite
 
 
 def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], dict[str, Any]]:
-    """Words, events and info beside a sound. Entries without letters are left out, and words may be in any order and
-    overlap; the log tells of them.
+    """Words, events and info beside a sound.
 
     Args:
         path: of the .json.
@@ -284,36 +250,7 @@ def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], 
         raise ConversationError(f'{path}{asked} is not {{"alignments": [...]}}: {error!r}.') from None
     words = [_word(row, f"{path}{asked}, alignment {number}") for number, row in enumerate(alignments, 1)]
     events = [_event(row, f"{path}{asked}, event {number}") for number, row in enumerate(happened, 1)]
-    _tell_oddities(words, [row[2] for row in alignments], f"{path}{asked}")
     return [word for word in words if word.text], events, info
-
-
-def _tell_oddities(words: list[Word], labels: list[Any], where: str) -> None:
-    """Logs what hints at a sidecar made wrongly: words without letters, and words of one speaker that go back in time
-    or overlap. Speakers may follow each other in the file, and may speak at once.
-
-    Args:
-        words: of all speakers, as they stand there.
-        labels: who says each.
-        where: file and line.
-    """
-    found: dict[str, list[int]] = {}
-    before: dict[str, Word] = {}
-    for number, (word, label) in enumerate(zip(words, labels, strict=True), 1):
-        last = before.get(str(label))
-        if not word.text:
-            found.setdefault("is empty: left out", []).append(number)
-            continue
-        if last is not None and word.start < last.start:
-            found.setdefault("begins before the one before it: sorted by their starts", []).append(number)
-        elif last is not None and word.start < last.end - TOLERANCE:
-            found.setdefault("begins before the speaker's last word ends: its text waits for that one's", []).append(
-                number
-            )
-        before[str(label)] = word
-    for what, numbers in found.items():
-        more = f" (so do {len(numbers) - 1} more)" if len(numbers) > 1 else ""
-        log.warning("%s, alignment %d %s%s.", where, numbers[0], what, more)
 
 
 def _word(row: Any, where: str) -> Word:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 from antiphon.codecs.mini import MiniCodec
@@ -76,23 +75,6 @@ def test_what_was_encoded_comes_back(codec, tmp_path):
         assert found.frame_rate == 12.5 and found.seconds == pytest.approx(each.seconds, abs=1e-4)
     again = pickle.loads(pickle.dumps(codes))
     assert np.array_equal(again[1].codes, codes[1].codes)
-
-
-def test_a_diarizers_set_in_which_nobody_is_the_model_is_told_of(codec, tmp_path, caplog):
-    sound = 0.3 * np.random.default_rng(0).standard_normal((4 * TINY.sample_rate, 2)).clip(-3, 3)
-    words = [["hello", [0.1, 0.5], "SPEAKER_00"], ["you", [1.0, 1.3], "SPEAKER_01"], ["late", [9, 9.4], "SPEAKER_00"]]
-    rows = []
-    for name, rate, label in (("a", TINY.sample_rate, "SPEAKER_00"), ("b", TINY.sample_rate // 2, "SPEAKER_MAIN")):
-        soundfile.write(tmp_path / f"{name}.wav", sound[: 4 * rate], rate)
-        spoken = [[text, times, label if who == "SPEAKER_00" else who] for text, times, who in words]
-        (tmp_path / f"{name}.json").write_text(json.dumps({"alignments": spoken}))
-        rows.append(json.dumps({"path": f"{name}.wav", "duration": 12.0}))
-    (tmp_path / "index.jsonl").write_text("\n".join(rows))
-    codes = encode_conversations(tmp_path, codec, tmp_path / "codes")
-    assert codes.frames.tolist() == [50, 50] and [len(each.words) for each in codes] == [2, 2]  # of two sample rates
-    told = [each for each in caplog.messages if "SPEAKER_MAIN" in each]
-    assert len(told) == 1 and "a.json (" in told[0] and "index.jsonl, line 1)" in told[0]
-    assert sum("12 s" in each for each in caplog.messages) == sum("'late'" in each for each in caplog.messages) == 2
 
 
 def test_a_frame_covers_its_samples(codec):

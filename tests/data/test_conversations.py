@@ -1,7 +1,6 @@
 """Two-channel conversations: moshi-finetune's files are read as they are, ours come back and can be read by others."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -166,48 +165,6 @@ def broken(folder, what):
 def test_errors_name_file_and_line(tmp_path, what, told):
     with pytest.raises(AntiphonError, match=told):
         list(read_conversations(broken(tmp_path, what)))
-
-
-@pytest.mark.parametrize(
-    "alignments, row, told, kept",
-    [
-        (
-            [["a", [0.1, 0.2], "SPEAKER_MAIN"]],
-            {"duration": 12.0},
-            "line 1: the duration is said to be 12 s, .* 1.00 s",
-            1,
-        ),
-        ([["a", [0.1, 0.2], "S"], ["late", [9.0, 9.4], "S"]], {}, r"a\.json \(.*line 1\): 1 of 2 words .*'late'", 1),
-        ([["a", [0.1, 0.2], "S"], ["over", [0.9, 1.5], "S"]], {}, "1 of 2 words .*'over' at 0.9 to 1.5 s", 2),
-        ([["a", [0.5, 0.6], "S"], ["b", [0.1, 0.2], "S"]], {}, r"a\.json .*alignment 2 begins before the one", 2),
-        ([["a", [0.1, 0.6], "S"], ["b", [0.2, 0.7], "S"]], {}, "alignment 2 begins before the speaker's last", 2),
-        (
-            [["a", [0.1, 0.2], "S"], [" ", [0.3, 0.4], "S"], ["", [0.5, 0.6], "S"]],
-            {},
-            r"2 is empty.* \(so do 1 more",
-            1,
-        ),
-    ],
-)
-def test_what_is_odd_is_told_with_file_and_line_and_the_rest_is_kept(tmp_path, caplog, alignments, row, told, kept):
-    theirs(tmp_path, alignments, **row)
-    ((_, found),) = read_conversations(tmp_path / "data.jsonl")
-    assert len(caplog.messages) == 1 and re.search(told, caplog.messages[0]), caplog.messages
-    assert len(found.words) == kept and all(word.end <= found.seconds for word in found.words)
-    assert [word.start for word in found.words] == sorted(word.start for word in found.words)
-
-
-def test_nothing_is_told_of_what_is_as_it_should_be(tmp_path, caplog):
-    one = [["a", [0.1, 0.5], "SPEAKER_MAIN"], ["b", [0.45, 1.05], "SPEAKER_MAIN"]]  # a recogniser's times
-    other = [["x", [0.2, 0.3], "SPEAKER_00"], ["y", [0.2, 0.3], "SPEAKER_01"]]  # two users at once
-    theirs(tmp_path, one + other, duration=1.04)
-    assert len(list(read_conversations(tmp_path / "data.jsonl"))) == 1 and not caplog.messages
-
-
-def test_a_sound_that_ends_before_all_words_is_refused(tmp_path):
-    theirs(tmp_path, [["a", [4.0, 4.2], "SPEAKER_MAIN"], ["b", [5.0, 5.2], "SPEAKER_MAIN"]])
-    with pytest.raises(ConversationError, match=r"a\.json \(.*line 1\): the sound ends after 1\.00 s.* 2 words"):
-        list(read_conversations(tmp_path / "data.jsonl"))
 
 
 def test_a_conversation_that_makes_no_sense_is_refused():
