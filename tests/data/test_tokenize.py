@@ -268,9 +268,6 @@ def test_a_killed_process_costs_only_its_own_item():
 @pytest.mark.parametrize("early", [True, False])
 def test_ctrl_c_stops_the_processes_silently(early, tmp_path):
     code = (
-        "import signal\n"
-        # A shell's background jobs ignore Ctrl-C, and what they start inherits that.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from antiphon.data.processes import in_processes\n"
         "from tests.data.fragile import nap\n"
         f"for each in in_processes(nap, {str(tmp_path / 'begun')!r}, list(range(9)), 2, None): print(each)"
