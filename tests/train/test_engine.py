@@ -232,3 +232,13 @@ torch.save(made["task"].model.state_dict(), {str(tmp_path)!r} + "/rank" + os.env
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 5
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_sample_that_fails_costs_no_step(tmp_path, monkeypatch):
+    def fail(self, step, folder):
+        raise RuntimeError("no sample")
+
+    monkeypatch.setattr(ToyTask, "sample", fail)
+    with pytest.raises(RuntimeError, match="no sample"):
+        train(config(tmp_path / "run", sample_every=2))
+    assert torch.load(tmp_path / "run" / "checkpoint.pt")["step"] == 2 and (tmp_path / "run" / "model").is_dir()
