@@ -19,7 +19,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.data.conversations import Conversation, ConversationError, Event, Word, read_index
+from antiphon.data.conversations import (
+    MODEL,
+    SPEAKERS,
+    Conversation,
+    ConversationError,
+    Entry,
+    Event,
+    Word,
+    fitted,
+    read_index,
+)
+from antiphon.data.doubts import Doubts
 from antiphon.data.shards import append_durably, complete_lines
 
 try:
@@ -310,25 +321,87 @@ def encode_pair(model: NDArray[np.float32], user: NDArray[np.float32], codec: To
 def encode_conversations(
     source: Iterable[tuple[str, Conversation]] | str | Path, codec: Tokenizer, folder: str | Path
 ) -> ConversationCodes:
-    """Encodes conversations that are not in the folder yet.
+    """Encodes conversations that are not in the folder yet; tells in the log what a model would learn wrongly.
 
     Args:
         source: (id, conversation), or an index or its folder (see `antiphon.data.conversations`), of which only what
-            is missing is read.
+            is missing is read; all of its sidecars before any sound.
         codec: encodes both channels; other sample rates are resampled to its.
         folder: of the result.
 
     Raises:
         ConversationError: as `CodesWriter`, `read_index`, `Entry.load`.
     """
-    with CodesWriter(folder, codec) as writer:
+    with CodesWriter(folder, codec) as writer, Doubts() as doubts:
+        names: dict[str, str] = {}
         if isinstance(source, (str, Path)):
             missing = [entry for entry in read_index(source) if entry.id not in writer.done]
-            source = ((e.id, e.load()) for e in tqdm(missing, desc="codes", file=sys.stderr, mininterval=5))
+            _check_files(missing)
+            names = {entry.id: entry.name for entry in missing}
+            bar = tqdm(missing, desc="codes", file=sys.stderr, mininterval=5)
+            source = ((entry.id, entry.load(doubts=doubts)) for entry in bar)
         for identity, talk in source:
-            if identity not in writer.done:
-                writer.add(identity, talk)
+            if identity in writer.done:
+                continue
+            name = names.get(identity, identity)
+            if identity not in names:  # those of an index are fitted as they are read
+                talk = replace(talk, words=fitted(talk.words, talk.seconds, name, doubts))
+            _doubt(talk, name, codec.sample_rate, doubts)
+            writer.add(identity, talk)
     return ConversationCodes(folder)
+
+
+def _check_files(entries: list[Entry]) -> None:
+    """Finds out before hours of work which files are missing or have sidecars that make no sense.
+
+    Raises:
+        ConversationError: about the first one, and how many more there are.
+    """
+    wrong: list[str] = []
+    for entry in entries:
+        try:
+            entry.notes()
+            if not entry.path.is_file():
+                raise ConversationError(f"{entry.name}: no such file.")
+        except ConversationError as error:
+            wrong.append(str(error))
+    if wrong:
+        more = f" {len(wrong) - 1} more of {len(entries)} conversations have such faults." if len(wrong) > 1 else ""
+        raise ConversationError(wrong[0] + more)
+
+
+def _doubt(talk: Conversation, name: str, sample_rate: int, doubts: Doubts) -> None:
+    """Tells of a conversation from which a model would learn something else than to converse."""
+    said = [word for word in talk.words if word.speaker == MODEL]
+    if talk.words and not said:
+        doubts.tell(
+            "no word is SPEAKER_MAIN's",
+            f"{name}: none of its {len(talk.words)} words is SPEAKER_MAIN's, so a model would learn to say nothing: "
+            "label the left channel's speaker so in the sidecar.",
+        )
+    if said and all(word.end <= word.start for word in said):
+        doubts.tell(
+            "none of SPEAKER_MAIN's words lasts any time",
+            f"{name}: none of SPEAKER_MAIN's words lasts any time (its end is its start): such words are not learnt.",
+        )
+    for speaker, channel in zip(SPEAKERS, (talk.model, talk.user)):
+        if not channel.any() and any(word.speaker == speaker for word in talk.words):
+            doubts.tell(
+                "a channel is silent though its speaker has words",
+                f"{name}: the {speaker}'s channel is silent, though the {speaker} has words: are the channels the "
+                "right way round (left the model, right the user)?",
+            )
+    if talk.model.any() and np.array_equal(talk.model, talk.user):
+        doubts.tell(
+            "both channels are the same sound",
+            f"{name}: both channels are the same sound: the speakers are not apart, and a model would hear itself.",
+        )
+    if talk.sample_rate < sample_rate:
+        doubts.tell(
+            "a lower sample rate than the codec's",
+            f"{name} has {talk.sample_rate} Hz, the codec {sample_rate}: resampled, it stays duller than speech at "
+            "the codec's rate.",
+        )
 
 
 def encode_conversation(talk: Conversation, codec: Tokenizer, identity: str = "") -> CodedConversation:

@@ -22,7 +22,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.audio import io
+from antiphon.data.doubts import Doubts
 from antiphon.data.shards import append_durably, complete_lines
 from antiphon.errors import AntiphonError
 
@@ -42,6 +43,7 @@ MODEL, USER = "model", "user"
 SPEAKERS = (MODEL, USER)
 KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
 MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
+TOLERANCE = 0.1  # seconds by which times may be off before anybody is told
 
 
 class ConversationError(AntiphonError):
@@ -151,6 +153,11 @@ class Entry:
     duration: float
     where: str = ""
 
+    @property
+    def name(self) -> str:
+        """The sound's path and where it was named, for messages."""
+        return f"{self.path} ({self.where})" if self.where else str(self.path)
+
     def notes(self) -> tuple[list[Word], list[Event], dict[str, Any]]:
         """Words, events and info from the sidecar.
 
@@ -159,25 +166,83 @@ class Entry:
         """
         return read_sidecar(self.path.with_suffix(".json"), self.where)
 
-    def load(self, sample_rate: int | None = None) -> Conversation:
-        """Reads it whole.
+    def load(self, sample_rate: int | None = None, doubts: Doubts | None = None) -> Conversation:
+        """Reads it whole. Words that lie beyond the sound's end are left out.
 
         Args:
             sample_rate: resample to this rate; None keeps the file's.
+            doubts: is told what sound, sidecar and index say differently; None tells it all.
 
         Raises:
-            ConversationError: as `notes`; or a sound that does not have two channels.
+            ConversationError: as `notes`; or a sound that does not have two channels, or that has ended before any of
+                the words.
             AudioError: a sound that is missing or broken.
         """
+        doubts = doubts or Doubts()
         words, events, info = self.notes()
         audio = io.load(self.path, sample_rate=sample_rate, mono=False, max_seconds=None)
         samples = audio.samples.numpy()
         if samples.ndim != 2 or len(samples) != 2:
             raise ConversationError(
-                f"{self.path} ({self.where}) has {1 if samples.ndim == 1 else len(samples)} channel(s): a conversation "
-                "is stereo, left the model and right the user."
+                f"{self.name} has {1 if samples.ndim == 1 else len(samples)} channel(s): a conversation is stereo, "
+                "left the model and right the user."
             )
+        seconds = samples.shape[1] / audio.sample_rate
+        if abs(self.duration - seconds) > TOLERANCE:
+            doubts.tell(
+                "the index gives another duration than the sound has",
+                f"{self.name}: the index gives {self.duration:g} s, the sound has {seconds:.2f}; the sound counts.",
+            )
+        words = fitted(words, seconds, self.name, doubts)
         return Conversation(samples[0], samples[1], audio.sample_rate, words, events, info)
+
+
+def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list[Word]:
+    """The words that lie in a sound; tells of those that don't, of empty ones, and of times that can't all be right.
+
+    Args:
+        words: as they stand in the sidecar.
+        seconds: length of the sound, at which words end at the latest.
+        name: of the conversation, for messages.
+        doubts: is told.
+
+    Raises:
+        ConversationError: all of the words lie beyond the end.
+    """
+    written = [word for word in words if word.text]
+    if len(written) < len(words):
+        doubts.tell("words without text", f"{name}: {len(words) - len(written)} words without text are left out.")
+    inside = [word for word in written if word.start < seconds]
+    late = [word for word in written if word.start >= seconds]
+    if late:
+        example = f"{late[0].text!r} at {late[0].start:g} s"
+        if not inside:
+            raise ConversationError(
+                f"{name}: all of its {len(late)} words lie beyond the sound's end at {seconds:.2f} s, such as {example}"
+                ": give the sidecar of this very sound, with times in seconds."
+            )
+        doubts.tell(
+            "words beyond the sound's end",
+            f"{name}: {len(late)} of {len(written)} words lie beyond the sound's end at {seconds:.2f} s, such as "
+            f"{example}; they are left out.",
+        )
+    if over := [word for word in inside if word.end > seconds + TOLERANCE]:
+        doubts.tell(
+            "words that end beyond the sound's end",
+            f"{name}: {over[0].text!r} lasts until {over[0].end:g} s, the sound {seconds:.2f} s; it ends there.",
+        )
+    for speaker in SPEAKERS:
+        said = [word for word in inside if word.speaker == speaker]
+        for before, after in zip(said, said[1:]):
+            if after.start < before.end - TOLERANCE:
+                how = "overlap" if after.start >= before.start else "are not in the order of their times"
+                doubts.tell(
+                    f"words of the {speaker} {how}",
+                    f"{name}: words of the {speaker} {how}: {before.text!r} ({before.start:g} to {before.end:g} s) and "
+                    f"then {after.text!r} ({after.start:g} to {after.end:g} s); they are taken by their starts.",
+                )
+                break
+    return [replace(word, end=min(word.end, seconds)) for word in inside]
 
 
 def read_index(index: str | Path) -> list[Entry]:
@@ -221,12 +286,13 @@ def read_index(index: str | Path) -> list[Entry]:
 
 def read_conversations(index: str | Path, sample_rate: int | None = None) -> Iterator[tuple[str, Conversation]]:
     """(id, conversation) of every line of an index, read one after the other. Errors as `read_index`, `Entry.load`."""
-    for entry in read_index(index):
-        yield entry.id, entry.load(sample_rate)
+    with Doubts() as doubts:
+        for entry in read_index(index):
+            yield entry.id, entry.load(sample_rate, doubts)
 
 
 def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], dict[str, Any]]:
-    """Words, events and info beside a sound.
+    """Words, events and info beside a sound, as they stand there.
 
     Args:
         path: of the .json.
@@ -250,13 +316,15 @@ def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], 
         raise ConversationError(f'{path}{asked} is not {{"alignments": [...]}}: {error!r}.') from None
     words = [_word(row, f"{path}{asked}, alignment {number}") for number, row in enumerate(alignments, 1)]
     events = [_event(row, f"{path}{asked}, event {number}") for number, row in enumerate(happened, 1)]
-    return [word for word in words if word.text], events, info
+    return words, events, info
 
 
 def _word(row: Any, where: str) -> Word:
     try:
         text, (start, end), label = row
-        word = Word(str(text).strip(), float(start), float(end), MODEL if label == MAIN_LABEL else USER)
+        if not isinstance(text, str):
+            raise TypeError("a word is a string")
+        word = Word(text.strip(), float(start), float(end), MODEL if label == MAIN_LABEL else USER)
         _check(word)
         return word
     except (ValueError, TypeError, ConversationError) as error:

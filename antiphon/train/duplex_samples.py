@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,10 @@ def write_samples(task: DuplexTask, step: int, folder: Path) -> None:
     rate, model = task.codec.frame_rate, task.model
     items = [task.held[i] for i in range(task.held_first, len(task.held))][: int(task.data.get("samples", 4))]
     most = int(float(task.data.get("sample_seconds", 30.0)) * rate)
-    frames = min(most, max(item.codes.shape[1] for item in items))
+    frames = min(most, max((item.codes.shape[1] for item in items), default=0))
+    if not frames:
+        print(f"sample {step}: data.samples and data.sample_seconds leave nothing", file=sys.stderr, flush=True)
+        return
     own = task.moshi.codebooks
     user = np.full((len(items), task.moshi.user_codebooks, frames), NOTHING, np.int64)
     for row, item in zip(user, items):

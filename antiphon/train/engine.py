@@ -281,14 +281,13 @@ def train(config: StageConfig) -> Path:
                 checkpoint.save(step + 1)
                 task.export(out / "model")
                 saved = time.monotonic()
-            if rank == 0 and config.sample_every and (step + 1) % config.sample_every == 0:
-                task.model.eval()
-                with torch.no_grad():
-                    task.sample(step + 1, out / "samples")
-            if log and config.measure_every and (step + 1) % config.measure_every == 0:
-                task.model.eval()
-                with torch.no_grad():
-                    log.measured(step + 1, task.measure(step + 1))
+            if log:
+                try:
+                    _look(task, config, step + 1, log)
+                except Exception:  # whatever it is about, the steps until here are not lost
+                    checkpoint.save(step + 1)
+                    task.export(out / "model")
+                    raise
             if _anyone(bool(stop), device):
                 if rank == 0:
                     checkpoint.save(step + 1)
@@ -303,6 +302,17 @@ def train(config: StageConfig) -> Path:
     if joined:
         dist.destroy_process_group()  # a process that ends with its threads still running may abort
     return out / "model"
+
+
+@torch.no_grad()
+def _look(task: Task, config: StageConfig, step: int, log: Log) -> None:
+    """Samples and measures what the model can do, after the steps that the recipe says."""
+    if config.sample_every and step % config.sample_every == 0:
+        task.model.eval()
+        task.sample(step, Path(config.out) / "samples")
+    if config.measure_every and step % config.measure_every == 0:
+        task.model.eval()
+        log.measured(step, task.measure(step))
 
 
 def _anyone(stops: bool, device: torch.device) -> bool:

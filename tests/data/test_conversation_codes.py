@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from antiphon.codecs.mini import MiniCodec
@@ -132,6 +133,55 @@ def test_an_index_is_encoded_and_only_what_is_missing_is_read(codec, tmp_path):
     assert len(first) == 1
     first.refresh()
     assert len(first) == 2 and first[1].codes.shape == (6, 6)
+
+
+def theirs(folder, name: str, model: float = 0.3, user: float = 0.2, label: str = "SPEAKER_MAIN", rate: int = 1):
+    """Adds a conversation of half a second with a word of each side."""
+    rng, size = np.random.default_rng(1), TINY.sample_rate // 2 // rate
+    both = np.stack([model * rng.uniform(-1, 1, size), user * rng.uniform(-1, 1, size)], 1)
+    soundfile.write(folder / f"{name}.wav", both, TINY.sample_rate // rate)
+    words = [["hello", [0.1, 0.2], label], ["you", [0.3, 0.4], "SPEAKER_01"]]
+    (folder / f"{name}.json").write_text(json.dumps({"alignments": words}))
+    with (folder / "index.jsonl").open("a") as file:
+        file.write(json.dumps({"path": f"{name}.wav", "duration": 0.5}) + "\n")
+
+
+def test_what_a_model_would_learn_wrongly_is_told_with_file_and_line(codec, tmp_path, caplog):
+    theirs(tmp_path, "good")
+    theirs(tmp_path, "main", label="SPEAKER_00")
+    theirs(tmp_path, "silent", model=0.0)
+    theirs(tmp_path, "low", rate=2)
+    theirs(tmp_path, "mono")
+    sound, _ = soundfile.read(tmp_path / "mono.wav")
+    soundfile.write(tmp_path / "mono.wav", sound[:, [0, 0]], TINY.sample_rate)
+    assert len(encode_conversations(tmp_path, codec, tmp_path / "codes")) == 5
+    told = [
+        ("main.wav", "line 2", "none of its 2 words is SPEAKER_MAIN's"),
+        ("silent.wav", "line 3", "the model's channel is silent"),
+        ("low.wav", "line 4", f"the codec {TINY.sample_rate}"),
+        ("mono.wav", "line 5", "both channels are the same sound"),
+    ]
+    assert len(caplog.messages) == len(told)
+    for message, parts in zip(caplog.messages, told):
+        assert all(part in message for part in parts), message
+
+
+def test_words_beyond_the_end_are_left_out_of_conversations_from_memory_too(codec, tmp_path, caplog):
+    late = replace(talk(5), words=[Word("hello", 0.1, 0.2), Word("late", 9.0, 9.4)])
+    assert encode_conversations([("x", late)], codec, tmp_path)[0].words == [Word("hello", 0.1, 0.2)]
+    assert "x: 1 of 2 words lie beyond" in caplog.text
+    with pytest.raises(ConversationError, match="y: all of its 1 words lie beyond"):
+        encode_conversations([("y", replace(late, words=late.words[1:]))], codec, tmp_path)
+
+
+def test_missing_files_are_told_before_any_sound_is_encoded(codec, tmp_path):
+    for name in "abc":
+        theirs(tmp_path, name)
+    (tmp_path / "b.json").unlink()
+    (tmp_path / "c.wav").unlink()
+    with pytest.raises(ConversationError, match=r"b\.json \(.*line 2\) is missing.* 1 more of 3 conversations"):
+        encode_conversations(tmp_path, codec, tmp_path / "codes")
+    assert len(ConversationCodes(tmp_path / "codes")) == 0
 
 
 def test_what_does_not_fit_is_refused(codec, tmp_path):

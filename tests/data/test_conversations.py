@@ -125,6 +125,14 @@ def broken(folder, what):
         theirs(folder, [["a", [0, 1], "SPEAKER_MAIN"], ["b", 0.5, 1.0]])
     elif what == "no time":
         theirs(folder, [["a", [0.5, None], "SPEAKER_MAIN"]])
+    elif what == "negative":
+        theirs(folder, [["a", [-0.5, 0.2], "SPEAKER_MAIN"]])
+    elif what == "not a number":
+        theirs(folder, [["a", [float("nan"), 0.2], "SPEAKER_MAIN"]])
+    elif what == "no text":
+        theirs(folder, [[None, [0.1, 0.2], "SPEAKER_MAIN"]])
+    elif what == "all late":
+        theirs(folder, [["a", [100, 200], "SPEAKER_MAIN"], ["b", [200, 300], "SPEAKER_MAIN"]])  # milliseconds
     elif what == "backwards":
         theirs(folder, [["a", [0.5, 0.2], "SPEAKER_MAIN"]])
     elif what == "event":
@@ -153,6 +161,13 @@ def broken(folder, what):
         ("no sound", r"a\.wav: no such file"),
         ("two numbers", r"a\.json \(.*line 1\), alignment 2: \[\"b\", 0\.5, 1\.0\]"),
         ("no time", r"alignment 1: .*null"),
+        ("negative", r"alignment 1: .*0 s or later"),
+        ("not a number", r"alignment 1: .*0 s or later"),
+        ("no text", r"alignment 1: .*a word is a string"),
+        (
+            "all late",
+            r"a\.wav \(.*line 1\): all of its 2 words lie beyond .* at 1\.00 s, such as 'a' at 100 s",
+        ),
         ("backwards", r"alignment 1: .*not end before it starts"),
         ("event", r"event 1: .*dance"),
         ("line", r"data\.jsonl, line 2: not a row .*duration"),
@@ -165,6 +180,39 @@ def broken(folder, what):
 def test_errors_name_file_and_line(tmp_path, what, told):
     with pytest.raises(AntiphonError, match=told):
         list(read_conversations(broken(tmp_path, what)))
+
+
+@pytest.mark.parametrize(
+    "words, row, kept, told",
+    [
+        ([["a", [0.1, 0.2]], ["late", [9.0, 9.4]]], {}, ["a"], "1 of 2 words lie beyond the sound's end at 1.00 s"),
+        ([["a", [0.1, 7.0]]], {}, ["a"], "'a' lasts until 7 s, the sound 1.00 s; it ends there"),
+        ([["a", [0.1, 0.5]], ["b", [0.2, 0.6]]], {}, ["a", "b"], "words of the model overlap: 'a' (0.1 to 0.5 s)"),
+        ([["b", [0.6, 0.7]], ["a", [0.1, 0.2]]], {}, ["a", "b"], "not in the order of their times: 'b' (0.6 to 0.7 s)"),
+        ([["a", [0.1, 0.2]], [" ", [0.3, 0.4]]], {}, ["a"], "1 words without text are left out"),
+        ([["a", [0.1, 0.2]]], {"duration": 12.0}, ["a"], "the index gives 12 s, the sound has 1.00"),
+    ],
+)
+def test_what_is_odd_is_told_with_file_and_line(tmp_path, caplog, words, row, kept, told):
+    theirs(tmp_path, [[*word, "SPEAKER_MAIN"] for word in words], **row)
+    ((_, found),) = read_conversations(tmp_path / "data.jsonl")
+    assert [word.text for word in found.words] == kept and all(word.end <= 1.0 for word in found.words)
+    assert len(caplog.messages) == 1 and told in caplog.text
+    assert "a.wav" in caplog.text and "data.jsonl, line 1" in caplog.text
+
+
+def test_what_is_as_it_should_be_is_not_told(tmp_path, caplog):
+    theirs(tmp_path, [["a", [0.1, 0.55], "SPEAKER_MAIN"], ["b", [0.5, 0.7], "X"], ["c", [0.5, 1.05], "SPEAKER_MAIN"]])
+    list(read_conversations(tmp_path / "data.jsonl"))
+    assert not caplog.messages  # times may be a little off
+
+
+def test_the_same_fault_is_not_told_a_thousand_times(tmp_path, caplog):
+    for number in range(20):
+        theirs(tmp_path, [], name=f"n{number}", duration=3.0)
+    list(read_conversations(tmp_path / "data.jsonl"))
+    assert len(caplog.messages) == 4 and "n2.wav" in caplog.messages[2]
+    assert caplog.messages[3] == "17 more conversations: the index gives another duration than the sound has"
 
 
 def test_a_conversation_that_makes_no_sense_is_refused():

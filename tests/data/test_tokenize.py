@@ -1,5 +1,6 @@
 """Sound to codes and back: nothing is lost, however a run was stopped and shared out."""
 
+import contextlib
 import json
 import os
 import signal
@@ -267,7 +268,8 @@ def test_a_killed_process_costs_only_its_own_item():
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("early", [True, False])
 def test_ctrl_c_stops_the_processes_silently(early, tmp_path):
-    code = (
+    code = (  # a background job's SIGINT is ignored, and children inherit that: this one shall hear it anyhow
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from antiphon.data.processes import in_processes\n"
         "from tests.data.fragile import nap\n"
         f"for each in in_processes(nap, {str(tmp_path / 'begun')!r}, list(range(9)), 2, None): print(each)"
@@ -282,7 +284,11 @@ def test_ctrl_c_stops_the_processes_silently(early, tmp_path):
             break
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
-    out, told = run.communicate(timeout=30)  # which waits for all that hold its stderr
+    try:
+        out, told = run.communicate(timeout=30)  # which waits for all that hold its stderr
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)  # nothing of it outlives a test that fails
     assert out == "" and told.count("Traceback") == 1 and told.rstrip().endswith("KeyboardInterrupt"), told
 
 

@@ -307,3 +307,11 @@ def measured(duplex: Duplex) -> dict[str, float]:
 def test_recipes_that_cannot_be(folder, data, message):
     with pytest.raises(RecipeError, match=message):
         make(folder, **data)
+
+
+@pytest.mark.parametrize("data", [{"held_out": 0}, {"samples": 0}, {"sample_seconds": 0.01}])
+def test_where_there_is_nothing_to_sample_it_says_so(folder, capsys, data):
+    task = make(folder, **data)
+    task.model.eval()
+    task.sample(7, folder / "samples")
+    assert "sample 7: " in capsys.readouterr().err

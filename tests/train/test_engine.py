@@ -242,3 +242,13 @@ def test_what_ships_is_found_from_an_empty_folder(tmp_path, monkeypatch):
     mine = tmp_path / "weights" / "mini" / "codec"
     mine.mkdir(parents=True)
     assert load_recipe(recipes / "duplex" / "audio.yaml").data["codec"] == "weights/mini/codec"  # one's own comes first
+
+
+def test_a_sample_that_fails_costs_no_step(tmp_path, monkeypatch):
+    def fail(self, step, folder):
+        raise RuntimeError("no sample")
+
+    monkeypatch.setattr(ToyTask, "sample", fail)
+    with pytest.raises(RuntimeError, match="no sample"):
+        train(config(tmp_path / "run", sample_every=2))
+    assert torch.load(tmp_path / "run" / "checkpoint.pt")["step"] == 2 and (tmp_path / "run" / "model").is_dir()

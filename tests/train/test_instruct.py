@@ -192,3 +192,11 @@ def test_sample_writes_replies(brain: Path, tmp_path: Path) -> None:
     task.sample(7, tmp_path / "samples")
     lines = [json.loads(line) for line in (tmp_path / "samples" / "000007.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and set(lines[0]) == {"question", "reply", "wanted", "same"}
+
+
+def test_fewer_examples_than_a_batch_are_one(brain: Path, tmp_path: Path) -> None:
+    import random
+
+    assert sorted(bucket([3, 1, 2], 8, random.Random(0))[0]) == [0, 1, 2]
+    with pytest.raises(InstructError, match="no examples left; data.skip"):
+        make_task(brain, tmp_path, skip=["*"]).batch(0)

@@ -94,3 +94,13 @@ def test_states_belong_to_the_piece_that_set_the_phonemes_free():
     spelled = spelled_with(["The", " capital", " of", " Italy", "."], Speller(Phonemizer()))
     assert "".join(phonemes for phonemes, _ in spelled) == Phonemizer()("The capital of Italy.")
     assert spelled[0] == ("ðə ", 1) and spelled[-1][1] == -1
+
+
+@pytest.mark.parametrize(("held_out", "count"), [(0, 6), (2, 4), (24, 3)])
+def test_no_more_than_half_is_held_out(task, held_out, count, tmp_path, capsys):
+    task.data["held_out"] = held_out
+    small = TalkerTask(task.config)
+    assert small.count == count and len(small.batch(0)["symbols"])
+    if not held_out:
+        small.sample(1, tmp_path / "samples")
+        assert "nothing to speak, all 6 utterances train" in capsys.readouterr().err

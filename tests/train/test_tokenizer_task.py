@@ -360,3 +360,20 @@ torch.save(made["task"].model.state_dict(), {str(tmp_path)!r} + "/rank" + os.env
     assert any(name.endswith("codes") for name in first)
     for name in first:
         torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("data", [{"hours": 8.0}, {"check": 12}, {"hours": 8.0, "seconds": 5.0}])
+def test_a_small_set_trains_and_tells_what_it_cannot_sample(folder, tmp_path, capsys, data):
+    model = train(config(folder, tmp_path / "run", data=data, sample_every=2, steps=2))
+    assert (model / "model.safetensors").is_file()
+    assert ("nothing to listen to" in capsys.readouterr().out) == ("hours" in data)
+
+
+def test_a_single_utterance_trains_and_none_is_refused(folder, tmp_path):
+    for name, count in (("one", 1), ("none", 0)):
+        with ShardWriter(tmp_path / name, RATE) as writer:
+            for index in range(count):
+                writer.add(Utterance(id=str(index), text="", voice="noise"), np.linspace(-0.1, 0.1, RATE // 4))
+    assert train(config(tmp_path / "one", tmp_path / "run", sample_every=2, steps=2)).is_dir()
+    with pytest.raises(RecipeError, match="none holds no utterance to train on"):
+        TokenizerTask(config(tmp_path / "none"))

@@ -135,9 +135,15 @@ class AlignTask:
 
     def sample(self, step: int, folder: Path) -> None:
         """Writes what is heard of the held-out utterances, with the word error rate of each folder."""
+        if not self.config.data.get("held"):
+            print(f"step {step}: nothing to hear, data.held names no folder", file=sys.stderr, flush=True)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         for held in map(Path, self.config.data.get("held", [])):
             utterances = read_manifest(held)[:200]
+            if not utterances:
+                print(f"step {step}: nothing to hear in {held}", file=sys.stderr, flush=True)
+                continue
             heard = self.hear(held, utterances)
             errors = word_errors([utterance.text for utterance in utterances], heard)
             lines = [f"step {step}: WER {errors:.3f} of {len(utterances)} utterances in {held}", ""]

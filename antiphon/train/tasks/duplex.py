@@ -8,6 +8,7 @@ of the text, PAD and EPAD counting half, plus cross-entropy of the codes, the se
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,10 @@ class DuplexTask:
         texts: list[str] = []
         who = (MODEL, USER) if self.data.get("swap") or self.lag is not None else (MODEL,)
         for each in as_list(self.data.get("conversations")):
-            texts += [
+            said = (
                 " ".join(word.text for word in talk.words if word.speaker in who) for talk in ConversationCodes(each)
-            ]
+            )
+            texts += [text for text in said if text]
         if not texts and self.data.get("text"):
             texts = self._sentences()
         if not texts:
@@ -232,6 +234,8 @@ class DuplexTask:
 
         if self.held is not None and len(self.held) > self.held_first:
             write_samples(self, step, folder)
+        else:
+            print(f"sample {step}: no conversations are held out (data.held)", file=sys.stderr, flush=True)
 
     def export(self, folder: Path) -> None:
         """Writes config.json, model.safetensors and tokenizer.json."""

@@ -90,7 +90,7 @@ def collate(rows: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
 
 def bucket(lengths: list[int], size: int, rng: random.Random) -> list[list[int]]:
     """Indices of examples in batches of `size` whose lengths are alike, batches in random order; the rest that fills
-    no batch is left out.
+    no batch is left out, unless it is all there is.
     """
     order = list(range(len(lengths)))
     rng.shuffle(order)
@@ -99,7 +99,7 @@ def bucket(lengths: list[int], size: int, rng: random.Random) -> list[list[int]]
         alike = sorted(order[start : start + 32 * size], key=lambda index: lengths[index])
         batches += [alike[at : at + size] for at in range(0, len(alike) - size + 1, size)]
     rng.shuffle(batches)
-    return batches
+    return batches or ([order] if order else [])
 
 
 def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,6 +184,10 @@ class InstructTask:
         """Tokens and labels `[B, T]`, and the last reply of each row: a pure function of the step."""
         rng, epoch = random.Random(f"{self.config.seed}/spelt/{step}"), self.first_epoch
         while step >= len(batches := self.plan(epoch)):
+            if not batches:
+                raise InstructError(
+                    f"epoch {epoch} has no examples left; data.skip, data.held_out and data.focus leave out too much"
+                )
             step -= len(batches)
             epoch += 1
         rows = [self.encoder.encode(example.turns, rng.random() < self.spelt) for example in batches[step]]

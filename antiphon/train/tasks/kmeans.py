@@ -58,6 +58,9 @@ class KMeansTask:
         self.name, self.layer = str(model["features"]), model.get("layer")
         self.features: SpeechFeatures = load_features(self.name, self.layer)
         self.sets = [SpeechSet(folder, hours=data.get("hours")) for folder in data["speech"]]
+        for speech in self.sets:
+            if not speech.duration:
+                raise RecipeError(f"data.speech: {speech.folder} holds no utterance; make speech there first")
         self.seconds = float(data.get("seconds", 4.0))
         frames = int(config.batch * self.seconds * self.features.frame_rate)
         if frames < 2 * self.codes:
@@ -115,6 +118,11 @@ class KMeansTask:
         except ImportError as error:
             raise RecipeError("k-means needs scikit-learn: pip install 'antiphon[semantic]'") from error
         if not bool(self.model.counts.any()):
+            if len(frames) < self.codes:
+                raise RecipeError(
+                    f"a batch has only {len(frames)} frames of speech for {self.codes} codes: raise batch (recordings "
+                    "shorter than data.seconds fill less of it), or lower model.codes"
+                )
             tries = int(self.config.model.get("tries", 3))
             return MiniBatchKMeans(
                 self.codes, init="k-means++", n_init=tries, reassignment_ratio=0.0, random_state=self.config.seed

@@ -254,12 +254,14 @@ class SupervisedTask:
 
     def sample(self, step: int, folder: Path) -> None:
         """Writes what is heard of the utterances kept apart, through the codes, with the word error rate."""
+        if not self.held:
+            print(f"step {step}: nothing to hear, no utterance is kept apart (data.held)", file=sys.stderr, flush=True)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self.model.eval()
         texts = [speech.utterances[index].text for speech, index in self.held]
-        heard, codes = zip(*(self.hear(place) for place in self.held)) if self.held else ((), ())
-        errors = word_errors(texts, list(heard)) if texts else float("nan")
-        used = len(torch.cat(codes).unique()) if codes else 0
+        heard, codes = zip(*(self.hear(place) for place in self.held))
+        errors, used = word_errors(texts, list(heard)), len(torch.cat(codes).unique())
         size = self.model.tokenizer.codebook_size
         lines = [f"step {step}: WER {errors:.3f} of {len(texts)} utterances, {used} of {size} codes in use", ""]
         lines += [f"{text}\n  {other}" for text, other in zip(texts, heard)]

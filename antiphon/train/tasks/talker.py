@@ -4,6 +4,7 @@ what is said, how long each phoneme lasts, and the codes of every frame.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from antiphon.models.talker import Talker
 from antiphon.models.thinker import Thinker
 from antiphon.models.timeline import DURATION_UNIT, TalkerConfig
 from antiphon.nn.streams import delay
-from antiphon.train.config import StageConfig
+from antiphon.train.config import RecipeError, StageConfig
 
 
 def join(first: Coded, second: Coded, frame_rate: float) -> Coded:
@@ -41,7 +42,8 @@ class TalkerTask:
     data.speech: folder of shards; data.hours: use only the first hours. data.codec: codec folder. data.codes: where
     the codes are kept.
     data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes
-    seen. data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples.
+    seen. data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples,
+    at most half of them.
     data.thinker: {brain, lora, states, count, drop}: parts or folders of the thinker whose states are read on the
     first `count` utterances and kept in `states`; the share of examples that do without.
     """
@@ -58,7 +60,10 @@ class TalkerTask:
             speech = SpeechSet(self.data["speech"], hours=self.data.get("hours"))
             self.set = encode_set(speech, self.codec, folder, self.model.config.lead)
         self.states = self._think() if self.data.get("thinker") else None
-        self.count = len(self.states) if self.states else len(self.set) - int(self.data["held_out"])
+        held = min(int(self.data["held_out"]), len(self.set) // 2)
+        self.count = len(self.states) if self.states is not None else len(self.set) - held
+        if self.count < 1:
+            raise RecipeError(f"data.codes: {folder} holds no utterance to train on; make speech and encode it anew")
         self.by_length = np.argsort(self.set.lengths[: self.count], kind="stable")
 
     def _think(self) -> StateSet:
@@ -129,6 +134,9 @@ class TalkerTask:
 
     def sample(self, step: int, folder: Path) -> None:
         """Speaks held-out sentences from their phonemes alone."""
+        if self.count >= len(self.set):
+            print(f"sample {step}: nothing to speak, all {len(self.set)} utterances train", file=sys.stderr, flush=True)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         names = {number: phoneme for phoneme, number in alphabet().items()}
         for index in range(self.count, min(self.count + 8, len(self.set))):
@@ -139,6 +147,9 @@ class TalkerTask:
             frames = []
             while (codes := self.model.step(state)) is not None:
                 frames.append(codes)
+            if not frames:
+                print(f"sample {step}: nothing was said of {example.text!r}", file=sys.stderr, flush=True)
+                continue
             made = self.codec.decode(torch.cat(frames, -1).cpu())[0, 0].numpy()
             soundfile.write(folder / f"{step:06d}-{index - self.count}.wav", made, self.codec.sample_rate)
             (folder / f"{step:06d}-{index - self.count}.txt").write_text(example.text + "\n")

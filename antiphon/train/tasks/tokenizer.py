@@ -136,7 +136,8 @@ class DataConfig:
         seconds: length of a crop.
         dropout: share of rows that use only a random number of the first codebooks.
         skip: share of rows whose latents go to the decoder unquantized; Mimi's is 0.5.
-        check: utterances that `sample` listens to: the first ones that don't train.
+        check: utterances that `sample` listens to: the first ones that don't train; without `hours`, at most half of
+            each set.
     """
 
     speech: list[str] = field(default_factory=list)
@@ -265,8 +266,11 @@ class TokenizerTask:
             whole = SpeechSet(folder)
             hours = self.data.hours
             if hours is None:
-                hours = sum(u.duration for u in whole.utterances[: len(whole) - self.data.check]) / 3600 - 1e-6
+                first = len(whole) - min(self.data.check, len(whole) // 2)
+                hours = sum(u.duration for u in whole.utterances[:first]) / 3600 - 1e-6
             sets.append(SpeechSet(folder, hours=hours))
+            if not sets[-1].duration:
+                raise RecipeError(f"data.speech: {folder} holds no utterance to train on; give another, or more hours")
             share = -(-self.data.check // len(self.data.speech))
             for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
                 unseen.append(self._resampled(whole.samples(index), whole.sample_rate, codec.sample_rate))
@@ -359,6 +363,10 @@ class TokenizerTask:
 
     def sample(self, step: int, folder: Path) -> None:
         """Unseen utterances through the codec: the first three as wav, and scores, also as a line of scores.jsonl."""
+        if not self.unseen:
+            about = "data.hours takes all utterances" if self.data.hours is not None else "no utterance is kept apart"
+            print(f"sample {step}: nothing to listen to, {about}; give more speech or fewer hours", flush=True)
+            return
         from pystoi import stoi
 
         folder.mkdir(parents=True, exist_ok=True)
