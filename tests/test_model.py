@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import antiphon
 from antiphon.audio.io import Audio
-from antiphon.errors import AudioError
+from antiphon.errors import AudioError, ConfigError, HubError
 from antiphon.model import as_audio
 
 
@@ -41,3 +42,10 @@ def test_arrays_tensors_and_files_are_the_same_sound(tmp_path):
 def test_what_is_no_sound_is_told(source, rate, told):
     with pytest.raises(AudioError, match=told):
         as_audio(source, rate)
+
+
+def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="talk on the CPU, not on cuda"):
+        antiphon.load("mini", device="cuda")
+    with pytest.raises(HubError, match="has no part 'dtype'"):
+        antiphon.load("mini", dtype="bfloat16")

@@ -17,6 +17,7 @@ from antiphon.cli.common import (
     Seed,
     Temperature,
     TopK,
+    check_devices,
     load_model,
     progress,
     results,
@@ -46,6 +47,7 @@ def say(
         from antiphon.models.voice import UnsaidWarning
 
         io.check_writable_name(out)
+        check_devices(play)
         if not any(letter.isalnum() for letter in text):
             raise ConfigError("There is nothing to say in that text: it has no letters and no digits.")
         if not can_be_said(text):
