@@ -1,7 +1,7 @@
 """A Realtime session with a duplex model: the same protocol, with the turns that the model itself takes.
 
-The model hears everything and speaks when it wants. Its speaking is a response; what the user says is an item, found by
-loudness as ever, but it doesn't cancel anything: a client is told of the user's speech at once if the model is silent,
+The model hears everything and speaks when it wants. Its speaking is a response; what the user says is an item, found as
+ever, but it doesn't cancel anything: a client is told of the user's speech at once if the model is silent,
 and otherwise only when the model gives way to it (the response is then "cancelled", by "turn_detected"). So a mere
 "mhm" of the listener neither stops the model nor makes the client throw away what it is playing. The configuration
 says so, whatever the client asks for: `create_response` and `interrupt_response` are false, and `transcription` is null
