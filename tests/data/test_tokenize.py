@@ -210,7 +210,7 @@ def test_bad_files_are_listed_and_tried_again_when_asked(corpus, tmp_path, capsy
     assert tokenize(config, True, Bytes()) == 1
     assert "b/c.flac: skipped: " in capsys.readouterr().err
     (row,) = map(json.loads, (tmp_path / "codes" / "skipped.jsonl").read_text().splitlines())
-    assert row["id"] == "b/c.flac" and "not a sound file" in row["reason"]
+    assert row["id"] == "b/c.flac" and "no sound that can be read" in row["reason"]
     (corpus / "b" / "c.flac").write_bytes(good)
     assert tokenize(config, False, Bytes()) == 1
     assert tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes", retry=True), False, Bytes()) == 0

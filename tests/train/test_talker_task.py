@@ -93,7 +93,8 @@ def test_states_belong_to_the_piece_that_set_the_phonemes_free():
 
     spelled = spelled_with(["The", " capital", " of", " Italy", "."], Speller(Phonemizer()))
     assert "".join(phonemes for phonemes, _ in spelled) == Phonemizer()("The capital of Italy.")
-    assert spelled[0] == ("ðə ", 1) and spelled[-1][1] == -1
+    # How "the" is said depends on the word after it, and that one is over when the next begins.
+    assert spelled[0] == ("ðə kˈæpəTᵊl", 2) and spelled[-1][1] == -1
 
 
 @pytest.mark.parametrize(("held_out", "count"), [(0, 6), (2, 4), (24, 3)])
