@@ -46,6 +46,8 @@ def read(data: bytes, seconds: float, kind: str | None = None) -> Tensor:
     Raises:
         AudioError: it can't be read, is too long, or claims what no sound is.
     """
+    if len(data) < 2:
+        raise AudioError("The sound is empty.")
     if kind in ("pcm16", "pcm"):
         if len(data) > seconds * 2 * RATE:
             raise AudioError(f"The sound is longer than {seconds:.0f} seconds.")
@@ -57,7 +59,10 @@ def read(data: bytes, seconds: float, kind: str | None = None) -> Tensor:
             audio = load(path, max_seconds=seconds, claims=_check_claims)
         except AudioError as error:
             raise AudioError(str(error).replace(str(path), "The sound file")) from None
-    return audio.resample(RATE).samples
+    samples = audio.resample(RATE).samples
+    if not len(samples):
+        raise AudioError("The sound is empty.")
+    return samples
 
 
 def _check_claims(form: Form) -> None:
