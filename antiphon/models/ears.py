@@ -16,7 +16,6 @@ Each step does a bounded amount of this work, so that sound never waits; the res
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,28 +31,19 @@ from antiphon.audio.pauses import quietest
 from antiphon.audio.vad import CHUNK, SileroState, SileroVad
 from antiphon.errors import AntiphonError
 from antiphon.models.adapter import Adapter, Spelling
-from antiphon.models.decoder import Pair, Transcript, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
+from antiphon.models.decoder import Pair, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
 from antiphon.models.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.models.features import whisper_layer, whisper_stem
+from antiphon.models.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
 from antiphon.models.words import as_words
 
 RATE = mel.SAMPLE_RATE
 FRAME = 320  # samples of a frame of the encoder
-SILENT_PEAK = 1e-3  # nothing louder than -60 dB of full scale was said
-VOICED = 0.5  # the detector's probability from which a chunk is speech
-MIN_VOICED_SECONDS = 0.09  # of speech in a row, without which nobody spoke
-NO_SPEECH, UNSURE = 0.6, -1.0  # above the one and below the other, nothing was said (Radford et al. 2022, section 4.5)
-WORD_SECONDS = 1.0  # of speech; in less there is a word, which the decoder may be as unsure of as of a cough
-CLEAR, CLEAR_SECONDS = 0.87, 0.22  # the mean of the detector's answers, and how long in a row, for a clear voice
-DOUBT = 0.05  # detector's mean and decoder's confidence together, under which other words are not believed
-CLEAR_SHARE, CLEAR_UNSURE = 0.25, -1.5  # of a recording, for which words of a clear voice are believed whatever
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
 SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
 SHORT_SECONDS, LEAD_SECONDS = 3.0, 0.1  # a word that begins at once is heard better after a moment of silence
 TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is looping
 MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
-MISSING_WORDS = 6  # in a row that only the draft has: some were not written down
-MIN_WORDS_A_SECOND = 0.8  # of speech; fewer are a transcript that began late or ended early
 TOGETHER = 4  # windows that are written down at once, where nobody waits for the first
 UNIT_SECONDS = 0.04  # of new sound that allow for one unit of work: a layer of the encoder, a pass of the decoder
 
@@ -448,7 +438,7 @@ class Ears(nn.Module):
         tokens = transcript.tokens if transcript.ended else cut_loop(transcript.tokens)
         text = self.whisper.decode(tokens).strip()
         seconds = len(window.samples) / RATE
-        if seconds >= MIN_SPLIT_SECONDS and (not transcript.ended or misses_words(text, window)):
+        if seconds >= MIN_SPLIT_SECONDS and (not transcript.ended or misses_words(text, window.drafted, window.voice)):
             cut = quietest(window.samples, RATE, seconds * 0.3, seconds * 0.7)
             at = cut // CHUNK
             parts = (window.samples[:cut], window.voice[: at + 1]), (window.samples[cut:], window.voice[at:])
@@ -480,82 +470,3 @@ class Ears(nn.Module):
 def join_sound(first: list[Pair], second: list[Pair]) -> list[Pair]:
     """What the decoder's attention needs of one sound and then another."""
     return [(torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(first, second)]
-
-
-def voiced_run(voice: Tensor) -> int:
-    """The most chunks in a row that the detector takes for speech; voice is its answers, [chunks]."""
-    edges = F.pad((voice > VOICED).int(), (1, 1)).diff().nonzero()[:, 0].view(-1, 2)
-    return int((edges[:, 1] - edges[:, 0]).max()) if len(edges) else 0
-
-
-def was_spoken(voice: Tensor, samples: Tensor | None = None) -> bool:
-    """Whether the detector found speech.
-
-    Args:
-        voice: its answers, [chunks].
-        samples: what they are about; sound that is too faint to be anything counts as none.
-    """
-    if samples is not None and float(samples.abs().max()) < SILENT_PEAK:
-        return False
-    return voiced_run(voice) * CHUNK / RATE >= MIN_VOICED_SECONDS
-
-
-def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
-    """Whether words are better not believed: detector and decoder together know a cough, a bark or a cry.
-
-    The numbers were found on 347 clips of sounds and music, of which two are left with words (a voice on the radio, and
-    a baby), and on 330 clips of a word or a few by many speakers, of which one in fifty loses them.
-
-    Args:
-        transcript: the decoder's.
-        voice: the detector's answers, [chunks].
-    """
-    voiced = voice[voice > VOICED]
-    surely = float(voiced.mean())
-    seconds, unlikely = len(voiced) * CHUNK / RATE, transcript.no_speech > NO_SPEECH and transcript.confidence < UNSURE
-    clear = surely >= CLEAR and voiced_run(voice) * CHUNK / RATE >= CLEAR_SECONDS
-    if clear and seconds < WORD_SECONDS:
-        return len(voiced) < CLEAR_SHARE * len(voice) and (unlikely or transcript.confidence <= CLEAR_UNSURE)
-    return unlikely or transcript.confidence + surely < DOUBT or not (transcript.ended or clear)
-
-
-def misses_words(text: str, window: Window) -> bool:
-    """Whether a transcript is shorter than the speech: for its length, or where the adapter heard words."""
-    words, drafted = ("".join(c if c.isalnum() else " " for c in t.lower()).split() for t in (text, window.drafted))
-    if len(words) < MIN_WORDS_A_SECOND * float((window.voice > VOICED).sum()) * CHUNK / RATE - 2:
-        return True
-    changes = difflib.SequenceMatcher(a=drafted, b=words, autojunk=False).get_opcodes()
-    return any((end - start) - (to - at) >= MISSING_WORDS for _, start, end, at, to in changes)
-
-
-def cut_loop(tokens: list[int], repeats: int = 3) -> list[int]:
-    """Ends a transcript that ran to its limit where it begins to say over and over what it has just said.
-
-    >>> cut_loop([5, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1])
-    [5, 1, 2, 3]
-    >>> cut_loop([7, 7, 1, 2, 3])
-    [7, 7, 1, 2, 3]
-    """
-    for length in range(1, len(tokens) // repeats + 1):
-        start = len(tokens) - length
-        while start > 0 and tokens[start - 1] == tokens[start - 1 + length]:
-            start -= 1
-        if len(tokens) - start >= repeats * length:
-            return tokens[: start + length]
-    return tokens
-
-
-def join_drafts(early: list[int], whole: list[int]) -> list[int]:
-    """A good draft of the beginning, then what a worse draft of the whole says after it.
-
-    >>> join_drafts([1, 2, 3], [1, 9, 3, 4, 5])
-    [1, 2, 3, 4, 5]
-    """
-    if not early:
-        return list(whole)
-    for reach in (3, 2, 1):
-        tail = early[-reach:]
-        for start in range(len(whole) - reach, -1, -1):
-            if len(early) >= reach and whole[start : start + reach] == tail:
-                return early + whole[start + reach :]
-    return list(early)

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.audio.io import Audio, load
 from antiphon.models.adapter import Adapter, AdapterConfig, Spelling
-from antiphon.models.decoder import DecoderConfig, Transcript, WhisperDecoder
-from antiphon.models.ears import Ears, cut_loop, join_drafts, was_nothing
+from antiphon.models.decoder import DecoderConfig, WhisperDecoder
+from antiphon.models.ears import Ears
 from antiphon.models.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.models.words import as_words
 from tests.conftest import ROOT
@@ -153,19 +153,6 @@ def test_what_silence_sounds_like_is_worked_out_once() -> None:
     assert ears._silence(55)[0][0].shape[2] == 5  # the window ends
 
 
-def test_join_drafts() -> None:
-    assert join_drafts([], [4, 5]) == [4, 5]
-    assert join_drafts([1, 2, 3], [1, 9, 3, 4, 5]) == [1, 2, 3, 4, 5]
-
-
-def test_a_loop_is_cut_at_its_end_and_nowhere_else() -> None:
-    assert cut_loop([5, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2]) == [5, 1, 2, 3, 4]
-    assert cut_loop([9, 8, 8, 8, 8]) == [9, 8]
-    assert cut_loop([9, 1, 2, 1, 2, 1, 2, 1]) == [9, 1, 2]
-    assert cut_loop([1, 2, 1, 2, 1, 2, 7, 8]) == [1, 2, 1, 2, 1, 2, 7, 8]  # said often, and then something else
-    assert cut_loop([]) == []
-
-
 def test_what_ended_by_itself_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     ears, said = tiny(adapter=False), [1, 2, 1, 2, 1, 2, 1, 2]
 
@@ -237,22 +224,3 @@ def test_noise_says_nothing(name: str) -> None:
 
 def test_quiet_speech_is_speech() -> None:
     assert tiny().hear(Audio(sound(1.0) * 0.005, 16000)).text
-
-
-@pytest.mark.parametrize(
-    ("nothing", "confidence", "no_speech", "sure", "voiced", "chunks", "ended"),
-    [
-        (False, -0.3, 0.1, 0.95, 200, 260, True),  # a sentence
-        (True, -1.2, 0.7, 0.95, 200, 260, True),  # Whisper's own rule
-        (True, -0.9, 0.4, 0.75, 90, 200, True),  # an animal for three seconds
-        (False, -1.9, 0.8, 0.95, 12, 20, True),  # a word alone, of which Whisper knows several spellings
-        (True, -1.6, 0.5, 0.90, 12, 160, True),  # a sneeze in five seconds of nothing
-        (False, -1.1, 0.5, 0.95, 12, 160, True),  # a word in as many
-        (True, -0.3, 0.6, 0.67, 90, 110, False),  # a cry, written as a loop
-        (True, -0.9, 0.4, 0.80, 4, 30, True),  # too short to be sure of
-    ],
-)
-def test_what_is_no_word_is_known(nothing, confidence, no_speech, sure, voiced, chunks, ended) -> None:
-    voice = torch.zeros(chunks)
-    voice[3 : 3 + voiced] = sure
-    assert was_nothing(Transcript([1, 2], 3, no_speech, confidence, ended), voice) == nothing
