@@ -7,33 +7,30 @@ reply.audio.save("answer.wav")
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from antiphon import hub
-from antiphon.audio.io import MAX_HEARD_SECONDS, MAX_SECONDS, Audio, load
+from antiphon.audio.given import as_audio
+from antiphon.audio.io import MAX_HEARD_SECONDS, Audio
 from antiphon.codecs.mini import MiniCodec
 from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.dialogue.turn import Answer, AudioEvent, Sampling, TextEvent
-from antiphon.errors import AudioError
 from antiphon.models.ears import Ears, Heard
 from antiphon.models.phonemes import Phonemizer
 from antiphon.models.talker import Talker
 from antiphon.models.thinker import Thinker
 from antiphon.models.voice import UnsaidWarning, Voice
 
-Sound = Audio | os.PathLike | str | np.ndarray | torch.Tensor
-
 if TYPE_CHECKING:
+    from antiphon.audio.given import Sound
     from antiphon.models.thinker import ThinkerState
 
 
@@ -219,36 +216,6 @@ class Conversation:
             return Reply(said, answer.text.strip(), None, timings)
         audio = Audio(torch.cat(pieces) if pieces else torch.zeros(0), voice.sample_rate)
         return Reply(said, answer.text.strip(), audio, timings | {"speech": audio.duration})
-
-
-def as_audio(source: Sound, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS) -> Audio:
-    """A sound from wherever it is.
-
-    Args:
-        source: an `Audio`; a file; or samples, [samples] or [channels, samples]: an array or a tensor, of floats in
-            [-1, 1] or of 16-bit integers.
-        sample_rate: Hz, of samples.
-        max_seconds: of a file; longer ones are refused.
-
-    Raises:
-        AudioError: samples without a rate, or of other numbers; a URL; a file that can't be read.
-    """
-    if isinstance(source, Audio):
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        if "://" in str(source):
-            raise AudioError(f"{source} is a URL, and nothing is downloaded here: save it, and give the file.")
-        return load(source, sample_rate=16000, max_seconds=max_seconds)
-    if not isinstance(source, (np.ndarray, torch.Tensor)):
-        raise AudioError(f"A sound is an Audio, a file, an array or a tensor, not {type(source).__name__}.")
-    if sample_rate is None:
-        raise AudioError("Samples need their rate beside them: sample_rate=16000, or whatever it is.")
-    samples = torch.as_tensor(source).detach().cpu()
-    if samples.dtype == torch.int16:
-        samples = samples.float() / 2**15
-    if not samples.is_floating_point() or not samples.isfinite().all():
-        raise AudioError("Samples are finite floats in [-1, 1], or 16-bit integers.")
-    return Audio(samples.float(), sample_rate)
 
 
 def _text(answer: Answer) -> str:

@@ -9,6 +9,7 @@ PyTorch is imported where it is first needed: a wrong file name is then told at 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,8 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise AudioError(f"{path} is a folder, not a sound file.")
         if not path.is_file():
+            if re.match(r"[a-z]\w+:/", str(path), re.IGNORECASE):  # a path holds one of the two slashes
+                raise AudioError(f"{path} is an address, not a file. Download it first, and give the file.")
             raise AudioError(f"{path}: no such file.")
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes). Record it again.")
