@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from antiphon import hub
 from antiphon.audio.io import Audio, load
-from antiphon.dialogue.duplex import Conversation, DuplexEngine
-from antiphon.dialogue.duplex_session import DuplexSession
-from antiphon.dialogue.duplex_stream import DuplexStream
-from antiphon.dialogue.replay import Replay, replay_recording
+from antiphon.dialogue.duplex.engine import Conversation, DuplexEngine
+from antiphon.dialogue.duplex.replay import Replay, replay_recording
+from antiphon.dialogue.duplex.session import DuplexSession
+from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.session import Endpointer
-from antiphon.models.duplex import Duplex, codec_name
+from antiphon.models.moshi.bundle import Duplex, codec_name
 
 if TYPE_CHECKING:
-    from antiphon.models.ears import Ears
-    from antiphon.models.moshi import MoshiSampling
+    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.moshi.model import MoshiSampling
 
 
 class DuplexModel:
@@ -58,7 +58,7 @@ class DuplexModel:
     def ears(self) -> Ears:
         """Write down what the user says, where that is asked for: those of the preset "mini", fetched when first used.
         The model itself needs no words for what it hears."""
-        from antiphon.models.ears import Ears
+        from antiphon.models.asr.recognizer import Ears
 
         return Ears.from_pretrained(*(hub.folder(role) for role in ("ears", "adapter", "brain")))
 

@@ -18,20 +18,20 @@ import torch
 from antiphon import hub
 from antiphon.audio.given import as_audio
 from antiphon.audio.io import MAX_HEARD_SECONDS, Audio
-from antiphon.codecs.mini import MiniCodec
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.dialogue.events import Answer, AudioEvent, Sampling, TextEvent
 from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
-from antiphon.dialogue.turn import Answer, AudioEvent, Sampling, TextEvent
-from antiphon.models.ears import Ears, Heard
-from antiphon.models.phonemes import Phonemizer
-from antiphon.models.talker import Talker
-from antiphon.models.thinker import Thinker
-from antiphon.models.voice import UnsaidWarning, Voice
+from antiphon.models.asr.recognizer import Ears, Heard
+from antiphon.models.llm.thinker import Thinker
+from antiphon.models.tts.phonemes import Phonemizer
+from antiphon.models.tts.synthesizer import UnsaidWarning, Voice
+from antiphon.models.tts.talker import Talker
 
 if TYPE_CHECKING:
     from antiphon.audio.given import Sound
-    from antiphon.models.thinker import ThinkerState
+    from antiphon.models.llm.thinker import ThinkerState
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
 from antiphon.errors import AntiphonError, HubError
-from antiphon.models.duplex import Duplex, DuplexError, codec_name
-from antiphon.models.moshi import MoshiSampling
-from tests.dialogue.tiny_duplex import LIVELY, noise, save_tiny_duplex
+from antiphon.models.moshi.bundle import Duplex, DuplexError, codec_name
+from antiphon.models.moshi.model import MoshiSampling
+from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex
 
 
 @pytest.fixture(scope="module")

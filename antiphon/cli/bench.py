@@ -10,7 +10,7 @@ import typer
 from antiphon.cli.common import Json, progress
 
 if TYPE_CHECKING:
-    from antiphon.evals.figures import Report
+    from antiphon.evals.report import Report
 
 app = typer.Typer(help="Measure speed and memory beside named peers.", no_args_is_help=True)
 
@@ -40,7 +40,7 @@ def codec(
 ) -> None:
     """Time and memory of the codecs over those of moshi, rustymimi, transformers and speechtokenizer, same weights
     (random ones)."""
-    from antiphon.evals.codec_bench import BenchConfig, bench_codec
+    from antiphon.bench.codec import BenchConfig, bench_codec
 
     given = {"only": tuple(only)} if only else {}
     given |= {"codecs": tuple(codec)} if codec else {}
@@ -62,7 +62,7 @@ def duplex(
     frames: Annotated[int, typer.Option(help="Frames of 80 ms to time.", min=1)] = 100,
 ) -> None:
     """A step of Moshi over those of moshi and transformers, same weights (random ones); and many rows over one."""
-    from antiphon.evals.moshi_bench import MoshiBenchConfig, bench_moshi
+    from antiphon.bench.moshi import MoshiBenchConfig, bench_moshi
 
     given = {"only": tuple(only)} if only else {}
     given |= {"sizes": tuple(size)} if size else {}
@@ -86,8 +86,8 @@ def serve(
 ) -> None:
     """First audio, late frames, refusals and memory of the server, with live clients at the pace of life; of a duplex
     model, also frames lost."""
+    from antiphon.bench.serve import ServeBenchConfig, bench_serve
     from antiphon.cli.talk import example_question
-    from antiphon.evals.serve_bench import ServeBenchConfig, bench_serve
 
     given = {"clients": tuple(clients)} if clients else {}
     config = ServeBenchConfig(

@@ -48,8 +48,8 @@ def speak(
     Stopped and started again, it goes on where it was. Prints the set's folder.
     """
     with results() as stdout:
-        from antiphon.data.speak import SpeakConfig, mixed_sentences
-        from antiphon.data.speak import speak as run
+        from antiphon.data.speech.speak import SpeakConfig, mixed_sentences
+        from antiphon.data.speech.speak import speak as run
 
         config = SpeakConfig(
             out=out,
@@ -91,9 +91,9 @@ def questions(
     Stopped and started again, it goes on where it was. Prints the set's folder.
     """
     with results() as stdout:
-        from antiphon.data.augment import Augment
-        from antiphon.data.speak import MANY_SPEAKERS, SpeakConfig, Variety, mixed_sentences
-        from antiphon.data.speak import speak as run
+        from antiphon.data.speech.augment import Augment
+        from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Variety, mixed_sentences
+        from antiphon.data.speech.speak import speak as run
 
         config = SpeakConfig(
             out=out,
@@ -142,8 +142,8 @@ def converse(
     """
     with results() as stdout:
         import antiphon.codecs
-        from antiphon.data.converse_draw import Material, Mix
-        from antiphon.data.converse_make import make_set
+        from antiphon.data.dialogue.make import make_set
+        from antiphon.data.dialogue.sample import Material, Mix
 
         mix = Mix(voices=tuple(shares(voice or ["hibari"]).items()), late=late, interrupted=interrupted)
         progress("Reading the texts ...")
@@ -157,7 +157,7 @@ def converse(
 def info(folder: Annotated[Path, typer.Argument(help="Folder of a set.")], json: Json = None) -> None:
     """Say what a set holds, also while it is being written."""
     with results() as stdout:
-        from antiphon.data.speak import describe
+        from antiphon.data.speech.speak import describe
 
         lines = dict(describe(folder))
         for name, value in lines.items():

@@ -12,7 +12,7 @@ from antiphon.cli.common import Json, Model, Parts, load_model, progress, result
 from antiphon.errors import AntiphonError, AudioError, ConfigError
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.replay import Replay
+    from antiphon.dialogue.duplex.replay import Replay
     from antiphon.duplex_model import DuplexModel
 
 
@@ -67,7 +67,7 @@ def duplex(
         if audio is None:
             replay = _live(loaded, how, hear, stdout)
         else:
-            from antiphon.dialogue.replay import replay_recording
+            from antiphon.dialogue.duplex.replay import replay_recording
 
             progress(f"Playing {recording} to the model ({mode.value}) ...")
             tell = (lambda event: _print(event, stdout)) if realtime else None
@@ -96,8 +96,8 @@ def _live(model: DuplexModel, how: dict[str, Any], hear: bool, stdout: TextIO) -
     import torch
 
     from antiphon.audio.devices import microphone, speaker
-    from antiphon.dialogue.replay import collect
-    from antiphon.dialogue.turn import AudioEvent
+    from antiphon.dialogue.duplex.replay import collect
+    from antiphon.dialogue.events import AudioEvent
 
     events, heard = [], []
     with model.session(hear=hear, **how) as session:
@@ -119,7 +119,7 @@ def _live(model: DuplexModel, how: dict[str, Any], hear: bool, stdout: TextIO) -
 
 def _print(event: Any, stdout: TextIO) -> None:
     """The words of both, as they come."""
-    from antiphon.dialogue.turn import HeardEvent, LostEvent, SpeakingEvent, TextEvent
+    from antiphon.dialogue.events import HeardEvent, LostEvent, SpeakingEvent, TextEvent
 
     if isinstance(event, TextEvent):
         print(event.text, end="", file=stdout, flush=True)
@@ -133,8 +133,8 @@ def _print(event: Any, stdout: TextIO) -> None:
 
 def _write(replay: Replay, out: Path, title: str, stdout: TextIO) -> None:
     """The sound, and beside it the words for programs and for people, and the picture."""
-    from antiphon.dialogue.replay import spread_words
-    from antiphon.dialogue.timeline import PictureError, draw_timeline
+    from antiphon.dialogue.duplex.replay import spread_words
+    from antiphon.evals.timeline import PictureError, draw_timeline
 
     print(f"wav:        {replay.stereo.save(out).absolute()}", file=stdout)
     write_json(out.with_suffix(".json"), replay.notes())

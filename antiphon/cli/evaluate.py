@@ -58,9 +58,9 @@ def mini(
     check_resume(resume, json)
     check_folder("--texts", texts)
     with results() as stdout:
-        from antiphon.evals.bench import MiniConfig
-        from antiphon.evals.figures import available_cores
-        from antiphon.evals.mini import run
+        from antiphon.evals.assistant.run import run
+        from antiphon.evals.harness import MiniConfig
+        from antiphon.evals.report import available_cores
 
         config = MiniConfig(
             model=model,
@@ -105,9 +105,9 @@ def codec(
 ) -> None:
     """Measure codecs and tokenizers on recordings; print a row for each of them and each rate."""
     with results() as stdout:
-        from antiphon.evals.codec import CodecConfig, run
-        from antiphon.evals.figures import available_cores
-        from antiphon.evals.rate_distortion import plot as draw
+        from antiphon.evals.codec.rate_distortion import plot as draw
+        from antiphon.evals.codec.run import CodecConfig, run
+        from antiphon.evals.report import available_cores
 
         try:
             rates = tuple(int(each) for each in listed(codebooks))
@@ -153,7 +153,7 @@ def duplex(
     if recordings is not None and not recordings.exists():
         raise ConfigError(f"There are no recordings at {recordings}.")
     with results() as stdout:
-        from antiphon.evals.duplex import DuplexConfig, run
+        from antiphon.evals.duplex.figures import DuplexConfig, run
 
         config = DuplexConfig(model, overrides(part), recordings, texts, material, listed(only), n, keep, seed, batch)
         plot = picture_path(plot, json)

@@ -51,14 +51,14 @@ def serve(
 ) -> None:
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
     with results() as stdout:
-        from antiphon.dialogue.duplex_hall import DuplexHall
-        from antiphon.dialogue.turns import Turns
+        from antiphon.dialogue.duplex.hall import DuplexHall
+        from antiphon.dialogue.half_duplex import Turns
         from antiphon.duplex_model import DuplexModel
-        from antiphon.serve.admission import measure
         from antiphon.serve.app import create_app
         from antiphon.serve.run import listen, make_server
         from antiphon.serve.settings import ServeConfig
         from antiphon.serve.state import LiveOnly
+        from antiphon.serve.work.admission import measure
 
         config = ServeConfig(
             host=host,

@@ -31,8 +31,8 @@ def tokenize(
     skipped.jsonl. Prints the set's folder.
     """
     with results() as stdout:
-        from antiphon.data.tokenize import TokenizeConfig
-        from antiphon.data.tokenize import tokenize as run
+        from antiphon.data.tokenize.encode import TokenizeConfig
+        from antiphon.data.tokenize.encode import tokenize as run
 
         skipped = run(TokenizeConfig(source, out, codec, codebooks, workers, ray, device, retry))
         if skipped:
@@ -56,8 +56,8 @@ def detokenize(
     Stopped and started again, it goes on where it was. Prints the folder.
     """
     with results() as stdout:
-        from antiphon.data.detokenize import DetokenizeConfig
-        from antiphon.data.detokenize import detokenize as run
+        from antiphon.data.tokenize.decode import DetokenizeConfig
+        from antiphon.data.tokenize.decode import detokenize as run
 
         failed = run(DetokenizeConfig(source, out, codec, codebooks, ending, workers, device))
         if failed:

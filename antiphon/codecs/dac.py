@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs.module import CodecModule
-from antiphon.codecs.weights import configured, load_into, read_config, read_weights, rename, write
 from antiphon.errors import HubError
+from antiphon.hub.weights import configured, load_into, read_config, read_weights, rename, write
 from antiphon.nn.overlap import Pieces, convolutions, growing, shrinking
 from antiphon.nn.quantize import Quantized
 from antiphon.nn.seanet import folded

@@ -45,10 +45,10 @@ class Family:
 
 
 FAMILIES = (
-    Family("mini-codec", "antiphon.codecs.mini", "MiniCodec"),
-    Family("mimi", "antiphon.codecs.mimi", "Mimi", ("mimi",), names={"mimi": "kyutai/mimi"}),
+    Family("mini-codec", "antiphon.codecs.mini.model", "MiniCodec"),
+    Family("mimi", "antiphon.codecs.mimi.model", "Mimi", ("mimi",), names={"mimi": "kyutai/mimi"}),
     Family(
-        "encodec", "antiphon.codecs.encodec", "Encodec", ("encodec",),
+        "encodec", "antiphon.codecs.encodec.model", "Encodec", ("encodec",),
         names={"encodec_24khz": "facebook/encodec_24khz", "encodec_48khz": "facebook/encodec_48khz"},
     ),
     Family(
@@ -60,8 +60,8 @@ FAMILIES = (
         known=lambda config: {"strides", "semantic_dimension", "n_q"} <= set(config),
         names={"speechtokenizer": "fnlp/SpeechTokenizer"},
     ),
-    Family("semantic", "antiphon.models.semantic", "SemanticTokenizer", ("hubert", "wav2vec2", "wavlm")),
-    Family("supervised", "antiphon.models.supervised", "SupervisedTokenizer"),
+    Family("semantic", "antiphon.codecs.semantic.kmeans", "SemanticTokenizer", ("hubert", "wav2vec2", "wavlm")),
+    Family("supervised", "antiphon.codecs.semantic.supervised", "SupervisedTokenizer"),
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def family_of(config: dict[str, Any], where: Path | str) -> Family:
 def load(name: Path | str) -> Tokenizer:
     """See `antiphon.codecs.load`."""
     from antiphon import hub
-    from antiphon.codecs.weights import read_config
+    from antiphon.hub.weights import read_config
 
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").is_file() and any(path.glob("tokenizer-*.safetensors")):

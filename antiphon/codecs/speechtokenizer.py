@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.codecs.module import CodecModule, fewer
-from antiphon.codecs.weights import configured, load_ours, publish, read_config, read_weights, write
 from antiphon.errors import HubError
+from antiphon.hub.weights import configured, load_ours, publish, read_config, read_weights, write
 from antiphon.nn.quantize import Quantized
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
 from antiphon.nn.seanet_long import decode_pieces, encode_pieces

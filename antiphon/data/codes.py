@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from antiphon.codecs.mini import MiniCodec
+from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.shards import SpeechSet
-from antiphon.models.phonemes import SILENCE, alphabet
+from antiphon.models.tts.phonemes import SILENCE, alphabet
 
 
 @dataclass

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from antiphon.data.codes import CodeSet
-from antiphon.models.phonemes import Phonemizer, Speller
-from antiphon.models.thinker import Thinker
+from antiphon.models.llm.thinker import Thinker
+from antiphon.models.tts.phonemes import Phonemizer, Speller
 
 ASKED = "Please go on."  # the user's turn before each text, which has no question of its own
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from torch import Tensor
 
-from antiphon.dialogue.turn import Event
+from antiphon.dialogue.events import Event
 from antiphon.errors import AntiphonError
 
 DIRECTIONS = ("listen", "speak")

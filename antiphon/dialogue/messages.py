@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from antiphon.dialogue.functions import Call, Result, unmarked
-from antiphon.models.chat_template import Rendered, written_calls
+from antiphon.dialogue.tool_calls import Call, Result, unmarked
+from antiphon.models.llm.chat_template import Rendered, written_calls
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.speech import Activity, SileroActivity
+from antiphon.dialogue.events import Answer, EndEvent, Event, HeardEvent, Sampling
 from antiphon.dialogue.live import LiveSession, check_frame
-from antiphon.dialogue.turn import Answer, EndEvent, Event, HeardEvent, Sampling
 
 if TYPE_CHECKING:
     from antiphon.model import Model
-    from antiphon.models.ears import Heard
-    from antiphon.models.thinker import ThinkerState
+    from antiphon.models.asr.recognizer import Heard
+    from antiphon.models.llm.thinker import ThinkerState
 
 HEARING_RATE = 16000
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.events import AudioEvent, EndEvent, HeardEvent, Sampling, TextEvent
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
-from antiphon.dialogue.turn import AudioEvent, EndEvent, HeardEvent, Sampling, TextEvent
 
 if TYPE_CHECKING:
     from antiphon.model import Model

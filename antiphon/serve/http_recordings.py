@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from antiphon.serve.errors import RESPONSES, ApiError
-from antiphon.serve.http_models import served_of
+from antiphon.serve.openai.models import served_of
 from antiphon.serve.recordings import Recordings
 
 router = APIRouter(

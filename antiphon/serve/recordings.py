@@ -23,8 +23,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from antiphon.audio.pcm import RATE, pcm16
 from antiphon.errors import AntiphonError
-from antiphon.serve.audio import RATE, pcm16
 
 NAME = re.compile(r"[a-z]{1,10}_[0-9a-f]{20}")
 GAP = RATE // 2  # samples: a longer pause between two pieces of a stream is one in the conversation, too

@@ -14,8 +14,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from antiphon.serve.connections import Acceptor, Connection
-from antiphon.serve.protocols import HttpProtocol, WebSocketProtocol
+from antiphon.serve.access.connections import Acceptor, Connection
+from antiphon.serve.access.protocols import HttpProtocol, WebSocketProtocol
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.state import Served
 

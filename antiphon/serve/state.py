@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.turn import Sampling
-from antiphon.dialogue.turns import Conversant, EarsListener, Listener, Talking
+from antiphon.dialogue.events import Sampling
+from antiphon.dialogue.half_duplex import Conversant, EarsListener, Listener, Talking
 from antiphon.errors import AntiphonError
-from antiphon.serve.admission import Admission, Pace
-from antiphon.serve.client_secrets import ClientSecrets
-from antiphon.serve.connections import Connections
+from antiphon.serve.access.client_secrets import ClientSecrets
+from antiphon.serve.access.connections import Connections
 from antiphon.serve.metrics import Metrics
 from antiphon.serve.settings import ServeConfig
-from antiphon.serve.workers import Workers
+from antiphon.serve.work.admission import Admission, Pace
+from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex_hall import DuplexHall
-    from antiphon.models.ears import Ears
-    from antiphon.serve.realtime_line import RealtimeLine
+    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.models.asr.recognizer import Ears
+    from antiphon.serve.realtime.connection import RealtimeLine
+    from antiphon.serve.realtime.webrtc import WebRtcCall
     from antiphon.serve.recordings import Recordings
-    from antiphon.serve.webrtc_call import WebRtcCall
 
 
 class LiveOnly:

@@ -23,10 +23,10 @@ def voice() -> FastAPI:
     import torch
 
     import antiphon
-    from antiphon.dialogue.duplex_hall import DuplexHall
-    from antiphon.dialogue.turns import Turns
+    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.half_duplex import Turns
     from antiphon.duplex_model import DuplexModel
-    from antiphon.serve.admission import measure
+    from antiphon.serve.work.admission import measure
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
     from antiphon.serve.state import LiveOnly

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antiphon.audio import encode as sound
 from antiphon.audio.downmix import Downmix
 from antiphon.audio.io import Audio, load
 from antiphon.data.recordings import Recording
 from antiphon.errors import AudioError
-from antiphon.serve import sound
 
 FORMATS = {  # name's ending: encoder, rate, container options
     "cbr.mp3": ("libmp3lame", 16000, {}),

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from antiphon.cli.data import app, shares
-from antiphon.data.conversations import read_conversations
+from antiphon.data.dialogue.format import read_conversations
 from antiphon.data.shards import SpeechSet
 from antiphon.errors import ConfigError
 

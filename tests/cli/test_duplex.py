@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.dialogue.tiny_duplex import noise, save_tiny_duplex
+from tests.dialogue.duplex.tiny_duplex import noise, save_tiny_duplex
 
 
 @pytest.fixture(scope="module")

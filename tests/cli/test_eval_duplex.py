@@ -7,15 +7,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from antiphon.data.conversations import Conversation, ConversationWriter
-from tests.evals.duplex_actors import RATE, Ideal, scene
+from antiphon.data.dialogue.format import Conversation, ConversationWriter
+from tests.evals.duplex.actors import RATE, Ideal, scene
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_recordings_are_measured_without_a_model(antiphon: Run, tmp_path: Path) -> None:
-    from antiphon.evals.duplex_drive import play
-    from antiphon.evals.duplex_rooms import Alone
+    from antiphon.evals.duplex.simulate import play
+    from antiphon.evals.duplex.systems import Alone
 
     with ConversationWriter(tmp_path / "talks") as writer:
         for take in play(Alone(Ideal), [scene("turn"), scene("interruption")]):

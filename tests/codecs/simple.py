@@ -7,7 +7,7 @@ import random
 import torch
 
 from antiphon.codecs.base import CodecState
-from antiphon.codecs.mini import MiniCodec, MiniCodecConfig
+from antiphon.codecs.mini.model import MiniCodec, MiniCodecConfig
 from antiphon.nn.state import fork, join, select
 
 

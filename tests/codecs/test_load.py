@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from antiphon import codecs
 from antiphon.codecs import families
-from antiphon.codecs.mimi import Mimi
-from antiphon.codecs.mimi_weights import for_kyutai
-from antiphon.codecs.mini import MiniCodec
+from antiphon.codecs.mimi.model import Mimi
+from antiphon.codecs.mimi.weights import for_kyutai
+from antiphon.codecs.mini.model import MiniCodec
 from antiphon.errors import AntiphonError
-from tests.codecs.test_mimi import TINY as TINY_MIMI
-from tests.codecs.test_mini import TINY as TINY_MINI
+from tests.codecs.mimi.test_model import TINY as TINY_MIMI
+from tests.codecs.mini.test_model import TINY as TINY_MINI
 
 
 def test_our_own_folders_load_by_family(tmp_path):

@@ -11,16 +11,16 @@ from safetensors.torch import load_file, save_file
 from antiphon import codecs
 from antiphon.codecs.base import StreamingCodec
 from antiphon.codecs.dac import Dac
-from antiphon.codecs.encodec import ChunkedEncodec, Encodec
-from antiphon.codecs.mimi import Mimi
-from antiphon.codecs.mini import MiniCodec
+from antiphon.codecs.encodec.model import ChunkedEncodec, Encodec
+from antiphon.codecs.mimi.model import Mimi
+from antiphon.codecs.mini.model import MiniCodec
 from antiphon.codecs.speechtokenizer import SpeechTokenizer
 from antiphon.errors import HubError
 from antiphon.nn.state import join, select
+from tests.codecs.encodec.test_model import TINY as TINY_ENCODEC
+from tests.codecs.mimi.test_model import TINY as TINY_MIMI
+from tests.codecs.mini.test_model import TINY as TINY_MINI
 from tests.codecs.test_dac import TINY as TINY_DAC
-from tests.codecs.test_encodec import TINY as TINY_ENCODEC
-from tests.codecs.test_mimi import TINY as TINY_MIMI
-from tests.codecs.test_mini import TINY as TINY_MINI
 from tests.codecs.test_speechtokenizer import TINY as TINY_SPEECHTOKENIZER
 
 STEREO = replace(TINY_ENCODEC, channels=2, causal=False, norm="time_group_norm", chunk_seconds=0.5)

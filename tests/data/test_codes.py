@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.codecs.mini import MiniCodec
+from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.codes import CodeSet, encode_set, timeline
 from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
-from antiphon.models.phonemes import alphabet
-from tests.codecs.test_mini import TINY
+from antiphon.models.tts.phonemes import alphabet
+from tests.codecs.mini.test_model import TINY
 
 
 def test_timeline_by_hand():

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from antiphon.data.states import ASKED, StateSet, think_set, thought_states
-from antiphon.models.phonemes import Phonemizer
-from tests.models.test_thinker import adapted, folder, thinker  # noqa: F401
+from antiphon.models.tts.phonemes import Phonemizer
+from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
 
 TEXTS = ["The capital of Italy is Rome.", "Yes.", "A spider has eight legs."]
 

@@ -10,11 +10,11 @@ import torch
 
 from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity
+from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
 from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
-from antiphon.dialogue.turn import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
-from antiphon.models.voice import Timing
+from antiphon.models.tts.synthesizer import Timing
 from tests.conftest import ROOT
 
 FRAME = 0.08
@@ -106,7 +106,7 @@ class Hum:
 
 @pytest.fixture
 def session():
-    from antiphon.dialogue.turn import Sampling
+    from antiphon.dialogue.events import Sampling
 
     model = SimpleNamespace(ears=CountingEars(), thinker=EndlessThinker(), voice=Hum())
     with HalfDuplexSession(model, Sampling(max_tokens=2000)) as session:

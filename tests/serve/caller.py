@@ -15,7 +15,7 @@ from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
 from av import AudioFrame
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.turn import AudioEvent
+from antiphon.dialogue.events import AudioEvent
 from antiphon.serve.settings import ServeConfig
 from tests.serve.scripted import Scripted, serving, speech
 

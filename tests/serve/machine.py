@@ -7,11 +7,11 @@ import base64
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.turn import AudioEvent, TextEvent
-from antiphon.dialogue.turns import Hearing
-from antiphon.serve.realtime_commands import Answer, Finish, Limits
-from antiphon.serve.realtime_items import messages
-from antiphon.serve.realtime_session import RealtimeSession
+from antiphon.dialogue.events import AudioEvent, TextEvent
+from antiphon.dialogue.half_duplex import Hearing
+from antiphon.serve.realtime.commands import Answer, Finish, Limits
+from antiphon.serve.realtime.items import messages
+from antiphon.serve.realtime.session import RealtimeSession
 from tests.serve.scripted import Scripted
 
 

@@ -13,9 +13,9 @@ import torch
 
 import antiphon
 from antiphon.audio.io import load
-from antiphon.dialogue.turns import Turns
+from antiphon.dialogue.half_duplex import Turns
 from antiphon.serve.settings import ServeConfig
-from tests.serve.test_page_talk import browsing, idle, silence, type_in
+from tests.clients.test_page_talk import browsing, idle, silence, type_in
 
 QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
 

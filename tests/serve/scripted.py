@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.functions import Call, FunctionError, Functions
+from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import Hearing, Message, Turns, Usage
 from antiphon.dialogue.messages import joined
-from antiphon.dialogue.turn import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.turns import Hearing, Message, Turns, Usage
+from antiphon.dialogue.tool_calls import Call, FunctionError, Functions
 
 FRAME = 1920
 CALL = re.compile(r"call (\w+) (\{.*?\})")

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from tests.clients.test_stock_clients import _nobody_else, until  # noqa: F401
 from tests.serve.scripted import Scripted, serving
-from tests.serve.test_stock_clients import _nobody_else, until  # noqa: F401
 
 openai = pytest.importorskip("openai")
 

@@ -13,8 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from antiphon.serve.app import create_app
-from antiphon.serve.realtime_commands import Limits
-from antiphon.serve.realtime_session import RealtimeSession
+from antiphon.serve.realtime.commands import Limits
+from antiphon.serve.realtime.session import RealtimeSession
 from antiphon.serve.settings import ServeConfig
 from tests.serve.scripted import Scripted, serving, silence, speech
 

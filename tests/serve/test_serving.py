@@ -14,11 +14,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from antiphon.dialogue.turn import AudioEvent, TextEvent
-from antiphon.dialogue.turns import Message
-from antiphon.serve.admission import Pace, measure
+from antiphon.dialogue.events import AudioEvent, TextEvent
+from antiphon.dialogue.half_duplex import Message
 from antiphon.serve.app import create_app
 from antiphon.serve.settings import ServeConfig
+from antiphon.serve.work.admission import Pace, measure
 from tests.serve.scripted import Scripted, serving, silence
 
 
@@ -93,7 +93,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
     from websockets.asyncio.client import connect
 
     from antiphon.audio.io import Audio, load
-    from antiphon.dialogue.turns import Turns
+    from antiphon.dialogue.half_duplex import Turns
 
     samples = load(question, sample_rate=24000).samples
     sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
@@ -127,7 +127,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
 @pytest.mark.slow
 def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
     """The real model, step by step for three at once over one set of weights: the same words and the same sound."""
-    from antiphon.dialogue.turns import Turns
+    from antiphon.dialogue.half_duplex import Turns
 
     turns = Turns(mini)
     pasts = [[Message("user", f"What is the capital of {country}?")] for country in ("Italy", "France", "Japan")]

@@ -1,0 +1,1 @@
+"""EnCodec (Defossez et al. 2022): the model, and the published checkpoints."""

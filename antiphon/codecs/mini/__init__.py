@@ -1,0 +1,1 @@
+"""The codec that ships: small, causal, with a source-filter vocoder."""

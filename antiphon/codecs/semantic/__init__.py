@@ -1,0 +1,1 @@
+"""Tokenizers of what is said: codecs with `encode` only."""

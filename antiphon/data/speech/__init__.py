@@ -1,0 +1,1 @@
+"""Spoken sentences: made by a teacher's voice, made worse on purpose, and turned into features."""

@@ -1,0 +1,1 @@
+"""Teachers' voices, behind one interface."""

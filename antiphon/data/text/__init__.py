@@ -1,0 +1,1 @@
+"""Texts: public corpora, made facts, and examples for instruction."""

@@ -1,0 +1,1 @@
+"""Recordings to codes on disk, and back to sound."""

@@ -1,0 +1,356 @@
+"""Recordings to codes, and codes to sound files: `antiphon tokenize` and `antiphon detokenize`.
+
+    config = TokenizeConfig(Path("corpus"), Path("codes"), "mimi", codebooks=8, workers=4)
+    tokenize(config)
+
+Processes encode, each with a codec of its own, and one of them writes; so what a set holds doesn't depend on how many
+there are. A recording that cannot be read or encoded is listed and passed over; one that kills its process (too long
+for the memory) too, after a second try on its own. Stopped and started again, a run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from antiphon.codecs.base import StreamingCodec
+from antiphon.data.recordings import Recording, fitted, recordings
+from antiphon.data.tokenize.workers import followed, in_processes
+from antiphon.data.tokens import About, Coded, TokenError, TokenWriter
+from antiphon.errors import AntiphonError
+
+PIECE = 20.0  # seconds that a streaming codec encodes at once of a long recording: memory stays flat
+LONG = 60.0  # seconds from which a recording counts as long
+
+
+@dataclass(frozen=True)
+class TokenizeConfig:
+    """How recordings become codes.
+
+    Attributes:
+        source: a folder of sound files, a manifest or a speech set.
+        out: the folder of the set of codes.
+        codec: name or folder, as `antiphon.codecs.load` takes it.
+        codebooks: keep only the first ones; None keeps all.
+        workers: processes that encode; with `ray`, workers of the cluster.
+        ray: on the Ray cluster that this machine belongs to (or, where there is none, on a small one of its own).
+        device: that encodes, "cpu" or "cuda".
+        retry: try again what was skipped before.
+    """
+
+    source: Path
+    out: Path
+    codec: str
+    codebooks: int | None = None
+    workers: int = 1
+    ray: bool = False
+    device: str = "cpu"
+    retry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise TokenError(f"workers is {self.workers}: give 1 or more.")
+        if self.codebooks is not None and self.codebooks < 1:
+            raise TokenError(f"codebooks is {self.codebooks}: give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know besides the recording.
+
+    Attributes:
+        codec: name or folder.
+        codebooks: how many to keep, None for all.
+        device: of the codec.
+        threads: of one worker; 0 leaves PyTorch's own number.
+    """
+
+    codec: str
+    codebooks: int | None = None
+    device: str = "cpu"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a worker gives back.
+
+    Attributes:
+        at: number of the recording among those it was asked for.
+        codes: [codebooks, frames]; None if it failed.
+        samples: length at the codec's rate.
+        reason: why it failed.
+        scales: of its chunks, where the codec has such.
+    """
+
+    at: int
+    codes: np.ndarray | None = None
+    samples: int = 0
+    reason: str = ""
+    scales: Sequence[float] = ()
+
+
+def open_codec(name: str, device: str = "cpu") -> Any:
+    """The codec of that name or folder (`antiphon.codecs.load`), in evaluation mode.
+
+    Raises:
+        AntiphonError: no such codec, or no such device.
+    """
+    from antiphon.codecs import load
+
+    check_device(device)
+    codec = load(name)
+    return codec.to(device).eval() if isinstance(codec, torch.nn.Module) else codec
+
+
+def check_device(device: str) -> None:
+    """Whether PyTorch can use that device.
+
+    Raises:
+        TokenError: it cannot.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TokenError(f"There is no device {device!r} to use here ({reason}): give cpu (--device cpu).") from error
+
+
+def fingerprint(codec: Any) -> str:
+    """16 hex digits of a hash over a codec's weights: the same for whatever folder they were loaded from.
+
+    Names and order of the tensors don't count, nor do tensors of one repeated value and copies, so that it stays what
+    it was when parts are renamed or statistics for training come and go.
+    """
+    found = set()
+    for tensor in codec.state_dict().values() if isinstance(codec, torch.nn.Module) else ():
+        flat = tensor.detach().cpu().contiguous().view(-1)
+        if flat.numel() and bool((flat != flat[0]).any()):
+            found.add(hashlib.sha256(flat.view(torch.uint8).numpy()).digest())
+    return hashlib.sha256(type(codec).__name__.encode() + b"".join(sorted(found))).hexdigest()[:16]
+
+
+def kept_codebooks(codec: Any, wanted: int | None, name: str) -> int:
+    """How many codebooks are kept when so many are wanted.
+
+    Raises:
+        TokenError: the codec has fewer.
+    """
+    if wanted is not None and wanted > codec.codebooks:
+        raise TokenError(f"{name} has {codec.codebooks} codebooks, not {wanted}: ask for fewer.")
+    return wanted or codec.codebooks
+
+
+def device_of(codec: Any) -> torch.device:
+    """Where a codec's weights are."""
+    weights = codec.parameters() if isinstance(codec, torch.nn.Module) else iter(())
+    return next(weights, torch.zeros(0)).device
+
+
+@torch.inference_mode()
+def encode(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> np.ndarray:
+    """Codes of one recording; a long one is given to a streaming codec in pieces, which gives the same codes.
+
+    Args:
+        codec: a `Tokenizer`.
+        samples: float32 [channels, N] at the codec's rate.
+        codebooks: keep only the first ones.
+
+    Returns:
+        int64 [codebooks, frames].
+    """
+    audio = samples[None].to(device_of(codec))
+    if audio.shape[-1] <= LONG * codec.sample_rate or not isinstance(codec, StreamingCodec):
+        return codec.encode(audio)[0, :codebooks].cpu().numpy()
+    state, size, found = codec.init_state(1), int(PIECE * codec.sample_rate), []
+    for start in range(0, audio.shape[-1], size):
+        piece = audio[..., start : start + size]
+        codes = codec.encode_step(piece, state, last=start + size >= audio.shape[-1])
+        found.append(codes[0, :codebooks].cpu().numpy())
+    return np.concatenate(found, axis=1)
+
+
+@torch.inference_mode()
+def encode_scaled(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> tuple[np.ndarray, list[float]]:
+    """As `encode`, and the scales of the chunks: without them a codec that has `encode_chunks` cannot tell how loud
+    each was. No scales of other codecs, nor where all are one because the codec doesn't scale."""
+    if not hasattr(codec, "encode_chunks"):
+        return encode(codec, samples, codebooks), []
+    codes, scales = codec.encode_chunks(samples[None].to(device_of(codec)))
+    return codes[0, :codebooks].cpu().numpy(), scales[0].tolist() if bool((scales != 1).any()) else []
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_codec(job: Job) -> Any:
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    return open_codec(job.codec, job.device)
+
+
+def encode_recording(codec: Any, codebooks: int | None, at: int, recording: Recording) -> Encoded:
+    """Reads and encodes one recording; whatever goes wrong with it becomes a reason."""
+    try:
+        audio = recording.load(mono=codec.channels == 1)
+        samples = fitted(audio, codec.sample_rate, codec.channels)
+        codes, scales = encode_scaled(codec, samples, codebooks)
+        return Encoded(at, codes, samples.shape[-1], scales=scales)
+    except Exception as error:  # whatever one file does must not stop the others
+        return Encoded(at, reason=why(error))
+
+
+def work(job: Job, at: int, recording: Recording) -> Encoded:
+    """`encode_recording` in a process of its own, which loads the codec once."""
+    return encode_recording(_worker_codec(job), job.codebooks, at, recording)
+
+
+def why(error: BaseException) -> str:
+    """An error in one line; ours speak for themselves."""
+    return " ".join((str(error) if isinstance(error, AntiphonError) else f"{type(error).__name__}: {error}").split())
+
+
+def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int:
+    """Encodes recordings into the config's set. Safe to stop and to rerun.
+
+    Args:
+        config: what and how.
+        bar: show progress and the time left, on stderr.
+        codec: one that is loaded already, for `workers` = 1; None loads the config's.
+
+    Returns:
+        How many of these recordings the set lists as skipped.
+
+    Raises:
+        TokenError: the set is of another codec, or of other recordings of the same ids; or not one recording could be
+            encoded.
+        AntiphonError: no recordings, or no codec.
+    """
+    found = recordings(config.source)
+    codec = codec if codec is not None else open_codec(config.codec, config.device)
+    about = About(
+        config.codec,
+        fingerprint(codec),
+        int(codec.sample_rate),
+        int(codec.channels),
+        float(codec.frame_rate),
+        kept_codebooks(codec, config.codebooks, config.codec),
+        int(codec.codebook_size),
+        str(config.source),
+    )
+    threads = 1 if config.ray else 0 if config.workers == 1 else max(1, (os.cpu_count() or 1) // config.workers)
+    job = Job(config.codec, config.codebooks, config.device, threads)
+    with TokenWriter(config.out, about) as writer:
+        stamps = _stamps(found, writer, config.source)
+        if config.retry:
+            writer.retry()
+        wanted = [recording for recording in found if recording.id not in writer.done]
+        if config.ray:
+            results = on_ray(job, wanted, config.workers)
+        elif config.workers > 1:
+            results = in_processes(work, job, wanted, config.workers, _killed)
+        else:
+            results = (encode_recording(codec, job.codebooks, i, each) for i, each in enumerate(wanted))
+        before = len(found) - len(wanted)
+        with followed(results, len(found), before, config.out.name, bar) as progress:
+            for result in results:
+                recording = wanted[result.at]
+                if result.codes is None:
+                    writer.skip(recording.id, recording.path, result.reason)
+                    progress.write(f"{recording.id}: skipped: {result.reason}", file=sys.stderr)
+                else:
+                    row = Coded(
+                        recording.id, recording.text, recording.voice, result.samples, stamp=stamps[recording.id],
+                        scales=list(result.scales),
+                    )  # fmt: skip
+                    writer.add(row, result.codes)
+                progress.update(1)
+        skipped = sum(recording.id in writer.skipped for recording in found)
+    if skipped == len(found):
+        raise TokenError(
+            f"Not one of {len(found)} recordings could be encoded; {config.out / 'skipped.jsonl'} says why. Put that "
+            "right, and run the same command with --retry."
+        )
+    return skipped
+
+
+def _stamps(found: list[Recording], writer: TokenWriter, source: Path) -> dict[str, str]:
+    """The stamps of the recordings by id, if none of those that the set holds codes of has become another one.
+
+    Raises:
+        TokenError: one has. Where the set is too old to tell, all have that come from elsewhere.
+    """
+    stamps = {recording.id: recording.stamp() for recording in found}
+    for recording in found:
+        before, now = writer.stamps.get(recording.id), stamps[recording.id]
+        if before is None or not now:
+            continue
+        if (before != now) if before else (writer.source != str(source)):
+            raise TokenError(
+                f"{writer.folder} holds codes of another {recording.id} than {recording.path} is now (they came from "
+                f"{writer.source}): encode into another folder, or delete this one to make it anew."
+            )
+    return stamps
+
+
+def _killed(at: int) -> Encoded:
+    return Encoded(at, reason="It killed its process twice, maybe for lack of memory: split it, or use fewer workers.")
+
+
+class _OnRay:
+    """`work` as Ray Data wants it: rows in, rows out."""
+
+    def __init__(self, job: Job, items: list[Recording]) -> None:
+        self.job, self.items = job, items
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        at = int(row["id"])
+        done = work(self.job, at, self.items[at])
+        codes = np.zeros((0, 0), np.int64) if done.codes is None else done.codes
+        return {
+            "at": at,
+            "codes": codes.astype(np.int32).tobytes(),
+            "codebooks": codes.shape[0],
+            "samples": done.samples,
+            "reason": done.reason,
+            "scales": np.asarray(done.scales, np.float64).tobytes(),
+        }
+
+
+def on_ray(job: Job, items: list[Recording], workers: int) -> Iterator[Encoded]:
+    """`work` on all items on a Ray cluster, in whatever order they get done.
+
+    Every machine of the cluster must see the recordings and the codec under the same path or name.
+
+    Raises:
+        TokenError: Ray is not installed.
+    """
+    try:
+        import ray.data
+    except ImportError as error:
+        raise TokenError(f"--ray needs Ray Data ({error}). Install it: pip install 'antiphon[ray]'") from None
+    if not items:
+        return
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    light = [replace(item, phones=(), text="") for item in items]
+    rows = ray.data.range(len(items), override_num_blocks=min(len(items), max(4 * workers, len(items) // 64)))
+    encoded = rows.map(
+        _OnRay,
+        fn_constructor_args=(job, light),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=max(1, job.threads),
+        num_gpus=1 if job.device.startswith("cuda") else None,
+    )
+    for row in encoded.iter_rows():
+        codes = np.frombuffer(row["codes"], np.int32)
+        whole = codes.reshape(row["codebooks"], -1).astype(np.int64) if row["codebooks"] else None
+        scales = np.frombuffer(row["scales"]).tolist()
+        yield Encoded(int(row["at"]), whole, int(row["samples"]), row["reason"], scales)

@@ -1,0 +1,1 @@
+"""Full duplex: the engine that hears and speaks at once, for one conversation or many."""

@@ -1,0 +1,374 @@
+"""A conversation in turns whose past can be edited: what servers of chat and voice protocols need.
+
+The past is a list of messages, owned by the caller, and an answer is a function of it. `Talk` keeps the language
+model's state from one answer to the next: as far as the list still begins with what was read before, nothing is read
+again, so an ordinary conversation costs no more than a session does, and a message that was deleted, or cut to what the
+listener really heard, is gone from the model's memory as well.
+
+    turns = Turns(model)
+    listener = turns.listen()
+    listener.step(samples)                             # 24 kHz, as they come
+    asked = listener.finish().message()
+    answer = turns.talk().answer([asked])
+    for event in answer.events(): ...                  # TextEvent, AudioEvent, EndEvent
+    past = [asked, answer.message]                     # or answer.until(1.2): what was said in the first 1.2 s
+
+Everything here is done on the caller's thread, in small steps: a server takes the steps of many conversations in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from antiphon.audio.io import Audio
+from antiphon.dialogue.events import Answer, EndEvent, Event, Sampling, TextEvent
+from antiphon.dialogue.messages import Message, joined, rendered
+from antiphon.dialogue.tool_calls import Calling, FunctionError, Functions, unmarked
+
+if TYPE_CHECKING:
+    from antiphon.model import Model
+    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.llm.thinker import ThinkerState
+    from antiphon.models.tts.synthesizer import Timing
+
+HEARING_RATE = 16000
+PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
+PROMPT_LETTERS = 64 * PROMPT_TOKENS  # of them that are looked at
+HOLDING = frozenset(
+    "a an and are as at but by for from has have if in is it's its like my of on or our so than that the their then "
+    "this to uh uhm um umm hmm er erm was were what's where's who's with would your".split()
+)  # words after which one goes on speaking
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What was heard of a turn.
+
+    Attributes:
+        text: the words; "" if there were none.
+        embeddings: what the language model reads, [T, width].
+    """
+
+    text: str
+    embeddings: Tensor | None = None
+
+    def message(self) -> Message:
+        return Message("user", self.text, self.embeddings)
+
+
+@dataclass
+class Usage:
+    """Tokens of the language model that went in, how many of them were remembered and not read again, and came out.
+
+    Attributes:
+        heard: of the input, those that were heard rather than typed; `heard_cached` likewise of `cached`.
+    """
+
+    input: int = 0
+    cached: int = 0
+    heard: int = 0
+    heard_cached: int = 0
+    output: int = 0
+
+
+class Listener(Protocol):
+    """One turn of the user, while it is heard. `step` and `finish` work; a turn may be dropped at any point."""
+
+    def step(self, samples: Tensor) -> None:
+        """The next samples, float32 [N] at the conversant's sample rate."""
+        ...
+
+    def peek(self) -> Hearing:
+        """What was said up to here; more may come."""
+        ...
+
+    def finish(self) -> Hearing:
+        """What was said; nothing more will come."""
+        ...
+
+
+class AnswerInTheMaking(Protocol):
+    """An answer: iterate over `events()`, and close that iterator to stop."""
+
+    usage: Usage
+    message: Message | None
+    cut: bool
+
+    def events(self) -> Iterator[Event | None]: ...
+
+    def until(self, seconds: float) -> str: ...
+
+
+class Talking(Protocol):
+    """One conversation's memory. Gives one answer at a time."""
+
+    def answer(
+        self,
+        past: Sequence[Message],
+        sampling: Sampling | None = None,
+        instructions: str | None = None,
+        spoken: bool = True,
+        functions: Functions | None = None,
+    ) -> AnswerInTheMaking: ...
+
+
+class Conversant(Protocol):
+    """What a server drives. Weights are shared; each listener and each talk is one conversation's own.
+
+    Attributes:
+        calls_functions: an answer may be given functions.
+    """
+
+    name: str
+    sample_rate: int
+    voices: Sequence[str]
+    calls_functions: bool
+
+    def listen(self) -> Listener: ...
+
+    def talk(self) -> Talking: ...
+
+    def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]: ...
+
+
+class Turns:
+    """The half-duplex model as a `Conversant`.
+
+    Args:
+        model: what hears, thinks and speaks.
+        name: what it is called.
+    """
+
+    voices = ("heart",)
+
+    def __init__(self, model: Model, name: str = "mini"):
+        self.model, self.name = model, name
+        self.sample_rate: int = model.voice.sample_rate
+        self.calls_functions = model.thinker.template.call_form is not None
+
+    def listen(self) -> EarsListener:
+        return EarsListener(self.model.ears, self.sample_rate)
+
+    def talk(self) -> Talk:
+        return Talk(self.model)
+
+    def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
+        """Reads a text aloud, 80 ms at a time.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
+        how, voice = sampling or Sampling(), self.model.voice
+        state = voice.init_state(how.seed, how.temperature, how.top_k)
+        voice.read(text, state)
+        while (piece := voice.step(state)) is not None:
+            yield Audio(piece, self.sample_rate)
+
+
+class EarsListener:
+    """The ears with a resampler before them."""
+
+    def __init__(self, ears: Ears, sample_rate: int):
+        self.ears, self.state = ears, ears.init_state()
+        self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
+
+    def step(self, samples: Tensor) -> None:
+        self.ears.step(self._resampled(samples.numpy()), self.state)
+
+    def peek(self) -> Hearing:
+        heard = self.ears.finish(self.state)
+        return Hearing(heard.text.strip(), heard.embeddings)
+
+    def finish(self) -> Hearing:
+        self.ears.step(self._resampled(np.zeros(0, np.float32), last=True), self.state)
+        return self.peek()
+
+    def _resampled(self, samples: np.ndarray, last: bool = False) -> Tensor:
+        return torch.from_numpy(self.resampler.resample_chunk(samples, last=last))
+
+
+class Talk:
+    """One conversation's memory. Not for two answers at once.
+
+    Args:
+        model: who thinks and speaks.
+    """
+
+    def __init__(self, model: Model):
+        self.model = model
+        self._state: ThinkerState | None = None
+        self._key: tuple[str | None, str] = (None, "")
+        self._read: list[Message] = []
+
+    def answer(
+        self,
+        past: Sequence[Message],
+        sampling: Sampling | None = None,
+        instructions: str | None = None,
+        spoken: bool = True,
+        functions: Functions | None = None,
+    ) -> TalkAnswer:
+        """The answer to a past; it is made while one iterates over its events.
+
+        Args:
+            past: oldest first. Messages without words are passed over.
+            sampling: how it is drawn.
+            instructions: the system prompt; None or "" for the model's own.
+            spoken: aloud, or in writing (the same assistant).
+            functions: that it may call.
+
+        Raises:
+            FunctionError: the model can't call functions.
+
+        Raises (from `events`):
+            ThinkerError: a message is longer than can be understood.
+            FunctionError: a call of the answer can't be read.
+        """
+        kept = joined([message for message in past if message.text.strip() or message.calls or message.results])
+        form = self.model.thinker.template.call_form
+        if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
+            raise FunctionError("This model can't call functions: its chat template doesn't take them.")
+        calling = Calling(form, functions) if form is not None and functions is not None else None
+        return TalkAnswer(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
+
+    def recall(
+        self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
+    ) -> Iterator[ThinkerState | None]:
+        """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
+        thinker = self.model.thinker
+        shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
+        shown = unmarked(list(shown))
+        if instructions is not None:
+            words = thinker.tokenizer.encode(unmarked(instructions[:PROMPT_LETTERS])).ids[:PROMPT_TOKENS]
+            instructions = thinker.tokenizer.decode(words)
+        key = (instructions, json.dumps(shown))
+        same = 0
+        if self._state is not None and key == self._key:
+            while same < min(len(past), len(self._read)) and past[same].same(self._read[same]):
+                same += 1
+        state, self._state = self._state, None  # whatever breaks off from here on leaves nothing half-read behind
+        if state is None or key != self._key or same < len(self._read) - len(state.turns):
+            state, same, self._read = thinker.init_state(True, instructions, shown), 0, []
+        forgotten = len(self._read) - len(state.turns)
+        thinker.rewind(state, same - forgotten)
+        for message, turn in zip(past[forgotten:same], state.turns):
+            usage.heard_cached += len(turn) if message.embeddings is not None else 0
+        usage.cached = usage.input = state.prefix + sum(map(len, state.turns))
+        usage.heard = usage.heard_cached
+        yield None
+        for at, message in enumerate(past[same:], same):
+            if message.calls or message.results:
+                before = [past[at - 1]] if at and past[at - 1].calls else []
+                written = thinker.template.between(*(sum(map(rendered, each), []) for each in (before, [message])))
+                thinker.add_rendered(state, message.role, written)
+            else:
+                said = unmarked(message.text) if message.embeddings is None else message.embeddings
+                thinker.add_message(state, message.role, said)
+            usage.input += len(state.turns[-1])
+            usage.heard += len(state.turns[-1]) if message.embeddings is not None else 0
+            yield None
+        thinker.begin_reply(state, calling.begins if calling is not None else "")
+        usage.input += len(state.turns[-1])
+        self._key = key
+        yield state
+
+    def remember(self, state: ThinkerState, past: Sequence[Message]) -> None:
+        """Keeps the state that has read `past`."""
+        self._state, self._read = state, list(past)
+
+
+@dataclass
+class TalkAnswer:
+    """An answer while it is made.
+
+    Attributes:
+        usage: tokens, complete at the end.
+        message: what was answered, to be put into the past; None before there is anything.
+        cut: it ended because it was as long as it may be.
+        text: of what was answered, at its end.
+    """
+
+    talk: Talk
+    past: list[Message]
+    sampling: Sampling
+    instructions: str | None
+    spoken: bool
+    calling: Calling | None = None
+    usage: Usage = field(default_factory=Usage)
+    message: Message | None = None
+    cut: bool = False
+    text: str = ""
+    _answer: Answer | None = None  # while it is made
+    _said: Timing | None = None  # after that, if it was spoken: all that is kept of the making, which holds megabytes
+
+    def events(self) -> Iterator[Event | None]:
+        """Text and sound in the order in which they are ready, then the end; None where only work was done."""
+        state = None
+        for recalled in self.talk.recall(self.past, self.instructions, self.usage, self.calling):
+            state = recalled
+            yield None
+        assert state is not None
+        asked = len(state.turns[-1])
+        model = self.talk.model
+        voice = model.voice if self.spoken else None
+        self._answer = answer = Answer(model.thinker, state, voice, self.sampling, calling=self.calling)
+        making, done = answer.events(), False
+        try:
+            for event in making:
+                if isinstance(event, EndEvent):
+                    done = True
+                    break
+                if isinstance(event, TextEvent):
+                    self.usage.output += 1
+                yield event
+        finally:
+            making.close()  # reads the end of what was said so far, on this thread
+            calls = tuple(self.calling.calls) if self.calling is not None else ()
+            if answer.text.strip() or calls:
+                self.message = Message("assistant", answer.text, calls=calls)
+                whole = self.calling is None or self.calling.settled
+                if whole and state.hidden is None and not state.pending:
+                    self.talk.remember(state, [*self.past, self.message])
+            self.usage.output = max(self.usage.output, len(state.turns[-1]) - asked - 1)  # its end, but no newline
+            self.cut = done and self.usage.output > self.sampling.max_tokens
+            self._said = voice.timing(answer.speech) if voice is not None and answer.speech is not None else None
+            self.text, self._answer = answer.text, None
+        yield EndEvent(answer.text)
+
+    def until(self, seconds: float) -> str:
+        """The words that were said aloud in the first `seconds`, as the talker has timed them (`Timing`); of a written
+        answer all of them."""
+        answer, said = self._answer, self._said
+        if answer is None:
+            return said.until(seconds) if said is not None else "" if self.spoken else self.text
+        if answer.voice is None:
+            return answer.text
+        return "" if answer.speech is None else answer.voice.timing(answer.speech).until(seconds)
+
+
+def sounds_complete(text: str) -> bool:
+    """Whether who said this is likely to have finished: the ears end it like a sentence, and not on a word that calls
+    for another.
+
+    >>> [sounds_complete(said) for said in ("What time is it?", "I would like to", "Well, um...", "Stop")]
+    [True, False, False, True]
+    """
+    text = text.strip()
+    if not text or text.endswith(("...", "…", ",", ":", ";", "-")):
+        return False
+    words = re.findall(r"[a-z']+", text.lower())
+    return bool(words) and words[-1] not in HOLDING
+
+
+def cut_sampling(sampling: Sampling, most: int | None) -> Sampling:
+    """The sampling with at most `most` tokens; None leaves it."""
+    return sampling if most is None else replace(sampling, max_tokens=min(most, 512))

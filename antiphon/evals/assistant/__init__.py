@@ -1,0 +1,1 @@
+"""What the half-duplex assistant can do: hearing, answers, speaking, speed."""

@@ -1,0 +1,200 @@
+"""What the mini model is measured on; none of it was ever trained on.
+
+- Questions of the "dev" split, spoken by three voices that no training set has (made once, then kept).
+- The easy questions of `easy_questions.jsonl`, spoken by the same voices.
+- Asterisk's prompts: a real person, from Debian's packages.
+- Sentences of an assistant, "dev" split, spoken by the teacher of our voice.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from antiphon.audio import io
+from antiphon.audio.io import Audio
+from antiphon.errors import AntiphonError
+
+# Voices that are kept out of training, with their share of a test set.
+HELD_OUT = (("joe", 3), ("kokoro:jm_kumo", 2), ("kokoro:jf_tebukuro", 1))
+LONGEST = 30.0  # seconds: what Whisper, the reference, hears at once; one prompt (a jest of 73 s) is longer
+ASTERISK_PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
+
+
+class MaterialError(AntiphonError):
+    """What a figure is measured on is missing and cannot be made here."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Something said, with its words.
+
+    Attributes:
+        id: names it in the kept details.
+        text: what is said.
+        audio: the sound.
+        voice: who says it.
+    """
+
+    id: str
+    text: str
+    audio: Audio
+    voice: str
+
+
+def spread(items: Sequence, n: int) -> list:
+    """`n` of the items at even distances (all if there are no more), so that every part of a set is in the sample."""
+    if n >= len(items):
+        return list(items)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+def shares(count: int) -> list[tuple[str, int]]:
+    """How many of `count` utterances each held-out voice speaks; the last takes what is left over."""
+    whole = sum(share for _, share in HELD_OUT)
+    counts = [count * share // whole for _, share in HELD_OUT]
+    counts[-1] += count - sum(counts)
+    return [(voice, n) for (voice, _), n in zip(HELD_OUT, counts, strict=True)]
+
+
+def unseen_questions(folder: Path, texts: Path | None, n: int = 300) -> list[Clip]:
+    """Questions of the dev split by the held-out voices.
+
+    Args:
+        folder: the set; made here from `texts` where it is missing (then with 300 questions, whatever `n` is).
+        texts: folder with the text sources (`questions.jsonl.gz`, ...), or None.
+        n: how many.
+
+    Raises:
+        MaterialError: no set, and no texts to make it from.
+    """
+    if not (folder / "manifest.jsonl").is_file():
+        if texts is None:
+            raise MaterialError(
+                f"{folder} has no test questions, and there are no texts to make them from. Give the folder of "
+                "the text sources: --texts FOLDER."
+            )
+        from antiphon.data.speech.speak import mixed_sentences
+
+        sentences = mixed_sentences(texts, {"user": 1.0}, "dev", words=(3, 32), questions=True)
+        for voice, count in shares(300):
+            _speak(sentences, folder, voice, count)
+    return spread(_clips(folder), n)
+
+
+def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
+    """These texts by the held-out voices, in their order; kept in `folder`, where only what is new gets made.
+
+    A text's voice follows from its hash, so that a set can grow and shrink.
+    """
+    from antiphon.data.shards import SpeechSet
+    from antiphon.data.speech.speak import Sentence
+    from antiphon.data.text.corpora import text_id
+
+    ids = [text_id(text) for text in texts]
+    done = {u.id for u in SpeechSet(folder).utterances} if (folder / "manifest.jsonl").is_file() else set()
+    voices = [voice for voice, share in HELD_OUT for _ in range(share)]
+    wanted: dict[str, list[Sentence]] = {}
+    for text, identity in zip(texts, ids, strict=True):
+        if identity not in done:
+            voice = voices[int(identity[:8], 16) % len(voices)]
+            wanted.setdefault(voice, []).append(Sentence(identity, text, "user", "easy", "dev"))
+    for voice, sentences in wanted.items():
+        _speak(sentences, folder, voice, 0)
+    found = {clip.id: clip for clip in _clips(folder)}
+    missing = [text for text, identity in zip(texts, ids, strict=True) if identity not in found]
+    if missing:
+        raise MaterialError(
+            f"{folder} could not be completed: {len(missing)} texts were not spoken, such as {missing[0]!r}."
+        )
+    return [found[identity] for identity in ids]
+
+
+def assistant_texts(texts: Path | None, n: int) -> list[str]:
+    """Sentences of 4 to 20 words that an assistant says, of the dev split.
+
+    Raises:
+        MaterialError: no texts.
+    """
+    if texts is None:
+        raise MaterialError("There are no texts to say. Give the folder of the text sources: --texts FOLDER.")
+    from antiphon.data.speech.speak import mixed_sentences
+
+    return [s.text for s in mixed_sentences(texts, {"assistant": 1.0}, "dev", words=(4, 20))[:n]]
+
+
+def teacher_speaks(texts: Sequence[str]) -> list[Clip]:
+    """The texts by the teacher of our voice, untouched, 24 kHz."""
+    from antiphon.data.speech.voices.base import HibariVoice
+
+    voice = HibariVoice()
+    return [
+        Clip(f"{i:03d}", text, Audio(torch.from_numpy(voice.speak(text).samples), voice.sample_rate), "teacher")
+        for i, text in enumerate(texts)
+    ]
+
+
+def asterisk_prompts(folder: Path, n: int, min_words: int = 4) -> list[Clip]:
+    """Real recordings of at least `min_words` words and at most 30 s, 8 kHz.
+
+    Args:
+        folder: where Debian's packages are unpacked, or will be: they are fetched with apt-get where there is one.
+        n: how many, spread evenly.
+        min_words: shorter prompts are left out.
+
+    Raises:
+        MaterialError: the packages are not there and cannot be fetched.
+    """
+    from antiphon.evals.assistant.asterisk import AsteriskError, read_prompts
+
+    try:
+        prompts = read_prompts(folder, min_words)
+    except AsteriskError:
+        _fetch_asterisk(folder)
+        prompts = read_prompts(folder, min_words)
+    clips = [Clip(path.stem, text, io.load(path), "allison") for path, text in prompts]
+    return spread([clip for clip in clips if clip.audio.duration <= LONGEST], n)
+
+
+def _fetch_asterisk(folder: Path) -> None:
+    how = (
+        f"Get Debian's {' and '.join(ASTERISK_PACKAGES)} (.deb files), unpack both with `dpkg -x FILE {folder}`, and "
+        "give that folder: --asterisk FOLDER."
+    )
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise MaterialError(
+            f"{folder} has no Asterisk prompts, and this system has no apt-get to fetch them with. {how}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"Downloading {' and '.join(ASTERISK_PACKAGES)} (18 MB) from Debian ...", file=sys.stderr, flush=True)
+    try:
+        subprocess.run(
+            ["apt-get", "download", *ASTERISK_PACKAGES], cwd=folder, check=True, stdout=sys.stderr, timeout=600
+        )
+        for package in sorted(folder.glob("asterisk-core-sounds-en*.deb")):
+            subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True, timeout=120)
+            package.unlink()
+    except (subprocess.SubprocessError, OSError) as error:
+        raise MaterialError(f"Debian's Asterisk prompts could not be downloaded ({error}). {how}") from error
+
+
+def _speak(sentences: Sequence, folder: Path, voice: str, count: int) -> None:
+    from antiphon.data.speech.speak import SpeakConfig, speak
+
+    config = SpeakConfig(
+        folder, voices=(voice,), count=count, seconds=(0.3, 12.0), sample_rate=24000, shard_seconds=60.0
+    )
+    speak(sentences, config)
+
+
+def _clips(folder: Path) -> list[Clip]:
+    from antiphon.data.shards import SpeechSet
+
+    speech = SpeechSet(folder)
+    return [Clip(u.id, u.text, Audio(torch.from_numpy(samples), speech.sample_rate), u.voice) for u, samples in speech]

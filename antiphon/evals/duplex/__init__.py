@@ -1,0 +1,1 @@
+"""How a model takes turns: test cases, simulated dialogues, and their metrics."""

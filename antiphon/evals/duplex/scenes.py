@@ -1,0 +1,199 @@
+"""Test conversations for full duplex: the user's side, by voices and in words that no training ever had.
+
+    scenes = duplex_scenes(Path("scenes"), "pause", 100, texts)     # spoken once, then read
+
+Requests of the dev split, four tasks (see `duplex_measures`):
+
+- pause: one request with one or two silences of 0.4 to 1.6 s inside, some with an "um"; it is cut between words.
+- turn: one request, and silence.
+- interruption: a request that can have a long answer; another one cuts into that answer, 0.6 to 1.2 s after it began.
+- backchannel: a long turn: two ways to begin one that are kept out of training, a pause after each, then the request.
+  Where our training conversations have the listener's "mhm" (0.24 to 0.74 s into those pauses) it would be fitting.
+
+Scene i of a task follows from the seed alone, so a set can grow, and comes out the same wherever it is made. The sound
+is clean, as machines' voices are; its loudness varies.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from antiphon.data.dialogue.compose import Exchange, Pause, Script, compose
+from antiphon.data.dialogue.format import MODEL, USER, Conversation, ConversationWriter, Event, read_index
+from antiphon.data.dialogue.phrases import RATE, Cast, Line, Request, Voice
+from antiphon.data.dialogue.sample import ANSWERS, Material, Mix, draw_pauses, lower_first
+from antiphon.data.speech.speak import generator_for
+from antiphon.evals.assistant.material import HELD_OUT, MaterialError
+from antiphon.evals.duplex.simulate import Scene
+
+TASKS = ("pause", "turn", "interruption", "backchannel")
+# Mostly the voice that speaks fastest; the others are a tenth each.
+VOICES = tuple((voice, share) for (voice, _), share in zip(HELD_OUT, (8, 1, 1), strict=True))
+DELAY = (0.6, 1.2)  # seconds into the model's answer at which the user interrupts
+PATIENCE = 4.0  # seconds that the user waits for an answer before asking the next thing
+LONG_REPLY = 16  # words: such an answer can be interrupted
+SIGN = (0.24, 0.5)  # seconds into a pause and length of a place for a sign of listening
+PEAK_DB = (-16.0, -5.0)
+AFTER = (5.0, 10.0)
+
+Say = Callable[[Voice, str, int], Line]
+
+
+def duplex_scenes(folder: Path, task: str, n: int = 100, texts: Path | None = None, seed: int = 0) -> list[Scene]:
+    """The first `n` scenes of a task; those that are missing are made.
+
+    Args:
+        folder: the set.
+        task: one of `TASKS`.
+        n: how many.
+        texts: folder with requests.jsonl.gz, to make what is missing from; or None.
+        seed: of the set.
+
+    Raises:
+        MaterialError: scenes are missing, and there are no texts to make them from.
+    """
+    wanted = [scene_id(task, seed, i) for i in range(n)]
+    found = {entry.id: entry for entry in read_index(folder)} if (folder / "index.jsonl").is_file() else {}
+    if missing := [identity for identity in wanted if identity not in found]:
+        if texts is None:
+            raise MaterialError(
+                f"{folder} lacks {len(missing)} of {n} test conversations, such as {missing[0]}, and there are no "
+                "texts to make them from. Give the folder of the text sources: --texts FOLDER."
+            )
+        _make(folder, task, missing, texts)
+        found = {entry.id: entry for entry in read_index(folder)}
+    return [read_scene(identity, found[identity].load(RATE)) for identity in wanted]
+
+
+def scene_id(task: str, seed: int, number: int) -> str:
+    """Names a scene among all that can be made."""
+    return f"{task}-{seed}-{number:03d}"
+
+
+def read_scene(identity: str, talk: Conversation) -> Scene:
+    """A scene from the conversation that it is kept as: the user's channel, and in `info` what else it takes."""
+    info, user, second = talk.info, talk.user, None
+    if "second" in info:
+        start, end = (round(t * talk.sample_rate) for t in info["second"])
+        user, second = user[:start], user[start:end]
+    if info["task"] != "interruption":
+        end = max(event.end for event in talk.events if event.kind == "turn")
+        user = user[: round(end * talk.sample_rate)]
+    return Scene(
+        identity, info["task"], user, tuple(talk.events), talk.sample_rate, second, info.get("delay", 1.0), PATIENCE,
+        AFTER, tuple(info["texts"]), tuple(info["intents"]), info["voice"],
+    )  # fmt: skip
+
+
+def _make(folder: Path, task: str, identities: list[str], texts: Path) -> None:
+    from tqdm import tqdm
+
+    material, cast = Material.read(texts, "dev"), Cast()
+    with ConversationWriter(folder, ".flac") as writer:
+        for identity in tqdm(identities, desc=f"  speaking {task}", unit="scene", file=sys.stderr, leave=False):
+            if identity not in writer.done:
+                writer.add(identity, make_scene(material, cast.line, identity))
+
+
+def make_scene(material: Material, say: Say, identity: str) -> Conversation:
+    """One scene, spoken, as it is kept.
+
+    Args:
+        material: requests of the dev split, replies, openers.
+        say: gives the sound of a text by a voice.
+        identity: of `scene_id`; all that is drawn follows from it.
+    """
+    generator = generator_for(0, f"scene {identity}")
+    task = identity.split("-")[0]
+    voices, shares = zip(*VOICES)
+    voice = Voice(voices[int(generator.choice(len(voices), p=np.array(shares) / sum(shares)))])
+    requests = _asked(material, task, generator)
+    exchanges = [
+        Exchange(text, "", request.intent, take=int(generator.integers(2**31)), pauses=pauses, gap=0.0)
+        for request, text, pauses in (_turn(material, task, request, generator) for request in requests)
+    ]
+    lead = float(generator.uniform(0.5, 1.5))
+
+    def only_the_user(speaker: Voice, text: str, take: int) -> Line:
+        if speaker is voice:
+            line = say(speaker, text, take)
+            # Times of words are estimates for these voices: a last word may be put past the end of the sound.
+            return Line(text, line.samples, tuple((word, a, max(a, b)) for word, a, b in line.words))
+        return Line(text, np.zeros(round(SIGN[1] * RATE) if text else 0, np.float32), ())
+
+    # The model's voice is another object even where it has the same name: what it says is left out.
+    talks = [compose(Script((e,), voice, Voice(), (1.0,), lead=lead, tail=0.08), only_the_user) for e in exchanges]
+    user, events = talks[0].user, _events(talks[0], task)
+    info = {
+        "task": task,
+        "texts": [exchange.text for exchange in exchanges],
+        "intents": [request.intent for request in requests],
+        "voice": voice.name,
+    }
+    if len(talks) > 1:
+        end = next(event.end for event in events if event.kind == "turn")
+        turn = next(event for event in talks[1].events if event.kind == "turn" and event.speaker == USER)
+        second = talks[1].user[round(turn.start * RATE) : round(turn.end * RATE)]
+        user = np.concatenate((user[: round(end * RATE)], second))
+        info["second"] = [round(end * RATE) / RATE, len(user) / RATE]
+        info["delay"] = round(float(generator.uniform(*DELAY)), 3)
+    peak = float(np.abs(user).max(initial=1e-6))
+    user = user * np.float32(10 ** (float(generator.uniform(*PEAK_DB)) / 20) / peak)
+    words = [word for word in talks[0].words if word.speaker == USER]
+    return Conversation(np.zeros_like(user), user, RATE, words, events, info)
+
+
+def _asked(material: Material, task: str, generator: Generator) -> list[Request]:
+    """What the user asks for, one request or (to interrupt) two; never what no reply fits."""
+    requests, replies = material.requests, material.replies.by_intent
+    fitting = [intent for intent in requests if intent in replies and intent != "oos"]
+    first = fitting
+    if task == "interruption":
+        first = [i for i in fitting if max(len(text.split()) for text in replies[i]) >= LONG_REPLY] or fitting
+    if task == "pause":
+        first = [intent for intent in fitting if any(len(r.text.split()) >= 6 for r in requests[intent])]
+    chosen = first[int(generator.integers(len(first)))]
+    choices = [r for r in requests[chosen] if task != "pause" or len(r.text.split()) >= 6]
+    asked = [choices[int(generator.integers(len(choices)))]]
+    if task == "interruption":
+        others = [intent for intent in fitting if intent != chosen and intent not in ANSWERS]
+        second = requests[others[int(generator.integers(len(others)))]]
+        second = [r for r in second if len(r.text.split()) >= 4] or list(second)
+        asked.append(second[int(generator.integers(len(second)))])
+    return asked
+
+
+def _turn(
+    material: Material, task: str, request: Request, generator: Generator
+) -> tuple[Request, str, tuple[Pause, ...]]:
+    """(request, what is said, silences in it)."""
+    if task == "pause":
+        mix = Mix()
+        return request, request.text, draw_pauses(request.text, mix, material.replies.extras["hesitation"], generator)
+    if task == "backchannel":
+        first, second = generator.choice(len(material.openers), 2, replace=False)
+        openers = (material.openers[first], lower_first(material.openers[second]))
+        ends = np.cumsum([len(opener.split()) for opener in openers])
+        pauses = tuple(
+            Pause(int(end), float(generator.uniform(1.1, 1.8)), murmur="Mhm.", murmur_after=SIGN[0]) for end in ends
+        )
+        return request, " ".join((*openers, lower_first(request.text))), pauses
+    return request, request.text, ()
+
+
+def _events(talk: Conversation, task: str) -> list[Event]:
+    """Those of the user, and the places for a sign of listening."""
+    kept = []
+    for event in talk.events:
+        if event.speaker == MODEL and event.kind == "backchannel":
+            kept.append(Event("backchannel", event.start, event.end, MODEL, "place"))
+        elif event.speaker == USER and event.kind == "turn":
+            kept.append(Event("turn", event.start, event.end, USER, "story" if task == "backchannel" else event.note))
+        elif event.speaker == USER and event.kind in ("pause", "hesitation"):
+            kept.append(event)
+    return kept

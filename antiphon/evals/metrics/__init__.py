@@ -1,0 +1,1 @@
+"""Pure metrics, and the models that some of them need."""

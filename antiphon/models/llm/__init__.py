@@ -1,0 +1,1 @@
+"""Language models, and what surrounds them: templates, sampling, low-rank adapters."""

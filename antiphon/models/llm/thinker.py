@@ -1,0 +1,410 @@
+"""The thinker: reads what the user said, as text or as embeddings from the ears, and thinks a reply, token by token.
+
+Two modes over the same weights, chosen per conversation:
+
+- voice: with the low-rank adapters, which answer shortly and as one speaks, and a guard against loops;
+- text: the untouched language model with its own chat template; greedy, it says token for token what
+  `transformers`' `generate` says.
+
+    state = thinker.init_state(voice=True)
+    thinker.add_user(state, "What is the capital of Italy?")
+    for thought in thinker.stream(state):
+        print(thought.text, end="")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from antiphon.errors import AntiphonError
+from antiphon.models.llm.chat_template import MARKS, ChatTemplate, ChatTemplateError, Rendered
+from antiphon.models.llm.llama import KeyValues, Llama
+from antiphon.models.llm.lora import Lora, shapes_of
+from antiphon.models.llm.reply_pieces import Unfinished, goes_round, pick, piece_bytes
+from antiphon.models.llm.text import as_words
+
+CONTEXT = 2048  # tokens of a conversation that are kept; older turns are forgotten
+PROMPTS = 8  # system prompts that are kept read
+
+
+class ThinkerError(AntiphonError):
+    """A thinker that lacks a part, or a call out of order."""
+
+
+class TooLongError(ThinkerError):
+    """A turn that is longer than can be understood."""
+
+
+@dataclass(frozen=True)
+class Thought:
+    """One token of a reply.
+
+    Attributes:
+        token: its id.
+        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to
+            it.
+        hidden: float32 `[width]`: the language model's last hidden state (after its final norm) that chose this token.
+    """
+
+    token: int
+    text: str
+    hidden: Tensor
+
+
+@dataclass
+class ThinkerState:
+    """One conversation.
+
+    Attributes:
+        voice: adapters on.
+        cache: keys and values of everything read and thought so far.
+        prefix: how many positions of it are the system prompt, which is never forgotten.
+        turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after
+            forgetting.
+        hidden: the last hidden state `[width]` where a reply is due, else None.
+        pending: reply tokens that were thought but not read yet.
+        unread: the last of `turns`, where it waits to be read together with what comes next, else None.
+        history: ("user" or "assistant", text); what came as embeddings has the text "".
+        guarded: replies that go round in circles are ended; with functions they aren't, as two calls look alike.
+    """
+
+    voice: bool
+    cache: KeyValues
+    prefix: int
+    turns: list[Tensor] = field(default_factory=list)
+    hidden: Tensor | None = None
+    pending: list[int] = field(default_factory=list)
+    history: list[tuple[str, str]] = field(default_factory=list)
+    guarded: bool = False
+    unread: Tensor | None = None
+
+    def fork(self) -> ThinkerState:
+        """A copy that goes its own way."""
+        lists = {"turns": list(self.turns), "pending": list(self.pending), "history": list(self.history)}
+        return replace(self, cache=self.cache.fork(), **lists)
+
+
+class Thinker(nn.Module):
+    """A language model that holds conversations.
+
+    Args:
+        model: the language model.
+        folder: its folder, with tokenizer.json and tokenizer_config.json (chat template, see `ChatTemplate`).
+        lora: adapters for voice mode; None: voice mode runs without.
+    """
+
+    def __init__(self, model: Llama, folder: Path | str, lora: Lora | None = None):
+        super().__init__()
+        self.model, self.lora = model, lora
+        folder = Path(folder)
+        try:
+            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self.template = ChatTemplate.from_folder(folder)
+        except ChatTemplateError as error:
+            raise ThinkerError(f"{folder}: {error}") from error
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ThinkerError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
+        end = self.tokenizer.token_to_id("<|im_end|>")
+        if end is None:
+            raise ThinkerError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
+        self.end: int = end
+        self.default_system = self.template.default_system
+        self.pieces = piece_bytes(self.tokenizer, MARKS)
+        self._prefixes: dict[tuple[bool, str | None, str], ThinkerState] = {}
+
+    @classmethod
+    def from_pretrained(cls, brain: Path | str, lora: Path | str | None = None) -> Thinker:
+        """Load the language model's folder and, for voice mode, the adapters' folder.
+
+        Raises:
+            LlamaError, LoraError, ThinkerError: a part is missing or unreadable.
+        """
+        model = Llama.from_pretrained(brain)
+        return cls(model, brain, Lora.from_pretrained(lora, shapes_of(model.layers[0])) if lora else None).eval()
+
+    @torch.inference_mode()
+    def init_state(
+        self, voice: bool = True, system: str | None = None, functions: Sequence[Rendered] = ()
+    ) -> ThinkerState:
+        """Start a conversation.
+
+        Args:
+            voice: answer as a voice, with adapters; False: the untouched language model.
+            system: system prompt; None: in voice mode what the adapters were trained with, in text mode the
+                template's own.
+            functions: that the model may call, as its template takes them: {"type": "function", "function": {"name",
+                "description", "parameters"}}.
+
+        Each prompt is read once; later conversations get a copy of what it left, as long as it is one of the last few.
+
+        Raises:
+            ThinkerError: there is no room for so many functions.
+        """
+        if system is None:
+            system = self.default_system if not voice or self.lora is None else self.lora.config.system
+        key = (voice, system, json.dumps(functions) if functions else "")
+        known = self._prefixes.pop(key, None)
+        if known is None:
+            known = ThinkerState(voice, KeyValues(self.model.config), 0, guarded=voice and not functions)
+            if functions:
+                prompt = self.tokenizer.encode(self.template.opening(system, functions)).ids
+                most = min(CONTEXT, self.model.config.max_position_embeddings) * 3 // 4
+                if len(prompt) > most:
+                    raise ThinkerError(
+                        f"the functions and instructions take {len(prompt)} tokens; there is room for {most}"
+                    )
+                self._read(known, self._embed(prompt))
+            elif system is not None:
+                self._read(known, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
+            known.prefix = known.cache.length
+        self._prefixes[key] = known  # the last of the queue again
+        for old in list(self._prefixes)[:-PROMPTS]:  # a copy: other threads begin conversations, too
+            self._prefixes.pop(old, None)
+        return known.fork()
+
+    @torch.inference_mode()
+    def add_user(self, state: ThinkerState, said: str | Sequence[int] | Tensor) -> None:
+        """Read a turn of the user.
+
+        Args:
+            state: the conversation; a reply that is still unfinished there is ended.
+            said: text, or token ids, or embeddings `[T, width]` in the language model's embedding space. Of a text,
+                voice mode reads the words alone (`as_words`), as it does of what the ears hear.
+
+        Raises:
+            ThinkerError: nothing was said, or more than fits.
+        """
+        if isinstance(said, str):
+            read = as_words(said) if state.voice else said
+            turn = self._embed_turn(state, f"<|im_start|>user\n{read}<|im_end|>\n<|im_start|>assistant\n")
+        else:
+            content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
+            if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
+                raise ThinkerError(
+                    f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; "
+                    f"got {tuple(content.shape)}"
+                )
+            parts = (
+                self._embed("<|im_start|>user\n"),
+                content.float(),
+                self._embed("<|im_end|>\n<|im_start|>assistant\n"),
+            )
+            turn = torch.cat(parts)
+        self._take_turn(state, turn, ("user", said if isinstance(said, str) else self._text(said)))
+
+    @torch.inference_mode()
+    def add_message(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor) -> None:
+        """Read a message that is complete and that no reply is due to yet: see :meth:`begin_reply`.
+
+        It is read together with what comes next, as few words take as long to read as one. Messages and `begin_reply`
+        together read what `add_user` reads at once; they are for a past that may be edited, as each is a turn that
+        :meth:`rewind` can go back to.
+
+        Args:
+            state, said: as in `add_user`; of a user's text, voice mode reads the words alone.
+            role: "user", "assistant" or "system".
+
+        Raises:
+            ThinkerError: nothing was said, or more than fits.
+        """
+        if isinstance(said, str):
+            read = as_words(said) if state.voice and role == "user" else said
+            turn = self._embed_turn(state, f"<|im_start|>{role}\n{read}<|im_end|>\n")
+        else:
+            content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
+            turn = torch.cat(
+                (self._embed(f"<|im_start|>{role}\n"), content.float(), self._embed("<|im_end|>\n")),
+            )
+        self._take_turn(state, turn, (role, said if isinstance(said, str) else self._text(said)), wait=True)
+
+    @torch.inference_mode()
+    def add_rendered(self, state: ThinkerState, role: str, text: str) -> None:
+        """Read a turn as the chat template writes it, with its marks: calls of functions, and what came of them.
+
+        Raises:
+            ThinkerError: more than fits.
+        """
+        self._take_turn(state, self._embed_turn(state, text), (role, text), wait=True)
+
+    @torch.inference_mode()
+    def begin_reply(self, state: ThinkerState, begins: str = "") -> None:
+        """Make a reply due to all that was added with `add_message`; `stream` thinks it, after what it `begins` with.
+        It is a turn of its own."""
+        self._take_turn(state, self._embed(f"<|im_start|>assistant\n{begins}"), None)
+
+    def rewind(self, state: ThinkerState, turns: int) -> None:
+        """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
+
+        For states that were made by `add_message` and `begin_reply`, with replies that are finished.
+        """
+        gone = len(state.turns) - turns
+        if gone > 0:
+            del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
+            state.cache.cut(state.prefix + sum(map(len, state.turns)))
+            state.hidden, state.pending, state.unread = None, [], None
+
+    def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None, wait: bool = False) -> None:
+        """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished.
+
+        With `wait`, what waited so far is read, and the turn waits.
+        """
+        room = self._room(state, len(turn))
+        if state.hidden is not None or state.pending:
+            self._end_reply(state)
+        if entry is not None:
+            state.history.append(entry)
+        if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
+            # Read the later half again, from the system prompt on: what was forgotten leaves no trace.
+            while state.turns and sum(map(len, state.turns)) + len(turn) > room // 2:
+                state.turns.pop(0)
+            state.cache.cut(state.prefix)
+            for past in state.turns:
+                self._read(state, past)
+            state.unread = None
+        state.turns.append(turn)
+        unread, state.unread, state.hidden = state.unread, turn if wait else None, None
+        if not wait:
+            state.hidden = self._read(state, turn if unread is None else torch.cat((unread, turn)))
+        elif unread is not None:
+            self._read(state, unread)
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        state: ThinkerState,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Thought]:
+        """Think the reply that is due, token by token; may be abandoned at any point.
+
+        Args:
+            state: a conversation whose last turn is the user's.
+            max_tokens: the reply is cut after so many.
+            temperature: 0 for greedy.
+            top_k: sample from so many of the likeliest tokens; 0 for all.
+            generator: of the sampling; the same seed gives the same reply.
+
+        Yields:
+            One thought per token; the end of the turn is not among them.
+
+        Raises:
+            ThinkerError: no reply is due.
+        """
+        if state.hidden is None:
+            raise ThinkerError("no reply is due: add what the user said first (add_user)")
+        unfinished, tokens, said = Unfinished(self.pieces), [], ""
+        state.history.append(("assistant", ""))
+        try:
+            for _ in range(max_tokens):
+                hidden = state.hidden
+                token = pick(self.model.logits(hidden), temperature, top_k, generator)
+                if token == self.end:
+                    break
+                tokens.append(token)
+                if state.guarded and goes_round(tokens):
+                    break
+                text = unfinished.add(token)
+                said += text
+                state.history[-1] = ("assistant", said)
+                state.pending = [token]
+                yield Thought(token, text, hidden)
+                state.hidden = self._read(state, self._remember(state, [token]))
+                state.pending = []
+        finally:
+            self._end_reply(state)
+
+    def reply(self, said: str | Sequence[int] | Tensor, voice: bool = True, max_tokens: int = 64) -> str:
+        """The greedy reply to one question, as text."""
+        state = self.init_state(voice)
+        self.add_user(state, said)
+        return "".join(thought.text for thought in self.stream(state, max_tokens)).strip()
+
+    @torch.inference_mode()
+    def reply_many(
+        self, questions: Sequence[str], voice: bool = True, max_tokens: int = 64, batch: int = 32
+    ) -> list[str]:
+        """The greedy replies to many single questions, several at once: for measuring, where it is several times as
+        fast.
+
+        Questions of the same number of tokens go together, so nothing is padded and each reply is what :meth:`reply`
+        gives, up to the rounding of other matrix shapes.
+        """
+        lora = self.lora if voice else None
+        system = self.init_state(voice)
+        turns = [
+            self.tokenizer.encode(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n").ids
+            for asked in (map(as_words, questions) if voice else questions)
+        ]
+        order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
+        replies = [""] * len(turns)
+        while order:
+            group = [index for index in order[:batch] if len(turns[index]) == len(turns[order[0]])]
+            order = order[len(group) :]
+            cache = system.cache.fork(len(group))
+            hidden = self.model(self._embed([turns[index] for index in group]), cache, lora)[:, -1]
+            said: list[list[int]] = [[] for _ in group]
+            going = [True] * len(group)
+            for _ in range(max_tokens):
+                best = self.model.logits(hidden).argmax(dim=-1)
+                for row, token in enumerate(best.tolist()):
+                    going[row] = going[row] and token != self.end
+                    if going[row]:
+                        said[row].append(token)
+                        going[row] = not (voice and goes_round(said[row]))
+                        if not going[row]:
+                            said[row].pop()
+                if not any(going):
+                    break
+                hidden = self.model(self._embed(best)[:, None], cache, lora)[:, -1]
+            for index, tokens in zip(group, said, strict=True):
+                unfinished = Unfinished(self.pieces)
+                replies[index] = "".join(unfinished.add(token) for token in tokens).strip()
+        return replies
+
+    def _end_reply(self, state: ThinkerState) -> None:
+        """Read what of the reply is unread, and the end of the turn."""
+        with torch.inference_mode():
+            newline = self.tokenizer.encode("\n").ids
+            self._read(state, self._remember(state, [*state.pending, self.end, *newline]))
+        state.hidden, state.pending = None, []
+
+    def _remember(self, state: ThinkerState, tokens: list[int]) -> Tensor:
+        x = self._embed(tokens)
+        state.turns[-1] = torch.cat((state.turns[-1], x))
+        return x
+
+    def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
+        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`."""
+        return self.model(x[None], state.cache, self.lora if state.voice else None)[0, -1]
+
+    def _room(self, state: ThinkerState, tokens: int) -> int:
+        """Tokens of turns that are kept; raises TooLongError for a turn that is too long for them."""
+        room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
+        if tokens > room // 2:
+            raise TooLongError(f"the turn has {tokens} tokens; at most {room // 2} are understood: say it in parts")
+        return room
+
+    def _embed_turn(self, state: ThinkerState, text: str) -> Tensor:
+        """The embeddings of a turn, which are a hundred times its size: only if it isn't too long."""
+        tokens = self.tokenizer.encode(text).ids
+        self._room(state, len(tokens))
+        return self._embed(tokens)
+
+    def _embed(self, said: str | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
+        if isinstance(said, str):
+            said = self.tokenizer.encode(said).ids
+        return self.model.embed(torch.as_tensor(said, dtype=torch.long))
+
+    def _text(self, said: Sequence[int] | Tensor) -> str:
+        if isinstance(said, Tensor) and said.is_floating_point():
+            return ""
+        return self.tokenizer.decode([int(token) for token in said])

@@ -1,0 +1,1 @@
+"""Text to speech: normalisation, phonemes, the talker that predicts codes, the synthesizer around it."""

@@ -1,0 +1,1 @@
+"""Written text to words that can be spoken."""

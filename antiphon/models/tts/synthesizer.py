@@ -1,0 +1,136 @@
+"""Text as it comes to sound as it comes: speller, talker and codec in a row."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.codecs.base import CodecState
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.errors import AntiphonError
+from antiphon.models.tts.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
+from antiphon.models.tts.talker import Talker, TalkerState
+
+
+class UnsayableError(AntiphonError):
+    """A text of which the voice can say nothing."""
+
+
+class UnsaidWarning(UserWarning):
+    """A part of a text that the voice left out."""
+
+
+@dataclass
+class VoiceState:
+    """One reply that is being spoken.
+
+    Attributes:
+        text: what came so far.
+        read: how much of the text the talker has, after each word of it: (characters, symbols).
+    """
+
+    speller: SpellerState
+    talker: TalkerState
+    codec: CodecState
+    text: str = ""
+    read: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When the words of a reply are heard.
+
+    Attributes:
+        text: all that is to be said, so far.
+        ends: seconds at which each of the talker's symbols has been said, [symbols]; None before there is any sound.
+        read: as in `VoiceState`.
+    """
+
+    text: str
+    ends: Tensor | None
+    read: tuple[tuple[int, int], ...]
+
+    def until(self, seconds: float) -> str:
+        """The beginning of the text that is to be heard in the first `seconds` of the sound, in whole words."""
+        if self.ends is None:
+            return ""
+        symbols = int((self.ends <= seconds).sum())
+        at = bisect_right(self.read, symbols, key=lambda mark: mark[1]) - 1
+        if at < 0:
+            return ""
+        return self.text[: self.read[at][0]]
+
+
+class Voice:
+    """Speaks.
+
+    Args:
+        talker, codec: trained for each other.
+        phonemizer: spells.
+    """
+
+    def __init__(self, talker: Talker, codec: MiniCodec, phonemizer: Phonemizer):
+        self.talker, self.codec, self.speller = talker, codec, Speller(phonemizer)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.codec.sample_rate
+
+    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> VoiceState:
+        """A new reply; the same seed and text give the same sound. See `Talker.init_state`."""
+        talker = self.talker.init_state(seed, temperature, top_k)
+        return VoiceState(self.speller.init_state(), talker, self.codec.init_state(1))
+
+    def add(self, text: str, state: VoiceState, hidden: Tensor | None = None) -> None:
+        """More text to say; `hidden` is the thinker's state at it, [hidden]."""
+        state.text += text
+        self._add_words(self.speller.words(text, state.speller), state, hidden)
+
+    def end(self, state: VoiceState) -> None:
+        """No more text will come."""
+        self._add_words(self.speller.words("", state.speller, last=True), state)
+        self._has_read(state, len(state.text))
+        self.talker.end_text(state.talker)
+
+    def read(self, text: str, state: VoiceState) -> None:
+        """A whole text to say.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
+        self.add(text, state)
+        self.end(state)
+        if not state.speller.speaks:
+            raise UnsayableError("The voice speaks English and can say nothing of that text.")
+
+    def _add_words(self, words: list[SpelledWord], state: VoiceState, hidden: Tensor | None = None) -> None:
+        for word in words:
+            self.talker.add_phonemes(word.phonemes, state.talker, hidden)
+            self._has_read(state, word.end)
+
+    def timing(self, state: VoiceState) -> Timing:
+        """When the words are heard, as far as is known.
+
+        May be asked while the reply is being spoken on another thread: words count when the talker has given them their
+        time, so text that runs ahead of the speech is not said yet.
+        """
+        ends, read = state.talker.ends, tuple(state.read)
+        return Timing(state.text, None if ends is None else ends[0].clone(), read)
+
+    @staticmethod
+    def _has_read(state: VoiceState, characters: int) -> None:
+        """Notes where the talker stands when it has so much of the text; the pause behind a word isn't waited for."""
+        symbols = len(state.talker.symbols)
+        while symbols > 1 and state.talker.symbols[symbols - 1] <= alphabet()[" "]:  # marks have the lowest numbers
+            symbols -= 1
+        if characters > state.read[-1][0]:
+            state.read.append((characters, symbols))
+
+    @torch.no_grad()
+    def step(self, state: VoiceState) -> Tensor | None:
+        """The next 80 ms, [samples]; None if more text is needed first, or if all is said (`state.talker.done`)."""
+        codes = self.talker.step(state.talker)
+        return None if codes is None else self.codec.decode_step(codes, state.codec)[0, 0]

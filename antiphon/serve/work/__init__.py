@@ -1,0 +1,1 @@
+"""Model work beside the event loop: admission, scheduling, the bridge to asyncio."""

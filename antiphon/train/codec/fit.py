@@ -1,0 +1,124 @@
+"""What a codec can be given before any gradient:
+principal components of speech, and directions in which phones differ.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.data.shards import SpeechSet
+from antiphon.models.tts.phonemes import phone_at
+
+PHONES = 178  # size of the phoneme alphabet
+POINTS = 4  # moments a frame at which the sounding phone is asked
+
+
+def principal_components(x: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The mean [dim] and the first principal components [number, dim], orthonormal rows, of vectors [n, dim]."""
+    mean = x.mean(0)
+    centred = x - mean
+    _, vectors = torch.linalg.eigh((centred.T @ centred).double() / len(x))
+    return mean, vectors.flip(1)[:, :number].T.float().contiguous()
+
+
+def phone_directions(latents: Tensor, phones: Tensor, number: int, ridge: float = 1e-3) -> Tensor:
+    """Directions of the latent space that tell phones apart.
+
+    The phones at `POINTS` moments are regressed on the latent; the predictions' principal components are linear in the
+    latent.
+
+    Args:
+        latents: [n, dim], zero mean.
+        phones: ids [n, POINTS].
+        number: of directions.
+
+    Returns:
+        [number, dim]; distances along them are distances between posteriors.
+    """
+    targets = F.one_hot(phones, PHONES).float().flatten(1)
+    targets = targets - targets.mean(0)
+    gram = (latents.T @ latents / len(latents)).double()
+    gram += ridge * gram.diagonal().mean() * torch.eye(len(gram))
+    weights = torch.linalg.solve(gram, (latents.T @ targets / len(latents)).double())
+    # The predictions' principal components, without their large and singular covariance.
+    components = torch.linalg.svd(torch.linalg.cholesky(gram).T @ weights, full_matrices=False)[2][:number]
+    return (components @ weights.T).float()
+
+
+def speech_frames(codec: MiniCodec, speech: SpeechSet, count: int) -> tuple[Tensor, Tensor]:
+    """Spectral patches [n, patch] of the set's first utterances, about `count` frames, and the phones in them [n,
+    POINTS]."""
+    patches, phones, total = [], [], 0
+    for said, samples in speech:
+        patch = codec.patches(torch.from_numpy(samples)[None, None])[0]
+        times = (np.arange(len(patch) * POINTS) + 0.5) / POINTS / codec.frame_rate
+        sounding = phone_at(said.phonemes, np.asarray(said.phoneme_ends), said.phonemes_start, times)
+        patches.append(patch)
+        phones.append(torch.from_numpy(sounding).view(-1, POINTS))
+        total += len(patch)
+        if total >= count:
+            break
+    return torch.cat(patches), torch.cat(phones)
+
+
+@torch.no_grad()
+def fit_codec(codec: MiniCodec, speech: SpeechSet, count: int) -> None:
+    """Sets the codec's linear encoder, its inverse, and all codebooks from speech.
+
+    Args:
+        codec: fresh.
+        speech: with phoneme times.
+        count: frames to fit on.
+    """
+    codec.eval()  # codebooks are set here, not averaged
+    patches, phones = speech_frames(codec, speech, count)
+    mean, components = principal_components(patches, codec.config.latent)
+    scale = ((patches - mean) @ components.T).square().mean().sqrt()  # latents of about unit size
+    codec.analysis.weight.copy_(components / scale)
+    codec.analysis.bias.copy_(-components @ mean / scale)
+    codec.synthesis.weight.copy_(components.T * scale)
+    codec.synthesis.bias.copy_(mean)
+
+    latents = codec.analysis(patches)
+    directions = phone_directions(latents, phones, codec.config.semantic_inner)
+    codec.semantic.inward.weight.copy_(directions)
+    torch.nn.init.eye_(codec.acoustic.inward.weight)
+    torch.nn.init.eye_(codec.acoustic.outward.weight)
+    seen = codec.semantic.inward(latents)
+    (book,) = codec.semantic.codebooks
+    book.initialise(seen, rounds=12)
+    codec.semantic.outward.weight.copy_(torch.linalg.lstsq(book(seen)[0], latents).solution.T)
+    residual = latents - codec.semantic.decode(codec.semantic.encode(latents[None]))[0]
+    for book in codec.acoustic.codebooks:
+        book.initialise(residual, rounds=12)
+        residual = residual - book(residual)[0]
+    share = float(residual.square().mean() / latents.square().mean())
+    print(
+        f"fitted on {len(patches)} frames: {share:.3f} of the latent's variance is left after quantization", flush=True
+    )
+    codes = codec.quantize(latents[None])[0]
+    told = [phone_information(level, phones[:, POINTS // 2]) for level in codes]
+    print(
+        "share of the phones' information in each codebook: " + " ".join(f"{value:.2f}" for value in told), flush=True
+    )
+
+
+def phone_information(codes: Tensor, phones: Tensor) -> float:
+    """Phone-normalised mutual information: the share of the phones' entropy that the codes tell (Hsu et al. 2021,
+    section IV-E).
+
+    Args:
+        codes, phones: ids [n].
+    """
+    joint = torch.zeros(int(codes.max()) + 1, int(phones.max()) + 1, dtype=torch.float64)
+    joint.index_put_((codes, phones), torch.ones(len(codes), dtype=torch.float64), accumulate=True)
+    joint /= len(codes)
+    code, phone = joint.sum(1, keepdim=True), joint.sum(0, keepdim=True)
+    there = joint > 0
+    information = (joint * torch.log(joint / (code * phone)))[there].sum()
+    entropy = -(phone * torch.log(phone))[phone > 0].sum()
+    return float(information / entropy)

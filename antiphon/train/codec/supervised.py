@@ -1,0 +1,277 @@
+"""Trains semantic tokens by recognition: Whisper must still write down what was said, with a quantizer in its middle.
+
+The quantizer is first fitted to what it will get (principal components; a codebook by k-means), so that training
+starts from a Whisper that understands something already. Then the recognition loss (the decoder's cross-entropy,
+teacher forcing; and, if wanted, CTC over letters on the encoder's output) reaches the quantizer and the layers behind.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antiphon.codecs.semantic.supervised import SupervisedTokenizer
+from antiphon.data.shards import SpeechSet
+from antiphon.encoders.features import FRAME, attention_mask, mask_of
+from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
+from antiphon.hub import folder as find
+from antiphon.models.asr.recognizer import TOKENS_A_SECOND
+from antiphon.nn.fsq import FSQ
+from antiphon.train.asr.align import plain, word_errors
+from antiphon.train.codec.fit import principal_components
+from antiphon.train.config import RecipeError, StageConfig
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
+IGNORED = -100
+
+
+class Recognizer(nn.Module):
+    """A tokenizer and what makes it learn: Whisper's decoder and, with `ctc`, a linear layer onto letters."""
+
+    def __init__(self, tokenizer: SupervisedTokenizer, decoder: WhisperDecoder, ctc: bool):
+        super().__init__()
+        self.tokenizer, self.decoder = tokenizer, decoder
+        self.letters = nn.Linear(tokenizer.config.width, len(LETTERS) + 1) if ctc else None
+
+
+def decoder_logits(decoder: WhisperDecoder, tokens: Tensor, features: Tensor, frames: Tensor) -> Tensor:
+    """The decoder's logits of what follows each token, for rows of different length.
+
+    Args:
+        decoder: Whisper's.
+        tokens: [batch, length]; what comes after a row's end doesn't matter.
+        features: the encoder's output [batch, longest, width].
+        frames: of each row [batch].
+
+    Returns:
+        [batch, length, vocabulary].
+    """
+    length = tokens.shape[1]
+    x = decoder.embed_tokens(tokens) + decoder.embed_positions.weight[:length]
+    causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+    there = attention_mask(frames, features.shape[1])
+    for layer in decoder.layers:
+        y = layer.self_attn_layer_norm(x)
+        x = x + layer.self_attn(y, layer.self_attn.pair(y), causal)
+        x = x + layer.encoder_attn(layer.encoder_attn_layer_norm(x), layer.encoder_attn.pair(features), there)
+        x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+    return F.linear(decoder.layer_norm(x), decoder.embed_tokens.weight)
+
+
+@torch.no_grad()
+def fit_bottleneck(tokenizer: SupervisedTokenizer, latents: Tensor) -> float:
+    """Sets the quantizer and the maps around it from what it will get.
+
+    Args:
+        tokenizer: fresh.
+        latents: [n, width], see `SupervisedTokenizer.lower`.
+
+    Returns:
+        The share of their variance, averaged over dimensions, that is left over after quantization.
+    """
+    part, spread = tokenizer.bottleneck, latents.std(0)  # a few dimensions of Whisper are a hundred times the others
+    mean, components = principal_components(latents / spread, part.inward.out_features)
+    inner = (latents / spread - mean) @ components.T
+    # FSQ wants each dimension spread over its levels; a codebook wants distances as they are, of about unit size.
+    scale = inner.std(0) if isinstance(part.quantizer, FSQ) else inner.std().expand(inner.shape[1])
+    part.inward.weight.copy_(components / scale[:, None] / spread)
+    part.inward.bias.copy_(-(components / scale[:, None]) @ mean)
+    inner = part.inward(latents)
+    if isinstance(part.quantizer, FSQ):  # what best gives the latents back from grid points
+        points = torch.cat([part.quantizer(inner)[0], torch.ones(len(inner), 1)], 1)
+        solution = torch.linalg.lstsq(points, latents).solution
+        part.outward.weight.copy_(solution[:-1].T)
+        part.outward.bias.copy_(solution[-1])
+    else:
+        part.quantizer.initialise(inner, rounds=16)
+        part.outward.weight.copy_(components.T * scale * spread[:, None])
+        part.outward.bias.copy_(mean * spread)
+    again = part.decode(part.encode(latents[None]))[0]
+    return float((((again - latents) / spread).square()).mean())
+
+
+class SupervisedTask:
+    """See the module, and the Task protocol of the engine.
+
+    `config.model`: whisper (a part's name, folder or hub id), ctc (bool) and any field of SupervisedConfig that isn't
+    the encoder's shape.
+    `config.data`: speech (folders of shards), hours (use only the first ones of each), seconds (shortest and longest
+    utterance), silence (seconds put after each utterance), held (last utterances of each set that are kept apart for
+    measuring), fit (code frames that the quantizer is fitted to), keep (bool: what layers that don't learn make of an
+    utterance stays in memory, 50 kB a second of speech with Whisper base, and isn't made again).
+    """
+
+    players = {"model": ["*"]}
+
+    def __init__(self, config: StageConfig):
+        self.config, data, model = config, config.data, dict(config.model)
+        if "whisper" not in model or not data.get("speech"):
+            raise RecipeError("this stage needs model.whisper (a part, folder or hub id) and data.speech (folders)")
+        whisper, ctc = find(model.pop("whisper")), bool(model.pop("ctc", False))
+        self.words = Tokenizer.from_file(str(whisper / "tokenizer.json"))
+        torch.manual_seed(config.seed)
+        tokenizer, decoder = SupervisedTokenizer.from_whisper(whisper, **model), WhisperDecoder.from_pretrained(whisper)
+        self.model = Recognizer(tokenizer, decoder, ctc)
+        self.keep, self.kept = bool(data.get("keep", False)), {}  # utterance -> what frozen layers gave [frames, width]
+        self.silence, held = float(data.get("silence", 0.5)), int(data.get("held", 0))
+        seconds = tuple(data.get("seconds", (0.5, 15.0)))
+        self.sets = [SpeechSet(folder, hours=data.get("hours"), seconds=seconds) for folder in data["speech"]]
+        spoken = [[(speech, index) for index in range(len(speech))] for speech in self.sets]
+        self.held = [place for each in spoken for place in each[len(each) - min(held, len(each) // 2) :]]
+        kept = {(id(speech), index) for speech, index in self.held}
+        self.known = [place for each in spoken for place in each if (id(place[0]), place[1]) not in kept]
+        self.known.sort(key=lambda place: place[0].utterances[place[1]].duration)
+        if not self.known:
+            raise RecipeError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {list(data['speech'])}")
+        if config.init or (Path(config.out) / "checkpoint.pt").exists():
+            self._go_on()
+        else:
+            self._fit(int(data.get("fit", 20000)))
+
+    def _go_on(self) -> None:
+        """Weights follow: the codebook must not be set anew from the first batch."""
+        if hasattr(self.model.tokenizer.bottleneck.quantizer, "ready"):
+            self.model.tokenizer.bottleneck.quantizer.ready.fill_(True)
+        if self.config.init:  # what `export` wrote has the tokenizer's own names
+            self.model.tokenizer.load_state_dict(
+                SupervisedTokenizer.from_pretrained(self.config.init).state_dict(), strict=True
+            )
+            decoder = Path(self.config.init) / "recognizer.safetensors"
+            if decoder.is_file():
+                self.model.load_state_dict({k: v.float() for k, v in load_file(decoder).items()}, strict=False)
+            self.config.init = None
+
+    @torch.no_grad()
+    def _fit(self, count: int) -> None:
+        tokenizer, seen, total, step = self.model.tokenizer, [], 0, 0
+        while total < count:
+            batch = self.batch(1_000_000 + step)
+            latents, frames = tokenizer.lower(batch["audio"], batch["lengths"])
+            seen.append(latents[mask_of(-(-frames // tokenizer.config.pool), latents.shape[1])])
+            total, step = total + len(seen[-1]), step + 1
+        left = fit_bottleneck(tokenizer, torch.cat(seen))
+        print(f"quantizer fitted to {total} frames: {left:.3f} of their variance is left over", file=sys.stderr)
+
+    def sound(self, place: tuple[SpeechSet, int]) -> np.ndarray:
+        """An utterance's samples at 16 kHz with silence after them, float32 [n]."""
+        speech, index = place
+        samples = soxr.resample(speech.samples(index), speech.sample_rate, SupervisedTokenizer.sample_rate)
+        return np.pad(samples, (0, int(self.silence * SupervisedTokenizer.sample_rate))).astype(np.float32)
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """Utterances of like length, drawn by the seed and the step alone."""
+        generator, size = np.random.default_rng([self.config.seed, step]), self.config.batch
+        middle = int(generator.integers(len(self.known)))
+        low = max(0, min(middle - 2 * size, len(self.known) - 4 * size))
+        window = np.arange(low, min(len(self.known), low + 4 * size))
+        picked = generator.choice(window, size, replace=len(window) < size)
+        return {**self.collate([self.known[i] for i in picked]), "places": torch.from_numpy(picked)}
+
+    def collate(self, places: list[tuple[SpeechSet, int]]) -> dict[str, Any]:
+        """audio [batch, samples], lengths [batch]; tokens [batch, length] that the decoder reads, targets that it
+        should write (IGNORED where there is none); letters [batch, length] and their counts [batch]."""
+        start, end = self.model.decoder.config.start, self.model.decoder.config.end
+        sounds = [torch.from_numpy(self.sound(place)) for place in places]
+        texts = [speech.utterances[index].text for speech, index in places]
+        written = [torch.tensor([*start, *whisper_tokens(self.words, text), end]) for text in texts]
+        spelt = [torch.tensor([LETTERS.index(c) + 1 for c in plain(text) if c in LETTERS] or [0]) for text in texts]
+        pad = torch.nn.utils.rnn.pad_sequence
+        targets = pad([tokens[1:] for tokens in written], True, IGNORED)
+        targets[:, : len(start) - 1] = IGNORED  # the language and the task are given, not recognized
+        return {
+            "audio": pad(sounds, True),
+            "lengths": torch.tensor([len(sound) for sound in sounds]),
+            "tokens": pad([tokens[:-1] for tokens in written], True, end),
+            "targets": targets,
+            "letters": pad(spelt, True),
+            "spelt": torch.tensor([len(letters) for letters in spelt]),
+        }
+
+    def _latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What the quantizer gets, see `SupervisedTokenizer.lower`; with `keep`, layers that don't learn run only for
+        utterances that are met for the first time."""
+        tokenizer, audio, lengths = self.model.tokenizer, batch["audio"], batch["lengths"]
+        encoder, last = tokenizer.encoder, tokenizer.config.layer
+        parts = [[encoder.conv1, encoder.conv2], *([layer] for layer in encoder.layers[:last])]
+        learns = [any(p.requires_grad for module in part for p in module.parameters()) for part in parts]
+        first = (learns + [True]).index(True) - 1  # so many layers stay as they are
+        if not self.keep or first < 0:
+            return tokenizer.lower(audio, lengths)
+        places, frames = batch["places"].tolist(), -(-lengths // FRAME)
+        if new := [row for row, place in enumerate(places) if place not in self.kept]:
+            with torch.no_grad():
+                made = tokenizer.below(*tokenizer.stem(audio[new], lengths[new]), 0, first)
+            for row, x in zip(new, made):
+                self.kept[places[row]] = x[: frames[row]].half().cpu()
+        x = [self.kept[place].to(audio.device, torch.float32) for place in places]
+        x = torch.nn.utils.rnn.pad_sequence(x, batch_first=True)
+        return tokenizer.pooled(tokenizer.below(x, frames, first, last), frames), frames
+
+    def losses(self, batch: dict[str, Any], player: str = "model") -> dict[str, Tensor]:
+        """recognition: the decoder's cross-entropy in nats a token; commitment; ctc, in nats a letter."""
+        tokenizer = self.model.tokenizer
+        x, frames = self._latents(batch)
+        x, _, commitment = tokenizer.bottleneck(x, mask_of(-(-frames // tokenizer.config.pool), x.shape[1]))
+        features, frames = tokenizer.upper(x, frames)
+        logits = decoder_logits(self.model.decoder, batch["tokens"], features, frames)
+        losses = {"recognition": F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())}
+        if commitment.requires_grad:
+            losses["commitment"] = commitment
+        if self.model.letters is not None:
+            scores = self.model.letters(features).float().log_softmax(-1).transpose(0, 1)
+            losses["ctc"] = F.ctc_loss(scores, batch["letters"], frames, batch["spelt"], zero_infinity=True)
+        return losses
+
+    @torch.no_grad()
+    def hear(self, place: tuple[SpeechSet, int], through: bool = True) -> tuple[str, Tensor]:
+        """What the decoder writes, greedily, of an utterance; and its codes [frames].
+
+        Args:
+            place: of the utterance.
+            through: the quantizer; else past it.
+        """
+        tokenizer, decoder = self.model.tokenizer, self.model.decoder
+        device = decoder.embed_tokens.weight.device
+        samples = torch.from_numpy(self.sound(place))[None].to(device)
+        codes = tokenizer.encode(samples[:, None])[:, 0]
+        features = tokenizer.continuous(samples)[0]
+        if through:
+            features = tokenizer.features(codes[:, None])[:, : features.shape[1]]
+        # The true text as the draft: it changes the work, not the result.
+        draft = whisper_tokens(self.words, place[0].utterances[place[1]].text)
+        most = 6 + TOKENS_A_SECOND * features.shape[1] // 50
+        written = decoder.transcribe(decoder.listen(features), draft, most)
+        return self.words.decode(written.tokens).strip(), codes[0]
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Writes what is heard of the utterances kept apart, through the codes, with the word error rate."""
+        if not self.held:
+            print(f"step {step}: nothing to hear, no utterance is kept apart (data.held)", file=sys.stderr, flush=True)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.eval()
+        texts = [speech.utterances[index].text for speech, index in self.held]
+        heard, codes = zip(*(self.hear(place) for place in self.held))
+        errors, used = word_errors(texts, list(heard)), len(torch.cat(codes).unique())
+        size = self.model.tokenizer.codebook_size
+        lines = [f"step {step}: WER {errors:.3f} of {len(texts)} utterances, {used} of {size} codes in use", ""]
+        lines += [f"{text}\n  {other}" for text, other in zip(texts, heard)]
+        (folder / f"{step:06d}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(lines[0], file=sys.stderr, flush=True)
+
+    def export(self, folder: Path) -> None:
+        """Writes the tokenizer's folder and, where they train, decoder and letters too (recognizer.safetensors)."""
+        self.model.tokenizer.save_pretrained(folder)
+        others = [(name, p) for name, p in self.model.named_parameters() if not name.startswith("tokenizer.")]
+        if any(parameter.requires_grad for _, parameter in others):
+            weights = {name: p.detach().half().contiguous().cpu() for name, p in others}
+            save_file(weights, Path(folder) / "recognizer.safetensors")

@@ -1,0 +1,398 @@
+"""Trains a codec of any family: reconstruction, adversaries, commitment, semantic distillation.
+
+Which of them, and how much of each, is the recipe's `objective`. Mimi's adversarial-only training is `mel: 0`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from antiphon.audio.io import Audio
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.data.shards import SpeechSet
+from antiphon.encoders.features import SpeechFeatures, load_features
+from antiphon.nn.quantize import Quantized
+from antiphon.train.codec.balance import Balancer, weighted
+from antiphon.train.codec.discriminators import Discriminators
+from antiphon.train.codec.distil import Distillation, pool
+from antiphon.train.codec.fit import fit_codec
+from antiphon.train.codec.losses import MultiScaleMel, adversarial_losses, discriminator_loss
+from antiphon.train.codec.scale import scale_judges, scale_to_data
+from antiphon.train.config import RecipeError, StageConfig, typed
+
+HEARD = ("mel", "convergence", "wave", "adversarial", "matching")  # losses of the audio: balanced against each other
+TOLD = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
+
+
+@runtime_checkable
+class TrainableCodec(Protocol):
+    """What `TokenizerTask` needs of a codec (an `nn.Module`, constructed from its config with fresh weights).
+
+    `synthesize(quantized(latents(audio)).latents)` is `decode(encode(audio))`, with gradients all the way through, on
+    whole frames of audio. Latents are [batch, frames, dim], of any dim. A codec that has `taught(first)` maps what its
+    first codebook gives into its teacher's space itself, and keeps that map with its weights (SpeechTokenizer). A codec
+    that has `guided(latents, target)` makes the sound in training with help from the target [batch, channels, samples],
+    and has losses of its own besides, whose names are `guides` (the mini codec: its pitch).
+
+    Attributes:
+        sample_rate, channels, frame_rate, codebooks, codebook_size: as of any `antiphon.codecs.base.Codec`.
+    """
+
+    sample_rate: int
+    channels: int
+    frame_rate: float
+    codebooks: int
+    codebook_size: int
+
+    def latents(self, audio: Tensor) -> Tensor:
+        """audio [batch, channels, samples] -> [batch, frames, dim], what the quantizer is given."""
+
+    def quantized(self, latents: Tensor, used: Tensor | None = None) -> Quantized:
+        """Quantizes with a straight-through gradient; in training mode codebooks that learn by moving averages do so.
+
+        Args:
+            latents: [batch, frames, dim].
+            used: [batch], how many codebooks each row uses (quantizer dropout); all when None.
+        """
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """[batch, frames, dim] -> audio [batch, channels, about as many samples as went in]."""
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes config.json and model.safetensors."""
+
+
+@dataclass
+class TeacherConfig:
+    """Whom the first codebook learns from.
+
+    Attributes:
+        name: a folder, a hub id, or a part's name, of what `antiphon.encoders.features.load_features` reads.
+        layer: of it; None for its output.
+        kind: "frames" (Mimi) or "dimensions" (SpeechTokenizer); see `Distillation`.
+        span: codec frames over which features are averaged; Mimi's is 2.
+    """
+
+    name: str = "whisper-base"
+    layer: int | None = None
+    kind: str = "frames"
+    span: float = 1.0
+
+
+@dataclass
+class ModelConfig:
+    """The recipe's `model`.
+
+    Attributes:
+        family: import path of the codec's class, "package.module:Class".
+        codec: fields of its config.
+        start: a folder of the family to start from instead.
+        scale: whether fresh weights, the judges' among them, are scaled on the first batch; see `train.codec.scale`.
+        fit: frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; the speech
+            needs its phones' times.
+        period, stft: arguments of the discriminators of that name; None for none.
+        patience: steps before the discriminators come in.
+        ahead: steps that they then learn by themselves, before the codec hears of them.
+        learn: share of the steps after that in which they learn; EnCodec's is 2/3 at 24 kHz, 1/2 at 48 (section 3.4).
+        balance: whether losses of the audio are balanced (EnCodec); else their gradients count as they are.
+        mel_windows, mel_bins: of the mel distance: samples, and bins of each.
+        teacher: fields of `TeacherConfig`; None for none.
+    """
+
+    family: str = ""
+    codec: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    scale: bool = True
+    fit: int = 0
+    period: dict[str, Any] | None = None
+    stft: dict[str, Any] | None = None
+    patience: int = 0
+    ahead: int = 0
+    learn: float = 1.0
+    balance: bool = True
+    mel_windows: tuple[int, ...] = (256, 512, 1024, 2048)
+    mel_bins: tuple[int, ...] = (20, 40, 80, 120)
+    teacher: dict[str, Any] | None = None
+
+
+@dataclass
+class DataConfig:
+    """The recipe's `data`.
+
+    Attributes:
+        speech: folders of shards.
+        hours: train on the first hours of each; None for all but the last utterances, which are listened to.
+        seconds: length of a crop.
+        dropout: share of rows that use only a random number of the first codebooks.
+        skip: share of rows whose latents go to the decoder unquantized; Mimi's is 0.5.
+        check: utterances that `sample` listens to: the first ones that don't train; without `hours`, at most half of
+            each set.
+    """
+
+    speech: list[str] = field(default_factory=list)
+    hours: float | None = None
+    seconds: float = 1.0
+    dropout: float = 0.0
+    skip: float = 0.0
+    check: int = 12
+
+
+def build_codec(model: ModelConfig) -> TrainableCodec:
+    """The codec that a recipe asks for.
+
+    Raises:
+        RecipeError: no such family, or none that can train, or fields that its config hasn't.
+    """
+    module, _, name = model.family.partition(":")
+    try:
+        family = getattr(importlib.import_module(module), name)
+        config = typing.get_type_hints(family.__init__)["config"]
+    except (ImportError, AttributeError, KeyError, ValueError) as error:
+        raise RecipeError(f"model.family {model.family!r} is no codec ({error}); write package.module:Class") from error
+    codec = family.from_pretrained(model.start) if model.start else family(typed(config, model.codec, "model.codec"))
+    if not isinstance(codec, TrainableCodec):
+        raise RecipeError(f"model.family {model.family!r} can't train: it lacks parts of TrainableCodec")
+    return codec
+
+
+class TokenizerModel(nn.Module):
+    """The codec, and what is needed to train it alone."""
+
+    def __init__(
+        self,
+        codec: TrainableCodec,
+        mel: MultiScaleMel,
+        adversary: Discriminators | None,
+        distillation: Distillation | None,
+        balancer: Balancer | None,
+    ):
+        super().__init__()
+        self.codec, self.mel = codec, mel
+        for name, part in (("adversary", adversary), ("distillation", distillation), ("balancer", balancer)):
+            if part is not None:
+                self.add_module(name, part)
+
+
+class TokenizerTask:
+    """See the module, `ModelConfig` and `DataConfig`.
+
+    Losses, whose weights are the recipe's `objective` (0 when not named there): mel, convergence (`MultiScaleMel`),
+    wave (mean absolute difference), adversarial, matching; commitment, codebook, distillation; the codec's own.
+    Codebooks that learn by moving averages do so only while the encoder trains.
+    """
+
+    def __init__(self, config: StageConfig):
+        self.config = config
+        self.data: DataConfig = typed(DataConfig, config.data, "data")
+        model: ModelConfig = typed(ModelConfig, config.model, "model")
+        self.setup, self.weights = model, config.objective
+        codec = build_codec(model)
+        named = (*HEARD, *TOLD, *getattr(codec, "guides", ()))
+        if unknown := sorted(set(self.weights) - set(named)):
+            raise RecipeError(f"objective has no {', '.join(unknown)}; there are {', '.join(named)}")
+        self.audio_weights = {name: weight for name, weight in self.weights.items() if name in HEARD}
+        gan = any(self.weights.get(name) for name in ("adversarial", "matching"))
+        if gan and model.period is None and model.stft is None:
+            raise RecipeError("objective asks for adversaries, but model.period and model.stft are null")
+        self.teacher: SpeechFeatures | None = None
+        distillation = None
+        if self.weights.get("distillation"):
+            if model.teacher is None:
+                raise RecipeError("objective asks for distillation, but model.teacher is null")
+            teacher: TeacherConfig = typed(TeacherConfig, model.teacher, "model.teacher")
+            self.teacher, self.span = load_features(teacher.name, teacher.layer).eval(), teacher.span
+            self.teacher.requires_grad_(False)
+            distillation = Distillation(self._taught_width(codec), self.teacher.width, teacher.kind)
+        self.model = TokenizerModel(
+            codec,
+            MultiScaleMel(codec.sample_rate, model.mel_windows, model.mel_bins),
+            Discriminators(model.period, model.stft) if gan else None,
+            distillation,
+            Balancer(self.audio_weights) if model.balance else None,
+        )
+        self.players = {"model": ["codec.*"] + (["distillation.*"] if distillation else [])}
+        if gan:
+            self.players["adversary"] = ["adversary.*"]
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        self._a_step = config.accumulate * world  # batches that the engine takes for one
+        self.speech, self.unseen = self._open()
+        if not (Path(config.out) / "checkpoint.pt").exists():
+            self._prepare()
+        self._made: list[tuple[Tensor, Tensor]] = []  # of each accumulated batch, from one player to the other
+
+    def _prepare(self) -> None:
+        """What fresh weights are given before any gradient."""
+        codec, audio = self.model.codec, self.batch(0)["audio"] if self.setup.scale else None
+        if audio is not None and hasattr(self.model, "adversary"):
+            scale_judges(self.model.adversary, audio)
+        if self.setup.start:
+            return
+        if audio is not None:
+            scale_to_data(codec, audio)
+        if self.setup.fit:
+            if not isinstance(codec, MiniCodec):
+                raise RecipeError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
+            fit_codec(codec, self.speech[0], self.setup.fit)
+
+    def _taught_width(self, codec: TrainableCodec) -> int | None:
+        """Width of what the first codebook gives; None where the codec maps it into the teacher's space itself."""
+        assert self.teacher is not None
+        with torch.no_grad():
+            latents = codec.latents(torch.zeros(1, codec.channels, codec.sample_rate))
+            if not hasattr(codec, "taught"):
+                return latents.shape[-1]
+            width = codec.taught(latents).shape[-1]
+        if width != self.teacher.width:
+            raise RecipeError(f"the codec expects a teacher of width {width}, this one's is {self.teacher.width}")
+        return None
+
+    def _open(self) -> tuple[list[SpeechSet], list[np.ndarray]]:
+        """The sets to train on, and utterances that are not in them."""
+        if not self.data.speech:
+            raise RecipeError("data.speech names no folder of shards; `antiphon data speak` makes one")
+        codec, sets, unseen = self.model.codec, [], []
+        for folder in self.data.speech:
+            whole = SpeechSet(folder)
+            hours = self.data.hours
+            if hours is None:
+                first = len(whole) - min(self.data.check, len(whole) // 2)
+                hours = sum(u.duration for u in whole.utterances[:first]) / 3600 - 1e-6
+            sets.append(SpeechSet(folder, hours=hours))
+            if not sets[-1].duration:
+                raise RecipeError(f"data.speech: {folder} holds no utterance to train on; give another, or more hours")
+            share = -(-self.data.check // len(self.data.speech))
+            for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
+                unseen.append(self._resampled(whole.samples(index), whole.sample_rate, codec.sample_rate))
+        return sets, unseen
+
+    @staticmethod
+    def _resampled(samples: np.ndarray, given: int, asked: int) -> np.ndarray:
+        return Audio(torch.from_numpy(samples), given).resample(asked).samples.numpy()
+
+    def batch(self, step: int) -> dict[str, Any]:
+        rng, codec = np.random.default_rng((self.config.seed, step)), self.model.codec
+        rows, levels = self.config.batch, codec.codebooks
+        picked = [self.speech[rng.integers(len(self.speech))] for _ in range(rows)]
+        crops = [(speech.crop(int(self.data.seconds * speech.sample_rate), rng)[0], speech) for speech in picked]
+        used = np.where(rng.random(rows) < self.data.dropout, rng.integers(1, levels + 1, rows), levels)
+        batch = {
+            "step": step // self._a_step,
+            "audio": self._stack(crops, codec.sample_rate)[:, None].expand(-1, codec.channels, -1),
+            "used": torch.from_numpy(used),
+            "skip": torch.from_numpy(rng.random(rows) < self.data.skip),
+        }
+        if self.teacher is not None:
+            batch["heard"] = self._stack(crops, self.teacher.sample_rate)
+        return batch
+
+    def _stack(self, crops: list[tuple[np.ndarray, SpeechSet]], sample_rate: int) -> Tensor:
+        return torch.from_numpy(np.stack([self._resampled(x, s.sample_rate, sample_rate) for x, s in crops]))
+
+    def losses(self, batch: dict[str, Any], player: str) -> dict[str, Tensor]:
+        if player == "adversary":
+            return self._adversary_losses()
+        codec, target = self.model.codec, batch["audio"]
+        latents = codec.latents(target)
+        codec.train(latents.requires_grad)
+        quantized = codec.quantized(latents, batch["used"])
+        given, own = torch.where(batch["skip"][:, None, None], latents, quantized.latents), {}
+        if hasattr(codec, "guided"):
+            made, own = codec.guided(given, target)
+        else:
+            made = codec.synthesize(given)
+        length = min(made.shape[-1], target.shape[-1])
+        made, target = made[..., :length].float(), target[..., :length]
+        heard = self._heard(made, target, batch["step"])
+        told = {"commitment": quantized.commitment, "codebook": quantized.codebook, **own}
+        if self.teacher is not None:
+            told["distillation"] = self._distilled(quantized.first, batch["heard"])
+        told = {name: loss for name, loss in told.items() if loss.requires_grad and self.weights.get(name)}
+        balance = getattr(self.model, "balancer", None)
+        audio = balance(heard, made) if balance is not None else weighted(heard, self.audio_weights, made)
+        return {name: loss.detach() for name, loss in heard.items()} | told | {"audio": audio}
+
+    def _heard(self, made: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
+        """Losses of the audio [batch, channels, samples]."""
+        mel, convergence = self.model.mel(made.flatten(0, 1), target.flatten(0, 1))
+        losses = {"mel": mel, "convergence": convergence, "wave": (made - target).abs().mean()}
+        if hasattr(self.model, "adversary"):
+            if not self.rests(step, "adversary"):
+                self._made.append((made.detach(), target))
+            if step >= self.setup.patience + self.setup.ahead:
+                with torch.no_grad():
+                    real = self.model.adversary(target)
+                losses |= adversarial_losses(self.model.adversary(made), real)
+        return losses
+
+    def _adversary_losses(self) -> dict[str, Tensor]:
+        made, target = self._made.pop(0)
+        fake, real = self.model.adversary(made)[0], self.model.adversary(target)[0]
+        return {"discriminator": discriminator_loss(fake, real)}
+
+    def rests(self, step: int, player: str) -> bool:
+        """Whether a player takes no step: the judges until their time has come, and in some of those in which the codec
+        learns from them."""
+        if player != "adversary":
+            return False
+        together, share = step - self.setup.patience - self.setup.ahead, self.setup.learn
+        if together < 0:
+            return step < self.setup.patience
+        return math.floor((together + 1) * share) == math.floor(together * share)
+
+    def _distilled(self, first: Tensor, audio: Tensor) -> Tensor:
+        """The distillation loss of [batch, frames, dim] against what the teacher hears in [batch, samples]."""
+        assert self.teacher is not None
+        self.teacher.to(audio.device)
+        first = self.model.codec.taught(first) if hasattr(self.model.codec, "taught") else first
+        with torch.no_grad():
+            features = self.teacher(audio)[0]
+            rate = self.model.codec.frame_rate
+            features = pool(features, self.teacher.frame_rate, rate, first.shape[1], self.span)
+        return self.model.distillation(first, features)
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Unseen utterances through the codec: the first three as wav, and scores, also as a line of scores.jsonl."""
+        if not self.unseen:
+            about = "data.hours takes all utterances" if self.data.hours is not None else "no utterance is kept apart"
+            print(f"sample {step}: nothing to listen to, {about}; give more speech or fewer hours", flush=True)
+            return
+        from pystoi import stoi
+
+        folder.mkdir(parents=True, exist_ok=True)
+        codec, scores, distances, codes = self.model.codec, [], [], []
+        device = next(codec.parameters()).device
+        for index, samples in enumerate(self.unseen):
+            audio = torch.from_numpy(samples).to(device)[None, None].expand(1, codec.channels, -1)
+            codes.append(codec.encode(audio)[0])
+            made = codec.decode(codes[-1][None])
+            length = min(made.shape[-1], audio.shape[-1])
+            made, audio = made[0, :, :length].float(), audio[0, :, :length]
+            distances.append(float(self.model.mel(made, audio)[0]))
+            scores.append(stoi(audio.mean(0).cpu().numpy(), made.mean(0).cpu().numpy(), codec.sample_rate))
+            if index < 3:
+                Audio(made.cpu(), codec.sample_rate).save(folder / f"{step:06d}-{index}.wav")
+        together = torch.cat(codes, -1)
+        figures = {
+            "step": step,
+            "stoi": round(float(np.mean(scores)), 4),
+            "mel": round(float(np.mean(distances)), 4),
+            "codes": [len(level.unique()) for level in together],
+            "frames": together.shape[-1],
+        }
+        with (folder / "scores.jsonl").open("a") as file:
+            file.write(json.dumps(figures) + "\n")
+        print(f"sample {step}: {figures}", flush=True)
+
+    def export(self, folder: Path) -> None:
+        self.model.codec.save_pretrained(folder)

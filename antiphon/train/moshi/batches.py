@@ -1,0 +1,161 @@
+"""Rows of a duplex model's batches: random windows of conversations, or of one voice alone.
+
+    talks = Talks(["codes"], pieces, config)
+    talks.window(np.random.default_rng(0), frames=250, count=len(talks), from_start=0.2, swap=0.0)       # [17, 250]
+
+Together with text alone (`antiphon.data.dialogue.grid.TextGrids`) the three kinds that Moshi's stages learn from
+(Defossez et al. 2024, sections 4.2 to 4.4). `NOTHING`, -1, stands where nothing is known, and past a clip's end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from antiphon.codecs.base import Tokenizer
+from antiphon.data.codes import CodeSet
+from antiphon.data.dialogue.codes import CodedConversation, ConversationCodes
+from antiphon.data.dialogue.format import MODEL, USER
+from antiphon.data.dialogue.grid import NOTHING, grid, window
+from antiphon.data.dialogue.monologue import inner_monologue
+from antiphon.data.dialogue.single_speaker import Soliloquies
+from antiphon.models.moshi.config import MoshiConfig
+from antiphon.models.moshi.text_tokenizer import TextPieces
+
+SPEAKING_BEFORE, SPEAKING_AFTER = 2, 12  # frames around a piece of text in which the model speaks
+
+
+def speaking(text: Tensor, pad: int, end_pad: int) -> Tensor:
+    """Frames [B, T] at which the model speaks, told from the text [B, T] around them."""
+    word = (text != pad) & (text != end_pad) & (text != NOTHING)
+    out = word.clone()
+    for by in range(1, SPEAKING_AFTER + 1):
+        out[:, by:] |= word[:, :-by]
+    for by in range(1, SPEAKING_BEFORE + 1):
+        out[:, :-by] |= word[:, by:]
+    return out
+
+
+def swapped(talk: CodedConversation) -> CodedConversation:
+    """The same conversation with the user as the model and the model as the user."""
+    other = {MODEL: USER, USER: MODEL}
+    codes = np.concatenate([talk.codes[talk.codebooks :], talk.codes[: talk.codebooks]])
+    return replace(talk, codes=codes, words=[replace(word, speaker=other[word.speaker]) for word in talk.words])
+
+
+class Talks:
+    """The conversations of several folders, numbered through. The text of each is put on the clock once, and kept.
+
+    Args:
+        folders: of ConversationCodes.
+        pieces: spell the words.
+        config: which streams there are, and their delays.
+        count: use only the first ones of each folder, so that a set that grows stays the same to a run.
+        lag: seconds after which a window tells what the other one says, counted from where a word begins to sound;
+            None leaves that out.
+
+    Attributes:
+        frames: of each conversation, int64 [len].
+    """
+
+    def __init__(
+        self,
+        folders: list[str],
+        pieces: TextPieces,
+        config: MoshiConfig,
+        count: int | None = None,
+        lag: float | None = None,
+    ):
+        sets = [ConversationCodes(folder) for folder in folders]
+        self.places = [(codes, i) for codes in sets for i in range(len(codes))[:count]]
+        self.frames = np.array([codes.frames[i] for codes, i in self.places], np.int64)
+        self.pieces, self.config, self.lag = pieces, config, lag
+        self._text = lru_cache(maxsize=None)(self._spelt)
+        self._heard = lru_cache(maxsize=None)(self._spelt_late)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> CodedConversation:
+        codes, i = self.places[index]
+        return codes[i]
+
+    def _spelt(self, index: int) -> Tensor:
+        """The model's inner monologue, int32 [frames]."""
+        return grid(self[index], self.pieces, self.config)[0].int()
+
+    def _spelt_late(self, index: int, speaker: str) -> Tensor:
+        """What a speaker says, as an inner monologue that comes `lag` seconds later, int32 [frames]."""
+        talk, config = self[index], self.config
+        words = [word for word in talk.words if word.speaker == speaker]
+        about = (self.pieces, config.pad, config.end_pad, self.lag)
+        return torch.from_numpy(inner_monologue(words, talk.frames, talk.frame_rate, *about)).int()
+
+    def grid(self, index: int, swap: bool = False) -> Tensor:
+        """A whole conversation, not delayed, [streams, frames]; with `swap` the user is the model."""
+        if swap:
+            return grid(swapped(self[index]), self.pieces, self.config)
+        whole = grid(self[index], self.pieces, self.config, text=False)
+        whole[0] = self._text(index)
+        return whole
+
+    def window(self, rng: np.random.Generator, frames: int, count: int, from_start: float, swap: float) -> Tensor:
+        """A random window, delayed, [streams, frames]: every second is about equally likely. With a `lag` the last row
+        is what the other one says.
+
+        Args:
+            rng: draws.
+            frames: of the window.
+            count: of the first so many conversations.
+            from_start: chance that it begins where the conversation does.
+            swap: chance that the user is the model.
+        """
+        ends = np.cumsum(self.frames[:count])
+        index = int(np.searchsorted(ends, rng.integers(int(ends[-1])), side="right"))
+        other, delays = bool(rng.random() < swap), list(self.config.delays)
+        whole = self.grid(index, other)
+        if self.lag is not None:
+            whole = torch.cat([whole, self._heard(index, MODEL if other else USER)[None]])
+            delays.append(0)
+        place, spare = rng.random(2), max(0, whole.shape[1] + self.config.max_delay - frames)
+        start = 0 if place[0] < from_start else int(place[1] * (spare + 1))
+        return window(whole, start, frames, delays)
+
+
+class Voice:
+    """A single voice's codes: utterances in a row fill a window; of a user nothing is known.
+
+    Args:
+        folder: of a CodeSet.
+        pieces, config: as for `Talks`.
+        codec: that the codes are of.
+
+    Raises:
+        ConversationError: no utterance can be used, or the codes are of another codec.
+    """
+
+    def __init__(self, folder: str, pieces: TextPieces, config: MoshiConfig, codec: Tokenizer):
+        self.said, self.pieces, self.config = Soliloquies(CodeSet(folder), codec), pieces, config
+
+    def window(self, rng: np.random.Generator, frames: int, mask: float, jitter: float) -> Tensor:
+        """A window, delayed, [streams, frames].
+
+        Args:
+            rng: draws.
+            frames: of the window.
+            mask: chance that nothing is known of its text.
+            jitter: seconds by which the text may lie beside the sound, either way.
+        """
+        known, shift = rng.random() >= mask, rng.uniform(-jitter, jitter)
+        parts, there = [], 0
+        while there < frames:
+            said = self.said[int(rng.integers(len(self.said)))]
+            parts.append(grid(said, self.pieces, self.config, shift, known))
+            there += said.frames
+        whole = torch.cat(parts, dim=1)
+        whole[1 + self.config.codebooks :] = NOTHING
+        return window(whole, 0, frames, self.config.delays)

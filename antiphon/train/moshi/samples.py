@@ -1,0 +1,117 @@
+"""What a duplex model does so far: it talks with the users of held-out conversations, and one can listen and look."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from antiphon.data.dialogue.grid import NOTHING
+from antiphon.models.moshi.model import Moshi, MoshiSampling
+
+if TYPE_CHECKING:
+    from antiphon.train.moshi.task import DuplexTask
+
+
+def write_samples(task: DuplexTask, step: int, folder: Path) -> None:
+    """Writes `<step>-<n>.wav` (left the model, right the user), .png (who speaks when) and .txt (the words).
+
+    Args:
+        task: its `held` conversations from `held_first` on; `data.samples` of them, `data.sample_seconds` long.
+        step: of the training; the sampling's seed.
+        folder: written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rate, model = task.codec.frame_rate, task.model
+    items = [task.held[i] for i in range(task.held_first, len(task.held))][: int(task.data.get("samples", 4))]
+    most = int(float(task.data.get("sample_seconds", 30.0)) * rate)
+    frames = min(most, max((item.codes.shape[1] for item in items), default=0))
+    if not frames:
+        print(f"sample {step}: data.samples and data.sample_seconds leave nothing", file=sys.stderr, flush=True)
+        return
+    own = task.moshi.codebooks
+    user = np.full((len(items), task.moshi.user_codebooks, frames), NOTHING, np.int64)
+    for row, item in zip(user, items):
+        heard = item.codes[own:, :frames]
+        row[:, : heard.shape[1]] = heard
+    device = next(model.parameters()).device
+    tokens = talk(model, torch.from_numpy(user).to(device), MoshiSampling(), seed=step).cpu()
+    for number, (item, row) in enumerate(zip(items, tokens)):
+        length = min(frames, item.codes.shape[1], row.shape[-1])
+        both = [row[1:, :length].clamp_min(0), torch.from_numpy(user[number, :, :length])]
+        sound = torch.cat([task.codec.decode(codes[None])[0] for codes in both]).numpy()
+        name = folder / f"{step:06d}-{number}"
+        soundfile.write(name.with_suffix(".wav"), sound.T, task.codec.sample_rate)
+        spoken = [(frame / rate, words) for frame, words in phrases(row[0, :length].tolist(), task)]
+        lines = [f"{start:6.2f}  {words}" for start, words in spoken]
+        said = [f"{word.start:6.2f}  {word.speaker}: {word.text}" for word in item.words if word.start < length / rate]
+        text = "\n".join(["The model:", *lines, "", "The conversation was:", *said, ""])
+        name.with_suffix(".txt").write_text(text, encoding="utf-8")
+        draw(sound, task.codec.sample_rate, spoken, name.with_suffix(".png"))
+
+
+def talk(model: Moshi, user: torch.Tensor, sampling: MoshiSampling, seed: int = 0) -> torch.Tensor:
+    """Lets a model hear users for as long as they have codes.
+
+    Args:
+        model: talks, all rows in one batch.
+        user: [batch, user codebooks, frames].
+        sampling: how it chooses.
+        seed: of the chance.
+
+    Returns:
+        Text and own codes [batch, 1 + codebooks, frames].
+    """
+    lag, frames = model.config.max_delay, user.shape[-1]
+    state, unknown = model.init_state(len(user), seed=seed), torch.full_like(user[:, :, 0], NOTHING)
+    made = [
+        model.step(user[:, :, t - 1] if 0 < t <= frames else unknown, state, sampling) for t in range(frames + lag)
+    ]  # the user's frame t - 1 is known at step t, and frame t - lag comes out
+    return torch.stack(made[lag:], dim=-1)
+
+
+def phrases(text: list[int], task: DuplexTask, gap: int = 8) -> list[tuple[int, str]]:
+    """(first frame, words) of each run of pieces without `gap` frames of padding inside."""
+    spoken = [(t, token) for t, token in enumerate(text) if token not in (NOTHING, task.moshi.pad, task.moshi.end_pad)]
+    runs: list[tuple[int, list[int]]] = []
+    last = -gap
+    for t, token in spoken:
+        if t - last >= gap:
+            runs.append((t, []))
+        runs[-1][1].append(token)
+        last = t
+    return [(t, task.pieces.decode(tokens).strip()) for t, tokens in runs]
+
+
+def draw(sound: NDArray, sample_rate: int, spoken: list[tuple[float, str]], path: Path) -> None:
+    """A picture of both channels, the model above.
+
+    Args:
+        sound: [2, samples].
+        sample_rate: Hz.
+        spoken: (start in seconds, words) of the model.
+        path: of the PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    step = sample_rate // 50
+    for place, (channel, name) in enumerate(zip(sound, ("model", "user"))):
+        axes = figure.add_subplot(2, 1, place + 1)
+        whole = channel[: len(channel) // step * step].reshape(-1, step)
+        loud = np.abs(whole).max(1)
+        axes.fill_between(np.arange(len(loud)) * step / sample_rate, -loud, loud, linewidth=0)
+        axes.set(ylabel=name, yticks=[], xlim=(0, len(channel) / sample_rate))
+    for start, words in spoken:
+        figure.axes[0].text(start, 0.98, words[:60], fontsize=6, rotation=20, va="top")
+    if spoken:
+        figure.axes[0].set_ylim(-1, 1)
+    figure.axes[1].set_xlabel("seconds")
+    figure.savefig(path, dpi=90)

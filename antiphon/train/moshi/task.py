@@ -1,0 +1,286 @@
+"""Trains a duplex model of Moshi's kind: one task, whose recipe fields make it any of the stages.
+
+The loss is Moshi's (Defossez et al. 2024, sections 3.4.4 and 4.2; `finetune/loss.py` of moshi-finetune): cross-entropy
+of the text, PAD and EPAD counting half, plus cross-entropy of the codes, the semantic one counting 100 and the others
+1; each is the weighted sum over the sum of the weights, and what has no target weighs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.data.dialogue.codes import ConversationCodes
+from antiphon.data.dialogue.format import MODEL, USER
+from antiphon.data.dialogue.grid import NOTHING, TextGrids, weights
+from antiphon.data.text.corpora import read_sentences, shuffled
+from antiphon.hub.folders import folder
+from antiphon.models.moshi.bundle import Duplex
+from antiphon.models.moshi.config import MoshiConfig
+from antiphon.models.moshi.from_llm import take_language_model
+from antiphon.models.moshi.model import Moshi
+from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.train.config import RecipeError, StageConfig
+from antiphon.train.moshi.batches import Talks, Voice, speaking
+
+KINDS = ("conversations", "audio", "text")
+QUIET = 8  # frames of PAD that make a silence of the text
+
+
+class DuplexTask:
+    """See the module. Recipe fields:
+
+    model.moshi: fields of MoshiConfig (`depth`: of DepthConfig). model.init_llm: name or folder of a Llama that
+    the temporal transformer starts from, or null. model.codebooks: whether embeddings and heads start from the codec's
+    codebooks. model.listen: seconds, or null: the temporal transformer is also asked, so long after a word of the user
+    began, what it was, through a head that isn't kept. Not in Moshi; it tells a model that has few hours what to hear.
+
+    data.codec: codec folder. data.pieces: folder of the text's pieces; trained from the words of the conversations, or
+    the sentences of data.text, and kept there if it doesn't exist.
+    data.mix: share of batches of each kind, of "conversations" (two channels), "audio" (one voice, nobody else) and
+    "text" (pieces in a row, no codes).
+    data.codec_name: by which the trained model finds its codec again.
+    data.conversations: folders of ConversationCodes; data.count: use the first ones. data.held: one with conversations
+    to look at what the model does; data.held_out: as many at the end of data.conversations instead.
+    data.speech: folder of a CodeSet. data.text: folder of the corpora; data.sentences: how many of them.
+    data.frames: length of a window; a step has `batch` windows. data.from_start: share of windows that begin where the
+    conversation does.
+    data.swap: share of windows of conversations in which the user is the model (post-training: any speaker may be the
+    main one). data.text_mask: share of windows of audio whose text is unknown. data.jitter: seconds by which their text
+    is shifted either way.
+    data.depth_share, data.depth_share_quiet: share of frames whose codes are asked for, where the model speaks and
+    where it is silent.
+    data.noise: share of own codes that are others in what the model sees. data.lost: share of the user's frames that
+    did not arrive.
+    data.semantic, data.acoustic, data.padding, data.user: weights of the semantic code (100), the others (1), PAD and
+    EPAD (0.5) and of the user's codes, times those of their levels (1).
+    data.measure: "package.module:function", called as function(duplex) -> figures every `measure_every` steps.
+    data.samples, data.sample_seconds: conversations a sample, and how long each.
+    """
+
+    def __init__(self, config: StageConfig):
+        self.config, self.data = config, config.data
+        unknown = set(self.data["mix"]) - set(KINDS)
+        if unknown or not sum(self.data["mix"].values()) > 0:
+            raise RecipeError(f"data.mix: {dict(self.data['mix'])}; give shares of {', '.join(KINDS)}")
+        self.mix = {kind: float(self.data["mix"].get(kind, 0.0)) for kind in KINDS}
+        self.model = Moshi(MoshiConfig.from_dict(dict(config.model.get("moshi", {}))))
+        self.moshi = self.model.config
+        self.codec = MiniCodec.from_pretrained(self.data["codec"])
+        if config.model.get("codebooks", True):
+            self.model.take_codebooks(self.codec)
+        if config.model.get("init_llm"):
+            take_language_model(self.model, folder(config.model["init_llm"]))
+        self.lag = config.model.get("listen")
+        if self.lag is not None:
+            self.model.listener = nn.Linear(self.moshi.dim, self.moshi.text_card, bias=False)
+            nn.init.normal_(self.model.listener.weight, std=0.1 * self.moshi.dim**-0.5)
+        self.pieces = self._pieces()
+        self._open()
+
+    def _field(self, name: str, default: float) -> float:
+        return float(self.data.get(name, default))
+
+    def _sentences(self) -> list[str]:
+        sentences = shuffled(read_sentences(self.data["text"], "assistant"))
+        return [sentence.text for sentence in sentences[: int(self._field("sentences", 20000))]]
+
+    def _pieces(self) -> TextPieces:
+        folder = Path(self.data["pieces"])
+        if (folder / "tokenizer.json").exists():
+            return TextPieces.from_pretrained(folder)
+        texts: list[str] = []
+        who = (MODEL, USER) if self.data.get("swap") or self.lag is not None else (MODEL,)
+        for each in as_list(self.data.get("conversations")):
+            said = (
+                " ".join(word.text for word in talk.words if word.speaker in who) for talk in ConversationCodes(each)
+            )
+            texts += [text for text in said if text]
+        if not texts and self.data.get("text"):
+            texts = self._sentences()
+        if not texts:
+            raise RecipeError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
+        pieces = TextPieces.train(texts, self.moshi.text_card)
+        pieces.save(folder)
+        return pieces
+
+    def _open(self) -> None:
+        """Opens the sources that the mix asks for."""
+        for kind, source in zip(KINDS, ("conversations", "speech", "text")):
+            if self.mix[kind] and not self.data.get(source):
+                raise RecipeError(f"data.mix has {kind}, so data.{source} must say where they are")
+        about = (self.pieces, self.moshi)
+        self.held, self.held_first, self.count = None, 0, 0
+        if self.mix["conversations"]:
+            self.talks = Talks(as_list(self.data["conversations"]), *about, self.data.get("count"), self.lag)
+            self.count = len(self.talks) - (0 if self.data.get("held") else int(self.data.get("held_out", 8)))
+            if self.count < 1:
+                raise RecipeError(
+                    "data.conversations: no more than are held out; give more, or a smaller data.held_out"
+                )
+            self.held, self.held_first = self.talks, self.count
+        if self.data.get("held"):
+            self.held, self.held_first = Talks(as_list(self.data["held"]), *about), 0
+        if self.mix["audio"]:
+            self.voice = Voice(self.data["speech"], *about, self.codec)
+        if self.mix["text"]:
+            self.prose = TextGrids(self._sentences(), *about)
+
+    def _target(self, kind: str, rng: np.random.Generator) -> Tensor:
+        """Windows of the delayed grid [batch, streams, frames]."""
+        frames = int(self.data["frames"])
+        if kind == "text":
+            return self.prose.batch(rng, self.config.batch, frames)
+        if kind == "audio":
+            how = self._field("text_mask", 0.0), self._field("jitter", 0.0)
+            return torch.stack([self.voice.window(rng, frames, *how) for _ in range(self.config.batch)])
+        how = self._field("from_start", 0.2), self._field("swap", 0.0)
+        return torch.stack([self.talks.window(rng, frames, self.count, *how) for _ in range(self.config.batch)])
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """`delayed` [B, S, T]: the grid as the model sees it; `target` [B, S, T]: as it is; `weight` [B, 1 + predicted,
+        T], 0 where there is no target; `keep` [B, T]: frames whose codes are asked for; `heard` [B, 0 or 1, T]: what
+        the user says."""
+        rng = np.random.default_rng((self.config.seed, step))
+        shares = np.array([self.mix[kind] for kind in KINDS])
+        target = self._target(KINDS[int(rng.choice(len(KINDS), p=shares / shares.sum()))], rng)
+        target, heard = target[:, : self.moshi.streams], target[:, self.moshi.streams :]
+        weight = weights(
+            target, self.moshi.codebooks, self.moshi.predicted, self.moshi.pad, self.moshi.end_pad,
+            self._field("semantic", 100.0), self._field("acoustic", 1.0), 1.0, self._field("padding", 0.5),
+        )  # fmt: skip
+        weight[:, 1 + self.moshi.codebooks :] *= self._field("user", 1.0)
+        share = self._field("depth_share", 1.0)
+        shares = torch.where(
+            speaking(target[:, 0], self.moshi.pad, self.moshi.end_pad), share, self._field("depth_share_quiet", share)
+        )
+        keep = (weight[:, 1:] > 0).any(1) & (torch.from_numpy(rng.random(shares.shape)) < shares)
+        seen = self._disturbed(target, rng)
+        return {"delayed": seen, "target": target, "weight": weight, "keep": keep, "heard": heard}
+
+    def _disturbed(self, target: Tensor, rng: np.random.Generator) -> Tensor:
+        """What the model sees: some of its own codes are others, some of the user's frames did not arrive."""
+        noise, lost = self._field("noise", 0.0), self._field("lost", 0.0)
+        if not noise and not lost:
+            return target
+        seen, user = target.clone(), 1 + self.moshi.codebooks
+        codes = seen[:, 1:user]
+        other = (torch.from_numpy(rng.random(codes.shape)) < noise) & (codes != NOTHING)
+        codes[other] = torch.from_numpy(rng.integers(self.moshi.card, size=codes.shape))[other]
+        missing = torch.from_numpy(rng.random((len(seen), 1, seen.shape[-1]))) < lost
+        seen[:, user:] = seen[:, user:].masked_fill(missing, NOTHING)
+        return seen
+
+    def losses(self, batch: dict[str, Tensor], player: str) -> dict[str, Tensor]:
+        """`text` and `audio`, the losses, and with model.listen `heard`.
+
+        Beside them, detached, in nats: `words` (text without padding), `onset` and `end` (text where a turn of the
+        model begins and ends), `quiet` (PAD in a silence), `semantic`, `acoustic`, `user`, `heard-words`.
+        """
+        target, weight, keep = batch["target"], batch["weight"], batch["keep"]
+        states: list[Tensor] = []
+        hook = self.model.temporal.register_forward_hook(lambda module, given, made: states.append(made))
+        output = self.model(batch["delayed"], keep)
+        hook.remove()
+        out: dict[str, Tensor] = self._heard(states[0], batch["heard"]) if batch["heard"].shape[1] else {}
+        text = weight[:, 0] > 0
+        if text.any():
+            each = torch.zeros_like(weight[:, 0])
+            each[text] = F.cross_entropy(output.text[text].float(), target[:, 0][text], reduction="none")
+            out["text"] = (each * weight[:, 0]).sum() / weight[:, 0].sum()
+            for name, where in moments(target[:, 0], self.moshi.pad, self.moshi.end_pad).items():
+                if where.any():
+                    out[name] = each.detach()[where].mean()
+        targets = target[:, 1 : 1 + self.moshi.predicted].transpose(1, 2)[keep]
+        weights = weight[:, 1:].transpose(1, 2)[keep]
+        if weights.sum() > 0:
+            logits = output.codes.float().transpose(1, 2)
+            each = F.cross_entropy(logits, targets, ignore_index=NOTHING, reduction="none")
+            out["audio"] = (each * weights).sum() / weights.sum()
+            own, there = self.moshi.codebooks, targets != NOTHING
+            groups = {"semantic": slice(0, 1), "acoustic": slice(1, own), "user": slice(own, None)}
+            for name, levels in groups.items():
+                if there[:, levels].any():
+                    out[name] = each.detach()[:, levels][there[:, levels]].mean()
+        return out
+
+    def _heard(self, states: Tensor, heard: Tensor) -> dict[str, Tensor]:
+        """`heard`, the loss of the user's words, weighted as the text; `heard-words`, without padding, detached."""
+        heard = heard[:, 0]
+        there, words = heard != NOTHING, moments(heard, self.moshi.pad, self.moshi.end_pad)["words"]
+        each = F.cross_entropy(self.model.listener(states[there]).float(), heard[there], reduction="none")
+        weight = torch.where(words[there], 1.0, self._field("padding", 0.5))
+        out = {"heard": (each * weight).sum() / weight.sum()}
+        return out | ({"heard-words": each.detach()[words[there]].mean()} if words.any() else {})
+
+    def measure(self, step: int) -> dict[str, float]:
+        """What the recipe's measure finds."""
+        if not self.data.get("measure"):
+            return {}
+        return imported(self.data["measure"], "data.measure")(Duplex(self.model, self.codec, self.pieces))
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Lets the model talk with the users of held-out conversations: both channels, who spoke when, the words."""
+        from antiphon.train.moshi.samples import write_samples
+
+        if self.held is not None and len(self.held) > self.held_first:
+            write_samples(self, step, folder)
+        else:
+            print(f"sample {step}: no conversations are held out (data.held)", file=sys.stderr, flush=True)
+
+    def export(self, folder: Path) -> None:
+        """Writes config.json, model.safetensors and tokenizer.json."""
+        moshi = Moshi(self.moshi)
+        moshi.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith("listener.")})
+        Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.get("codec_name", "mini"))
+
+
+def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[str, Tensor]:
+    """Where in the text something worth a look of its own happens.
+
+    Args:
+        text: targets [B, T], -1 for none.
+        pad, end_pad: ids.
+        quiet: frames of PAD that make a silence.
+
+    Returns:
+        masks [B, T]: "words": pieces of words; "onset": the first that isn't PAD after a silence; "end": the first PAD
+        of a silence; "quiet": PAD after a silence has begun.
+    """
+    silent = text == pad
+    runs = F.pad(silent, (quiet, 0)).unfold(1, quiet, 1).all(-1)  # [:, t]: the `quiet` frames before t are silent
+    before, after = runs[:, :-1], runs[:, quiet:]
+    after = F.pad(after, (0, text.shape[1] - after.shape[1]))
+    said = (text != pad) & (text != end_pad) & (text != NOTHING)
+    previous = F.pad(said, (1, 0))[:, :-1]
+    return {
+        "words": said,
+        "onset": before & ~silent & (text != NOTHING),
+        "end": silent & previous & after,
+        "quiet": before & silent,
+    }
+
+
+def as_list(folders: str | list[str] | None) -> list[str]:
+    """No folder, one or several."""
+    return [folders] if isinstance(folders, str) else list(folders or [])
+
+
+def imported(path: str, field: str) -> Callable[..., Any]:
+    """The function that a recipe names "package.module:function"."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(
+            f"{field}: {path!r} can't be imported ({error}); write it as package.module:function"
+        ) from error

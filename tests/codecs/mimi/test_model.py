@@ -1,0 +1,348 @@
+"""Mimi: the same as each published implementation with the same random weights, and live the same as whole."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from antiphon.codecs.base import StreamingCodec
+from antiphon.codecs.mimi.model import Mimi, MimiConfig
+from antiphon.errors import HubError
+from antiphon.nn.state import fork, join, select
+from tests.codecs.simple import follow_a_schedule
+
+TINY = MimiConfig(
+    dim=16, filters=2, ratios=(3, 2, 2), heads=2, inner=24, layers=2, window=7, codebooks=4, codebook_size=32,
+    codebook_dim=8, layer_scale=0.3, chunk=5,
+)  # fmt: skip
+FRAME = 24
+
+
+@pytest.fixture(scope="module")
+def codec() -> Mimi:
+    torch.manual_seed(0)
+    codec = Mimi(TINY).eval()
+    spread(codec, torch.randn(1, 1, 300 * FRAME))
+    return codec
+
+
+@torch.no_grad()
+def spread(codec: Mimi, audio: torch.Tensor) -> None:
+    """Codes where the latents are: else any audio would give the same few."""
+    latents = codec.latents(audio)[0]
+    for part in (codec.quantizer.semantic, codec.quantizer.acoustic):
+        residual = part.inward(latents)
+        for book in part.codebooks:
+            book.codes.copy_(residual[torch.randint(len(residual), (book.size,))])
+            book.total.copy_(book.codes)
+            residual = residual - book.codes[torch.cdist(residual, book.codes).argmin(1)]
+
+
+@torch.no_grad()
+def fill(codebooks, std: float) -> None:
+    for total, usage in codebooks:
+        usage.uniform_(0.5, 2.0)
+        total.copy_(torch.randn_like(total) * std * usage[:, None])
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    from transformers import MimiConfig as TheirConfig
+    from transformers import MimiModel
+
+    torch.manual_seed(0)
+    config = TheirConfig(
+        num_filters=4, hidden_size=32, num_attention_heads=4, num_key_value_heads=4, intermediate_size=48,
+        num_hidden_layers=2, upsample_groups=32, num_quantizers=5, vector_quantization_hidden_dimension=16,
+        codebook_dim=16, codebook_size=32, sliding_window=10, upsampling_ratios=[4, 3, 2],
+    )  # fmt: skip
+    model = MimiModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".scale"):
+                parameter.uniform_(0.1, 0.5)
+            elif "norm" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    books = [m for m in model.modules() if hasattr(m, "embed_sum")]
+    latents = model.encoder(torch.randn(1, 1, 4800)).latents
+    width = model.quantizer.acoustic_residual_vector_quantizer.input_proj(latents).std().item()
+    fill([(book.embed_sum, book.cluster_usage) for book in books], width)
+    folder = tmp_path_factory.mktemp("published")
+    model.save_pretrained(folder)
+    return model, folder
+
+
+@pytest.mark.parametrize("batch, length", [(1, 1), (2, 47), (1, 48), (2, 49), (3, 480), (1, 2401)])
+def test_same_as_transformers(published, batch, length):
+    theirs, folder = published
+    ours = Mimi.from_pretrained(folder)
+    torch.manual_seed(length)
+    audio = torch.randn(batch, 1, length)
+    with torch.no_grad():
+        expected = theirs.encode(audio).audio_codes
+        codes = ours.encode(audio)
+        assert torch.equal(codes, expected)
+        if length > 480:
+            assert len(codes.unique()) > 20
+        for count in range(1, 6):
+            fewer = theirs.encode(audio, num_quantizers=count).audio_codes
+            assert torch.equal(ours.encode(audio, count), fewer)
+            sound = theirs.decode(fewer).audio_values
+            torch.testing.assert_close(ours.decode(fewer), sound, atol=1e-4, rtol=1e-4)
+
+
+def kyutai(path, full: bool = False):
+    """A Mimi of Kyutai's code, and its weights as that code publishes them."""
+    os.environ["NO_TORCH_COMPILE"] = "1"
+    loaders = pytest.importorskip("moshi.models.loaders")
+    torch.manual_seed(0)
+    config = json.loads(json.dumps(loaders._mimi_config))
+    if not full:
+        config["seanet"].update(dimension=64, n_filters=4)
+        config["quantizer"].update(dimension=16, bins=64, input_dimension=64, output_dimension=64)
+        config["transformer"].update(d_model=64, num_layers=2, dim_feedforward=96, input_dimension=64,
+                                     output_dimensions=[64])  # fmt: skip
+    model = loaders.get_mimi(None, device="cpu", num_codebooks=8, mimi_config=config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".scale"):
+                parameter.uniform_(0.1, 0.5)
+        latents = model.encode_to_latent(torch.randn(1, 1, 19200), quantize=False)
+        width = model.quantizer.rvq_rest.input_proj(latents).std().item()
+    books = [module for name, module in model.named_modules() if name.endswith("_codebook")]
+    fill([(book.embedding_sum, book.cluster_usage) for book in books], width)
+    for book in books:
+        book._initialized.fill_(1)
+        book._embedding = None
+    weights = {
+        key.replace("in_projs.0.weight", "in_proj_weight").replace("out_projs.0.weight", "out_proj.weight"): value
+        for key, value in model.state_dict().items()
+    }
+    save_file({key: value.contiguous() for key, value in weights.items()}, path)
+    return model
+
+
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_same_as_kyutai(tmp_path, full):
+    theirs = kyutai(tmp_path / "tokenizer-x.safetensors", full)
+    ours = Mimi.from_pretrained(tmp_path)
+    assert ours.config.pad_audio and ours.codebooks == 32 and ours.frame_rate == 12.5
+    with torch.no_grad():
+        for batch, length in ((1, 1), (2, 1921), (1, 30 * 1920)):
+            audio = torch.randn(batch, 1, length)
+            for count in (2, 8, 32) if full or length != 1921 else range(1, 33):
+                theirs.set_num_codebooks(count)
+                codes = theirs.encode(audio)
+                assert torch.equal(ours.encode(audio, count), codes)
+                torch.testing.assert_close(ours.decode(codes), theirs.decode(codes), atol=1e-4, rtol=1e-4)
+        assert len(codes.unique()) > 20
+        theirs.set_num_codebooks(8)
+        state = ours.init_state(1)
+        with theirs.streaming(1):
+            for frame in audio.split(1920, dim=-1):
+                codes = theirs.encode(frame)
+                assert torch.equal(ours.encode_step(frame, state, codebooks=8), codes)
+                torch.testing.assert_close(ours.decode_step(codes, state), theirs.decode(codes), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_same_as_rustymimi(tmp_path):
+    numpy, rustymimi = pytest.importorskip("numpy"), pytest.importorskip("rustymimi")
+    kyutai(tmp_path / "tokenizer-x.safetensors", full=True)
+    for count, lengths in ((8, (20 * 1920, 1, 1919, 2 * 1920 + 77)), (1, (959,)), (32, (1921,))):
+        theirs = rustymimi.Tokenizer(str(tmp_path / "tokenizer-x.safetensors"), num_codebooks=count)
+        ours = Mimi.from_pretrained(tmp_path, codebooks=count)
+        ours.config.pad_audio = False  # unlike `moshi`, it doesn't fill a last frame up
+        for length in lengths:
+            audio = torch.randn(1, 1, length)
+            codes = torch.from_numpy(numpy.asarray(theirs.encode(audio.numpy()))).long()
+            assert torch.equal(ours.encode(audio), codes)
+            sound = torch.from_numpy(numpy.asarray(theirs.decode(codes.numpy().astype(numpy.uint32))))
+            torch.testing.assert_close(ours.decode(codes), sound, atol=1e-4, rtol=1e-4)
+        theirs.reset()
+        state = ours.init_state(1)
+        for frame in torch.randn(1, 1, 3 * 1920).split(1920, dim=-1):
+            codes = torch.from_numpy(numpy.asarray(theirs.encode_step(frame.numpy()))).long()
+            assert torch.equal(ours.encode_step(frame, state), codes)
+            sound = torch.from_numpy(numpy.asarray(theirs.decode_step(codes.numpy().astype(numpy.uint32))))
+            torch.testing.assert_close(ours.decode_step(codes, state), sound, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pad_audio", [True, False])
+def test_a_hundred_random_splits(codec, pad_audio):
+    codec.config.pad_audio = pad_audio
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for trial in range(100):
+            length = int(torch.randint(0, (4, 10, 20, 30)[trial % 4] * FRAME, (), generator=generator))
+            audio = torch.randn(2, 1, length, generator=generator)
+            levels = 1 + trial % 4
+            codes, state, at, found, heard = codec.encode(audio, levels), codec.init_state(2), 0, [], []
+            whole = codec.decode(codes)
+            while at < length:
+                most = (2, FRAME, 4 * FRAME, 20 * FRAME)[trial % 4]  # single samples, too
+                size = min(length - at, int(torch.randint(0, most, (), generator=generator)))
+                found.append(codec.encode_step(audio[..., at : at + size], state, codebooks=levels))
+                heard.append(codec.decode_step(found[-1], state))
+                at += size
+            found.append(codec.encode_step(audio[..., :0], state, last=True, codebooks=levels))
+            heard.append(codec.decode_step(found[-1], state, last=True))
+            assert torch.equal(torch.cat(found, -1), codes)
+            torch.testing.assert_close(torch.cat(heard, -1), whole, atol=1e-5, rtol=1e-4)
+    finally:
+        codec.config.pad_audio = True
+
+
+def test_in_chunks_or_whole_the_latents_are_the_same(codec):
+    audio = torch.randn(2, 1, 33 * FRAME + 5)
+    with torch.no_grad():
+        latents = codec.latents(audio)
+        assert torch.equal(codec.quantizer.encode(latents), codec.encode(audio))
+        sound = codec.synthesize(codec.quantizer.decode(codec.encode(audio)))
+    torch.testing.assert_close(codec.decode(codec.encode(audio)), sound, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_join_and_leave_at_any_frame(codec):
+    audio = torch.randn(3, 1, 30 * FRAME)
+    codes, starts, found, heard = codec.encode(audio), [0, 2, 17], [[], [], []], [[], [], []]
+    whole, state, rows = codec.decode(codes), None, []
+    for now in range(47):
+        for row, start in enumerate(starts):
+            if start == now:
+                fresh = codec.init_state(1)
+                state, rows = fresh if state is None else join([state, fresh]), [*rows, row]
+        piece = torch.cat([audio[row : row + 1, :, (now - starts[row]) * FRAME :][..., :FRAME] for row in rows])
+        result = codec.encode_step(piece, state)
+        sound = codec.decode_step(result, state)
+        for place, row in enumerate(rows):
+            found[row].append(result[place])
+            heard[row].append(sound[place])
+        stay = [place for place, row in enumerate(rows) if now - starts[row] < 29]
+        state, rows = select(state, stay), [rows[place] for place in stay]
+    for row in range(3):
+        assert torch.equal(torch.cat(found[row], -1), codes[row])
+        torch.testing.assert_close(torch.cat(heard[row], -1), whole[row], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pad_audio", [True, False])
+def test_any_schedule(codec, pad_audio, monkeypatch):
+    monkeypatch.setattr(codec.config, "pad_audio", pad_audio)
+    for seed in range(3):
+        follow_a_schedule(codec, seed)
+
+
+def test_a_snapshot_can_be_gone_back_to(codec):
+    audio = torch.randn(1, 1, 20 * FRAME)
+    state = codec.init_state(1)
+    codec.decode_step(codec.encode_step(audio[..., : 9 * FRAME + 5], state), state)
+    kept = fork(state)
+    first = codec.encode_step(audio[..., 9 * FRAME + 5 :], state)
+    sound = codec.decode_step(first, state)
+    codec.encode_step(torch.randn(1, 1, 50), state)  # the first future goes on
+    again = codec.encode_step(audio[..., 9 * FRAME + 5 :], kept)
+    assert torch.equal(first, again) and torch.equal(codec.decode_step(again, kept), sound)
+
+
+def test_the_state_never_grows(codec):
+    def size(state) -> int:
+        return sum(t.numel() for t in tensors(state))
+
+    def tensors(state):
+        if isinstance(state, torch.Tensor):
+            yield state
+        else:
+            for part in state if isinstance(state, list) else vars(state).values():
+                yield from tensors(part)
+
+    state = codec.init_state(1)
+    sizes = []
+    for _ in range(40):
+        codec.decode_step(codec.encode_step(torch.randn(1, 1, FRAME), state), state)
+        sizes.append(size(state))
+    assert len(set(sizes)) == 1
+
+
+def test_saved_and_loaded_it_is_the_same(codec, tmp_path):
+    codec.save_pretrained(tmp_path)
+    again, audio = Mimi.from_pretrained(tmp_path), torch.randn(2, 1, 500)
+    assert again.config == codec.config and isinstance(again, StreamingCodec)
+    assert torch.equal(again.encode(audio), codec.encode(audio))
+    assert torch.equal(again.decode(again.encode(audio)), codec.decode(codec.encode(audio)))
+    fewer = Mimi.from_pretrained(tmp_path, codebooks=2)
+    assert fewer.codebooks == 2 and torch.equal(fewer.encode(audio), codec.encode(audio, 2))
+
+
+def test_gradients_reach_everything_that_learns(codec):
+    torch.manual_seed(0)
+    fresh = Mimi(TINY).train()
+    audio = torch.randn(2, 1, 12 * FRAME)
+    result = fresh.quantized(fresh.latents(audio))
+    loss = (fresh.synthesize(result.latents) - audio).square().mean() + result.commitment
+    loss.backward()
+    for name, parameter in fresh.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_searching_follows_codes_that_change(codec):
+    audio = torch.randn(1, 1, 10 * FRAME)
+    before = codec.encode(audio)
+    book = codec.quantizer.semantic.codebooks[0]
+    with torch.no_grad():
+        book.codes.copy_(book.codes.flip(0))
+        assert torch.equal(codec.encode(audio)[:, 0], TINY.codebook_size - 1 - before[:, 0])
+        book.codes.copy_(book.codes.flip(0))
+
+
+def test_one_codebook_alone_is_trained(codec, tmp_path):
+    codec.save_pretrained(tmp_path)
+    one = Mimi.from_pretrained(tmp_path, codebooks=1).train()
+    audio = torch.randn(2, 1, 12 * FRAME)
+    result = one.quantized(one.latents(audio), used=torch.tensor([1, 1]))
+    assert result.codes.shape == (2, 1, 12) and torch.equal(result.latents, result.first)
+    (one.synthesize(result.latents).square().mean() + result.commitment).backward()
+    assert one.quantizer.semantic.inward.weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="can't be semantic"):
+        replace(TINY, codebooks=1, semantic=2)
+
+
+@pytest.mark.parametrize(
+    "change, added, complaint",
+    [
+        ({"layers": 1}, None, r"unknown: \w+_transformer.layers.1"),
+        ({}, "encoder.layers.99.weight", "unknown: encoder.layers.99.weight"),
+        ({}, "quantizer.semantic.codebooks.0.code", "unknown: quantizer.semantic.codebooks.0.code"),
+    ],
+)
+def test_weights_that_are_not_known_are_refused(codec, tmp_path, change, added, complaint):
+    codec.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, **({added: torch.zeros(3)} if added else {})}, tmp_path / "model.safetensors")
+    with pytest.raises(HubError, match=complaint):
+        Mimi.from_pretrained(tmp_path)
+
+
+def test_published_layers_that_the_config_lacks_are_refused(published, tmp_path):
+    published[0].save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(HubError, match="unknown: .*_transformer.layers.1"):
+        Mimi.from_pretrained(tmp_path)
+
+
+def test_what_makes_no_sense_is_refused(codec, tmp_path):
+    with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
+        codec.encode(torch.zeros(1, 2, 100))
+    with pytest.raises(ValueError, match="5 codebooks"):
+        codec.encode(torch.zeros(1, 1, 100), 5)
+    (tmp_path / "config.json").write_text('{"model_type": "mimi", "pad_mode": "reflect"}')
+    with pytest.raises(HubError, match="pad_mode"):
+        Mimi.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(HubError, match="holds no Mimi"):
+        Mimi.from_pretrained(tmp_path)

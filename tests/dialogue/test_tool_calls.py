@@ -1,0 +1,223 @@
+"""Calls of functions in an answer: however its text is cut, the same text and the same calls come out."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import random
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antiphon.dialogue import tool_calls as module
+from antiphon.dialogue.tool_calls import Call, Calling, CallParser, FunctionError, Functions, unmarked
+from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, CallForm
+from antiphon.models.llm.thinker import Thought
+
+NAMES = {"weather", "clock"}
+ROME = Call("weather", '{"city": "Rome"}')
+CLOCK = Call("clock", "{}")
+FORMS = st.sampled_from([HERMES, MISTRAL, LLAMA])
+SNIPPETS = st.sampled_from(
+    [
+        *'{}[]":,\\ \n',
+        "<",
+        "<tool_call>",
+        "</tool_call>",
+        "<tool_",
+        "[TOOL_CALLS]",
+        "[TOOL",
+        "Rome is old.",
+        "é😀",
+        "; ",
+    ]
+    + ['{"name": "weather", "arguments": {"city": "Rome"}}', '[{"name": "clock"}]', '{"name": "none_such"}']
+    + ['{"name": "clock", "parameters": {"a": "</tool_call>}\\""}}', "[TOOL_CALLS] [", "1"]
+)
+
+
+def shown(*names: str) -> tuple[dict, ...]:
+    return tuple(
+        {"type": "function", "function": {"name": name, "description": "", "parameters": {}}} for name in names
+    )
+
+
+def parsed(form: CallForm, pieces: list[str], cut: bool = False) -> list[str | Call]:
+    """What comes out, texts that follow each other put together; the error at its end, if there is one."""
+    parser, out = CallParser(form, NAMES), []
+    try:
+        for piece in pieces:
+            out += parser.feed(piece)
+        out += parser.finish(cut)
+    except FunctionError as error:
+        return [*whole(out), f"ERROR {error}"]
+    return whole(out)
+
+
+def whole(found: list[str | Call]) -> list[str | Call]:
+    out: list[str | Call] = []
+    for one in found:
+        if isinstance(one, str) and out and isinstance(out[-1], str):
+            out[-1] += one
+        else:
+            out.append(one)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "found"),
+    [
+        (HERMES, "Rome is old.", ["Rome is old."]),
+        (HERMES, "2 < 3 <tool", ["2 < 3 <tool"]),
+        (HERMES, '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>', [ROME]),
+        (HERMES, 'Well.\n<tool_call>{"name": "clock"}</tool_call>\n', ["Well.", CLOCK]),
+        (
+            HERMES,
+            '<tool_call>{"name": "clock"}</tool_call>\n<tool_call>\n'
+            '{"name": "weather", "arguments": "{\\"city\\": \\"Rome\\"}"}\n</tool_call>',
+            [CLOCK, ROME],
+        ),
+        (HERMES, '<tool_call>[{"name": "clock"}, {"name": "clock"}]</tool_call>', [CLOCK, CLOCK]),
+        (HERMES, '<tool_call>{"name": "clock"}<tool_call>{"name": "clock"}', [CLOCK, CLOCK]),  # ends forgotten
+        (HERMES, 'a <tool_call>{"name": "clock"}</tool_call>b', ["a", CLOCK, " b"]),
+        (
+            HERMES,
+            '<tool_call>{"name": "weather", "arguments": {"city": "</tool_call> {\\"} \\\\"}}</tool_call>',
+            [Call("weather", json.dumps({"city": '</tool_call> {"} \\'}))],
+        ),
+        (
+            MISTRAL,
+            '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Rome"}}, {"name": "clock", "arguments": {}}]',
+            [ROME, CLOCK],
+        ),
+        (MISTRAL, "[TOOLS] are fine", ["[TOOLS] are fine"]),
+        (LLAMA, '{"name": "weather", "parameters": {"city": "Rome"}}', [ROME]),
+        (LLAMA, '\n{"name": "weather", "parameters": {"city": "Rome"}}; {"name": "clock"}', [ROME, CLOCK]),
+        (LLAMA, 'It is {"name": "clock"}', ['It is {"name": "clock"}']),
+        (HERMES, '<tool_call>{"name": "weather", "arguments": {"city": "\\ud83d"}}</tool_call>',
+         [Call("weather", '{"city": "\\ud83d"}')]),
+    ],
+)  # fmt: skip
+def test_text_and_calls(form: CallForm, text: str, found: list) -> None:
+    assert parsed(form, [text]) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<tool_call>call the clock</tool_call>", "no JSON"),
+        ('<tool_call>{"name": clock}</tool_call>', "no JSON"),
+        ('<tool_call>{"arguments": {}}</tool_call>', "doesn't name"),
+        ("<tool_call>[]</tool_call>", "called none"),
+        ("<tool_call>[1]</tool_call>", "doesn't name"),
+        ('<tool_call>{"name": "bomb"}</tool_call>', "'bomb', which isn't among the functions: clock, weather"),
+        ('<tool_call>{"name": "clock", "arguments": [1]}</tool_call>', "arguments of 'clock'"),
+        ('<tool_call>{"name": "clock", "arguments": {"a": NaN}}</tool_call>', "arguments of 'clock'"),
+        ('<tool_call>{"name": "clock", "arguments": {"a": 1e999}}</tool_call>', "arguments of 'clock'"),
+        ('<tool_call>{"name": "clock"', "broke off"),
+        ("<tool_call>", "broke off"),
+        ("<tool_call>" + "[" * 5000 + "]" * 5000, "no JSON"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_an_error_and_no_text(text: str, said: str) -> None:
+    before, error = parsed(HERMES, [f"Well. {text}"])
+    assert before == "Well." and error.startswith("ERROR") and said in error
+
+
+def test_a_call_that_the_limit_cuts_off_is_left_out() -> None:
+    assert parsed(HERMES, ['So. <tool_call>{"name": "clock"'], cut=True) == ["So."]
+    assert parsed(HERMES, ['<tool_call>{"name": "clock"}'], cut=True) == [CLOCK]
+
+
+@settings(deadline=None)
+@given(FORMS, st.lists(SNIPPETS, max_size=12), st.data())
+def test_any_cut_gives_the_same(form: CallForm, snippets: list[str], data: st.DataObject) -> None:
+    text = "".join(snippets)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)])]
+    assert parsed(form, pieces) == parsed(form, [text])
+    assert parsed(form, pieces, cut=True) == parsed(form, [text], cut=True)
+
+
+@settings(deadline=None)
+@given(FORMS, st.text(alphabet="ab <[tTO_é\n", max_size=40), st.integers(0, 40))
+def test_text_without_calls_comes_through_whole(form: CallForm, text: str, at: int) -> None:
+    assert "".join(parsed(form, [text[:at], text[at:]])) == text
+
+
+def test_what_may_be_a_call_is_held_back_and_no_more() -> None:
+    parser = CallParser(HERMES, NAMES)
+    assert parser.feed("So <b> <to") == ["So <b>"]
+    assert not parser.settled
+    assert parser.feed("day>") == [" <today>"]
+    assert parser.settled
+    assert parser.feed(' <tool_call>{"name": "clock"}') == [] and not parser.settled
+    assert parser.feed("</tool_call>") == [CLOCK] and parser.settled
+
+
+def thoughts(text: str, size: int = 3, closed: list | None = None):
+    try:
+        for at in range(0, len(text), size):
+            yield Thought(at, text[at : at + size], torch.full((2,), float(at)))
+    finally:
+        if closed is not None:
+            closed.append(True)
+
+
+TWICE = 'So.<tool_call>{"name": "clock"}</tool_call><tool_call>{"name": "clock"}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("functions", "calls"),
+    [
+        (Functions(shown("clock")), 2),
+        (Functions(shown("clock"), parallel=False), 1),
+        (Functions(shown("clock"), choice="none"), 0),
+    ],
+)
+def test_an_answer_has_as_many_calls_as_are_wanted(functions: Functions, calls: int) -> None:
+    calling, closed = Calling(HERMES, functions), []
+    out = list(calling.part(thoughts(TWICE, closed=closed), 100))
+    assert "".join(one.text for one in out if isinstance(one, Thought)) == "So."
+    assert [one for one in out if isinstance(one, Call)] == [CLOCK] * calls == calling.calls
+    assert closed == [True]
+    assert calling.settled is (calls == 2)  # else the model has thought a call that nobody was given
+
+
+@pytest.mark.parametrize("form", [HERMES, MISTRAL, LLAMA])
+@pytest.mark.parametrize("only", [None, "weather"])
+def test_a_call_that_is_asked_for_is_begun(form: CallForm, only: str | None) -> None:
+    calling = Calling(form, Functions(shown("weather", "clock"), choice="required", only=only))
+    rest = f' {{"city": "Rome"}}}}{"]" if form.listed else ""}{form.closes}'
+    if only is None:
+        rest = f'weather", "{form.key}":{rest}'
+    out = list(calling.part(thoughts(rest), 100))
+    assert [one for one in out if isinstance(one, Call)] == [ROME]
+    assert not any(one.text for one in out if isinstance(one, Thought))
+
+
+def test_a_call_that_is_asked_for_and_not_made_is_an_error() -> None:
+    functions = Functions(shown("clock"), choice="required")
+    with pytest.raises(FunctionError, match="broke off"):
+        list(Calling(HERMES, functions).part(thoughts("sorry"), 100))
+    with pytest.raises(FunctionError, match="did not"):
+        list(Calling(HERMES, functions).part(thoughts(""), 100))
+
+
+def test_marks_are_taken_out_of_all_that_clients_give() -> None:
+    assert unmarked({"a<|im_end|>": ["<|im_<|x|>end|>b", 1, None]}) == {"a": ["b", 1, None]}
+    nested = unmarked("<|" * 20_000 + "|>" * 20_000)  # in one pass
+    assert nested == ""
+    letters = random.Random(0)
+    for _ in range(3000):
+        left = unmarked("".join(letters.choice("<|>a") for _ in range(letters.randrange(24))))
+        assert not re.search(r"<\|[^|]*\|>", left)
+    deep: list = []
+    for _ in range(50):
+        deep = [deep]
+    with pytest.raises(FunctionError, match="nested"):
+        unmarked(deep)
+    assert doctest.testmod(module).failed == 0

@@ -1,0 +1,120 @@
+"""The block encoder: Whisper's numbers in one block; pieces equal the whole in many."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from antiphon.encoders.whisper.encoder import EncoderConfig, EncoderError, WhisperBlockEncoder, sinusoids
+
+TINY = dict(width=16, layers=2, heads=2, inner=24, bands=8, positions=40)
+
+
+def tiny(block: int, right: int, seed: int = 0, **more: int) -> WhisperBlockEncoder:
+    torch.manual_seed(seed)
+    return WhisperBlockEncoder(EncoderConfig(**{**TINY, "block": block, "right": right, **more})).eval()
+
+
+def transformers_encoder(frames: int):
+    """A tiny random WhisperModel whose positions are cut to `frames`."""
+    from transformers import WhisperConfig, WhisperModel
+
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=20, num_mel_bins=8, d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_source_positions=frames, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    model = WhisperModel(config).eval()
+    for parameter in model.encoder.parameters():
+        parameter.data.normal_(0, 0.2)
+    return model
+
+
+@torch.no_grad()
+def test_one_block_is_transformers_encoder(tmp_path: Path) -> None:
+    theirs = transformers_encoder(30)
+    names = {f"model.{name}": value for name, value in theirs.state_dict().items()}
+    save_file({name: value.contiguous() for name, value in names.items()}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(theirs.config.to_dict()))
+    ours = WhisperBlockEncoder.from_pretrained(tmp_path, block=30, right=0)
+    mel = torch.randn(2, 8, 60)
+    assert torch.allclose(ours(mel), theirs.encoder(mel).last_hidden_state, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("block", "right"), [(1, 0), (5, 0), (5, 3), (4, 9), (60, 0)])
+def test_pieces_give_what_the_whole_gives(block: int, right: int) -> None:
+    encoder, draw = tiny(block, right, positions=60), random.Random(block)
+    for frames in (1, 2, 41, 90):  # 90 mel frames
+        mel = torch.randn(2, 8, frames)
+        whole = encoder(mel)
+        assert whole.shape == (2, -(-frames // 2), 16)
+        state, parts, at = encoder.init_state(2), [], 0
+        while at < frames:
+            size = draw.randint(0, 13)
+            parts.append(encoder.step(mel[:, :, at : at + size], state))
+            at += size
+        parts.append(encoder.step(mel[:, :, :0], state, last=True))
+        assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_block_sees_itself_the_past_and_the_right_context_only() -> None:
+    encoder = tiny(block=5, right=2)
+    mel = torch.randn(1, 8, 40)
+    out = encoder(mel)
+    far, near = mel.clone(), mel.clone()
+    far[:, :, 2 * (5 + 2) + 1 :] += 1.0  # the convolutions look one mel frame past the right context
+    near[:, :, 2 * 5 + 2] += 1.0
+    assert torch.allclose(encoder(far)[:, :5], out[:, :5], atol=1e-6)
+    assert not torch.allclose(encoder(near)[:, :5], out[:, :5], atol=1e-4)
+    assert not torch.allclose(encoder(far)[:, 5:10], out[:, 5:10], atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_starts_afresh_when_positions_run_out() -> None:
+    encoder = tiny(block=7, right=3)  # 40 positions: blocks of 7 do not fit evenly
+    mel = torch.randn(1, 8, 200)
+    state = encoder.init_state(1)
+    parts = [encoder.step(mel[:, :, at : at + 9], state) for at in range(0, 200, 9)] + [
+        encoder.step(mel[:, :, :0], state, last=True)
+    ]
+    assert torch.allclose(torch.cat(parts, dim=1), encoder(mel), atol=1e-5)
+    assert torch.cat(parts, dim=1).shape[1] == 100
+    # Past the restart nothing is left of the start but what the convolutions see.
+    changed = mel.clone()
+    changed[:, :, :70] = 0.0
+    assert torch.allclose(encoder(changed)[:, 40:], encoder(mel)[:, 40:], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_state_can_be_forked() -> None:
+    encoder = tiny(block=4, right=1)
+    first, left, right = torch.randn(1, 8, 23), torch.randn(1, 8, 20), torch.randn(1, 8, 31)
+    state = encoder.init_state(1)
+    begun = encoder.step(first, state)
+    fork = state.clone()
+    encoder.step(left, fork, last=True)
+    rest = encoder.step(right, state, last=True)
+    assert torch.allclose(torch.cat([begun, rest], 1), encoder(torch.cat([first, right], 2)), atol=1e-5)
+
+
+def test_positions_are_whispers() -> None:
+    from transformers.models.whisper.modeling_whisper import sinusoids as theirs
+
+    assert torch.allclose(sinusoids(50, 16), theirs(50, 16), atol=1e-5)
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="holds no Whisper encoder"):
+        WhisperBlockEncoder.from_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="heads"):
+        EncoderConfig(width=10, heads=4)
+    with pytest.raises(EncoderError, match="block is 0"):
+        EncoderConfig(block=0)

@@ -1,0 +1,69 @@
+"""Right and wrong answers, and that the easy questions are worded as no training question is."""
+
+import json
+
+import pytest
+
+from antiphon.data.text.corpora import normalise
+from antiphon.data.text.facts import read_facts
+from antiphon.data.text.instruct import InstructData
+from antiphon.evals.metrics.answers import AnswersError, is_right, plain_words, read_questions
+
+
+@pytest.mark.parametrize(
+    ("reply", "accept", "right"),
+    [
+        ("The capital of Italy is Rome.", ["Rome"], True),
+        ("The capital of Italy is Romeo.", ["Rome"], False),
+        ("It has 12 months.", ["twelve"], True),
+        ("It has twelve months.", ["12"], True),
+        ("Twenty-one.", ["21"], True),
+        ("That makes 21.", ["twenty one"], True),
+        ("There are one hundred and twenty seconds.", ["120"], True),
+        ("There are 1,000 grams.", ["one thousand"], True),
+        ("Twenty.", ["twenty-one"], False),
+        ("A baby cat is a kitten", ["the kitten"], True),
+        ("The alphabet starts with A.", ["A"], True),
+        ("It starts with B.", ["A"], False),
+        ("Brasilia, of course", ["Brasília"], True),
+        ("New York", ["York New"], False),
+        ("It lives in New, well, York.", ["New York"], False),
+        ("He's a vet.", ["veterinarian", "vet"], True),
+        ("", ["Rome"], False),
+    ],
+)
+def test_is_right(reply: str, accept: list[str], right: bool) -> None:
+    assert is_right(reply, accept) is right
+
+
+def test_plain_words() -> None:
+    assert plain_words("The 2 Café's, an 101!") == ["two", "cafes", "one", "hundred", "and", "one"]
+
+
+def test_there_are_200_easy_questions_of_many_kinds() -> None:
+    questions = read_questions()
+    assert len(questions) == 200 == len({normalise(question.question) for question in questions})
+    assert len({question.category for question in questions}) >= 10
+    assert all(question.question[-1] in "?.!" and question.question[0].isupper() for question in questions)
+    # An answer that stands in its own question would be right by echo; only choices ("odd or even?") may hold it.
+    for question in questions:
+        assert not is_right(question.question, question.accept) or " or " in question.question, question
+
+
+def test_no_easy_question_is_worded_as_a_training_question() -> None:
+    easy = {normalise(question.question) for question in read_questions()}
+    data = InstructData()
+    assert not easy & {normalise(wording) for wording in data.wordings()}
+    assert not easy & {normalise(follow) for fact in read_facts() for follow in fact.follow}
+    assert not easy & {
+        normalise(asked) for number in range(2) for example in data.epoch(number) for asked, _ in example.turns
+    }
+
+
+def test_a_bad_file_is_named(tmp_path) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps({"question": "Why?", "accept": [], "category": "x"}) + "\n")
+    with pytest.raises(AnswersError, match="line 1"):
+        read_questions(path)
+    with pytest.raises(AnswersError, match="cannot read"):
+        read_questions(tmp_path / "none.jsonl")

@@ -1,0 +1,226 @@
+"""The ears: the same words whether the sound comes whole or in pieces, and none where nothing was said."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from antiphon.audio.io import Audio, load
+from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder
+from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.models.asr.adapter import Adapter, AdapterConfig, Spelling
+from antiphon.models.asr.recognizer import Ears
+from antiphon.models.llm.text import as_words
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random decoder is unsure of whatever it writes."""
+    monkeypatch.setattr("antiphon.models.asr.recognizer.was_nothing", lambda transcript, voice: False)
+
+
+def words(count: int) -> Tokenizer:
+    made = Tokenizer(models.WordLevel({f"w{i}": i for i in range(count)}, unk_token="w0"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.decoder = decoders.Fuse()
+    return made
+
+
+def letters() -> Tokenizer:
+    vocabulary = {letter: i for i, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Ears:
+    torch.manual_seed(seed)
+    encoder = WhisperBlockEncoder(EncoderConfig(width=16, layers=2, heads=2, inner=24, positions=60, block=15, right=4))
+    tokenizer = letters()
+    ids = [tokenizer.token_to_id(letter) for letter in "abcdefgh"]
+    ctc = Adapter(AdapterConfig(features=16, width=16, blocks=1, kernel=3, inner=16, embedding=12, pieces=8, merges=0))
+    ctc.set_embeddings(torch.randn(8, 12))
+    whisper = DecoderConfig(
+        width=16,
+        layers=2,
+        heads=2,
+        inner=32,
+        vocabulary=40,
+        positions=64,
+        start=(31, 32),
+        end=30,
+        no_speech=35,
+        suppress_first=(30,),
+    )
+    writer = WhisperDecoder(whisper)
+    for part in (encoder, ctc, writer):
+        for name, parameter in part.named_parameters():
+            if "norm" not in name and "scale" not in name:
+                parameter.data.normal_(0, 0.3)
+    return Ears(
+        encoder,
+        ctc if adapter else None,
+        Spelling(tokenizer.to_str(), 0, ids) if adapter else None,
+        tokenizer,
+        torch.randn(300, 12),
+        writer if decoder else None,
+        words(40) if decoder else None,
+    ).eval()
+
+
+def sound(seconds: float, seed: int = 0) -> torch.Tensor:
+    """Real speech, over and over, with a little noise: the detector has to find it."""
+    speech = load(ROOT / "examples" / "question.wav", sample_rate=16000).mono().samples
+    speech = speech[4000 : 4000 + 16000]
+    generator = torch.Generator().manual_seed(seed)
+    size = int(16000 * seconds)
+    return speech.repeat(-(-size // len(speech)))[:size] + 0.002 * torch.randn(size, generator=generator)
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.1])  # 3.1 s is more than two windows of 60 frames
+def test_pieces_are_heard_as_the_whole(decoder: bool, seconds: float) -> None:
+    ears, signal = tiny(decoder), sound(seconds)
+    whole = ears.hear(Audio(signal, 16000))
+    assert whole.text and whole.drafted
+    for seed in range(3):
+        draw, state, at = random.Random(seed), ears.init_state(), 0
+        while at < len(signal):
+            size = draw.randint(0, 5000)
+            ears.step(signal[at : at + size], state, ahead=bool(seed))
+            at += size
+        heard = ears.finish(state)
+        assert (heard.text, heard.drafted) == (whole.text, whole.drafted)
+        assert torch.equal(heard.embeddings, ears.embeddings[torch.tensor(heard.tokens)])
+
+
+def test_tokens_are_the_language_models_segmentation_of_the_text() -> None:
+    ears = tiny(decoder=False)
+    heard = ears.hear(Audio(sound(1.0), 16000))
+    assert heard.text == heard.drafted and heard.tokens == ears.tokenizer.encode(as_words(heard.text)).ids
+    assert heard.embeddings.shape == (len(heard.tokens), 12)
+
+
+def test_finish_leaves_the_state_for_a_speaker_who_only_paused() -> None:
+    ears, first, second = tiny(), sound(0.8), sound(0.7, seed=5)
+    state = ears.init_state()
+    ears.step(first, state)
+    assert ears.finish(state).text == ears.finish(state).text == ears.hear(Audio(first, 16000)).text
+    ears.step(second, state)
+    assert ears.finish(state).text == ears.hear(Audio(torch.cat([first, second]), 16000)).text
+
+
+def test_forked_states_go_their_own_ways() -> None:
+    ears, signal = tiny(), sound(1.2)
+    state = ears.init_state()
+    ears.step(signal[:9000], state)
+    fork = state.clone()
+    ears.step(sound(1.0, seed=9), fork)
+    ears.step(signal[9000:], state)
+    assert ears.finish(state).text == ears.hear(Audio(signal, 16000)).text
+
+
+@pytest.mark.parametrize("samples", [0, 10, 16000])
+def test_silence_says_nothing(samples: int) -> None:
+    heard = tiny().hear(Audio(torch.zeros(samples), 16000))
+    assert heard.text == "" and heard.tokens == [] and heard.embeddings.shape == (0, 12)
+
+
+def test_stereo_of_another_rate_is_heard() -> None:
+    signal = sound(1.0).repeat_interleave(3)
+    assert tiny().hear(Audio(torch.stack([signal, signal]), 48000)).text
+
+
+def test_what_silence_sounds_like_is_worked_out_once() -> None:
+    ears = tiny()
+    ears.init_state()
+    kept = ears._quiet
+    ears.init_state()
+    assert ears._quiet is kept and len(kept) == 2
+    silent = torch.full((1, 80, 120), -1.0)
+    whole = WhisperBlockEncoder(
+        EncoderConfig(width=16, layers=2, heads=2, inner=24, positions=60, block=60, right=0)
+    ).eval()
+    whole.load_state_dict(ears.encoder.state_dict())
+    with torch.no_grad():
+        expected = ears.decoder.listen(whole(silent))
+    assert torch.allclose(ears._silence(5)[1][0], expected[1][0][:, :, 5:], atol=1e-5)
+    assert ears._silence(55)[0][0].shape[2] == 5  # the window ends
+
+
+def test_what_ended_by_itself_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    ears, said = tiny(adapter=False), [1, 2, 1, 2, 1, 2, 1, 2]
+
+    def advance(writing) -> None:
+        writing.tokens, writing.sure, writing.ended = said, [-0.1] * 9, True
+
+    monkeypatch.setattr(ears.decoder, "advance", advance)
+    assert ears.hear(Audio(sound(0.9), 16000)).text == "w1w2" * 4
+
+
+def test_a_transcript_that_loops_is_made_anew_of_halves_and_cut_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ears = tiny(adapter=False)
+    monkeypatch.setattr("antiphon.models.asr.recognizer.MIN_SPLIT_SECONDS", 0.6)
+    asked = []
+
+    def advance(writing) -> None:
+        asked.append(writing.max_tokens)
+        writing.tokens, writing.sure = [4] * writing.max_tokens, [-0.1] * writing.max_tokens
+
+    def together(sounds, limits) -> list:
+        made = [ears.decoder.begin(sound, [], limit) for sound, limit in zip(sounds, limits)]
+        for writing in made:
+            advance(writing)
+        return made
+
+    monkeypatch.setattr(ears.decoder, "advance", advance)
+    monkeypatch.setattr(ears.decoder, "transcribe_together", together)
+    assert ears.hear(Audio(sound(0.9), 16000)).text == "w4 w4"  # each half, as it can't be halved again
+    assert len(asked) == 3 and asked[0] > asked[1]
+
+
+def test_a_step_does_a_bounded_amount_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the decoder loops over what was said before, one step of 80 ms does one block or a few passes."""
+    ears, state, passes = tiny(), None, []
+    advance = ears.decoder.advance
+    monkeypatch.setattr(ears.decoder, "advance", lambda writing: (passes.append(1), advance(writing)))
+    state = ears.init_state()
+    for part in sound(6.0).split(1280):
+        passes.clear()
+        ears.step(part, state, ahead=True)
+        assert len(passes) <= 2
+    assert state.frames > 0 or state.texts
+
+
+def noises() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    white = torch.randn(48000, generator=generator)
+    time = torch.arange(48000) / 16000
+    pink = torch.fft.irfft(torch.fft.rfft(white) / torch.arange(1, 24002).sqrt(), 48000)
+    click = torch.zeros(48000)
+    click[::8000] = 0.9
+    return {
+        "white": 0.03 * white,
+        "pink": 0.1 * pink / pink.abs().max(),
+        "hum": 0.3 * torch.sin(2 * torch.pi * 50 * time),
+        "beep": 0.3 * torch.sin(2 * torch.pi * 1000 * time[:4800]),
+        "sweep": 0.3 * torch.sin(2 * torch.pi * (200 + 500 * time) * time),
+        "clicks": click,
+        "faint": 1e-3 * white,
+        "short": 0.1 * white[:800],
+    }
+
+
+@pytest.mark.parametrize("name", noises())
+def test_noise_says_nothing(name: str) -> None:
+    heard = tiny().hear(Audio(noises()[name], 16000))
+    assert heard.text == "" and heard.tokens == []
+
+
+def test_quiet_speech_is_speech() -> None:
+    assert tiny().hear(Audio(sound(1.0) * 0.005, 16000)).text

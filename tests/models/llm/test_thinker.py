@@ -1,0 +1,295 @@
+"""The thinker: same tokens as `transformers`, conversations as values, text in whole characters, no loops."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from antiphon.models.llm.llama import KeyValues, Llama, LlamaConfig, LlamaError
+from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
+from antiphon.models.llm.reply_pieces import Unfinished, goes_round, pick, piece_bytes
+from antiphon.models.llm.thinker import Thinker, ThinkerError, TooLongError
+
+TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nBe good<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("brain")
+    make_brain(path, TEMPLATE)
+    return path
+
+
+def make_brain(path: Path, template: str, marks: tuple[tuple[str, bool], ...] = ()) -> None:
+    """A tiny random Llama as `transformers` saves it, with a byte-level tokenizer.
+
+    Args:
+        path: folder for it.
+        template: of chats.
+        marks: more tokens, and whether they are special.
+    """
+    from transformers import LlamaConfig as TheirConfig
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {piece: number for number, piece in enumerate(special + letters)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in special])
+    tokenizer.add_tokens([AddedToken(piece, special=how, normalized=False) for piece, how in marks])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    fast.chat_template = template
+    fast.save_pretrained(path, save_jinja_files=False)
+    torch.manual_seed(0)
+    config = TheirConfig(
+        hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,
+        head_dim=8,
+        vocab_size=len(vocabulary) + len(marks), max_position_embeddings=4096, rope_theta=10000.0,
+        tie_word_embeddings=True,
+        bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.4,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(path)
+
+
+@pytest.fixture(scope="module")
+def thinker(folder: Path) -> Thinker:
+    return Thinker.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def adapted(folder: Path, thinker: Thinker) -> Thinker:
+    torch.manual_seed(2)
+    lora = Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(thinker.model.layers[0]))
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.normal_(std=0.2)
+    return Thinker(thinker.model, folder, lora.eval())
+
+
+def tokens_of(thinker: Thinker, state, count: int = 24, **how) -> list[int]:
+    return [thought.token for thought in thinker.stream(state, max_tokens=count, **how)]
+
+
+def generated(folder: Path, conversation: list[dict[str, str]], count: int) -> list[int]:
+    """What `transformers` says, greedily, on the untouched model."""
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder).eval()
+    prompt = tokenizer.apply_chat_template(
+        conversation, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    out = model.generate(**prompt, do_sample=False, max_new_tokens=count)[0, prompt["input_ids"].shape[1] :].tolist()
+    return out[: out.index(2)] if 2 in out else out
+
+
+def test_logits_are_those_of_transformers(folder: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    theirs, ours = LlamaForCausalLM.from_pretrained(folder).eval(), Llama.from_pretrained(folder)
+    tokens = torch.randint(3, 200, (3, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.logits(ours(ours.embed(tokens))), theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_pieces_give_what_the_whole_gives(folder: Path) -> None:
+    model = Llama.from_pretrained(folder)
+    x, rng = torch.randn(2, 40, 48), random.Random(0)
+    whole = model(x)
+    for _ in range(5):
+        cuts = sorted(rng.sample(range(1, 40), 6))
+        cache, parts = KeyValues(model.config, batch=2, capacity=4), []
+        for start, end in zip([0, *cuts], [*cuts, 40], strict=True):
+            parts.append(model(x[:, start:end], cache))
+        torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("said", ["Hello?", "  two  spaces\n", "naïve café 😀", "x"])
+def test_text_mode_says_what_transformers_says(folder: Path, adapted: Thinker, said: str) -> None:
+    state = adapted.init_state(voice=False)
+    adapted.add_user(state, said)
+    assert tokens_of(adapted, state) == generated(folder, [{"role": "user", "content": said}], 24)
+
+
+def test_text_mode_over_two_turns(folder: Path, adapted: Thinker) -> None:
+    state = adapted.init_state(voice=False)
+    adapted.add_user(state, "First.")
+    first = adapted.tokenizer.decode(tokens_of(adapted, state, 6))
+    adapted.add_user(state, "Second?")
+    conversation = [
+        {"role": "user", "content": "First."},
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "Second?"},
+    ]
+    # Bytes that are no characters can't be put back into a template, so compare only where they are.
+    if "\ufffd" not in first:
+        assert tokens_of(adapted, state) == generated(folder, conversation, 24)
+    assert [role for role, _ in state.history][:3] == ["user", "assistant", "user"]
+
+
+def test_voice_mode_uses_the_adapters_and_text_mode_does_not(adapted: Thinker, thinker: Thinker) -> None:
+    def hidden(which: Thinker, voice: bool) -> torch.Tensor:
+        state = which.init_state(voice, system="Be brief.")
+        which.add_user(state, "Hello?")
+        return state.hidden
+
+    assert torch.equal(hidden(adapted, False), hidden(thinker, False))
+    assert not torch.allclose(hidden(adapted, True), hidden(adapted, False), atol=1e-3)
+
+
+def test_embeddings_tokens_and_text_are_the_same_question(thinker: Thinker) -> None:
+    said, replies = "What is it?", []
+    tokens = thinker.tokenizer.encode("what is it").ids  # voice mode reads the words alone
+    for way in (said, "What is it", tokens, thinker.model.embed(torch.tensor(tokens))):
+        state = thinker.init_state(voice=True)
+        thinker.add_user(state, way)
+        replies.append(tokens_of(thinker, state))
+    assert replies[0] == replies[1] == replies[2] == replies[3]
+    state = thinker.init_state(voice=False)
+    thinker.add_user(state, said)
+    prompt = f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n"  # plain text mode reads what was typed
+    torch.testing.assert_close(state.turns[0], thinker.model.embed(torch.tensor(thinker.tokenizer.encode(prompt).ids)))
+
+
+def test_states_fork_and_stay_apart(thinker: Thinker) -> None:
+    state = thinker.init_state()
+    thinker.add_user(state, "One")
+    twin = state.fork()
+    first = tokens_of(thinker, state, 8)
+    thinker.add_user(state, "Two")
+    assert tokens_of(thinker, twin, 8) == first
+    fresh = thinker.init_state()
+    assert fresh.cache.length == fresh.prefix and not fresh.history
+
+
+def test_an_abandoned_reply_leaves_a_sound_state(thinker: Thinker) -> None:
+    state = thinker.init_state()
+    thinker.add_user(state, "One")
+    stream = thinker.stream(state, max_tokens=20)
+    spoken = [next(stream).token for _ in range(3)]
+    stream.close()
+    thinker.add_user(state, "Two")
+    after = tokens_of(thinker, state, 8)
+
+    text = thinker.tokenizer.encode("<|im_start|>user\nOne<|im_end|>\n<|im_start|>assistant\n").ids
+    rest = thinker.tokenizer.encode("\n<|im_start|>user\nTwo<|im_end|>\n<|im_start|>assistant\n").ids
+    with torch.inference_mode():
+        x = thinker.model.embed(torch.tensor([[*text, *spoken, thinker.end, *rest]]))
+        expected = int(thinker.model.logits(thinker.model(x, thinker.init_state().cache)[0, -1]).argmax())
+    assert after[:1] == ([] if expected == thinker.end else [expected])
+
+
+def test_a_long_conversation_forgets_its_oldest_turns(thinker: Thinker) -> None:
+    state, turn = thinker.init_state(), "a" * 300
+    for _ in range(8):
+        thinker.add_user(state, turn)
+        tokens_of(thinker, state, 4)
+    assert state.cache.length < 2048 and len(state.turns) < 8
+    assert state.cache.length == state.prefix + sum(map(len, state.turns))
+
+
+def test_sampling_follows_its_seed(thinker: Thinker) -> None:
+    def sample(seed: int) -> list[int]:
+        state = thinker.init_state()
+        thinker.add_user(state, "One")
+        return tokens_of(thinker, state, 16, temperature=1.5, top_k=20, generator=torch.Generator().manual_seed(seed))
+
+    assert sample(1) == sample(1)
+    assert len({tuple(sample(seed)) for seed in range(4)}) > 1
+
+
+def test_pick() -> None:
+    logits = torch.tensor([0.0, 3.0, 2.9, -5.0])
+    assert pick(logits, 0.0, 0, None) == 1
+    drawn = {pick(logits, 1.0, 2, torch.Generator().manual_seed(seed)) for seed in range(40)}
+    assert drawn == {1, 2}
+
+
+def test_many_replies_are_the_single_ones(adapted: Thinker) -> None:
+    questions = ["One?", "Two?", "A longer question, please.", "Six?", "?"]
+    assert adapted.reply_many(questions, max_tokens=12, batch=2) == [
+        adapted.reply(asked, max_tokens=12) for asked in questions
+    ]
+
+
+def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
+    pieces = piece_bytes(thinker.tokenizer)
+    unfinished, texts = Unfinished(pieces), []
+    for token in thinker.tokenizer.encode("é😀 ok").ids:
+        texts.append(unfinished.add(token))
+    assert "".join(texts) == "é😀 ok" and "\ufffd" not in "".join(texts)
+    assert texts[0] == "" and "😀" in texts
+    assert unfinished.add(thinker.end) == ""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "round_"),
+    [
+        ([1, 2, 3, 4, 5, 6], False),
+        ([1, 2, 3, 4, 1, 2, 3, 4], True),
+        ([9, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5], True),
+        ([1, 2, 3, 1, 2, 3], False),
+        ([7, 7, 7, 7], True),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], True),
+    ],
+)
+def test_going_round_by_hand(tokens: list[int], round_: bool) -> None:
+    assert goes_round(tokens) is round_
+
+
+def test_a_turn_that_is_too_long_is_refused_before_anything_is_made_of_it(thinker: Thinker, monkeypatch) -> None:
+    state = thinker.init_state(False)
+    turns = len(state.turns)
+    monkeypatch.setattr(thinker.model, "embed", None)  # what is embedded takes a hundred times the room
+    for add in (
+        lambda text: thinker.add_user(state, text),
+        lambda text: thinker.add_message(state, "user", text),
+        lambda text: thinker.add_rendered(state, "tool", text),
+    ):
+        with pytest.raises(TooLongError, match="in parts"):
+            add("say it again " * 2000)
+    assert len(state.turns) == turns
+
+
+def test_errors_say_what_to_do(thinker: Thinker, tmp_path: Path) -> None:
+    state = thinker.init_state()
+    with pytest.raises(ThinkerError, match="add_user"):
+        next(thinker.stream(state))
+    with pytest.raises(ThinkerError, match="embeddings"):
+        thinker.add_user(state, torch.zeros(3, 5))
+    with pytest.raises(ThinkerError, match="in parts"):
+        thinker.add_user(state, "a" * 3000)
+    with pytest.raises(LlamaError, match="cannot read"):
+        Llama.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": False}))
+    with pytest.raises(LlamaError, match="embeddings"):
+        LlamaConfig.from_file(tmp_path / "config.json")
+
+
+@pytest.mark.slow
+def test_real_weights_say_what_transformers_says() -> None:
+    from antiphon.hub import folder as find
+
+    brain = Path(os.environ["ANTIPHON_BRAIN"]) if "ANTIPHON_BRAIN" in os.environ else find("smollm2-135m-instruct")
+    thinker = Thinker.from_pretrained(brain)
+    for said in (
+        "What is the capital of France?",
+        "Tell me about the sea.",
+        "2+2?",
+        "Write a haiku, s'il vous plaît 😀",
+    ):
+        state = thinker.init_state(voice=False)
+        thinker.add_user(state, said)
+        assert tokens_of(thinker, state, 40) == generated(brain, [{"role": "user", "content": said}], 40)

@@ -1,0 +1,168 @@
+"""Adapters of Moshi: what they add, that only they learn, and that the `moshi` package reads and writes the same."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from antiphon.errors import HubError
+from antiphon.models.moshi.config import DepthConfig
+from antiphon.models.moshi.lora import FILE, MoshiLora, read_lora
+from antiphon.models.moshi.model import Moshi, MoshiConfig
+from antiphon.models.moshi.published import to_kyutai
+from antiphon.models.moshi.weights import for_kyutai
+from antiphon.nn.streams import delay
+
+os.environ.setdefault("NO_TORCH_COMPILE", "1")
+
+
+def make(seed: int = 0, schedule: list[int] | None = None) -> Moshi:
+    torch.manual_seed(seed)
+    depth = DepthConfig(dim=16, heads=2, layers=2, inner=24, codebooks=3, schedule=schedule)
+    sizes = MoshiConfig(
+        dim=32, heads=4, layers=2, inner=48, context=20, text_card=20, codebooks=3, user_codebooks=3, card=12,
+        depth=depth,
+    )  # fmt: skip
+    return Moshi(sizes).eval()
+
+
+def a_grid() -> torch.Tensor:
+    return torch.randint(12, (2, 7, 10), generator=torch.Generator().manual_seed(1))
+
+
+def filled(model: Moshi, **given) -> MoshiLora:
+    lora = MoshiLora(model, rank=4, **given)
+    for pair in lora.pairs.values():
+        nn.init.normal_(pair.lora_B, std=0.3)
+    return lora
+
+
+def logits(model: Moshi) -> torch.Tensor:
+    with torch.no_grad():
+        out = model(a_grid())
+    return torch.cat([out.text.flatten(), out.codes.flatten()])
+
+
+def test_untrained_pairs_change_nothing_and_trained_ones_the_same_attached_or_merged():
+    model = make()
+    before = logits(model)
+    lora = MoshiLora(model, rank=4)
+    assert len(lora.pairs) == 2 * 4 + 1 + 2 * 4 + 2  # layers' linears, text head, depth's, its input and heads
+    lora.attach(model)
+    assert torch.equal(logits(model), before)
+    lora.detach(model)
+    lora = filled(model)
+    lora.attach(model)
+    attached = logits(model)
+    lora.detach(model)
+    assert torch.equal(logits(model), before)
+    lora.merge(model)
+    assert (attached - before).abs().max() > 0.01
+    torch.testing.assert_close(logits(model), attached, atol=1e-5, rtol=0)
+
+
+def test_only_the_pairs_learn():
+    model = make()
+    names = list(dict(model.named_parameters()))
+    lora = filled(model, names=("temporal.layers.1.*", "depth.heads"))
+    lora.attach(model)
+    out = model(a_grid())
+    (out.text.square().sum() + out.codes.square().sum()).backward()
+    learns = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert all(name.endswith(("lora_A", "lora_B")) for name in learns) and len(learns) == 2 * 5
+    assert all(parameter.grad.abs().max() > 0 for parameter in lora.parameters())
+    lora.detach(model)
+    assert list(dict(model.named_parameters())) == names
+    with pytest.raises(HubError, match="no linear layer"):
+        MoshiLora(model, names=("temporal.norm",))
+
+
+@pytest.mark.parametrize("schedule", [None, [0, 1, 1]])
+def test_what_we_write_the_moshi_package_reads(schedule, tmp_path):
+    loaders = pytest.importorskip("moshi.models.loaders")
+    model = make(schedule=schedule)
+    lora = filled(model, scaling=0.7)
+    lora.save(tmp_path / "lora", dtype=torch.float32)
+    save_file(for_kyutai(model.state_dict(), model.config), tmp_path / "base.safetensors")
+    fields = json.loads((tmp_path / "lora" / "config.json").read_text())
+    assert fields.pop("lora_name") == FILE and fields.pop("model_type") == "moshi" and fields["lora_rank"] == 4
+    theirs = loaders.get_moshi_lm(
+        tmp_path / "base.safetensors", fields, dtype=torch.float32, lora_weights=tmp_path / "lora" / FILE
+    )
+    lora.merge(model)
+    with torch.no_grad():
+        expected = theirs(a_grid()).text_logits[:, 0]
+        found = model(delay(a_grid(), model.config.delays, -1)).text[:, :10]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    merged = for_kyutai(model.state_dict(), model.config)
+    for name, module in theirs.named_modules():
+        if hasattr(module, "merge_weight"):
+            torch.testing.assert_close(module.merge_weight(), merged[f"{name}.weight"], atol=1e-5, rtol=0)
+
+
+def test_what_the_moshi_package_writes_we_read(tmp_path):
+    loaders = pytest.importorskip("moshi.models.loaders")
+    from moshi.modules.lora import LoRALinear
+
+    model = make()
+    fields = to_kyutai(model.config)
+    theirs = loaders.get_moshi_lm(
+        None, {**fields, "lora": True, "lora_rank": 4, "lora_scaling": 1.5}, dtype=torch.float32
+    )
+    state = {}
+    for name, module in theirs.named_modules():
+        if isinstance(module, LoRALinear):
+            state |= {f"{name}.lora_A.weight": module.lora_A.weight, f"{name}.lora_B.weight": module.lora_B.weight}
+    (tmp_path / "m").mkdir()
+    save_file({key: value.detach().contiguous() for key, value in state.items()}, tmp_path / "m" / FILE)
+    config = {**fields, "lora": True, "lora_scaling": 1.5}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    lora = MoshiLora.from_pretrained(tmp_path / "m", model)
+    assert (lora.rank, lora.scaling) == (4, 1.5)
+    with pytest.raises(HubError, match="LoRA checkpoint alone"):
+        Moshi.from_pretrained(tmp_path / "m")
+    save_file(for_kyutai(model.state_dict(), model.config), tmp_path / "m" / "model.safetensors")
+    whole = Moshi.from_pretrained(tmp_path / "m")  # merged
+    lora.merge(model)
+    torch.testing.assert_close(logits(whole), logits(model), atol=1e-5, rtol=0)
+    merged = for_kyutai(model.state_dict(), model.config)
+    base = Moshi(model.config)
+    assert base.config == whole.config
+    for name, module in theirs.named_modules():
+        if isinstance(module, LoRALinear):
+            delta = 1.5 * module.lora_B.weight @ module.lora_A.weight
+            again = for_kyutai(make().state_dict(), model.config)[f"{name}.weight"] + delta
+            torch.testing.assert_close(merged[f"{name}.weight"], again, atol=1e-5, rtol=0)
+
+
+def test_checkpoints_of_our_own_round_trip_and_wrong_ones_are_refused(tmp_path):
+    model = make()
+    lora = filled(model, names=("temporal.*", "depth.layers.0.project"))
+    lora.save(tmp_path / "a", dtype=torch.float32)
+    again = MoshiLora.from_pretrained(tmp_path / "a" / FILE, model)
+    assert again.pairs.keys() == lora.pairs.keys() and again.scaling == 2.0
+    for key, pair in lora.pairs.items():
+        assert torch.equal(pair.lora_A, again.pairs[key].lora_A) and torch.equal(pair.lora_B, again.pairs[key].lora_B)
+    weights = load_file(tmp_path / "a" / FILE)
+    some = {key: value for key, value in weights.items() if "in_projs.1" not in key}  # one codebook without
+    save_file(some, tmp_path / "some.safetensors")
+    pair = read_lora(tmp_path / "some.safetensors", model.config)["depth.layers.0.project"]
+    assert pair[0][1].abs().max() == 0 and pair[0][2].abs().max() > 0
+    save_file({**weights, "blocks.7.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    with pytest.raises(HubError, match=r"unknown: blocks\.\*"):
+        read_lora(tmp_path / "other.safetensors", model.config)
+    half = {
+        key: value for key, value in weights.items() if key != "transformer.layers.0.gating.linear_in.lora_B.weight"
+    }
+    save_file(half, tmp_path / "half.safetensors")
+    with pytest.raises(HubError, match="is missing"):
+        read_lora(tmp_path / "half.safetensors", model.config)
+    with pytest.raises(HubError, match="cannot be read"):
+        MoshiLora.from_pretrained(tmp_path / "none.safetensors", model)
+    torch.manual_seed(0)
+    wider = Moshi(MoshiConfig(**{**model.config.to_dict(), "inner": 50}))
+    with pytest.raises(HubError, match="another model"):
+        MoshiLora.from_pretrained(tmp_path / "a", wider)

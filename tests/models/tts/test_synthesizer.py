@@ -1,0 +1,103 @@
+"""The voice knows what it has said: whole words, when they have sounded, however the text came."""
+
+import pytest
+import torch
+
+from antiphon.models.tts.phonemes import Phonemizer
+from antiphon.models.tts.synthesizer import UnsayableError, Voice, VoiceState
+from tests.models.tts.test_talker import TINY, talker  # noqa: F401
+
+TEXT = "Bread is made from flour, water and yeast."
+PIECES = ["Bread", " is", " made", " from", " fl", "our", ",", " water", " and", " ye", "ast", "."]
+FRAME = 1 / TINY.frame_rate
+
+
+class Silence:
+    """A codec that makes no sound of anything."""
+
+    sample_rate = 24000
+
+    def init_state(self, batch: int) -> None: ...
+
+    def decode_step(self, codes: torch.Tensor, state: None) -> torch.Tensor:
+        return torch.zeros(1, 1, 1920)
+
+
+@pytest.fixture
+def voice(talker) -> Voice:  # noqa: F811
+    return Voice(talker, Silence(), Phonemizer())
+
+
+def speak(voice: Voice, pieces: list[str], most: int | None = None) -> tuple[VoiceState, int]:
+    """Says as soon as it can what comes in pieces; stops after `most` frames."""
+    state, frames, pieces = voice.init_state(), 0, list(pieces)
+    while frames != most:
+        if voice.step(state) is not None:
+            frames += 1
+        elif state.talker.done:
+            break
+        elif pieces:
+            voice.add(pieces.pop(0), state)
+        else:
+            voice.end(state)
+    return state, frames
+
+
+def beginnings(text: str) -> list[str]:
+    words = text.split()
+    return [" ".join(words[:n]) for n in range(len(words) + 1)]
+
+
+def test_every_word_is_said_in_its_time(voice):
+    state, frames = speak(voice, PIECES)
+    said = [voice.timing(state).until(n * FRAME / 4) for n in range(4 * frames + 1)]
+    assert said[0] == "" and said[-1] == TEXT
+    assert [text for n, text in enumerate(said) if n == 0 or text != said[n - 1]] == beginnings(TEXT)
+
+
+def test_text_that_runs_ahead_of_the_speech_is_not_said_yet(voice):
+    whole, frames = speak(voice, PIECES)
+    for most in range(1, frames - 5, 3):
+        broken_off, _ = speak(voice, PIECES, most)
+        assert len(broken_off.text) > len(voice.timing(broken_off).until(most * FRAME))
+        for n in range(most + 1):
+            assert voice.timing(broken_off).until(n * FRAME) == voice.timing(whole).until(n * FRAME)
+
+
+def test_the_pause_behind_a_word_is_not_waited_for(voice):
+    state, _ = speak(voice, PIECES)
+    ends, flour = state.talker.ends[0], state.read[5]
+    assert state.text[: flour[0]].endswith("flour,")
+    assert voice.timing(state).until(float(ends[flour[1] - 1])).endswith("flour,")
+    assert flour[1] < state.read[6][1] and voice.timing(state).until(float(ends[flour[1] - 1]) - 1e-3).endswith("from")
+
+
+@pytest.mark.parametrize("pieces", [[TEXT], ["Bread is made", " from flour, water and yeast."]])
+def test_words_that_came_at_once_are_told_apart(voice, pieces):
+    state, frames = speak(voice, pieces)
+    said = {voice.timing(state).until(n * FRAME / 8) for n in range(8 * frames + 1)}
+    assert said == set(beginnings(TEXT))
+
+
+@pytest.mark.parametrize("text", ["", "...", " — ", "Rome", "\n2,800 (two thousand)  \n", "ok 🙂 fine"])
+def test_whatever_the_text_nothing_comes_before_its_sound_and_all_of_it_at_the_end(voice, text):
+    state, frames = speak(voice, [text])
+    assert voice.timing(state).until(0.0).strip() in ("", "...", "—")  # what has no sound may count as said or not
+    assert voice.timing(state).until(frames * FRAME) == text
+    assert voice.timing(voice.init_state()).until(1.0) == ""
+
+
+def test_what_is_read_otherwise_than_written_has_the_times_of_the_written(voice):
+    text = "It cost $5 trillion in 2024."
+    state, frames = speak(voice, [text])
+    said = {voice.timing(state).until(n * FRAME / 8) for n in range(8 * frames + 1)}
+    assert said == {"", "It", "It cost", "It cost $5 trillion", "It cost $5 trillion in", text}
+
+
+def test_a_text_of_which_nothing_can_be_said_is_refused(voice):
+    for text in ("你好", "...", " "):
+        with pytest.raises(UnsayableError, match="English"):
+            voice.read(text, voice.init_state())
+    state = voice.init_state()
+    voice.read("你好 means hello.", state)
+    assert state.speller.unsaid == ["你好"]

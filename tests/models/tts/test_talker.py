@@ -1,0 +1,160 @@
+"""The talker: text in pieces equals text whole, steps equal teacher forcing, masks, gradients, one batch learned
+by heart.
+"""
+
+import pytest
+import torch
+
+from antiphon.models.tts.durations import TalkerConfig, read_timeline
+from antiphon.models.tts.phonemes import alphabet
+from antiphon.models.tts.talker import Talker, draw
+from antiphon.nn.streams import delay
+
+TINY = TalkerConfig(
+    hidden=6, encoder_dim=16, encoder_layers=2, encoder_kernel=3, dim=16, heads=2, inner=24, layers=2, depth_dim=12,
+    depth_heads=2,
+    depth_inner=16, depth_layers=1, codebooks=3, codebook_size=11, code_dim=5,
+)  # fmt: skip
+TEXT = "ðə kˈæpəTᵊl ʌv ˈɪTəli ɪz ɹˈOm."
+
+
+@pytest.fixture
+def talker() -> Talker:
+    torch.manual_seed(0)
+    talker = Talker(TINY).eval()
+    for linear in talker.out:
+        torch.nn.init.normal_(linear.weight, std=0.5)
+    torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)  # a fresh model gives phonemes no time at all
+    return talker
+
+
+def speak(talker, pieces, **sampling):
+    state, frames = talker.init_state(**sampling), []
+    for piece in pieces:
+        talker.add_phonemes(piece, state)
+        while (codes := talker.step(state)) is not None:
+            frames.append(codes)
+    early = len(frames)
+    talker.end_text(state)
+    while (codes := talker.step(state)) is not None:
+        frames.append(codes)
+    return torch.cat(frames, -1), state, early
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_text_in_pieces_gives_the_same_codes(talker, size):
+    pieces = [TEXT[i : i + size] for i in range(0, len(TEXT), size)]
+    codes, state, early = speak(talker, pieces, seed=3, temperature=0.8, top_k=5)
+    whole, _, _ = speak(talker, [TEXT], seed=3, temperature=0.8, top_k=5)
+    assert torch.equal(codes, whole) and codes.shape == (1, 3, state.last_frame)
+    assert early > 0  # sound starts before the text is complete
+
+
+def test_the_seed_decides(talker):
+    one, two = (speak(talker, [TEXT], seed=seed, temperature=1.0, top_k=0)[0] for seed in (1, 2))
+    assert not torch.equal(one, two)
+    assert torch.equal(one, speak(talker, [TEXT], seed=1, temperature=1.0, top_k=0)[0])
+
+
+def test_greedy_steps_equal_teacher_forcing(talker):
+    codes, state, _ = speak(talker, [TEXT], temperature=0.0)
+    grid = delay(codes, TINY.delays, fill=-1)
+    symbols = torch.tensor([state.symbols])
+    keep = torch.ones_like(grid[:, 0], dtype=torch.bool)
+    logits, _ = talker(symbols, torch.ones_like(symbols, dtype=torch.bool), state.ends, grid, keep)
+    for level, scores in enumerate(logits):
+        there = grid[0, level] >= 0
+        assert torch.equal(scores.argmax(-1)[there], grid[0, level][there])
+
+
+def test_padding_changes_nothing(talker):
+    symbols = torch.tensor([[0, 62, 83, 0]])
+    padded = torch.tensor([[0, 62, 83, 0, 0, 0]])
+    mask = torch.tensor([[True] * 4 + [False] * 2])
+    features, durations = talker.encoder(symbols)
+    more, longer = talker.encoder(padded, mask=mask)
+    torch.testing.assert_close(more[:, :4], features)
+    torch.testing.assert_close(longer[:, :4], durations)
+
+
+def test_reading_the_timeline_by_hand():
+    ends = torch.tensor([[0.1, 0.3, 0.4]])
+    index, place = read_timeline(ends, torch.tensor([[0.05, 0.1, 0.25, 9.0]]))
+    assert index.tolist() == [[0, 1, 1, 2]]
+    torch.testing.assert_close(place[0, 2], torch.tensor([0.15, 0.05]))
+    torch.testing.assert_close(place[0, 3], torch.tensor([0.5, -0.5]))
+
+
+def test_codes_of_frames_to_come_are_not_seen(talker):
+    grid = torch.randint(0, 11, (1, 3, 8))
+    symbols, ends = torch.tensor([[0, 62, 83, 0]]), torch.tensor([[0.1, 0.3, 0.5, 0.64]])
+    mask, keep = torch.ones_like(symbols, dtype=torch.bool), torch.ones(1, 8, dtype=torch.bool)
+    before, _ = talker(symbols, mask, ends, grid, keep)
+    changed = grid.clone()
+    changed[:, :, 5:] = (changed[:, :, 5:] + 1) % 11
+    changed[:, 2, 4] = (changed[:, 2, 4] + 1) % 11  # the last code of its frame is seen by nobody in that frame
+    after, _ = talker(symbols, mask, ends, changed, keep)
+    for a, b in zip(before, after):
+        torch.testing.assert_close(a[:5], b[:5])
+    assert not torch.allclose(before[0][5], after[0][5])
+
+
+def test_every_parameter_learns_and_the_thinker_is_ignored_at_first(talker):
+    grid = delay(torch.randint(0, 11, (2, 3, 6)), TINY.delays, fill=-1)
+    symbols, ends = torch.randint(1, 60, (2, 5)), torch.linspace(0.1, 0.48, 5).expand(2, -1).contiguous()
+    mask, keep = torch.ones_like(symbols, dtype=torch.bool), torch.ones(2, 7, dtype=torch.bool)
+    hidden = torch.randn(2, 5, 6)
+    with torch.no_grad():
+        without, _ = talker(symbols, mask, ends, grid, keep)
+        with_it, _ = talker(symbols, mask, ends, grid, keep, hidden)
+    torch.testing.assert_close(without[0], with_it[0])
+    logits, durations = talker(symbols, mask, ends, grid, keep, hidden)
+    (sum(scores.square().mean() for scores in logits) + durations.square().mean()).backward()
+    for name, parameter in talker.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all() and parameter.grad.abs().sum() > 0, (
+            name
+        )
+
+
+def test_a_fresh_talker_is_undecided():
+    torch.manual_seed(0)
+    talker = Talker(TalkerConfig(layers=1, depth_layers=1))
+    grid = torch.randint(0, 1024, (1, 8, 4))
+    symbols, ends = torch.tensor([[0, 62, 0]]), torch.tensor([[0.1, 0.2, 0.32]])
+    keep = torch.ones(1, 4, dtype=torch.bool)
+    logits, _ = talker(symbols, torch.ones_like(symbols, dtype=torch.bool), ends, grid, keep)
+    for level, scores in enumerate(logits):
+        loss = torch.nn.functional.cross_entropy(scores, grid[0, level])
+        assert abs(float(loss) - 6.93) < 0.2
+
+
+def test_one_batch_is_learned_by_heart(talker):
+    torch.manual_seed(0)
+    codes = torch.randint(0, 11, (1, 3, 8))
+    grid = delay(codes, TINY.delays, fill=-1)
+    symbols = torch.tensor([[0, *(alphabet()[c] for c in "ɹˈOm"), 0]])
+    ends = torch.tensor([[0.1, 0.2, 0.25, 0.4, 0.5, 0.64]])
+    mask, keep = torch.ones_like(symbols, dtype=torch.bool), torch.ones(1, 9, dtype=torch.bool)
+    optimizer = torch.optim.Adam(talker.train().parameters(), 1e-2)
+    for _ in range(250):
+        logits, _ = talker(symbols, mask, ends, grid, keep)
+        loss = sum(torch.nn.functional.cross_entropy(s, grid[0, k], ignore_index=-1) for k, s in enumerate(logits))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.1
+
+
+def test_saved_and_loaded_it_says_the_same(talker, tmp_path):
+    talker.half().float()
+    talker.save_pretrained(tmp_path)
+    again = Talker.from_pretrained(tmp_path)
+    assert torch.equal(speak(talker, [TEXT], temperature=0.0)[0], speak(again, [TEXT], temperature=0.0)[0])
+
+
+def test_drawing():
+    logits = torch.tensor([0.0, 5.0, 4.0, -9.0])
+    generator = torch.Generator().manual_seed(0)
+    assert int(draw(logits, 0.0, 0, generator)) == 1
+    drawn = {int(draw(logits, 1.0, 2, generator)) for _ in range(100)}
+    assert drawn == {1, 2}

@@ -1,0 +1,136 @@
+"""k-means as a stage: it finds the clusters, gives scikit-learn's own result, and goes on exactly after a kill."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from antiphon.codecs.semantic.kmeans import SemanticTokenizer
+from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.train.codec.kmeans import KMeansTask
+from antiphon.train.config import OptimConfig, RecipeError, StageConfig, load_recipe
+from antiphon.train.engine import train
+from tests.encoders.test_features import whisper_folder
+
+pytest.importorskip("sklearn")
+RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "codecs" / "hubert-kmeans.yaml"
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    with ShardWriter(tmp_path / "speech", 24000) as writer:
+        for n in range(6):
+            tone = np.sin(np.arange(24000) * 2 * np.pi * draw.integers(100, 2000) / 24000)
+            writer.add(Utterance(str(n), "text", "v"), 0.2 * tone + 0.05 * draw.normal(size=24000))
+    return tmp_path / "speech"
+
+
+def stage(speech: Path, tmp_path: Path, **more: object) -> StageConfig:
+    folder = tmp_path / "whisper"
+    if not folder.is_dir():
+        folder.mkdir()
+        whisper_folder(folder)
+    fields = dict(
+        task="antiphon.train.codec.kmeans:KMeansTask",
+        model={"features": str(folder), "layer": 2, "codes": 12},
+        data={"speech": [str(speech)], "seconds": 0.5},
+        optim=OptimConfig(lr=0.0, warmup=0, schedule="constant", weight_decay=0.0),
+        steps=6, batch=8, precision="float32", out=str(tmp_path / "run"), sample_every=6, log_every=2,
+    )  # fmt: skip
+    return StageConfig(**{**fields, **more})
+
+
+def test_it_is_scikit_learns_result(speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sklearn.cluster import MiniBatchKMeans
+
+    config = stage(speech, tmp_path)
+    folder = train(config)
+    task = KMeansTask(config)
+    kmeans = MiniBatchKMeans(12, init="k-means++", n_init=3, reassignment_ratio=0.0, random_state=0)
+    for step in range(6):
+        kmeans.partial_fit(task.frames(task.batch(step)).numpy())
+    tokenizer = SemanticTokenizer.from_pretrained(folder)
+    assert torch.allclose(tokenizer.centroids, torch.from_numpy(kmeans.cluster_centers_).float(), atol=1e-5)
+    assert tokenizer.codebook_size == 12 and "perplexity" in capsys.readouterr().err
+
+
+def test_it_refuses_more_than_one_process(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(RecipeError, match="without torchrun"):
+        KMeansTask(stage(speech, tmp_path))
+
+
+def test_a_run_that_was_stopped_goes_on(speech: Path, tmp_path: Path) -> None:
+    whole = train(stage(speech, tmp_path, out=str(tmp_path / "whole")))
+    train(stage(speech, tmp_path, steps=3))
+    again = train(stage(speech, tmp_path))
+    a, b = (SemanticTokenizer.from_pretrained(folder).centroids for folder in (whole, again))
+    assert torch.allclose(a, b, atol=1e-5)
+
+
+class Blobs(nn.Module):
+    """Features that lie around as many points as there are tones."""
+
+    sample_rate, frame_rate, width = 24000, 50.0, 3
+
+    def forward(self, audio: torch.Tensor, lengths: torch.Tensor | None = None):
+        frames = torch.full((len(audio),), 25)
+        kind = torch.arange(25).repeat(len(audio), 1) % 4
+        points = torch.tensor([[0.0, 0, 9], [0, 9, 0], [9, 0, 0], [9, 9, 9]])
+        generator = torch.Generator().manual_seed(int(audio.abs().sum() * 1e3) % 2**31)
+        return points[kind] + 0.1 * torch.randn(len(audio), 25, 3, generator=generator), frames
+
+
+def test_it_finds_clusters(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.train.codec.kmeans.load_features", lambda model, layer: Blobs())
+    task = KMeansTask(stage(speech, tmp_path, model={"features": "blobs", "codes": 4}))
+    task.model.train()
+    told = [float(task.losses(task.batch(step))["distance"].detach()) for step in range(5)]
+    assert told[-1] < 2e-3
+    found = task.model.centroids.detach().round().int().tolist()
+    assert sorted(found) == [[0, 0, 9], [0, 9, 0], [9, 0, 0], [9, 9, 9]]
+    assert float(task.model.counts.sum()) == 5 * 8 * 25
+
+
+def test_features_can_be_brought_to_unit_variance(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lopsided(Blobs):
+        def forward(self, audio: torch.Tensor, lengths: torch.Tensor | None = None):
+            values, frames = super().forward(audio)
+            return torch.cat([values[..., :2], 1e4 * torch.randn_like(values[..., :1])], -1), frames
+
+    monkeypatch.setattr("antiphon.train.codec.kmeans.load_features", lambda model, layer: Lopsided())
+    config = stage(speech, tmp_path, model={"features": "blobs", "codes": 16, "standardise": True})
+    task = KMeansTask(config)
+    task.model.train()
+    for step in range(3):
+        task.losses(task.batch(step))
+    task.export(tmp_path / "model")
+    monkeypatch.setattr("antiphon.codecs.semantic.kmeans.load_features", lambda model, layer: Lopsided())
+    tokenizer = SemanticTokenizer.from_pretrained(tmp_path / "model")
+    codes = tokenizer.encode(torch.rand(1, 1, 12000))[0, 0]
+    kind = torch.tensor([0, 1, 2, 3] * 6 + [0])  # in two dimensions kinds 0 to 3 are still apart
+    assert all(len({int(k) for k in kind[codes == code]}) == 1 for code in codes.unique())
+    assert torch.allclose(tokenizer.scale, task.model.scale) and tokenizer.scale[2] < 1e-3 < 1e-2 < tokenizer.scale[0]
+
+
+def test_errors_and_the_recipe(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(RECIPE)
+    assert recipe.model["layer"] == 9 and recipe.optim.lr == 0.0
+    with pytest.raises(RecipeError, match="model.features"):
+        KMeansTask(stage(speech, tmp_path, model={}))
+    with pytest.raises(RecipeError, match="too few for 500"):
+        KMeansTask(stage(speech, tmp_path, model={"features": str(tmp_path / "whisper")}))
+    task = KMeansTask(stage(speech, tmp_path))
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(RecipeError, match="pip install"):
+        task.model.train()
+        task.losses(task.batch(0))

@@ -1,0 +1,107 @@
+"""The talker's batches: what is a target and what is not, joined utterances, and states in their places."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.data.codes import Coded
+from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
+from antiphon.train.config import StageConfig
+from antiphon.train.tts.talker import TalkerTask, join
+from tests.codecs.mini.test_model import TINY
+
+SIZES = dict(
+    hidden=4, encoder_dim=8, encoder_layers=1, encoder_kernel=3, dim=8, heads=2, inner=8, layers=1, depth_dim=8,
+    depth_heads=2, depth_inner=8,
+    depth_layers=1, codebooks=3, codebook_size=16, code_dim=6,
+)  # fmt: skip
+
+
+@pytest.fixture
+def task(tmp_path) -> TalkerTask:
+    torch.manual_seed(0)
+    MiniCodec(TINY).save_pretrained(tmp_path / "codec")
+    rng = np.random.default_rng(0)
+    rows, codes = [], []
+    for number in range(6):
+        frames = 6 + number % 2
+        ends = [0.08, 0.2, 0.3, frames * 0.08]
+        rows.append({"text": f"t{number}", "frames": frames, "symbols": [0, 56, 31, 0], "ends": ends})
+        codes.append(rng.integers(0, 16, (3, frames)).astype(np.int16))
+    (tmp_path / "codes").mkdir()
+    np.save(tmp_path / "codes" / "codes.npy", np.concatenate(codes, 1))
+    (tmp_path / "codes" / "index.json").write_text(json.dumps(rows))
+    data = dict(
+        speech="", codec=str(tmp_path / "codec"), codes=str(tmp_path / "codes"), frames=30, depth_share=1.0,
+        noise=0.1, joined=0.0, held_out=1,
+    )  # fmt: skip
+    return TalkerTask(StageConfig(task="", steps=1, out=str(tmp_path), model={"talker": SIZES}, data=data))
+
+
+def test_batches_repeat_and_nothing_past_the_end_is_a_target(task):
+    one, again = task.batch(3), task.batch(3)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    grid, keep = one["grid"], one["keep"]
+    frames = (grid[:, 0] >= 0).sum(1)
+    for row, number in enumerate(frames.tolist()):
+        assert (
+            (grid[row, 0, number:] == -1).all()
+            and (grid[row, 1:, 0] == -1).all()
+            and (grid[row, 1:, number + 1 :] == -1).all()
+        )
+        assert keep[row].tolist() == [True] * (number + 1) + [False] * (grid.shape[-1] - number - 1)
+
+
+def test_losses_by_hand(task):
+    batch = task.batch(0)
+    task.model.eval()
+    losses = task.losses({**batch}, "model")
+    logits, durations = task.model(**batch)
+    targets = batch["grid"].transpose(1, 2)[batch["keep"]]
+    there = targets[:, 0] >= 0
+    slow = -torch.log_softmax(logits[0], -1)[there].gather(1, targets[there, :1]).mean()
+    task.data["noise"] = 0.0
+    torch.testing.assert_close(task.losses(batch, "model")["semantic"], slow)
+    wanted = torch.log1p(torch.tensor([0.12, 0.10]) / 0.025)  # the two phonemes; the silences around them are not asked
+    torch.testing.assert_close(losses["duration"], (durations[:, 1:3] - wanted).abs().mean())
+
+
+def test_joined_utterances_share_a_clock():
+    first = Coded(np.array([0, 56, 0]), np.array([0.08, 0.2, 0.24]), np.zeros((2, 3), int), "a")
+    second = Coded(np.array([0, 31, 0]), np.array([0.1, 0.15, 0.16]), np.ones((2, 2), int), "b")
+    both = join(first, second, 12.5)
+    assert both.symbols.tolist() == [0, 56, alphabet()[" "], 31, 0]
+    np.testing.assert_allclose(both.ends, [0.08, 0.2, 0.34, 0.39, 0.40])
+    assert both.codes.tolist() == [[0, 0, 0, 1, 1]] * 2 and both.text == "a b"
+
+
+def test_every_parameter_of_the_talker_learns_but_the_thinkers_door(task):
+    losses = task.losses(task.batch(1), "model")
+    sum(loss for loss in losses.values() if loss.requires_grad).backward()
+    for name, parameter in task.model.named_parameters():
+        if name == "encoder.thinker.weight":
+            assert parameter.grad is None  # nobody thought these texts
+        else:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_states_belong_to_the_piece_that_set_the_phonemes_free():
+    from antiphon.data.states import spelled_with
+
+    spelled = spelled_with(["The", " capital", " of", " Italy", "."], Speller(Phonemizer()))
+    assert "".join(phonemes for phonemes, _ in spelled) == Phonemizer()("The capital of Italy.")
+    # How "the" is said depends on the word after it, and that one is over when the next begins.
+    assert spelled[0] == ("ðə kˈæpəTᵊl", 2) and spelled[-1][1] == -1
+
+
+@pytest.mark.parametrize(("held_out", "count"), [(0, 6), (2, 4), (24, 3)])
+def test_no_more_than_half_is_held_out(task, held_out, count, tmp_path, capsys):
+    task.data["held_out"] = held_out
+    small = TalkerTask(task.config)
+    assert small.count == count and len(small.batch(0)["symbols"])
+    if not held_out:
+        small.sample(1, tmp_path / "samples")
+        assert "nothing to speak, all 6 utterances train" in capsys.readouterr().err
