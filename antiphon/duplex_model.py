@@ -45,7 +45,7 @@ class DuplexModel:
 
         Raises:
             HubError: a part that isn't there and can't be had.
-            DuplexError: parts that don't fit each other.
+            ModelError: parts that don't fit each other.
         """
         known = hub.preset(name).parts
         if unknown := set(parts) - set(known):

@@ -18,3 +18,35 @@ class HubError(AntiphonError):
 
 class ConfigError(AntiphonError):
     """A recipe or a setting that makes no sense."""
+
+
+class ModelError(AntiphonError):
+    """A model that cannot be made of what is there, or that is asked for what it cannot do."""
+
+
+class TooLongError(ModelError):
+    """A turn that is longer than the model can take in."""
+
+
+class UnsayableError(ModelError):
+    """A text in which there is nothing that the voice can say."""
+
+
+class UnsaidWarning(UserWarning):
+    """Part of a text that the voice leaves unsaid."""
+
+
+class DataError(AntiphonError):
+    """Recordings, texts, or a set on disk that cannot be used or written."""
+
+
+class SessionError(AntiphonError):
+    """A conversation that is used out of order, or asked for what its mode does not know."""
+
+
+class ToolCallError(AntiphonError):
+    """A function, a call of it or its result that can't be used."""
+
+
+class EvalError(AntiphonError):
+    """A measure, a judge or a report that cannot be had from what is there."""

@@ -23,10 +23,11 @@ from antiphon.dialogue.events import Answer, AudioEvent, Sampling, TextEvent
 from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
+from antiphon.errors import UnsaidWarning
 from antiphon.models.asr.recognizer import Ears, Heard
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import UnsaidWarning, Voice
+from antiphon.models.tts.synthesizer import Voice
 from antiphon.models.tts.talker import Talker
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
 """The duplex model as one object, and how `antiphon.load` finds it."""
-
 import pytest
 import torch
 
 import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
-from antiphon.errors import AntiphonError, HubError
-from antiphon.models.moshi.bundle import Duplex, DuplexError, codec_name
+from antiphon.errors import AntiphonError, HubError, ModelError
+from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
 from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex
 
@@ -46,7 +45,7 @@ def test_the_folder_says_which_codec_and_how_to_draw(folder, tmp_path):
     (tmp_path / "again" / "generation_config.json").write_text('{"temperature": -1}')
     with pytest.raises(AntiphonError, match="0 or more"):
         Duplex.from_pretrained(tmp_path / "again")
-    with pytest.raises(DuplexError, match="no duplex model"):
+    with pytest.raises(ModelError, match="no duplex model"):
         codec_name(tmp_path)
 
 

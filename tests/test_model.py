@@ -1,5 +1,4 @@
 """What `load` takes and refuses, before any weights are read."""
-
 import pytest
 
 import antiphon

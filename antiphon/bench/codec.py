@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 from antiphon.evals.report import Figure, Report, environment
 
 GROUPS = ("streaming", "offline", "memory", "long")
@@ -34,10 +34,6 @@ BESIDE = {
 }
 LONG = ("mimi", "encodec", "dac", "speechtokenizer", "mini")
 LEVELS = 8  # codebooks: Moshi's number; 6 kbit/s of EnCodec
-
-
-class BenchError(AntiphonError):
-    """A measurement that failed."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +64,9 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         if unknown := set(self.only) - set(GROUPS):
-            raise BenchError(f"There is no group {', '.join(sorted(unknown))}. Groups: {', '.join(GROUPS)}.")
+            raise EvalError(f"There is no group {', '.join(sorted(unknown))}. Groups: {', '.join(GROUPS)}.")
         if unknown := set(self.codecs) - set(LONG):
-            raise BenchError(f"There is no codec {', '.join(sorted(unknown))} here. Codecs: {', '.join(LONG)}.")
+            raise EvalError(f"There is no codec {', '.join(sorted(unknown))} here. Codecs: {', '.join(LONG)}.")
 
 
 def missing_peers() -> list[str]:
@@ -82,7 +78,7 @@ def bench_codec(config: BenchConfig, progress: Callable[[str], None] = lambda li
     """Runs the bench.
 
     Raises:
-        BenchError: a process failed.
+        EvalError: a process failed.
     """
     report = Report(environment={**environment(), "threads": list(config.threads), "skipped": missing_peers()})
     report.environment["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY")  # active by default
@@ -132,7 +128,7 @@ class _Runs:
             [sys.executable, "-c", code, fields], env={**os.environ, **settings}, capture_output=True, text=True
         )
         if done.returncode:
-            raise BenchError(f"{work} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+            raise EvalError(f"{work} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return json.loads(done.stdout.strip().splitlines()[-1])
 
 

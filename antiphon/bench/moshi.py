@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from antiphon.bench.codec import BenchError
+from antiphon.errors import EvalError
 from antiphon.evals.report import Figure, Report, environment
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
 
@@ -65,14 +65,14 @@ class MoshiBenchConfig:
     def __post_init__(self) -> None:
         for given, known, what in ((self.sizes, SIZES, "size"), (self.only, GROUPS, "group")):
             if unknown := set(given) - set(known):
-                raise BenchError(f"There is no {what} {', '.join(sorted(unknown))}. There are: {', '.join(known)}.")
+                raise EvalError(f"There is no {what} {', '.join(sorted(unknown))}. There are: {', '.join(known)}.")
 
 
 def bench_moshi(config: MoshiBenchConfig, progress: Callable[[str], None] = lambda line: None) -> Report:
     """Runs the bench.
 
     Raises:
-        BenchError: a process failed.
+        EvalError: a process failed.
     """
     skipped = [name for name in PEERS if importlib.util.find_spec(name) is None]
     report = Report(environment={**environment(), "threads": list(config.threads), "skipped": skipped})
@@ -109,7 +109,7 @@ def _worker(config: MoshiBenchConfig, group: str, size: str, threads: int) -> di
         [sys.executable, "-c", code, json.dumps(given)], env={**os.environ, **settings}, capture_output=True, text=True
     )
     if done.returncode:
-        raise BenchError(f"{group} of {size} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise EvalError(f"{group} of {size} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

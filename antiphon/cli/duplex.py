@@ -134,7 +134,8 @@ def _print(event: Any, stdout: TextIO) -> None:
 def _write(replay: Replay, out: Path, title: str, stdout: TextIO) -> None:
     """The sound, and beside it the words for programs and for people, and the picture."""
     from antiphon.dialogue.duplex.replay import spread_words
-    from antiphon.evals.timeline import PictureError, draw_timeline
+    from antiphon.errors import EvalError
+    from antiphon.evals.timeline import draw_timeline
 
     print(f"wav:        {replay.stereo.save(out).absolute()}", file=stdout)
     write_json(out.with_suffix(".json"), replay.notes())
@@ -148,7 +149,7 @@ def _write(replay: Replay, out: Path, title: str, stdout: TextIO) -> None:
     try:
         picture = draw_timeline(out.with_suffix(".png"), replay.spans, replay.seconds, words, sounds, title)
         print(f"timeline:   {picture.absolute()}", file=stdout)
-    except PictureError as error:
+    except EvalError as error:
         progress(f"No timeline: {error}")
 
 

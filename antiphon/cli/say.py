@@ -43,8 +43,8 @@ def say(
     """Say a text; print where the wav is."""
     with results() as stdout:
         from antiphon.audio import io
+        from antiphon.errors import UnsaidWarning
         from antiphon.models.tts.normalization.normalize import can_be_said
-        from antiphon.models.tts.synthesizer import UnsaidWarning
 
         io.check_writable_name(out)
         check_devices(play)

@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.errors import AntiphonError
-
-
-class CodecError(AntiphonError):
-    """A codec that isn't known or cannot be made of what is there."""
+from antiphon.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Family:
         try:
             module = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
-            raise CodecError(f"The {self.name} family needs the package {error.name!r}: pip install it.") from error
+            raise ModelError(f"The {self.name} family needs the package {error.name!r}: pip install it.") from error
         return getattr(module, self.cls).from_pretrained(folder)
 
 
@@ -74,7 +70,7 @@ def family_of(config: dict[str, Any], where: Path | str) -> Family:
     """The family of a config.json.
 
     Raises:
-        CodecError: none.
+        ModelError: none.
     """
     for family in FAMILIES:
         if config.get("family") == family.name or config.get("model_type") in family.model_types:
@@ -84,7 +80,7 @@ def family_of(config: dict[str, Any], where: Path | str) -> Family:
             if family.known(config):
                 return family
     said = config.get("family") or config.get("model_type")
-    raise CodecError(
+    raise ModelError(
         f"{where} holds no codec that is known: its config.json says "
         f"{f'it is {said!r}' if said else 'neither family nor model_type'}. Families: "
         f"{', '.join(family.name for family in FAMILIES)}."
@@ -103,7 +99,7 @@ def load(name: Path | str) -> Tokenizer:
         return family_of({"model_type": "mimi"}, path).load(path)
     short = short_names()
     if name not in short and not path.is_dir() and "/" not in str(name):
-        raise CodecError(
+        raise ModelError(
             f"{name!r} is no codec that is known and no folder here. Names: {', '.join(short)}; or give a folder, or a "
             "hub id (organisation/name)."
         )

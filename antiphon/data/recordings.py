@@ -19,15 +19,11 @@ from pathlib import Path
 
 from antiphon.audio import io
 from antiphon.audio.io import Audio
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 SUFFIXES = frozenset(
     ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp2 .mp3 .mp4 .oga .ogg .opus .sph .w64 .wav .webm .wma".split()
 )
-
-
-class RecordingsError(AntiphonError):
-    """There are no recordings where they were looked for, or a manifest cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Recording:
 
         Raises:
             AudioError: a file that is missing, broken, empty or longer than `max_seconds`.
-            ShardError: a shard that cannot be read.
+            DataError: a shard that cannot be read.
         """
         if self.row is None:
             return io.load(self.path, mono=mono, max_seconds=max_seconds)
@@ -94,23 +90,23 @@ def recordings(place: str | Path) -> list[Recording]:
         At least one, in an order that only new ones can change.
 
     Raises:
-        RecordingsError: nothing there, or a manifest that cannot be read.
-        ShardError: a broken speech set.
+        DataError: nothing there, or a manifest that cannot be read.
+        DataError: a broken speech set.
     """
     place = Path(place)
     if place.is_file():
         return list(read_manifest(place))
     if not place.is_dir():
-        raise RecordingsError(f"{place}: no such folder or manifest.")
+        raise DataError(f"{place}: no such folder or manifest.")
     if not (place / "set.json").is_file():
         found = [Recording(name, str(place / name)) for name in sound_files(place)]
         if not found:
-            raise RecordingsError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
+            raise DataError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
         return found
     _speech_set.cache_clear()  # a set may have grown, or been made anew, since this process last read it
     utterances = _speech_set(str(place)).utterances
     if not utterances:
-        raise RecordingsError(f"{place} holds no utterances (yet).")
+        raise DataError(f"{place} holds no utterances (yet).")
     return [Recording(u.id, str(place), u.text, u.voice, phones_of(u), i) for i, u in enumerate(utterances)]
 
 
@@ -131,14 +127,14 @@ def read_manifest(path: Path) -> Iterator[Recording]:
     """The rows of a manifest.
 
     Raises:
-        RecordingsError: a line that is not such a row, an id that comes twice, or no rows at all.
+        DataError: a line that is not such a row, an id that comes twice, or no rows at all.
     """
     seen: dict[str, int] = {}
     try:
         # Not splitlines(), which also breaks at signs that a text may hold (U+2028, U+0085).
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordingsError(f"{path} cannot be read as a manifest (JSON lines): {error}.") from None
+        raise DataError(f"{path} cannot be read as a manifest (JSON lines): {error}.") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -151,17 +147,17 @@ def read_manifest(path: Path) -> Iterator[Recording]:
                 identity, str(path.parent / file), str(row.get("text") or ""), str(row.get("voice") or ""), phones
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RecordingsError(
+            raise DataError(
                 f'{path}, line {number}: not a row such as {{"path": "a.wav", "text": "..."}} ({error!r}).'
             ) from None
         if identity in seen:
-            raise RecordingsError(
+            raise DataError(
                 f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; give each an id."
             )
         seen[identity] = number
         yield recording
     if not seen:
-        raise RecordingsError(f"{path} holds no rows.")
+        raise DataError(f"{path} holds no rows.")
 
 
 def phones_of(utterance) -> tuple[tuple[str, float, float], ...]:

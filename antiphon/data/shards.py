@@ -11,7 +11,6 @@ A shard is written under another name, flushed to the disk and renamed, and only
 manifest, all in one append. So whatever stands in the manifest can be read, at any time, and a killed writer loses at
 most the shard it was filling. Nothing that was written changes later: the first hours of a growing set stay the first.
 """
-
 import json
 import os
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 try:
     import fcntl
@@ -31,10 +30,6 @@ except ImportError:  # not on Windows, where two writers of one worker's shards 
     fcntl = None
 
 FORMAT = 1
-
-
-class ShardError(AntiphonError):
-    """A speech set is missing, broken, or used by two writers at once."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def complete_lines(path: Path, position: int = 0) -> tuple[list[dict], int]:
     try:
         return [json.loads(line) for line in data.splitlines() if line.strip()], position + len(data)
     except json.JSONDecodeError as error:
-        raise ShardError(f"{path} has a line that is not JSON ({error}): remove it, or make the set anew.") from None
+        raise DataError(f"{path} has a line that is not JSON ({error}): remove it, or make the set anew.") from None
 
 
 def append_durably(path: Path, text: str) -> None:
@@ -112,12 +107,12 @@ def _sample_rate(folder: Path) -> int:
     try:
         about = json.loads((folder / "set.json").read_text())
         if about["format"] != FORMAT:
-            raise ShardError(f"{folder} has format {about['format']}, this version reads {FORMAT}: make the set anew.")
+            raise DataError(f"{folder} has format {about['format']}, this version reads {FORMAT}: make the set anew.")
         return int(about["sample_rate"])
     except FileNotFoundError:
-        raise ShardError(f"{folder} is no speech set (no set.json): make one with `antiphon data speak`.") from None
+        raise DataError(f"{folder} is no speech set (no set.json): make one with `antiphon data speak`.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ShardError(f"{folder / 'set.json'} cannot be read ({error!r}): make the set anew.") from None
+        raise DataError(f"{folder / 'set.json'} cannot be read ({error!r}): make the set anew.") from None
 
 
 class ShardWriter:
@@ -130,7 +125,7 @@ class ShardWriter:
         shard_seconds: A shard is closed once it holds as much.
 
     Raises:
-        ShardError: The set has another sample rate, or another process writes as this worker.
+        DataError: The set has another sample rate, or another process writes as this worker.
     """
 
     def __init__(self, folder: str | Path, sample_rate: int, worker: int = 0, shard_seconds: float = 300.0) -> None:
@@ -144,7 +139,7 @@ class ShardWriter:
             fresh.replace(about)
         if _sample_rate(self.folder) != sample_rate:
             there = _sample_rate(self.folder)
-            raise ShardError(f"{folder} holds {there} Hz, not {sample_rate} Hz: write to another folder.")
+            raise DataError(f"{folder} holds {there} Hz, not {sample_rate} Hz: write to another folder.")
         self._lock = self._take_lock()
         rows = self._recover()
         #: ids that need no more work: written or skipped
@@ -168,7 +163,7 @@ class ShardWriter:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(handle)
-            raise ShardError(f"Another process is writing {self.folder}: wait, or write to another folder.") from None
+            raise DataError(f"Another process is writing {self.folder}: wait, or write to another folder.") from None
         return handle
 
     def _recover(self) -> list[dict]:
@@ -193,9 +188,9 @@ class ShardWriter:
             samples: [N] in [-1, 1]; what goes over is clipped.
         """
         if utterance.id in self.done:
-            raise ShardError(f"{self.folder} has an utterance {utterance.id} already: check `done` before making one.")
+            raise DataError(f"{self.folder} has an utterance {utterance.id} already: check `done` before making one.")
         if samples.ndim != 1 or not np.isfinite(samples).all():
-            raise ShardError(f"Utterance {utterance.id}, {samples.shape}, is not finite samples [N]: check its voice.")
+            raise DataError(f"Utterance {utterance.id}, {samples.shape}, is not finite samples [N]: check its voice.")
         whole = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
         place = {
             "duration": round(len(whole) / self.sample_rate, 4),
@@ -255,7 +250,7 @@ class SpeechSet:
         seconds: Take only utterances from the first to the second length.
 
     Raises:
-        ShardError: No set there, or a broken one.
+        DataError: No set there, or a broken one.
     """
 
     def __init__(
@@ -321,7 +316,7 @@ class SpeechSet:
                 data = np.load(self.folder / utterance.shard, mmap_mode="r")
             except (OSError, ValueError) as error:
                 path = self.folder / utterance.shard
-                raise ShardError(f"{path} cannot be read ({error}): make the set anew.") from None
+                raise DataError(f"{path} cannot be read ({error}): make the set anew.") from None
             self._maps[utterance.shard] = data
         start = min(max(start, 0), utterance.length)
         stop = utterance.length if count is None else min(start + count, utterance.length)
@@ -338,7 +333,7 @@ class SpeechSet:
             Samples [count], zeros after the utterance's end; how many of them are speech.
         """
         if not len(self):
-            raise ShardError(f"{self.folder} holds no utterances (yet): wait for its writer's first shard.")
+            raise DataError(f"{self.folder} holds no utterances (yet): wait for its writer's first shard.")
         index = int(np.searchsorted(self._ends, generator.integers(int(self._ends[-1])), side="right"))
         spare = self.utterances[index].length - count
         start = int(generator.integers(spare + 1)) if spare > 0 else 0

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.data.shards import append_durably, complete_lines
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 try:
     import fcntl
@@ -36,21 +36,17 @@ except ImportError:  # not on Windows, where two writers of one set go unnoticed
 FORMAT = 1
 
 
-class TokenError(AntiphonError):
-    """A set of codes is missing, broken, of another codec, or used by two writers at once."""
-
-
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turns what a disk refuses into one of our errors.
 
     Raises:
-        TokenError: something could not be written.
+        DataError: something could not be written.
     """
     try:
         yield
     except OSError as error:
-        raise TokenError(
+        raise DataError(
             f"{folder} cannot be written ({error.strerror or error}): name a folder that can (-o), or make room."
         ) from error
 
@@ -113,19 +109,19 @@ def read_about(folder: str | Path) -> About:
     """What the set in a folder is of.
 
     Raises:
-        TokenError: no set there, or of another format.
+        DataError: no set there, or of another format.
     """
     path = Path(folder) / "codes.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields.pop("format")
         if version != FORMAT:
-            raise TokenError(f"{folder} has format {version}, this version reads {FORMAT}: make the set anew.")
+            raise DataError(f"{folder} has format {version}, this version reads {FORMAT}: make the set anew.")
         return About(**fields)
     except FileNotFoundError:
-        raise TokenError(f"{folder} is no set of codes (no codes.json): make one with `antiphon tokenize`.") from None
+        raise DataError(f"{folder} is no set of codes (no codes.json): make one with `antiphon tokenize`.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TokenError(f"{path} cannot be read ({error!r}): make the set anew.") from None
+        raise DataError(f"{path} cannot be read ({error!r}): make the set anew.") from None
 
 
 class TokenWriter:
@@ -138,7 +134,7 @@ class TokenWriter:
         shard_seconds: or has been open for so long: that is the work at most lost when the writer is killed.
 
     Raises:
-        TokenError: the set is of another codec, another process writes it, or the folder cannot be written.
+        DataError: the set is of another codec, another process writes it, or the folder cannot be written.
     """
 
     def __init__(
@@ -159,7 +155,7 @@ class TokenWriter:
         about, path = self.about, self.folder / "codes.json"
         if not path.exists():
             if any(self.folder.glob("shard-*.npy")):
-                raise TokenError(f"{self.folder} holds shards of something else: choose another folder.")
+                raise DataError(f"{self.folder} holds shards of something else: choose another folder.")
             fresh = self.folder / "codes.json.part"
             fresh.write_text(json.dumps({"format": FORMAT, **asdict(about)}, indent=2) + "\n", encoding="utf-8")
             fresh.replace(path)
@@ -167,7 +163,7 @@ class TokenWriter:
         for name, value in asdict(about).items():
             old = getattr(there, name)
             if name not in ("codec", "source") and old != value:
-                raise TokenError(
+                raise DataError(
                     f"{self.folder} holds codes of {there.codec} with {name.replace('_', ' ')} {old}, not {value}: "
                     "write to another folder."
                 )
@@ -195,7 +191,7 @@ class TokenWriter:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(handle)
-            raise TokenError(f"Another process is writing {self.folder}: wait, or write to another folder.") from None
+            raise DataError(f"Another process is writing {self.folder}: wait, or write to another folder.") from None
         return handle
 
     def _recover(self) -> list[dict]:
@@ -220,13 +216,13 @@ class TokenWriter:
     def add(self, coded: Coded, codes: NDArray[np.integer]) -> None:
         """Adds the codes [codebooks, frames] of a recording; `frames`, `shard` and `offset` are filled in here."""
         if coded.id in self.done:
-            raise TokenError(f"{self.folder} has codes of {coded.id} already: check `done` before making them.")
+            raise DataError(f"{self.folder} has codes of {coded.id} already: check `done` before making them.")
         if codes.ndim != 2 or len(codes) != self.about.codebooks:
-            raise TokenError(
+            raise DataError(
                 f"Codes of {coded.id}, {list(codes.shape)}, are not [{self.about.codebooks}, frames]: check the codec."
             )
         if codes.size and not 0 <= codes.min() <= codes.max() < self.about.codebook_size:
-            raise TokenError(f"Codes of {coded.id} do not fit into codebooks of {self.about.codebook_size}.")
+            raise DataError(f"Codes of {coded.id} do not fit into codebooks of {self.about.codebook_size}.")
         if not self._rows:
             self._opened = time.monotonic()
         place = {"frames": codes.shape[1], "shard": f"shard-{self._next:05d}.npy", "offset": self._held}
@@ -291,7 +287,7 @@ class TokenSet:
         rows: what it holds, in the order of writing.
 
     Raises:
-        TokenError: no set there, or a broken one.
+        DataError: no set there, or a broken one.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -300,7 +296,7 @@ class TokenSet:
         try:
             self.rows = [Coded(**row) for row in complete_lines(self.folder / "manifest.jsonl")[0]]
         except TypeError as error:
-            raise TokenError(f"{self.folder / 'manifest.jsonl'} is no list of codes ({error}): make it anew.") from None
+            raise DataError(f"{self.folder / 'manifest.jsonl'} is no list of codes ({error}): make it anew.") from None
         self._maps: dict[str, NDArray] = {}
 
     def __len__(self) -> int:
@@ -314,7 +310,7 @@ class TokenSet:
             try:
                 self._maps[row.shard] = np.load(path, mmap_mode="r")
             except (OSError, ValueError) as error:
-                raise TokenError(f"{path} cannot be read ({error}): make the set anew.") from None
+                raise DataError(f"{path} cannot be read ({error}): make the set anew.") from None
         return self._maps[row.shard][row.offset : row.offset + row.frames].T.astype(np.int64)
 
     def __iter__(self) -> Iterator[tuple[Coded, NDArray[np.int64]]]:

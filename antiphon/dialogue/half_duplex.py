@@ -32,7 +32,8 @@ from torch import Tensor
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Answer, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.messages import Message, joined, rendered
-from antiphon.dialogue.tool_calls import Calling, FunctionError, Functions, unmarked
+from antiphon.dialogue.tool_calls import Calling, Functions, unmarked
+from antiphon.errors import ToolCallError
 
 if TYPE_CHECKING:
     from antiphon.model import Model
@@ -227,16 +228,16 @@ class Talk:
             functions: that it may call.
 
         Raises:
-            FunctionError: the model can't call functions.
+            ToolCallError: the model can't call functions.
 
         Raises (from `events`):
-            ThinkerError: a message is longer than can be understood.
-            FunctionError: a call of the answer can't be read.
+            ModelError: a message is longer than can be understood.
+            ToolCallError: a call of the answer can't be read.
         """
         kept = joined([message for message in past if message.text.strip() or message.calls or message.results])
         form = self.model.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
-            raise FunctionError("This model can't call functions: its chat template doesn't take them.")
+            raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
         calling = Calling(form, functions) if form is not None and functions is not None else None
         return TalkAnswer(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
 

@@ -10,13 +10,9 @@ from typing import Self
 from torch import Tensor
 
 from antiphon.dialogue.events import Event
-from antiphon.errors import AntiphonError
+from antiphon.errors import SessionError
 
 DIRECTIONS = ("listen", "speak")
-
-
-class SessionError(AntiphonError):
-    """A session that was closed, or a mode or a frame that it can't take."""
 
 
 def check_mode(mode: str, direction: str, modes: Sequence[str]) -> None:

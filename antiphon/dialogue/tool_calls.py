@@ -9,7 +9,7 @@ depend on how it is cut:
     parser.feed('_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>')
     # [Call("weather", '{"city": "Rome"}')]
 
-A call that can't be read, or is of a function that isn't there, is an error of the whole answer (`FunctionError`) and
+A call that can't be read, or is of a function that isn't there, is an error of the whole answer (`ToolCallError`) and
 never text: nobody wants to hear it read aloud. A call that the limit of tokens cuts off is left out, and the answer is
 cut.
 """
@@ -21,15 +21,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import CallForm, Rendered
 from antiphon.models.llm.thinker import Thought
 
 DEPTH = 40  # of what clients give as JSON
-
-
-class FunctionError(AntiphonError):
-    """A function, a call or a result that can't be used."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class CallParser:
         self._depth, self._quoted, self._escaped = 0, False, False
         self._calls: list[Call] = []  # that have been read and not been given
         self._found: list[str | Call] = []
-        self._error: FunctionError | None = None
+        self._error: ToolCallError | None = None
         self._said, self._called = False, False  # some text was given; a call was given since the last text
 
     @property
@@ -112,13 +108,13 @@ class CallParser:
         """More of the answer -> text and calls.
 
         Raises:
-            FunctionError: a call can't be read.
+            ToolCallError: a call can't be read.
         """
         self._fail()
         try:
             for letter in text:
                 self._step(letter)
-        except FunctionError as error:
+        except ToolCallError as error:
             self._error = error  # but first what came before it
         return self._take() if self._found else self._fail() or []
 
@@ -129,11 +125,11 @@ class CallParser:
             cut: it is as long as it may be: a call that isn't complete is left out.
 
         Raises:
-            FunctionError: it ends in the midst of a call.
+            ToolCallError: it ends in the midst of a call.
         """
         self._fail()
         if self._step == self._read and not cut:
-            raise FunctionError("The model began to call a function and broke off.")
+            raise ToolCallError("The model began to call a function and broke off.")
         if self._step == self._close:
             self._give()
         elif self._step == self._text:
@@ -193,7 +189,7 @@ class CallParser:
             if letter.isspace():
                 return
             if letter not in "{[":
-                raise FunctionError("The model began to call a function and wrote no JSON.")
+                raise ToolCallError("The model began to call a function and wrote no JSON.")
         self._value.append(letter)
         if self._quoted:
             if self._escaped:
@@ -237,25 +233,25 @@ def read_calls(text: str, form: CallForm, names: Collection[str]) -> list[Call]:
     """JSON of a call, or of a list of them -> the calls.
 
     Raises:
-        FunctionError: it is none, or calls a function that isn't among `names`.
+        ToolCallError: it is none, or calls a function that isn't among `names`.
     """
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
-        raise FunctionError("The model's call of a function is no JSON.") from None
+        raise ToolCallError("The model's call of a function is no JSON.") from None
     calls = []
     for one in given if isinstance(given, list) else [given]:
         name = one.get("name") if isinstance(one, dict) else None
         if not isinstance(name, str):
-            raise FunctionError("The model's call of a function doesn't name it.")
+            raise ToolCallError("The model's call of a function doesn't name it.")
         if name not in names:
             known = ", ".join(sorted(names)) or "none"
-            raise FunctionError(f"The model called '{name[:64]}', which isn't among the functions: {known}.")
+            raise ToolCallError(f"The model called '{name[:64]}', which isn't among the functions: {known}.")
         other = "parameters" if form.key == "arguments" else "arguments"
         arguments = one.get(form.key, one.get(other))
         calls.append(Call(name, "{}" if arguments is None else as_arguments(arguments, name)))
     if not calls:
-        raise FunctionError("The model began to call functions and called none.")
+        raise ToolCallError("The model began to call functions and called none.")
     return calls
 
 
@@ -263,7 +259,7 @@ def as_arguments(given: Any, name: str) -> str:
     """Arguments, an object or JSON of one -> JSON of it.
 
     Raises:
-        FunctionError: they are something else.
+        ToolCallError: they are something else.
     """
     try:
         given = json.loads(given) if isinstance(given, str) else given
@@ -272,7 +268,7 @@ def as_arguments(given: Any, name: str) -> str:
             return text if _is_unicode(text) else json.dumps(given)
     except (ValueError, RecursionError):
         pass
-    raise FunctionError(f"The arguments of '{name[:64]}' are no JSON object.")
+    raise ToolCallError(f"The arguments of '{name[:64]}' are no JSON object.")
 
 
 def _is_unicode(text: str) -> bool:
@@ -291,12 +287,12 @@ def unmarked(given: Any, depth: int = DEPTH) -> Any:
     {'a': ['', 1]}
 
     Raises:
-        FunctionError: it is nested too deeply.
+        ToolCallError: it is nested too deeply.
     """
     if isinstance(given, str):
         return _unmarked_text(given)
     if depth < 0:
-        raise FunctionError(f"JSON that is nested more than {DEPTH} deep can't be read.")
+        raise ToolCallError(f"JSON that is nested more than {DEPTH} deep can't be read.")
     if isinstance(given, dict):
         return {unmarked(key): unmarked(value, depth - 1) for key, value in given.items()}
     return [unmarked(value, depth - 1) for value in given] if isinstance(given, list) else given
@@ -350,7 +346,7 @@ class Calling:
             most: tokens that it may have.
 
         Raises:
-            FunctionError: a call can't be read.
+            ToolCallError: a call can't be read.
         """
         count, last = 0, None
         once = self.functions.only is not None or not self.functions.parallel
@@ -366,7 +362,7 @@ class Calling:
         if last is not None:
             yield from self._given(self.parser.finish(cut=count >= most), last)
         elif self.begins:
-            raise FunctionError("The model was to call a function and did not.")
+            raise ToolCallError("The model was to call a function and did not.")
 
     def _given(self, found: list[str | Call], thought: Thought) -> Iterator[Thought | Call]:
         if not found:

@@ -21,14 +21,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from antiphon.audio.mel import HOP, SAMPLE_RATE, WINDOW, mel_filters
 from antiphon.encoders.whisper.encoder import EncoderLayer, WhisperBlockEncoder
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 
 FRAME = 320  # samples a frame of Whisper, HuBERT, wav2vec 2.0 and WavLM: 50 frames/s
 SELF_SUPERVISED = ("hubert", "wav2vec2", "wavlm")
-
-
-class FeaturesError(AntiphonError):
-    """A folder that holds no encoder of speech, or a layer that it doesn't have."""
 
 
 class SpeechFeatures(Protocol):
@@ -59,7 +55,7 @@ def load_features(model: Path | str, layer: int | None = None) -> SpeechFeatures
             supervised tokenizer for what its quantizer is given.
 
     Raises:
-        FeaturesError: no such encoder there, or no such layer.
+        ModelError: no such encoder there, or no such layer.
         HubError: the model can't be had.
     """
     from antiphon.hub import folder as find
@@ -69,7 +65,7 @@ def load_features(model: Path | str, layer: int | None = None) -> SpeechFeatures
         told = json.loads((folder / "config.json").read_text())
         kind = told["model_type"] if told.get("family") != "supervised" else "supervised"
     except (OSError, ValueError, KeyError) as error:
-        raise FeaturesError(f"{folder / 'config.json'} says no model_type ({error!r}): give a model's folder") from None
+        raise ModelError(f"{folder / 'config.json'} says no model_type ({error!r}): give a model's folder") from None
     if kind == "supervised":
         from antiphon.codecs.semantic.supervised import SupervisedFeatures
 
@@ -78,7 +74,7 @@ def load_features(model: Path | str, layer: int | None = None) -> SpeechFeatures
         return WhisperFeatures.from_pretrained(folder, layer)
     if kind in SELF_SUPERVISED:
         return SelfSupervisedFeatures.from_pretrained(folder, layer)
-    raise FeaturesError(f"{folder} holds a {kind}; features come from {', '.join(SELF_SUPERVISED)} or whisper")
+    raise ModelError(f"{folder} holds a {kind}; features come from {', '.join(SELF_SUPERVISED)} or whisper")
 
 
 def mask_of(lengths: Tensor, longest: int) -> Tensor:
@@ -176,7 +172,7 @@ class WhisperFeatures(nn.Module):
     def __init__(self, encoder: WhisperBlockEncoder, layer: int | None = None):
         super().__init__()
         if layer is not None and not 0 <= layer <= len(encoder.layers):
-            raise FeaturesError(f"layer is {layer}; this Whisper has 0 to {len(encoder.layers)}")
+            raise ModelError(f"layer is {layer}; this Whisper has 0 to {len(encoder.layers)}")
         self.encoder, self.layer, self.width = encoder, layer, encoder.config.width
 
     @classmethod
@@ -240,7 +236,7 @@ class SelfSupervisedFeatures(nn.Module):
         super().__init__()
         layers = len(model.encoder.layers)
         if layer is not None and not 0 <= layer <= layers:
-            raise FeaturesError(f"layer is {layer}; this {model.config.model_type} has 0 to {layers}")
+            raise ModelError(f"layer is {layer}; this {model.config.model_type} has 0 to {layers}")
         if layer is not None:
             model.encoder.layers = model.encoder.layers[:layer]
             if getattr(model.config, "do_stable_layer_norm", False):
@@ -253,7 +249,7 @@ class SelfSupervisedFeatures(nn.Module):
         """The features of a folder in `transformers`' format.
 
         Raises:
-            FeaturesError: it holds no such model.
+            ModelError: it holds no such model.
         """
         from transformers import AutoModel
 
@@ -263,9 +259,9 @@ class SelfSupervisedFeatures(nn.Module):
             preprocessor = folder / "preprocessor_config.json"
             rules = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
         except (OSError, ValueError, KeyError) as error:
-            raise FeaturesError(f"{folder} holds no encoder that can be read: {error}") from error
+            raise ModelError(f"{folder} holds no encoder that can be read: {error}") from error
         if model.config.model_type not in SELF_SUPERVISED:
-            raise FeaturesError(f"{folder} holds a {model.config.model_type}, not {', '.join(SELF_SUPERVISED)}")
+            raise ModelError(f"{folder} holds a {model.config.model_type}, not {', '.join(SELF_SUPERVISED)}")
         return cls(model.eval(), layer, rules.get("do_normalize", True))
 
     def forward(self, audio: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

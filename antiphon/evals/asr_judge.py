@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 from antiphon.evals.metrics.text import loops
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,6 @@ MOST = 224  # tokens of a second one: Whisper's own limit
 START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcribe|> <|notimestamps|>
 END = 50257
 BLANK = 220  # " ", which may not come first
-
-
-class JudgeError(AntiphonError):
-    """Sound that the judge cannot hear, or weights that are not Whisper's."""
 
 
 class Judge:
@@ -67,7 +63,7 @@ class Judge:
             folder: config.json, model.safetensors and tokenizer.json; None takes the preset's part "judge".
 
         Raises:
-            JudgeError: the folder holds no Whisper.
+            EvalError: the folder holds no Whisper.
             HubError: the preset's part cannot be had.
         """
         from tokenizers import Tokenizer
@@ -82,7 +78,7 @@ class Judge:
             model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:
-            raise JudgeError(f"{folder} holds no Whisper that can be read: {error}") from error
+            raise EvalError(f"{folder} holds no Whisper that can be read: {error}") from error
         return cls(model, tokenizer)
 
     def transcribe(
@@ -106,7 +102,7 @@ class Judge:
             The texts, in the order of the clips.
 
         Raises:
-            JudgeError: a clip longer than 30 s.
+            EvalError: a clip longer than 30 s.
         """
         waves = [self._wave(i, clip) for i, clip in enumerate(clips)]
         texts = [""] * len(waves)
@@ -127,7 +123,7 @@ class Judge:
 
     def _wave(self, index: int, clip: Audio) -> Tensor:
         if clip.duration > WINDOW:
-            raise JudgeError(f"Clip {index} is {clip.duration:.1f} s long; the judge hears at most {WINDOW:.0f} s.")
+            raise EvalError(f"Clip {index} is {clip.duration:.1f} s long; the judge hears at most {WINDOW:.0f} s.")
         wave = clip.mono().resample(RATE).samples.float()
         # Some of our sounds end in their last phoneme; an empty one must still give one frame.
         return wave if wave.numel() else torch.zeros(160)

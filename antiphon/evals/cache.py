@@ -18,11 +18,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio.io import Audio
-from antiphon.errors import AntiphonError
-
-
-class MemoError(AntiphonError):
-    """Results that cannot be kept."""
+from antiphon.errors import DataError
 
 
 class Memo:
@@ -52,7 +48,7 @@ class Memo:
             chunk: how many values are at most lost when a run is killed.
 
         Raises:
-            MemoError: the file cannot be written.
+            DataError: the file cannot be written.
         """
         missing = [i for i, key in enumerate(keys) if key not in self.values]
         for start in range(0, len(missing), chunk):
@@ -76,7 +72,7 @@ class Memo:
                     file.write("\n")
                 file.write(lines)
         except OSError as error:
-            raise MemoError(
+            raise DataError(
                 f"{self.path} cannot be written ({error.strerror or error}): choose another place, or make room."
             ) from error
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 _BAR = re.compile(r"(<=|>=) (-?\d+(?:\.\d+)?)")
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
 PACKAGES = ("antiphon", "torch", "transformers", "onnxruntime", "numpy", "jiwer", "pystoi", "speechmos", "hibari-tts")
-
-
-class ReportError(AntiphonError):
-    """A report that cannot be read, written or continued."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Report:
         """Writes the JSON, whole or not at all: an interrupted run leaves the last complete file.
 
         Raises:
-            ReportError: the place cannot be written.
+            EvalError: the place cannot be written.
         """
         path = Path(path)
         part = path.with_name(f".{path.name}.part")
@@ -102,7 +98,7 @@ class Report:
             part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
-            raise ReportError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
+            raise EvalError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
         return path
 
     @classmethod
@@ -110,15 +106,15 @@ class Report:
         """Reads what `save` wrote.
 
         Raises:
-            ReportError: no such file, or not a report.
+            EvalError: no such file, or not a report.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls([Figure(**f) for f in data["figures"]], dict(data["environment"]))
         except OSError as error:
-            raise ReportError(f"{path} could not be read: {error.strerror}.") from error
+            raise EvalError(f"{path} could not be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{path} is not a report of figures ({error}). Delete it and measure again.") from error
+            raise EvalError(f"{path} is not a report of figures ({error}). Delete it and measure again.") from error
 
     def print(self, file: TextIO | None = None) -> None:
         """Prints the table to `file`, stdout by default; a bar that is missed is marked."""
@@ -140,13 +136,13 @@ class Report:
         """Draws every figure against its bar, one small panel each: value, reference and bar on the figure's own scale.
 
         Raises:
-            ReportError: nothing to draw, or the place cannot be written.
+            EvalError: nothing to draw, or the place cannot be written.
         """
         from matplotlib.figure import Figure as Canvas
 
         shown = [f for f in self.figures if math.isfinite(f.value)]
         if not shown:
-            raise ReportError("There is no figure to draw yet.")
+            raise EvalError("There is no figure to draw yet.")
         height = 0.55 * len(shown) + 0.8
         canvas = Canvas(figsize=(9, height), layout="constrained")
         for axes, f in zip(canvas.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
@@ -175,13 +171,13 @@ def save_picture(canvas: Canvas, path: str | Path) -> Path:
     """Writes a matplotlib figure to a file; folders on the way are made.
 
     Raises:
-        ReportError: the place cannot be written.
+        EvalError: the place cannot be written.
     """
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path, dpi=130)
     except OSError as error:
-        raise ReportError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
+        raise EvalError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
     return Path(path)
 
 

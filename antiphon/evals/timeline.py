@@ -10,14 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.data.dialogue.format import MODEL, USER, Word
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 
 LANES = {MODEL: (1.0, "#2a6f97", "model"), USER: (0.0, "#c8553d", "user")}  # height, colour, name
 POINTS = 1200  # of the outline of a row
-
-
-class PictureError(AntiphonError):
-    """A picture that can't be drawn or written."""
 
 
 def draw_timeline(
@@ -41,14 +37,14 @@ def draw_timeline(
         row_seconds: of a row, about.
 
     Raises:
-        PictureError: no matplotlib, nothing to draw, or a place that can't be written.
+        EvalError: no matplotlib, nothing to draw, or a place that can't be written.
     """
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError as error:
-        raise PictureError("A timeline needs matplotlib: pip install matplotlib.") from error
+        raise EvalError("A timeline needs matplotlib: pip install matplotlib.") from error
     if seconds <= 0:
-        raise PictureError("There is no conversation to draw: it lasts no time.")
+        raise EvalError("There is no conversation to draw: it lasts no time.")
     rows = max(1, round(seconds / row_seconds))
     width = seconds / rows
     canvas = Canvas(figsize=(14, 2.1 * rows + 0.4), layout="constrained")
@@ -76,7 +72,7 @@ def draw_timeline(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path, dpi=110)
     except (OSError, ValueError) as error:
-        raise PictureError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
+        raise EvalError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
     return Path(path)
 
 

@@ -1,5 +1,4 @@
 """Presets and weights: find, fetch, verify, convert. `folder("brain")` is all that most callers need."""
-
 from antiphon.errors import HubError
 from antiphon.hub.cache import cache_dir
 from antiphon.hub.fetch import fetch

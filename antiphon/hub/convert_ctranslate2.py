@@ -18,13 +18,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import HubError
 
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-
-
-class ConversionError(AntiphonError):
-    """A published file does not look as its format says."""
 
 
 class _Reader:
@@ -36,7 +32,7 @@ class _Reader:
     def take(self, size: int) -> memoryview:
         piece = self.data[self.at : self.at + size]
         if len(piece) < size:
-            raise ConversionError(
+            raise HubError(
                 f"model.bin ends at byte {len(self.data)} where {size} more were expected (byte {self.at}): "
                 "half a download; delete it and fetch it again"
             )
@@ -60,17 +56,17 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
         Every tensor under its CTranslate2 name (views of `data`); aliases are resolved.
 
     Raises:
-        ConversionError: another binary version, an unknown type, or truncated data.
+        HubError: another binary version, an unknown type, or truncated data.
     """
     reader = _Reader(data)
     version = reader.number("I")
     if version != 6:
-        raise ConversionError(
+        raise HubError(
             f"model.bin has binary version {version}, this reader knows 6: use another conversion of the model"
         )
     spec = reader.text()
     if spec != "WhisperSpec":
-        raise ConversionError(f"model.bin holds a {spec}, expected a WhisperSpec: this is not a Whisper model")
+        raise HubError(f"model.bin holds a {spec}, expected a WhisperSpec: this is not a Whisper model")
     reader.number("I")  # the spec's revision
     tensors: dict[str, np.ndarray] = {}
     for _ in range(reader.number("I")):
@@ -78,7 +74,7 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
         shape = [reader.number("I") for _ in range(reader.number("B"))]
         kind = reader.number("B")
         if kind not in _TYPES:
-            raise ConversionError(f"tensor {name} in model.bin has unknown type {kind}")
+            raise HubError(f"tensor {name} in model.bin has unknown type {kind}")
         tensors[name] = np.frombuffer(reader.take(reader.number("I")), _TYPES[kind]).reshape(shape)
     for _ in range(reader.number("I")):
         alias, name = reader.text(), reader.text()
@@ -129,7 +125,7 @@ def whisper_state_dict(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
         float16 or float32 tensors as stored; `proj_out` is tied to the embeddings and left out.
 
     Raises:
-        ConversionError: a tensor that every Whisper has is missing.
+        HubError: a tensor that every Whisper has is missing.
     """
     out: dict[str, np.ndarray] = {}
     try:
@@ -144,7 +140,7 @@ def whisper_state_dict(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
                 out[f"model.encoder.{conv}.{part}"] = tensors[f"encoder/{conv}/{part}"]
         out["model.decoder.embed_tokens.weight"] = tensors["decoder/embeddings/weight"]
     except KeyError as missing:
-        raise ConversionError(f"model.bin has no tensor {missing}: this is not a whole Whisper model") from None
+        raise HubError(f"model.bin has no tensor {missing}: this is not a whole Whisper model") from None
     return {name: torch.from_numpy(np.array(value)) for name, value in out.items()}
 
 
@@ -221,7 +217,7 @@ def convert_whisper(model_bin: Path, published: Path, target: Path) -> None:
         target: where `config.json`, `generation_config.json`, `model.safetensors` and `tokenizer.json` go.
 
     Raises:
-        ConversionError: the file is truncated or is something else.
+        HubError: the file is truncated or is something else.
     """
     tensors = read_tensors(Path(model_bin).read_bytes())
     config = whisper_config(tensors)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import HubError
 
 # GGUF tensor name -> transformers key; `{}` is the layer's number.
 _OUTSIDE = {
@@ -43,10 +43,6 @@ _SPLITS_DIGITS = {"smollm": True, "gpt-2": False, "default": False}
 _CONTROL = 3  # GGUF's token type of special tokens
 
 
-class GgufError(AntiphonError):
-    """A GGUF file that cannot be read or that holds another kind of model."""
-
-
 def key_of(name: str) -> str:
     """The `transformers` key of a GGUF tensor: ``blk.3.attn_q.weight`` ->
     ``model.layers.3.self_attn.q_proj.weight``.
@@ -55,7 +51,7 @@ def key_of(name: str) -> str:
         return _OUTSIDE[name]
     _, layer, rest = (name.split(".", 2) + ["", ""])[:3]
     if not name.startswith("blk.") or rest not in _IN_LAYER:
-        raise GgufError(
+        raise HubError(
             f"the GGUF file has a tensor {name!r} that a Llama model doesn't have: is it another architecture?"
         )
     return f"model.layers.{layer}.{_IN_LAYER[rest]}"
@@ -89,7 +85,7 @@ def convert(path: Path, folder: Path) -> Path:
         `folder`.
 
     Raises:
-        GgufError: unreadable, or another architecture or tokenizer.
+        HubError: unreadable, or another architecture or tokenizer.
     """
     from gguf import GGUFReader
     from gguf.quants import dequantize
@@ -97,14 +93,14 @@ def convert(path: Path, folder: Path) -> Path:
     try:
         reader = GGUFReader(path)
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise GgufError(f"{path} is not a readable GGUF file ({error}): fetch it again") from error
+        raise HubError(f"{path} is not a readable GGUF file ({error}): fetch it again") from error
     fields = dict(reader.fields)
 
     def value(name: str, default: Any = None) -> Any:
         return fields[name].contents() if name in fields else default
 
     if value("general.architecture") != "llama" or value("tokenizer.ggml.model") != "gpt2":
-        raise GgufError(
+        raise HubError(
             f"{path} holds a {value('general.architecture')!r} model, {value('tokenizer.ggml.model')!r} tokenizer; "
             "only 'llama' models with a 'gpt2' tokenizer can be converted"
         )
@@ -160,7 +156,7 @@ def _write_tokenizer(value: Any, folder: Path) -> None:
 
     split = value("tokenizer.ggml.pre", "default")
     if split not in _SPLITS_DIGITS:
-        raise GgufError(f"the GGUF file's pre-tokenizer is {split!r}; only {sorted(_SPLITS_DIGITS)} are known")
+        raise HubError(f"the GGUF file's pre-tokenizer is {split!r}; only {sorted(_SPLITS_DIGITS)} are known")
     tokens = value("tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ", 1)) for merge in value("tokenizer.ggml.merges")]
     special = [token for token, kind in zip(tokens, value("tokenizer.ggml.token_type")) if kind == _CONTROL]

@@ -14,9 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
-from antiphon.dialogue.tool_calls import FunctionError
-from antiphon.errors import AntiphonError
-from antiphon.models.llm.thinker import TooLongError
+from antiphon.errors import AntiphonError, ToolCallError, TooLongError
 from antiphon.serve.access.headers import EVERYWHERE
 from antiphon.serve.refusals import refusal
 
@@ -97,7 +95,7 @@ def described(error: AntiphonError) -> tuple[str, str, str | None]:
     """Code, message and field of what a model or a file can't do."""
     if isinstance(error, TooLongError):
         return "context_length_exceeded", str(error), "messages"
-    return "model_error" if isinstance(error, FunctionError) else "invalid_value", str(error), None
+    return "model_error" if isinstance(error, ToolCallError) else "invalid_value", str(error), None
 
 
 def shown_error(error: Exception) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def shown_error(error: Exception) -> dict[str, Any]:
         code, message, param = error.code, error.message, error.param
     elif isinstance(error, AntiphonError):
         code, message, param = described(error)
-        kind = kind if isinstance(error, FunctionError) else "invalid_request_error"
+        kind = kind if isinstance(error, ToolCallError) else "invalid_request_error"
     else:
         log.error("a stream failed", exc_info=error)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -24,15 +24,11 @@ from typing import IO, Any
 import numpy as np
 
 from antiphon.audio.pcm import RATE, pcm16
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 NAME = re.compile(r"[a-z]{1,10}_[0-9a-f]{20}")
 GAP = RATE // 2  # samples: a longer pause between two pieces of a stream is one in the conversation, too
 BLOCK = 60 * RATE
-
-
-class RecordingsError(AntiphonError):
-    """A folder that recordings can't be kept in."""
 
 
 class Recordings:
@@ -42,7 +38,7 @@ class Recordings:
         folder: made if there is none; only its owner can read it.
 
     Raises:
-        RecordingsError: it can't be written.
+        DataError: it can't be written.
     """
 
     def __init__(self, folder: Path):
@@ -56,7 +52,7 @@ class Recordings:
                     "(id TEXT PRIMARY KEY, model TEXT, began REAL, seconds REAL, items TEXT)"
                 )
         except (OSError, sqlite3.Error) as error:
-            raise RecordingsError(f"{folder} can't hold recordings: {error}.") from error
+            raise DataError(f"{folder} can't hold recordings: {error}.") from error
 
     def begin(self, name: str, model: str) -> Recorder:
         """A conversation begins."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
 from antiphon.dialogue.half_duplex import Conversant, EarsListener, Listener, Talking
-from antiphon.errors import AntiphonError
+from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
 from antiphon.serve.metrics import Metrics
@@ -44,18 +44,14 @@ class LiveOnly:
 
     def listen(self) -> Listener:
         if self.ears is None:
-            raise LiveOnlyError("This model writes nothing down; serve it with --hear, or serve another.")
+            raise SessionError("This model writes nothing down; serve it with --hear, or serve another.")
         return EarsListener(self.ears, self.sample_rate)
 
     def talk(self) -> Talking:
-        raise LiveOnlyError("This model talks live alone: use /v1/realtime or /api/chat.")
+        raise SessionError("This model talks live alone: use /v1/realtime or /api/chat.")
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
-        raise LiveOnlyError("This model doesn't read aloud; it talks live: use /v1/realtime or /api/chat.")
-
-
-class LiveOnlyError(AntiphonError):
-    """Something else than a live conversation was asked of a model that knows nothing else."""
+        raise SessionError("This model doesn't read aloud; it talks live: use /v1/realtime or /api/chat.")
 
 
 @dataclass

@@ -12,13 +12,9 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ConfigError
 
 SHIPPED = ("antiphon/", "weights/")  # what recipes name that comes with the package
-
-
-class RecipeError(AntiphonError):
-    """A recipe that can't be read, or that asks for what doesn't exist."""
 
 
 @dataclass
@@ -91,9 +87,9 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "bf16", "float32"):
-            raise RecipeError(f"precision is {self.precision!r}; choose auto, bf16 or float32")
+            raise ConfigError(f"precision is {self.precision!r}; choose auto, bf16 or float32")
         if self.optim.schedule not in ("cosine", "constant"):
-            raise RecipeError(f"optim.schedule is {self.optim.schedule!r}; choose cosine or constant")
+            raise ConfigError(f"optim.schedule is {self.optim.schedule!r}; choose cosine or constant")
 
 
 def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageConfig:
@@ -107,24 +103,24 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
         overrides: "key=value", dots for nested keys.
 
     Raises:
-        RecipeError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing
+        ConfigError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing
             (???).
     """
     path = Path(path)
     if not path.is_file():
-        raise RecipeError(f"{path}: no such recipe; the ones that ship are in recipes/")
+        raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
     try:
         tree = OmegaConf.merge(
             OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides or [])
         )
         assert isinstance(tree, DictConfig)
         if missing := OmegaConf.missing_keys(tree):
-            raise RecipeError(
+            raise ConfigError(
                 f"{path}: no value for {', '.join(sorted(missing))}; give it as {sorted(missing)[0]}=VALUE"
             )
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
-        raise RecipeError(f"{path}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, StageConfig)
     config.model, config.data, config.init = (shipped(each) for each in (config.model, config.data, config.init))
     return config
@@ -147,11 +143,11 @@ def typed(kind: type, fields: dict[str, Any], where: str) -> Any:
     """A dataclass from a recipe's fields, lists turned into tuples where it wants those.
 
     Raises:
-        RecipeError: a field that there isn't.
+        ConfigError: a field that there isn't.
     """
     known = {each.name for each in dataclasses.fields(kind)}
     if unknown := sorted(set(fields) - known):
-        raise RecipeError(f"{where} has no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        raise ConfigError(f"{where} has no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     hints = typing.get_type_hints(kind)
 
     def fit(name: str, value: Any) -> Any:

@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from antiphon.errors import ConfigError
 from antiphon.nn.weights import misfit
-from antiphon.train.config import RecipeError, StageConfig, learning_rate
+from antiphon.train.config import StageConfig, learning_rate
 
 
 class Task(Protocol):
@@ -86,7 +87,7 @@ def build_task(config: StageConfig) -> Task:
     try:
         task_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise RecipeError(
+        raise ConfigError(
             f"task {config.task!r} can't be imported ({error}); write it as package.module:Class"
         ) from error
     return task_class(config)
@@ -96,12 +97,12 @@ def freeze(model: nn.Module, trainable: list[str]) -> list[str]:
     """Lets only the parameters train whose names match a glob; returns their names.
 
     Raises:
-        RecipeError: a glob that matches nothing.
+        ConfigError: a glob that matches nothing.
     """
     names = [name for name, _ in model.named_parameters()]
     for glob in trainable:
         if not fnmatch.filter(names, glob):
-            raise RecipeError(f"trainable: {glob!r} matches no parameter; some names are {', '.join(names[:4])}")
+            raise ConfigError(f"trainable: {glob!r} matches no parameter; some names are {', '.join(names[:4])}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(fnmatch.fnmatch(name, glob) for glob in trainable))
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -111,14 +112,14 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
     """Starts a model from folder/model.safetensors; says how many tensors either of the two lacks."""
     path = Path(folder) / "model.safetensors"
     if not path.is_file():
-        raise RecipeError(f"init: {path} does not exist; train that stage first or give another folder")
+        raise ConfigError(f"init: {path} does not exist; train that stage first or give another folder")
     weights = {name: tensor.float() for name, tensor in load_file(path).items()}
     if told := misfit(model, weights, strict=False):
-        raise RecipeError(f"init: {path} is of other sizes than the recipe's model: {told}")
+        raise ConfigError(f"init: {path} is of other sizes than the recipe's model: {told}")
     missing, unknown = model.load_state_dict(weights, strict=False)
     if len(unknown) == len(weights):
         ours, theirs = next(iter(model.state_dict()), "nothing"), next(iter(weights), "nothing")
-        raise RecipeError(f"init: {path} fits nothing here: it has {theirs} and the like, the task's model {ours}")
+        raise ConfigError(f"init: {path} fits nothing here: it has {theirs} and the like, the task's model {ours}")
     print(
         f"init from {folder}: {len(weights) - len(unknown)} tensors, {len(missing)} not there, {len(unknown)} unknown",
         file=sys.stderr,
@@ -131,12 +132,12 @@ def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> t
     Each group keeps its `factor` on the learning rate, from `config.optim.parts`.
 
     Raises:
-        RecipeError: a part whose glob matches no parameter of the model.
+        ConfigError: a part whose glob matches no parameter of the model.
     """
     parts = config.optim.parts
     for glob in parts:
         if not fnmatch.filter((name for name, _ in model.named_parameters()), glob):
-            raise RecipeError(f"optim.parts: {glob!r} matches no parameter")
+            raise ConfigError(f"optim.parts: {glob!r} matches no parameter")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, p in model.named_parameters():
         if p.requires_grad and any(fnmatch.fnmatch(name, g) for g in globs):
@@ -195,7 +196,7 @@ class Checkpoint:
             return 0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         if told := misfit(self.model, state["model"]):
-            raise RecipeError(f"{self.path} is of another recipe: {told}; give another out, or remove it")
+            raise ConfigError(f"{self.path} is of another recipe: {told}; give another out, or remove it")
         self.model.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             factors = [group["factor"] for group in optimizer.param_groups]

@@ -1,5 +1,4 @@
 """The bench of the codecs: turns, ratios and what is skipped; and once, with tiny models, for real."""
-
 import mmap
 import time
 
@@ -9,7 +8,8 @@ import torch
 
 from antiphon.bench import codec as codec_bench
 from antiphon.bench import codec_worker as codec_bench_work
-from antiphon.bench.codec import BenchConfig, BenchError, bench_codec, in_turns
+from antiphon.bench.codec import BenchConfig, bench_codec, in_turns
+from antiphon.errors import EvalError
 
 
 def test_sides_take_turns_and_the_warm_up_is_not_counted():
@@ -62,7 +62,7 @@ def test_codecs_and_groups_are_chosen(monkeypatch):
     assert report.get("dac-long-encode-memory").bar and report.get("speechtokenizer-long-encode-memory").bar
     assert report.get("dac-long-encode-steadiness").value == pytest.approx(2 / 3)
     assert report.get("dac-long-encode-speed").value == 60.0
-    with pytest.raises(BenchError, match="no codec opus"):
+    with pytest.raises(EvalError, match="no codec opus"):
         BenchConfig(codecs=("opus",))
 
 
@@ -88,10 +88,10 @@ def test_the_peak_of_memory_is_seen():
 
 
 def test_unknown_groups_and_failing_processes_are_told(monkeypatch):
-    with pytest.raises(BenchError, match="no group fast"):
+    with pytest.raises(EvalError, match="no group fast"):
         BenchConfig(only=("fast",))
     monkeypatch.setattr(codec_bench.sys, "executable", "/bin/false")
-    with pytest.raises(BenchError, match="streaming failed"):
+    with pytest.raises(EvalError, match="streaming failed"):
         bench_codec(BenchConfig(only=("streaming",), threads=(1,)))
 
 

@@ -1,12 +1,11 @@
 """The bench of Moshi's step: ratios, what is skipped, that the peers are the same model; and once, tiny, for real."""
-
 import pytest
 import torch
 
 from antiphon.bench import moshi as moshi_bench
-from antiphon.bench.codec import BenchError
 from antiphon.bench.moshi import SIZES, MoshiBenchConfig, bench_moshi
 from antiphon.bench.moshi_worker import transformers_model
+from antiphon.errors import EvalError
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.published import from_kyutai, to_kyutai
 
@@ -31,9 +30,9 @@ def test_figures_are_ratios_of_medians_and_the_worst_of_them_stands_for_all(monk
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(BenchError, match="no size huge"):
+    with pytest.raises(EvalError, match="no size huge"):
         MoshiBenchConfig(sizes=("huge",))
-    with pytest.raises(BenchError, match="no group all"):
+    with pytest.raises(EvalError, match="no group all"):
         MoshiBenchConfig(only=("all",))
 
 

@@ -1,5 +1,4 @@
 """`antiphon data`: sets made and described from the command line; results on stdout and nothing else."""
-
 import gzip
 import json
 

@@ -1,5 +1,4 @@
 """DAC: parity with `transformers` on the same random weights, chunks equal the whole, files, gradients."""
-
 import json
 
 import pytest

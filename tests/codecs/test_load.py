@@ -1,5 +1,4 @@
 """`antiphon.codecs.load`: names, folders, published formats; and what is said when it cannot be."""
-
 import importlib
 import importlib.util
 import json
@@ -67,16 +66,16 @@ def test_a_published_config_without_a_type_is_known_by_what_it_says():
 
 
 def test_what_is_unknown_is_refused_with_what_is_known(tmp_path):
-    with pytest.raises(families.CodecError, match="mimi, encodec_24khz"):
+    with pytest.raises(families.ModelError, match="mimi, encodec_24khz"):
         codecs.load("mimmi")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(families.CodecError, match="'bert'.*Families: mini-codec, mimi"):
+    with pytest.raises(families.ModelError, match="'bert'.*Families: mini-codec, mimi"):
         codecs.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(families.CodecError, match="neither family nor model_type"):
+    with pytest.raises(families.ModelError, match="neither family nor model_type"):
         codecs.load(tmp_path)
     with pytest.raises(AntiphonError):
         codecs.load(tmp_path / "nowhere")
     missing = families.Family("x", "antiphon.codecs.not_there", "X")
-    with pytest.raises(families.CodecError, match="antiphon.codecs.not_there"):
+    with pytest.raises(families.ModelError, match="antiphon.codecs.not_there"):
         missing.load(tmp_path)

@@ -1,5 +1,4 @@
 """What every family does alike: what makes no sense is refused in words, and nothing gives nothing."""
-
 import json
 import re
 from dataclasses import replace

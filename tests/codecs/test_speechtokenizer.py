@@ -1,5 +1,4 @@
 """SpeechTokenizer: parity with its authors' package on the same random weights, files, gradients."""
-
 import importlib
 import importlib.util
 import json

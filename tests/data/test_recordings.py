@@ -1,5 +1,4 @@
 """Recordings are found wherever they lie, and read as any codec takes them."""
-
 import json
 import pickle
 
@@ -9,9 +8,9 @@ import soundfile
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.data.recordings import RecordingsError, fitted, recordings
+from antiphon.data.recordings import fitted, recordings
 from antiphon.data.shards import ShardWriter, Utterance
-from antiphon.errors import AudioError
+from antiphon.errors import AudioError, DataError
 
 
 def wav(path, seconds=0.5, rate=8000, channels=1):
@@ -77,14 +76,14 @@ def test_a_speech_set_gives_texts_and_phones(tmp_path):
 )
 def test_a_bad_manifest_is_told_where(tmp_path, line, told):
     (tmp_path / "m.jsonl").write_text('{"path": "a.wav"}\n' + line + "\n")
-    with pytest.raises(RecordingsError, match=told):
+    with pytest.raises(DataError, match=told):
         recordings(tmp_path / "m.jsonl")
 
 
 def test_nothing_there_is_told(tmp_path):
     (tmp_path / "m.jsonl").write_text("\n")
     for place in (tmp_path / "missing", tmp_path, tmp_path / "m.jsonl"):
-        with pytest.raises(RecordingsError, match=place.name):
+        with pytest.raises(DataError, match=place.name):
             recordings(place)
     (tmp_path / "m.jsonl").write_text('{"path": "a.wav"}')
     with pytest.raises(AudioError, match="no such file"):

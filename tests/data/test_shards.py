@@ -1,5 +1,4 @@
 """Shards: kill and resume equals one run; readers meet only whole things; crops come from where they should."""
-
 import json
 import pickle
 import signal
@@ -10,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from antiphon.data.shards import ShardError, ShardWriter, SpeechSet, Utterance
+from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.errors import DataError
 
 RATE = 1000
 
@@ -157,20 +157,20 @@ def test_skipped_ones_are_remembered(tmp_path):
 
 
 def test_errors_say_what_is_wrong(tmp_path):
-    with pytest.raises(ShardError, match="no speech set"):
+    with pytest.raises(DataError, match="no speech set"):
         SpeechSet(tmp_path / "nothing")
     with ShardWriter(tmp_path, RATE) as writer:
-        with pytest.raises(ShardError, match="Another process"):
+        with pytest.raises(DataError, match="Another process"):
             ShardWriter(tmp_path, RATE)
         writer.add(Utterance("u0", "x", "hum"), sound(0))
-        with pytest.raises(ShardError, match="already"):
+        with pytest.raises(DataError, match="already"):
             writer.add(Utterance("u0", "x", "hum"), sound(0))
-        with pytest.raises(ShardError, match="finite"):
+        with pytest.raises(DataError, match="finite"):
             writer.add(Utterance("u1", "x", "hum"), np.array([np.nan]))
-        with pytest.raises(ShardError, match="no utterances"):
+        with pytest.raises(DataError, match="no utterances"):
             SpeechSet(tmp_path).crop(10, np.random.default_rng(0))
-    with pytest.raises(ShardError, match="1000 Hz, not 8000"):
+    with pytest.raises(DataError, match="1000 Hz, not 8000"):
         ShardWriter(tmp_path, 8000)
     (tmp_path / "shard-00-00000.npy").write_bytes(b"junk")
-    with pytest.raises(ShardError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read"):
         SpeechSet(tmp_path).samples(0)

@@ -1,5 +1,4 @@
 """Sets of codes: what was written comes back, a kill loses little and breaks nothing."""
-
 import json
 import pickle
 from dataclasses import replace
@@ -7,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from antiphon.data.tokens import About, Coded, TokenError, TokenSet, TokenWriter, read_about
+from antiphon.data.tokens import About, Coded, TokenSet, TokenWriter, read_about
+from antiphon.errors import DataError
 
 ABOUT = About("folder/codec", "0123", 8000, 1, 12.5, 2, 300, "here")
 
@@ -67,11 +67,11 @@ def test_a_slow_writer_closes_its_shards_in_time(tmp_path):
 
 def test_another_codec_or_writer_is_refused(tmp_path):
     with TokenWriter(tmp_path, ABOUT):
-        with pytest.raises(TokenError, match="Another process"):
+        with pytest.raises(DataError, match="Another process"):
             TokenWriter(tmp_path, ABOUT)
-    with pytest.raises(TokenError, match="fingerprint 0123, not 4567"):
+    with pytest.raises(DataError, match="fingerprint 0123, not 4567"):
         TokenWriter(tmp_path, replace(ABOUT, fingerprint="4567"))
-    with pytest.raises(TokenError, match="codebooks 2, not 1"):
+    with pytest.raises(DataError, match="codebooks 2, not 1"):
         TokenWriter(tmp_path, replace(ABOUT, codebooks=1))
     TokenWriter(tmp_path, replace(ABOUT, codec="moved", source="moved")).close()
 
@@ -80,18 +80,18 @@ def test_wrong_codes_are_refused(tmp_path):
     with TokenWriter(tmp_path, ABOUT) as writer:
         writer.add(Coded("a"), codes(1))
         for identity, wrong in (("a", codes(1)), ("b", codes(2)[:1]), ("c", codes(3) + 300), ("d", codes(3) - 300)):
-            with pytest.raises(TokenError, match=identity):
+            with pytest.raises(DataError, match=identity):
                 writer.add(Coded(identity), wrong)
 
 
 def test_what_is_no_set_is_told(tmp_path):
-    with pytest.raises(TokenError, match="antiphon tokenize"):
+    with pytest.raises(DataError, match="antiphon tokenize"):
         TokenSet(tmp_path)
     (tmp_path / "shard-00-00000.npy").touch()
-    with pytest.raises(TokenError, match="something else"):
+    with pytest.raises(DataError, match="something else"):
         TokenWriter(tmp_path, ABOUT)
     assert (tmp_path / "shard-00-00000.npy").exists()
     for content in ("{", '{"format": 1}', json.dumps({"format": 9, **vars(ABOUT)})):
         (tmp_path / "codes.json").write_text(content)
-        with pytest.raises(TokenError, match="anew"):
+        with pytest.raises(DataError, match="anew"):
             TokenSet(tmp_path)

@@ -11,7 +11,7 @@ import torch
 
 from antiphon.dialogue.events import Answer, AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Message, Talk, TalkAnswer, Turns, sounds_complete
-from antiphon.models.llm.thinker import ThinkerError
+from antiphon.errors import ModelError
 from tests.dialogue.test_session import Hum
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
 from tests.models.tts.test_synthesizer import FRAME, PIECES, TEXT, voice  # noqa: F401
@@ -150,7 +150,7 @@ def test_a_long_past_is_forgotten_from_its_beginning_and_may_still_be_edited(mod
 
 def test_a_message_that_is_too_long_is_an_error_and_the_talk_goes_on(model):
     talk = Talk(model)
-    with pytest.raises(ThinkerError, match="at most"):
+    with pytest.raises(ModelError, match="at most"):
         answer_of(talk, [Message("user", "word " * 1000)])
     assert answer_of(talk, [Message("user", "hello")]).text
 

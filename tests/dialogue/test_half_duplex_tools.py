@@ -10,9 +10,10 @@ import torch
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Message, Talk, Turns
 from antiphon.dialogue.messages import joined
-from antiphon.dialogue.tool_calls import Call, FunctionError, Functions, Result
+from antiphon.dialogue.tool_calls import Call, Functions, Result
+from antiphon.errors import ModelError, ToolCallError
 from antiphon.models.llm import thinker as module
-from antiphon.models.llm.thinker import Thinker, ThinkerError
+from antiphon.models.llm.thinker import Thinker
 from tests.dialogue.test_session import Hum
 from tests.models.llm.test_chat_template import CLOCK, TOOLS
 from tests.models.llm.test_thinker import folder, make_brain, thinker  # noqa: F401
@@ -129,7 +130,7 @@ def test_a_call_that_is_asked_for_begins_the_answer(model, says) -> None:
 def test_a_call_that_went_wrong_is_forgotten(model, says) -> None:
     talk, asked = Talk(model), Message("user", "go")
     says('Well. <tool_call>{"name": "bomb"}</tool_call>')
-    with pytest.raises(FunctionError, match="bomb"):
+    with pytest.raises(ToolCallError, match="bomb"):
         list(talk.answer([asked], LONG, "Be brief.", False, FUNCTIONS).events())
     assert talk._state is None
     past = [asked, Message("user", "go on")]
@@ -172,13 +173,13 @@ def test_who_cannot_call_says_so(thinker, model) -> None:  # noqa: F811
     dumb = SimpleNamespace(thinker=thinker, voice=Hum())
     assert not Turns(dumb).calls_functions and Turns(model).calls_functions
     for past, functions in (([Message("user", "go")], FUNCTIONS), ([SAID], None)):
-        with pytest.raises(FunctionError, match="can't call functions"):
+        with pytest.raises(ToolCallError, match="can't call functions"):
             Talk(dumb).answer(past, functions=functions)
 
 
 def test_too_many_functions_are_refused(model) -> None:
     long = {"type": "function", "function": {"name": "clock", "description": "a" * 3000, "parameters": {}}}
-    with pytest.raises(ThinkerError, match="functions and instructions take"):
+    with pytest.raises(ModelError, match="functions and instructions take"):
         list(Talk(model).answer([Message("user", "go")], functions=Functions((long,))).events())
 
 

@@ -1,5 +1,4 @@
 """The end of a turn by loudness, and the session's thread around a model."""
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ import torch
 from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, TextEvent
-from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
+from antiphon.errors import SessionError
 from antiphon.models.tts.synthesizer import Timing
 from tests.conftest import ROOT
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.dialogue import tool_calls as module
-from antiphon.dialogue.tool_calls import Call, Calling, CallParser, FunctionError, Functions, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, CallParser, Functions, unmarked
+from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, CallForm
 from antiphon.models.llm.thinker import Thought
 
@@ -52,7 +53,7 @@ def parsed(form: CallForm, pieces: list[str], cut: bool = False) -> list[str | C
         for piece in pieces:
             out += parser.feed(piece)
         out += parser.finish(cut)
-    except FunctionError as error:
+    except ToolCallError as error:
         return [*whole(out), f"ERROR {error}"]
     return whole(out)
 
@@ -201,9 +202,9 @@ def test_a_call_that_is_asked_for_is_begun(form: CallForm, only: str | None) -> 
 
 def test_a_call_that_is_asked_for_and_not_made_is_an_error() -> None:
     functions = Functions(shown("clock"), choice="required")
-    with pytest.raises(FunctionError, match="broke off"):
+    with pytest.raises(ToolCallError, match="broke off"):
         list(Calling(HERMES, functions).part(thoughts("sorry"), 100))
-    with pytest.raises(FunctionError, match="did not"):
+    with pytest.raises(ToolCallError, match="did not"):
         list(Calling(HERMES, functions).part(thoughts(""), 100))
 
 
@@ -218,6 +219,6 @@ def test_marks_are_taken_out_of_all_that_clients_give() -> None:
     deep: list = []
     for _ in range(50):
         deep = [deep]
-    with pytest.raises(FunctionError, match="nested"):
+    with pytest.raises(ToolCallError, match="nested"):
         unmarked(deep)
     assert doctest.testmod(module).failed == 0

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 
 from antiphon.encoders.features import (
-    FeaturesError,
     SelfSupervisedFeatures,
     WhisperFeatures,
     attention_mask,
@@ -19,6 +18,7 @@ from antiphon.encoders.features import (
     whisper_mel,
 )
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.errors import ModelError
 
 SIZES = dict(
     hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, conv_dim=(8,) * 7,
@@ -175,12 +175,12 @@ def test_blocks_see_no_later_ones() -> None:
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FeaturesError, match="no model_type"):
+    with pytest.raises(ModelError, match="no model_type"):
         load_features(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(FeaturesError, match="holds a llama"):
+    with pytest.raises(ModelError, match="holds a llama"):
         load_features(tmp_path)
-    with pytest.raises(FeaturesError, match="0 to 3"):
+    with pytest.raises(ModelError, match="0 to 3"):
         SelfSupervisedFeatures(self_supervised("hubert", False), 4)
     features = SelfSupervisedFeatures(self_supervised("hubert", False))
     with pytest.raises(ValueError, match=r"\[batch, samples\]"):

@@ -1,10 +1,10 @@
 """The judge: batching, endings and cut windows on a tiny random Whisper; what it understands, on the real one."""
-
 import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.evals.asr_judge import END, START, Judge, JudgeError, batches
+from antiphon.errors import EvalError
+from antiphon.evals.asr_judge import END, START, Judge, batches
 from antiphon.evals.metrics.text import normalize, word_error_rate
 
 
@@ -115,13 +115,13 @@ def test_what_is_unfinished_is_heard_again_to_whispers_own_limit(judge):
 
 
 def test_too_long_and_empty(judge):
-    with pytest.raises(JudgeError, match="30 s"):
+    with pytest.raises(EvalError, match="30 s"):
         judge.transcribe([sound(30.5, 0)])
     assert len(judge.transcribe([Audio(torch.zeros(0), 16000)], max_tokens=2)) == 1
 
 
 def test_a_folder_without_whisper_is_told_so(tmp_path):
-    with pytest.raises(JudgeError, match=tmp_path.name):
+    with pytest.raises(EvalError, match=tmp_path.name):
         Judge.from_pretrained(tmp_path)
 
 

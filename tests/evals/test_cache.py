@@ -1,10 +1,10 @@
 """A memo gives what was measured before, and survives a killed writer."""
-
 import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.evals.cache import Memo, MemoError, key_of
+from antiphon.errors import DataError
+from antiphon.evals.cache import Memo, key_of
 
 
 def test_only_what_is_missing_gets_made(tmp_path):
@@ -43,7 +43,7 @@ def test_any_text_is_kept_and_a_line_may_be_cut_anywhere(tmp_path):
 
 def test_what_cannot_be_kept_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(MemoError, match="memo.jsonl cannot be written"):
+    with pytest.raises(DataError, match="memo.jsonl cannot be written"):
         Memo(tmp_path / "file" / "memo.jsonl").all(["a"], lambda rows: [1])
 
 

@@ -1,14 +1,13 @@
 """Figures, their bars, and reports that survive being written, read, resumed and drawn."""
-
 import io
 import json
 
 import pytest
 
-from antiphon.errors import AntiphonError, ConfigError
+from antiphon.errors import AntiphonError, ConfigError, EvalError
 from antiphon.evals.assistant.run import GROUPS, Group, chosen, run
 from antiphon.evals.harness import MiniConfig
-from antiphon.evals.report import Figure, Report, ReportError, environment, number
+from antiphon.evals.report import Figure, Report, environment, number
 
 
 def figure(name="say-wer", value=0.1, bar="<= 0.12", reference=0.03, n=100):
@@ -61,7 +60,7 @@ def test_a_figure_measured_again_takes_its_old_place():
 def test_a_file_that_is_no_report_is_told_so(tmp_path, content):
     path = tmp_path / "figures.json"
     path.write_text(content)
-    with pytest.raises(ReportError, match="figures.json"):
+    with pytest.raises(EvalError, match="figures.json"):
         Report.load(path)
 
 
@@ -80,7 +79,7 @@ def test_picture_is_drawn(tmp_path):
     report = Report([figure(), figure("b", -0.2, ">= -0.4"), figure("c", 3.0, None, None), figure("d", float("nan"))])
     width, height = Image.open(report.plot(tmp_path / "figures.png")).size
     assert width > 500 and height > 200
-    with pytest.raises(ReportError):
+    with pytest.raises(EvalError):
         Report([figure(value=float("nan"))]).plot(tmp_path / "none.png")
 
 

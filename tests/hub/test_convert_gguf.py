@@ -1,5 +1,4 @@
 """GGUF -> folder: the same model and tokenizer come out that went in."""
-
 from pathlib import Path
 
 import gguf
@@ -8,7 +7,8 @@ import pytest
 import torch
 from tokenizers import pre_tokenizers
 
-from antiphon.hub.convert_gguf import GgufError, convert, key_of, unpermute
+from antiphon.errors import HubError
+from antiphon.hub.convert_gguf import convert, key_of, unpermute
 from antiphon.models.llm.llama import Llama
 
 WIDTH, INNER, LAYERS, HEADS, GROUPS = 32, 64, 2, 4, 2
@@ -119,13 +119,13 @@ def test_unpermute_undoes_permute() -> None:
 
 def test_names() -> None:
     assert key_of("blk.11.ffn_down.weight") == "model.layers.11.mlp.down_proj.weight"
-    with pytest.raises(GgufError, match="another architecture"):
+    with pytest.raises(HubError, match="another architecture"):
         key_of("blk.0.ssm_conv.weight")
 
 
 def test_other_files_are_refused(tmp_path: Path, theirs) -> None:
     (tmp_path / "no.gguf").write_bytes(b"nothing of the kind")
-    with pytest.raises(GgufError, match="fetch it again"):
+    with pytest.raises(HubError, match="fetch it again"):
         convert(tmp_path / "no.gguf", tmp_path / "out")
-    with pytest.raises(GgufError, match="mamba"):
+    with pytest.raises(HubError, match="mamba"):
         convert(write(tmp_path / "other.gguf", theirs, "mamba"), tmp_path / "out")

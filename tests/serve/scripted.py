@@ -17,7 +17,8 @@ from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Hearing, Message, Turns, Usage
 from antiphon.dialogue.messages import joined
-from antiphon.dialogue.tool_calls import Call, FunctionError, Functions
+from antiphon.dialogue.tool_calls import Call, Functions
+from antiphon.errors import ToolCallError
 
 FRAME = 1920
 CALL = re.compile(r"call (\w+) (\{.*?\})")
@@ -101,7 +102,7 @@ class ScriptedAnswer:
             for call in calls:
                 assert self.functions is not None
                 if call.name not in self.functions.names:
-                    raise FunctionError(f"The model called '{call.name}', which isn't there.")
+                    raise ToolCallError(f"The model called '{call.name}', which isn't there.")
                 self.called.append(call)
                 yield CallEvent(call)
         finally:

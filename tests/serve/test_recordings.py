@@ -11,9 +11,10 @@ import soundfile
 from starlette.testclient import TestClient
 from websockets.asyncio.client import connect
 
+from antiphon.errors import DataError
 from antiphon.serve import recordings as module
 from antiphon.serve.app import create_app
-from antiphon.serve.recordings import Recordings, RecordingsError
+from antiphon.serve.recordings import Recordings
 from antiphon.serve.settings import ServeConfig
 from tests.serve.line import append, receive, until
 from tests.serve.scripted import Scripted, serving, silence, speech
@@ -101,7 +102,7 @@ def test_names_lead_nowhere_else(tmp_path):
 
 def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RecordingsError):
+    with pytest.raises(DataError):
         Recordings(tmp_path / "file")
 
 

@@ -1,5 +1,4 @@
 """The engine: schedules, frozen parameters, exact resume after a kill, recipes that say what is wrong."""
-
 import importlib
 import os
 import signal
@@ -13,8 +12,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
+from antiphon.errors import ConfigError
 from antiphon.train import StageConfig, load_recipe, train
-from antiphon.train.config import OptimConfig, RecipeError, learning_rate
+from antiphon.train.config import OptimConfig, learning_rate
 from antiphon.train.engine import freeze, make_optimizer
 
 
@@ -109,7 +109,7 @@ def test_parts_group_by_factor_and_decay():
     optimizer = make_optimizer(ToyTask(config("")).model, ["*"], config("", optim=parts))
     found = [(g["factor"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
     assert sorted(found) == [(0.5, 0.0, 1), (0.5, 0.1, 1), (1.0, 0.0, 1), (1.0, 0.1, 1)]
-    with pytest.raises(RecipeError, match="depth"):
+    with pytest.raises(ConfigError, match="depth"):
         make_optimizer(ToyTask(config("")).model, ["*"], config("", optim=OptimConfig(parts={"depth*": 0.5})))
 
 
@@ -156,12 +156,12 @@ def test_only_what_is_named_trains(tmp_path):
 
 def test_weights_of_something_else_are_no_start(tmp_path):
     save_file({"codec.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(RecipeError, match="fits nothing here: it has codec.weight"):
+    with pytest.raises(ConfigError, match="fits nothing here: it has codec.weight"):
         train(config(tmp_path / "run", init=str(tmp_path)))
 
 
 def test_a_glob_that_matches_nothing_is_an_error():
-    with pytest.raises(RecipeError, match="matches no parameter"):
+    with pytest.raises(ConfigError, match="matches no parameter"):
         freeze(nn.Linear(1, 1), ["adapter.*"])
 
 
@@ -188,10 +188,10 @@ def test_bad_recipes_say_what_is_wrong(tmp_path, text, overrides, message):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     if message is None:
-        with pytest.raises(RecipeError, match="can't be imported"):
+        with pytest.raises(ConfigError, match="can't be imported"):
             train(load_recipe(path, [f"out={tmp_path}/run"]))
     else:
-        with pytest.raises(RecipeError, match=message):
+        with pytest.raises(ConfigError, match=message):
             load_recipe(path, overrides)
 
 

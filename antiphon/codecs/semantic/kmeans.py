@@ -20,14 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from antiphon.encoders.features import SpeechFeatures, load_features, mask_of
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.nn.quantize import nearest
 
 FAMILY = "semantic"
-
-
-class SemanticError(AntiphonError):
-    """A folder that holds no cluster centres, or some that don't fit the features."""
 
 
 class SemanticTokenizer(nn.Module):
@@ -47,7 +43,7 @@ class SemanticTokenizer(nn.Module):
     ):
         super().__init__()
         if centroids.ndim != 2 or centroids.shape[1] != features.width:
-            raise SemanticError(
+            raise ModelError(
                 f"centroids {list(centroids.shape)} don't fit features of width {features.width}: fit them anew, or "
                 "give the encoder that they were fitted to"
             )
@@ -105,7 +101,7 @@ class SemanticTokenizer(nn.Module):
             model: the encoder's folder, name or hub id where it isn't to be had under the name it had in training.
 
         Raises:
-            SemanticError: the folder holds something else.
+            ModelError: the folder holds something else.
             HubError: the encoder can't be had.
         """
         folder = Path(folder)
@@ -117,7 +113,7 @@ class SemanticTokenizer(nn.Module):
             weights = load_file(folder / "model.safetensors")
             centroids, scale = weights["centroids"], weights["scale"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SemanticError(f"{folder} holds no cluster centres that can be read: {error}") from error
+            raise ModelError(f"{folder} holds no cluster centres that can be read: {error}") from error
         features = load_features(model or name, layer)
         return cls(features, centroids, str(model or name), layer, scale).eval()
 

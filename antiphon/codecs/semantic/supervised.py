@@ -24,27 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.audio.mel import SAMPLE_RATE
-from antiphon.encoders.features import (
-    FRAME,
-    FeaturesError,
-    attention_mask,
-    mask_of,
-    whisper_layer,
-    whisper_mel,
-    whisper_stem,
-)
+from antiphon.encoders.features import FRAME, attention_mask, mask_of, whisper_layer, whisper_mel, whisper_stem
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.nn.fsq import FSQ
 from antiphon.nn.quantize import Codebook, nearest
 from antiphon.nn.weights import misfit
 
 FAMILY = "supervised"
 _TRAINING = (".usage", ".total", ".ready")  # averages of the codebook, which matter to training alone
-
-
-class SupervisedError(AntiphonError):
-    """A tokenizer whose sizes make no sense, or a folder that holds none."""
 
 
 @dataclass
@@ -81,11 +69,11 @@ class SupervisedConfig:
     def __post_init__(self) -> None:
         self.levels = tuple(self.levels)
         if self.quantizer not in ("vq", "fsq"):
-            raise SupervisedError(f"quantizer is {self.quantizer!r}; choose vq or fsq")
+            raise ModelError(f"quantizer is {self.quantizer!r}; choose vq or fsq")
         if not 0 < self.layer <= self.layers:
-            raise SupervisedError(f"layer is {self.layer}; this Whisper has 1 to {self.layers}")
+            raise ModelError(f"layer is {self.layer}; this Whisper has 1 to {self.layers}")
         if self.pool < 1 or self.positions % self.pool or self.block % self.pool:
-            raise SupervisedError(
+            raise ModelError(
                 f"pool is {self.pool}; it must divide {self.positions} positions and a block of {self.block} frames"
             )
 
@@ -175,7 +163,7 @@ class SupervisedTokenizer(nn.Module):
         try:
             tokenizer = cls(SupervisedConfig(**{**shape, **sizes}))
         except TypeError as error:
-            raise SupervisedError(f"the tokenizer has no such size ({error})") from None
+            raise ModelError(f"the tokenizer has no such size ({error})") from None
         tokenizer.encoder.load_state_dict(encoder.state_dict())
         return tokenizer
 
@@ -310,7 +298,7 @@ class SupervisedTokenizer(nn.Module):
         """Reads what `save_pretrained` wrote, in float32 and evaluation mode.
 
         Raises:
-            SupervisedError: the folder holds something else.
+            ModelError: the folder holds something else.
         """
         folder = Path(folder)
         try:
@@ -325,7 +313,7 @@ class SupervisedTokenizer(nn.Module):
             if unknown or any(not name.endswith(_TRAINING) for name in missing):
                 raise ValueError(f"weights don't fit its config.json (missing {missing[:3]}, unknown {unknown[:3]})")
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise SupervisedError(f"{folder} holds no supervised tokenizer that can be read: {error}") from error
+            raise ModelError(f"{folder} holds no supervised tokenizer that can be read: {error}") from error
         if isinstance(book := tokenizer.bottleneck.quantizer, Codebook):
             book.ready.fill_(True)
             book.total.copy_(book.codes)
@@ -349,11 +337,11 @@ class SupervisedFeatures(nn.Module):
         """Of a folder that `SupervisedTokenizer.save_pretrained` wrote.
 
         Raises:
-            FeaturesError: a layer is asked for.
-            SupervisedError: the folder holds something else.
+            ModelError: a layer is asked for.
+            ModelError: the folder holds something else.
         """
         if layer is not None:
-            raise FeaturesError(f"layer is {layer}; a supervised tokenizer's features come from where its quantizer is")
+            raise ModelError(f"layer is {layer}; a supervised tokenizer's features come from where its quantizer is")
         return cls(SupervisedTokenizer.from_pretrained(folder))
 
     def forward(self, audio: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

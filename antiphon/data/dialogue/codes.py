@@ -29,19 +29,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.data.dialogue.format import (
-    MODEL,
-    SPEAKERS,
-    Conversation,
-    ConversationError,
-    Entry,
-    Event,
-    Word,
-    fitted,
-    read_index,
-)
+from antiphon.data.dialogue.format import MODEL, SPEAKERS, Conversation, Entry, Event, Word, fitted, read_index
 from antiphon.data.doubts import Doubts
 from antiphon.data.shards import append_durably, complete_lines
+from antiphon.errors import DataError
 
 try:
     import fcntl
@@ -113,7 +104,7 @@ class ConversationCodes:
         frames: of each conversation [len].
 
     Raises:
-        ConversationError: nothing there, or broken.
+        DataError: nothing there, or broken.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -138,7 +129,7 @@ class ConversationCodes:
             try:
                 self._codes = np.memmap(path, DTYPE, "r", shape=(total, streams)).T
             except (OSError, ValueError) as error:
-                raise ConversationError(f"{path} cannot be read ({error}): encode the conversations anew.") from None
+                raise DataError(f"{path} cannot be read ({error}): encode the conversations anew.") from None
         return self._codes
 
     def __len__(self) -> int:
@@ -172,7 +163,7 @@ def read_about(folder: Path) -> About:
     """What the codes in a folder are of.
 
     Raises:
-        ConversationError: none there, or of another format.
+        DataError: none there, or of another format.
     """
     path = folder / "conversations.json"
     try:
@@ -181,10 +172,10 @@ def read_about(folder: Path) -> About:
         if version == FORMAT:
             return About(**fields)
     except FileNotFoundError:
-        raise ConversationError(f"{folder} holds no codes of conversations (no conversations.json).") from None
+        raise DataError(f"{folder} holds no codes of conversations (no conversations.json).") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConversationError(f"{path} cannot be read ({error!r}): encode the conversations anew.") from None
-    raise ConversationError(f"{path} has format {version}, this version reads {FORMAT}: encode them anew.")
+        raise DataError(f"{path} cannot be read ({error!r}): encode the conversations anew.") from None
+    raise DataError(f"{path} has format {version}, this version reads {FORMAT}: encode them anew.")
 
 
 class CodesWriter:
@@ -198,13 +189,13 @@ class CodesWriter:
         done: ids that are there already.
 
     Raises:
-        ConversationError: the folder is of another codec, or another process writes it.
+        DataError: the folder is of another codec, or another process writes it.
     """
 
     def __init__(self, folder: str | Path, codec: Tokenizer) -> None:
         self.folder, self.codec, self.about = Path(folder), codec, about_codec(codec)
         if self.about.codebook_size > 2**15:
-            raise ConversationError(f"Codebooks of {self.about.codebook_size} codes do not fit into 16 bits.")
+            raise DataError(f"Codebooks of {self.about.codebook_size} codes do not fit into 16 bits.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -218,14 +209,14 @@ class CodesWriter:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise ConversationError(f"Another process is writing {self.folder}: wait for it.") from None
+                raise DataError(f"Another process is writing {self.folder}: wait for it.") from None
         path = self.folder / "conversations.json"
         if not path.exists():
             fresh = path.with_suffix(".part")
             fresh.write_text(json.dumps({"format": FORMAT, **asdict(self.about)}, indent=2) + "\n", encoding="utf-8")
             fresh.replace(path)
         if (there := read_about(self.folder)) != self.about:
-            raise ConversationError(f"{self.folder} holds codes of {there}, not of {self.about}: use another folder.")
+            raise DataError(f"{self.folder} holds codes of {there}, not of {self.about}: use another folder.")
         index, codes = self.folder / "index.jsonl", self.folder / "codes.i16"
         rows, end = complete_lines(index)
         if index.exists() and end < index.stat().st_size:
@@ -235,14 +226,14 @@ class CodesWriter:
         codes.touch()
         size = self._frames * 2 * self.about.codebooks * DTYPE.itemsize
         if codes.stat().st_size < size:
-            raise ConversationError(f"{codes} holds less than its index tells of: encode the conversations anew.")
+            raise DataError(f"{codes} holds less than its index tells of: encode the conversations anew.")
         os.truncate(codes, size)
 
     def add(self, identity: str, conversation: Conversation) -> None:
         """Encodes one, resampled to the codec's rate where it has another; on return it is safe.
 
         Raises:
-            ConversationError: it is there already.
+            DataError: it is there already.
         """
         self.add_coded(encode_conversation(conversation, self.codec, identity))
 
@@ -250,15 +241,15 @@ class CodesWriter:
         """Adds one that has been encoded; on return it is safe.
 
         Raises:
-            ConversationError: it is there already, or its codes are not those of the codec.
+            DataError: it is there already, or its codes are not those of the codec.
         """
         streams, codes = 2 * self.about.codebooks, np.asarray(coded.codes)
         if coded.id in self.done:
-            raise ConversationError(f"{self.folder} has {coded.id!r} already: check `done` before encoding it.")
+            raise DataError(f"{self.folder} has {coded.id!r} already: check `done` before encoding it.")
         if codes.ndim != 2 or len(codes) != streams:
-            raise ConversationError(f"{coded.id}: codes {list(codes.shape)} are not [{streams}, frames].")
+            raise DataError(f"{coded.id}: codes {list(codes.shape)} are not [{streams}, frames].")
         if codes.size and not 0 <= codes.min() <= codes.max() < self.about.codebook_size:
-            raise ConversationError(f"{coded.id}: codes do not fit into codebooks of {self.about.codebook_size}.")
+            raise DataError(f"{coded.id}: codes do not fit into codebooks of {self.about.codebook_size}.")
         with (self.folder / "codes.i16").open("ab") as file:
             file.write(np.ascontiguousarray(codes.T, DTYPE).tobytes())
             file.flush()
@@ -293,12 +284,12 @@ def about_codec(codec: Tokenizer) -> About:
     """What codes of a codec are of.
 
     Raises:
-        ConversationError: a codec that is not mono, or whose frames are not whole numbers of samples.
+        DataError: a codec that is not mono, or whose frames are not whole numbers of samples.
     """
     from antiphon.data.tokenize.encode import fingerprint
 
     if getattr(codec, "channels", 1) != 1 or codec.sample_rate / codec.frame_rate % 1:
-        raise ConversationError("Conversations need a codec of one channel with whole numbers of samples a frame.")
+        raise DataError("Conversations need a codec of one channel with whole numbers of samples a frame.")
     return About(fingerprint(codec), codec.sample_rate, codec.frame_rate, codec.codebooks, codec.codebook_size)
 
 
@@ -307,14 +298,14 @@ def encode_pair(model: NDArray[np.float32], user: NDArray[np.float32], codec: To
     """Two channels [samples] of one length at the codec's rate -> codes [2 codebooks, frames].
 
     Raises:
-        ConversationError: the codec gives fewer frames than the sound has.
+        DataError: the codec gives fewer frames than the sound has.
     """
     frames = -(-len(model) // round(codec.sample_rate / codec.frame_rate))
     device = next((p.device for p in codec.parameters()), "cpu") if hasattr(codec, "parameters") else "cpu"
     both = torch.from_numpy(np.stack([model, user]).astype(np.float32))[:, None].to(device)
     codes = codec.encode(both).cpu().numpy()
     if codes.shape[-1] < frames:
-        raise ConversationError(f"The codec gives {codes.shape[-1]} frames for a sound of {frames}.")
+        raise DataError(f"The codec gives {codes.shape[-1]} frames for a sound of {frames}.")
     return codes[..., :frames].reshape(-1, frames).astype(np.int16)
 
 
@@ -330,7 +321,7 @@ def encode_conversations(
         folder: of the result.
 
     Raises:
-        ConversationError: as `CodesWriter`, `read_index`, `Entry.load`.
+        DataError: as `CodesWriter`, `read_index`, `Entry.load`.
     """
     with CodesWriter(folder, codec) as writer, Doubts() as doubts:
         names: dict[str, str] = {}
@@ -355,19 +346,19 @@ def _check_files(entries: list[Entry]) -> None:
     """Finds out before hours of work which files are missing or have sidecars that make no sense.
 
     Raises:
-        ConversationError: about the first one, and how many more there are.
+        DataError: about the first one, and how many more there are.
     """
     wrong: list[str] = []
     for entry in entries:
         try:
             entry.notes()
             if not entry.path.is_file():
-                raise ConversationError(f"{entry.name}: no such file.")
-        except ConversationError as error:
+                raise DataError(f"{entry.name}: no such file.")
+        except DataError as error:
             wrong.append(str(error))
     if wrong:
         more = f" {len(wrong) - 1} more of {len(entries)} conversations have such faults." if len(wrong) > 1 else ""
-        raise ConversationError(wrong[0] + more)
+        raise DataError(wrong[0] + more)
 
 
 def _doubt(talk: Conversation, name: str, sample_rate: int, doubts: Doubts) -> None:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from antiphon.audio import io
 from antiphon.data.doubts import Doubts
 from antiphon.data.shards import append_durably, complete_lines
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 try:
     import fcntl
@@ -44,10 +44,6 @@ SPEAKERS = (MODEL, USER)
 KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
 MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
 TOLERANCE = 0.1  # seconds by which times may be off before anybody is told
-
-
-class ConversationError(AntiphonError):
-    """Conversations are missing, or an index, a sidecar or a sound is not as it should be."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class Conversation:
         info: more about it, of what JSON can hold.
 
     Raises:
-        ConversationError: channels of unequal lengths or not [samples], an unknown speaker or kind, a time that makes
+        DataError: channels of unequal lengths or not [samples], an unknown speaker or kind, a time that makes
             no sense.
     """
 
@@ -113,7 +109,7 @@ class Conversation:
     def __post_init__(self) -> None:
         self.model, self.user = np.asarray(self.model, np.float32), np.asarray(self.user, np.float32)
         if self.model.ndim != 1 or self.model.shape != self.user.shape:
-            raise ConversationError(
+            raise DataError(
                 f"A conversation has two channels [samples] of one length, not {list(self.model.shape)} and "
                 f"{list(self.user.shape)}: pad the shorter one."
             )
@@ -130,11 +126,11 @@ class Conversation:
 
 def _check(item: Word | Event) -> None:
     if isinstance(item, Event) and item.kind not in KINDS:
-        raise ConversationError(f"{item}: an event is one of {', '.join(KINDS)}.")
+        raise DataError(f"{item}: an event is one of {', '.join(KINDS)}.")
     if item.speaker not in SPEAKERS:
-        raise ConversationError(f"{item}: the speakers are {' and '.join(SPEAKERS)}.")
+        raise DataError(f"{item}: the speakers are {' and '.join(SPEAKERS)}.")
     if not (math.isfinite(item.start) and math.isfinite(item.end) and 0 <= item.start <= item.end):
-        raise ConversationError(f"{item}: must start at 0 s or later, and not end before it starts.")
+        raise DataError(f"{item}: must start at 0 s or later, and not end before it starts.")
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ class Entry:
         """Words, events and info from the sidecar.
 
         Raises:
-            ConversationError: no sidecar, or one that is not as it should be.
+            DataError: no sidecar, or one that is not as it should be.
         """
         return read_sidecar(self.path.with_suffix(".json"), self.where)
 
@@ -174,7 +170,7 @@ class Entry:
             doubts: is told what sound, sidecar and index say differently; None tells it all.
 
         Raises:
-            ConversationError: as `notes`; or a sound that does not have two channels, or that has ended before any of
+            DataError: as `notes`; or a sound that does not have two channels, or that has ended before any of
                 the words.
             AudioError: a sound that is missing or broken.
         """
@@ -183,7 +179,7 @@ class Entry:
         audio = io.load(self.path, sample_rate=sample_rate, mono=False, max_seconds=None)
         samples = audio.samples.numpy()
         if samples.ndim != 2 or len(samples) != 2:
-            raise ConversationError(
+            raise DataError(
                 f"{self.name} has {1 if samples.ndim == 1 else len(samples)} channel(s): a conversation is stereo, "
                 "left the model and right the user."
             )
@@ -207,7 +203,7 @@ def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list
         doubts: is told.
 
     Raises:
-        ConversationError: all of the words lie beyond the end.
+        DataError: all of the words lie beyond the end.
     """
     written = [word for word in words if word.text]
     if len(written) < len(words):
@@ -217,7 +213,7 @@ def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list
     if late:
         example = f"{late[0].text!r} at {late[0].start:g} s"
         if not inside:
-            raise ConversationError(
+            raise DataError(
                 f"{name}: all of its {len(late)} words lie beyond the sound's end at {seconds:.2f} s, such as {example}"
                 ": give the sidecar of this very sound, with times in seconds."
             )
@@ -252,7 +248,7 @@ def read_index(index: str | Path) -> list[Entry]:
         index: the file, or the folder that has it as index.jsonl.
 
     Raises:
-        ConversationError: no such file, a line that is not such a row, an id that comes twice, or no rows at all.
+        DataError: no such file, a line that is not such a row, an id that comes twice, or no rows at all.
     """
     index = Path(index)
     if index.is_dir():
@@ -260,7 +256,7 @@ def read_index(index: str | Path) -> list[Entry]:
     try:
         lines = index.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConversationError(f"{index} cannot be read as an index of conversations (JSON lines): {error}.") from None
+        raise DataError(f"{index} cannot be read as an index of conversations (JSON lines): {error}.") from None
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -271,16 +267,16 @@ def read_index(index: str | Path) -> list[Entry]:
             path, duration = row["path"], float(row["duration"])
             entry = Entry(str(row.get("id", path)), index.parent / path, duration, where)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConversationError(
+            raise DataError(
                 f'{where}: not a row such as {{"path": "a.wav", "duration": 24.5}} ({error!r}).'
             ) from None
         if not (math.isfinite(duration) and duration > 0):
-            raise ConversationError(f"{where}: a duration of {duration} s makes no sense.")
+            raise DataError(f"{where}: a duration of {duration} s makes no sense.")
         if entry.id in entries:
-            raise ConversationError(f"{where}: {entry.id!r} is in {entries[entry.id].where} already; give each an id.")
+            raise DataError(f"{where}: {entry.id!r} is in {entries[entry.id].where} already; give each an id.")
         entries[entry.id] = entry
     if not entries:
-        raise ConversationError(f"{index} holds no conversations.")
+        raise DataError(f"{index} holds no conversations.")
     return list(entries.values())
 
 
@@ -299,7 +295,7 @@ def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], 
         where: what asked for it, for messages.
 
     Raises:
-        ConversationError: no such file, or an entry that is not as it should be: the message counts them from 1.
+        DataError: no such file, or an entry that is not as it should be: the message counts them from 1.
     """
     asked = f" ({where})" if where else ""
     try:
@@ -308,12 +304,12 @@ def read_sidecar(path: Path, where: str = "") -> tuple[list[Word], list[Event], 
         if not isinstance(alignments, list) or not isinstance(happened, list):
             raise TypeError("alignments and events are lists")
     except FileNotFoundError:
-        raise ConversationError(
+        raise DataError(
             f"{path}{asked} is missing: beside each sound lies a .json with its words' times "
             '({"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}).'
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConversationError(f'{path}{asked} is not {{"alignments": [...]}}: {error!r}.') from None
+        raise DataError(f'{path}{asked} is not {{"alignments": [...]}}: {error!r}.') from None
     words = [_word(row, f"{path}{asked}, alignment {number}") for number, row in enumerate(alignments, 1)]
     events = [_event(row, f"{path}{asked}, event {number}") for number, row in enumerate(happened, 1)]
     return words, events, info
@@ -327,8 +323,8 @@ def _word(row: Any, where: str) -> Word:
         word = Word(text.strip(), float(start), float(end), MODEL if label == MAIN_LABEL else USER)
         _check(word)
         return word
-    except (ValueError, TypeError, ConversationError) as error:
-        raise ConversationError(
+    except (ValueError, TypeError, DataError) as error:
+        raise DataError(
             f'{where}: {json.dumps(row)[:80]} is no ["word", [start, end], "SPEAKER_MAIN"] ({error}).'
         ) from None
 
@@ -339,8 +335,8 @@ def _event(row: Any, where: str) -> Event:
         event = Event(str(kind), float(start), float(end), str(speaker), str(note[0]) if note else "")
         _check(event)
         return event
-    except (ValueError, TypeError, ConversationError) as error:
-        raise ConversationError(
+    except (ValueError, TypeError, DataError) as error:
+        raise DataError(
             f'{where}: {json.dumps(row)[:80]} is no ["turn", [start, end], "user", "note"] ({error}).'
         ) from None
 
@@ -397,15 +393,15 @@ class ConversationWriter:
         """Writes a conversation; on return it is safe.
 
         Raises:
-            ConversationError: it is there already, or its id cannot be a file's name.
+            DataError: it is there already, or its id cannot be a file's name.
             AudioError: a place that cannot be written, or samples that are not numbers.
         """
         import torch
 
         if identity in self.done:
-            raise ConversationError(f"{self.folder} has {identity!r} already: check `done` before making one.")
+            raise DataError(f"{self.folder} has {identity!r} already: check `done` before making one.")
         if not identity or identity != Path(identity).name or identity.startswith("."):
-            raise ConversationError(f"{identity!r} cannot be a file's name: choose another id.")
+            raise DataError(f"{identity!r} cannot be a file's name: choose another id.")
         name = f"sounds/{identity}{self.suffix}"
         sound, notes = self.folder / name, self.folder / f"sounds/{identity}.json"
         part = sound.with_name(f"part-{os.getpid()}{self.suffix}")

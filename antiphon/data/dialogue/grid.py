@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from antiphon.data.dialogue.codes import CodedConversation
-from antiphon.data.dialogue.format import MODEL, ConversationError
+from antiphon.data.dialogue.format import MODEL
 from antiphon.data.dialogue.monologue import Pieces, inner_monologue
+from antiphon.errors import DataError
 from antiphon.models.moshi.text_tokenizer import END, END_PAD, PAD
 from antiphon.nn.streams import delay
 
@@ -56,11 +57,11 @@ def grid(
         int64 [1 + codebooks + user_codebooks, frames].
 
     Raises:
-        ConversationError: too few codebooks.
+        DataError: too few codebooks.
     """
     own, user, there = config.codebooks, config.user_codebooks, coded.codebooks
     if max(own, user) > there:
-        raise ConversationError(
+        raise DataError(
             f"Conversation {coded.id!r} has {there} codebooks, the model {max(own, user)}: encode the set again with "
             "the model's codec."
         )
@@ -153,7 +154,7 @@ class TextGrids:
                 ids += known[word]
             ids.append(END)
         if not ids:
-            raise ConversationError("There are no texts to make batches of.")
+            raise DataError("There are no texts to make batches of.")
         self.ids = torch.tensor(ids, dtype=torch.int32)
 
     def batch(self, generator: np.random.Generator, batch: int, frames: int) -> Tensor:

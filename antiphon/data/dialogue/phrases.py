@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from antiphon.data.speech.augment import resample
 from antiphon.data.speech.speak import Speaker
 from antiphon.data.speech.voices.base import HibariVoice, Spoken
-from antiphon.data.text.corpora import TextsError, clean, read_sentences, text_id
+from antiphon.data.text.corpora import clean, read_sentences, text_id
+from antiphon.errors import DataError
 
 REPLIES = Path(__file__).with_name("replies.jsonl")
 RATE = 24000
@@ -103,7 +104,7 @@ def read_replies(path: Path = REPLIES) -> Replies:
         path: JSON lines {"kind", "intent", "text"}; the kind "reply" has an intent, the others have none.
 
     Raises:
-        TextsError: the file is missing or broken.
+        DataError: the file is missing or broken.
     """
     by_intent: dict[str, list[str]] = defaultdict(list)
     extras: dict[str, list[str]] = defaultdict(list)
@@ -112,7 +113,7 @@ def read_replies(path: Path = REPLIES) -> Replies:
             row = json.loads(line)
             (by_intent[row["intent"]] if row["kind"] == "reply" else extras[row["kind"]]).append(row["text"])
     except (OSError, ValueError, KeyError) as error:
-        raise TextsError(f"{path} cannot be read as replies, one JSON object a line: {error!r}.") from None
+        raise DataError(f"{path} cannot be read as replies, one JSON object a line: {error!r}.") from None
     return Replies({k: tuple(v) for k, v in by_intent.items()}, {k: tuple(v) for k, v in extras.items()})
 
 
@@ -127,7 +128,7 @@ def read_requests(
         words: fewest and most words.
 
     Raises:
-        TextsError: no such file, or a broken one.
+        DataError: no such file, or a broken one.
     """
     sentences = list(read_sentences(folder, "user", split, ("requests",), words))
     intents = {}
@@ -244,7 +245,7 @@ class Cast:
         """The voice of this name.
 
         Raises:
-            SpeakError, VoiceError: there is none.
+            DataError: there is none.
         """
         if name not in self._speakers:
             self._speakers[name] = Speaker(name)

@@ -22,7 +22,7 @@ from numpy.random import Generator
 from antiphon.data.dialogue.compose import FRAME, Aside, Exchange, Pause, Script, Surroundings
 from antiphon.data.dialogue.phrases import Replies, Request, Voice, read_replies, read_requests
 from antiphon.data.speech.speak import MANY_SPEAKERS, Variety, generator_for
-from antiphon.data.text.corpora import TextsError
+from antiphon.errors import DataError
 
 T = TypeVar("T")
 # After these words nobody thinks that somebody is done.
@@ -54,7 +54,7 @@ class Material:
         """The requests of a split from the folder of the text sources, and the replies.
 
         Raises:
-            TextsError: no requests.jsonl.gz there, a broken one, or none with requests of the split.
+            DataError: no requests.jsonl.gz there, a broken one, or none with requests of the split.
         """
         replies = read_replies()
         openers = replies.extras["opener"]
@@ -62,7 +62,7 @@ class Material:
         openers = held if split == "dev" else tuple(each for each in openers if each not in held)
         requests = {i: found for i, found in read_requests(texts, split).items() if i in replies.by_intent}
         if not requests:
-            raise TextsError(
+            raise DataError(
                 f"{texts} has no {split} requests that any reply fits: give the folder of the text sources."
             )
         return cls(requests, replies, openers)

@@ -18,7 +18,8 @@ import torch
 from antiphon.codecs.base import Tokenizer
 from antiphon.data.codes import CodeSet
 from antiphon.data.dialogue.codes import CodedConversation
-from antiphon.data.dialogue.format import MODEL, ConversationError, Event, Word
+from antiphon.data.dialogue.format import MODEL, Event, Word
+from antiphon.errors import DataError
 from antiphon.models.tts.phonemes import STRESS, alphabet
 
 
@@ -81,13 +82,13 @@ class Soliloquies(Sequence[CodedConversation]):
         frames: of each conversation [len].
 
     Raises:
-        ConversationError: no utterance can be used, or the codes are of another codec.
+        DataError: no utterance can be used, or the codes are of another codec.
     """
 
     def __init__(self, codes: CodeSet, codec: Tokenizer) -> None:
         self.codes, self.frame_rate = codes, codec.frame_rate
         if codes.codes.shape[0] != codec.codebooks:
-            raise ConversationError(
+            raise DataError(
                 f"The codes have {codes.codes.shape[0]} codebooks, the codec {codec.codebooks}: give the codec that "
                 "they were made with."
             )
@@ -97,7 +98,7 @@ class Soliloquies(Sequence[CodedConversation]):
         ]
         self.kept = [i for i, found in enumerate(words) if found]
         if not self.kept:
-            raise ConversationError("No utterance has as many words in its text as were spoken.")
+            raise DataError("No utterance has as many words in its text as were spoken.")
         self.words = [words[i] for i in self.kept]
         self.share = len(self.kept) / len(codes)
         self.frames = np.array([codes.lengths[i] for i in self.kept], np.int64)

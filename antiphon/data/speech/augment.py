@@ -7,7 +7,6 @@ float32 numpy arrays `[samples]` in [-1, 1], beside their rate in Hz.
     config = Augment()
     heard = augment(samples, 24000, np.random.default_rng(seed), config, others=[another, voice])
 """
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +17,10 @@ import soxr
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 Samples = NDArray[np.float32]
 NOISES = ("white", "pink", "brown", "hum", "babble")
-
-
-class AugmentError(AntiphonError):
-    """An augmentation was asked for that cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +63,14 @@ class Augment:
         for name in ("speed", "reverb", "noise", "telephone", "muffle", "level", "silence"):
             chance = getattr(self, name)
             if not 0.0 <= chance <= 1.0:
-                raise AugmentError(f"Augment.{name} is {chance}, but it is a probability: give a number from 0 to 1.")
+                raise DataError(f"Augment.{name} is {chance}, but it is a probability: give a number from 0 to 1.")
         for name in ("speed_range", "reverb_seconds", "snr_db", "muffle_hz", "level_db", "silence_seconds"):
             low, high = getattr(self, name)
             if low > high:
-                raise AugmentError(f"Augment.{name} is ({low}, {high}): the lower end comes first.")
+                raise DataError(f"Augment.{name} is ({low}, {high}): the lower end comes first.")
         unknown = set(self.noises) - set(NOISES)
         if unknown:
-            raise AugmentError(f"Augment.noises has {sorted(unknown)}; the kinds are {', '.join(NOISES)}.")
+            raise DataError(f"Augment.noises has {sorted(unknown)}; the kinds are {', '.join(NOISES)}.")
 
 
 def rms(samples: Samples) -> float:
@@ -128,7 +123,7 @@ def babble(count: int, others: Sequence[Samples], generator: Generator) -> Sampl
     """
     others = [other for other in others if rms(other) > 1e-4]
     if not others:
-        raise AugmentError("Babble is made of other utterances, and none with sound in it was given: pass `others`.")
+        raise DataError("Babble is made of other utterances, and none with sound in it was given: pass `others`.")
     mixed = np.zeros(count, np.float32)
     for _ in range(int(generator.integers(3, 8))):
         other = others[int(generator.integers(len(others)))]
@@ -146,7 +141,7 @@ def make_noise(kind: str, count: int, rate: int, generator: Generator, others: S
         return mains_hum(count, rate, generator)
     slopes = {"white": 0.0, "pink": 1.0, "brown": 2.0}
     if kind not in slopes:
-        raise AugmentError(f"There is no noise {kind!r}; the kinds are {', '.join(NOISES)}.")
+        raise DataError(f"There is no noise {kind!r}; the kinds are {', '.join(NOISES)}.")
     return coloured_noise(count, slopes[kind], generator)
 
 
@@ -160,7 +155,7 @@ def add_noise(samples: Samples, noise: Samples, snr_db: float, level: float | No
         level: RMS of the speech, where it is not that of `samples` (they may hold silence around the speech).
     """
     if len(samples) != len(noise):
-        raise AugmentError(f"Speech has {len(samples)} samples and noise {len(noise)}: make them equally long.")
+        raise DataError(f"Speech has {len(samples)} samples and noise {len(noise)}: make them equally long.")
     level = rms(samples) if level is None else level
     wanted = level * 10.0 ** (-snr_db / 20.0)
     return (samples + noise * np.float32(wanted / max(rms(noise), 1e-9))).astype(np.float32)

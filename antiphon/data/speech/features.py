@@ -32,15 +32,11 @@ from antiphon.data.speech.augment import Augment, augment
 from antiphon.data.speech.voices.base import HibariVoice
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 SHARD = 256  # utterances in a shard
 BATCH = 16  # utterances encoded at once, of like length
 PAUSE = int(0.02 * SAMPLE_RATE)
-
-
-class FeaturesError(AntiphonError):
-    """A folder of features is missing, broken, or made by another encoder."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +169,11 @@ def read_manifest(folder: Path | str) -> list[Utterance]:
     """Every utterance of a folder that is there so far.
 
     Raises:
-        FeaturesError: there is no manifest.
+        DataError: there is no manifest.
     """
     path = Path(folder) / "manifest.jsonl"
     if not path.is_file():
-        raise FeaturesError(f"{path} does not exist: make it with `python -m antiphon.data.speech.features` first")
+        raise DataError(f"{path} does not exist: make it with `python -m antiphon.data.speech.features` first")
     utterances = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n"):

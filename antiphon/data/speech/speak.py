@@ -6,7 +6,6 @@
 What is drawn for a sentence (its speed, its noise, ...) follows from the config's seed and the sentence's id alone; so
 a set comes out the same however often its making was stopped and taken up again.
 """
-
 import hashlib
 import multiprocessing
 import sys
@@ -23,14 +22,10 @@ from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
 from antiphon.data.speech.augment import Augment, Samples, augment, resample
 from antiphon.data.speech.voices.base import HibariVoice, Spoken
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 BABBLERS = 12
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}]"
-
-
-class SpeakError(AntiphonError):
-    """A speech set cannot be made as asked."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +85,11 @@ class SpeakConfig:
 
     def __post_init__(self) -> None:
         if not self.voices:
-            raise SpeakError("No voice was named: give at least one, such as hibari.")
+            raise DataError("No voice was named: give at least one, such as hibari.")
         if self.hours < 0 or self.count < 0:
-            raise SpeakError(f"hours {self.hours} and count {self.count} must not be negative; 0 means no limit.")
+            raise DataError(f"hours {self.hours} and count {self.count} must not be negative; 0 means no limit.")
         if not 0 <= self.seconds[0] < self.seconds[1]:
-            raise SpeakError(f"seconds {self.seconds} must be a shortest and a longest length.")
+            raise DataError(f"seconds {self.seconds} must be a shortest and a longest length.")
 
 
 class Speaker:
@@ -104,7 +99,7 @@ class Speaker:
         name: "hibari", "joe", or "kokoro:STYLE" (several styles joined by "+" are blended evenly).
 
     Raises:
-        SpeakError: There is no such voice.
+        DataError: There is no such voice.
     """
 
     def __init__(self, name: str) -> None:
@@ -121,7 +116,7 @@ class Speaker:
 
             self.voice = KokoroVoice(style or STYLES[0])
         else:
-            raise SpeakError(f"There is no voice {name!r}: name hibari, joe, or kokoro:STYLE.")
+            raise DataError(f"There is no voice {name!r}: name hibari, joe, or kokoro:STYLE.")
 
     def speak(self, text: str, seed: int, changes: dict[str, float]) -> Spoken:
         """Speak with the changes that this voice can make; those that it cannot are passed over."""
@@ -173,7 +168,7 @@ def mixed_sentences(
             found = [sentence for sentence in found if sentence.text.endswith("?")]
         roles[role] = sorted(found, key=lambda each: each.id) if split == "dev" else shuffled(found, seed)
     if not roles or not all(roles.values()):
-        raise SpeakError(f"{folder} has no {split} sentences for the roles {shares}: give other texts or roles.")
+        raise DataError(f"{folder} has no {split} sentences for the roles {shares}: give other texts or roles.")
     placed = {role: 0 for role in roles}
     seen, mixed = set(), []
     while True:
@@ -285,12 +280,12 @@ def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, 
         bar: Show progress and the time left, on stderr.
 
     Raises:
-        SpeakError: An unknown voice, or a worker that failed.
-        ShardError: A set of another rate, or another process writing it.
+        DataError: An unknown voice, or a worker that failed.
+        DataError: A set of another rate, or another process writing it.
     """
     sentences = list(sentences)
     if workers < 1:
-        raise SpeakError(f"workers is {workers}: give 1 or more.")
+        raise DataError(f"workers is {workers}: give 1 or more.")
     if workers == 1:
         _speak_share(sentences, config, 0, 1, bar)
         return
@@ -310,7 +305,7 @@ def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, 
             process.terminate()
     failed = [str(index) for index, process in enumerate(processes) if process.exitcode]
     if failed:
-        raise SpeakError(f"Worker {', '.join(failed)} failed (see above); rerun to go on where it stopped.")
+        raise DataError(f"Worker {', '.join(failed)} failed (see above); rerun to go on where it stopped.")
 
 
 def describe(folder: str | Path) -> Iterator[tuple[str, str]]:

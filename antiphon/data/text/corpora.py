@@ -9,7 +9,6 @@ stand on both sides, whatever their source or role, and adding a source moves no
 
     for sentence in shuffled(read_sentences(folder, "assistant"), seed=0): ...
 """
-
 import gzip
 import hashlib
 import json
@@ -20,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 ROLES = ("user", "assistant")
 SPLITS = ("train", "dev")
@@ -62,10 +61,6 @@ _STATEMENTS = (
     "That's {}.", "It is {}.", "{}.",
 )  # fmt: skip
 _STANDS_ALONE = ("he", "she", "it", "they", "to", "by", "yes", "no", "because", "true", "false")
-
-
-class TextsError(AntiphonError):
-    """Text sources are missing or not as they should be."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +207,7 @@ def _rows(folder: Path, source: str) -> Iterator[dict]:
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise TextsError(f"{path}, line {number} is not JSON ({error}): fetch the file again.") from None
+                raise DataError(f"{path}, line {number} is not JSON ({error}): fetch the file again.") from None
 
 
 def _statement(question: str, answer: str) -> str | None:
@@ -298,16 +293,16 @@ def read_sentences(
         max_chars: Most characters; 180 take about 12 seconds to say.
 
     Raises:
-        TextsError: An unknown role, split or source, a folder with none of the sources, or a broken file.
+        DataError: An unknown role, split or source, a folder with none of the sources, or a broken file.
     """
     folder, sources = Path(folder), tuple(sources)
     if role not in ROLES or split not in SPLITS or set(sources) - set(SOURCES):
-        raise TextsError(
+        raise DataError(
             f"Role {role!r}, split {split!r}, sources {sources}: the roles are {ROLES}, the splits {SPLITS}, the "
             f"sources {SOURCES}."
         )
     if not any((folder / f"{source}.jsonl.gz").exists() for source in sources):
-        raise TextsError(f"{folder} has none of {', '.join(sources)} (.jsonl.gz): give the folder that does.")
+        raise DataError(f"{folder} has none of {', '.join(sources)} (.jsonl.gz): give the folder that does.")
     texts = _user_texts if role == "user" else _assistant_texts
     seen: set[str] = set()
     for source in sources:

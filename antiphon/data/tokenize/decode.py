@@ -20,7 +20,8 @@ import torch
 from antiphon.audio.io import SUBTYPES, Audio
 from antiphon.data.tokenize.encode import device_of, fingerprint, kept_codebooks, open_codec, why
 from antiphon.data.tokenize.workers import followed, in_processes
-from antiphon.data.tokens import Coded, TokenError, TokenSet, writing
+from antiphon.data.tokens import Coded, TokenSet, writing
+from antiphon.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class DetokenizeConfig:
 
     def __post_init__(self) -> None:
         if f".{self.ending}" not in SUBTYPES:
-            raise TokenError(f"Sound files end in {' or '.join(e[1:] for e in SUBTYPES)}, not {self.ending!r}.")
+            raise DataError(f"Sound files end in {' or '.join(e[1:] for e in SUBTYPES)}, not {self.ending!r}.")
         if self.codebooks is not None and self.codebooks < 1:
-            raise TokenError(f"codebooks is {self.codebooks}: give 1 or more.")
+            raise DataError(f"codebooks is {self.codebooks}: give 1 or more.")
         if self.workers < 1:
-            raise TokenError(f"workers is {self.workers}: give 1 or more.")
+            raise DataError(f"workers is {self.workers}: give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _claim(out: Path, codes: TokenSet, codebooks: int, paths: list[Path]) -> Non
     number of codebooks, and recordings (a set may have got more of them since).
 
     Raises:
-        TokenError: they are of other codes, or not known to be of these; or the folder cannot be written.
+        DataError: they are of other codes, or not known to be of these; or the folder cannot be written.
     """
 
     def made_of(number: int) -> dict[str, Any]:
@@ -159,12 +160,12 @@ def _claim(out: Path, codes: TokenSet, codebooks: int, paths: list[Path]) -> Non
         except (OSError, ValueError, KeyError, TypeError):
             same = False
         if not same:
-            raise TokenError(
+            raise DataError(
                 f"{out} holds sounds made of other codes, or of another number of codebooks than {codebooks}: choose "
                 "another folder, or delete this one."
             )
     elif found := [path for path in (*paths, out / "manifest.jsonl") if path.exists()]:
-        raise TokenError(f"{found[0]} is there and {note} doesn't say of which codes it is: choose another folder.")
+        raise DataError(f"{found[0]} is there and {note} doesn't say of which codes it is: choose another folder.")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         part = out / "sounds.json.part"
@@ -184,18 +185,18 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
         What could not be decoded or written, with the reason.
 
     Raises:
-        TokenError: no codes, or those of another codec, or one that cannot decode; or a folder that cannot be written,
+        DataError: no codes, or those of another codec, or one that cannot decode; or a folder that cannot be written,
             or holds sounds of something else.
     """
     codes = TokenSet(config.source)
     if not len(codes):
-        raise TokenError(f"{config.source} holds no codes (yet).")
+        raise DataError(f"{config.source} holds no codes (yet).")
     name = config.codec or codes.about.codec
     codec = codec if codec is not None else open_codec(name, config.device)
     if not callable(getattr(codec, "decode", None)):
-        raise TokenError(f"{name} makes codes but no sound of them.")
+        raise DataError(f"{name} makes codes but no sound of them.")
     if fingerprint(codec) != codes.about.fingerprint:
-        raise TokenError(
+        raise DataError(
             f"{config.source} was made by {codes.about.codec} with other weights than {name} has: give the codec that "
             "it was made by (--codec)."
         )
@@ -219,7 +220,7 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
                 progress.write(f"{codes.rows[index].id}: skipped: {reason}", file=sys.stderr)
             progress.update(1)
     if len(failed) == len(codes):
-        raise TokenError(f"Nothing could be decoded into {config.out}: {failed[0]}")
+        raise DataError(f"Nothing could be decoded into {config.out}: {failed[0]}")
     lines = [
         json.dumps({"path": names[i], "id": row.id, "text": row.text, "voice": row.voice}, ensure_ascii=False) + "\n"
         for i, row in enumerate(codes.rows)

@@ -25,8 +25,8 @@ import torch
 from antiphon.codecs.base import StreamingCodec
 from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokenize.workers import followed, in_processes
-from antiphon.data.tokens import About, Coded, TokenError, TokenWriter
-from antiphon.errors import AntiphonError
+from antiphon.data.tokens import About, Coded, TokenWriter
+from antiphon.errors import AntiphonError, DataError
 
 PIECE = 20.0  # seconds that a streaming codec encodes at once of a long recording: memory stays flat
 LONG = 60.0  # seconds from which a recording counts as long
@@ -58,9 +58,9 @@ class TokenizeConfig:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise TokenError(f"workers is {self.workers}: give 1 or more.")
+            raise DataError(f"workers is {self.workers}: give 1 or more.")
         if self.codebooks is not None and self.codebooks < 1:
-            raise TokenError(f"codebooks is {self.codebooks}: give 1 or more.")
+            raise DataError(f"codebooks is {self.codebooks}: give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ def check_device(device: str) -> None:
     """Whether PyTorch can use that device.
 
     Raises:
-        TokenError: it cannot.
+        DataError: it cannot.
     """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise TokenError(f"There is no device {device!r} to use here ({reason}): give cpu (--device cpu).") from error
+        raise DataError(f"There is no device {device!r} to use here ({reason}): give cpu (--device cpu).") from error
 
 
 def fingerprint(codec: Any) -> str:
@@ -143,10 +143,10 @@ def kept_codebooks(codec: Any, wanted: int | None, name: str) -> int:
     """How many codebooks are kept when so many are wanted.
 
     Raises:
-        TokenError: the codec has fewer.
+        DataError: the codec has fewer.
     """
     if wanted is not None and wanted > codec.codebooks:
-        raise TokenError(f"{name} has {codec.codebooks} codebooks, not {wanted}: ask for fewer.")
+        raise DataError(f"{name} has {codec.codebooks} codebooks, not {wanted}: ask for fewer.")
     return wanted or codec.codebooks
 
 
@@ -229,7 +229,7 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
         How many of these recordings the set lists as skipped.
 
     Raises:
-        TokenError: the set is of another codec, or of other recordings of the same ids; or not one recording could be
+        DataError: the set is of another codec, or of other recordings of the same ids; or not one recording could be
             encoded.
         AntiphonError: no recordings, or no codec.
     """
@@ -274,7 +274,7 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
                 progress.update(1)
         skipped = sum(recording.id in writer.skipped for recording in found)
     if skipped == len(found):
-        raise TokenError(
+        raise DataError(
             f"Not one of {len(found)} recordings could be encoded; {config.out / 'skipped.jsonl'} says why. Put that "
             "right, and run the same command with --retry."
         )
@@ -285,7 +285,7 @@ def _stamps(found: list[Recording], writer: TokenWriter, source: Path) -> dict[s
     """The stamps of the recordings by id, if none of those that the set holds codes of has become another one.
 
     Raises:
-        TokenError: one has. Where the set is too old to tell, all have that come from elsewhere.
+        DataError: one has. Where the set is too old to tell, all have that come from elsewhere.
     """
     stamps = {recording.id: recording.stamp() for recording in found}
     for recording in found:
@@ -293,7 +293,7 @@ def _stamps(found: list[Recording], writer: TokenWriter, source: Path) -> dict[s
         if before is None or not now:
             continue
         if (before != now) if before else (writer.source != str(source)):
-            raise TokenError(
+            raise DataError(
                 f"{writer.folder} holds codes of another {recording.id} than {recording.path} is now (they came from "
                 f"{writer.source}): encode into another folder, or delete this one to make it anew."
             )
@@ -330,12 +330,12 @@ def on_ray(job: Job, items: list[Recording], workers: int) -> Iterator[Encoded]:
     Every machine of the cluster must see the recordings and the codec under the same path or name.
 
     Raises:
-        TokenError: Ray is not installed.
+        DataError: Ray is not installed.
     """
     try:
         import ray.data
     except ImportError as error:
-        raise TokenError(f"--ray needs Ray Data ({error}). Install it: pip install 'antiphon[ray]'") from None
+        raise DataError(f"--ray needs Ray Data ({error}). Install it: pip install 'antiphon[ray]'") from None
     if not items:
         return
     ray.init(ignore_reinit_error=True, log_to_driver=False)

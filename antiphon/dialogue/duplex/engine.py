@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.models.moshi.bundle import Duplex, DuplexError
+from antiphon.errors import ModelError
+from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import MoshiSampling
 from antiphon.nn.batch import Rows
 
@@ -235,7 +236,7 @@ class DuplexEngine:
             For the same handles, in the order given.
 
         Raises:
-            DuplexError: no such conversation, or a frame of another size.
+            ModelError: no such conversation, or a frame of another size.
         """
         if not frames:
             return {}
@@ -266,7 +267,7 @@ class DuplexEngine:
 
     def _find(self, handle: int) -> _Live:
         if handle not in self._live:
-            raise DuplexError(f"there is no conversation {handle}: it never joined, or it has left")
+            raise ModelError(f"there is no conversation {handle}: it never joined, or it has left")
         return self._live[handle]
 
     def _to_front(self, handles: Mapping[int, Any]) -> list[int]:
@@ -293,7 +294,7 @@ class DuplexEngine:
                 unknown.append(row)
                 continue
             if frame.shape != (self.frame_samples,):
-                raise DuplexError(f"a frame is [{self.frame_samples}] samples, got {list(frame.shape)}")
+                raise ModelError(f"a frame is [{self.frame_samples}] samples, got {list(frame.shape)}")
             audio[row, 0] = frame
         return audio.to(self.duplex.device), unknown
 

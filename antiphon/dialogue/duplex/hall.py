@@ -24,8 +24,8 @@ from torch import Tensor
 from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.duplex.stream import frame_events
 from antiphon.dialogue.events import Event, LostEvent
-from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.transcriber import FloorTracker
+from antiphon.errors import SessionError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import MoshiSampling
 

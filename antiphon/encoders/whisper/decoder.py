@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.nn.rows import PackedWeights, times
 from antiphon.nn.weights import fill
 
@@ -30,10 +30,6 @@ START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcrib
 END = 50257
 NO_SPEECH = 50362
 SPACE = 220
-
-
-class DecoderError(AntiphonError):
-    """A folder that holds no Whisper decoder."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +197,7 @@ class WhisperDecoder(nn.Module):
             suppress: tokens that it may not write, besides those that the folder names.
 
         Raises:
-            DecoderError: the folder holds something else.
+            ModelError: the folder holds something else.
         """
         folder = Path(folder)
         try:
@@ -225,7 +221,7 @@ class WhisperDecoder(nn.Module):
             )
             fill(decoder, weights)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DecoderError(f"{folder} holds no Whisper decoder that can be read: {error}") from error
+            raise ModelError(f"{folder} holds no Whisper decoder that can be read: {error}") from error
         return decoder.eval()
 
     def pack(self) -> WhisperDecoder:

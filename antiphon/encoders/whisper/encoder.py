@@ -22,15 +22,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.nn.weights import fill
 
 MEL_PER_FRAME = 2
 _PREFIX = "model.encoder."
-
-
-class EncoderError(AntiphonError):
-    """An encoder was given what it cannot take."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,9 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise EncoderError(f"width {self.width} is not a multiple of {self.heads} heads")
+            raise ModelError(f"width {self.width} is not a multiple of {self.heads} heads")
         if self.block < 1 or self.right < 0:
-            raise EncoderError(f"block is {self.block} and right {self.right}: at least 1 and 0 are needed")
+            raise ModelError(f"block is {self.block} and right {self.right}: at least 1 and 0 are needed")
 
 
 @dataclass
@@ -156,7 +152,7 @@ class WhisperBlockEncoder(nn.Module):
         """The encoder of a Whisper folder (`config.json` and `model.safetensors` with `transformers`' keys), float32.
 
         Raises:
-            EncoderError: the folder holds something else.
+            ModelError: the folder holds something else.
         """
         folder = Path(folder)
         try:
@@ -178,7 +174,7 @@ class WhisperBlockEncoder(nn.Module):
             )
             fill(encoder, weights)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise EncoderError(f"{folder} holds no Whisper encoder that can be read: {error}") from error
+            raise ModelError(f"{folder} holds no Whisper encoder that can be read: {error}") from error
         return encoder.eval()
 
     def init_state(self, batch: int = 1) -> EncoderState:

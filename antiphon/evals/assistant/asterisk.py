@@ -7,21 +7,16 @@ They come as Debian packages (CC BY-SA 3.0; John Todd, recordings by Allison Smi
 
 They are for measuring only: a set that trained on them could no longer tell how the ears do on people.
 """
-
 import gzip
 import re
 from pathlib import Path
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 TRANSCRIPTS = "core-sounds-en.txt.gz"
 SOUNDS = "en_US_f_Allison"
 # Spoken otherwise than written, or not speech: what the list says of them is no transcript.
 _NOT_TRANSCRIBED = re.compile(r"^(?:silence|letters|phonetic|digits)/|^spy-|tone$")
-
-
-class AsteriskError(AntiphonError):
-    """The prompts or their transcripts are not where they should be."""
 
 
 def clean_transcript(text: str) -> str:
@@ -47,7 +42,7 @@ def read_prompts(folder: str | Path, min_words: int = 4) -> list[tuple[Path, str
         (wav file, transcript) of every prompt that has both.
 
     Raises:
-        AsteriskError: No transcripts or no recordings below `folder`.
+        DataError: No transcripts or no recordings below `folder`.
     """
     folder = Path(folder)
     transcripts = _find(folder, f"usr/share/doc/asterisk-core-sounds-en/{TRANSCRIPTS}", TRANSCRIPTS)
@@ -62,7 +57,7 @@ def read_prompts(folder: str | Path, min_words: int = 4) -> list[tuple[Path, str
             if len(words.split()) >= min_words and path.is_file():
                 prompts.append((path, words))
     if not prompts:
-        raise AsteriskError(f"{sounds} has none of the prompts in {transcripts}: unpack asterisk-core-sounds-en-wav.")
+        raise DataError(f"{sounds} has none of the prompts in {transcripts}: unpack asterisk-core-sounds-en-wav.")
     return prompts
 
 
@@ -71,7 +66,7 @@ def _find(folder: Path, usual: str, name: str) -> Path:
         return folder / usual
     found = next(iter(sorted(folder.rglob(name))), None) if folder != Path("/") else None
     if found is None:
-        raise AsteriskError(
+        raise DataError(
             f"{folder} has no {name}: unpack Debian's asterisk-core-sounds-en and asterisk-core-sounds-en-wav there "
             "(apt-get download, dpkg -x)."
         )

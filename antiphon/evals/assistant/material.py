@@ -19,16 +19,12 @@ import torch
 
 from antiphon.audio import io
 from antiphon.audio.io import Audio
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 # Voices that are kept out of training, with their share of a test set.
 HELD_OUT = (("joe", 3), ("kokoro:jm_kumo", 2), ("kokoro:jf_tebukuro", 1))
 LONGEST = 30.0  # seconds: what Whisper, the reference, hears at once; one prompt (a jest of 73 s) is longer
 ASTERISK_PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
-
-
-class MaterialError(AntiphonError):
-    """What a figure is measured on is missing and cannot be made here."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +68,11 @@ def unseen_questions(folder: Path, texts: Path | None, n: int = 300) -> list[Cli
         n: how many.
 
     Raises:
-        MaterialError: no set, and no texts to make it from.
+        DataError: no set, and no texts to make it from.
     """
     if not (folder / "manifest.jsonl").is_file():
         if texts is None:
-            raise MaterialError(
+            raise DataError(
                 f"{folder} has no test questions, and there are no texts to make them from. Give the folder of "
                 "the text sources: --texts FOLDER."
             )
@@ -110,7 +106,7 @@ def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
     found = {clip.id: clip for clip in _clips(folder)}
     missing = [text for text, identity in zip(texts, ids, strict=True) if identity not in found]
     if missing:
-        raise MaterialError(
+        raise DataError(
             f"{folder} could not be completed: {len(missing)} texts were not spoken, such as {missing[0]!r}."
         )
     return [found[identity] for identity in ids]
@@ -120,10 +116,10 @@ def assistant_texts(texts: Path | None, n: int) -> list[str]:
     """Sentences of 4 to 20 words that an assistant says, of the dev split.
 
     Raises:
-        MaterialError: no texts.
+        DataError: no texts.
     """
     if texts is None:
-        raise MaterialError("There are no texts to say. Give the folder of the text sources: --texts FOLDER.")
+        raise DataError("There are no texts to say. Give the folder of the text sources: --texts FOLDER.")
     from antiphon.data.speech.speak import mixed_sentences
 
     return [s.text for s in mixed_sentences(texts, {"assistant": 1.0}, "dev", words=(4, 20))[:n]]
@@ -149,13 +145,14 @@ def asterisk_prompts(folder: Path, n: int, min_words: int = 4) -> list[Clip]:
         min_words: shorter prompts are left out.
 
     Raises:
-        MaterialError: the packages are not there and cannot be fetched.
+        DataError: the packages are not there and cannot be fetched.
     """
-    from antiphon.evals.assistant.asterisk import AsteriskError, read_prompts
+    from antiphon.errors import DataError
+    from antiphon.evals.assistant.asterisk import read_prompts
 
     try:
         prompts = read_prompts(folder, min_words)
-    except AsteriskError:
+    except DataError:
         _fetch_asterisk(folder)
         prompts = read_prompts(folder, min_words)
     clips = [Clip(path.stem, text, io.load(path), "allison") for path, text in prompts]
@@ -168,7 +165,7 @@ def _fetch_asterisk(folder: Path) -> None:
         "give that folder: --asterisk FOLDER."
     )
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise MaterialError(
+        raise DataError(
             f"{folder} has no Asterisk prompts, and this system has no apt-get to fetch them with. {how}"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +178,7 @@ def _fetch_asterisk(folder: Path) -> None:
             subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True, timeout=120)
             package.unlink()
     except (subprocess.SubprocessError, OSError) as error:
-        raise MaterialError(f"Debian's Asterisk prompts could not be downloaded ({error}). {how}") from error
+        raise DataError(f"Debian's Asterisk prompts could not be downloaded ({error}). {how}") from error
 
 
 def _speak(sentences: Sequence, folder: Path, voice: str, count: int) -> None:

@@ -102,7 +102,7 @@ def run(
 
     Raises:
         ConfigError: `only` names what there is not.
-        ReportError: the JSON cannot be written, or (with `resume`) read.
+        EvalError: the JSON cannot be written, or (with `resume`) read.
         AntiphonError: not one group could be measured.
     """
     names = chosen(config.only, groups)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, EndEvent
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 from antiphon.evals.harness import Bench
 from antiphon.evals.report import Figure
 
@@ -39,10 +39,6 @@ finally:
 """
 
 
-class RunError(AntiphonError):
-    """The model gave no answer, or its process failed."""
-
-
 def first_audio(bench: Bench, n: int) -> list[Figure]:
     """Questions fed in real time to a live session, 80 ms at a time; seconds from the last sample to the first sound.
 
@@ -57,7 +53,7 @@ def first_audio(bench: Bench, n: int) -> list[Figure]:
         "first-audio", [{"question": c.text, "seconds": round(w, 3)} for c, w in zip(clips, waits, strict=True)]
     )
     if min(waits) >= PATIENCE:
-        raise RunError(f"No question was answered aloud within {PATIENCE:.0f} s.")
+        raise EvalError(f"No question was answered aloud within {PATIENCE:.0f} s.")
     return [Figure("first-audio-s", statistics.median(waits), "s, median", "<= 1.0", None, len(clips))]
 
 
@@ -107,7 +103,7 @@ def speed(bench: Bench, n: int) -> list[Figure]:
 
     made = bench.each("speed", clips, one)
     if not any(seconds for seconds, _ in made):
-        raise RunError(f"The model answered none of {len(clips)} questions aloud.")
+        raise EvalError(f"The model answered none of {len(clips)} questions aloud.")
     bench.save_items(
         "realtime-speed", [{"question": c.text, "speech_s": s, "work_s": w} for c, (s, w) in zip(clips, made)]
     )
@@ -130,7 +126,7 @@ def talk_peak(bench: Bench, audio: Audio, folder: Path) -> float:
     pages too.
 
     Raises:
-        RunError: the process failed.
+        EvalError: the process failed.
     """
     question, answer, peak = audio.save(folder / "question.wav"), folder / "answer.wav", folder / "peak"
     options = ["--model", bench.config.model]
@@ -139,5 +135,5 @@ def talk_peak(bench: Bench, audio: Audio, folder: Path) -> float:
     command = [sys.executable, "-c", _TALK.format(peak=str(peak)), "talk", str(question), "-o", str(answer), *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode or not peak.is_file():
-        raise RunError(f"`antiphon talk` failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise EvalError(f"`antiphon talk` failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return float(peak.read_text()) * 1024 / 1e9

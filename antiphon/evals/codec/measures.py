@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.errors import EvalError
 from antiphon.evals.metrics.speaker import speaker_similarity
-from antiphon.evals.metrics.speech import MeasureError, dnsmos, log_mel_distance, stoi
+from antiphon.evals.metrics.speech import dnsmos, log_mel_distance, stoi
 
 WIDEBAND = 16000  # Hz, for PESQ and ViSQOL
 SHORTEST = 0.4  # seconds; less of a sound is not compared
@@ -30,12 +31,12 @@ def si_snr(clean: Audio, heard: Audio) -> float:
     It compares waveforms: a codec that makes a new waveform of the same sound has a low one, however good it sounds.
 
     Raises:
-        MeasureError: different sample rates, or silence.
+        EvalError: different sample rates, or silence.
     """
     a, b = (x.double() - x.double().mean() for x in pair(clean, heard))
     power = a.square().sum()
     if power == 0 or b.square().sum() == 0:
-        raise MeasureError("SI-SNR of silence is not defined.")
+        raise EvalError("SI-SNR of silence is not defined.")
     target = (a @ b) / power * a
     rest = (b - target).square().sum()
     return float((10 * torch.log10(target.square().sum() / rest.clamp_min(1e-30))).clamp(-100.0, 100.0))
@@ -45,18 +46,18 @@ def pesq(clean: Audio, heard: Audio) -> float:
     """Wideband PESQ (ITU-T P.862.2): 1.04 (bad) to 4.64 (the same sound).
 
     Raises:
-        MeasureError: no speech in it that PESQ finds, or the package pesq is not installed.
+        EvalError: no speech in it that PESQ finds, or the package pesq is not installed.
     """
     try:
         from pesq import PesqError
         from pesq import pesq as measure
     except ImportError as error:
-        raise MeasureError(f"PESQ needs the package pesq and a C compiler ({error}): pip install pesq==0.0.4") from None
+        raise EvalError(f"PESQ needs the package pesq and a C compiler ({error}): pip install pesq==0.0.4") from None
     a, b = (x.numpy() for x in pair(clean, heard, WIDEBAND))
     try:
         return float(measure(WIDEBAND, a, b, "wb"))
     except (PesqError, ValueError, ZeroDivisionError) as error:
-        raise MeasureError(f"PESQ could not compare the sounds: {error}.") from error
+        raise EvalError(f"PESQ could not compare the sounds: {error}.") from error
 
 
 @functools.cache
@@ -64,7 +65,7 @@ def _visqol():
     try:
         from visqol import VisqolApi
     except ImportError as error:
-        raise MeasureError(
+        raise EvalError(
             f"ViSQOL needs the package visqol-python ({error}): pip install visqol-python==3.8.0"
         ) from None
     api = VisqolApi()
@@ -77,16 +78,16 @@ def visqol(clean: Audio, heard: Audio) -> float:
     """ViSQOL v3 in speech mode (Chinen et al. 2020; polynomial mapping, scaled): 1 (bad) to 5 (the same sound).
 
     Raises:
-        MeasureError: nothing in it that ViSQOL can compare, or the package visqol-python is not installed.
+        EvalError: nothing in it that ViSQOL can compare, or the package visqol-python is not installed.
     """
     api = _visqol()
     a, b = (x.double().numpy() for x in pair(clean, heard, WIDEBAND))
     try:
         score = float(api.measure_from_arrays(a, b, WIDEBAND).moslqo)
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        raise MeasureError(f"ViSQOL could not compare the sounds: {error}.") from error
+        raise EvalError(f"ViSQOL could not compare the sounds: {error}.") from error
     if not math.isfinite(score):
-        raise MeasureError("ViSQOL could not compare the sounds.")
+        raise EvalError("ViSQOL could not compare the sounds.")
     return score
 
 
@@ -94,17 +95,17 @@ def pair(clean: Audio, heard: Audio, sample_rate: int | None = None) -> tuple[to
     """Two sounds, mono, of one rate and cut to one length: two float32 [N].
 
     Raises:
-        MeasureError: different rates, or less than 0.4 s.
+        EvalError: different rates, or less than 0.4 s.
     """
     if clean.sample_rate != heard.sample_rate:
-        raise MeasureError(f"Sounds of {clean.sample_rate} and {heard.sample_rate} Hz cannot be compared.")
+        raise EvalError(f"Sounds of {clean.sample_rate} and {heard.sample_rate} Hz cannot be compared.")
     a, b = (
         (audio.mono() if sample_rate is None else audio.mono().resample(sample_rate)).samples.float()
         for audio in (clean, heard)
     )
     n = min(len(a), len(b))
     if n < SHORTEST * (sample_rate or clean.sample_rate):
-        raise MeasureError(f"{n / (sample_rate or clean.sample_rate):.2f} s of sound are too little to compare.")
+        raise EvalError(f"{n / (sample_rate or clean.sample_rate):.2f} s of sound are too little to compare.")
     return a[:n], b[:n]
 
 
@@ -116,7 +117,7 @@ class Measure:
         title: head of its column.
         unit: of its figure.
         better: "high" or "low".
-        score: takes the untouched sound and the codec's, gives a number or raises MeasureError; None for word error
+        score: takes the untouched sound and the codec's, gives a number or raises EvalError; None for word error
             rates, which need a judge and whole sets.
         worst: what a codec gets that makes silence of a sound, where the measure itself has no answer then.
         alone: the untouched sound has a score of its own, by which to judge the codec's.
@@ -169,7 +170,7 @@ def score(name: str, clean: Audio, heard: Audio) -> float | None:
         return measure.worst
     try:
         value = measure.score(clean, heard)
-    except MeasureError:
+    except EvalError:
         return None
     return value if math.isfinite(value) else None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from antiphon.errors import EvalError
 from antiphon.evals.codec.measures import MEASURES
 from antiphon.evals.codec.report import Point
-from antiphon.evals.report import ReportError, save_picture
+from antiphon.evals.report import save_picture
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2a9d5c", "#f4a259", "#6a4c93", "#3d3d3d", "#17a2b8", "#a0522d")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -25,14 +26,14 @@ def plot(points: Sequence[Point], path: str | Path) -> Path:
         path: of the PNG.
 
     Raises:
-        ReportError: nothing to draw, or the place cannot be written.
+        EvalError: nothing to draw, or the place cannot be written.
     """
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     measures = [name for name in MEASURES if any(name in p.values for p in points)]
     if not measures:
-        raise ReportError("No codec makes a sound that was measured: there is no rate-distortion curve to draw.")
+        raise EvalError("No codec makes a sound that was measured: there is no rate-distortion curve to draw.")
     codecs = list(dict.fromkeys(p.codec for p in points if p.values))
     columns = min(3, len(measures))
     rows = -(-len(measures) // columns)

@@ -31,10 +31,10 @@ from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokenize.decode import decode, file_names
 from antiphon.data.tokenize.encode import check_device, encode_scaled, fingerprint, open_codec, why
 from antiphon.data.tokenize.workers import unreached
-from antiphon.errors import AntiphonError, ConfigError
+from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.evals.asr_judge import MOST
 from antiphon.evals.assistant.material import spread
-from antiphon.evals.cache import Memo, MemoError, key_of, packed, unpacked
+from antiphon.evals.cache import Memo, key_of, packed, unpacked
 from antiphon.evals.codec.measures import MEASURES, missing_package, one_thread, scores
 from antiphon.evals.codec.phones import PHONE_MEASURES, phone_measures
 from antiphon.evals.codec.report import CodecReport, Point, labels
@@ -166,8 +166,8 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
 
     Raises:
         ConfigError: two codecs of one name.
-        RecordingsError: no recordings.
-        MemoError, ReportError: results cannot be written.
+        DataError: no recordings, or results cannot be written.
+        EvalError: the report cannot be written.
         AntiphonError: no such device, or not one codec could be measured.
     """
     named = labels(config.codecs)
@@ -205,7 +205,7 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
                 report.points += points
                 report.environment["codecs"][label] = {"name": name, "weights": weights}
                 report.phones[label] = phone_measures(codec, who, clips, bench.memo, phones)
-            except MemoError:
+            except DataError:  # results cannot be kept
                 raise
             except Exception as error:  # whatever one codec dies of, the others are worth having
                 log.debug("codec %s", name, exc_info=True)
@@ -360,7 +360,7 @@ def _coded(codec: Any, who: str, clips: Sequence[Clip], bench: Run) -> tuple[lis
             value = bench.memo.all([f"{who}/codes/{clip.key}"], make)[0]
             codes.append(unpacked(value))
             clip.scales = value.get("scales", ())
-        except MemoError:
+        except DataError:  # results cannot be kept
             raise
         except Exception as error:  # too short for it, or too long: the others are worth having
             bench.unreadable[f"{clip.recording.id} ({who.partition('@')[0]})"] = why(error)

@@ -25,6 +25,7 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.data.dialogue.phrases import read_replies
 from antiphon.data.text.corpora import normalise
+from antiphon.errors import EvalError
 from antiphon.evals.assistant import run as mini
 from antiphon.evals.assistant.run import Group
 from antiphon.evals.duplex import speed as duplex_speed
@@ -32,7 +33,7 @@ from antiphon.evals.duplex.metrics import SLACK, Outcome, Vad
 from antiphon.evals.duplex.recordings import recorded
 from antiphon.evals.duplex.scenes import AFTER, TASKS, duplex_scenes
 from antiphon.evals.duplex.simulate import Scene, Take, judge, play
-from antiphon.evals.duplex.systems import DuplexEvalError, duplex_of, room_of
+from antiphon.evals.duplex.systems import duplex_of, room_of
 from antiphon.evals.harness import Bench
 from antiphon.evals.metrics.text import word_error_rate
 from antiphon.evals.report import Figure, Report
@@ -165,7 +166,7 @@ def task_figures(task: str, found: Sequence[Held]) -> list[Figure]:
     """The figures of one task. Where no conversation has a latency, it is as long as the user waits: 10 s."""
     outcomes, n = [each.outcome for each in found], len(found)
     if not n:
-        raise DuplexEvalError(f"There is no {task} to measure.")
+        raise EvalError(f"There is no {task} to measure.")
 
     def share(name: str, field_name: str, bar: str | None, published: float | None) -> Figure:
         return Figure(name, statistics.fmean(getattr(o, field_name) for o in outcomes), "share", bar, published, n)
@@ -235,7 +236,7 @@ def spoken_words(bench: DuplexBench, n: int) -> list[Figure]:
     """Word error rate of the model's answers against its own inner monologue, as Whisper hears them."""
     answers = [each for each in bench.conversations("turn", n) if each.said and each.answer is not None][:JUDGED]
     if not answers:
-        raise DuplexEvalError("The model gave no answer in words.")
+        raise EvalError("The model gave no answer in words.")
     transcripts = bench.judged("its answers", [each.answer for each in answers])
     bench.save_items(
         "say-wer-duplex",
@@ -279,7 +280,7 @@ def run(config: DuplexConfig, json: Path | None = None, resume: bool = False, pi
 
     Raises:
         ConfigError: `only` names what there is not.
-        ReportError: the JSON cannot be written, or (with `resume`) read.
+        EvalError: the JSON cannot be written, or (with `resume`) read.
         AntiphonError: not one group could be measured.
     """
     bench, groups = DuplexBench(config), GROUPS
@@ -340,7 +341,7 @@ def quick(
         Figure name -> value; with "turn", "reply-intent-accuracy" too.
 
     Raises:
-        MaterialError: test conversations are missing and there are no texts.
+        DataError: test conversations are missing and there are no texts.
     """
     from antiphon import hub
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antiphon.data.dialogue.format import MODEL, USER
+from antiphon.errors import EvalError
 from antiphon.evals.duplex.metrics import speech
 from antiphon.evals.duplex.simulate import Take
-from antiphon.evals.report import ReportError, save_picture
+from antiphon.evals.report import save_picture
 from antiphon.evals.timeline import LANES
 
 COLOURS = {"pause": "#f3dcc9", "place": "#2a9d5c", "interruption": "#b00020"}
@@ -22,12 +23,12 @@ def draw(takes: Sequence[Take], path: str | Path) -> Path:
         path: ends in .png.
 
     Raises:
-        ReportError: nothing to draw, or the place cannot be written.
+        EvalError: nothing to draw, or the place cannot be written.
     """
     from matplotlib.figure import Figure as Canvas
 
     if not takes:
-        raise ReportError("There is no conversation to draw.")
+        raise EvalError("There is no conversation to draw.")
     canvas = Canvas(figsize=(11, 1.15 * len(takes) + 0.6), layout="constrained")
     for axes, take in zip(canvas.subplots(len(takes), 1, squeeze=False)[:, 0], takes, strict=True):
         spoken = {MODEL: take.speech(), USER: speech(take.user, take.scene.sample_rate)}

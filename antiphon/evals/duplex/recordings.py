@@ -22,15 +22,11 @@ import numpy as np
 
 from antiphon.audio import io
 from antiphon.data.dialogue.format import USER, Conversation, Event, Word, read_conversations
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 from antiphon.evals.duplex.metrics import Outcome, Segment, Vad, cases, from_words, measure, speech
 
 USER_GAP = 0.6  # seconds of silence in a user's turn (v1.5, get_timing.py)
 USER_LEAST = 1.0  # seconds: what is shorter is a sign of listening, and no turn
-
-
-class RecordingError(AntiphonError):
-    """Recordings that cannot be read, or that say nothing about turns."""
 
 
 def recorded(folder: Path, vad: Vad = Vad()) -> Iterator[tuple[str, Outcome]]:
@@ -43,8 +39,8 @@ def recorded(folder: Path, vad: Vad = Vad()) -> Iterator[tuple[str, Outcome]]:
         (id of the recording and number of the case, outcome).
 
     Raises:
-        RecordingError: not one case is there.
-        ConversationError, AudioError: files that cannot be read.
+        DataError: not one case is there.
+        DataError, AudioError: files that cannot be read.
     """
     some = False
     for identity, talk in _talks(folder):
@@ -58,7 +54,7 @@ def recorded(folder: Path, vad: Vad = Vad()) -> Iterator[tuple[str, Outcome]]:
             some = True
             yield f"{identity}-{number}", measure(case, segments, talk.words if own else None)
     if not some:
-        raise RecordingError(
+        raise DataError(
             f"{folder}: the user takes no turn in these recordings. Are the channels the right way round (left the "
             "model, right the user)?"
         )
@@ -83,14 +79,14 @@ def _talks(folder: Path) -> Iterator[tuple[str, Conversation]]:
         return
     found = sorted(path.parent for path in folder.glob("*/output.wav") if (path.parent / "input.wav").is_file())
     if not found:
-        raise RecordingError(
+        raise DataError(
             f"{folder} holds no recordings: neither an index.jsonl nor folders with input.wav and output.wav."
         )
     for each in found:
         try:
             talk = _benchmark(each)
         except (LookupError, TypeError, ValueError) as error:
-            raise RecordingError(
+            raise DataError(
                 f"{each}: its notes (*.json) are not as Full-Duplex-Bench writes them ({error!r})."
             ) from error
         yield each.name, talk
@@ -124,4 +120,4 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RecordingError(f"{path} cannot be read: {error}.") from None
+        raise DataError(f"{path} cannot be read: {error}.") from None

@@ -28,7 +28,8 @@ from antiphon.data.dialogue.format import MODEL, USER, Conversation, Conversatio
 from antiphon.data.dialogue.phrases import RATE, Cast, Line, Request, Voice
 from antiphon.data.dialogue.sample import ANSWERS, Material, Mix, draw_pauses, lower_first
 from antiphon.data.speech.speak import generator_for
-from antiphon.evals.assistant.material import HELD_OUT, MaterialError
+from antiphon.errors import DataError
+from antiphon.evals.assistant.material import HELD_OUT
 from antiphon.evals.duplex.simulate import Scene
 
 TASKS = ("pause", "turn", "interruption", "backchannel")
@@ -55,13 +56,13 @@ def duplex_scenes(folder: Path, task: str, n: int = 100, texts: Path | None = No
         seed: of the set.
 
     Raises:
-        MaterialError: scenes are missing, and there are no texts to make them from.
+        DataError: scenes are missing, and there are no texts to make them from.
     """
     wanted = [scene_id(task, seed, i) for i in range(n)]
     found = {entry.id: entry for entry in read_index(folder)} if (folder / "index.jsonl").is_file() else {}
     if missing := [identity for identity in wanted if identity not in found]:
         if texts is None:
-            raise MaterialError(
+            raise DataError(
                 f"{folder} lacks {len(missing)} of {n} test conversations, such as {missing[0]}, and there are no "
                 "texts to make them from. Give the folder of the text sources: --texts FOLDER."
             )

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.data.dialogue.format import USER, Event, Word
+from antiphon.errors import EvalError
 from antiphon.evals.duplex.metrics import Case, Outcome, Segment, Vad, cases, measure, speech
-from antiphon.evals.duplex.systems import DuplexEvalError, Room
+from antiphon.evals.duplex.systems import Room
 
 LOUD = -45.0  # dB of full scale: above it a listener hears the model in a frame
 BEGUN = 2  # frames in a row after which it has begun
@@ -181,7 +182,7 @@ def play(
         Takes, in the order in which they end.
 
     Raises:
-        DuplexEvalError: a scene of another sample rate.
+        EvalError: a scene of another sample rate.
     """
     waiting = enumerate(scenes)
     live: dict[int, _User] = {}
@@ -189,7 +190,7 @@ def play(
         while len(live) < at_once and (item := next(waiting, None)) is not None:
             number, scene = item
             if scene.sample_rate != room.sample_rate:
-                raise DuplexEvalError(
+                raise EvalError(
                     f"Scene {scene.id} has {scene.sample_rate} Hz, the model {room.sample_rate}: resample the scene."
                 )
             live[room.join(seed + number)] = _User(scene, room.frame_samples)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.errors import EvalError
 from antiphon.evals.duplex.scenes import duplex_scenes
-from antiphon.evals.duplex.systems import DuplexEvalError, Room, room_of
+from antiphon.evals.duplex.systems import Room, room_of
 from antiphon.evals.report import Figure, available_cores
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _alone(bench: DuplexBench, size: int = 1) -> Iterator[tuple[Room, Iterator[T
     """A room for so many conversations, and someone who talks in it, on two threads."""
     room, at_once = room_of(bench.model, max(2, size))
     if at_once == 1:
-        raise DuplexEvalError("Half-duplex sessions work in their own time: time a frame has no meaning.")
+        raise EvalError("Half-duplex sessions work in their own time: time a frame has no meaning.")
     folder = bench.config.material or bench.cached("duplex")
     scenes = duplex_scenes(folder, "turn", min(20, bench.config.n or 20), bench.config.texts, bench.config.seed)
     threads = torch.get_num_threads()

@@ -20,11 +20,7 @@ from antiphon.data.dialogue.monologue import monologue_words
 from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
-from antiphon.errors import AntiphonError
-
-
-class DuplexEvalError(AntiphonError):
-    """Nothing there that could be measured, or what is there doesn't fit together."""
+from antiphon.errors import EvalError
 
 
 class Conversant(Protocol):
@@ -203,7 +199,7 @@ def room_of(model: Any, batch: int = 8) -> tuple[Room, int]:
         batch: conversations at once, where that is possible.
 
     Raises:
-        DuplexEvalError: it is none of these.
+        EvalError: it is none of these.
     """
     if hasattr(model, "join") and hasattr(model, "leave"):
         return model, batch
@@ -212,7 +208,7 @@ def room_of(model: Any, batch: int = 8) -> tuple[Room, int]:
         return EngineRoom(DuplexEngine(duplex, sampling, capacity=batch)), batch
     if hasattr(model, "session"):
         return Alone(lambda: HalfDuplexConversant(model)), 1
-    raise DuplexEvalError(f"A {type(model).__name__} has no session that could be driven.")
+    raise EvalError(f"A {type(model).__name__} has no session that could be driven.")
 
 
 def duplex_of(model: Any) -> Any:

@@ -25,14 +25,10 @@ from torch import Tensor
 
 from antiphon.codecs.base import Tokenizer
 from antiphon.data.shards import SpeechSet
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 from antiphon.evals.metrics.phones import Segment, segments, utterance_audio
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # [n, dim], [m, dim] -> [n, m]
-
-
-class ABXError(AntiphonError):
-    """Nothing that ABX could compare, or a condition that it doesn't know."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +146,10 @@ def abx(
         0 to 1; chance is 0.5.
 
     Raises:
-        ABXError: an unknown condition, or items among which nothing can be compared.
+        EvalError: an unknown condition, or items among which nothing can be compared.
     """
     if speaker not in ("within", "across") or context not in ("within", "any") or distance not in DISTANCES:
-        raise ABXError(
+        raise EvalError(
             f"speaker {speaker!r}, context {context!r}, distance {distance!r}: choose within or across, within or any, "
             f"and {', '.join(DISTANCES)}"
         )
@@ -185,7 +181,7 @@ def abx(
                     for b, score in zip(others, scores):
                         found[a, b][name].append(score)
     if not found:
-        raise ABXError(
+        raise EvalError(
             f"Among {len(items)} items nothing can be compared {speaker} speakers and {context} context: more speech, "
             "or other conditions, are needed."
         )
@@ -237,7 +233,7 @@ def make_items(
         One for each phone that has a neighbour on both sides.
     """
     if span not in ("triphone", "phone"):
-        raise ABXError(f"span is {span!r}; choose triphone or phone")
+        raise EvalError(f"span is {span!r}; choose triphone or phone")
     found = []
     for index in indices:
         said = speech.utterances[index]

@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antiphon.data.text.facts.made import spoken
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 EASY_QUESTIONS = Path(__file__).with_name("easy_questions.jsonl")
-
-
-class AnswersError(AntiphonError):
-    """A file of questions that isn't as it should be."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ def read_questions(path: Path | str = EASY_QUESTIONS) -> list[Question]:
     """Read a jsonl of {"question", "accept": [...], "category"}; by default the 200 easy ones that ship.
 
     Raises:
-        AnswersError: unreadable, or a line without these fields.
+        DataError: unreadable, or a line without these fields.
     """
     questions, number = [], 0
     try:
@@ -49,9 +45,9 @@ def read_questions(path: Path | str = EASY_QUESTIONS) -> list[Question]:
             if not questions[-1].accept:
                 raise KeyError("accept")
     except OSError as error:
-        raise AnswersError(f"cannot read the questions: {error}") from error
+        raise DataError(f"cannot read the questions: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise AnswersError(
+        raise DataError(
             f'{path}, line {number} is not {{"question", "accept", "category"}} with an answer: {error!r}'
         ) from error
     return questions

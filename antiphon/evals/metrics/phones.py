@@ -17,12 +17,8 @@ from torch import Tensor
 
 from antiphon.codecs.base import Tokenizer
 from antiphon.data.shards import SpeechSet, Utterance
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 from antiphon.models.tts.phonemes import SILENCE, STRESS, phone_at
-
-
-class PhonesError(AntiphonError):
-    """Speech without the times of its phonemes, or nothing to measure."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,10 @@ def segments(said: Utterance) -> list[Segment | None]:
     A stress mark's time belongs to the phone behind it, a space's to nobody: the phones at both sides are neighbours.
 
     Raises:
-        PhonesError: the utterance has no phoneme times.
+        EvalError: the utterance has no phoneme times.
     """
     if not said.phonemes or len(said.phonemes) != len(said.phoneme_ends):
-        raise PhonesError(
+        raise EvalError(
             f"Utterance {said.id} has no times of its phonemes: make the set with `antiphon data speak --voice hibari`."
         )
     found: list[Segment | None] = []
@@ -103,7 +99,7 @@ def phones_at(phones: Sequence[tuple[str, float, float]], times: np.ndarray) -> 
 def joint_counts(codes: Tensor, phones: Tensor) -> Tensor:
     """How often each code meets each phone: ids [n] and [n] -> [codes, phones], float64."""
     if codes.shape != phones.shape or codes.ndim != 1 or not len(codes):
-        raise PhonesError(f"codes {list(codes.shape)} and phones {list(phones.shape)} must be as many, at least one")
+        raise EvalError(f"codes {list(codes.shape)} and phones {list(phones.shape)} must be as many, at least one")
     size = int(phones.max()) + 1
     counts = torch.bincount(codes * size + phones, minlength=(int(codes.max()) + 1) * size)
     return counts.view(-1, size).double()
@@ -161,7 +157,7 @@ def codes_and_phones(
         codes.append(given[counted])
         phones.append(kept[counted])
     if not codes:
-        raise PhonesError("There is no utterance to measure: give a set that holds some.")
+        raise EvalError("There is no utterance to measure: give a set that holds some.")
     return torch.cat(codes), torch.cat(phones)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from antiphon.audio.io import Audio
 from antiphon.audio.mel import mel_filters
-from antiphon.evals.metrics.speech import MeasureError
+from antiphon.errors import EvalError
 
 RATE = 16000
 WINDOW, HOP, BANDS = 400, 160, 40
@@ -76,11 +76,11 @@ def encoder() -> SpeakerEncoder:
     """The trained network.
 
     Raises:
-        MeasureError: the package resemblyzer is not installed.
+        EvalError: the package resemblyzer is not installed.
     """
     spec = importlib.util.find_spec("resemblyzer")
     if spec is None:
-        raise MeasureError("Speaker similarity needs resemblyzer's weights: pip install --no-deps resemblyzer==0.1.4")
+        raise EvalError("Speaker similarity needs resemblyzer's weights: pip install --no-deps resemblyzer==0.1.4")
     path = Path(list(spec.submodule_search_locations)[0]) / "pretrained.pt"
     weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     model = SpeakerEncoder()

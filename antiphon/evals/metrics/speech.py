@@ -19,16 +19,12 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.audio.mel import mel_filters
-from antiphon.errors import AntiphonError
+from antiphon.errors import EvalError
 
 DNSMOS_RATE = 16000
 DNSMOS_WINDOW = int(9.01 * DNSMOS_RATE)
 # From the raw outputs to opinion scores, fitted by DNSMOS's authors: highest power first.
 OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
-
-
-class MeasureError(AntiphonError):
-    """A measure that cannot be taken: sounds that don't fit together, or a package that is missing."""
 
 
 def stoi(clean: Audio, heard: Audio) -> float:
@@ -37,16 +33,16 @@ def stoi(clean: Audio, heard: Audio) -> float:
     The two must start at the same moment; the longer one is cut at the other's end.
 
     Raises:
-        MeasureError: different sample rates, or less than 0.4 s to compare (STOI's own window), silence in the clean
+        EvalError: different sample rates, or less than 0.4 s to compare (STOI's own window), silence in the clean
             sound left aside.
     """
     from pystoi import stoi as measure
 
     if clean.sample_rate != heard.sample_rate:
-        raise MeasureError(f"STOI needs one sample rate, not {clean.sample_rate} and {heard.sample_rate} Hz.")
+        raise EvalError(f"STOI needs one sample rate, not {clean.sample_rate} and {heard.sample_rate} Hz.")
     n = min(clean.samples.shape[-1], heard.samples.shape[-1])
     if n < 0.4 * clean.sample_rate:
-        raise MeasureError(f"STOI needs at least 0.4 s of sound, not {n / clean.sample_rate:.2f} s.")
+        raise EvalError(f"STOI needs at least 0.4 s of sound, not {n / clean.sample_rate:.2f} s.")
     a, b = (audio.mono().samples[:n].double().numpy() for audio in (clean, heard))
     with warnings.catch_warnings():
         # Where too few frames of the clean sound aren't silent, pystoi warns and gives 1e-5, which says nothing of the
@@ -55,7 +51,7 @@ def stoi(clean: Audio, heard: Audio) -> float:
         try:
             return float(measure(a, b, clean.sample_rate))
         except RuntimeWarning:
-            raise MeasureError("STOI needs at least 0.4 s of sound that is not silent.") from None
+            raise EvalError("STOI needs at least 0.4 s of sound that is not silent.") from None
 
 
 @functools.cache
@@ -64,7 +60,7 @@ def _dnsmos_session():
 
     spec = importlib.util.find_spec("speechmos")
     if spec is None:
-        raise MeasureError("DNSMOS needs the package speechmos. Install it: pip install speechmos==0.0.1.1")
+        raise EvalError("DNSMOS needs the package speechmos. Install it: pip install speechmos==0.0.1.1")
     # Only the network's file is wanted: importing speechmos.dnsmos would ask for librosa.
     path = Path(list(spec.submodule_search_locations)[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"
     options = onnxruntime.SessionOptions()
@@ -92,11 +88,11 @@ def dnsmos(clip: Audio) -> float:
     """DNSMOS OVRL of a clip: 1 (bad) to 5 (excellent).
 
     Raises:
-        MeasureError: an empty clip, or speechmos is not installed.
+        EvalError: an empty clip, or speechmos is not installed.
     """
     samples = clip.mono().resample(DNSMOS_RATE).samples.float().clamp(-1, 1).numpy()
     if not len(samples):
-        raise MeasureError("DNSMOS of an empty clip is not defined.")
+        raise EvalError("DNSMOS of an empty clip is not defined.")
     session = _dnsmos_session()
     raw = [session.run(None, {"input_1": w[None]})[0][0, 2] for w in dnsmos_windows(samples)]
     return float(np.mean(OVERALL(np.asarray(raw, np.float64))))
@@ -120,10 +116,10 @@ def mean_delta(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Mean of the differences of pairs, ours - theirs.
 
     Raises:
-        MeasureError: different lengths, or nothing to compare.
+        EvalError: different lengths, or nothing to compare.
     """
     if len(ours) != len(theirs) or not ours:
-        raise MeasureError(f"{len(ours)} and {len(theirs)} scores do not make pairs.")
+        raise EvalError(f"{len(ours)} and {len(theirs)} scores do not make pairs.")
     return float(np.mean(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)))
 
 
@@ -133,13 +129,13 @@ def log_mel_distance(a: Audio, b: Audio, bands: int = 80, floor: float = 1e-5) -
     The two must start at the same moment; the longer one is cut at the other's end.
 
     Raises:
-        MeasureError: different sample rates, or less than one window to compare.
+        EvalError: different sample rates, or less than one window to compare.
     """
     if a.sample_rate != b.sample_rate:
-        raise MeasureError(f"The log-mel distance needs one sample rate, not {a.sample_rate} and {b.sample_rate} Hz.")
+        raise EvalError(f"The log-mel distance needs one sample rate, not {a.sample_rate} and {b.sample_rate} Hz.")
     n = min(a.samples.shape[-1], b.samples.shape[-1])
     if n < 1024:
-        raise MeasureError(f"The log-mel distance needs at least 1,024 samples, not {n}.")
+        raise EvalError(f"The log-mel distance needs at least 1,024 samples, not {n}.")
     filters = mel_filters(bands, 1024, a.sample_rate)
     waves = torch.stack([audio.mono().samples[:n].float() for audio in (a, b)])
     spectrum = torch.stft(waves, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()

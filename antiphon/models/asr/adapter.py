@@ -22,15 +22,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.nn.weights import fill
 
 BLANK = 0
 SPLICE = 2  # encoder frames in one of the adapter's
-
-
-class AdapterError(AntiphonError):
-    """An adapter's folder or the tokenizer beside it does not fit."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0:
-            raise AdapterError(
+            raise ModelError(
                 f"kernel is {self.kernel}; it must be odd, so that a frame is in the middle of what it sees"
             )
 
@@ -75,13 +71,13 @@ class Spelling:
         ids: the language model's ids of the ears' pieces, in the order of the logits (after the blank); None for all.
 
     Raises:
-        AdapterError: the tokenizer is no byte-pair encoding.
+        ModelError: the tokenizer is no byte-pair encoding.
     """
 
     def __init__(self, tokenizer: str, merges: int, ids: list[int] | None = None) -> None:
         tree = json.loads(tokenizer)
         if tree.get("model", {}).get("type") != "BPE":
-            raise AdapterError("the language model's tokenizer.json is no byte-pair encoding; these ears need one")
+            raise ModelError("the language model's tokenizer.json is no byte-pair encoding; these ears need one")
         tree["model"]["merges"] = tree["model"]["merges"][:merges]
         self.tokenizer = Tokenizer.from_str(json.dumps(tree))
         self.ids = list(range(self.tokenizer.get_vocab_size())) if ids is None else list(ids)
@@ -200,7 +196,7 @@ class Adapter(nn.Module):
         """Reads what `save` wrote: the adapter in float32, and its pieces' ids in the language model.
 
         Raises:
-            AdapterError: the folder holds something else.
+            ModelError: the folder holds something else.
         """
         folder = Path(folder)
         try:
@@ -209,7 +205,7 @@ class Adapter(nn.Module):
             fill(adapter, {name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
             return adapter.eval(), list(tree["ids"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise AdapterError(f"{folder} holds no adapter that can be read: {error}") from error
+            raise ModelError(f"{folder} holds no adapter that can be read: {error}") from error
 
 
 def adapter_lengths(frames: Tensor) -> Tensor:

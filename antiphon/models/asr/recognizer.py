@@ -32,7 +32,7 @@ from antiphon.audio.vad import CHUNK, SileroState, SileroVad
 from antiphon.encoders.features import whisper_layer, whisper_stem
 from antiphon.encoders.whisper.decoder import Pair, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
 from antiphon.models.llm.text import as_words
@@ -46,10 +46,6 @@ TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is loopi
 MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
 TOGETHER = 4  # windows that are written down at once, where nobody waits for the first
 UNIT_SECONDS = 0.04  # of new sound that allow for one unit of work: a layer of the encoder, a pass of the decoder
-
-
-class EarsError(AntiphonError):
-    """Ears that lack a part, or sound that they cannot take."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,7 @@ class Ears(nn.Module):
         whisper: the decoder's tokenizer.
 
     Raises:
-        EarsError: neither adapter nor decoder.
+        ModelError: neither adapter nor decoder.
     """
 
     def __init__(
@@ -175,7 +171,7 @@ class Ears(nn.Module):
     ) -> None:
         super().__init__()
         if (adapter is None or spelling is None) and (decoder is None or whisper is None):
-            raise EarsError("Ears need an adapter with its spelling, a decoder with its tokenizer, or both.")
+            raise ModelError("Ears need an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
         self.spelling, self.tokenizer, self.whisper = spelling, tokenizer, whisper
         self.vad = SileroVad.shipped()
@@ -201,10 +197,10 @@ class Ears(nn.Module):
             embeddings: the language model's, where they are in memory already.
 
         Raises:
-            EarsError: an unknown `words`, or a folder that lacks what is needed.
+            ModelError: an unknown `words`, or a folder that lacks what is needed.
         """
         if words not in ("decoder", "adapter"):
-            raise EarsError(f"words is {words!r}: choose decoder or adapter.")
+            raise ModelError(f"words is {words!r}: choose decoder or adapter.")
         ears, brain = Path(ears), Path(brain)
         try:
             written = (brain / "tokenizer.json").read_text(encoding="utf-8")
@@ -213,7 +209,7 @@ class Ears(nn.Module):
                     embeddings = file.get_tensor("model.embed_tokens.weight").float()
             whisper = Tokenizer.from_file(str(ears / "tokenizer.json")) if words == "decoder" else None
         except Exception as error:
-            raise EarsError(f"{ears} and {brain} do not hold tokenizer.json and the embeddings: {error}") from error
+            raise ModelError(f"{ears} and {brain} do not hold tokenizer.json and the embeddings: {error}") from error
         model, spelling = None, None
         if adapter is not None:
             model, ids = Adapter.from_pretrained(adapter)
@@ -242,7 +238,7 @@ class Ears(nn.Module):
                 nobody waits for the end. What is heard stays the same.
         """
         if samples.ndim != 1:
-            raise EarsError(f"Ears take mono samples [N], not {list(samples.shape)}.")
+            raise ModelError(f"Ears take mono samples [N], not {list(samples.shape)}.")
         for piece in samples.split(self._window_samples):
             self._take(piece, state)
             units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else 0

@@ -17,17 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 
 START, END = "<|im_start|>", "<|im_end|>\n"
 USER = {"role": "user", "content": "x"}
 ASKED = f"{START}user\nx{END}"
 REPLY = f"{START}assistant\n"
 Rendered = dict[str, Any]  # a message, or a function, as templates take it
-
-
-class ChatTemplateError(AntiphonError):
-    """A chat template that can't be used, or functions that it can't write."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +65,19 @@ class ChatTemplate:
             and "tool_use" are used.
 
     Raises:
-        ChatTemplateError: it makes something else than ChatML.
+        ModelError: it makes something else than ChatML.
     """
 
     def __init__(self, source: str | list[dict[str, str]]):
         named = {"default": source} if isinstance(source, str) else {one["name"]: one["template"] for one in source}
         if "default" not in named:
-            raise ChatTemplateError("the language model has no chat template called 'default'")
+            raise ModelError("the language model has no chat template called 'default'")
         self.source, self.calling = named["default"], named.get("tool_use", named["default"])
         text = self._render(self.source, [USER], reply=True)
         before, turn, _ = text.partition(ASKED + REPLY)
         start = f"{START}system\n"
         if not turn or (before and not (before.startswith(start) and before.endswith(END))):
-            raise ChatTemplateError("the language model's chat template is not ChatML; only that is supported")
+            raise ModelError("the language model's chat template is not ChatML; only that is supported")
         self.default_system: str | None = before.removeprefix(start).removesuffix(END) if before else None
 
     @classmethod
@@ -121,7 +117,7 @@ class ChatTemplate:
         messages = [USER] if system is None else [{"role": "system", "content": system}, USER]
         text = self._render(self.calling, messages, functions)
         if not text.endswith(ASKED):
-            raise ChatTemplateError("the language model's chat template doesn't end on what the user said last")
+            raise ModelError("the language model's chat template doesn't end on what the user said last")
         return text.removesuffix(ASKED)
 
     def between(self, before: Sequence[Rendered], messages: Sequence[Rendered]) -> str:
@@ -130,7 +126,7 @@ class ChatTemplate:
         start = self._render(self.calling, [USER, *before], function)
         text = self._render(self.calling, [USER, *before, *messages, USER], function)
         if not (text.startswith(start) and text.endswith(ASKED)):
-            raise ChatTemplateError("the language model's chat template rewrites earlier messages")
+            raise ModelError("the language model's chat template rewrites earlier messages")
         return text.removeprefix(start).removesuffix(ASKED)
 
     @staticmethod
@@ -142,7 +138,7 @@ class ChatTemplate:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         def refuse(message: str) -> None:
-            raise ChatTemplateError(f"the language model's chat template refuses: {message}")
+            raise ModelError(f"the language model's chat template refuses: {message}")
 
         def as_json(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
             return json.dumps(

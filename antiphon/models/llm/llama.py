@@ -16,13 +16,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.models.llm.lora import Lora, apply
 from antiphon.nn.weights import fill
-
-
-class LlamaError(AntiphonError):
-    """A folder without a readable Llama model, or a sequence longer than the model takes."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,12 @@ class LlamaConfig:
         """Read a `transformers` config.json.
 
         Raises:
-            LlamaError: no such file, or a kind of Llama that this class doesn't compute.
+            ModelError: no such file, or a kind of Llama that this class doesn't compute.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise LlamaError(f"cannot read the language model's {path}: {error}") from error
+            raise ModelError(f"cannot read the language model's {path}: {error}") from error
         rope = values.get("rope_parameters") or values.get("rope_scaling") or {}  # newer and older name
         values.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
         if (
@@ -58,11 +54,11 @@ class LlamaConfig:
             or values.get("attention_bias")
             or rope.get("rope_type", "default") != "default"
         ):
-            raise LlamaError(
+            raise ModelError(
                 f"{path} is not a plain Llama model (no biases, no RoPE scaling); only those are supported"
             )
         if not values.get("tie_word_embeddings"):
-            raise LlamaError(f"{path}: only models whose output shares the input embeddings are supported")
+            raise ModelError(f"{path}: only models whose output shares the input embeddings are supported")
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
@@ -201,20 +197,20 @@ class Llama(nn.Module):
         """Load config.json and model.safetensors, with `transformers`' key names, in evaluation mode.
 
         Raises:
-            LlamaError: files missing, unreadable, or not this architecture's.
+            ModelError: files missing, unreadable, or not this architecture's.
         """
         folder = Path(folder)
         config = LlamaConfig.from_file(folder / "config.json")
         try:
             weights = load_file(folder / "model.safetensors")
         except Exception as error:  # safetensors raises its own class, OSError or ValueError
-            raise LlamaError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
+            raise ModelError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
         with torch.device("meta"):
             model = cls(config)
         try:
             fill(model, {own_key(key): value.to(dtype) for key, value in weights.items()}, assign=True)
         except ValueError as error:
-            raise LlamaError(f"the weights in {folder} don't fit its config.json: {error}") from error
+            raise ModelError(f"the weights in {folder} don't fit its config.json: {error}") from error
         return model.eval().requires_grad_(False)
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -241,12 +237,12 @@ class Llama(nn.Module):
             `[B, T, width]` float32: the last hidden states, after the final norm when the last layer was run.
 
         Raises:
-            LlamaError: longer than the model's context.
+            ModelError: longer than the model's context.
         """
         config = self.config
         past, steps = (cache.length if cache is not None else 0), x.shape[1]
         if past + steps > config.max_position_embeddings:
-            raise LlamaError(
+            raise ModelError(
                 f"{past + steps} tokens are more than the language model reads ({config.max_position_embeddings}): "
                 "start a new conversation"
             )

@@ -17,14 +17,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.nn.weights import fill
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-class LoraError(AntiphonError):
-    """Adapters that cannot be read or don't fit the model they are for."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,11 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.first < self.last:
-            raise LoraError(
+            raise ModelError(
                 f"rank {self.rank}, layers {self.first} to {self.last}: rank >= 1 and first < last are needed"
             )
         if unknown := set(self.linears) - set(LINEARS):
-            raise LoraError(f"no linear layers named {sorted(unknown)}; choose from {list(LINEARS)}")
+            raise ModelError(f"no linear layers named {sorted(unknown)}; choose from {list(LINEARS)}")
 
 
 class Pair(nn.Module):
@@ -116,22 +112,22 @@ class Lora(nn.Module):
         """Load what :meth:`save` wrote, as float32.
 
         Raises:
-            LoraError: files missing or unreadable, or made for another model.
+            ModelError: files missing or unreadable, or made for another model.
         """
         folder = Path(folder)
         try:
             values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             config = LoraConfig(**values | {"linears": tuple(values["linears"])})
             weights = {key: value.float() for key, value in load_file(folder / "model.safetensors").items()}
-        except LoraError:
+        except ModelError:
             raise
         except Exception as error:  # safetensors raises its own class
-            raise LoraError(f"cannot read the adapters in {folder}: {error}") from error
+            raise ModelError(f"cannot read the adapters in {folder}: {error}") from error
         lora = cls(config, shapes)
         try:
             fill(lora, weights)
         except ValueError as error:
-            raise LoraError(f"the adapters in {folder} were made for another model: {error}") from error
+            raise ModelError(f"the adapters in {folder} were made for another model: {error}") from error
         return lora.eval()
 
 

@@ -23,8 +23,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from antiphon.errors import AntiphonError
-from antiphon.models.llm.chat_template import MARKS, ChatTemplate, ChatTemplateError, Rendered
+from antiphon.errors import ModelError, TooLongError
+from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.llama import KeyValues, Llama
 from antiphon.models.llm.lora import Lora, shapes_of
 from antiphon.models.llm.reply_pieces import Unfinished, goes_round, pick, piece_bytes
@@ -32,14 +32,6 @@ from antiphon.models.llm.text import as_words
 
 CONTEXT = 2048  # tokens of a conversation that are kept; older turns are forgotten
 PROMPTS = 8  # system prompts that are kept read
-
-
-class ThinkerError(AntiphonError):
-    """A thinker that lacks a part, or a call out of order."""
-
-
-class TooLongError(ThinkerError):
-    """A turn that is longer than can be understood."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +99,13 @@ class Thinker(nn.Module):
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self.template = ChatTemplate.from_folder(folder)
-        except ChatTemplateError as error:
-            raise ThinkerError(f"{folder}: {error}") from error
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}") from error
         except Exception as error:  # tokenizers raises bare Exception
-            raise ThinkerError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
+            raise ModelError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
         end = self.tokenizer.token_to_id("<|im_end|>")
         if end is None:
-            raise ThinkerError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
+            raise ModelError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
         self.end: int = end
         self.default_system = self.template.default_system
         self.pieces = piece_bytes(self.tokenizer, MARKS)
@@ -124,7 +116,7 @@ class Thinker(nn.Module):
         """Load the language model's folder and, for voice mode, the adapters' folder.
 
         Raises:
-            LlamaError, LoraError, ThinkerError: a part is missing or unreadable.
+            ModelError: a part is missing or unreadable.
         """
         model = Llama.from_pretrained(brain)
         return cls(model, brain, Lora.from_pretrained(lora, shapes_of(model.layers[0])) if lora else None).eval()
@@ -145,7 +137,7 @@ class Thinker(nn.Module):
         Each prompt is read once; later conversations get a copy of what it left, as long as it is one of the last few.
 
         Raises:
-            ThinkerError: there is no room for so many functions.
+            ModelError: there is no room for so many functions.
         """
         if system is None:
             system = self.default_system if not voice or self.lora is None else self.lora.config.system
@@ -157,7 +149,7 @@ class Thinker(nn.Module):
                 prompt = self.tokenizer.encode(self.template.opening(system, functions)).ids
                 most = min(CONTEXT, self.model.config.max_position_embeddings) * 3 // 4
                 if len(prompt) > most:
-                    raise ThinkerError(
+                    raise ModelError(
                         f"the functions and instructions take {len(prompt)} tokens; there is room for {most}"
                     )
                 self._read(known, self._embed(prompt))
@@ -179,7 +171,7 @@ class Thinker(nn.Module):
                 voice mode reads the words alone (`as_words`), as it does of what the ears hear.
 
         Raises:
-            ThinkerError: nothing was said, or more than fits.
+            ModelError: nothing was said, or more than fits.
         """
         if isinstance(said, str):
             read = as_words(said) if state.voice else said
@@ -187,7 +179,7 @@ class Thinker(nn.Module):
         else:
             content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
             if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
-                raise ThinkerError(
+                raise ModelError(
                     f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; "
                     f"got {tuple(content.shape)}"
                 )
@@ -212,7 +204,7 @@ class Thinker(nn.Module):
             role: "user", "assistant" or "system".
 
         Raises:
-            ThinkerError: nothing was said, or more than fits.
+            ModelError: nothing was said, or more than fits.
         """
         if isinstance(said, str):
             read = as_words(said) if state.voice and role == "user" else said
@@ -229,7 +221,7 @@ class Thinker(nn.Module):
         """Read a turn as the chat template writes it, with its marks: calls of functions, and what came of them.
 
         Raises:
-            ThinkerError: more than fits.
+            ModelError: more than fits.
         """
         self._take_turn(state, self._embed_turn(state, text), (role, text), wait=True)
 
@@ -297,10 +289,10 @@ class Thinker(nn.Module):
             One thought per token; the end of the turn is not among them.
 
         Raises:
-            ThinkerError: no reply is due.
+            ModelError: no reply is due.
         """
         if state.hidden is None:
-            raise ThinkerError("no reply is due: add what the user said first (add_user)")
+            raise ModelError("no reply is due: add what the user said first (add_user)")
         unfinished, tokens, said = Unfinished(self.pieces), [], ""
         state.history.append(("assistant", ""))
         try:

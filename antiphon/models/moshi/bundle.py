@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from antiphon import codecs
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.models.moshi.model import Moshi, MoshiSampling
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 SAMPLING_FILE = "generation_config.json"
 SETTLED = 16  # frames of silence after which a codec says nothing but that it is silent
-
-
-class DuplexError(AntiphonError):
-    """A duplex model whose parts don't fit each other, or a conversation that it can't hold."""
 
 
 class Duplex:
@@ -44,19 +40,19 @@ class Duplex:
         sampling: how text and codes are drawn where nothing else is asked for.
 
     Raises:
-        DuplexError: they don't fit.
+        ModelError: they don't fit.
     """
 
     def __init__(self, moshi: Moshi, codec: StreamingCodec, pieces: TextPieces, sampling: MoshiSampling | None = None):
         config = moshi.config
         used = max(config.codebooks, config.user_codebooks)
         if codec.codebooks < used or codec.codebook_size != config.card:
-            raise DuplexError(
+            raise ModelError(
                 f"The model has {used} codebooks of {config.card} codes a stream, the codec {codec.codebooks} of "
                 f"{codec.codebook_size}: it was trained with another codec."
             )
         if not hasattr(codec, "encode_step") or codec.channels != 1:
-            raise DuplexError("A duplex model needs a causal mono codec, one with encode_step and decode_step.")
+            raise ModelError("A duplex model needs a causal mono codec, one with encode_step and decode_step.")
         self.moshi, self.codec, self.pieces, self.sampling = moshi, codec, pieces, sampling or MoshiSampling()
 
     @classmethod
@@ -68,7 +64,7 @@ class Duplex:
             codec: the codec, or its folder or name; None takes the one that config.json names.
 
         Raises:
-            DuplexError: parts that don't fit.
+            ModelError: parts that don't fit.
             AntiphonError: a part that can't be read.
         """
         from antiphon.models.moshi.text_tokenizer import TextPieces
@@ -141,7 +137,7 @@ def codec_name(folder: Path | str) -> str:
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DuplexError(f"{path} can't be read ({error}): it is no duplex model's folder.") from error
+        raise ModelError(f"{path} can't be read ({error}): it is no duplex model's folder.") from error
     return str(config.get("codec", "mimi"))
 
 
@@ -153,4 +149,4 @@ def _sampling(path: Path) -> MoshiSampling | None:
         known, fields = {field.name for field in dataclasses.fields(MoshiSampling)}, json.loads(path.read_text())
         return MoshiSampling(**{name: value for name, value in fields.items() if name in known})
     except (ValueError, TypeError, AttributeError) as error:
-        raise DuplexError(f"{path} doesn't say how to draw tokens ({error}).") from error
+        raise ModelError(f"{path} doesn't say how to draw tokens ({error}).") from error

@@ -10,17 +10,9 @@ from torch import Tensor
 
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.errors import AntiphonError
+from antiphon.errors import UnsayableError
 from antiphon.models.tts.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
 from antiphon.models.tts.talker import Talker, TalkerState
-
-
-class UnsayableError(AntiphonError):
-    """A text of which the voice can say nothing."""
-
-
-class UnsaidWarning(UserWarning):
-    """A part of a text that the voice left out."""
 
 
 @dataclass

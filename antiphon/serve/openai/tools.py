@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from antiphon.dialogue.tool_calls import FunctionError, Functions, as_arguments, unmarked
-from antiphon.errors import AntiphonError
+from antiphon.dialogue.tool_calls import Functions, as_arguments, unmarked
+from antiphon.errors import AntiphonError, ToolCallError
 from antiphon.serve.json_text import TEXT_LETTERS, read_json
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -92,7 +92,7 @@ def read_arguments(given: Any, name: Any, where: str) -> str:
         if isinstance(given, str) and len(given) <= TEXT_LETTERS:
             unmarked(read_json(given or "{}"))
             return as_arguments(given or "{}", name)
-    except (FunctionError, ValueError, RecursionError):
+    except (ToolCallError, ValueError, RecursionError):
         pass
     said = f"'{where}arguments' is JSON of an object, of at most {TEXT_LETTERS} letters."
     raise ToolError("invalid_value", said, f"{where}arguments")
@@ -104,7 +104,7 @@ def _read_tool(tool: Any, where: str) -> dict[str, Any]:
         raise _other(tool.get("type") if isinstance(tool, dict) else None, f"{where}.type")
     try:
         given = _function(unmarked(tool))
-    except FunctionError as error:
+    except ToolCallError as error:
         raise ToolError("invalid_value", str(error), where) from None
     name, text, parameters = given.get("name"), given.get("description"), given.get("parameters")
     if not isinstance(name, str) or not NAME.fullmatch(name):

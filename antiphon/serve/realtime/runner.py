@@ -20,8 +20,7 @@ import torch
 from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import AudioEvent, Event, LostEvent, Sampling
 from antiphon.dialogue.half_duplex import Listener, cut_sampling
-from antiphon.errors import AntiphonError
-from antiphon.models.llm.thinker import TooLongError
+from antiphon.errors import AntiphonError, TooLongError
 from antiphon.serve.openai.tools import CALL_TOKENS
 from antiphon.serve.realtime.commands import Answer, Drop, Finish, Hear, Heard, Peek, Stop
 from antiphon.serve.realtime.duplex_session import Frames, LiveSession, Mute

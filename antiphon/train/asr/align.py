@@ -18,13 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from antiphon.data.speech.features import Reader, Utterance, read_manifest
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, AdapterConfig, Spelling, adapter_lengths, ctc_frames, ctc_loss
 from antiphon.train.config import StageConfig
-
-
-class AlignError(AntiphonError):
-    """An alignment stage lacks what it needs."""
 
 
 def piece_ids(texts: list[str], tokenizer: str, merges: int) -> list[int]:
@@ -67,7 +63,7 @@ class AlignTask:
         self.config, data = config, config.data
         model = dict(config.model)
         if "brain" not in model or not data.get("train"):
-            raise AlignError(
+            raise ModelError(
                 "the align stage needs model.brain (the language model's folder) and data.train (feature folders)"
             )
         brain = Path(model.pop("brain"))
@@ -102,7 +98,7 @@ class AlignTask:
                     self.known.append((folder, utterance, target))
         self.known.sort(key=lambda item: (item[1].frames, item[1].id, item[1].voice))
         if not self.known:
-            raise AlignError(f"{', '.join(map(str, self.folders))}: no utterance there can be trained on")
+            raise ModelError(f"{', '.join(map(str, self.folders))}: no utterance there can be trained on")
 
     def batch(self, step: int) -> dict[str, Any]:
         """Utterances of like length, drawn by the seed and the step alone."""

@@ -16,14 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 
 Judged = tuple[list[Tensor], list[list[Tensor]]]
 """A verdict map for each tower, and the hidden features [batch, channels, ...] of each tower's layers."""
-
-
-class DiscriminatorError(AntiphonError):
-    """A discriminator is given sizes or sound that it can't work with."""
 
 
 def _tower(layers: Sequence[nn.Module], head: nn.Module) -> nn.ModuleList:
@@ -69,7 +65,7 @@ class PeriodDiscriminator(nn.Module):
     def forward(self, audio: Tensor) -> Judged:
         """audio [batch, samples] -> verdicts [batch, 1, rows, period] and features, a tower a period."""
         if audio.shape[-1] < max(self.periods):
-            raise DiscriminatorError(f"{audio.shape[-1]} samples are less than a period of {max(self.periods)}")
+            raise ModelError(f"{audio.shape[-1]} samples are less than a period of {max(self.periods)}")
         verdicts, features = [], []
         for period, tower in zip(self.periods, self.towers):
             # The mirrored end is HiFi-GAN's: zeros would be an edge to judge by.
@@ -101,7 +97,7 @@ class StftDiscriminator(nn.Module):
         super().__init__()
         edges = tuple(bands)
         if edges and (edges[0] != 0 or edges[-1] != 1 or list(edges) != sorted(set(edges))):
-            raise DiscriminatorError(f"bands are {list(edges)}; they must rise from 0 to 1")
+            raise ModelError(f"bands are {list(edges)}; they must rise from 0 to 1")
         self.windows, self.compress = tuple(windows), compress
         self.slices: list[list[tuple[int, int]]] = []
         self.towers = nn.ModuleList()
@@ -110,7 +106,7 @@ class StftDiscriminator(nn.Module):
             cuts = [round(edge * bins) for edge in edges] or [0, bins]
             self.slices.append(list(zip(cuts, cuts[1:])))
             if min(high - low for low, high in self.slices[-1]) < 1:
-                raise DiscriminatorError(f"window {window} has too few bins for bands {list(edges)}")
+                raise ModelError(f"window {window} has too few bins for bands {list(edges)}")
             self.towers.extend(self._layers(channels, bool(edges)) for _ in self.slices[-1])
             self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
 
@@ -134,7 +130,7 @@ class StftDiscriminator(nn.Module):
     def forward(self, audio: Tensor) -> Judged:
         """audio [batch, samples] -> verdicts [batch, 1, frames, bins] and features, a tower a resolution and band."""
         if audio.shape[-1] < max(self.windows):
-            raise DiscriminatorError(f"{audio.shape[-1]} samples are less than a window of {max(self.windows)}")
+            raise ModelError(f"{audio.shape[-1]} samples are less than a window of {max(self.windows)}")
         verdicts, features, towers = [], [], iter(self.towers)
         for window, slices in zip(self.windows, self.slices):
             with torch.autocast(audio.device.type, enabled=False):
@@ -157,7 +153,7 @@ class Discriminators(nn.Module):
     def __init__(self, period: dict[str, object] | None = None, stft: dict[str, object] | None = None):
         super().__init__()
         if period is None and stft is None:
-            raise DiscriminatorError("no discriminator is asked for: give `period`, `stft` or both")
+            raise ModelError("no discriminator is asked for: give `period`, `stft` or both")
         parts = []
         try:
             if period is not None:
@@ -165,7 +161,7 @@ class Discriminators(nn.Module):
             if stft is not None:
                 parts.append(StftDiscriminator(**stft))
         except TypeError as error:
-            raise DiscriminatorError(f"{error}; antiphon/train/codec/discriminators.py says what there is") from None
+            raise ModelError(f"{error}; antiphon/train/codec/discriminators.py says what there is") from None
         self.parts = nn.ModuleList(parts)
 
     def forward(self, audio: Tensor) -> Judged:

@@ -12,13 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 
 KINDS = ("frames", "dimensions")
-
-
-class DistilError(AntiphonError):
-    """A way to learn from a teacher that there isn't."""
 
 
 def pool(features: Tensor, given: float, asked: float, frames: int, span: float = 1.0) -> Tensor:
@@ -60,7 +56,7 @@ class Distillation(nn.Module):
     def __init__(self, dim: int | None, width: int, kind: str = "frames", decay: float = 0.99):
         super().__init__()
         if kind not in KINDS:
-            raise DistilError(f"distillation by {kind!r}; choose {' or '.join(KINDS)}")
+            raise ModelError(f"distillation by {kind!r}; choose {' or '.join(KINDS)}")
         self.kind, self.decay = kind, decay
         self.project = nn.Identity() if dim is None else nn.Linear(dim, width)
         self.register_buffer("moments", torch.zeros(2, width))

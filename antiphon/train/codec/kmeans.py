@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from antiphon.codecs.semantic.kmeans import save_centroids
 from antiphon.data.shards import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features, mask_of
+from antiphon.errors import ConfigError
 from antiphon.nn.quantize import nearest
-from antiphon.train.config import RecipeError, StageConfig
+from antiphon.train.config import StageConfig
 
 
 class Centroids(nn.Module):
@@ -51,20 +52,20 @@ class KMeansTask:
     def __init__(self, config: StageConfig):
         model, data = config.model, config.data
         if "features" not in model or not data.get("speech"):
-            raise RecipeError("k-means needs model.features (a part, folder or hub id) and data.speech (folders)")
+            raise ConfigError("k-means needs model.features (a part, folder or hub id) and data.speech (folders)")
         if dist.is_initialized() and dist.get_world_size() > 1:
-            raise RecipeError("k-means runs in one process: start it without torchrun (a larger batch hears more)")
+            raise ConfigError("k-means runs in one process: start it without torchrun (a larger batch hears more)")
         self.config, self.codes = config, int(model.get("codes", 500))
         self.name, self.layer = str(model["features"]), model.get("layer")
         self.features: SpeechFeatures = load_features(self.name, self.layer)
         self.sets = [SpeechSet(folder, hours=data.get("hours")) for folder in data["speech"]]
         for speech in self.sets:
             if not speech.duration:
-                raise RecipeError(f"data.speech: {speech.folder} holds no utterance; make speech there first")
+                raise ConfigError(f"data.speech: {speech.folder} holds no utterance; make speech there first")
         self.seconds = float(data.get("seconds", 4.0))
         frames = int(config.batch * self.seconds * self.features.frame_rate)
         if frames < 2 * self.codes:
-            raise RecipeError(
+            raise ConfigError(
                 f"a batch of {frames} frames is too few for {self.codes} codes: raise batch or data.seconds"
             )
         self.model = Centroids(self.codes, self.features.width)
@@ -116,10 +117,10 @@ class KMeansTask:
         try:
             from sklearn.cluster import MiniBatchKMeans
         except ImportError as error:
-            raise RecipeError("k-means needs scikit-learn: pip install 'antiphon[semantic]'") from error
+            raise ConfigError("k-means needs scikit-learn: pip install 'antiphon[semantic]'") from error
         if not bool(self.model.counts.any()):
             if len(frames) < self.codes:
-                raise RecipeError(
+                raise ConfigError(
                     f"a batch has only {len(frames)} frames of speech for {self.codes} codes: raise batch (recordings "
                     "shorter than data.seconds fill less of it), or lower model.codes"
                 )

@@ -23,12 +23,13 @@ from antiphon.codecs.semantic.supervised import SupervisedTokenizer
 from antiphon.data.shards import SpeechSet
 from antiphon.encoders.features import FRAME, attention_mask, mask_of
 from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
+from antiphon.errors import ConfigError
 from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND
 from antiphon.nn.fsq import FSQ
 from antiphon.train.asr.align import plain, word_errors
 from antiphon.train.codec.fit import principal_components
-from antiphon.train.config import RecipeError, StageConfig
+from antiphon.train.config import StageConfig
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
 IGNORED = -100
@@ -115,7 +116,7 @@ class SupervisedTask:
     def __init__(self, config: StageConfig):
         self.config, data, model = config, config.data, dict(config.model)
         if "whisper" not in model or not data.get("speech"):
-            raise RecipeError("this stage needs model.whisper (a part, folder or hub id) and data.speech (folders)")
+            raise ConfigError("this stage needs model.whisper (a part, folder or hub id) and data.speech (folders)")
         whisper, ctc = find(model.pop("whisper")), bool(model.pop("ctc", False))
         self.words = Tokenizer.from_file(str(whisper / "tokenizer.json"))
         torch.manual_seed(config.seed)
@@ -131,7 +132,7 @@ class SupervisedTask:
         self.known = [place for each in spoken for place in each if (id(place[0]), place[1]) not in kept]
         self.known.sort(key=lambda place: place[0].utterances[place[1]].duration)
         if not self.known:
-            raise RecipeError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {list(data['speech'])}")
+            raise ConfigError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {list(data['speech'])}")
         if config.init or (Path(config.out) / "checkpoint.pt").exists():
             self._go_on()
         else:

@@ -22,6 +22,7 @@ from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.shards import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features
+from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized
 from antiphon.train.codec.balance import Balancer, weighted
 from antiphon.train.codec.discriminators import Discriminators
@@ -29,7 +30,7 @@ from antiphon.train.codec.distil import Distillation, pool
 from antiphon.train.codec.fit import fit_codec
 from antiphon.train.codec.losses import MultiScaleMel, adversarial_losses, discriminator_loss
 from antiphon.train.codec.scale import scale_judges, scale_to_data
-from antiphon.train.config import RecipeError, StageConfig, typed
+from antiphon.train.config import StageConfig, typed
 
 HEARD = ("mel", "convergence", "wave", "adversarial", "matching")  # losses of the audio: balanced against each other
 TOLD = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
@@ -152,17 +153,17 @@ def build_codec(model: ModelConfig) -> TrainableCodec:
     """The codec that a recipe asks for.
 
     Raises:
-        RecipeError: no such family, or none that can train, or fields that its config hasn't.
+        ConfigError: no such family, or none that can train, or fields that its config hasn't.
     """
     module, _, name = model.family.partition(":")
     try:
         family = getattr(importlib.import_module(module), name)
         config = typing.get_type_hints(family.__init__)["config"]
     except (ImportError, AttributeError, KeyError, ValueError) as error:
-        raise RecipeError(f"model.family {model.family!r} is no codec ({error}); write package.module:Class") from error
+        raise ConfigError(f"model.family {model.family!r} is no codec ({error}); write package.module:Class") from error
     codec = family.from_pretrained(model.start) if model.start else family(typed(config, model.codec, "model.codec"))
     if not isinstance(codec, TrainableCodec):
-        raise RecipeError(f"model.family {model.family!r} can't train: it lacks parts of TrainableCodec")
+        raise ConfigError(f"model.family {model.family!r} can't train: it lacks parts of TrainableCodec")
     return codec
 
 
@@ -200,16 +201,16 @@ class TokenizerTask:
         codec = build_codec(model)
         named = (*HEARD, *TOLD, *getattr(codec, "guides", ()))
         if unknown := sorted(set(self.weights) - set(named)):
-            raise RecipeError(f"objective has no {', '.join(unknown)}; there are {', '.join(named)}")
+            raise ConfigError(f"objective has no {', '.join(unknown)}; there are {', '.join(named)}")
         self.audio_weights = {name: weight for name, weight in self.weights.items() if name in HEARD}
         gan = any(self.weights.get(name) for name in ("adversarial", "matching"))
         if gan and model.period is None and model.stft is None:
-            raise RecipeError("objective asks for adversaries, but model.period and model.stft are null")
+            raise ConfigError("objective asks for adversaries, but model.period and model.stft are null")
         self.teacher: SpeechFeatures | None = None
         distillation = None
         if self.weights.get("distillation"):
             if model.teacher is None:
-                raise RecipeError("objective asks for distillation, but model.teacher is null")
+                raise ConfigError("objective asks for distillation, but model.teacher is null")
             teacher: TeacherConfig = typed(TeacherConfig, model.teacher, "model.teacher")
             self.teacher, self.span = load_features(teacher.name, teacher.layer).eval(), teacher.span
             self.teacher.requires_grad_(False)
@@ -242,7 +243,7 @@ class TokenizerTask:
             scale_to_data(codec, audio)
         if self.setup.fit:
             if not isinstance(codec, MiniCodec):
-                raise RecipeError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
+                raise ConfigError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
             fit_codec(codec, self.speech[0], self.setup.fit)
 
     def _taught_width(self, codec: TrainableCodec) -> int | None:
@@ -254,13 +255,13 @@ class TokenizerTask:
                 return latents.shape[-1]
             width = codec.taught(latents).shape[-1]
         if width != self.teacher.width:
-            raise RecipeError(f"the codec expects a teacher of width {width}, this one's is {self.teacher.width}")
+            raise ConfigError(f"the codec expects a teacher of width {width}, this one's is {self.teacher.width}")
         return None
 
     def _open(self) -> tuple[list[SpeechSet], list[np.ndarray]]:
         """The sets to train on, and utterances that are not in them."""
         if not self.data.speech:
-            raise RecipeError("data.speech names no folder of shards; `antiphon data speak` makes one")
+            raise ConfigError("data.speech names no folder of shards; `antiphon data speak` makes one")
         codec, sets, unseen = self.model.codec, [], []
         for folder in self.data.speech:
             whole = SpeechSet(folder)
@@ -270,7 +271,7 @@ class TokenizerTask:
                 hours = sum(u.duration for u in whole.utterances[:first]) / 3600 - 1e-6
             sets.append(SpeechSet(folder, hours=hours))
             if not sets[-1].duration:
-                raise RecipeError(f"data.speech: {folder} holds no utterance to train on; give another, or more hours")
+                raise ConfigError(f"data.speech: {folder} holds no utterance to train on; give another, or more hours")
             share = -(-self.data.check // len(self.data.speech))
             for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
                 unseen.append(self._resampled(whole.samples(index), whole.sample_rate, codec.sample_rate))

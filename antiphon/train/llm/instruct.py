@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from antiphon.data.text.instruct import Example, InstructData
-from antiphon.errors import AntiphonError
+from antiphon.errors import ModelError
 from antiphon.hub.folders import folder
 from antiphon.models.llm.llama import Llama
 from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
@@ -28,10 +28,6 @@ from antiphon.models.llm.text import as_words
 from antiphon.train.config import StageConfig
 
 IGNORED = -100  # cross_entropy's own
-
-
-class InstructError(AntiphonError):
-    """A recipe of instruction tuning that can't be followed."""
 
 
 class ChatEncoder:
@@ -151,7 +147,7 @@ class InstructTask:
         self.model = Lora(LoraConfig(**model), shapes_of(self.base.layers[0]))
         held_out = data.get("held_out")
         if held_out and not Path(held_out).is_file():
-            raise InstructError(f"data.held_out: {held_out} does not exist; give the questions to keep out, or null")
+            raise ModelError(f"data.held_out: {held_out} does not exist; give the questions to keep out, or null")
         questions = [json.loads(line)["question"] for line in Path(held_out).open(encoding="utf-8")] if held_out else []
         self.data = InstructData(data.get("texts"), questions, config.seed)
         self.encoder = ChatEncoder(self.brain / "tokenizer.json", self.model.config.system, int(data.get("merges", 0)))
@@ -162,7 +158,7 @@ class InstructTask:
         surprise: dict[str, float] = {}
         for focus in data.get("focus") or []:
             if not Path(focus).is_file():
-                raise InstructError(f"data.focus: {focus} does not exist; it is written by the stage before this one")
+                raise ModelError(f"data.focus: {focus} does not exist; it is written by the stage before this one")
             surprise |= json.loads(Path(focus).read_text(encoding="utf-8"))
         self.known = {reply for reply, nats in surprise.items() if nats <= float(data.get("above", 0.5))}
         self.plan = lru_cache(maxsize=2)(self._plan)
@@ -185,7 +181,7 @@ class InstructTask:
         rng, epoch = random.Random(f"{self.config.seed}/spelt/{step}"), self.first_epoch
         while step >= len(batches := self.plan(epoch)):
             if not batches:
-                raise InstructError(
+                raise ModelError(
                     f"epoch {epoch} has no examples left; data.skip, data.held_out and data.focus leave out too much"
                 )
             step -= len(batches)

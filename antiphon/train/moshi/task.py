@@ -23,13 +23,14 @@ from antiphon.data.dialogue.codes import ConversationCodes
 from antiphon.data.dialogue.format import MODEL, USER
 from antiphon.data.dialogue.grid import NOTHING, TextGrids, weights
 from antiphon.data.text.corpora import read_sentences, shuffled
+from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.from_llm import take_language_model
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextPieces
-from antiphon.train.config import RecipeError, StageConfig
+from antiphon.train.config import StageConfig
 from antiphon.train.moshi.batches import Talks, Voice, speaking
 
 KINDS = ("conversations", "audio", "text")
@@ -71,7 +72,7 @@ class DuplexTask:
         self.config, self.data = config, config.data
         unknown = set(self.data["mix"]) - set(KINDS)
         if unknown or not sum(self.data["mix"].values()) > 0:
-            raise RecipeError(f"data.mix: {dict(self.data['mix'])}; give shares of {', '.join(KINDS)}")
+            raise ConfigError(f"data.mix: {dict(self.data['mix'])}; give shares of {', '.join(KINDS)}")
         self.mix = {kind: float(self.data["mix"].get(kind, 0.0)) for kind in KINDS}
         self.model = Moshi(MoshiConfig.from_dict(dict(config.model.get("moshi", {}))))
         self.moshi = self.model.config
@@ -108,7 +109,7 @@ class DuplexTask:
         if not texts and self.data.get("text"):
             texts = self._sentences()
         if not texts:
-            raise RecipeError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
+            raise ConfigError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
         pieces = TextPieces.train(texts, self.moshi.text_card)
         pieces.save(folder)
         return pieces
@@ -117,14 +118,14 @@ class DuplexTask:
         """Opens the sources that the mix asks for."""
         for kind, source in zip(KINDS, ("conversations", "speech", "text")):
             if self.mix[kind] and not self.data.get(source):
-                raise RecipeError(f"data.mix has {kind}, so data.{source} must say where they are")
+                raise ConfigError(f"data.mix has {kind}, so data.{source} must say where they are")
         about = (self.pieces, self.moshi)
         self.held, self.held_first, self.count = None, 0, 0
         if self.mix["conversations"]:
             self.talks = Talks(as_list(self.data["conversations"]), *about, self.data.get("count"), self.lag)
             self.count = len(self.talks) - (0 if self.data.get("held") else int(self.data.get("held_out", 8)))
             if self.count < 1:
-                raise RecipeError(
+                raise ConfigError(
                     "data.conversations: no more than are held out; give more, or a smaller data.held_out"
                 )
             self.held, self.held_first = self.talks, self.count
@@ -281,6 +282,6 @@ def imported(path: str, field: str) -> Callable[..., Any]:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise RecipeError(
+        raise ConfigError(
             f"{field}: {path!r} can't be imported ({error}); write it as package.module:function"
         ) from error

@@ -19,12 +19,13 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.codes import Coded, CodeSet, encode_set
 from antiphon.data.shards import SpeechSet
 from antiphon.data.states import StateSet, think_set
+from antiphon.errors import ConfigError
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.durations import DURATION_UNIT, TalkerConfig
 from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.talker import Talker
 from antiphon.nn.streams import delay
-from antiphon.train.config import RecipeError, StageConfig
+from antiphon.train.config import StageConfig
 
 
 def join(first: Coded, second: Coded, frame_rate: float) -> Coded:
@@ -63,7 +64,7 @@ class TalkerTask:
         held = min(int(self.data["held_out"]), len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
         if self.count < 1:
-            raise RecipeError(f"data.codes: {folder} holds no utterance to train on; make speech and encode it anew")
+            raise ConfigError(f"data.codes: {folder} holds no utterance to train on; make speech and encode it anew")
         self.by_length = np.argsort(self.set.lengths[: self.count], kind="stable")
 
     def _think(self) -> StateSet:

@@ -1,5 +1,4 @@
 """EnCodec: parity with `transformers` on the same random weights, streams, rows that come and go, chunks, files."""
-
 import json
 from dataclasses import replace
 

@@ -1,5 +1,4 @@
 """Mimi: the same as each published implementation with the same random weights, and live the same as whole."""
-
 import json
 import os
 from dataclasses import replace

@@ -1,5 +1,4 @@
 """The mini codec: shapes, streaming equals offline, saving, and the fit of its linear encoder."""
-
 import json
 from dataclasses import replace
 

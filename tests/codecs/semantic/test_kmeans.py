@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.codecs.semantic.kmeans import SemanticError, SemanticTokenizer, deduplicate, repeat
+from antiphon.codecs.semantic.kmeans import SemanticTokenizer, deduplicate, repeat
 from antiphon.encoders.features import load_features
+from antiphon.errors import ModelError
 from tests.encoders.test_features import self_supervised, sound, whisper_folder
 
 
@@ -65,9 +66,9 @@ def test_saved_and_loaded_it_gives_the_same_codes(tokenizer: SemanticTokenizer, 
 
 
 def test_errors_say_what_is_wrong(tokenizer: SemanticTokenizer, tmp_path: Path) -> None:
-    with pytest.raises(SemanticError, match="don't fit features of width"):
+    with pytest.raises(ModelError, match="don't fit features of width"):
         SemanticTokenizer(tokenizer.features, torch.zeros(5, 3), "x", None)
-    with pytest.raises(SemanticError, match="no cluster centres"):
+    with pytest.raises(ModelError, match="no cluster centres"):
         SemanticTokenizer.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
         tokenizer.encode(torch.zeros(1, 2, 500))

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedError, SupervisedTokenizer
-from antiphon.encoders.features import FeaturesError, WhisperFeatures, load_features
+from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
+from antiphon.encoders.features import WhisperFeatures, load_features
+from antiphon.errors import ModelError
 from tests.encoders.test_features import sound, whisper_folder
 
 TINY = dict(width=16, layers=3, heads=2, inner=24, positions=40, layer=2, dim=8, codebook_size=32, levels=(4, 3, 5))
@@ -146,21 +147,21 @@ def test_its_features_can_be_a_teacher(tmp_path: Path) -> None:
     for row, n in enumerate(lengths.tolist()):
         alone = kept.latents(audio[row : row + 1, None, :n])
         torch.testing.assert_close(values[row : row + 1, : alone.shape[1]], alone, atol=1e-5, rtol=1e-5)
-    with pytest.raises(FeaturesError, match="layer is 3"):
+    with pytest.raises(ModelError, match="layer is 3"):
         load_features(tmp_path, 3)
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(SupervisedError, match="choose vq or fsq"):
+    with pytest.raises(ModelError, match="choose vq or fsq"):
         SupervisedConfig(quantizer="lfq")
-    with pytest.raises(SupervisedError, match="1 to 6"):
+    with pytest.raises(ModelError, match="1 to 6"):
         SupervisedConfig(layer=7)
-    with pytest.raises(SupervisedError, match="must divide"):
+    with pytest.raises(ModelError, match="must divide"):
         SupervisedConfig(pool=7)
-    with pytest.raises(SupervisedError, match="no supervised tokenizer"):
+    with pytest.raises(ModelError, match="no supervised tokenizer"):
         SupervisedTokenizer.from_pretrained(tmp_path)
     whisper_folder(tmp_path)
-    with pytest.raises(SupervisedError, match="no such size"):
+    with pytest.raises(ModelError, match="no such size"):
         SupervisedTokenizer.from_whisper(tmp_path, layer=2, codes=5)
     with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
         tiny().encode(torch.zeros(1, 500))

@@ -1,5 +1,4 @@
 """Conversations as codes and grids: frames lie where they should, nothing past a clip's end is a target."""
-
 import json
 import pickle
 from dataclasses import dataclass, replace
@@ -18,11 +17,12 @@ from antiphon.data.dialogue.codes import (
     encode_conversation,
     encode_conversations,
 )
-from antiphon.data.dialogue.format import Conversation, ConversationError, ConversationWriter, Event, Word
+from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event, Word
 from antiphon.data.dialogue.grid import NOTHING, TextGrids, grid, weights, window
 from antiphon.data.dialogue.monologue import monologue_words
 from antiphon.data.dialogue.single_speaker import Soliloquies, silence_codes, spoken_words, timed_words
 from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.errors import DataError
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
 from antiphon.models.moshi.text_tokenizer import END, TextPieces
 from antiphon.models.tts.phonemes import alphabet
@@ -170,7 +170,7 @@ def test_words_beyond_the_end_are_left_out_of_conversations_from_memory_too(code
     late = replace(talk(5), words=[Word("hello", 0.1, 0.2), Word("late", 9.0, 9.4)])
     assert encode_conversations([("x", late)], codec, tmp_path)[0].words == [Word("hello", 0.1, 0.2)]
     assert "x: 1 of 2 words lie beyond" in caplog.text
-    with pytest.raises(ConversationError, match="y: all of its 1 words lie beyond"):
+    with pytest.raises(DataError, match="y: all of its 1 words lie beyond"):
         encode_conversations([("y", replace(late, words=late.words[1:]))], codec, tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_missing_files_are_told_before_any_sound_is_encoded(codec, tmp_path):
         theirs(tmp_path, name)
     (tmp_path / "b.json").unlink()
     (tmp_path / "c.wav").unlink()
-    with pytest.raises(ConversationError, match=r"b\.json \(.*line 2\) is missing.* 1 more of 3 conversations"):
+    with pytest.raises(DataError, match=r"b\.json \(.*line 2\) is missing.* 1 more of 3 conversations"):
         encode_conversations(tmp_path, codec, tmp_path / "codes")
     assert len(ConversationCodes(tmp_path / "codes")) == 0
 
@@ -192,19 +192,19 @@ def test_what_does_not_fit_is_refused(codec, tmp_path):
             (replace(coded(3, 1), codes=np.zeros((5, 3), np.int16)), "not \\[6, frames\\]"),
             (replace(coded(3, 1), codes=np.full((6, 3), 16, np.int16)), "do not fit"),
         ]:
-            with pytest.raises(ConversationError, match=told):
+            with pytest.raises(DataError, match=told):
                 writer.add_coded(wrong)
-        with pytest.raises(ConversationError, match="Another process"):
+        with pytest.raises(DataError, match="Another process"):
             CodesWriter(tmp_path, codec)
-    with pytest.raises(ConversationError, match="use another folder"):
+    with pytest.raises(DataError, match="use another folder"):
         CodesWriter(tmp_path, MiniCodec(TINY))  # other weights
-    with pytest.raises(ConversationError, match="no conversations.json"):
+    with pytest.raises(DataError, match="no conversations.json"):
         ConversationCodes(tmp_path / "nowhere")
     (tmp_path / "codes.i16").write_bytes(b"")
-    with pytest.raises(ConversationError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read"):
         _ = ConversationCodes(tmp_path)[0]
     (tmp_path / "conversations.json").write_text(json.dumps({"format": 9}))
-    with pytest.raises(ConversationError, match="format 9"):
+    with pytest.raises(DataError, match="format 9"):
         ConversationCodes(tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_grid_by_hand():
     assert (fewer[1:].numpy() == talk.codes[[0, 1, 3]]).all()  # the first of each
     assert (grid(talk, Trigrams(), Config(), text=False)[0] == NOTHING).all()
     assert grid(talk, Trigrams(), Config(), text_shift=0.16)[0, 3:6].tolist() == [EPAD, 10, 11]
-    with pytest.raises(ConversationError, match="has 3 codebooks, the model 8"):
+    with pytest.raises(DataError, match="has 3 codebooks, the model 8"):
         grid(talk, Trigrams(), Config(codebooks=8))
 
 
@@ -308,7 +308,7 @@ def test_texts_alone():
     assert {tuple(row.tolist()) for row in rows[:, 0]} == {tuple(ring[i : i + 6]) for i in range(10)}
     counts = weights(rows, 3, 3)
     assert (counts[:, 0] == 1).all() and (counts[:, 1:] == 0).all()
-    with pytest.raises(ConversationError, match="no texts"):
+    with pytest.raises(DataError, match="no texts"):
         TextGrids([], pieces, Config())
 
 

@@ -1,21 +1,12 @@
 """Two-channel conversations: moshi-finetune's files are read as they are, ours come back and can be read by others."""
-
 import json
 
 import numpy as np
 import pytest
 import soundfile
 
-from antiphon.data.dialogue.format import (
-    Conversation,
-    ConversationError,
-    ConversationWriter,
-    Event,
-    Word,
-    read_conversations,
-    read_index,
-)
-from antiphon.errors import AntiphonError
+from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event, Word, read_conversations, read_index
+from antiphon.errors import AntiphonError, DataError
 
 RATE = 8000
 
@@ -98,9 +89,9 @@ def test_writing_goes_on_where_it_was_killed(tmp_path):
         assert writer.done == {"whole"}
         writer.add("later", talk(seed=1))
         other.add("of-the-other", talk(seed=2))
-        with pytest.raises(ConversationError, match="already"):
+        with pytest.raises(DataError, match="already"):
             writer.add("later", talk())
-        with pytest.raises(ConversationError, match="file's name"):
+        with pytest.raises(DataError, match="file's name"):
             writer.add("a/b", talk())
     found = dict(read_conversations(tmp_path))
     assert set(found) == {"whole", "later", "of-the-other"} and found["later"].info == {"seed": 1}
@@ -216,13 +207,13 @@ def test_the_same_fault_is_not_told_a_thousand_times(tmp_path, caplog):
 
 
 def test_a_conversation_that_makes_no_sense_is_refused():
-    with pytest.raises(ConversationError, match="pad the shorter"):
+    with pytest.raises(DataError, match="pad the shorter"):
         Conversation(np.zeros(3), np.zeros(4), RATE)
-    with pytest.raises(ConversationError, match="speakers"):
+    with pytest.raises(DataError, match="speakers"):
         Conversation(np.zeros(3), np.zeros(3), RATE, [Word("a", 0, 1, "moshi")])
-    with pytest.raises(ConversationError, match="0 s or later"):
+    with pytest.raises(DataError, match="0 s or later"):
         Conversation(np.zeros(3), np.zeros(3), RATE, [Word("a", 0, float("nan"))])
-    with pytest.raises(ConversationError, match="an event is one of"):
+    with pytest.raises(DataError, match="an event is one of"):
         Conversation(np.zeros(3), np.zeros(3), RATE, [], [Event("dance", 0, 1)])
     late, early = Word("b", 1, 2), Word("a", 0, 3, "user")
     assert Conversation(np.zeros(3), np.zeros(3), RATE, [late, early]).words == [early, late]

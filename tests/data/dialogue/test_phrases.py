@@ -1,5 +1,4 @@
 """The fixed replies, requests by intent, and lines with their words' times."""
-
 import gzip
 import json
 
@@ -20,7 +19,8 @@ from antiphon.data.dialogue.phrases import (
     sounding_clock,
 )
 from antiphon.data.speech.voices.base import Spoken
-from antiphon.data.text.corpora import TextsError, split_of
+from antiphon.data.text.corpora import split_of
+from antiphon.errors import DataError
 
 
 def tone(seconds, level=0.3):
@@ -46,7 +46,7 @@ def test_the_replies_are_simple_sentences():
 
 def test_a_broken_file_of_replies_says_so(tmp_path):
     (tmp_path / "replies.jsonl").write_text('{"kind": "reply", "text": "Yes."}\n')
-    with pytest.raises(TextsError, match="replies.jsonl.*intent"):
+    with pytest.raises(DataError, match="replies.jsonl.*intent"):
         read_replies(tmp_path / "replies.jsonl")
 
 

@@ -1,26 +1,18 @@
 """Speaking with the real teacher voice: times that fit the sound, sets that do not depend on how they were made."""
-
 import gzip
 import json
 
 import numpy as np
 import pytest
 
+from antiphon.errors import DataError
+
 pytest.importorskip("onnx")
 pytest.importorskip("hibari")
 
 from antiphon.data.shards import SpeechSet
 from antiphon.data.speech.augment import Augment
-from antiphon.data.speech.speak import (
-    MANY_SPEAKERS,
-    SpeakConfig,
-    Speaker,
-    SpeakError,
-    Variety,
-    describe,
-    mixed_sentences,
-    speak,
-)
+from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Speaker, Variety, describe, mixed_sentences, speak
 from antiphon.data.text.corpora import Sentence, text_id
 
 TEXTS = ("Paris is the capital of France.", "Set an alarm for seven!", "It's four.", "What colour is the sky?")
@@ -115,15 +107,15 @@ def test_mixing_keeps_shares_and_the_dev_sentences_out(tmp_path):
     dev = mixed_sentences(tmp_path, {"assistant": 1.0}, "dev")
     assert dev and not {each.id for each in dev} & {each.id for each in mixed}
     assert [each.id for each in dev] == sorted(each.id for each in dev)
-    with pytest.raises(SpeakError, match="has no train sentences"):
+    with pytest.raises(DataError, match="has no train sentences"):
         mixed_sentences(tmp_path, {"user": 1.0}, questions=True)
 
 
 def test_wrong_asks_are_refused(tmp_path):
-    with pytest.raises(SpeakError, match="no voice 'nobody'"):
+    with pytest.raises(DataError, match="no voice 'nobody'"):
         Speaker("nobody")
     for wrong in ({"voices": ()}, {"hours": -1.0}, {"seconds": (3.0, 1.0)}):
-        with pytest.raises(SpeakError):
+        with pytest.raises(DataError):
             SpeakConfig(tmp_path, **wrong)
-    with pytest.raises(SpeakError, match="workers"):
+    with pytest.raises(DataError, match="workers"):
         speak(sentences(), SpeakConfig(tmp_path), workers=0)

@@ -146,13 +146,13 @@ def test_bounds_and_errors(folder, tmp_path):
     assert all(3 <= len(each.text.split()) <= 5 for each in texts.read_sentences(folder, "user", words=(3, 5)))
     assert all(len(each.text) <= 20 for each in texts.read_sentences(folder, "user", max_chars=20))
     for bad in ({"role": "nobody"}, {"role": "user", "split": "test"}, {"role": "user", "sources": ["songs"]}):
-        with pytest.raises(texts.TextsError):
+        with pytest.raises(texts.DataError):
             list(texts.read_sentences(folder, **bad))
-    with pytest.raises(texts.TextsError, match="has none of"):
+    with pytest.raises(texts.DataError, match="has none of"):
         list(texts.read_sentences(tmp_path / "elsewhere", "user"))
     with gzip.open(folder / "answers.jsonl.gz", "wt") as file:
         file.write('{"text": \n')
-    with pytest.raises(texts.TextsError, match="line 1 is not JSON"):
+    with pytest.raises(texts.DataError, match="line 1 is not JSON"):
         list(texts.read_sentences(folder, "user", sources=["answers"]))
 
 

@@ -1,5 +1,4 @@
 """Instruction examples: facts that fit their tables, replies fit for a voice, epochs that are pure functions."""
-
 import gzip
 import json
 import random
@@ -8,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from antiphon.data.text.corpora import normalise
-from antiphon.data.text.facts import FactsError, articles, read_chat, read_facts, read_requests, read_table
+from antiphon.data.text.facts import articles, read_chat, read_facts, read_requests, read_table
 from antiphon.data.text.facts.made import ordinal, spoken
 from antiphon.data.text.instruct import MAX_WORDS, InstructData, as_heard, is_speakable, mishear, say_numbers
+from antiphon.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_a_table_by_hand() -> None:
         "The opposite of dark is light.", "The opposite of heavy is light.",
     ]  # fmt: skip
     assert facts[0].follow == ("And hot?",) and facts[0].kind == "t/opposite"
-    with pytest.raises(FactsError, match="2 cells"):
+    with pytest.raises(DataError, match="2 cells"):
         read_table(table | {"rows": "hot"})
-    with pytest.raises(FactsError, match="three"):
+    with pytest.raises(DataError, match="three"):
         read_table(table | {"asks": [{"of": "x", "questions": ["{three}"], "replies": []}]})
 
 

@@ -1,5 +1,4 @@
 """Sound to codes and back: nothing is lost, however a run was stopped and shared out."""
-
 import contextlib
 import json
 import os
@@ -28,7 +27,8 @@ from antiphon.data.tokenize.encode import (
     open_codec,
     tokenize,
 )
-from antiphon.data.tokens import TokenError, TokenSet
+from antiphon.data.tokens import TokenSet
+from antiphon.errors import DataError
 from tests.codecs.simple import Bytes, Semantic, StreamingBytes, tiny_mini
 from tests.data.fragile import double
 
@@ -64,9 +64,9 @@ def test_fewer_codebooks(corpus, tmp_path):
         detokenize(DetokenizeConfig(codes, tmp_path / f"{codes.name}-sounds", codebooks=wanted), False, Bytes())
     a, b = (recordings(tmp_path / f"{name}-sounds")[0].load().samples for name in ("one", "two"))
     assert torch.equal(a, b)
-    with pytest.raises(TokenError, match="2 codebooks, not 3"):
+    with pytest.raises(DataError, match="2 codebooks, not 3"):
         tokenize(TokenizeConfig(corpus, tmp_path / "three", "bytes", codebooks=3), False, Bytes())
-    with pytest.raises(TokenError, match="1 codebooks, not 2"):
+    with pytest.raises(DataError, match="1 codebooks, not 2"):
         detokenize(DetokenizeConfig(tmp_path / "one", tmp_path / "x", codebooks=2), False, Bytes())
 
 
@@ -102,13 +102,13 @@ def test_other_recordings_of_the_same_names_are_refused(corpus, tmp_path):
     tokenize(TokenizeConfig(moved, codes, "bytes"), False, codec)
     assert codec.encoded == 4
     soundfile.write(moved / "b" / "a.wav", np.full(1000, 0.25), 8000)
-    with pytest.raises(TokenError, match="another b/a.wav than .*moved/b/a.wav"):
+    with pytest.raises(DataError, match="another b/a.wav than .*moved/b/a.wav"):
         tokenize(TokenizeConfig(moved, codes, "bytes"), False, codec)
     other = tmp_path / "other"
     other.mkdir()
     for name in ("a.wav", "new.wav"):
         soundfile.write(other / name, np.full(900, 0.25), 8000)
-    with pytest.raises(TokenError, match="came from .*corpus"):
+    with pytest.raises(DataError, match="came from .*corpus"):
         tokenize(TokenizeConfig(other, codes, "bytes"), False, codec)
     (other / "a.wav").unlink()
     assert tokenize(TokenizeConfig(other, codes, "bytes"), False, codec) == 0  # no name in common
@@ -126,7 +126,7 @@ def test_sets_without_stamps_are_read_and_go_on_with_their_source(corpus, tmp_pa
     assert len(TokenSet(codes)) == 4 and TokenSet(codes).rows[0].stamp == ""
     tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
     assert codec.encoded == 4
-    with pytest.raises(TokenError, match="another a.wav"):
+    with pytest.raises(DataError, match="another a.wav"):
         tokenize(TokenizeConfig(corpus.rename(tmp_path / "moved"), codes, "bytes"), False, codec)
 
 
@@ -141,7 +141,7 @@ def test_a_speech_set_that_was_made_anew_is_refused(tmp_path):
                     writer.add(Utterance(str(i), "said", "v"), np.full(length, 0.5))
         if lengths[0] == 500:
             assert tokenize(codes, False, Bytes()) == 0 and len(TokenSet(codes.out)) == len(lengths)
-    with pytest.raises(TokenError, match="another 0 than"):
+    with pytest.raises(DataError, match="another 0 than"):
         tokenize(codes, False, Bytes())
 
 
@@ -162,7 +162,7 @@ def test_sounds_of_other_settings_or_codes_are_refused(corpus, tmp_path):
     codec, codes, sounds = Bytes(), tmp_path / "codes", tmp_path / "sounds"
     tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
     detokenize(DetokenizeConfig(codes, sounds), False, codec)
-    with pytest.raises(TokenError, match="another number of codebooks than 1"):
+    with pytest.raises(DataError, match="another number of codebooks than 1"):
         detokenize(DetokenizeConfig(codes, sounds, codebooks=1), False, codec)
     assert detokenize(DetokenizeConfig(codes, sounds, codebooks=2), False, codec) == []
     soundfile.write(corpus / "e.wav", np.full(900, 0.25), 8000)
@@ -171,13 +171,13 @@ def test_sounds_of_other_settings_or_codes_are_refused(corpus, tmp_path):
     assert codec.decoded == 5
     soundfile.write(corpus / "e.wav", np.full(800, 0.25), 8000)
     tokenize(TokenizeConfig(corpus, tmp_path / "anew", "bytes"), False, codec)
-    with pytest.raises(TokenError, match="other codes"):
+    with pytest.raises(DataError, match="other codes"):
         detokenize(DetokenizeConfig(tmp_path / "anew", sounds), False, codec)
     before = (corpus / "a.wav").read_bytes()
-    with pytest.raises(TokenError, match="a.wav is there and"):
+    with pytest.raises(DataError, match="a.wav is there and"):
         detokenize(DetokenizeConfig(codes, corpus), False, codec)
     assert (corpus / "a.wav").read_bytes() == before
-    with pytest.raises(TokenError, match="codebooks is 0"):
+    with pytest.raises(DataError, match="codebooks is 0"):
         DetokenizeConfig(codes, sounds, codebooks=0)
 
 
@@ -200,13 +200,13 @@ def test_scales_of_chunks_are_kept(tmp_path):
 
 def test_places_and_devices_that_cannot_be_used_are_told(corpus, tmp_path):
     for place in (corpus / "a.wav", corpus / "a.wav" / "codes"):
-        with pytest.raises(TokenError, match="a.wav.* cannot be written"):
+        with pytest.raises(DataError, match="a.wav.* cannot be written"):
             tokenize(TokenizeConfig(corpus, place, "bytes"), False, Bytes())
     tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
-    with pytest.raises(TokenError, match="a.wav.* cannot be written"):
+    with pytest.raises(DataError, match="a.wav.* cannot be written"):
         detokenize(DetokenizeConfig(tmp_path / "codes", corpus / "a.wav" / "sounds"), False, Bytes())
     for device in ("foo", *(() if torch.cuda.is_available() else ("cuda",))):
-        with pytest.raises(TokenError, match=f"no device '{device}'"):
+        with pytest.raises(DataError, match=f"no device '{device}'"):
             open_codec("mini", device)
     check_device("cpu")
 
@@ -228,7 +228,7 @@ def test_bad_files_are_listed_and_tried_again_when_asked(corpus, tmp_path, capsy
 def test_when_all_fails_it_is_an_error(corpus, tmp_path):
     for path in corpus.rglob("*.*"):
         path.write_text("no sound")
-    with pytest.raises(TokenError, match="Not one of 4"):
+    with pytest.raises(DataError, match="Not one of 4"):
         tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
 
 
@@ -246,11 +246,11 @@ def test_long_recordings_go_through_in_pieces(seconds):
 
 def test_codes_of_another_codec_are_not_decoded(corpus, tmp_path):
     tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
-    with pytest.raises(TokenError, match="other weights"):
+    with pytest.raises(DataError, match="other weights"):
         detokenize(DetokenizeConfig(tmp_path / "codes", tmp_path / "x"), False, StreamingBytes())
-    with pytest.raises(TokenError, match="no sound"):
+    with pytest.raises(DataError, match="no sound"):
         detokenize(DetokenizeConfig(tmp_path / "codes", tmp_path / "x"), False, Semantic())
-    with pytest.raises(TokenError, match="mp3"):
+    with pytest.raises(DataError, match="mp3"):
         DetokenizeConfig(tmp_path / "codes", tmp_path / "x", ending="mp3")
 
 

@@ -1,5 +1,4 @@
 """Conversations in one batch: each goes as it would alone, whoever joins, leaves, rests, forks or is rewound."""
-
 import gc
 import os
 import sys
@@ -10,7 +9,8 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.duplex.engine import DuplexEngine
-from antiphon.models.moshi.bundle import Duplex, DuplexError
+from antiphon.errors import ModelError
+from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import GREEDY
 from antiphon.nn.batch import tensors
 from antiphon.nn.state import fork
@@ -175,11 +175,11 @@ def test_a_prompt_is_a_past(duplex):
 def test_wrong_handles_and_frames_are_refused(duplex):
     engine = DuplexEngine(duplex, GREEDY)
     handle = engine.join()
-    with pytest.raises(DuplexError, match=r"\[192\] samples"):
+    with pytest.raises(ModelError, match=r"\[192\] samples"):
         engine.step({handle: torch.zeros(10)})
     engine.leave(handle)
     for call in (lambda: engine.step({handle: None}), lambda: engine.leave(handle), lambda: engine.snapshot(handle)):
-        with pytest.raises(DuplexError, match="no conversation"):
+        with pytest.raises(ModelError, match="no conversation"):
             call()
     assert engine.step({}) == {}
 
@@ -187,7 +187,7 @@ def test_wrong_handles_and_frames_are_refused(duplex):
 def test_a_codec_that_does_not_fit_is_refused(duplex):
     from antiphon.codecs.mini.model import MiniCodec, MiniCodecConfig
 
-    with pytest.raises(DuplexError, match="another codec"):
+    with pytest.raises(ModelError, match="another codec"):
         Duplex(duplex.moshi, MiniCodec(MiniCodecConfig(decoder_depths=(0, 0, 0))), duplex.pieces)
 
 

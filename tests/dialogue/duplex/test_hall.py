@@ -11,7 +11,7 @@ import torch
 from antiphon.dialogue.duplex.hall import DuplexHall
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, LostEvent
-from antiphon.dialogue.live import SessionError
+from antiphon.errors import SessionError
 from tests.dialogue.duplex.tiny_duplex import SAMPLES, noise, tiny_duplex
 
 

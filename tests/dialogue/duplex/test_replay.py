@@ -1,5 +1,4 @@
 """A recording played to a duplex model: both channels on one clock, words with times, and the picture."""
-
 import json
 
 import pytest
@@ -17,7 +16,8 @@ from antiphon.dialogue.duplex.replay import (
 )
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, HeardEvent, SpeakingEvent, TextEvent
-from antiphon.evals.timeline import PictureError, draw_timeline
+from antiphon.errors import EvalError
+from antiphon.evals.timeline import draw_timeline
 from antiphon.models.moshi.bundle import Duplex
 from tests.dialogue.duplex.tiny_duplex import LIVELY, SAMPLES, noise, tiny_duplex
 
@@ -103,10 +103,10 @@ def test_the_picture(tmp_path):
     sounds = {MODEL: noise(50).flatten().numpy(), USER: noise(50, 1).flatten().numpy()}
     path = draw_timeline(tmp_path / "deep" / "t.png", {MODEL: [(1, 3)], USER: [(19, 23)]}, 45.0, words, sounds, "both")
     assert path.read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(PictureError, match="no time"):
+    with pytest.raises(EvalError, match="no time"):
         draw_timeline(tmp_path / "t.png", {}, 0.0)
     (tmp_path / "file").touch()
-    with pytest.raises(PictureError, match="could not be written"):
+    with pytest.raises(EvalError, match="could not be written"):
         draw_timeline(tmp_path / "file" / "t.png", {MODEL: [(0, 1)]}, 2.0)
 
 

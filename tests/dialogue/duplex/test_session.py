@@ -1,5 +1,4 @@
 """The live session: events as the engine makes them, never blocking, whatever comes late, is lost or fails."""
-
 import threading
 import time
 from types import SimpleNamespace
@@ -12,9 +11,9 @@ from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import ANSWER_OVER, DuplexStream, Turns
 from antiphon.dialogue.events import AudioEvent, HeardEvent, LostEvent, SpeakingEvent, TextEvent
-from antiphon.dialogue.live import SessionError
 from antiphon.dialogue.session import Endpointer
 from antiphon.dialogue.transcriber import FloorTracker, Scribe
+from antiphon.errors import SessionError
 from antiphon.models.moshi.bundle import Duplex
 from tests.dialogue.duplex.tiny_duplex import CONFIG, LIVELY, SAMPLES, noise, tiny_duplex
 

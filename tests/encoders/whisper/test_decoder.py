@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.encoders.whisper.decoder import DecoderConfig, DecoderError, WhisperDecoder, foreign_tokens, realign
+from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder, foreign_tokens, realign
+from antiphon.errors import ModelError
 
 SMALL = DecoderConfig(
     width=16, layers=2, heads=2, inner=32, vocabulary=40, positions=64, start=(31, 32), end=30, no_speech=35,
@@ -118,5 +119,5 @@ def test_foreign_tokens_are_the_ones_that_are_not_ascii() -> None:
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
-    with pytest.raises(DecoderError, match="holds no Whisper decoder"):
+    with pytest.raises(ModelError, match="holds no Whisper decoder"):
         WhisperDecoder.from_pretrained(tmp_path)

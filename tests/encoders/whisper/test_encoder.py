@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.encoders.whisper.encoder import EncoderConfig, EncoderError, WhisperBlockEncoder, sinusoids
+from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder, sinusoids
+from antiphon.errors import ModelError
 
 TINY = dict(width=16, layers=2, heads=2, inner=24, bands=8, positions=40)
 
@@ -112,9 +113,9 @@ def test_positions_are_whispers() -> None:
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="holds no Whisper encoder"):
+    with pytest.raises(ModelError, match="holds no Whisper encoder"):
         WhisperBlockEncoder.from_pretrained(tmp_path)
-    with pytest.raises(EncoderError, match="heads"):
+    with pytest.raises(ModelError, match="heads"):
         EncoderConfig(width=10, heads=4)
-    with pytest.raises(EncoderError, match="block is 0"):
+    with pytest.raises(ModelError, match="block is 0"):
         EncoderConfig(block=0)

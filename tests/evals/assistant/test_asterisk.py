@@ -1,10 +1,10 @@
 """Asterisk's prompts: transcripts cleaned to what is said, pairs only where both halves are there."""
-
 import gzip
 
 import pytest
 
-from antiphon.evals.assistant.asterisk import AsteriskError, clean_transcript, read_prompts
+from antiphon.errors import DataError
+from antiphon.evals.assistant.asterisk import clean_transcript, read_prompts
 
 LIST = """; Core Asterisk Sounds in English
 
@@ -45,5 +45,5 @@ def test_transcripts():
 
 
 def test_missing_packages_are_named(tmp_path):
-    with pytest.raises(AsteriskError, match="asterisk-core-sounds-en"):
+    with pytest.raises(DataError, match="asterisk-core-sounds-en"):
         read_prompts(tmp_path)

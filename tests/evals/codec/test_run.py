@@ -1,5 +1,4 @@
 """The codec evaluation: measures against cases computed by hand, and runs on codecs whose answers are known."""
-
 import io
 import json
 import math
@@ -13,8 +12,7 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.data.shards import ShardWriter, Utterance
-from antiphon.errors import AntiphonError, ConfigError
-from antiphon.evals.cache import MemoError
+from antiphon.errors import AntiphonError, ConfigError, EvalError
 from antiphon.evals.codec import measures
 from antiphon.evals.codec import run as module
 from antiphon.evals.codec.measures import CodebookUse, bitrates, codebook_use, score, si_snr
@@ -22,7 +20,6 @@ from antiphon.evals.codec.phones import PHONE_MEASURES
 from antiphon.evals.codec.rate_distortion import plot
 from antiphon.evals.codec.report import CodecReport, Point, labels
 from antiphon.evals.codec.run import CodecConfig, packed, rate_points, run, unpacked
-from antiphon.evals.metrics.speech import MeasureError
 from tests.codecs.simple import Bytes, Semantic
 from tests.data import fragile
 
@@ -40,7 +37,7 @@ def test_si_snr_by_hand():
     apart = (torch.tensor(turn).repeat(2000) for turn in ((1.0, -1.0, 0.0, 0.0), (0.0, 0.0, 1.0, -1.0)))
     assert si_snr(*(Audio(samples, 8000) for samples in apart)) == -100.0
     for wrong in (Audio(torch.zeros(8000), 8000), Audio(clean, 16000), Audio(clean[:3000], 8000)):
-        with pytest.raises(MeasureError):
+        with pytest.raises(EvalError):
             si_snr(Audio(clean, 8000), wrong)
 
 
@@ -82,7 +79,7 @@ def test_use_and_entropy_by_hand():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pesq", None)
-    with pytest.raises(MeasureError, match="pip install pesq"):
+    with pytest.raises(EvalError, match="pip install pesq"):
         measures.pesq(noise(), noise())
     measure = measures.Measure("t", "u", "high", None, needs=("json", "no_such_module"))
     assert measures.missing_package(measure) == "no_such_module"
@@ -261,7 +258,7 @@ def test_what_was_measured_outlives_the_phone_measures(corpus, codecs, monkeypat
 
 def test_what_cannot_be_written_is_told_and_blamed_on_no_recording(corpus, codecs, tmp_path, capsys):
     (tmp_path / "file").touch()
-    with pytest.raises(MemoError, match="f.items.jsonl cannot be written"):
+    with pytest.raises(DataError, match="f.items.jsonl cannot be written"):
         run(CodecConfig(("bytes",), corpus, only=("stoi",)), tmp_path / "file" / "f.json")
     assert "left out" not in capsys.readouterr().err
 

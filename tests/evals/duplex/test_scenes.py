@@ -1,12 +1,12 @@
 """Scenes from a synthetic voice: what is drawn, kept and read again."""
-
 import numpy as np
 import pytest
 
 from antiphon.data.dialogue.format import ConversationWriter
 from antiphon.data.dialogue.phrases import RATE, Line, Request, Voice, read_replies
 from antiphon.data.dialogue.sample import Material
-from antiphon.evals.assistant.material import HELD_OUT, MaterialError
+from antiphon.errors import DataError
+from antiphon.evals.assistant.material import HELD_OUT
 from antiphon.evals.duplex import scenes as duplex_material
 from antiphon.evals.duplex.metrics import cases
 from antiphon.evals.duplex.scenes import TASKS, duplex_scenes, make_scene, scene_id
@@ -81,7 +81,7 @@ def test_a_word_s_end_that_is_estimated_before_its_start_is_no_error(material):
 
 
 def test_scenes_are_made_once_and_a_set_grows(material, tmp_path, monkeypatch):
-    with pytest.raises(MaterialError, match="--texts"):
+    with pytest.raises(DataError, match="--texts"):
         duplex_scenes(tmp_path / "set", "turn", 2)
     made = []
 

@@ -1,5 +1,4 @@
 """The driver and the figures, with conversants whose behaviour one can count out on one's fingers."""
-
 import math
 
 import numpy as np
@@ -9,22 +8,15 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event, Word
 from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, DataError, EvalError
 from antiphon.evals.duplex import figures as duplex
 from antiphon.evals.duplex.figures import DuplexBench, DuplexConfig, Held, fits, held, task_figures
 from antiphon.evals.duplex.metrics import Outcome
-from antiphon.evals.duplex.recordings import RecordingError, recorded
+from antiphon.evals.duplex.recordings import recorded
 from antiphon.evals.duplex.scenes import TASKS
 from antiphon.evals.duplex.simulate import Scene, judge, play
 from antiphon.evals.duplex.speed import batch_speedup, frame_times, resident, talk
-from antiphon.evals.duplex.systems import (
-    Alone,
-    DuplexEvalError,
-    EngineRoom,
-    HalfDuplexConversant,
-    letter_words,
-    room_of,
-)
+from antiphon.evals.duplex.systems import Alone, EngineRoom, HalfDuplexConversant, letter_words, room_of
 from tests.evals.duplex.actors import FRAME, RATE, Chatterbox, Hasty, Ideal, Nodder, Silent, quiet, scene, tone
 
 
@@ -66,7 +58,7 @@ class TestClock:
             assert np.array_equal(take.model, many[key].model) and take.events == many[key].events
 
     def test_another_sample_rate_is_refused(self):
-        with pytest.raises(DuplexEvalError, match="2000 Hz"):
+        with pytest.raises(EvalError, match="2000 Hz"):
             room = Alone(Silent)
             room.sample_rate = 24000
             list(play(room, [scene("turn")]))
@@ -129,7 +121,7 @@ class TestFigures:
         assert [found[n].reference for n in ("pause-takeover", "turn-takeover", "response-latency-s")] == [
             0.985, 0.941, 0.265,
         ]  # fmt: skip
-        with pytest.raises(DuplexEvalError):
+        with pytest.raises(EvalError):
             task_figures("turn", [])
 
 
@@ -252,7 +244,7 @@ class TestRooms:
     def test_what_can_be_driven(self):
         room = Alone(Ideal)
         assert room_of(room, 4) == (room, 4)
-        with pytest.raises(DuplexEvalError, match="int"):
+        with pytest.raises(EvalError, match="int"):
             room_of(3)
 
 
@@ -331,15 +323,15 @@ class TestRecordings:
         for file in ("input", "output"):
             Audio(torch.from_numpy(tone(1)), RATE).save(tmp_path / "seven" / f"{file}.wav")
         (tmp_path / "seven" / "turn_taking.json").write_text(notes)
-        with pytest.raises(RecordingError, match="seven: its notes"):
+        with pytest.raises(DataError, match="seven: its notes"):
             list(recorded(tmp_path))
 
     def test_nothing_to_read(self, tmp_path):
-        with pytest.raises(RecordingError, match="index.jsonl"):
+        with pytest.raises(DataError, match="index.jsonl"):
             list(recorded(tmp_path))
         with ConversationWriter(tmp_path) as writer:
             writer.add("a", Conversation(tone(2), quiet(2), RATE, events=[Event("turn", 0, 1, "model")]))
-        with pytest.raises(RecordingError, match="right way round"):
+        with pytest.raises(DataError, match="right way round"):
             list(recorded(tmp_path))
 
 

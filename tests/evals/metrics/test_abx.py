@@ -12,17 +12,8 @@ import pytest
 import torch
 
 from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
-from antiphon.evals.metrics.abx import (
-    ABXError,
-    Item,
-    abx,
-    angular,
-    distances,
-    euclidean,
-    identical,
-    make_items,
-    measure_abx,
-)
+from antiphon.errors import EvalError
+from antiphon.evals.metrics.abx import Item, abx, angular, distances, euclidean, identical, make_items, measure_abx
 
 
 def slow_warp(cost) -> float:
@@ -146,9 +137,9 @@ def test_perfect_useless_and_drawn() -> None:
 
 
 def test_errors_say_what_is_wrong() -> None:
-    with pytest.raises(ABXError, match="choose within or across"):
+    with pytest.raises(EvalError, match="choose within or across"):
         abx(some_items(0), speaker="between")
-    with pytest.raises(ABXError, match="nothing can be compared across"):
+    with pytest.raises(EvalError, match="nothing can be compared across"):
         abx([item for item in some_items(0) if item.speaker == "0"], "across")
 
 
@@ -184,7 +175,7 @@ def test_items_are_cut_out_of_speech(speech: SpeechSet) -> None:
     alone = make_items(values, 8000, 100.0, speech, [0], span="phone")[0]
     assert torch.allclose(alone.values[:, 0], torch.full((5,), 0.2), atol=1e-3)
     assert measure_abx(Loudness(), speech, range(8), span="phone", context="any") == 0.0
-    with pytest.raises(ABXError, match="triphone or phone"):
+    with pytest.raises(EvalError, match="triphone or phone"):
         make_items(values, 8000, 100.0, speech, [0], span="word")
 
 

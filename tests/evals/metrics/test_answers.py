@@ -1,5 +1,4 @@
 """Right and wrong answers, and that the easy questions are worded as no training question is."""
-
 import json
 
 import pytest
@@ -7,7 +6,8 @@ import pytest
 from antiphon.data.text.corpora import normalise
 from antiphon.data.text.facts import read_facts
 from antiphon.data.text.instruct import InstructData
-from antiphon.evals.metrics.answers import AnswersError, is_right, plain_words, read_questions
+from antiphon.errors import DataError
+from antiphon.evals.metrics.answers import is_right, plain_words, read_questions
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_no_easy_question_is_worded_as_a_training_question() -> None:
 def test_a_bad_file_is_named(tmp_path) -> None:
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps({"question": "Why?", "accept": [], "category": "x"}) + "\n")
-    with pytest.raises(AnswersError, match="line 1"):
+    with pytest.raises(DataError, match="line 1"):
         read_questions(path)
-    with pytest.raises(AnswersError, match="cannot read"):
+    with pytest.raises(DataError, match="cannot read"):
         read_questions(tmp_path / "none.jsonl")

@@ -1,5 +1,4 @@
 """Metrics against cases computed by hand."""
-
 import math
 
 import numpy as np
@@ -7,11 +6,11 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.errors import EvalError
 from antiphon.evals.assistant.material import HELD_OUT, shares, spread
 from antiphon.evals.assistant.speed import in_frames, trim_end
 from antiphon.evals.metrics.speech import (
     DNSMOS_WINDOW,
-    MeasureError,
     dnsmos,
     dnsmos_all,
     dnsmos_windows,
@@ -82,9 +81,9 @@ def test_count_words():
 
 def test_delta_is_the_mean_of_pairs():
     assert mean_delta([3.0, 2.0], [3.5, 2.1]) == pytest.approx(-0.3)
-    with pytest.raises(MeasureError):
+    with pytest.raises(EvalError):
         mean_delta([1.0], [1.0, 2.0])
-    with pytest.raises(MeasureError):
+    with pytest.raises(EvalError):
         mean_delta([], [])
 
 
@@ -106,16 +105,16 @@ def test_stoi_falls_with_noise():
 
 
 def test_stoi_refuses_what_does_not_fit():
-    with pytest.raises(MeasureError):
+    with pytest.raises(EvalError):
         stoi(voice(), voice(rate=8000))
-    with pytest.raises(MeasureError):
+    with pytest.raises(EvalError):
         stoi(voice(0.2), voice(0.2))
 
 
 def test_stoi_is_of_what_is_not_silent():
     pytest.importorskip("pystoi")
     short = Audio(torch.cat([voice(0.3).samples, torch.zeros(16000)]), 16000)
-    with pytest.raises(MeasureError, match="not silent"):
+    with pytest.raises(EvalError, match="not silent"):
         stoi(short, short)
     assert stoi(voice(), Audio(torch.zeros(32000), 16000)) == pytest.approx(0.0, abs=1e-3)
 
@@ -125,7 +124,7 @@ def test_log_mel_distance():
     assert log_mel_distance(clean, clean) == 0.0
     # half as loud everywhere is ln 2 in every band above the floor
     assert log_mel_distance(clean, Audio(clean.samples / 2, clean.sample_rate)) == pytest.approx(math.log(2), abs=0.01)
-    with pytest.raises(MeasureError):
+    with pytest.raises(EvalError):
         log_mel_distance(clean, voice(rate=8000))
 
 
@@ -151,7 +150,7 @@ def test_dnsmos_prefers_speech_to_noise():
     clean, noisy = dnsmos_all([spoken, noise], threads=2)
     assert clean > 2.5 > noisy
     assert dnsmos(spoken) == clean
-    with pytest.raises(MeasureError):
+    with pytest.raises(EvalError):
         dnsmos(Audio(torch.zeros(0), 24000))
 
 

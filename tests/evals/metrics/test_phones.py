@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.errors import EvalError
 from antiphon.evals.metrics.phones import (
-    PhonesError,
     Segment,
     codes_and_phones,
     joint_counts,
@@ -77,7 +77,7 @@ def test_segments_give_stress_to_its_phone_and_break_at_pauses() -> None:
         None,
     ]
     assert segments(said("a b", [0.2, 0.3, 0.4])) == [Segment("a", 0.1, 0.2), Segment("b", 0.3, 0.4)]
-    with pytest.raises(PhonesError, match="no times"):
+    with pytest.raises(EvalError, match="no times"):
         segments(Utterance("u", "text", "v"))
 
 
@@ -121,5 +121,5 @@ def test_codes_meet_the_phones_that_sound(speech: SpeechSet) -> None:
     assert measure_phones(Loudness(), speech, range(3), codebook=1).pnmi == pytest.approx(1)
     loud, _ = codes_and_phones(Loudness(), speech, range(3), silence=False)
     assert len(loud) == 3 * 21 and (loud > 0).all()
-    with pytest.raises(PhonesError, match="no utterance"):
+    with pytest.raises(EvalError, match="no utterance"):
         codes_and_phones(Loudness(), speech, [])

@@ -1,5 +1,4 @@
 """Speaker similarity: the windows, and the same embeddings as Resemblyzer's own code gives."""
-
 import sys
 import types
 
@@ -8,8 +7,8 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio, load
+from antiphon.errors import EvalError
 from antiphon.evals.metrics import speaker
-from antiphon.evals.metrics.speech import MeasureError
 
 
 @pytest.mark.parametrize("samples", [0, 100, 16000, 25600, 30000, 48000, 100_000, 160_007])
@@ -22,7 +21,7 @@ def test_windows_cover_a_clip(samples):
 
 def test_without_the_package_it_says_so(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MeasureError, match="pip install"):
+    with pytest.raises(EvalError, match="pip install"):
         speaker.encoder.__wrapped__()
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import (
     Adapter,
     AdapterConfig,
-    AdapterError,
     Spelling,
     adapter_lengths,
     collapse,
     ctc_frames,
     ctc_loss,
-)  # fmt: skip
+)
 
 TINY = AdapterConfig(features=12, width=16, blocks=2, kernel=3, inner=24, embedding=10, pieces=9, merges=5, dropout=0.0)
 TEXTS = ["hello there my friend", "the weather there is fine", "hello hello, is there a friend here?"]
@@ -127,9 +127,9 @@ def test_spelling_uses_the_tokenizers_own_first_merges(tokenizer: str) -> None:
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="holds no adapter"):
+    with pytest.raises(ModelError, match="holds no adapter"):
         Adapter.from_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match="kernel"):
+    with pytest.raises(ModelError, match="kernel"):
         AdapterConfig(kernel=4)
-    with pytest.raises(AdapterError, match="byte-pair"):
+    with pytest.raises(ModelError, match="byte-pair"):
         Spelling('{"model": {"type": "WordLevel"}}', 5)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, ChatTemplate, ChatTemplateError, written_calls
+from antiphon.errors import ModelError
+from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, ChatTemplate, written_calls
 from tests.models.llm.test_thinker import TEMPLATE
 
 # As models of the Qwen 2.5 family have it: functions in the system prompt, results in turns of the user.
@@ -50,7 +51,7 @@ def test_default_system_prompt() -> None:
     assert ChatTemplate(TEMPLATE).default_system == "Be good"
     plain = TEMPLATE.replace("{{ '<|im_start|>system\nBe good<|im_end|>\n' }}", "")
     assert ChatTemplate(plain).default_system is None
-    with pytest.raises(ChatTemplateError, match="ChatML"):
+    with pytest.raises(ModelError, match="ChatML"):
         ChatTemplate("{{ messages[0]['content'] }}")
 
 
@@ -90,7 +91,7 @@ def test_calls_and_results_are_what_the_whole_conversation_has() -> None:
 def test_templates_of_others_are_kept_in() -> None:
     with pytest.raises(Exception, match="unsafe|undefined"):
         ChatTemplate("{{ messages.__class__.__mro__[1].__subclasses__() }}")
-    with pytest.raises(ChatTemplateError, match="no users"):
+    with pytest.raises(ModelError, match="no users"):
         ChatTemplate("{{ raise_exception('no users') }}")
 
 

@@ -1,11 +1,11 @@
 """Adapters: nothing at the start, something after a step, gone when not handed over, and saved alone."""
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama, LlamaConfig
-from antiphon.models.llm.lora import Lora, LoraConfig, LoraError, Pair, apply, shapes_of
+from antiphon.models.llm.lora import Lora, LoraConfig, Pair, apply, shapes_of
 
 TINY = LlamaConfig(
     hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=4,
@@ -89,12 +89,12 @@ def test_save_and_load_only_the_adapters(model: Llama, lora: Lora, tmp_path) -> 
 
 
 def test_errors_say_what_is_wrong(model: Llama, lora: Lora, tmp_path) -> None:
-    with pytest.raises(LoraError, match="cannot read"):
+    with pytest.raises(ModelError, match="cannot read"):
         Lora.from_pretrained(tmp_path, shapes_of(model.layers[0]))
     lora.save(tmp_path)
-    with pytest.raises(LoraError, match="another model"):
+    with pytest.raises(ModelError, match="another model"):
         Lora.from_pretrained(tmp_path, {name: (8, 8) for name in shapes_of(model.layers[0])})
-    with pytest.raises(LoraError, match="rank"):
+    with pytest.raises(ModelError, match="rank"):
         LoraConfig(rank=0)
-    with pytest.raises(LoraError, match="nose_proj"):
+    with pytest.raises(ModelError, match="nose_proj"):
         LoraConfig(linears=("nose_proj",))

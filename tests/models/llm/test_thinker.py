@@ -1,5 +1,4 @@
 """The thinker: same tokens as `transformers`, conversations as values, text in whole characters, no loops."""
-
 import json
 import os
 import random
@@ -9,10 +8,11 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from antiphon.models.llm.llama import KeyValues, Llama, LlamaConfig, LlamaError
+from antiphon.errors import ModelError, TooLongError
+from antiphon.models.llm.llama import KeyValues, Llama, LlamaConfig
 from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.llm.reply_pieces import Unfinished, goes_round, pick, piece_bytes
-from antiphon.models.llm.thinker import Thinker, ThinkerError, TooLongError
+from antiphon.models.llm.thinker import Thinker
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -265,16 +265,16 @@ def test_a_turn_that_is_too_long_is_refused_before_anything_is_made_of_it(thinke
 
 def test_errors_say_what_to_do(thinker: Thinker, tmp_path: Path) -> None:
     state = thinker.init_state()
-    with pytest.raises(ThinkerError, match="add_user"):
+    with pytest.raises(ModelError, match="add_user"):
         next(thinker.stream(state))
-    with pytest.raises(ThinkerError, match="embeddings"):
+    with pytest.raises(ModelError, match="embeddings"):
         thinker.add_user(state, torch.zeros(3, 5))
-    with pytest.raises(ThinkerError, match="in parts"):
+    with pytest.raises(ModelError, match="in parts"):
         thinker.add_user(state, "a" * 3000)
-    with pytest.raises(LlamaError, match="cannot read"):
+    with pytest.raises(ModelError, match="cannot read"):
         Llama.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": False}))
-    with pytest.raises(LlamaError, match="embeddings"):
+    with pytest.raises(ModelError, match="embeddings"):
         LlamaConfig.from_file(tmp_path / "config.json")
 
 

@@ -1,5 +1,4 @@
 """Adapters of Moshi: what they add, that only they learn, and that the `moshi` package reads and writes the same."""
-
 import json
 import os
 

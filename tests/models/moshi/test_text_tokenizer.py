@@ -1,5 +1,4 @@
 """Text pieces: reserved ids, words and back, folders; SentencePiece models as Moshi's."""
-
 import pytest
 
 from antiphon.errors import ConfigError, HubError

@@ -1,5 +1,4 @@
 """Moshi's published formats: parity with the `moshi` package and with `transformers`, random weights."""
-
 import json
 import os
 

@@ -1,10 +1,10 @@
 """The voice knows what it has said: whole words, when they have sounded, however the text came."""
-
 import pytest
 import torch
 
+from antiphon.errors import UnsayableError
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import UnsayableError, Voice, VoiceState
+from antiphon.models.tts.synthesizer import Voice, VoiceState
 from tests.models.tts.test_talker import TINY, talker  # noqa: F401
 
 TEXT = "Bread is made from flour, water and yeast."

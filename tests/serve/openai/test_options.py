@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from antiphon.dialogue.events import EndEvent, TextEvent
-from antiphon.models.llm.thinker import TooLongError
+from antiphon.errors import TooLongError
 from antiphon.serve.app import create_app
 from antiphon.serve.json_text import TEXT_LETTERS
 from antiphon.serve.openai.languages import language_problem

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.data.speech.features import FeaturesError, Reader, Utterance, Writer, encode, read_manifest
+from antiphon.data.speech.features import Reader, Utterance, Writer, encode, read_manifest
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.errors import DataError, ModelError
 from antiphon.models.asr.adapter import Adapter
-from antiphon.train.asr.align import AlignError, AlignTask, piece_ids, word_errors
+from antiphon.train.asr.align import AlignTask, piece_ids, word_errors
 from antiphon.train.config import OptimConfig, StageConfig
 
 TEXTS = [
@@ -154,9 +155,9 @@ def test_a_cut_manifest_line_does_not_count(tmp_path: Path) -> None:
 
 
 def test_errors_say_what_is_missing(brain: Path, tmp_path: Path) -> None:
-    with pytest.raises(FeaturesError, match="make features"):
+    with pytest.raises(DataError, match="make features"):
         read_manifest(tmp_path)
     config = stage(brain, tmp_path)
     config.data = {}
-    with pytest.raises(AlignError, match="data.train"):
+    with pytest.raises(ModelError, match="data.train"):
         AlignTask(config)

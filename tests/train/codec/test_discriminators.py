@@ -1,15 +1,10 @@
 """Discriminators: shapes, what they look at, gradients for both players, and that they learn to tell sounds apart."""
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from antiphon.train.codec.discriminators import (
-    DiscriminatorError,
-    Discriminators,
-    PeriodDiscriminator,
-    StftDiscriminator,
-)
+from antiphon.errors import ModelError
+from antiphon.train.codec.discriminators import Discriminators, PeriodDiscriminator, StftDiscriminator
 from antiphon.train.codec.losses import adversarial_losses, discriminator_loss
 
 PERIOD = {"periods": (2, 3), "channels": (2, 4, 4)}
@@ -92,13 +87,13 @@ def test_two_channels_are_judged_apart():
 
 
 def test_what_makes_no_sense_is_said():
-    with pytest.raises(DiscriminatorError, match="no discriminator"):
+    with pytest.raises(ModelError, match="no discriminator"):
         Discriminators()
-    with pytest.raises(DiscriminatorError, match="from 0 to 1"):
+    with pytest.raises(ModelError, match="from 0 to 1"):
         StftDiscriminator(bands=(0.1, 1))
-    with pytest.raises(DiscriminatorError, match="too few bins"):
+    with pytest.raises(ModelError, match="too few bins"):
         StftDiscriminator((16,), bands=(0, 0.01, 1))
-    with pytest.raises(DiscriminatorError, match="window"):
+    with pytest.raises(ModelError, match="window"):
         Discriminators(stft=STFT)(torch.randn(1, 1, 40))
-    with pytest.raises(DiscriminatorError, match="frobs"):
+    with pytest.raises(ModelError, match="frobs"):
         Discriminators(stft={"frobs": 1})

@@ -1,11 +1,11 @@
 """Semantic distillation: pooling and losses by hand, gradients, and that a codebook learns what the teacher hears."""
-
 import pytest
 import torch
 from torch.nn import functional as F
 
+from antiphon.errors import ModelError
 from antiphon.nn.quantize import SplitQuantizer
-from antiphon.train.codec.distil import DistilError, Distillation, pool
+from antiphon.train.codec.distil import Distillation, pool
 from antiphon.train.codec.fit import phone_information
 
 
@@ -37,7 +37,7 @@ def test_losses_by_hand():
         torch.nn.init.eye_(loss.project.weight)
         torch.nn.init.zeros_(loss.project.bias)
         assert loss(made, target).item() == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(DistilError, match="frames or dimensions"):
+    with pytest.raises(ModelError, match="frames or dimensions"):
         Distillation(2, 2, "hertz")
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer
 from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.errors import ConfigError
 from antiphon.train.codec.kmeans import KMeansTask
-from antiphon.train.config import OptimConfig, RecipeError, StageConfig, load_recipe
+from antiphon.train.config import OptimConfig, StageConfig, load_recipe
 from antiphon.train.engine import train
 from tests.encoders.test_features import whisper_folder
 
@@ -63,7 +64,7 @@ def test_it_is_scikit_learns_result(speech: Path, tmp_path: Path, capsys: pytest
 def test_it_refuses_more_than_one_process(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    with pytest.raises(RecipeError, match="without torchrun"):
+    with pytest.raises(ConfigError, match="without torchrun"):
         KMeansTask(stage(speech, tmp_path))
 
 
@@ -125,12 +126,12 @@ def test_features_can_be_brought_to_unit_variance(
 def test_errors_and_the_recipe(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(RECIPE)
     assert recipe.model["layer"] == 9 and recipe.optim.lr == 0.0
-    with pytest.raises(RecipeError, match="model.features"):
+    with pytest.raises(ConfigError, match="model.features"):
         KMeansTask(stage(speech, tmp_path, model={}))
-    with pytest.raises(RecipeError, match="too few for 500"):
+    with pytest.raises(ConfigError, match="too few for 500"):
         KMeansTask(stage(speech, tmp_path, model={"features": str(tmp_path / "whisper")}))
     task = KMeansTask(stage(speech, tmp_path))
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
-    with pytest.raises(RecipeError, match="pip install"):
+    with pytest.raises(ConfigError, match="pip install"):
         task.model.train()
         task.losses(task.batch(0))

@@ -1,5 +1,4 @@
 """The mini codec in the task of all families: what quantization gives, gradients, the fit, and its two recipes."""
-
 import math
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.errors import ConfigError
 from antiphon.train import train
 from antiphon.train.codec.task import TokenizerTask, TrainableCodec
-from antiphon.train.config import RecipeError, load_recipe
+from antiphon.train.config import load_recipe
 from antiphon.train.engine import freeze
 from tests.codecs.mini.test_model import TINY
 
@@ -147,6 +147,6 @@ def test_the_recipe_fits_and_trains(speech, tmp_path):
 
 
 def test_the_fit_is_the_mini_codecs(speech, tmp_path):
-    with pytest.raises(RecipeError, match="linear encoder"):
+    with pytest.raises(ConfigError, match="linear encoder"):
         TokenizerTask(load_recipe(RECIPES / "encodec-tiny.yaml", [f"data.speech=[{speech}]", "model.fit=10",
             "data.hours=null", "data.check=1", f"out={tmp_path}"]))  # fmt: skip

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder
+from antiphon.errors import ConfigError
 from antiphon.train.codec.supervised import IGNORED, SupervisedTask, decoder_logits, fit_bottleneck
-from antiphon.train.config import OptimConfig, RecipeError, StageConfig, load_recipe
+from antiphon.train.config import OptimConfig, StageConfig, load_recipe
 from antiphon.train.engine import freeze, train
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "codecs" / "whisper-vq.yaml"
@@ -192,7 +193,7 @@ def test_the_stage_runs_exports_and_goes_on(
 def test_errors_and_the_recipe(whisper: Path, speech: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE)
     assert recipe.model["layer"] == 4 and "tokenizer.bottleneck.*" in recipe.trainable
-    with pytest.raises(RecipeError, match="model.whisper"):
+    with pytest.raises(ConfigError, match="model.whisper"):
         SupervisedTask(stage(whisper, speech, tmp_path, data={}))
-    with pytest.raises(RecipeError, match="no utterance"):
+    with pytest.raises(ConfigError, match="no utterance"):
         SupervisedTask(stage(whisper, speech, tmp_path, data={"speech": [str(speech)], "seconds": [8.0, 9.0]}))

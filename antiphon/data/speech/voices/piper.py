@@ -13,15 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.data.speech.voices.base import Spoken
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 from antiphon.hub import Part, Wheel, fetch
 from antiphon.models.tts.normalization.normalize import Normalizer
 
 MAX_NOISE = 1 << 19  # values an utterance can use: 192 channels of 2,730 frames, 31 seconds
-
-
-class VoiceError(AntiphonError):
-    """A teacher voice cannot be used, or was asked for what it cannot say."""
 
 
 def _build_joe(unpacked: Path, folder: Path) -> None:
@@ -86,7 +82,7 @@ class PiperVoice:
         folder: Holds `model.onnx` and Piper's `config.json`; fetched where None.
 
     Raises:
-        VoiceError: `piper-tts` or `onnx` is not installed.
+        DataError: `piper-tts` or `onnx` is not installed.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -96,7 +92,7 @@ class PiperVoice:
             from piper.phoneme_ids import phonemes_to_ids
             from piper.phonemize_espeak import EspeakPhonemizer
         except ImportError as error:
-            raise VoiceError(f"The voice joe needs the package {error.name}: pip install 'antiphon[data]'.") from None
+            raise DataError(f"The voice joe needs the package {error.name}: pip install 'antiphon[data]'.") from None
         folder = fetch(JOE) if folder is None else Path(folder)
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.sample_rate = int(self.config["audio"]["sample_rate"])

@@ -18,13 +18,9 @@ import yaml
 
 from antiphon.data.text.corpora import capitalise
 from antiphon.data.text.facts.made import made
-from antiphon.errors import AntiphonError
+from antiphon.errors import DataError
 
 TABLES = ("geography", "animals", "words", "things", "numbers", "time", "people", "science", "more")
-
-
-class FactsError(AntiphonError):
-    """A table of facts that isn't as it should be."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def read_table(table: dict[str, Any]) -> list[Fact]:
     """The facts of one table: every row with every ask, and every row turned round as well where `both_ways`.
 
     Raises:
-        FactsError: a row with another number of cells than there are columns, or a wording with an unknown slot.
+        DataError: a row with another number of cells than there are columns, or a wording with an unknown slot.
     """
     columns, facts, seen = table["columns"], [], set()
     rows = [[cell.strip() for cell in line.split("|")] for line in table["rows"].strip().splitlines()]
@@ -66,7 +62,7 @@ def read_table(table: dict[str, Any]) -> list[Fact]:
         rows += [row[::-1] for row in rows]
     for row in rows:
         if len(row) != len(columns):
-            raise FactsError(
+            raise DataError(
                 f"table {table['name']!r}: the row {' | '.join(row)!r} has not the {len(columns)} cells {columns}"
             )
         cells = dict(zip(columns, row, strict=True))
@@ -77,7 +73,7 @@ def read_table(table: dict[str, Any]) -> list[Fact]:
                     for part in ("questions", "replies", "follow")
                 )
             except KeyError as error:
-                raise FactsError(f"table {table['name']!r}, ask {ask['of']!r}: no column {error}") from error
+                raise DataError(f"table {table['name']!r}, ask {ask['of']!r}: no column {error}") from error
             if questions[0] in seen:  # "light" is the opposite of both "dark" and "heavy": one question, first answer
                 continue
             seen.add(questions[0])

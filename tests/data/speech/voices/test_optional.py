@@ -1,5 +1,4 @@
 """The optional voices without their weights: noise from outside, and how their packages are put together."""
-
 import hashlib
 import zipfile
 
@@ -7,7 +6,8 @@ import numpy as np
 import pytest
 
 from antiphon.data.speech.voices.kokoro import KOKORO, KokoroVoice
-from antiphon.data.speech.voices.piper import JOE, VoiceError, noise_as_input
+from antiphon.data.speech.voices.piper import JOE, noise_as_input
+from antiphon.errors import DataError
 from antiphon.hub import Part, Wheel, fetch
 
 onnx = pytest.importorskip("onnx")
@@ -63,9 +63,9 @@ def test_members_of_one_name_do_not_overwrite_each_other(tmp_path, monkeypatch):
 
 
 def test_unknown_styles_are_named():
-    with pytest.raises(VoiceError, match="jf_alpha"):
+    with pytest.raises(DataError, match="jf_alpha"):
         KokoroVoice("nobody")
-    with pytest.raises(VoiceError, match="jf_alpha"):
+    with pytest.raises(DataError, match="jf_alpha"):
         KokoroVoice("jf_alpha+nobody")
 
 
