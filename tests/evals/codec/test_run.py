@@ -12,7 +12,7 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.data.shards import ShardWriter, Utterance
-from antiphon.errors import AntiphonError, ConfigError, EvalError
+from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
 from antiphon.evals.codec import measures
 from antiphon.evals.codec import run as module
 from antiphon.evals.codec.measures import CodebookUse, bitrates, codebook_use, score, si_snr
