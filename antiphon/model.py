@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,11 +59,14 @@ class Model:
 
     Args:
         ears, thinker, talker, codec: loaded parts.
+        phonemizer: loaded; by default a new one.
     """
 
-    def __init__(self, ears: Ears, thinker: Thinker, talker: Talker, codec: MiniCodec):
+    def __init__(
+        self, ears: Ears, thinker: Thinker, talker: Talker, codec: MiniCodec, phonemizer: Phonemizer | None = None
+    ):
         self.ears, self.thinker, self.talker, self.codec = ears, thinker, talker, codec
-        self.voice = Voice(talker, codec, Phonemizer())
+        self.voice = Voice(talker, codec, phonemizer or Phonemizer())
 
     @classmethod
     def from_pretrained(cls, name: str = "mini", **parts: str | Path) -> Model:
@@ -77,9 +81,12 @@ class Model:
         # What ships comes first: a part that is missing is told before anything is downloaded.
         roles = ("adapter", "lora", "codec", "talker", "ears", "brain")
         folder = {role: hub.folder(parts.get(role, role), name) for role in roles}
-        ears = Ears.from_pretrained(folder["ears"], folder["adapter"], folder["brain"])
-        thinker = Thinker.from_pretrained(folder["brain"], folder["lora"])
-        return cls(ears, thinker, Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"]))
+        with ThreadPoolExecutor(1) as other:  # the ears pack their weights on one core, while the other reads
+            phonemizer = other.submit(Phonemizer)
+            thinker = Thinker.from_pretrained(folder["brain"], folder["lora"])
+            ears = Ears.from_pretrained(folder["ears"], folder["adapter"], folder["brain"], thinker=thinker)
+            talker, codec = Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"])
+            return cls(ears, thinker, talker, codec, phonemizer.result())
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
         """What was said: `.text`, and the pieces and embeddings that the thinker reads.
