@@ -49,6 +49,7 @@ class Group:
 
 # Speed and memory come first; the order of the others makes it rare that two at once need the same reference.
 GROUPS: dict[str, Group] = {
+    "ready": Group(running.ready, 5, ("ready-s",), alone=True),
     "memory": Group(running.memory, 1, ("peak-memory-gb",), alone=True),
     "speed": Group(running.speed, 20, ("realtime-speed",), alone=True),
     "latency": Group(running.first_audio, 30, ("first-audio-s",), alone=True),

@@ -1,7 +1,8 @@
-"""How the model runs: time to first audio, seconds of speech per second of work, peak memory."""
+"""How the model runs: time until it is ready and to first audio, seconds of speech per second of work, peak memory."""
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,15 @@ finally:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         kilobytes = peak / 1024 if sys.platform == "darwin" else peak
     open({peak!r}, "w").write(str(kilobytes))
+"""
+
+
+_READY = """
+import json, sys
+import antiphon
+model, parts = json.loads(sys.argv[1])
+antiphon.load(model, **parts)
+print("ready", flush=True)
 """
 
 
@@ -137,3 +147,26 @@ def talk_peak(bench: Bench, audio: Audio, folder: Path) -> float:
     if done.returncode or not peak.is_file():
         raise EvalError(f"`antiphon talk` failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return float(peak.read_text()) * 1024 / 1e9
+
+
+def ready(bench: Bench, n: int) -> list[Figure]:
+    """Seconds in which a fresh process has the model in memory, of weights that were fetched before."""
+    waits = bench.each("ready", range(n), lambda _: seconds_until_ready(bench.config.model, bench.config.parts))
+    return [Figure("ready-s", statistics.median(waits), "s, median", "<= 3.0", None, n)]
+
+
+def seconds_until_ready(model: str, parts: dict[str, str]) -> float:
+    """From the start of the interpreter until `antiphon.load` returns in it; PyTorch's import is a good part of it.
+
+    Raises:
+        EvalError: it couldn't be loaded.
+    """
+    start = time.perf_counter()
+    command = [sys.executable, "-c", _READY, json.dumps([model, parts])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stdout.readline()
+        seconds = time.perf_counter() - start
+        told = process.communicate()[1]
+    if said.strip() != "ready":
+        raise EvalError(f"{model} could not be loaded: {(told.strip().splitlines() or ['no message'])[-1]}")
+    return seconds

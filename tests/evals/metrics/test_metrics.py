@@ -7,8 +7,9 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
+from antiphon.evals.assistant import speed
 from antiphon.evals.assistant.material import HELD_OUT, shares, spread
-from antiphon.evals.assistant.speed import in_frames, trim_end
+from antiphon.evals.assistant.speed import in_frames, seconds_until_ready, trim_end
 from antiphon.evals.metrics.speech import (
     DNSMOS_WINDOW,
     dnsmos,
@@ -180,3 +181,10 @@ def test_trim_end_cuts_only_the_end():
     )
     assert torch.equal(trim_end(Audio(samples, 16000)).samples, samples[:165])
     assert len(trim_end(Audio(torch.zeros(7), 16000)).samples) == 7
+
+
+def test_being_ready_takes_what_the_process_takes_until_it_says_so(monkeypatch):
+    with pytest.raises(EvalError, match="nobody could not be loaded: .*no preset 'nobody'"):
+        seconds_until_ready("nobody", {})
+    monkeypatch.setattr(speed, "_READY", "import time; time.sleep(0.3); print('ready', flush=True)")
+    assert seconds_until_ready("anybody", {}) >= 0.3
