@@ -43,7 +43,7 @@ def test_what_fails_is_told():
 
 
 def test_clients_of_a_duplex_model_send_all_the_time(monkeypatch):
-    monkeypatch.setattr(serve_clients, "LISTENING", 0.4)
+    monkeypatch.setattr(serve_clients, "LISTENING_SECONDS", 0.4)
     hall = DuplexHall(tiny_duplex())
     with serving(LiveOnly("tiny"), ServeConfig(port=0), hall=hall) as (address, served):
         seen = clients(Plan(f"ws://{address}/v1/realtime", QUESTION, live=True, turns=2), 1)

@@ -1,4 +1,5 @@
-"""The driver and the figures, with conversants whose behaviour one can count out on one's fingers."""
+"""The simulation and the figures, with systems whose behaviour one can count out on one's fingers."""
+
 import math
 
 import numpy as np
@@ -9,59 +10,73 @@ from antiphon.audio.io import Audio
 from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event, Word
 from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
 from antiphon.errors import AntiphonError, DataError, EvalError
+from antiphon.evals.duplex import evaluation as evaluations
 from antiphon.evals.duplex import figures as duplex
-from antiphon.evals.duplex.figures import DuplexBench, DuplexConfig, Held, fits, held, task_figures
+from antiphon.evals.duplex.evaluation import DuplexConfig, DuplexEvaluation, Result
+from antiphon.evals.duplex.figures import fits, task_figures
 from antiphon.evals.duplex.metrics import Outcome
 from antiphon.evals.duplex.recordings import recorded
-from antiphon.evals.duplex.scenes import TASKS
-from antiphon.evals.duplex.simulate import Scene, judge, play
-from antiphon.evals.duplex.speed import batch_speedup, frame_times, resident, talk
-from antiphon.evals.duplex.systems import Alone, EngineRoom, HalfDuplexConversant, letter_words, room_of
-from tests.evals.duplex.actors import FRAME, RATE, Chatterbox, Hasty, Ideal, Nodder, Silent, quiet, scene, tone
+from antiphon.evals.duplex.scenarios import TASKS
+from antiphon.evals.duplex.simulate import Scenario, simulate
+from antiphon.evals.duplex.speed import batch_speedup, frame_times, talk
+from antiphon.evals.duplex.systems import EngineAdapter, system_under_test
+from tests.evals.duplex.actors import (
+    FRAME,
+    RATE,
+    Chatterbox,
+    Hasty,
+    Ideal,
+    Nodder,
+    Silent,
+    Stage,
+    quiet,
+    scenario,
+    tone,
+)
 
 
-def takes(actor: type, task: str, n: int = 1, at_once: int = 1) -> list:
-    return list(play(Alone(actor), [scene(task, i) for i in range(n)], at_once))
+def dialogues(actor: type, task: str, n: int = 1, at_once: int = 1) -> list:
+    return list(simulate(Stage(actor), [scenario(task, i) for i in range(n)], at_once))
 
 
 def figures(actor: type, task: str) -> dict[str, float]:
-    return {f.name: f.value for f in task_figures(task, [held(take) for take in takes(actor, task)])}
+    return {f.name: f.value for f in task_figures(task, [Result.of(each) for each in dialogues(actor, task)])}
 
 
 class TestClock:
     def test_what_is_said_to_a_frame_sounds_in_the_next(self):
-        (take,) = takes(Ideal, "turn")
-        assert len(take.user) == len(take.model)
+        (dialogue,) = dialogues(Ideal, "turn")
+        assert len(dialogue.user) == len(dialogue.model)
         # Silent from frame 30 on; the 12th silent frame is number 41; the answer sounds from 42 on, for 29 frames.
-        assert take.speech() == [pytest.approx((42 * 0.08, 71 * 0.08))]
-        assert [w.start for w in take.words[:2]] == [pytest.approx(42 * 0.08), pytest.approx(46 * 0.08)]
+        assert dialogue.speech() == [pytest.approx((42 * 0.08, 71 * 0.08))]
+        assert [w.start for w in dialogue.words[:2]] == [pytest.approx(42 * 0.08), pytest.approx(46 * 0.08)]
 
     def test_it_ends_when_the_answer_is_over_or_patience_is(self):
-        assert takes(Ideal, "turn")[0].seconds == pytest.approx(math.ceil((2.4 + 5.0) / 0.08) * 0.08)
-        assert takes(Silent, "turn")[0].seconds == pytest.approx(2.4 + 10.0)
-        assert takes(Chatterbox, "turn")[0].seconds == pytest.approx(2.4 + 10.0)
+        assert dialogues(Ideal, "turn")[0].seconds == pytest.approx(math.ceil((2.4 + 5.0) / 0.08) * 0.08)
+        assert dialogues(Silent, "turn")[0].seconds == pytest.approx(2.4 + 10.0)
+        assert dialogues(Chatterbox, "turn")[0].seconds == pytest.approx(2.4 + 10.0)
 
     def test_the_interruption_starts_after_the_model_has(self):
-        (take,) = takes(Ideal, "interruption")
-        (event,) = [e for e in take.events if e.kind == "interruption"]
+        (dialogue,) = dialogues(Ideal, "interruption")
+        (event,) = [e for e in dialogue.events if e.kind == "interruption"]
         assert (event.start, event.end) == pytest.approx((52 * 0.08, 72 * 0.08))  # 0.8 s after frame 42
-        assert np.abs(take.user[round(event.start * RATE) : round(event.end * RATE)]).max() > 0.2
-        (alone,) = takes(Silent, "interruption")
+        assert np.abs(dialogue.user[round(event.start * RATE) : round(event.end * RATE)]).max() > 0.2
+        (alone,) = dialogues(Silent, "interruption")
         (event,) = [e for e in alone.events if e.kind == "interruption"]
         assert event.start == pytest.approx(2.4 + 4.0)
 
     def test_a_batch_gives_what_one_after_the_other_gives(self):
-        one = {t.scene.id: t for t in takes(Ideal, "interruption", 5)}
-        many = {t.scene.id: t for t in takes(Ideal, "interruption", 5, at_once=3)}
+        one = {t.scenario.id: t for t in dialogues(Ideal, "interruption", 5)}
+        many = {t.scenario.id: t for t in dialogues(Ideal, "interruption", 5, at_once=3)}
         assert one.keys() == many.keys()
-        for key, take in one.items():
-            assert np.array_equal(take.model, many[key].model) and take.events == many[key].events
+        for key, dialogue in one.items():
+            assert np.array_equal(dialogue.model, many[key].model) and dialogue.events == many[key].events
 
     def test_another_sample_rate_is_refused(self):
         with pytest.raises(EvalError, match="2000 Hz"):
-            room = Alone(Silent)
-            room.sample_rate = 24000
-            list(play(room, [scene("turn")]))
+            system = Stage(Silent)
+            system.sample_rate = 24000
+            list(simulate(system, [scenario("turn")]))
 
 
 class TestFigures:
@@ -112,7 +127,9 @@ class TestFigures:
         assert figures(Nodder, "pause")["pause-takeover"] == figures(Nodder, "turn")["turn-takeover"] == 0.0
 
     def test_bars_and_published_figures_stand_beside(self):
-        found = {f.name: f for task in TASKS for f in task_figures(task, [held(t) for t in takes(Ideal, task)])}
+        found = {
+            f.name: f for task in TASKS for f in task_figures(task, [Result.of(t) for t in dialogues(Ideal, task)])
+        }
         bars = {name: f.bar for name, f in found.items() if f.bar}
         assert bars == {
             "pause-takeover": "<= 0.4", "turn-takeover": ">= 0.9", "interruption-takeover": ">= 0.9",
@@ -128,8 +145,8 @@ class TestFigures:
 class TestFitness:
     replies = {"time": ("It is late, I think.", "Noon.")}
 
-    def one(self, said: str, cut: bool = False) -> Held:
-        return Held("a", "turn", "", Outcome("turn", True, True), said, "time", cut)
+    def one(self, said: str, cut: bool = False) -> Result:
+        return Result("a", "turn", "", Outcome("turn", True, True), said, "time", cut)
 
     def test_words_decide_and_a_cut_answer_may_be_a_beginning(self):
         assert fits(self.one("it is late i think"), self.replies) and fits(self.one("Noon"), self.replies)
@@ -137,8 +154,8 @@ class TestFitness:
         assert not fits(self.one("", True), self.replies) and not fits(self.one("No idea"), self.replies)
 
     def test_the_answer_s_words_are_taken(self):
-        (take,) = takes(Ideal, "turn")
-        one = held(take)
+        (dialogue,) = dialogues(Ideal, "turn")
+        one = Result.of(dialogue)
         assert one.said == " ".join(["word"] * 8) and one.intent == "time" and not one.cut
         assert one.answer.duration == pytest.approx(29 * 0.08 + 0.2, abs=0.01)
 
@@ -160,30 +177,29 @@ class FakeSession:
         self.closed = True
 
 
-class TestRooms:
-    def test_words_by_letters(self):
-        words = letter_words([" He", "llo", "", " you all", ""], 0.1)
-        assert [(w.text, w.start, w.end) for w in words] == [
-            ("Hello", 0.0, 0.2), ("you", pytest.approx(0.3), 0.4), ("all", pytest.approx(0.3), 0.4),
-        ]  # fmt: skip
-
+class TestSystems:
     def test_a_half_duplex_session_plays_at_its_pace(self, monkeypatch):
         monkeypatch.setattr("antiphon.evals.duplex.systems.time.sleep", lambda seconds: None)
+        session = FakeSession()
 
         class Model:
             def session(self, mode, endpointer):
                 assert mode == "half-duplex" and endpointer.silence > 0  # without one, no turn would ever end
-                return FakeSession()
+                return session
 
-        conversant = HalfDuplexConversant(Model(), pace=0.16)
-        conversant.start(0)
-        said = [conversant.step(torch.zeros(1920)) for _ in range(10)]
-        assert [bool(sound.any()) for sound, _ in said] == [False] * 2 + [True] * 6 + [False] * 2
-        assert [text for _, text in said] == ["", "", "", " one", "", " two", "", "", "", ""]
-        assert float(said[7][0].sum()) == pytest.approx(0.5 * (10000 - 5 * 1920))
-        room, session = Alone(lambda: conversant), conversant._session
-        room.leave(room.join(0))
-        assert session.closed and conversant._session is None
+        system, at_once = system_under_test(Model(), 8)
+        assert at_once == 1
+        system.pace = 0.16
+        handle = system.join(0)
+        said = [system.step({handle: torch.zeros(1920)})[handle] for _ in range(10)]
+        assert [bool(sound.any()) for sound in said] == [False] * 2 + [True] * 6 + [False] * 2
+        assert float(said[7].sum()) == pytest.approx(0.5 * (10000 - 5 * 1920))
+        words = system.leave(handle)
+        assert [(w.text, w.start, w.end) for w in words] == [
+            ("one", pytest.approx(4 * 0.08), pytest.approx(5 * 0.08)),
+            ("two", pytest.approx(6 * 0.08), pytest.approx(7 * 0.08)),
+        ]
+        assert session.closed
 
     def test_an_engine_s_tokens_become_words_on_the_clock_of_the_sound(self):
         class Pieces:
@@ -214,50 +230,50 @@ class TestRooms:
             def leave(self, handle):
                 self.left = handle
 
-        room = EngineRoom(Engine())
-        handle = room.join(0)
+        system = EngineAdapter(Engine())
+        handle = system.join(0)
         for _ in range(5):
-            assert room.step({handle: torch.zeros(1920)})[handle].shape == (1920,)
-        assert room.leave(handle) == [Word("w7", pytest.approx(4 * 0.08), pytest.approx(5 * 0.08))]
+            assert system.step({handle: torch.zeros(1920)})[handle].shape == (1920,)
+        assert system.leave(handle) == [Word("w7", pytest.approx(4 * 0.08), pytest.approx(5 * 0.08))]
 
     def test_a_real_engine_says_the_same_alone_and_in_a_batch(self):
         from tests.dialogue.duplex.tiny_duplex import noise, tiny_duplex
 
         duplex = tiny_duplex()
         rate, size = duplex.sample_rate, duplex.frame_samples
-        scenes = [
-            Scene(
+        scenarios = [
+            Scenario(
                 f"s{i}", "turn", noise(6 + i, seed=i).flatten().numpy(), (Event("turn", 0.0, (6 + i) * size / rate),),
                 rate, after=(0.5, 0.5),
             )
             for i in range(4)
         ]  # fmt: skip
-        one = {take.scene.id: take for take in play(room_of(duplex)[0], scenes, 1)}
-        room, at_once = room_of(duplex, 3)
+        one = {dialogue.scenario.id: dialogue for dialogue in simulate(system_under_test(duplex)[0], scenarios, 1)}
+        system, at_once = system_under_test(duplex, 3)
         assert at_once == 3
-        for take in play(room, scenes, at_once):
-            assert take.model.shape == take.user.shape == one[take.scene.id].model.shape
-            assert take.words == one[take.scene.id].words
-            assert np.allclose(take.model, one[take.scene.id].model, atol=1e-4)
-        assert any(take.words for take in one.values()) and not room.engine.conversations
+        for dialogue in simulate(system, scenarios, at_once):
+            assert dialogue.model.shape == dialogue.user.shape == one[dialogue.scenario.id].model.shape
+            assert dialogue.words == one[dialogue.scenario.id].words
+            assert np.allclose(dialogue.model, one[dialogue.scenario.id].model, atol=1e-4)
+        assert any(dialogue.words for dialogue in one.values()) and not system.engine.conversations
 
     def test_what_can_be_driven(self):
-        room = Alone(Ideal)
-        assert room_of(room, 4) == (room, 4)
+        system = Stage(Ideal)
+        assert system_under_test(system, 4) == (system, 4)
         with pytest.raises(EvalError, match="int"):
-            room_of(3)
+            system_under_test(3)
 
 
 class TestRun:
-    @pytest.fixture
-    def bench(self, monkeypatch):
-        monkeypatch.setattr(
-            duplex, "duplex_scenes", lambda folder, task, n, texts=None, seed=0: [scene(task, i) for i in range(n)]
-        )
-        monkeypatch.setattr(DuplexBench, "model", Alone(Ideal))
-        monkeypatch.setattr(duplex, "fingerprints", lambda bench: {"duplex": "0"})
+    @pytest.fixture(autouse=True)
+    def ideal(self, monkeypatch):
+        monkeypatch.setattr(DuplexEvaluation, "model", Stage(Ideal))
+        for module in (evaluations, duplex):
+            monkeypatch.setattr(
+                module, "load_scenarios", lambda folder, task, n, *_: [scenario(task, i) for i in range(n)]
+            )
 
-    def test_figures_json_items_and_picture(self, bench, tmp_path):
+    def test_figures_json_items_and_picture(self, tmp_path):
         config = DuplexConfig(only=TASKS, n=2, keep=tmp_path / "items")
         report = duplex.run(config, tmp_path / "f.json", picture=tmp_path / "talks.png")
         assert report.get("turn-takeover").value == 1.0 and report.get("turn-takeover").n == 2
@@ -269,24 +285,27 @@ class TestRun:
         again = duplex.run(DuplexConfig(only=TASKS, n=2, material=tmp_path), tmp_path / "f.json", resume=True)
         assert again.figures == report.figures
 
-    def test_quick(self, bench):
-        found = duplex.quick(Alone(Nodder), n=2)
+    def test_quick(self):
+        found = duplex.quick(Stage(Nodder), n=2)
         assert found["turn-takeover"] == 0.0 and found["reply-intent-accuracy"] == 0.0
         assert found["backchannel-frequency"] > 0
-        assert set(duplex.quick(Alone(Ideal), n=1, tasks=("pause",))) == {"pause-takeover", "pause-takeover-published"}
+        assert set(duplex.quick(Stage(Ideal), n=1, tasks=("pause",))) == {
+            "pause-takeover",
+            "pause-takeover-published",
+        }
 
 
 class TestRecordings:
     def test_labelled_ones(self, tmp_path):
-        talks = {task: takes(Ideal, task)[0] for task in TASKS}
+        talks = {task: dialogues(Ideal, task)[0] for task in TASKS}
         with ConversationWriter(tmp_path) as writer:
-            for task, take in talks.items():
-                writer.add(task, Conversation(take.model, take.user, RATE, take.words, take.events))
+            for task, dialogue in talks.items():
+                writer.add(task, Conversation(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events))
         found = {identity: outcome for identity, outcome in recorded(tmp_path)}
         assert list(found) == ["pause-0", "turn-0", "interruption-0", "interruption-1", "backchannel-0"]
         assert found["turn-0"].latency == pytest.approx(0.96) and not found["pause-0"].takeover
         assert found["interruption-1"].stop == pytest.approx(0.24)
-        assert judge(talks["interruption"]).latency == pytest.approx(found["interruption-1"].latency)
+        assert talks["interruption"].outcome().latency == pytest.approx(found["interruption-1"].latency)
         report = duplex.run(DuplexConfig(recordings=tmp_path), tmp_path / "f.json")
         assert report.get("turn-takeover").n == 2 and report.get("stop-latency-s").value == pytest.approx(0.24)
         with pytest.raises(AntiphonError, match="hour"):
@@ -344,21 +363,20 @@ class TestSpeed:
         assert loud[:2] == [0, 1] and loud[2] * 0.08 >= 4.0
 
     def test_times_and_speedup(self):
-        room = Alone(Ideal)
+        system = Stage(Ideal)
         sound = talk([tone(1)], FRAME, RATE)
-        assert len(frame_times(room, sound, 7)) == 7
-        assert batch_speedup(Alone(Ideal), room, sound, 3, rounds=3) > 0
-        assert not room._live
-        assert resident() > 10e6
+        assert len(frame_times(system, sound, 7)) == 7
+        assert batch_speedup(Stage(Ideal), system, sound, 3, rounds=3) > 0
+        assert not system.live
 
     def test_groups(self, monkeypatch, tmp_path):
-        from antiphon.evals.duplex import speed as duplex_speed
+        from antiphon.evals.duplex import speed
 
-        monkeypatch.setattr(duplex_speed, "duplex_scenes", lambda *a: [scene("turn")])
-        monkeypatch.setattr(DuplexBench, "model", Alone(Ideal))
-        monkeypatch.setattr(duplex_speed, "_count", lambda room, minutes: 5 * minutes)
-        bench = DuplexBench(DuplexConfig())
-        found = {f.name: f for g in ("frame", "batch", "hour") for f in duplex.GROUPS[g].measure(bench, 8)}
+        monkeypatch.setattr(evaluations, "load_scenarios", lambda *_: [scenario("turn")])
+        monkeypatch.setattr(DuplexEvaluation, "model", Stage(Ideal))
+        monkeypatch.setattr(speed, "_count", lambda system, minutes: 5 * minutes)
+        evaluation = DuplexEvaluation(DuplexConfig())
+        found = {f.name: f for g in ("frame", "batch", "hour") for f in duplex.GROUPS[g].measure(evaluation, 8)}
         assert {f.name: f.bar for f in found.values()} == {
             "frame-p50-ms": "<= 60", "frame-p95-ms": "<= 80", "batch-8-speedup": ">= 3",
             "hour-frame-time-ratio": "<= 1.1", "hour-memory-ratio": "<= 1.02",

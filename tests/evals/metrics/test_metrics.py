@@ -1,4 +1,5 @@
 """Metrics against cases computed by hand."""
+
 import math
 
 import numpy as np
