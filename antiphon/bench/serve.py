@@ -186,10 +186,8 @@ def slope(times: Sequence[float], values: Sequence[float]) -> tuple[float, float
     """The slope of the line of least squares, and its standard error; no numbers for less than three points."""
     if len(times) < 3:
         return math.nan, math.nan
-    x, y = np.asarray(times) - np.mean(times), np.asarray(values) - np.mean(values)
-    found = float(x @ y / (x @ x))
-    rest = y - found * x
-    return found, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
+    (found, _), covariance = np.polyfit(times, values, 1, cov=True)
+    return float(found), math.sqrt(covariance[0, 0])
 
 
 def _inside(model: Model, plan: Plan) -> list[float]:

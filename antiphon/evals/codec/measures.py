@@ -19,10 +19,9 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
 from antiphon.evals.metrics.speaker import speaker_similarity
-from antiphon.evals.metrics.speech import dnsmos, log_mel_distance, stoi
+from antiphon.evals.metrics.speech import dnsmos, log_mel_distance, pair, stoi
 
 WIDEBAND_RATE = 16000  # Hz, for PESQ and ViSQOL
-MIN_SECONDS = 0.4  # less of a sound is not compared
 
 
 def si_snr(clean: Audio, heard: Audio) -> float:
@@ -87,24 +86,6 @@ def visqol(clean: Audio, heard: Audio) -> float:
     if not math.isfinite(score):
         raise EvalError("ViSQOL could not compare the sounds.")
     return score
-
-
-def pair(clean: Audio, heard: Audio, sample_rate: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two sounds, mono, of one rate and cut to one length: two float32 [N].
-
-    Raises:
-        EvalError: different rates, or less than 0.4 s.
-    """
-    if clean.sample_rate != heard.sample_rate:
-        raise EvalError(f"Sounds of {clean.sample_rate} and {heard.sample_rate} Hz cannot be compared.")
-    a, b = (
-        (audio.mono() if sample_rate is None else audio.mono().resample(sample_rate)).samples.float()
-        for audio in (clean, heard)
-    )
-    n = min(len(a), len(b))
-    if n < MIN_SECONDS * (sample_rate or clean.sample_rate):
-        raise EvalError(f"{n / (sample_rate or clean.sample_rate):.2f} s of sound are too little to compare.")
-    return a[:n], b[:n]
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class CodecEvaluation:
         """Whisper."""
         return AsrJudge.from_pretrained()
 
-    def scored(
+    def measure(
         self,
         clips: Sequence[Clip],
         kind: str,
@@ -123,30 +123,65 @@ class CodecEvaluation:
         sound: Callable[[int], Audio],
         progress: Callable[[int], Any] = lambda n: None,
     ) -> None:
-        """Takes those of the measures that are missing, of the clips' sounds `sound(i)`; `kind` begins their keys, and
-        `progress` is told of every clip that is done."""
+        """Takes those measures of the clips' sounds `sound(i)` that are missing, also what the ASR judge hears if it is
+        asked; `kind` begins their keys, and `progress` is told of every clip that is done."""
         wanted = {i: [m for m in names if f"{kind}/{m}/{c.key}" not in self.cache.values] for i, c in enumerate(clips)}
         wanted = {i: missing for i, missing in wanted.items() if missing}
         progress(len(clips) - len(wanted))
-        if not wanted:
-            return
-        jobs = zip(*[(missing, clips[i].audio, sound(i)) for i, missing in wanted.items()])
-        with unreached():
-            results = map(scores, *jobs) if self.pool is None else self.pool.map(scores, *jobs)
-        for i, found in zip(wanted, results, strict=True):
-            for name, value in found.items():
-                self.cache.get([f"{kind}/{name}/{clips[i].key}"], lambda rows, value=value: [value])
-            progress(1)
-
-    def heard(self, clips: Sequence[Clip], kind: str, sound: Callable[[int], Audio]) -> None:
-        """Lets the ASR judge hear the clips' sounds; longer ones than it can hear are None."""
+        if wanted:
+            jobs = zip(*[(missing, clips[i].audio, sound(i)) for i, missing in wanted.items()])
+            with unreached():
+                results = map(scores, *jobs) if self.pool is None else self.pool.map(scores, *jobs)
+            for i, found in zip(wanted, results, strict=True):
+                for name, value in found.items():
+                    self.cache.get([f"{kind}/{name}/{clips[i].key}"], lambda rows, value=value: [value])
+                progress(1)
 
         def hear(rows: list[int]) -> list[str | None]:
-            short = [i for i in rows if clips[i].audio.duration <= MAX_SECONDS - 0.1]
+            short = [i for i in rows if clips[i].audio.duration <= MAX_SECONDS - 0.1]  # longer ones stay None
             texts = dict(zip(short, self.asr_judge.transcribe([sound(i) for i in short])))
             return [texts.get(i) for i in rows]
 
-        self.cache.get([f"{kind}/{HEARD}/{clip.key}" for clip in clips], hear)
+        if "wer" in self.measures:
+            self.cache.get([f"{kind}/{HEARD}/{clip.key}" for clip in clips], hear)
+
+    def read(self, wanted: Sequence[Recording]) -> list[Clip]:
+        """The recordings that can be read."""
+        clips = []
+        for recording in wanted:
+            if recording.id in self.unreadable:
+                continue
+            try:
+                audio = recording.load(max_seconds=600.0)
+                clips.append(Clip(recording, audio, f"{recording.id}@{key_of(audio)[:12]}"))
+            except AntiphonError as error:
+                self._leave_out(recording.id, recording.id, error)
+        return clips
+
+    def coded(self, codec: Any, who: str, clips: Sequence[Clip]) -> tuple[list[Clip], list[np.ndarray]]:
+        """The clips that the codec takes, with the scales that it gives them, and their codes."""
+        taken, codes = [], []
+        for clip in clips:
+
+            def make(_: list[int], clip: Clip = clip) -> list[dict]:
+                codes, scales = encode_scaled(codec, fitted(clip.audio, codec.sample_rate, codec.channels))
+                return [pack_codes(codes) | ({"scales": scales} if scales else {})]
+
+            try:
+                value = self.cache.get([f"{who}/codes/{clip.key}"], make)[0]
+                codes.append(unpack_codes(value))
+            except DataError:  # results cannot be kept
+                raise
+            except Exception as error:  # too short for it, or too long: the others are worth having
+                self._leave_out(f"{clip.recording.id} ({who.partition('@')[0]})", clip.recording.id, error)
+                continue
+            clip.scales = value.get("scales", ())
+            taken.append(clip)
+        return taken, codes
+
+    def _leave_out(self, key: str, recording: str, error: Exception) -> None:
+        self.unreadable[key] = why(error)
+        tell(f"{recording}: left out: {why(error)}")
 
 
 def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Path | None = None) -> CodecReport:
@@ -249,46 +284,46 @@ def measure(
         AntiphonError: none of the recordings could be read and encoded.
     """
     speaks = callable(getattr(codec, "decode", None))
-    rates = rate_points(codec.codebooks, config.codebooks)
-    pairwise = [name for name in evaluation.measures if MEASURES[name].score is not None]
+    measures = evaluation.measures if speaks else ()
+    pairwise = [name for name in measures if MEASURES[name].score is not None]
     alone = [name for name in pairwise if MEASURES[name].alone]
+    rates = rate_points(codec.codebooks, config.codebooks)
+    rates = rates if speaks else rates[-1:]
     ids = [recording.id for recording in wanted]
     files = dict(zip(ids, file_names(ids, "wav")))
     clips: list[tuple[Recording, str]] = []
-    total = len(wanted) * (len(rates) if speaks else 1)
-    with tqdm(total=total, desc=label, unit="sound", file=sys.stderr, mininterval=1.0) as progress:
+    with tqdm(total=len(wanted) * len(rates), desc=label, unit="sound", file=sys.stderr, mininterval=1.0) as progress:
         for start in range(0, len(wanted), CHUNK_RECORDINGS):
-            asked = len(wanted[start : start + CHUNK_RECORDINGS])
-            chunk, codes = _coded(codec, who, _read(wanted[start : start + CHUNK_RECORDINGS], evaluation), evaluation)
-            if speaks:
-                evaluation.scored(chunk, "untouched", alone, lambda i, chunk=chunk: chunk[i].audio)
-                if "wer" in evaluation.measures:
-                    evaluation.heard(chunk, "untouched", lambda i, chunk=chunk: chunk[i].audio)
-            for k in rates if speaks else ():
+            asked = wanted[start : start + CHUNK_RECORDINGS]
+            chunk, codes = evaluation.coded(codec, who, evaluation.read(asked))
+            clips += [(clip.recording, clip.key) for clip in chunk]
+            if not speaks:
+                progress.update(len(asked))
+                continue
+            evaluation.measure(chunk, "untouched", alone, lambda i, chunk=chunk: chunk[i].audio)
+            for k in rates:
                 places = [config.keep and config.keep / f"{label}-{k}" / files[clip.recording.id] for clip in chunk]
                 sounds = Sounds(codec, chunk, [row[:k] for row in codes], places)
-                evaluation.scored(chunk, f"{who}/{k}", pairwise, sounds, progress.update)
-                if "wer" in evaluation.measures:
-                    evaluation.heard(chunk, f"{who}/{k}", sounds)
+                evaluation.measure(chunk, f"{who}/{k}", pairwise, sounds, progress.update)
                 if config.keep is not None:
                     for i in range(len(chunk)):
                         sounds(i)
-                progress.update(asked - len(chunk))
-            if not speaks:
-                progress.update(asked)
-            clips += [(clip.recording, clip.key) for clip in chunk]
+                progress.update(len(asked) - len(chunk))
     if not clips:
         raise AntiphonError(f"Not one of the recordings in {config.data} could be encoded.")
-    kept = [evaluation.cache.values[f"{who}/codes/{key}"] for _, key in clips]
+
+    def column(kind: str, name: str) -> list[Any]:
+        return [evaluation.cache.values[f"{kind}/{name}/{key}"] for _, key in clips]
+
+    kept = column(who, "codes")
     codes, scales = [unpack_codes(value) for value in kept], sum(len(value.get("scales", ())) for value in kept)
+    before = {name: column("untouched", name) for name in alone}
     points = []
-    for k in rates if speaks else [rates[-1]]:
-        found = {name: _column(evaluation, f"{who}/{k}", name, clips) for name in pairwise} if speaks else {}
-        before = {name: _column(evaluation, "untouched", name, clips) for name in alone} if speaks else {}
+    for k in rates:
+        found = {name: column(f"{who}/{k}", name) for name in pairwise}
         said = {}
-        if speaks and "wer" in evaluation.measures:
-            said = {"after": _column(evaluation, f"{who}/{k}", HEARD, clips)}
-            said["before"] = _column(evaluation, "untouched", HEARD, clips)
+        if "wer" in measures:
+            said = {"after": column(f"{who}/{k}", HEARD), "before": column("untouched", HEARD)}
             said["text"] = [recording.text for recording, _ in clips]
         points.append(Point.of(label, codec, [row[:k] for row in codes], found, before, said, scales))
     return points, clips
@@ -328,49 +363,6 @@ def rate_points(codebooks: int, wanted: Sequence[int] = ()) -> list[int]:
 def _pool(jobs: int) -> ProcessPoolExecutor | None:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(jobs, context, initializer=one_thread) if jobs > 1 else None
-
-
-def _read(wanted: Sequence[Recording], evaluation: CodecEvaluation) -> list[Clip]:
-    clips = []
-    for recording in wanted:
-        if recording.id in evaluation.unreadable:
-            continue
-        try:
-            audio = recording.load(max_seconds=600.0)
-            clips.append(Clip(recording, audio, f"{recording.id}@{key_of(audio)[:12]}"))
-        except AntiphonError as error:
-            evaluation.unreadable[recording.id] = why(error)
-            tell(f"{recording.id}: left out: {error}")
-    return clips
-
-
-def _coded(
-    codec: Any, who: str, clips: Sequence[Clip], evaluation: CodecEvaluation
-) -> tuple[list[Clip], list[np.ndarray]]:
-    """The clips that the codec takes, with the scales that it gives them, and their codes."""
-    kept, codes = [], []
-    for clip in clips:
-
-        def make(_: list[int], clip: Clip = clip) -> list[dict]:
-            codes, scales = encode_scaled(codec, fitted(clip.audio, codec.sample_rate, codec.channels))
-            return [pack_codes(codes) | ({"scales": scales} if scales else {})]
-
-        try:
-            value = evaluation.cache.get([f"{who}/codes/{clip.key}"], make)[0]
-            codes.append(unpack_codes(value))
-            clip.scales = value.get("scales", ())
-        except DataError:  # results cannot be kept
-            raise
-        except Exception as error:  # too short for it, or too long: the others are worth having
-            evaluation.unreadable[f"{clip.recording.id} ({who.partition('@')[0]})"] = why(error)
-            tell(f"{clip.recording.id}: left out: {why(error)}")
-            continue
-        kept.append(clip)
-    return kept, codes
-
-
-def _column(evaluation: CodecEvaluation, kind: str, name: str, clips: Sequence[tuple[Recording, str]]) -> list:
-    return [evaluation.cache.values[f"{kind}/{name}/{key}"] for _, key in clips]
 
 
 def _note(report: CodecReport, not_measured: dict[str, str], unreadable: dict[str, str]) -> None:

@@ -127,8 +127,8 @@ class DuplexData:
     user: float = 1.0
     """Weight of the user's codes, times those of their levels."""
     measure: str | None = None
-    """Called as function(duplex) -> figures every `measure_every` steps: "duplex", what `antiphon eval duplex` measures,
-    of a few conversations; or one of your own, "package.module:function"."""
+    """Called as function(duplex) -> figures, every `measure_every` steps: "duplex" measures as `antiphon eval duplex`
+    does, a few conversations; or one of your own, "package.module:function"."""
     samples: int = 4
     """Conversations in a sample."""
     sample_seconds: float = 30.0

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from antiphon.data.dialogue.format import Event, Word
-from antiphon.evals.duplex.simulate import Scenario
+from antiphon.evals.duplex.simulate import RecordedDialogue, Scenario, simulate
 
 RATE, FRAME = 2000, 160  # 80 ms
 
@@ -128,3 +128,8 @@ class Nodder(Actor):
             self.left = 5
         self.left = max(0, self.left - 1)
         return self.left > 0
+
+
+def dialogues(actor: type[Actor], task: str, n: int = 1, at_once: int = 1) -> list[RecordedDialogue]:
+    """What comes of the first scenarios of a task."""
+    return list(simulate(Stage(actor), [scenario(task, i) for i in range(n)], at_once))
