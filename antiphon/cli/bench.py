@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure speed and memory beside named peers.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Makes each a command of its own."""
-
-
 @app.command("codec")
 def codec(
     json: Json = None,

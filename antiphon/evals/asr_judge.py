@@ -123,7 +123,9 @@ class AsrJudge:
 
     def _wave(self, index: int, clip: Audio) -> Tensor:
         if clip.duration > MAX_SECONDS:
-            raise EvalError(f"Clip {index} is {clip.duration:.1f} s long; the judge hears at most {MAX_SECONDS:.0f} s.")
+            raise EvalError(
+                f"Clip {index} is {clip.duration:.1f} s long; the ASR judge hears up to {MAX_SECONDS:.0f} s."
+            )
         wave = clip.mono().resample(SAMPLE_RATE).samples.float()
         # Some of our sounds end in their last phoneme; an empty one must still give one frame.
         return wave if wave.numel() else torch.zeros(160)

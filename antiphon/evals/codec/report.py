@@ -103,7 +103,7 @@ class Point:
 
 
 def _word_error_rates(said: dict[str, list[str | None]]) -> Value | None:
-    """After the codec, and before. Where no one wrote down what is said, what the judge heard before stands for it."""
+    """After the codec, and before. Where no one wrote down what is said, what was heard before stands for it."""
     rows = [
         (text or before, before, after)
         for text, before, after in zip(said["text"], said["before"], said["after"], strict=True)

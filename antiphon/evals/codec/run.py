@@ -222,7 +222,7 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
             try:
                 _ = evaluation.asr_judge
             except AntiphonError as error:
-                missing["wer"] = f"needs the judge: {error}"
+                missing["wer"] = f"needs the ASR judge: {error}"
                 evaluation.measures = tuple(name for name in evaluation.measures if name != "wer")
         for name, reason in missing.items():
             tell(f"{name}: not measured: {reason}")

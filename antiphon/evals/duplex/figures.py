@@ -11,8 +11,8 @@ time), or on recordings alone. The definitions are those of `metrics`, the test 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,56 +30,72 @@ from antiphon.evals.report import Figure, Report
 MAX_TRANSCRIBED = 50  # answers that Whisper hears
 
 
+@dataclass(frozen=True)
+class TaskFigure:
+    """A figure over the outcomes of a task.
+
+    Attributes:
+        name: of the figure.
+        field: of `Outcome`.
+        unit: of the figure; one with "median" in it is the median of those outcomes that have a value, else the mean.
+        bar: what it must reach.
+        published: what Moshi has in Full-Duplex-Bench's paper.
+    """
+
+    name: str
+    field: str
+    unit: str
+    bar: str | None = None
+    published: float | None = None
+
+
+TASK_FIGURES: dict[str, tuple[TaskFigure, ...]] = {
+    "pause": (
+        TaskFigure("pause-takeover", "takeover", "share", "<= 0.4", 0.985),
+        TaskFigure("pause-takeover-published", "takeover_published", "share", None, 0.985),
+    ),
+    "turn": (
+        TaskFigure("turn-takeover", "takeover", "share", ">= 0.9", 0.941),
+        TaskFigure("turn-takeover-published", "takeover_published", "share", None, 0.941),
+        TaskFigure("response-latency-s", "latency", "s, median", "<= 0.8", 0.265),
+        TaskFigure("response-latency-clipped-s", "latency_clipped", "s, mean", None, 0.265),
+    ),
+    "interruption": (
+        TaskFigure("interruption-takeover", "takeover", "share", ">= 0.9", 1.0),
+        TaskFigure("interruption-takeover-published", "takeover_published", "share", None, 1.0),
+        TaskFigure("interruption-latency-s", "latency", "s, median"),
+        TaskFigure("interruption-latency-clipped-s", "latency_clipped", "s, mean"),
+        TaskFigure("stop-latency-s", "stop", "s, median", "<= 0.8"),
+        TaskFigure("stop-latency-published-s", "stop_published", "s, mean"),
+    ),
+    "backchannel": (
+        TaskFigure("backchannel-takeover", "takeover", "share"),
+        TaskFigure("backchannel-takeover-published", "takeover_published", "share"),
+        TaskFigure("backchannel-frequency", "frequency", "1/s"),
+        TaskFigure("backchannel-jsd", "jsd", "distance"),
+    ),
+}
+
+
 def task_figures(task: str, found: Sequence[Result]) -> list[Figure]:
-    """The figures of one task. Where no conversation has a latency, it is as long as the user waits: 10 s."""
-    outcomes, n = [each.outcome for each in found], len(found)
-    if not n:
+    """The figures of one task that have a value. Where no dialogue has a latency, it is what the user waits, 10 s."""
+    if not found:
         raise EvalError(f"There is no {task} to measure.")
-
-    def share(name: str, field_name: str, bar: str | None, published: float | None) -> Figure:
-        return Figure(name, statistics.fmean(getattr(o, field_name) for o in outcomes), "share", bar, published, n)
-
-    def seconds(
-        name: str, field_name: str, bar: str | None, mean: bool = False, published: float | None = None
-    ) -> Figure:
-        values = [v for o in outcomes if (v := getattr(o, field_name)) is not None]
-        value = (statistics.fmean if mean else statistics.median)(values) if values else SILENCE_AFTER_SECONDS[1]
-        return Figure(name, value, "s, mean" if mean else "s, median", bar, published, len(values))
-
-    if task == "pause":
-        return [
-            share("pause-takeover", "takeover", "<= 0.4", 0.985),
-            share("pause-takeover-published", "takeover_published", None, 0.985),
-        ]
-    if task == "turn":
-        return [
-            share("turn-takeover", "takeover", ">= 0.9", 0.941),
-            share("turn-takeover-published", "takeover_published", None, 0.941),
-            seconds("response-latency-s", "latency", "<= 0.8", published=0.265),
-            seconds("response-latency-clipped-s", "latency_clipped", None, mean=True, published=0.265),
-        ]
-    if task == "interruption":
-        return [
-            share("interruption-takeover", "takeover", ">= 0.9", 1.0),
-            share("interruption-takeover-published", "takeover_published", None, 1.0),
-            seconds("interruption-latency-s", "latency", None),
-            seconds("interruption-latency-clipped-s", "latency_clipped", None, mean=True),
-            seconds("stop-latency-s", "stop", "<= 0.8"),
-            seconds("stop-latency-published-s", "stop_published", None, mean=True),
-        ]
-    distances = [o.jsd for o in outcomes if o.jsd is not None]
-    figures = [
-        share("backchannel-takeover", "takeover", None, None),
-        share("backchannel-takeover-published", "takeover_published", None, None),
-        Figure("backchannel-frequency", statistics.fmean(o.frequency for o in outcomes), "1/s", None, None, n),
-    ]
-    if distances:
-        figures.append(Figure("backchannel-jsd", statistics.fmean(distances), "distance", None, None, len(distances)))
+    figures = []
+    for of in TASK_FIGURES[task]:
+        values = [value for each in found if (value := getattr(each.outcome, of.field)) is not None]
+        if values or of.unit.startswith("s, "):
+            statistic = statistics.median if "median" in of.unit else statistics.fmean
+            value = statistic(values) if values else SILENCE_AFTER_SECONDS[1]
+            figures.append(Figure(of.name, value, of.unit, of.bar, of.published, len(values)))
     return figures
 
 
-def _task(task: str) -> Callable[[DuplexEvaluation, int], list[Figure]]:
-    return lambda evaluation, n: task_figures(task, evaluation.results(task, n))
+def _group(task: str) -> Group:
+    def measure(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
+        return task_figures(task, evaluation.results(task, n))
+
+    return Group(measure, 100, tuple(figure.name for figure in TASK_FIGURES[task]))
 
 
 def fits(one: Result, replies: dict[str, tuple[str, ...]]) -> bool:
@@ -118,24 +134,11 @@ def spoken_words(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
 GROUPS: dict[str, Group] = {
     "frame": Group(speed.frames, 5, ("frame-p50-ms", "frame-p95-ms"), alone=True),
     "batch": Group(speed.batch, 8, ("batch-8-speedup",), alone=True),
-    "pause": Group(_task("pause"), 100, ("pause-takeover", "pause-takeover-published")),
-    "turn": Group(
-        _task("turn"), 100,
-        ("turn-takeover", "turn-takeover-published", "response-latency-s", "response-latency-clipped-s"),
-    ),
-    "interruption": Group(
-        _task("interruption"), 100,
-        ("interruption-takeover", "interruption-takeover-published", "interruption-latency-s",
-         "interruption-latency-clipped-s", "stop-latency-s", "stop-latency-published-s"),
-    ),
-    "backchannel": Group(
-        _task("backchannel"), 100,
-        ("backchannel-takeover", "backchannel-takeover-published", "backchannel-frequency", "backchannel-jsd"),
-    ),
+    **{task: _group(task) for task in TASKS},
     "fitness": Group(fitness, 100, ("reply-intent-accuracy", "interruption-intent-accuracy")),
     "say": Group(spoken_words, 100, ("say-wer-duplex",)),
     "hour": Group(speed.hour, 60, ("hour-frame-time-ratio", "hour-memory-ratio"), alone=True),
-}  # fmt: skip
+}
 
 
 def run(config: DuplexConfig, json: Path | None = None, resume: bool = False, picture: Path | None = None) -> Report:
