@@ -77,25 +77,9 @@ class Report:
         """The figure of that name, if it was measured."""
         return next((f for f in self.figures if f.name == name), None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What `save` writes."""
-        return {"figures": [asdict(f) for f in self.figures], "environment": self.environment}
-
     def save(self, path: str | Path) -> Path:
-        """Writes the JSON, whole or not at all: an interrupted run leaves the last complete file.
-
-        Raises:
-            EvalError: the place cannot be written.
-        """
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-            os.replace(part, path)
-        except OSError as error:
-            raise EvalError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-        return path
+        """Writes the JSON, as `write_json` does."""
+        return write_json(path, {"figures": [asdict(f) for f in self.figures], "environment": self.environment})
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -120,6 +104,25 @@ class Report:
             for f in self.figures
         ]
         print_tables([(("figure", "value", "reference", "bar", "unit", "n", ""), rows)], file, {"figure", "unit", ""})
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> Path:
+    """Writes a result, whole or not at all: an interrupted run leaves the last complete file.
+
+    Raises:
+        EvalError: the place cannot be written.
+    """
+    path = Path(path)
+    # What a link such as /dev/stdout leads to is written to, not replaced.
+    through = path.is_symlink() or (path.exists() and not path.is_file())
+    part = path if through else path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise EvalError(f"{path} could not be written: {error.strerror or error}. Choose another place.") from error
+    return path
 
 
 def print_tables(

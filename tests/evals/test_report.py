@@ -8,7 +8,7 @@ import pytest
 from antiphon.errors import EvalError
 from antiphon.evals.machine import environment
 from antiphon.evals.plots import draw_report
-from antiphon.evals.report import Figure, Report, number
+from antiphon.evals.report import Figure, Report, number, write_json
 
 
 def figure(name="say-wer", value=0.1, bar="<= 0.12", reference=0.03, n=100):
@@ -49,6 +49,14 @@ def test_report_writes_the_agreed_json_and_reads_it_back(tmp_path):
     assert {"python", "cpu", "cores", "threads", "versions"} <= set(data["environment"])
     assert Report.load(path).figures == report.figures
     assert [p.name for p in path.parent.iterdir()] == ["figures.json"]
+
+
+def test_a_link_is_written_through_and_a_place_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_json(tmp_path / "link", {"\u00fc": 1})
+    assert (tmp_path / "link").is_symlink() and json.loads((tmp_path / "file").read_text()) == {"\u00fc": 1}
+    with pytest.raises(EvalError, match="f.json could not be written"):
+        Report().save(tmp_path / "file" / "f.json")
 
 
 def test_a_figure_measured_again_takes_its_old_place():
