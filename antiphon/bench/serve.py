@@ -12,7 +12,6 @@ import asyncio
 import logging
 import math
 import multiprocessing
-import os
 import statistics
 import threading
 import time
@@ -25,16 +24,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from antiphon.bench.serve_clients import FRAME, LISTENING, SECONDS, Plan, Seen, clients
+from antiphon.bench.serve_clients import FRAME_SAMPLES, FRAME_SECONDS, LISTENING_SECONDS, Plan, Seen, clients
 from antiphon.errors import ConfigError
-from antiphon.evals.report import Figure, Report, environment
+from antiphon.evals.machine import environment, memory_bytes
+from antiphon.evals.report import Figure, Report
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.hall import DuplexHall
     from antiphon.model import Model
     from antiphon.serve.state import Served
 
-PARTS = 20  # of the soak, through whose means the line is laid
+SOAK_PARTS = 20  # of the soak, through whose means the line is laid
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _soak(
                 progress(f"minute {len(minutes) - 1}: {size:.1f} MB, {served.admission.live} live")
             running.wait(1.0)
         seen = running.get()  # conversations that are under way are held to their end
-    growth, error = slope(*part_means(times, sizes, PARTS))
+    growth, error = slope(*part_means(times, sizes, SOAK_PARTS))
     report.add(Figure("serve-soak-clients", count, "live conversations", None, None, seen.conversations))
     report.add(Figure("serve-soak-memory-slope", growth, "MB a minute", "<= 0.5", None, len(sizes)))
     report.add(Figure("serve-soak-memory-slope-error", error, "MB a minute, standard error", None, None, len(sizes)))
@@ -186,10 +186,8 @@ def slope(times: Sequence[float], values: Sequence[float]) -> tuple[float, float
     """The slope of the line of least squares, and its standard error; no numbers for less than three points."""
     if len(times) < 3:
         return math.nan, math.nan
-    x, y = np.asarray(times) - np.mean(times), np.asarray(values) - np.mean(values)
-    found = float(x @ y / (x @ x))
-    rest = y - found * x
-    return found, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
+    (found, _), covariance = np.polyfit(times, values, 1, cov=True)
+    return float(found), math.sqrt(covariance[0, 0])
 
 
 def _inside(model: Model, plan: Plan) -> list[float]:
@@ -202,7 +200,7 @@ def _inside(model: Model, plan: Plan) -> list[float]:
             began, player = time.monotonic(), 0.0
             for number, frame in enumerate(plan.frames):
                 session.step(_samples(frame))
-                time.sleep(max(0.0, began + (number + 1) * SECONDS - time.monotonic()))
+                time.sleep(max(0.0, began + (number + 1) * FRAME_SECONDS - time.monotonic()))
             asked, first, ended = time.monotonic(), math.nan, False
             session.end_of_turn()
             while not ended:
@@ -233,13 +231,13 @@ def _inside_live(hall: DuplexHall | None, plan: Plan) -> list[float]:
     seat, waits = hall.join(give), []
     sound = [_samples(frame) for frame in plan.frames]
     asked = len(sound)
-    sound += [torch.zeros(FRAME)] * round(LISTENING / SECONDS)
+    sound += [torch.zeros(FRAME_SAMPLES)] * round(LISTENING_SECONDS / FRAME_SECONDS)
     began, sent = time.monotonic(), 0
     for _ in range(plan.turns):
         for number, frame in enumerate(sound):
             seat.push(frame)
             sent += 1
-            time.sleep(max(0.0, began + sent * SECONDS - time.monotonic()))
+            time.sleep(max(0.0, began + sent * FRAME_SECONDS - time.monotonic()))
             if number + 1 == asked:
                 end_of_speech = time.monotonic()
         after = [at - end_of_speech for at in began_to_speak if at > end_of_speech]
@@ -297,10 +295,4 @@ def _run_clients(plan: Plan, count: int) -> Seen:
 
 def memory() -> float:
     """MB that this process holds now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, ValueError):  # no such place on this system: the most it ever held
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return memory_bytes() / 2**20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from antiphon.errors import AntiphonError, ConfigError
+from antiphon.errors import ConfigError
+from antiphon.evals import report
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")]
 Parts = Annotated[
@@ -88,13 +88,8 @@ def sampling(temperature: float | None, top_k: int | None) -> dict[str, float | 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
     """Writes the machine-readable result, if one was asked for."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise AntiphonError(f"{path} could not be written: {error.strerror or error}.") from error
+    if path is not None:
+        report.write_json(path, content)
 
 
 def describe_timings(timings: dict[str, float]) -> str:

@@ -135,7 +135,7 @@ def _write(replay: Replay, out: Path, title: str, stdout: TextIO) -> None:
     """The sound, and beside it the words for programs and for people, and the picture."""
     from antiphon.dialogue.duplex.replay import spread_words
     from antiphon.errors import EvalError
-    from antiphon.evals.timeline import draw_timeline
+    from antiphon.evals.plots import draw_timeline
 
     print(f"wav:        {replay.stereo.save(out).absolute()}", file=stdout)
     write_json(out.with_suffix(".json"), replay.notes())

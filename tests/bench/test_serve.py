@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from antiphon.bench import serve as serve_bench
-from antiphon.bench import serve_clients
+from antiphon.bench import serve, serve_clients
 from antiphon.bench.serve import ServeBenchConfig, part_means, percentiles, slope
 from antiphon.bench.serve_clients import Plan, Seen, clients
 from antiphon.dialogue.duplex.hall import DuplexHall
@@ -43,7 +42,7 @@ def test_what_fails_is_told():
 
 
 def test_clients_of_a_duplex_model_send_all_the_time(monkeypatch):
-    monkeypatch.setattr(serve_clients, "LISTENING", 0.4)
+    monkeypatch.setattr(serve_clients, "LISTENING_SECONDS", 0.4)
     hall = DuplexHall(tiny_duplex())
     with serving(LiveOnly("tiny"), ServeConfig(port=0), hall=hall) as (address, served):
         seen = clients(Plan(f"ws://{address}/v1/realtime", QUESTION, live=True, turns=2), 1)
@@ -83,13 +82,13 @@ def test_a_soak_reads_memory_after_it_has_settled(monkeypatch):
         minutes.append(next(clock) / 60)
         return 100.0 + (3 * minutes[-1] if minutes[-1] >= 2 else 50 * math.sin(len(minutes)))
 
-    monkeypatch.setattr(serve_bench.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=Pool))
+    monkeypatch.setattr(serve.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=Pool))
     now = SimpleNamespace(monotonic=lambda: minutes[-1] * 60 + 1 if minutes else 0.0)
-    monkeypatch.setattr(serve_bench, "time", now)
-    monkeypatch.setattr(serve_bench, "memory", grown)
+    monkeypatch.setattr(serve, "time", now)
+    monkeypatch.setattr(serve, "memory", grown)
     report, said = Report(), []
     served = SimpleNamespace(admission=Admission(2, 1), metrics=Metrics(), hall=None, config=ServeConfig())
-    serve_bench._soak(report, Plan("", b""), served, ServeBenchConfig(soak=10, settle=2), said.append)
+    serve._soak(report, Plan("", b""), served, ServeBenchConfig(soak=10, settle=2), said.append)
     assert report.get("serve-soak-memory-slope").value == pytest.approx(3.0, rel=1e-6)
     assert report.get("serve-soak-memory-slope-error").value == pytest.approx(0.0, abs=1e-6)
     assert report.get("serve-soak-clients").value == 2  # no more than are let in

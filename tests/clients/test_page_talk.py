@@ -326,7 +326,7 @@ def test_everything_is_reached_by_the_keyboard(talk):
 
 def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path):
     from antiphon.dialogue.half_duplex import Turns
-    from antiphon.evals.asr_judge import Judge
+    from antiphon.evals.asr_judge import AsrJudge
 
     recording = torch.cat([silence(1.0), asked, silence(20.0)])
     with talk(Turns(mini, "mini"), recording) as opened:
@@ -336,7 +336,7 @@ def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path)
         idle(page)
         page.click("#talk")
         sound, text = saved(page, tmp_path)
-    understood = Judge.from_pretrained().transcribe([Audio(torch.from_numpy(sound[0].copy()), 24000)])[0]
+    understood = AsrJudge.from_pretrained().transcribe([Audio(torch.from_numpy(sound[0].copy()), 24000)])[0]
     assert "Rome" in text and "rome" in understood.lower(), (text, understood)
 
 

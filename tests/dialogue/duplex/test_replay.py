@@ -17,7 +17,7 @@ from antiphon.dialogue.duplex.replay import (
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, HeardEvent, SpeakingEvent, TextEvent
 from antiphon.errors import EvalError
-from antiphon.evals.timeline import draw_timeline
+from antiphon.evals.plots import draw_timeline
 from antiphon.models.moshi.bundle import Duplex
 from tests.dialogue.duplex.tiny_duplex import LIVELY, SAMPLES, noise, tiny_duplex
 
