@@ -270,12 +270,12 @@ def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tu
         app = create_app(LiveOnly(config.model), settings, hall=hall)
         app.state.served.admission.sessions = config.sessions or hall.pace()
     else:
-        conversant = Turns(model, config.model)
-        pace = measure(conversant)
+        backend = Turns(model, config.model)
+        pace = measure(backend)
         unit = "s for a second of speech"
         report.add(Figure("serve-listening-work", pace.listening, unit, None, None, 1))
         report.add(Figure("serve-speaking-work", pace.speaking, unit, None, None, 1))
-        app = create_app(conversant, settings, pace)
+        app = create_app(backend, settings, pace)
     server, sockets = make_server(app), [listen(settings)]
     logging.getLogger("antiphon.serve").setLevel(logging.WARNING)  # a line for each conversation is too many here
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=sockets)), daemon=True)

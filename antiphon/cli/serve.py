@@ -93,8 +93,8 @@ def serve(
             config = config if sessions else replace(config, sessions=hall.pace())
             app = create_app(LiveOnly(model, loaded.ears if hear else None), config, hall=hall)
         else:
-            conversant = Turns(loaded, model)
-            app = create_app(conversant, config, measure(conversant))
+            backend = Turns(loaded, model)
+            app = create_app(backend, config, measure(backend))
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"

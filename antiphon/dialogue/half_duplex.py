@@ -85,7 +85,7 @@ class Listener(Protocol):
     """One turn of the user, while it is heard. `step` and `finish` work; a turn may be dropped at any point."""
 
     def step(self, samples: Tensor) -> None:
-        """The next samples, float32 [N] at the conversant's sample rate."""
+        """The next samples, float32 [N] at the backend's sample rate."""
         ...
 
     def peek(self) -> Hearing:
@@ -122,7 +122,7 @@ class Talking(Protocol):
     ) -> AnswerInTheMaking: ...
 
 
-class Conversant(Protocol):
+class Backend(Protocol):
     """What a server drives. Weights are shared; each listener and each talk is one conversation's own.
 
     Attributes:
@@ -142,7 +142,7 @@ class Conversant(Protocol):
 
 
 class Turns:
-    """The half-duplex model as a `Conversant`.
+    """The half-duplex model as a `Backend`.
 
     Args:
         model: what hears, thinks and speaks.

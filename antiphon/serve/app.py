@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
-from antiphon.dialogue.half_duplex import Conversant
+from antiphon.dialogue.half_duplex import Backend
 from antiphon.serve import http_recordings
 from antiphon.serve.access.auth import Bound, Gate, refuse
 from antiphon.serve.access.headers import Headers, Page
@@ -47,7 +47,7 @@ The routes under `/v1` are OpenAI's, for OpenAI's clients. Live speech is a WebS
 
 
 def create_app(
-    conversant: Conversant,
+    backend: Backend,
     config: ServeConfig | None = None,
     pace: Pace | None = None,
     hall: DuplexHall | None = None,
@@ -55,7 +55,7 @@ def create_app(
     """A server as an ASGI application; `app.state.served` is what its routes share.
 
     Args:
-        conversant: who is talked to.
+        backend: what is talked to.
         config: how.
         pace: how quick the model was measured to be (`admission.measure`); without it and without `config.sessions`,
             four conversations are admitted.
@@ -64,7 +64,7 @@ def create_app(
     config = config or ServeConfig()
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
     workers = Workers(config.threads)
-    served = Served(conversant, config, workers, Admission(sessions, config.requests), Metrics(), pace, hall)
+    served = Served(backend, config, workers, Admission(sessions, config.requests), Metrics(), pace, hall)
     served.metrics.capacity.set(sessions)
     if config.record is not None:
         served.recordings = Recordings(config.record)

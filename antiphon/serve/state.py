@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
-from antiphon.dialogue.half_duplex import Conversant, EarsListener, Listener, Talking
+from antiphon.dialogue.half_duplex import Backend, EarsListener, Listener, Talking
 from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LiveOnly:
-    """A duplex model where a `Conversant` is asked for: it can be talked to live and in no other way. With ears beside
+    """A duplex model where a `Backend` is asked for: it can be talked to live and in no other way. With ears beside
     it, what the user says is written down.
 
     Args:
@@ -59,7 +59,7 @@ class Served:
     """A model that is served.
 
     Attributes:
-        conversant: who is talked to.
+        backend: what is talked to.
         config: how.
         workers: where it works.
         admission: who is in.
@@ -75,7 +75,7 @@ class Served:
         spoken: what was said in the latest spoken chat answers, by their ids.
     """
 
-    conversant: Conversant
+    backend: Backend
     config: ServeConfig
     workers: Workers
     admission: Admission
@@ -98,4 +98,4 @@ class Served:
     @property
     def hears(self) -> bool:
         """What the user says is turned into words."""
-        return not isinstance(self.conversant, LiveOnly) or self.conversant.ears is not None
+        return not isinstance(self.backend, LiveOnly) or self.backend.ears is not None

@@ -38,8 +38,8 @@ def voice() -> FastAPI:
     if isinstance(model, DuplexModel):
         hall = DuplexHall(model.duplex)
         return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=hall.pace()), hall=hall)
-    conversant = Turns(model, name)
-    return create_app(conversant, ServeConfig(token=token, hosts=hosts), measure(conversant))
+    backend = Turns(model, name)
+    return create_app(backend, ServeConfig(token=token, hosts=hosts), measure(backend))
 
 
 def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application:

@@ -25,13 +25,13 @@ QUESTION = silence(0.1) + speech(0.3)
 
 
 def test_clients_see_waits_lateness_and_refusals():
-    conversant = Scripted(pace=0.01, frames=3)
-    with serving(conversant, ServeConfig(port=0, sessions=2)) as (address, _):
+    backend = Scripted(pace=0.01, frames=3)
+    with serving(backend, ServeConfig(port=0, sessions=2)) as (address, _):
         plan = Plan(f"ws://{address}/v1/realtime", QUESTION, turns=2)
         seen = clients(plan, 3)
         assert (seen.conversations, seen.refused, seen.failed, seen.problems) == (2, 1, 0, [])
         assert len(seen.waits) == seen.turns == 4 and seen.frames == 2 * 2 * 6 * 3
-        conversant.pace, conversant.frames = 0.4, 1  # 80 ms of sound every 400
+        backend.pace, backend.frames = 0.4, 1  # 80 ms of sound every 400
         slow = clients(Plan(plan.url, QUESTION, turns=1), 1)
         assert slow.late >= 3 and min(slow.waits) > 0.39
 

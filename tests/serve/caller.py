@@ -147,6 +147,6 @@ async def until(condition) -> None:
             await asyncio.sleep(0.02)
 
 
-def run(scenario, conversant=None, **config) -> None:
-    with serving(conversant or Humming(), ServeConfig(port=0, **config)) as (address, served):
+def run(scenario, backend=None, **config) -> None:
+    with serving(backend or Humming(), ServeConfig(port=0, **config)) as (address, served):
         asyncio.run(scenario(address, served))

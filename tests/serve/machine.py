@@ -16,7 +16,7 @@ from tests.serve.scripted import Scripted
 
 
 class Bench:
-    """A machine, and a conversant that does its commands when told to."""
+    """A machine, and a backend that does its commands when told to."""
 
     def __init__(self, **audio_input: object):
         self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10, vad="loudness"), now=0.0)

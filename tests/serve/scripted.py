@@ -1,4 +1,4 @@
-"""A conversant that costs nothing and says what it is told to: for tests of everything around a model."""
+"""A backend that costs nothing and says what it is told to: for tests of everything around a model."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def silence(seconds: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(conversant, config=None, hall=None):
+def serving(backend, config=None, hall=None):
     """A real server on a port of its own, in a thread; gives (its host:port, its `Served`)."""
     import asyncio
 
@@ -193,9 +193,9 @@ def serving(conversant, config=None, hall=None):
     from antiphon.serve.settings import ServeConfig
 
     config = config or ServeConfig(port=0)
-    if not isinstance(conversant, Turns):  # what scripted users say is noise, which is no speech to a network
+    if not isinstance(backend, Turns):  # what scripted users say is noise, which is no speech to a network
         config = replace(config, vad="loudness")
-    app = create_app(conversant, config, hall=hall)
+    app = create_app(backend, config, hall=hall)
     served = app.state.served
     sockets = [listen(served.config)]
     server = make_server(app)

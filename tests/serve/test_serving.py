@@ -32,9 +32,9 @@ def test_capacity_is_what_the_machine_keeps_up_with():
 
 
 def test_measuring_holds_a_conversation_with_nobody():
-    conversant = Scripted(pace=0.002)
-    pace = measure(conversant)
-    assert pace.speaking > 0.002 / 0.16 and len(conversant.answers) == 2
+    backend = Scripted(pace=0.002)
+    pace = measure(backend)
+    assert pace.speaking > 0.002 / 0.16 and len(backend.answers) == 2
 
 
 def test_the_command_refuses_what_cannot_be():

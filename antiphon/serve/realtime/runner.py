@@ -57,7 +57,7 @@ class ModelWork:
         self.live_since: float | None = None
         self.failed = False  # of a duplex model, which can't go on
         self.ears, self.mouth = Lane(served.workers), Lane(served.workers)
-        self.talk = served.conversant.talk() if served.hall is None else None
+        self.talk = served.backend.talk() if served.hall is None else None
         self.listeners: dict[str, Listener] = {}
         self.unheard_of: dict[str, str] = {}  # items that couldn't be heard, and why
         self.unheard: dict[str, list[np.ndarray]] = {}
@@ -69,7 +69,7 @@ class ModelWork:
         self.ended = False
         self.recorder: Recorder | None = None
         if served.recordings is not None:
-            self.recorder = served.recordings.begin(session.id, served.conversant.name)
+            self.recorder = served.recordings.begin(session.id, served.backend.name)
             session.tapped = True
 
     def flush(self) -> None:
@@ -198,7 +198,7 @@ class ModelWork:
             return
         samples = torch.from_numpy(np.concatenate(gathered))
         if item_id not in self.listeners:
-            self.listeners[item_id] = self.served.conversant.listen()
+            self.listeners[item_id] = self.served.backend.listen()
             yield None
         for part in samples.split(BLOCK):
             self.listeners[item_id].step(part)
@@ -238,7 +238,7 @@ class ModelWork:
         self.turn_ended = None
         talk, lane = self.talk, self.mouth
         if command.outside or talk is None:
-            talk, lane = self.served.conversant.talk(), Lane(self.served.workers)
+            talk, lane = self.served.backend.talk(), Lane(self.served.workers)
         if command.outside:
             self.lanes[response_id] = lane
         played_from: float | None = None
