@@ -256,7 +256,7 @@ def _samples(frame: bytes) -> torch.Tensor:
 def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tuple[str, Served]]:
     """The server on a port of its own, in a thread of this process."""
     from antiphon.dialogue.duplex.hall import DuplexHall
-    from antiphon.dialogue.half_duplex import Turns
+    from antiphon.dialogue.half_duplex import HalfDuplexBackend
     from antiphon.duplex_model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.run import listen, make_server
@@ -270,7 +270,7 @@ def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tu
         app = create_app(LiveOnly(config.model), settings, hall=hall)
         app.state.served.admission.sessions = config.sessions or hall.pace()
     else:
-        backend = Turns(model, config.model)
+        backend = HalfDuplexBackend(model, config.model)
         pace = measure(backend)
         unit = "s for a second of speech"
         report.add(Figure("serve-listening-work", pace.listening, unit, None, None, 1))

@@ -52,7 +52,7 @@ def serve(
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
     with results() as stdout:
         from antiphon.dialogue.duplex.hall import DuplexHall
-        from antiphon.dialogue.half_duplex import Turns
+        from antiphon.dialogue.half_duplex import HalfDuplexBackend
         from antiphon.duplex_model import DuplexModel
         from antiphon.serve.app import create_app
         from antiphon.serve.run import listen, make_server
@@ -93,7 +93,7 @@ def serve(
             config = config if sessions else replace(config, sessions=hall.pace())
             app = create_app(LiveOnly(model, loaded.ears if hear else None), config, hall=hall)
         else:
-            backend = Turns(loaded, model)
+            backend = HalfDuplexBackend(loaded, model)
             app = create_app(backend, config, measure(backend))
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host

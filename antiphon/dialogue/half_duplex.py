@@ -5,7 +5,7 @@ model's state from one answer to the next: as far as the list still begins with 
 again, so an ordinary conversation costs no more than a session does, and a message that was deleted, or cut to what the
 listener really heard, is gone from the model's memory as well.
 
-    turns = Turns(model)
+    turns = HalfDuplexBackend(model)
     listener = turns.listen()
     listener.step(samples)                             # 24 kHz, as they come
     asked = listener.finish().message()
@@ -141,7 +141,7 @@ class Backend(Protocol):
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]: ...
 
 
-class Turns:
+class HalfDuplexBackend:
     """The half-duplex model as a `Backend`.
 
     Args:

@@ -24,12 +24,12 @@ def voice() -> FastAPI:
 
     import antiphon
     from antiphon.dialogue.duplex.hall import DuplexHall
-    from antiphon.dialogue.half_duplex import Turns
+    from antiphon.dialogue.half_duplex import HalfDuplexBackend
     from antiphon.duplex_model import DuplexModel
-    from antiphon.serve.work.admission import measure
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
     from antiphon.serve.state import LiveOnly
+    from antiphon.serve.work.admission import measure
 
     torch.set_num_threads(int(os.environ.get("ANTIPHON_THREADS", "2")))
     name, token = os.environ.get("ANTIPHON_MODEL", "mini"), os.environ.get("ANTIPHON_TOKEN", "")
@@ -38,7 +38,7 @@ def voice() -> FastAPI:
     if isinstance(model, DuplexModel):
         hall = DuplexHall(model.duplex)
         return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=hall.pace()), hall=hall)
-    backend = Turns(model, name)
+    backend = HalfDuplexBackend(model, name)
     return create_app(backend, ServeConfig(token=token, hosts=hosts), measure(backend))
 
 

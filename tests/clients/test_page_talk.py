@@ -325,11 +325,11 @@ def test_everything_is_reached_by_the_keyboard(talk):
 
 
 def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path):
-    from antiphon.dialogue.half_duplex import Turns
+    from antiphon.dialogue.half_duplex import HalfDuplexBackend
     from antiphon.evals.asr_judge import Judge
 
     recording = torch.cat([silence(1.0), asked, silence(20.0)])
-    with talk(Turns(mini, "mini"), recording) as opened:
+    with talk(HalfDuplexBackend(mini, "mini"), recording) as opened:
         page = opened.page
         page.click("#talk")
         page.wait_for_selector(".turn.model[data-status=done]")
@@ -341,9 +341,9 @@ def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path)
 
 
 def test_of_the_real_model_s_answer_stays_what_was_played(talk, mini):
-    from antiphon.dialogue.half_duplex import Message, Turns
+    from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message
 
-    question, turns = "Tell me about the moon.", Turns(mini, "mini")
+    question, turns = "Tell me about the moon.", HalfDuplexBackend(mini, "mini")
     whole = turns.talk().answer([Message("user", question)])
     list(whole.events())
     with talk(turns) as opened:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from antiphon.dialogue.events import Answer, AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Message, Talk, TalkAnswer, Turns, sounds_complete
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message, Talk, TalkAnswer, sounds_complete
 from antiphon.errors import ModelError
 from tests.dialogue.test_session import Hum
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
@@ -215,7 +215,7 @@ def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
 def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, question):
     from antiphon.audio.io import Audio, load
 
-    turns = Turns(mini)
+    turns = HalfDuplexBackend(mini)
     listener = turns.listen()
     for part in load(question, sample_rate=24000).samples.split(1920):
         listener.step(part)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Message, Talk, Turns
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message, Talk
 from antiphon.dialogue.messages import joined
 from antiphon.dialogue.tool_calls import Call, Functions, Result
 from antiphon.errors import ModelError, ToolCallError
@@ -171,7 +171,7 @@ def test_marks_in_what_clients_give_are_taken_out(model, says) -> None:
 
 def test_who_cannot_call_says_so(thinker, model) -> None:  # noqa: F811
     dumb = SimpleNamespace(thinker=thinker, voice=Hum())
-    assert not Turns(dumb).calls_functions and Turns(model).calls_functions
+    assert not HalfDuplexBackend(dumb).calls_functions and HalfDuplexBackend(model).calls_functions
     for past, functions in (([Message("user", "go")], FUNCTIONS), ([SAID], None)):
         with pytest.raises(ToolCallError, match="can't call functions"):
             Talk(dumb).answer(past, functions=functions)

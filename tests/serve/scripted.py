@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Hearing, Message, Turns, Usage
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing, Message, Usage
 from antiphon.dialogue.messages import joined
 from antiphon.dialogue.tool_calls import Call, Functions
 from antiphon.errors import ToolCallError
@@ -193,7 +193,7 @@ def serving(backend, config=None, hall=None):
     from antiphon.serve.settings import ServeConfig
 
     config = config or ServeConfig(port=0)
-    if not isinstance(backend, Turns):  # what scripted users say is noise, which is no speech to a network
+    if not isinstance(backend, HalfDuplexBackend):  # what scripted users say is noise, which is no speech to a network
         config = replace(config, vad="loudness")
     app = create_app(backend, config, hall=hall)
     served = app.state.served

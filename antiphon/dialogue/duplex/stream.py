@@ -30,7 +30,7 @@ ANSWER_OVER = 0.8  # seconds without sound that end a half-duplex answer
 
 
 @dataclass
-class Turns:
+class TurnTaking:
     """Who has the floor where only one may: the model is silent in the user's turn and deaf in its own.
 
     Attributes:
@@ -76,7 +76,7 @@ class Progress:
     """
 
     floor: FloorTracker = field(default_factory=FloorTracker)
-    turns: Turns | None = None
+    turns: TurnTaking | None = None
     frames: int = 0
 
 
@@ -125,7 +125,7 @@ class DuplexStream:
         self.frame_seconds = 1 / duplex.frame_rate
         self.engine = DuplexEngine(duplex, sampling)
         self.handle = self.engine.join(start, seed)
-        self.progress = Progress(turns=Turns(endpointer) if mode == "half-duplex" else None)
+        self.progress = Progress(turns=TurnTaking(endpointer) if mode == "half-duplex" else None)
 
     @property
     def time(self) -> float:

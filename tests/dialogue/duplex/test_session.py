@@ -1,4 +1,5 @@
 """The live session: events as the engine makes them, never blocking, whatever comes late, is lost or fails."""
+
 import threading
 import time
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import torch
 from antiphon.audio.speech import LoudnessActivity
 from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.duplex.session import DuplexSession
-from antiphon.dialogue.duplex.stream import ANSWER_OVER, DuplexStream, Turns
+from antiphon.dialogue.duplex.stream import ANSWER_OVER, DuplexStream, TurnTaking
 from antiphon.dialogue.events import AudioEvent, HeardEvent, LostEvent, SpeakingEvent, TextEvent
 from antiphon.dialogue.session import Endpointer
 from antiphon.dialogue.transcriber import FloorTracker, Scribe
@@ -171,7 +172,7 @@ def test_half_duplex_is_silent_until_the_turn_ends(duplex):
 
 
 def test_turns_go_back_and_forth():
-    turns = Turns(Endpointer(0.4, activity=LoudnessActivity()))
+    turns = TurnTaking(Endpointer(0.4, activity=LoudnessActivity()))
     loud, quiet = 0.1 * torch.randn(1920), torch.zeros(1920)
     for frame in [quiet] * 5 + [loud] * 5 + [quiet] * 5:
         turns.step(frame, False, FRAME)
