@@ -1,15 +1,15 @@
 """A conversation in turns whose past can be edited: what servers of chat and voice protocols need.
 
-The past is a list of messages, owned by the caller, and an answer is a function of it. `Talk` keeps the language
-model's state from one answer to the next: as far as the list still begins with what was read before, nothing is read
-again, so an ordinary conversation costs no more than a session does, and a message that was deleted, or cut to what the
-listener really heard, is gone from the model's memory as well.
+The past is a list of messages, owned by the caller, and an answer is a function of it. `HalfDuplexChat` keeps the
+language model's state from one answer to the next: as far as the list still begins with what was read before, nothing
+is read again, so an ordinary conversation costs no more than a session does, and a message that was deleted, or cut to
+what the listener really heard, is gone from the model's memory as well.
 
-    turns = HalfDuplexBackend(model)
-    listener = turns.listen()
+    backend = HalfDuplexBackend(model)
+    listener = backend.listen()
     listener.step(samples)                             # 24 kHz, as they come
     asked = listener.finish().message()
-    answer = turns.talk().answer([asked])
+    answer = backend.chat().answer([asked])
     for event in answer.events(): ...                  # TextEvent, AudioEvent, EndEvent
     past = [asked, answer.message]                     # or answer.until(1.2): what was said in the first 1.2 s
 
@@ -97,7 +97,7 @@ class Listener(Protocol):
         ...
 
 
-class AnswerInTheMaking(Protocol):
+class StreamingReply(Protocol):
     """An answer: iterate over `events()`, and close that iterator to stop."""
 
     usage: Usage
@@ -109,7 +109,7 @@ class AnswerInTheMaking(Protocol):
     def until(self, seconds: float) -> str: ...
 
 
-class Talking(Protocol):
+class ChatSession(Protocol):
     """One conversation's memory. Gives one answer at a time."""
 
     def answer(
@@ -119,11 +119,11 @@ class Talking(Protocol):
         instructions: str | None = None,
         spoken: bool = True,
         functions: Functions | None = None,
-    ) -> AnswerInTheMaking: ...
+    ) -> StreamingReply: ...
 
 
 class Backend(Protocol):
-    """What a server drives. Weights are shared; each listener and each talk is one conversation's own.
+    """What a server drives. Weights are shared; each listener and each chat is one conversation's own.
 
     Attributes:
         calls_functions: an answer may be given functions.
@@ -136,7 +136,7 @@ class Backend(Protocol):
 
     def listen(self) -> Listener: ...
 
-    def talk(self) -> Talking: ...
+    def chat(self) -> ChatSession: ...
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]: ...
 
@@ -159,8 +159,8 @@ class HalfDuplexBackend:
     def listen(self) -> EarsListener:
         return EarsListener(self.model.ears, self.sample_rate)
 
-    def talk(self) -> Talk:
-        return Talk(self.model)
+    def chat(self) -> HalfDuplexChat:
+        return HalfDuplexChat(self.model)
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
         """Reads a text aloud, 80 ms at a time.
@@ -197,7 +197,7 @@ class EarsListener:
         return torch.from_numpy(self.resampler.resample_chunk(samples, last=last))
 
 
-class Talk:
+class HalfDuplexChat:
     """One conversation's memory. Not for two answers at once.
 
     Args:
@@ -217,7 +217,7 @@ class Talk:
         instructions: str | None = None,
         spoken: bool = True,
         functions: Functions | None = None,
-    ) -> TalkAnswer:
+    ) -> HalfDuplexReply:
         """The answer to a past; it is made while one iterates over its events.
 
         Args:
@@ -239,7 +239,7 @@ class Talk:
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
         calling = Calling(form, functions) if form is not None and functions is not None else None
-        return TalkAnswer(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
+        return HalfDuplexReply(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
 
     def recall(
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
@@ -288,7 +288,7 @@ class Talk:
 
 
 @dataclass
-class TalkAnswer:
+class HalfDuplexReply:
     """An answer while it is made.
 
     Attributes:
@@ -298,7 +298,7 @@ class TalkAnswer:
         text: of what was answered, at its end.
     """
 
-    talk: Talk
+    chat: HalfDuplexChat
     past: list[Message]
     sampling: Sampling
     instructions: str | None
@@ -314,12 +314,12 @@ class TalkAnswer:
     def events(self) -> Iterator[Event | None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
         state = None
-        for recalled in self.talk.recall(self.past, self.instructions, self.usage, self.calling):
+        for recalled in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
             state = recalled
             yield None
         assert state is not None
         asked = len(state.turns[-1])
-        model = self.talk.model
+        model = self.chat.model
         voice = model.voice if self.spoken else None
         self._answer = answer = Answer(model.thinker, state, voice, self.sampling, calling=self.calling)
         making, done = answer.events(), False
@@ -338,7 +338,7 @@ class TalkAnswer:
                 self.message = Message("assistant", answer.text, calls=calls)
                 whole = self.calling is None or self.calling.settled
                 if whole and state.hidden is None and not state.pending:
-                    self.talk.remember(state, [*self.past, self.message])
+                    self.chat.remember(state, [*self.past, self.message])
             self.usage.output = max(self.usage.output, len(state.turns[-1]) - asked - 1)  # its end, but no newline
             self.cut = done and self.usage.output > self.sampling.max_tokens
             self._said = voice.timing(answer.speech) if voice is not None and answer.speech is not None else None

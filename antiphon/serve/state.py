@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
-from antiphon.dialogue.half_duplex import Backend, EarsListener, Listener, Talking
+from antiphon.dialogue.half_duplex import Backend, ChatSession, EarsListener, Listener
 from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
@@ -47,7 +47,7 @@ class LiveOnly:
             raise SessionError("This model writes nothing down; serve it with --hear, or serve another.")
         return EarsListener(self.ears, self.sample_rate)
 
-    def talk(self) -> Talking:
+    def chat(self) -> ChatSession:
         raise SessionError("This model talks live alone: use /v1/realtime or /api/chat.")
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:

@@ -343,10 +343,10 @@ def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path)
 def test_of_the_real_model_s_answer_stays_what_was_played(talk, mini):
     from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message
 
-    question, turns = "Tell me about the moon.", HalfDuplexBackend(mini, "mini")
-    whole = turns.talk().answer([Message("user", question)])
+    question, backend = "Tell me about the moon.", HalfDuplexBackend(mini, "mini")
+    whole = backend.chat().answer([Message("user", question)])
     list(whole.events())
-    with talk(turns) as opened:
+    with talk(backend) as opened:
         page = opened.page
         for wait in (200, 1000):
             type_in(page, question)

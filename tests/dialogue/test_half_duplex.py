@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from antiphon.dialogue.events import Answer, AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message, Talk, TalkAnswer, sounds_complete
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, HalfDuplexChat, HalfDuplexReply, Message, sounds_complete
 from antiphon.errors import ModelError
 from tests.dialogue.test_session import Hum
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
@@ -25,19 +25,19 @@ def model(adapted):  # noqa: F811
     return SimpleNamespace(thinker=adapted, voice=Hum())
 
 
-def answer_of(talk: Talk, past: list[Message], **how) -> Message:
-    answer = talk.answer(past, SHORT, spoken=False, **how)
+def answer_of(chat: HalfDuplexChat, past: list[Message], **how) -> Message:
+    answer = chat.answer(past, SHORT, spoken=False, **how)
     assert isinstance(list(answer.events())[-1], EndEvent)
     return answer.message or Message("assistant", "")
 
 
-def reads_the_same(talk: Talk, past: list[Message], **how) -> None:
+def reads_the_same(chat: HalfDuplexChat, past: list[Message], **how) -> None:
     """The memory, after it has recalled a past, is that of one who never read anything else."""
-    fresh = Talk(talk.model)
-    answers = [each.answer(past, SHORT, spoken=False, **how) for each in (talk, fresh)]
+    fresh = HalfDuplexChat(chat.model)
+    answers = [each.answer(past, SHORT, spoken=False, **how) for each in (chat, fresh)]
     for answer in answers:
         list(answer.events())
-    mine, other = talk._state, fresh._state
+    mine, other = chat._state, fresh._state
     assert mine.cache.length == other.cache.length
     torch.testing.assert_close(
         mine.cache.buffer[..., : mine.cache.length, :],
@@ -53,54 +53,54 @@ def test_an_answer_is_that_of_an_ordinary_turn(model):
     state = model.thinker.init_state(voice=True)
     model.thinker.add_user(state, "hello there")
     wanted = "".join(thought.text for thought in model.thinker.stream(state, max_tokens=5))
-    assert answer_of(Talk(model), [Message("user", "hello there")]).text == wanted
+    assert answer_of(HalfDuplexChat(model), [Message("user", "hello there")]).text == wanted
 
 
 def test_a_conversation_is_not_read_again(model):
-    talk = Talk(model)
+    chat = HalfDuplexChat(model)
     past = [Message("user", "hello")]
-    past += [answer_of(talk, past), Message("user", "and then")]
-    answer = talk.answer(past, SHORT, spoken=False)
+    past += [answer_of(chat, past), Message("user", "and then")]
+    answer = chat.answer(past, SHORT, spoken=False)
     list(answer.events())
     state = model.thinker.init_state(voice=True)
     first = state.prefix
     assert answer.usage.cached > first  # the first turn and its answer
-    fed = sum(map(len, talk._state.turns)) + talk._state.prefix
-    assert talk._state.cache.length == fed
+    fed = sum(map(len, chat._state.turns)) + chat._state.prefix
+    assert chat._state.cache.length == fed
 
 
 def test_an_edited_past_is_as_if_it_had_always_been_so(model):
-    talk = Talk(model)
+    chat = HalfDuplexChat(model)
     one, two = Message("user", "hello"), Message("user", "and then")
-    said = answer_of(talk, [one])
-    answer_of(talk, [one, said, two])
-    reads_the_same(talk, [one, Message("assistant", "hel"), two])  # cut to what was heard
-    reads_the_same(talk, [one, two])  # the answer was deleted
-    reads_the_same(talk, [one, said, Message("user", "something else")])
+    said = answer_of(chat, [one])
+    answer_of(chat, [one, said, two])
+    reads_the_same(chat, [one, Message("assistant", "hel"), two])  # cut to what was heard
+    reads_the_same(chat, [one, two])  # the answer was deleted
+    reads_the_same(chat, [one, said, Message("user", "something else")])
 
 
 def test_a_broken_off_answer_is_remembered_as_far_as_it_went(model):
-    talk, asked = Talk(model), Message("user", "hello")
-    answer = talk.answer([asked], Sampling(max_tokens=40), spoken=True)
+    chat, asked = HalfDuplexChat(model), Message("user", "hello")
+    answer = chat.answer([asked], Sampling(max_tokens=40), spoken=True)
     making = answer.events()
     for event in making:
         if isinstance(event, TextEvent):
             break
     making.close()
     assert answer.message is not None and answer.message.text == event.text
-    reads_the_same(talk, [asked, answer.message, Message("user", "go on")])
+    reads_the_same(chat, [asked, answer.message, Message("user", "go on")])
 
 
 def test_a_past_that_breaks_off_half_read_is_not_kept(model):
-    talk = Talk(model)
-    first = answer_of(talk, [Message("user", "hello")])
-    making = talk.answer([Message("user", "a"), Message("user", "b"), Message("user", "c")], SHORT).events()
+    chat = HalfDuplexChat(model)
+    first = answer_of(chat, [Message("user", "hello")])
+    making = chat.answer([Message("user", "a"), Message("user", "b"), Message("user", "c")], SHORT).events()
     next(making), next(making)
     making.close()
     past = [Message("user", "hello"), first, Message("user", "x")]
-    answer = talk.answer(past, SHORT, spoken=False)
+    answer = chat.answer(past, SHORT, spoken=False)
     list(answer.events())
-    fresh = Talk(model).answer(past, SHORT, spoken=False)
+    fresh = HalfDuplexChat(model).answer(past, SHORT, spoken=False)
     list(fresh.events())
     assert answer.message.text == fresh.message.text
 
@@ -108,55 +108,55 @@ def test_a_past_that_breaks_off_half_read_is_not_kept(model):
 def test_what_was_heard_is_read_as_it_was_heard(model):
     embeddings = model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode("hello").ids))
     typed, heard = Message("user", "hello"), Message("user", "hello", embeddings)
-    answer = Talk(model).answer([heard], SHORT, spoken=False)
+    answer = HalfDuplexChat(model).answer([heard], SHORT, spoken=False)
     list(answer.events())
-    assert answer.message.text == answer_of(Talk(model), [typed]).text
+    assert answer.message.text == answer_of(HalfDuplexChat(model), [typed]).text
     assert 0 < answer.usage.heard < answer.usage.input
 
 
 def test_instructions_are_the_system_prompt_and_marks_in_them_are_words(model):
-    talk = Talk(model)
-    answer_of(talk, [Message("user", "hello")], instructions="Be kind<|im_end|>")
+    chat = HalfDuplexChat(model)
+    answer_of(chat, [Message("user", "hello")], instructions="Be kind<|im_end|>")
     expected = model.thinker.init_state(voice=True, system="Be kind")
-    assert talk._state.prefix == expected.prefix
-    reads_the_same(talk, [Message("user", "x")], instructions="Be kind")
+    assert chat._state.prefix == expected.prefix
+    reads_the_same(chat, [Message("user", "x")], instructions="Be kind")
 
 
 def test_marks_in_a_message_are_no_marks(model):
-    talk = Talk(model)
-    answer_of(talk, [Message("system", "x<|im_end|>y")])
-    plain = Talk(model)
+    chat = HalfDuplexChat(model)
+    answer_of(chat, [Message("system", "x<|im_end|>y")])
+    plain = HalfDuplexChat(model)
     answer_of(plain, [Message("system", "xy")])
-    assert talk._state.prefix + len(talk._state.turns[0]) == plain._state.prefix + len(plain._state.turns[0])
+    assert chat._state.prefix + len(chat._state.turns[0]) == plain._state.prefix + len(plain._state.turns[0])
 
 
 def test_a_long_past_is_forgotten_from_its_beginning_and_may_still_be_edited(model):
-    talk, past = Talk(model), []
+    chat, past = HalfDuplexChat(model), []
     for number in range(30):
         past.append(Message("user", f"{number} " + "long " * 20))
-        past.append(answer_of(talk, past))
-    assert len(talk._state.turns) < len(past) and talk._state.cache.length < 2048
+        past.append(answer_of(chat, past))
+    assert len(chat._state.turns) < len(past) and chat._state.cache.length < 2048
     past[-1] = Message("assistant", "cut")
     past.append(Message("user", "so"))
-    answer_of(talk, past)
-    assert talk._state.cache.length == talk._state.prefix + sum(map(len, talk._state.turns))
+    answer_of(chat, past)
+    assert chat._state.cache.length == chat._state.prefix + sum(map(len, chat._state.turns))
     del past[:-1]
-    reads = talk.answer(past, SHORT, spoken=False)
+    reads = chat.answer(past, SHORT, spoken=False)
     list(reads.events())
-    fresh = Talk(model).answer(past, SHORT, spoken=False)
+    fresh = HalfDuplexChat(model).answer(past, SHORT, spoken=False)
     list(fresh.events())
     assert reads.message.text == fresh.message.text
 
 
 def test_a_message_that_is_too_long_is_an_error_and_the_talk_goes_on(model):
-    talk = Talk(model)
+    chat = HalfDuplexChat(model)
     with pytest.raises(ModelError, match="at most"):
-        answer_of(talk, [Message("user", "word " * 1000)])
-    assert answer_of(talk, [Message("user", "hello")]).text
+        answer_of(chat, [Message("user", "word " * 1000)])
+    assert answer_of(chat, [Message("user", "hello")]).text
 
 
 def test_an_answer_that_is_as_long_as_it_may_be_is_cut(model):
-    answer = Talk(model).answer([Message("user", "hello")], Sampling(max_tokens=2), spoken=False)
+    answer = HalfDuplexChat(model).answer([Message("user", "hello")], Sampling(max_tokens=2), spoken=False)
     list(answer.events())
     assert answer.cut and answer.usage.output == 3  # its end is a token too
 
@@ -176,14 +176,14 @@ def test_whether_it_sounds_complete(said, complete):
     assert sounds_complete(said) is complete
 
 
-def broken_off(voice, frames: int) -> TalkAnswer:  # noqa: F811
+def broken_off(voice, frames: int) -> HalfDuplexReply:  # noqa: F811
     """An answer of scripted words after so many frames of its sound."""
     pieces = (SimpleNamespace(text=piece, hidden=torch.zeros(6)) for piece in PIECES)
     answer = Answer(SimpleNamespace(stream=lambda *_, **__: pieces), None, voice)
     making = answer.events()
     while frames and not isinstance(event := next(making), EndEvent):
         frames -= isinstance(event, AudioEvent)
-    return TalkAnswer(None, [], Sampling(), None, True, _answer=answer)
+    return HalfDuplexReply(None, [], Sampling(), None, True, _answer=answer)
 
 
 def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(voice):  # noqa: F811
@@ -197,14 +197,14 @@ def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(vo
 def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
     gc.disable()  # nothing may wait for it
     try:
-        talk = Talk(model)
-        answer = talk.answer([Message("user", "hello")], SHORT)
+        chat = HalfDuplexChat(model)
+        answer = chat.answer([Message("user", "hello")], SHORT)
         making = answer.events()
         next(event for event in making if isinstance(event, AudioEvent))
         state, speech = weakref.ref(answer._answer.state), weakref.ref(answer._answer)
-        del talk._state
+        del chat._state
         list(making)
-        del making, talk, answer.talk
+        del making, chat, answer.chat
         assert speech() is None and state() is None
         assert answer.message.text == answer.text != ""
     finally:
@@ -215,24 +215,24 @@ def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
 def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, question):
     from antiphon.audio.io import Audio, load
 
-    turns = HalfDuplexBackend(mini)
-    listener = turns.listen()
+    backend = HalfDuplexBackend(mini)
+    listener = backend.listen()
     for part in load(question, sample_rate=24000).samples.split(1920):
         listener.step(part)
     heard = listener.finish()
     assert "italy" in heard.text.lower()
-    talk = turns.talk()
-    answer = talk.answer([heard.message()])
+    chat = backend.chat()
+    answer = chat.answer([heard.message()])
     sound = [event.audio.samples for event in answer.events() if isinstance(event, AudioEvent)]
     assert "Rome" in answer.message.text and sum(map(len, sound)) > 24000
     said = [answer.until(seconds) for seconds in (0.0, 0.8, 1.4, 10.0)]
     assert said[0] == "" and said[-1] == answer.message.text
     assert all(answer.message.text.startswith(part) for part in said)
     assert len(said[1]) < len(said[2]) < len(said[3])
-    aloud = torch.cat([audio.samples for audio in turns.say("Rome is the capital of Italy.")])
+    aloud = torch.cat([audio.samples for audio in backend.say("Rome is the capital of Italy.")])
     assert mini.hear(Audio(aloud, 24000)).text.lower().startswith("rome is the capital")
     for frames in range(6, len(sound), 9):
-        broken_off = turns.talk().answer([heard.message()])
+        broken_off = backend.chat().answer([heard.message()])
         made, making = 0, broken_off.events()
         while made < frames:
             made += isinstance(next(making), AudioEvent)

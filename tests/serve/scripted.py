@@ -115,7 +115,7 @@ class ScriptedAnswer:
 
 
 @dataclass
-class ScriptedTalk:
+class ScriptedChat:
     owner: Scripted
 
     def answer(
@@ -161,8 +161,8 @@ class Scripted:
     def listen(self) -> ScriptedListener:
         return ScriptedListener(self)
 
-    def talk(self) -> ScriptedTalk:
-        return ScriptedTalk(self)
+    def chat(self) -> ScriptedChat:
+        return ScriptedChat(self)
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
         if text == "BREAK":

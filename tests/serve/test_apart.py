@@ -102,9 +102,9 @@ def test_the_log_has_ids_and_times_and_no_words(caplog):
 class Pondering(Scripted):
     """Thinks for half a second, in small steps, before an answer that is to be long in coming ("say ponder ...")."""
 
-    def talk(self):
-        talk = super().talk()
-        answer = talk.answer
+    def chat(self):
+        chat = super().chat()
+        answer = chat.answer
 
         def pondered(past, *more):
             made = answer(past, *more)
@@ -119,8 +119,8 @@ class Pondering(Scripted):
             made.events = slowly
             return made
 
-        talk.answer = pondered
-        return talk
+        chat.answer = pondered
+        return chat
 
 
 def test_who_is_heard_already_is_not_late_because_another_s_answer_begins():

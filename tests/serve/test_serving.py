@@ -129,7 +129,7 @@ def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
     """The real model, step by step for three at once over one set of weights: the same words and the same sound."""
     from antiphon.dialogue.half_duplex import HalfDuplexBackend
 
-    turns = HalfDuplexBackend(mini)
+    backend = HalfDuplexBackend(mini)
     pasts = [[Message("user", f"What is the capital of {country}?")] for country in ("Italy", "France", "Japan")]
 
     def made(streams: list) -> list[tuple[str, torch.Tensor]]:
@@ -145,8 +145,8 @@ def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
                     sounds[number].append(event.audio.samples)
         return [(text, torch.cat(pieces)) for text, pieces in zip(words, sounds)]
 
-    alone = [made([turns.talk().answer(past).events()])[0] for past in pasts]
-    together = made([turns.talk().answer(past).events() for past in pasts])
+    alone = [made([backend.chat().answer(past).events()])[0] for past in pasts]
+    together = made([backend.chat().answer(past).events() for past in pasts])
     assert len({text for text, _ in alone}) == 3
     for (text, sound), (other_text, other_sound) in zip(alone, together):
         assert text == other_text and torch.equal(sound, other_sound)

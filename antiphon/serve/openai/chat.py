@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE, BadAudio, from_base64, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Hearing, Message
+from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AudioError
 from antiphon.serve.errors import RESPONSES, ApiError, shown_error
@@ -77,7 +77,7 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     answer_id = f"chatcmpl-{secrets.token_hex(12)}"
     stream = worked(served, lambda: _answered(served, past, instructions, asked, spoken, functions))
     ahead, rest = await first(stream, 2)  # the answer, and the first of its events: what can't be answered is no stream
-    answer: AnswerInTheMaking = ahead.pop(0)
+    answer: StreamingReply = ahead.pop(0)
     rest = chained(ahead, rest)
     base = {"id": answer_id, "created": int(time.time()), "model": asked.model or served.backend.name}
     audio_id = f"audio_{secrets.token_hex(12)}"
@@ -208,14 +208,14 @@ def _answered(
         think_top_k=40,
         max_tokens=min(most or (Sampling.max_tokens if spoken and functions is None else WRITTEN_TOKENS), 512),
     )
-    answer = served.backend.talk().answer(messages, how, instructions or None, spoken, functions)
+    answer = served.backend.chat().answer(messages, how, instructions or None, spoken, functions)
     yield answer
     yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
 
 
 async def _streamed(
     served: Served,
-    answer: AnswerInTheMaking,
+    answer: StreamingReply,
     events: AsyncIterator[Any],
     base: dict[str, Any],
     audio_id: str,
@@ -277,11 +277,11 @@ def _file(pieces: list[np.ndarray], kind: str) -> bytes:
     return b"".join(sound.written(iter(pieces), kind))
 
 
-def _why(answer: AnswerInTheMaking, calls: bool) -> str:
+def _why(answer: StreamingReply, calls: bool) -> str:
     return "length" if answer.cut else "tool_calls" if calls else "stop"
 
 
-def _usage(answer: AnswerInTheMaking, samples: int) -> dict[str, Any]:
+def _usage(answer: StreamingReply, samples: int) -> dict[str, Any]:
     used, audio = answer.usage, round(samples / RATE / 0.08)
     return {
         "prompt_tokens": used.input,

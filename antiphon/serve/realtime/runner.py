@@ -57,7 +57,7 @@ class ModelWork:
         self.live_since: float | None = None
         self.failed = False  # of a duplex model, which can't go on
         self.ears, self.mouth = Lane(served.workers), Lane(served.workers)
-        self.talk = served.backend.talk() if served.hall is None else None
+        self.chat = served.backend.chat() if served.hall is None else None
         self.listeners: dict[str, Listener] = {}
         self.unheard_of: dict[str, str] = {}  # items that couldn't be heard, and why
         self.unheard: dict[str, list[np.ndarray]] = {}
@@ -97,7 +97,7 @@ class ModelWork:
         self.ears.close()
         for lane in (self.mouth, *self.lanes.values()):
             lane.close()
-        self.talk = None  # what remembers the conversation goes now, not when Python next looks for what nobody needs
+        self.chat = None  # what remembers the conversation goes now, not when Python next looks for what nobody needs
         self.listeners.clear()
 
     def _later(self, function: Callable[..., None], *args: Any) -> None:
@@ -236,9 +236,9 @@ class ModelWork:
         response_id, began = command.response_id, time.monotonic()
         asked = self.turn_ended or began
         self.turn_ended = None
-        talk, lane = self.talk, self.mouth
-        if command.outside or talk is None:
-            talk, lane = self.served.backend.talk(), Lane(self.served.workers)
+        chat, lane = self.chat, self.mouth
+        if command.outside or chat is None:
+            chat, lane = self.served.backend.chat(), Lane(self.served.workers)
         if command.outside:
             self.lanes[response_id] = lane
         played_from: float | None = None
@@ -247,7 +247,7 @@ class ModelWork:
         def steps() -> Iterator[Any]:
             how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
             how, past = cut_sampling(how, command.most), messages(command.turns)
-            answer = talk.answer(past, how, command.instructions, command.spoken, command.functions)
+            answer = chat.answer(past, how, command.instructions, command.spoken, command.functions)
             yield answer
             yield from answer.events()
 

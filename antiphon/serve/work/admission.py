@@ -46,15 +46,13 @@ def measure(backend: Backend) -> Pace:
     for _ in range(2):  # the first time is slower than all that follow
         began = time.perf_counter()
         listener = backend.listen()
-        noise = 0.01 * torch.randn(
-            int(TEST_SECONDS * backend.sample_rate), generator=torch.Generator().manual_seed(0)
-        )
+        noise = 0.01 * torch.randn(int(TEST_SECONDS * backend.sample_rate), generator=torch.Generator().manual_seed(0))
         for part in noise.split(backend.sample_rate // 10):
             listener.step(part)
         listener.finish()
         listening = (time.perf_counter() - began) / TEST_SECONDS
         began, samples = time.perf_counter(), 0
-        for event in backend.talk().answer([Message("user", TEST_QUESTION)]).events():
+        for event in backend.chat().answer([Message("user", TEST_QUESTION)]).events():
             if isinstance(event, AudioEvent):
                 samples += event.audio.samples.shape[-1]
         spoken = samples / backend.sample_rate
