@@ -51,7 +51,7 @@ def serve(
 ) -> None:
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
     with results() as stdout:
-        from antiphon.dialogue.duplex.hall import DuplexHall
+        from antiphon.dialogue.duplex.batched import BatchedEngine
         from antiphon.dialogue.half_duplex import HalfDuplexBackend
         from antiphon.duplex_model import DuplexModel
         from antiphon.serve.app import create_app
@@ -89,9 +89,9 @@ def serve(
         loaded, _ = load_model(model, part)
         progress("Warming up ...")
         if isinstance(loaded, DuplexModel):
-            hall = DuplexHall(loaded.duplex)
-            config = config if sessions else replace(config, sessions=hall.pace())
-            app = create_app(LiveOnly(model, loaded.ears if hear else None), config, hall=hall)
+            engine = BatchedEngine(loaded.duplex)
+            config = config if sessions else replace(config, sessions=engine.pace())
+            app = create_app(LiveOnly(model, loaded.ears if hear else None), config, engine=engine)
         else:
             backend = HalfDuplexBackend(loaded, model)
             app = create_app(backend, config, measure(backend))

@@ -36,7 +36,7 @@ from antiphon.serve.work.admission import Admission, Pace
 from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.duplex.batched import BatchedEngine
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def create_app(
     backend: Backend,
     config: ServeConfig | None = None,
     pace: Pace | None = None,
-    hall: DuplexHall | None = None,
+    engine: BatchedEngine | None = None,
 ) -> FastAPI:
     """A server as an ASGI application; `app.state.served` is what its routes share.
 
@@ -59,12 +59,12 @@ def create_app(
         config: how.
         pace: how quick the model was measured to be (`admission.measure`); without it and without `config.sessions`,
             four conversations are admitted.
-        hall: of a duplex model; live conversations are then held there.
+        engine: of a duplex model; live conversations are then held there.
     """
     config = config or ServeConfig()
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
     workers = Workers(config.threads)
-    served = Served(backend, config, workers, Admission(sessions, config.requests), Metrics(), pace, hall)
+    served = Served(backend, config, workers, Admission(sessions, config.requests), Metrics(), pace, engine)
     served.metrics.capacity.set(sessions)
     if config.record is not None:
         served.recordings = Recordings(config.record)
@@ -76,8 +76,8 @@ def create_app(
         yield
         await http_calls.hang_up_all(served)
         workers.close()
-        if hall is not None:
-            hall.close()
+        if engine is not None:
+            engine.close()
         if served.recordings is not None:
             served.recordings.close()
 

@@ -19,7 +19,7 @@ from antiphon.serve.work.admission import Admission, Pace
 from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.duplex.batched import BatchedEngine
     from antiphon.models.asr.recognizer import Ears
     from antiphon.serve.realtime.connection import RealtimeLine
     from antiphon.serve.realtime.webrtc import WebRtcCall
@@ -64,7 +64,7 @@ class Served:
         workers: where it works.
         admission: who is in.
         metrics: what is counted.
-        hall: where live conversations with a duplex model are held; None for a model that talks in turns.
+        engine: where live conversations with a duplex model are held; None for a model that talks in turns.
         recordings: where conversations are kept; None keeps none.
         pace: how quick it was when it started; None if nobody measured.
         sockets: live conversations.
@@ -81,7 +81,7 @@ class Served:
     admission: Admission
     metrics: Metrics
     pace: Pace | None = None
-    hall: DuplexHall | None = None
+    engine: BatchedEngine | None = None
     recordings: Recordings | None = None
     sockets: set[RealtimeLine] = field(default_factory=set)
     parked: dict[str, RealtimeLine] = field(default_factory=dict)

@@ -23,7 +23,7 @@ def voice() -> FastAPI:
     import torch
 
     import antiphon
-    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.duplex.batched import BatchedEngine
     from antiphon.dialogue.half_duplex import HalfDuplexBackend
     from antiphon.duplex_model import DuplexModel
     from antiphon.serve.app import create_app
@@ -36,8 +36,8 @@ def voice() -> FastAPI:
     hosts = ("*",) if token else ()  # without a token it answers to the loopback's names alone
     model = antiphon.load(name)
     if isinstance(model, DuplexModel):
-        hall = DuplexHall(model.duplex)
-        return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=hall.pace()), hall=hall)
+        engine = BatchedEngine(model.duplex)
+        return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=engine.pace()), engine=engine)
     backend = HalfDuplexBackend(model, name)
     return create_app(backend, ServeConfig(token=token, hosts=hosts), measure(backend))
 

@@ -11,7 +11,7 @@ from antiphon.bench import serve as serve_bench
 from antiphon.bench import serve_clients
 from antiphon.bench.serve import ServeBenchConfig, part_means, percentiles, slope
 from antiphon.bench.serve_clients import Plan, Seen, clients
-from antiphon.dialogue.duplex.hall import DuplexHall
+from antiphon.dialogue.duplex.batched import BatchedEngine
 from antiphon.errors import ConfigError
 from antiphon.evals.report import Report
 from antiphon.serve.metrics import Metrics
@@ -44,8 +44,8 @@ def test_what_fails_is_told():
 
 def test_clients_of_a_duplex_model_send_all_the_time(monkeypatch):
     monkeypatch.setattr(serve_clients, "LISTENING", 0.4)
-    hall = DuplexHall(tiny_duplex())
-    with serving(LiveOnly("tiny"), ServeConfig(port=0), hall=hall) as (address, served):
+    engine = BatchedEngine(tiny_duplex())
+    with serving(LiveOnly("tiny"), ServeConfig(port=0), engine=engine) as (address, served):
         seen = clients(Plan(f"ws://{address}/v1/realtime", QUESTION, live=True, turns=2), 1)
         assert (seen.turns, seen.conversations, seen.failed) == (2, 1, 0), seen.problems
         assert len(seen.waits) + seen.unanswered == 2
@@ -88,7 +88,7 @@ def test_a_soak_reads_memory_after_it_has_settled(monkeypatch):
     monkeypatch.setattr(serve_bench, "time", now)
     monkeypatch.setattr(serve_bench, "memory", grown)
     report, said = Report(), []
-    served = SimpleNamespace(admission=Admission(2, 1), metrics=Metrics(), hall=None, config=ServeConfig())
+    served = SimpleNamespace(admission=Admission(2, 1), metrics=Metrics(), engine=None, config=ServeConfig())
     serve_bench._soak(report, Plan("", b""), served, ServeBenchConfig(soak=10, settle=2), said.append)
     assert report.get("serve-soak-memory-slope").value == pytest.approx(3.0, rel=1e-6)
     assert report.get("serve-soak-memory-slope-error").value == pytest.approx(0.0, abs=1e-6)

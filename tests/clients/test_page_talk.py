@@ -45,13 +45,13 @@ def asked(question) -> torch.Tensor:
 
 @contextmanager
 def browsing(
-    folder: Path, backend, recording: torch.Tensor | None = None, config=None, before: str = "", hall=None, **options
+    folder: Path, backend, recording: torch.Tensor | None = None, config=None, before: str = "", engine=None, **options
 ) -> Iterator[SimpleNamespace]:
     """The page of a server, in a browser with a recording, float32 [N] at 24 kHz, as its microphone.
 
     Args:
         folder: for that recording.
-        backend, config, hall: of the server.
+        backend, config, engine: of the server.
         before: a script that runs before the page's.
         options: of Playwright's `new_page`.
     """
@@ -62,7 +62,7 @@ def browsing(
     Audio(silence(1.0) if recording is None else recording, 24000).save(wav)
     flags = [*FLAGS, f"--use-file-for-fake-audio-capture={wav}%noloop"]
     options = {"viewport": {"width": 900, "height": 860}, **options}
-    with serving(backend, config, hall) as (address, served), playwright.sync_playwright() as driver:
+    with serving(backend, config, engine) as (address, served), playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=flags, ignore_default_args=["--headless"])
         page = browser.new_page(**options)
         page.set_default_timeout(PATIENCE)

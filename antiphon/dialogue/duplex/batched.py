@@ -1,9 +1,9 @@
 """Many live conversations with one duplex model: one batch, on one thread, each at its own pace.
 
-    hall = DuplexHall(duplex)
-    seat = hall.join(give)                             # give(events) is called on the hall's thread
-    seat.push(frame)                                   # 80 ms that were heard; returns at once
-    seat.leave()
+    engine = BatchedEngine(duplex)
+    slot = engine.join(give)                             # give(events) is called on the engine's thread
+    slot.push(frame)                                   # 80 ms that were heard; returns at once
+    slot.leave()
 
 Whoever has a frame waiting when the model is free is in the next step of the batch; the others rest. So conversations
 whose frames come at about the same time share a step, and none waits for another's microphone. Who falls behind loses
@@ -33,27 +33,27 @@ Give = Callable[[list[Event] | BaseException], None]
 
 
 @dataclass(eq=False)
-class Seat:
-    """One conversation's place in a hall.
+class Slot:
+    """One conversation's place in a batched engine.
 
     Attributes:
-        hall, give, seed: see `DuplexHall.join`.
+        engine, give, seed: see `BatchedEngine.join`.
         handle: in the engine, once it has joined.
         frames: heard so far.
         gone: it has left, or an error has ended it.
         waiting: frames that the model hasn't come to yet.
-        wishes: to be done before the next frame.
+        commands: to be done before the next frame.
         floor: whether the model is speaking.
     """
 
-    hall: DuplexHall
+    engine: BatchedEngine
     give: Give
     seed: int
     handle: int | None = None
     frames: int = 0
     gone: bool = False
     waiting: deque[Tensor | None] = field(default_factory=deque)
-    wishes: deque[Callable[[DuplexEngine, int], None]] = field(default_factory=deque)
+    commands: deque[Callable[[DuplexEngine, int], None]] = field(default_factory=deque)
     floor: FloorTracker = field(default_factory=FloorTracker)
 
     def push(self, frame: Tensor | None) -> None:
@@ -62,22 +62,22 @@ class Seat:
         Raises:
             SessionError: another shape, which would end all conversations of the step.
         """
-        if frame is not None and tuple(frame.shape) != (self.hall.frame_samples,):
-            raise SessionError(f"a frame is [{self.hall.frame_samples}] samples, got {list(frame.shape)}")
+        if frame is not None and tuple(frame.shape) != (self.engine.frame_samples,):
+            raise SessionError(f"a frame is [{self.engine.frame_samples}] samples, got {list(frame.shape)}")
         if not self.gone:
-            self.hall._wake(lambda: self.waiting.append(frame))
+            self.engine._wake(lambda: self.waiting.append(frame))
 
     def mute(self, own: bool) -> None:
         """Makes the model silent in this conversation, or lets it speak again."""
-        self.hall._wake(lambda: self.wishes.append(lambda engine, handle: engine.mute(handle, own=own)))
+        self.engine._wake(lambda: self.commands.append(lambda engine, handle: engine.mute(handle, own=own)))
 
     def leave(self) -> None:
         """Ends the conversation; nothing is given after this returns, unless it is being given."""
         self.gone = True
-        self.hall._wake(lambda: None)
+        self.engine._wake(lambda: None)
 
 
-class DuplexHall:
+class BatchedEngine:
     """See the module.
 
     Args:
@@ -91,23 +91,23 @@ class DuplexHall:
         self.sample_rate, self.frame_samples = duplex.sample_rate, duplex.frame_samples
         self.frame_seconds = 1 / duplex.frame_rate
         self._engine = DuplexEngine(duplex, sampling)
-        self._seats: list[Seat] = []
+        self._slots: list[Slot] = []
         self._ready = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="antiphon-hall", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="antiphon-engine", daemon=True)
         self._thread.start()
 
-    def join(self, give: Give, seed: int = 0) -> Seat:
+    def join(self, give: Give, seed: int = 0) -> Slot:
         """Begins a conversation. `give` gets the events of each frame, or the exception that ended the conversation.
 
         Raises:
-            SessionError: the hall is closed.
+            SessionError: the engine is closed.
         """
         if self._closing:
-            raise SessionError("the hall is closed: make a new one")
-        seat = Seat(self, give, seed)
-        self._wake(lambda: self._seats.append(seat))
-        return seat
+            raise SessionError("the engine is closed: make a new one")
+        slot = Slot(self, give, seed)
+        self._wake(lambda: self._slots.append(slot))
+        return slot
 
     def close(self) -> None:
         """Ends all conversations."""
@@ -141,60 +141,60 @@ class DuplexHall:
 
     def _run(self) -> None:
         while (due := self._next()) is not None:
-            losses: dict[Seat, list[Event]] = {}
+            losses: dict[Slot, list[Event]] = {}
             frames: dict[int, Tensor | None] = {}
-            by_handle: dict[int, Seat] = {}
-            for seat, frame, lost in due:
-                if seat.handle is None:
-                    seat.handle = self._engine.join(seed=seat.seed)
-                while seat.wishes:
-                    seat.wishes.popleft()(self._engine, seat.handle)
+            by_handle: dict[int, Slot] = {}
+            for slot, frame, lost in due:
+                if slot.handle is None:
+                    slot.handle = self._engine.join(seed=slot.seed)
+                while slot.commands:
+                    slot.commands.popleft()(self._engine, slot.handle)
                 if lost:
-                    losses[seat] = [LostEvent(lost, seat.frames * self.frame_seconds, "behind")]
-                    seat.frames += lost - 1
-                frames[seat.handle], by_handle[seat.handle] = frame, seat
+                    losses[slot] = [LostEvent(lost, slot.frames * self.frame_seconds, "behind")]
+                    slot.frames += lost - 1
+                frames[slot.handle], by_handle[slot.handle] = frame, slot
             try:
                 made = self._engine.step(frames)
             except BaseException as error:  # those who were in it hear of it; the others go on
-                for seat in by_handle.values():
-                    self._end(seat)
-                    seat.give(error)
+                for slot in by_handle.values():
+                    self._end(slot)
+                    slot.give(error)
                 continue
             for handle, frame in made.items():
-                seat = by_handle[handle]
-                seat.frames += 1
-                if not seat.gone:
+                slot = by_handle[handle]
+                slot.frames += 1
+                if not slot.gone:
                     told = frame_events(
-                        frame, seat.floor, seat.frames * self.frame_seconds, self.frame_seconds, self.sample_rate
+                        frame, slot.floor, slot.frames * self.frame_seconds, self.frame_seconds, self.sample_rate
                     )
-                    seat.give(losses.get(seat, []) + told)
+                    slot.give(losses.get(slot, []) + told)
 
-    def _next(self) -> list[tuple[Seat, Tensor | None, int]] | None:
+    def _next(self) -> list[tuple[Slot, Tensor | None, int]] | None:
         """Waits for frames: (who, what was heard, how many were lost before it); None at the end."""
         with self._ready:
             while True:
-                for seat in [seat for seat in self._seats if seat.gone]:
-                    self._end(seat)
+                for slot in [slot for slot in self._slots if slot.gone]:
+                    self._end(slot)
                 if self._closing:
                     return None
                 due = []
-                for seat in self._seats:
-                    if len(seat.waiting) > self.most_waiting:
-                        lost = len(seat.waiting) - 1
-                        newest = seat.waiting.pop()
-                        seat.waiting.clear()
-                        seat.waiting.append(newest)
-                        due.append((seat, None, lost))
-                    elif seat.waiting:
-                        due.append((seat, seat.waiting.popleft(), 0))
+                for slot in self._slots:
+                    if len(slot.waiting) > self.most_waiting:
+                        lost = len(slot.waiting) - 1
+                        newest = slot.waiting.pop()
+                        slot.waiting.clear()
+                        slot.waiting.append(newest)
+                        due.append((slot, None, lost))
+                    elif slot.waiting:
+                        due.append((slot, slot.waiting.popleft(), 0))
                 if due:
                     return due
                 self._ready.wait()
 
-    def _end(self, seat: Seat) -> None:
-        seat.gone = True
-        if seat in self._seats:
-            self._seats.remove(seat)
-        if seat.handle is not None:
-            self._engine.leave(seat.handle)
-            seat.handle = None
+    def _end(self, slot: Slot) -> None:
+        slot.gone = True
+        if slot in self._slots:
+            self._slots.remove(slot)
+        if slot.handle is not None:
+            self._engine.leave(slot.handle)
+            slot.handle = None
