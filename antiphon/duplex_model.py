@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from antiphon import hub
 from antiphon.audio.io import Audio, load
-from antiphon.dialogue.duplex.engine import Conversation, DuplexEngine
+from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexState
 from antiphon.dialogue.duplex.replay import Replay, replay_recording
 from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
@@ -68,7 +68,7 @@ class DuplexModel:
         sampling: MoshiSampling | None = None,
         endpointer: Endpointer | None = None,
         direction: str = "listen",
-        start: Conversation | None = None,
+        start: DuplexState | None = None,
         seed: int = 0,
         hear: bool = False,
         sample_rate: int | None = None,
@@ -94,7 +94,7 @@ class DuplexModel:
         sampling: MoshiSampling | None = None,
         endpointer: Endpointer | None = None,
         direction: str = "listen",
-        start: Conversation | None = None,
+        start: DuplexState | None = None,
         seed: int = 0,
     ) -> DuplexStream:
         """The same without a thread, on the clock of the frames: see `DuplexStream`."""
@@ -104,7 +104,7 @@ class DuplexModel:
         """Many conversations in one batch: see `DuplexEngine`."""
         return DuplexEngine(self.duplex, sampling, capacity)
 
-    def prompt(self, text: str = "", voice: Audio | Path | str | None = None, seed: int = 0) -> Conversation:
+    def prompt(self, text: str = "", voice: Audio | Path | str | None = None, seed: int = 0) -> DuplexState:
         """A start for conversations, with a past: see `DuplexEngine.prompt`. `voice` may be a file."""
         return self.engine().prompt(text, load(voice) if isinstance(voice, (str, Path)) else voice, seed)
 
@@ -114,7 +114,7 @@ class DuplexModel:
         after: float = 4.0,
         seed: int = 0,
         sampling: MoshiSampling | None = None,
-        start: Conversation | None = None,
+        start: DuplexState | None = None,
         hear: bool = False,
     ) -> Replay:
         """Plays a recording to the model, as if somebody said it now.

@@ -55,7 +55,7 @@ class FloorTracker:
 
 
 @dataclass
-class Scribe:
+class Transcriber:
     """One user, live. `step` takes as long as the ears need at the end of a turn.
 
     Attributes:

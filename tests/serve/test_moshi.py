@@ -26,7 +26,7 @@ def duplex():
 
 
 def served_live(duplex, **config):
-    return serving(LiveOnly("tiny"), ServeConfig(port=0, **config), engine=BatchedEngine(duplex, most_waiting=10_000))
+    return serving(LiveOnly("tiny"), ServeConfig(port=0, **config), engine=BatchedEngine(duplex, max_waiting=10_000))
 
 
 def test_realtime_on_a_line(duplex):

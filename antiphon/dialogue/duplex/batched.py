@@ -83,11 +83,11 @@ class BatchedEngine:
     Args:
         duplex: the weights.
         sampling: how text and codes are drawn.
-        most_waiting: frames of one conversation that may wait.
+        max_waiting: frames of one conversation that may wait.
     """
 
-    def __init__(self, duplex: Duplex, sampling: MoshiSampling | None = None, most_waiting: int = 25):
-        self.duplex, self.most_waiting = duplex, most_waiting
+    def __init__(self, duplex: Duplex, sampling: MoshiSampling | None = None, max_waiting: int = 25):
+        self.duplex, self.max_waiting = duplex, max_waiting
         self.sample_rate, self.frame_samples = duplex.sample_rate, duplex.frame_samples
         self.frame_seconds = 1 / duplex.frame_rate
         self._engine = DuplexEngine(duplex, sampling)
@@ -179,7 +179,7 @@ class BatchedEngine:
                     return None
                 due = []
                 for slot in self._slots:
-                    if len(slot.waiting) > self.most_waiting:
+                    if len(slot.waiting) > self.max_waiting:
                         lost = len(slot.waiting) - 1
                         newest = slot.waiting.pop()
                         slot.waiting.clear()

@@ -22,7 +22,7 @@ from antiphon.audio.io import Audio
 from antiphon.data.dialogue.format import MODEL, USER, Word, sidecar
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, Event, HeardEvent, TextEvent
-from antiphon.dialogue.transcriber import FloorTracker, Scribe
+from antiphon.dialogue.transcriber import FloorTracker, Transcriber
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Ears
@@ -113,7 +113,7 @@ def replay_recording(
     samples = recording.mono().resample(rate).samples.float()
     frames = -(-(len(samples) + round(after * rate)) // size)
     user = torch.cat([samples, samples.new_zeros(frames * size - len(samples))])
-    scribe = Scribe(ears, rate) if ears is not None else None
+    transcriber = Transcriber(ears, rate) if ears is not None else None
     all_events, work, began, first = [], [], time.perf_counter(), stream.time
     for number, frame in enumerate(user.split(size)):
         if realtime:
@@ -121,12 +121,12 @@ def replay_recording(
         start = time.perf_counter()
         events = stream.step(frame)
         work.append(time.perf_counter() - start)
-        if scribe is not None and (said := scribe.step(frame)) is not None:
+        if transcriber is not None and (said := transcriber.step(frame)) is not None:
             events.append(said)
         all_events += events
         for event in events if tell is not None else ():
             tell(event)
-    if scribe is not None and (said := scribe.finish()) is not None:
+    if transcriber is not None and (said := transcriber.finish()) is not None:
         all_events.append(said)
     return collect(user, all_events, size, rate, work, first)
 

@@ -25,7 +25,7 @@ from antiphon.audio.io import Audio
 from antiphon.dialogue.duplex.stream import DuplexStream, Snapshot
 from antiphon.dialogue.events import AudioEvent, Event, LostEvent
 from antiphon.dialogue.live import LiveSession, check_frame
-from antiphon.dialogue.transcriber import Scribe
+from antiphon.dialogue.transcriber import Transcriber
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Ears
@@ -38,7 +38,7 @@ class DuplexSession(LiveSession):
         stream: the conversation; from now on nobody else may step it.
         ears: write down what the user says, as `HeardEvent`s at the end of each turn, on another thread.
         sample_rate: of the caller's sound, Hz; None is the model's own.
-        most_waiting: frames that may wait. When there are more, all but the last one are left out, as one lost frame.
+        max_waiting: frames that may wait. When there are more, all but the last one are left out, as one lost frame.
             None leaves out nothing: for recordings that are given faster than they sound.
         patience: seconds after which a frame that doesn't come counts as lost, and is passed over when it comes; None
             waits for it.
@@ -49,21 +49,23 @@ class DuplexSession(LiveSession):
         stream: DuplexStream,
         ears: Ears | None = None,
         sample_rate: int | None = None,
-        most_waiting: int | None = 12,
+        max_waiting: int | None = 12,
         patience: float | None = None,
     ):
         super().__init__("antiphon-duplex")
         self._stream, self.mode, self.direction = stream, stream.mode, stream.direction
         self.sample_rate = sample_rate or stream.sample_rate
         self.frame_samples = round(self.sample_rate * stream.frame_seconds)
-        self._most_waiting, self._patience = most_waiting, patience
+        self._most_waiting, self._patience = max_waiting, patience
         self._owed = 0  # frames that the model went on without
         self._inward = _Resampler(self.sample_rate, stream.sample_rate)
         self._outward = _Resampler(stream.sample_rate, self.sample_rate)
         self._rest = torch.zeros(0)
         self._incoming: queue.SimpleQueue[Tensor | None | Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()  # held by whoever steps the stream, or looks at it
-        self._scribe = _ScribeThread(Scribe(ears, stream.sample_rate), self._events) if ears is not None else None
+        self._transcriber = (
+            _TranscriberThread(Transcriber(ears, stream.sample_rate), self._events) if ears is not None else None
+        )
         self._start()
 
     def step(self, frame: Tensor | None) -> list[Event]:
@@ -120,8 +122,8 @@ class DuplexSession(LiveSession):
 
     def _wake(self) -> None:
         self._incoming.put(lambda: None)
-        if self._scribe is not None:
-            self._scribe.close()
+        if self._transcriber is not None:
+            self._transcriber.close()
 
     def _work(self) -> None:
         while not self._closed.is_set():
@@ -184,8 +186,8 @@ class DuplexSession(LiveSession):
             self._events.put(event)
 
     def _write_down(self, frame: Tensor | None) -> None:
-        if self._scribe is not None:
-            self._scribe.put(torch.zeros(self._stream.frame_samples) if frame is None else frame)
+        if self._transcriber is not None:
+            self._transcriber.put(torch.zeros(self._stream.frame_samples) if frame is None else frame)
 
 
 class _Resampler:
@@ -200,14 +202,14 @@ class _Resampler:
         return torch.from_numpy(self.stream.resample_chunk(np.ascontiguousarray(samples.numpy())))
 
 
-class _ScribeThread:
-    """A `Scribe` on a thread of its own: recognising takes longer than a frame."""
+class _TranscriberThread:
+    """A `Transcriber` on a thread of its own: recognising takes longer than a frame."""
 
-    def __init__(self, scribe: Scribe, events: queue.SimpleQueue):
-        self._scribe, self._events = scribe, events
+    def __init__(self, transcriber: Transcriber, events: queue.SimpleQueue):
+        self._transcriber, self._events = transcriber, events
         self._frames: queue.SimpleQueue[Tensor | None] = queue.SimpleQueue()
         self._closed = threading.Event()
-        threading.Thread(target=self._run, name="antiphon-scribe", daemon=True).start()
+        threading.Thread(target=self._run, name="antiphon-transcriber", daemon=True).start()
 
     def put(self, frame: Tensor) -> None:
         self._frames.put(frame)
@@ -219,7 +221,7 @@ class _ScribeThread:
     def _run(self) -> None:
         try:
             while (frame := self._frames.get()) is not None and not self._closed.is_set():
-                if (heard := self._scribe.step(frame)) is not None:
+                if (heard := self._transcriber.step(frame)) is not None:
                     self._events.put(heard)
         except BaseException as error:
             self._events.put(error)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.duplex.engine import Conversation, DuplexEngine, DuplexFrame
+from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexFrame, DuplexState
 from antiphon.dialogue.events import AudioEvent, Event, SpeakingEvent, TextEvent
 from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer
@@ -84,7 +84,7 @@ class Progress:
 class Snapshot:
     """A stream or session at a moment, a value."""
 
-    conversation: Conversation
+    conversation: DuplexState
     progress: Progress
 
 
@@ -114,7 +114,7 @@ class DuplexStream:
         duplex: Duplex,
         mode: str = "full-duplex",
         direction: str = "listen",
-        start: Conversation | None = None,
+        start: DuplexState | None = None,
         sampling: MoshiSampling | None = None,
         seed: int = 0,
         endpointer: Endpointer | None = None,

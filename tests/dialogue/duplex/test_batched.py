@@ -80,7 +80,7 @@ def test_who_leaves_hears_no_more_and_the_others_go_on(engine):
 
 
 def test_who_sends_too_fast_loses_the_oldest(duplex):
-    engine = BatchedEngine(duplex, most_waiting=3)
+    engine = BatchedEngine(duplex, max_waiting=3)
     try:
         taker, gate = Taker(), threading.Event()
         slot = engine.join(lambda events: (gate.wait(10), taker(events)))

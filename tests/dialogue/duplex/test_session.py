@@ -13,7 +13,7 @@ from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import ANSWER_OVER, DuplexStream, TurnTaking
 from antiphon.dialogue.events import AudioEvent, HeardEvent, LostEvent, SpeakingEvent, TextEvent
 from antiphon.dialogue.session import Endpointer
-from antiphon.dialogue.transcriber import FloorTracker, Scribe
+from antiphon.dialogue.transcriber import FloorTracker, Transcriber
 from antiphon.errors import SessionError
 from antiphon.models.moshi.bundle import Duplex
 from tests.dialogue.duplex.tiny_duplex import CONFIG, LIVELY, SAMPLES, noise, tiny_duplex
@@ -91,7 +91,7 @@ def test_a_session_that_falls_behind_leaves_out_the_oldest_and_says_so(duplex, m
         return slow(user, *rest, **named)
 
     monkeypatch.setattr(duplex.moshi, "step", step)
-    with DuplexSession(DuplexStream(duplex), most_waiting=4) as session:
+    with DuplexSession(DuplexStream(duplex), max_waiting=4) as session:
         for number, frame in enumerate(noise(20)):
             session.step(frame)
             assert number or begun.wait(20)
@@ -205,7 +205,7 @@ def test_snapshot_and_rewind(duplex):
 
 def test_another_sample_rate(duplex):
     rate = 2 * duplex.sample_rate
-    with DuplexSession(DuplexStream(duplex), sample_rate=rate, most_waiting=None) as session:
+    with DuplexSession(DuplexStream(duplex), sample_rate=rate, max_waiting=None) as session:
         assert session.frame_samples == 2 * SAMPLES
         for frame in noise(20):
             session.step(frame.repeat_interleave(2))
@@ -245,21 +245,21 @@ class CountingEars:
 
 
 def test_the_scribe_writes_down_turns_with_their_times():
-    scribe = Scribe(CountingEars(), 24000, Endpointer(0.4, activity=LoudnessActivity()))
+    transcriber = Transcriber(CountingEars(), 24000, Endpointer(0.4, activity=LoudnessActivity()))
     generator = torch.Generator().manual_seed(0)
     levels = [0] * 10 + [0.1] * 10 + [0] * 10 + [0.1] + [0] * 10 + [0.1] * 5
-    heard = [(n, scribe.step(level * torch.randn(1920, generator=generator))) for n, level in enumerate(levels)]
+    heard = [(n, transcriber.step(level * torch.randn(1920, generator=generator))) for n, level in enumerate(levels)]
     ((number, event),) = [(n, event) for n, event in heard if event is not None]  # one frame alone is no turn
     assert number == 24 and (event.start, event.end) == (pytest.approx(0.8), pytest.approx(1.6))
     assert int(event.heard) == 1280 * (3 + 10 + 5)  # with what came just before, and the silence that ends it
-    last = scribe.finish()
+    last = transcriber.finish()
     assert last.start == pytest.approx(3.28) and last.end == pytest.approx(3.68)
-    assert scribe.finish() is None
+    assert transcriber.finish() is None
 
 
 def test_what_the_user_says_is_an_event_if_there_are_ears(duplex):
     with DuplexSession(DuplexStream(duplex), ears=CountingEars()) as session:
-        session._scribe._scribe.endpointer = Endpointer(0.16, activity=LoudnessActivity(duplex.sample_rate))
+        session._transcriber._transcriber.endpointer = Endpointer(0.16, activity=LoudnessActivity(duplex.sample_rate))
         events = talk(session, [*noise(6), *torch.zeros(6, SAMPLES)])
         deadline = time.monotonic() + 10
         while not of(HeardEvent, events) and time.monotonic() < deadline:
