@@ -31,7 +31,7 @@ from antiphon.evals.report import Figure, Report, environment
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.batched import BatchedEngine
-    from antiphon.model import Model
+    from antiphon.model import HalfDuplexModel
     from antiphon.serve.state import Served
 
 PARTS = 20  # of the soak, through whose means the line is laid
@@ -76,7 +76,7 @@ def bench_serve(config: ServeBenchConfig, progress: Callable[[str], None] = prin
     """Measures; see the module."""
     import antiphon
     from antiphon.audio.io import load
-    from antiphon.duplex_model import DuplexModel
+    from antiphon.model import DuplexModel
 
     progress(f"Loading {config.model} ...")
     model = antiphon.load(config.model, **config.parts)
@@ -192,7 +192,7 @@ def slope(times: Sequence[float], values: Sequence[float]) -> tuple[float, float
     return found, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
 
 
-def _inside(model: Model, plan: Plan) -> list[float]:
+def _inside(model: HalfDuplexModel, plan: Plan) -> list[float]:
     """Seconds from the end of speech to the first sound, without a server: one conversation, as a client's is."""
     from antiphon.dialogue.events import AudioEvent, EndEvent
 
@@ -256,8 +256,7 @@ def _samples(frame: bytes) -> torch.Tensor:
 def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tuple[str, Served]]:
     """The server on a port of its own, in a thread of this process."""
     from antiphon.dialogue.duplex.batched import BatchedEngine
-    from antiphon.dialogue.half_duplex import HalfDuplexBackend
-    from antiphon.duplex_model import DuplexModel
+    from antiphon.model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.run import listen, make_server
     from antiphon.serve.settings import ServeConfig
@@ -270,12 +269,11 @@ def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tu
         app = create_app(LiveOnly(config.model), settings, engine=engine)
         app.state.served.admission.sessions = config.sessions or engine.pace()
     else:
-        backend = HalfDuplexBackend(model, config.model)
-        pace = measure(backend)
+        pace = measure(model.backend)
         unit = "s for a second of speech"
         report.add(Figure("serve-listening-work", pace.listening, unit, None, None, 1))
         report.add(Figure("serve-speaking-work", pace.speaking, unit, None, None, 1))
-        app = create_app(backend, settings, pace)
+        app = create_app(model.backend, settings, pace)
     server, sockets = make_server(app), [listen(settings)]
     logging.getLogger("antiphon.serve").setLevel(logging.WARNING)  # a line for each conversation is too many here
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=sockets)), daemon=True)

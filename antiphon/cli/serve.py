@@ -52,8 +52,7 @@ def serve(
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
     with results() as stdout:
         from antiphon.dialogue.duplex.batched import BatchedEngine
-        from antiphon.dialogue.half_duplex import HalfDuplexBackend
-        from antiphon.duplex_model import DuplexModel
+        from antiphon.model import DuplexModel
         from antiphon.serve.app import create_app
         from antiphon.serve.run import listen, make_server
         from antiphon.serve.settings import ServeConfig
@@ -91,10 +90,9 @@ def serve(
         if isinstance(loaded, DuplexModel):
             engine = BatchedEngine(loaded.duplex)
             config = config if sessions else replace(config, sessions=engine.pace())
-            app = create_app(LiveOnly(model, loaded.ears if hear else None), config, engine=engine)
+            app = create_app(LiveOnly(model, loaded.recognizer if hear else None), config, engine=engine)
         else:
-            backend = HalfDuplexBackend(loaded, model)
-            app = create_app(backend, config, measure(backend))
+            app = create_app(loaded.backend, config, measure(loaded.backend))
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"

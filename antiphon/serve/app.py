@@ -1,6 +1,6 @@
 """The application: everything that `antiphon serve` answers.
 
-app = create_app(HalfDuplexBackend(antiphon.load("mini")), ServeConfig())
+app = create_app(antiphon.load("mini").backend, ServeConfig())
 uvicorn.run(app)                                   # `antiphon serve` also drains, see `run`
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
-from antiphon.dialogue.half_duplex import Backend, ChatSession, EarsListener, Listener
+from antiphon.dialogue.half_duplex import Backend, ChatSession, Listener, RecognizerListener
 from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 
 class LiveOnly:
-    """A duplex model where a `Backend` is asked for: it can be talked to live and in no other way. With ears beside
-    it, what the user says is written down.
+    """A duplex model where a `Backend` is asked for: it can be talked to live and in no other way. With a
+    recognizer beside it, what the user says is written down.
 
     Args:
         name: what it is called.
-        ears: write down; None for no words.
+        recognizer: writes down; None for no words.
         sample_rate: Hz.
     """
 
     voices = ("heart",)
     calls_functions = False
 
-    def __init__(self, name: str, ears: Ears | None = None, sample_rate: int = 24000):
-        self.name, self.ears, self.sample_rate = name, ears, sample_rate
+    def __init__(self, name: str, recognizer: Ears | None = None, sample_rate: int = 24000):
+        self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate
 
     def listen(self) -> Listener:
-        if self.ears is None:
+        if self.recognizer is None:
             raise SessionError("This model writes nothing down; serve it with --hear, or serve another.")
-        return EarsListener(self.ears, self.sample_rate)
+        return RecognizerListener(self.recognizer, self.sample_rate)
 
     def chat(self) -> ChatSession:
         raise SessionError("This model talks live alone: use /v1/realtime or /api/chat.")
@@ -98,4 +98,4 @@ class Served:
     @property
     def hears(self) -> bool:
         """What the user says is turned into words."""
-        return not isinstance(self.backend, LiveOnly) or self.backend.ears is not None
+        return not isinstance(self.backend, LiveOnly) or self.backend.recognizer is not None

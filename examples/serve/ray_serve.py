@@ -24,8 +24,7 @@ def voice() -> FastAPI:
 
     import antiphon
     from antiphon.dialogue.duplex.batched import BatchedEngine
-    from antiphon.dialogue.half_duplex import HalfDuplexBackend
-    from antiphon.duplex_model import DuplexModel
+    from antiphon.model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
     from antiphon.serve.state import LiveOnly
@@ -38,8 +37,7 @@ def voice() -> FastAPI:
     if isinstance(model, DuplexModel):
         engine = BatchedEngine(model.duplex)
         return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=engine.pace()), engine=engine)
-    backend = HalfDuplexBackend(model, name)
-    return create_app(backend, ServeConfig(token=token, hosts=hosts), measure(backend))
+    return create_app(model.backend, ServeConfig(token=token, hosts=hosts), measure(model.backend))
 
 
 def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application:

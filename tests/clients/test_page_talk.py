@@ -325,11 +325,10 @@ def test_everything_is_reached_by_the_keyboard(talk):
 
 
 def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path):
-    from antiphon.dialogue.half_duplex import HalfDuplexBackend
     from antiphon.evals.asr_judge import Judge
 
     recording = torch.cat([silence(1.0), asked, silence(20.0)])
-    with talk(HalfDuplexBackend(mini, "mini"), recording) as opened:
+    with talk(mini.backend, recording) as opened:
         page = opened.page
         page.click("#talk")
         page.wait_for_selector(".turn.model[data-status=done]")
@@ -341,9 +340,9 @@ def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path)
 
 
 def test_of_the_real_model_s_answer_stays_what_was_played(talk, mini):
-    from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message
+    from antiphon.dialogue.half_duplex import Message
 
-    question, backend = "Tell me about the moon.", HalfDuplexBackend(mini, "mini")
+    question, backend = "Tell me about the moon.", mini.backend
     whole = backend.chat().answer([Message("user", question)])
     list(whole.events())
     with talk(backend) as opened:

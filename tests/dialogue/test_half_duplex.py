@@ -9,10 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from antiphon.dialogue.events import Answer, AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, HalfDuplexChat, HalfDuplexReply, Message, sounds_complete
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message, sounds_complete
 from antiphon.errors import ModelError
-from tests.dialogue.test_session import Hum
+from antiphon.models.tts.phonemes import Phonemizer
+from antiphon.models.tts.synthesizer import Voice
+from tests.codecs.mini.test_model import TINY as TINY_CODEC
+from tests.dialogue.pretended import Hum, ScriptedThinker
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
 from tests.models.tts.test_synthesizer import FRAME, PIECES, TEXT, voice  # noqa: F401
 from tests.models.tts.test_talker import talker  # noqa: F401
@@ -22,7 +26,11 @@ SHORT = Sampling(max_tokens=5)
 
 @pytest.fixture
 def model(adapted):  # noqa: F811
-    return SimpleNamespace(thinker=adapted, voice=Hum())
+    return SimpleNamespace(thinker=adapted, synthesizer=Hum())
+
+
+def fresh_chat(model) -> HalfDuplexChat:
+    return HalfDuplexChat(model.thinker, model.synthesizer)
 
 
 def answer_of(chat: HalfDuplexChat, past: list[Message], **how) -> Message:
@@ -33,7 +41,7 @@ def answer_of(chat: HalfDuplexChat, past: list[Message], **how) -> Message:
 
 def reads_the_same(chat: HalfDuplexChat, past: list[Message], **how) -> None:
     """The memory, after it has recalled a past, is that of one who never read anything else."""
-    fresh = HalfDuplexChat(chat.model)
+    fresh = HalfDuplexChat(chat.thinker, chat.synthesizer)
     answers = [each.answer(past, SHORT, spoken=False, **how) for each in (chat, fresh)]
     for answer in answers:
         list(answer.events())
@@ -53,11 +61,11 @@ def test_an_answer_is_that_of_an_ordinary_turn(model):
     state = model.thinker.init_state(voice=True)
     model.thinker.add_user(state, "hello there")
     wanted = "".join(thought.text for thought in model.thinker.stream(state, max_tokens=5))
-    assert answer_of(HalfDuplexChat(model), [Message("user", "hello there")]).text == wanted
+    assert answer_of(fresh_chat(model), [Message("user", "hello there")]).text == wanted
 
 
 def test_a_conversation_is_not_read_again(model):
-    chat = HalfDuplexChat(model)
+    chat = fresh_chat(model)
     past = [Message("user", "hello")]
     past += [answer_of(chat, past), Message("user", "and then")]
     answer = chat.answer(past, SHORT, spoken=False)
@@ -70,7 +78,7 @@ def test_a_conversation_is_not_read_again(model):
 
 
 def test_an_edited_past_is_as_if_it_had_always_been_so(model):
-    chat = HalfDuplexChat(model)
+    chat = fresh_chat(model)
     one, two = Message("user", "hello"), Message("user", "and then")
     said = answer_of(chat, [one])
     answer_of(chat, [one, said, two])
@@ -80,7 +88,7 @@ def test_an_edited_past_is_as_if_it_had_always_been_so(model):
 
 
 def test_a_broken_off_answer_is_remembered_as_far_as_it_went(model):
-    chat, asked = HalfDuplexChat(model), Message("user", "hello")
+    chat, asked = fresh_chat(model), Message("user", "hello")
     answer = chat.answer([asked], Sampling(max_tokens=40), spoken=True)
     making = answer.events()
     for event in making:
@@ -92,7 +100,7 @@ def test_a_broken_off_answer_is_remembered_as_far_as_it_went(model):
 
 
 def test_a_past_that_breaks_off_half_read_is_not_kept(model):
-    chat = HalfDuplexChat(model)
+    chat = fresh_chat(model)
     first = answer_of(chat, [Message("user", "hello")])
     making = chat.answer([Message("user", "a"), Message("user", "b"), Message("user", "c")], SHORT).events()
     next(making), next(making)
@@ -100,7 +108,7 @@ def test_a_past_that_breaks_off_half_read_is_not_kept(model):
     past = [Message("user", "hello"), first, Message("user", "x")]
     answer = chat.answer(past, SHORT, spoken=False)
     list(answer.events())
-    fresh = HalfDuplexChat(model).answer(past, SHORT, spoken=False)
+    fresh = fresh_chat(model).answer(past, SHORT, spoken=False)
     list(fresh.events())
     assert answer.message.text == fresh.message.text
 
@@ -108,14 +116,14 @@ def test_a_past_that_breaks_off_half_read_is_not_kept(model):
 def test_what_was_heard_is_read_as_it_was_heard(model):
     embeddings = model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode("hello").ids))
     typed, heard = Message("user", "hello"), Message("user", "hello", embeddings)
-    answer = HalfDuplexChat(model).answer([heard], SHORT, spoken=False)
+    answer = fresh_chat(model).answer([heard], SHORT, spoken=False)
     list(answer.events())
-    assert answer.message.text == answer_of(HalfDuplexChat(model), [typed]).text
+    assert answer.message.text == answer_of(fresh_chat(model), [typed]).text
     assert 0 < answer.usage.heard < answer.usage.input
 
 
 def test_instructions_are_the_system_prompt_and_marks_in_them_are_words(model):
-    chat = HalfDuplexChat(model)
+    chat = fresh_chat(model)
     answer_of(chat, [Message("user", "hello")], instructions="Be kind<|im_end|>")
     expected = model.thinker.init_state(voice=True, system="Be kind")
     assert chat._state.prefix == expected.prefix
@@ -123,15 +131,15 @@ def test_instructions_are_the_system_prompt_and_marks_in_them_are_words(model):
 
 
 def test_marks_in_a_message_are_no_marks(model):
-    chat = HalfDuplexChat(model)
+    chat = fresh_chat(model)
     answer_of(chat, [Message("system", "x<|im_end|>y")])
-    plain = HalfDuplexChat(model)
+    plain = fresh_chat(model)
     answer_of(plain, [Message("system", "xy")])
     assert chat._state.prefix + len(chat._state.turns[0]) == plain._state.prefix + len(plain._state.turns[0])
 
 
 def test_a_long_past_is_forgotten_from_its_beginning_and_may_still_be_edited(model):
-    chat, past = HalfDuplexChat(model), []
+    chat, past = fresh_chat(model), []
     for number in range(30):
         past.append(Message("user", f"{number} " + "long " * 20))
         past.append(answer_of(chat, past))
@@ -143,22 +151,64 @@ def test_a_long_past_is_forgotten_from_its_beginning_and_may_still_be_edited(mod
     del past[:-1]
     reads = chat.answer(past, SHORT, spoken=False)
     list(reads.events())
-    fresh = HalfDuplexChat(model).answer(past, SHORT, spoken=False)
+    fresh = fresh_chat(model).answer(past, SHORT, spoken=False)
     list(fresh.events())
     assert reads.message.text == fresh.message.text
 
 
 def test_a_message_that_is_too_long_is_an_error_and_the_talk_goes_on(model):
-    chat = HalfDuplexChat(model)
+    chat = fresh_chat(model)
     with pytest.raises(ModelError, match="at most"):
         answer_of(chat, [Message("user", "word " * 1000)])
     assert answer_of(chat, [Message("user", "hello")]).text
 
 
 def test_an_answer_that_is_as_long_as_it_may_be_is_cut(model):
-    answer = HalfDuplexChat(model).answer([Message("user", "hello")], Sampling(max_tokens=2), spoken=False)
+    answer = fresh_chat(model).answer([Message("user", "hello")], Sampling(max_tokens=2), spoken=False)
     list(answer.events())
     assert answer.cut and answer.usage.output == 3  # its end is a token too
+
+
+def scripted(voice, sampling: Sampling | None = None, **how) -> tuple[ScriptedThinker, list]:  # noqa: F811
+    """Who thinks the pieces, and an answer's events, to be made one by one."""
+    mind = ScriptedThinker(PIECES, 6)
+    making = HalfDuplexChat(mind, voice).answer([Message("user", "hello")], sampling, **how).events()
+    return mind, (event for event in making if event is not None)
+
+
+def test_sound_starts_while_the_sentence_is_still_thought(voice):  # noqa: F811
+    mind, events = scripted(voice)
+    next(event for event in events if isinstance(event, AudioEvent))
+    assert mind.thought < len(PIECES)
+
+
+def test_events_are_complete_and_in_order(voice):  # noqa: F811
+    events = list(scripted(voice)[1])
+    assert "".join(e.text for e in events if isinstance(e, TextEvent)) == "".join(PIECES)
+    assert events[-1] == EndEvent("".join(PIECES))
+    assert {e.audio.duration for e in events if isinstance(e, AudioEvent)} == {FRAME}
+
+
+def test_the_same_seed_gives_the_same_sound(talker):  # noqa: F811
+    audible = Voice(talker, MiniCodec(TINY_CODEC).eval(), Phonemizer())
+
+    def sound(seed: int) -> torch.Tensor:
+        how = Sampling(seed=seed, temperature=1.0, top_k=0)
+        return torch.cat([e.audio.samples for e in scripted(audible, how)[1] if isinstance(e, AudioEvent)])
+
+    assert torch.equal(sound(1), sound(1))
+    one, two = sound(1), sound(2)
+    assert not torch.equal(one[: len(two)], two[: len(one)])
+
+
+def test_a_written_answer_has_no_sound_and_respects_its_limit():
+    events = list(scripted(None, Sampling(max_tokens=3), spoken=False)[1])
+    assert [type(e) for e in events] == [TextEvent] * 3 + [EndEvent]
+    assert events[-1].text == "".join(PIECES[:3])
+
+
+def test_an_answer_to_nothing_ends_at_once(voice):  # noqa: F811
+    assert list(scripted(voice, Sampling(max_tokens=0))[1])[-1] == EndEvent("")
 
 
 @pytest.mark.parametrize(
@@ -178,12 +228,11 @@ def test_whether_it_sounds_complete(said, complete):
 
 def broken_off(voice, frames: int) -> HalfDuplexReply:  # noqa: F811
     """An answer of scripted words after so many frames of its sound."""
-    pieces = (SimpleNamespace(text=piece, hidden=torch.zeros(6)) for piece in PIECES)
-    answer = Answer(SimpleNamespace(stream=lambda *_, **__: pieces), None, voice)
-    making = answer.events()
-    while frames and not isinstance(event := next(making), EndEvent):
+    answer = HalfDuplexChat(ScriptedThinker(PIECES, 6), voice).answer([Message("user", "hello")])
+    answer.making = answer.events()  # kept, as an iterator that is thrown away is closed
+    while frames and not isinstance(event := next(answer.making), EndEvent):
         frames -= isinstance(event, AudioEvent)
-    return HalfDuplexReply(None, [], Sampling(), None, True, _answer=answer)
+    return answer
 
 
 def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(voice):  # noqa: F811
@@ -191,17 +240,17 @@ def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(vo
     assert whole.until(0.0) == "" and whole.until(1000.0) == TEXT
     for frames in range(1, 20, 3):
         answer = broken_off(voice, frames)
-        assert answer.until(frames * FRAME) == whole.until(frames * FRAME) != answer._answer.text
+        assert answer.until(frames * FRAME) == whole.until(frames * FRAME) != answer.text
 
 
 def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
     gc.disable()  # nothing may wait for it
     try:
-        chat = HalfDuplexChat(model)
+        chat = fresh_chat(model)
         answer = chat.answer([Message("user", "hello")], SHORT)
         making = answer.events()
         next(event for event in making if isinstance(event, AudioEvent))
-        state, speech = weakref.ref(answer._answer.state), weakref.ref(answer._answer)
+        state, speech = weakref.ref(making.gi_frame.f_locals["state"]), weakref.ref(answer._speech)
         del chat._state
         list(making)
         del making, chat, answer.chat
@@ -215,7 +264,7 @@ def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
 def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, question):
     from antiphon.audio.io import Audio, load
 
-    backend = HalfDuplexBackend(mini)
+    backend = mini.backend
     listener = backend.listen()
     for part in load(question, sample_rate=24000).samples.split(1920):
         listener.step(part)

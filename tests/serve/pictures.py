@@ -13,7 +13,6 @@ import torch
 
 import antiphon
 from antiphon.audio.io import load
-from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.serve.settings import ServeConfig
 from tests.clients.test_page_talk import browsing, idle, silence, type_in
 
@@ -25,7 +24,7 @@ def take(folder: Path) -> None:
     asked = load(QUESTION, sample_rate=24000).mono().samples.reshape(-1)
     # The second question comes while the first is being answered, and is answered to the end.
     recording = torch.cat([silence(1.0), asked, silence(2.0), asked, silence(60.0)])
-    backend, config = HalfDuplexBackend(antiphon.load("mini"), "mini"), ServeConfig(port=0, sessions=4)
+    backend, config = antiphon.load("mini").backend, ServeConfig(port=0, sessions=4)
     size = {"width": 900, "height": 820}
     with (
         tempfile.TemporaryDirectory() as place,

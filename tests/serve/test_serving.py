@@ -93,8 +93,6 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
     from websockets.asyncio.client import connect
 
     from antiphon.audio.io import Audio, load
-    from antiphon.dialogue.half_duplex import HalfDuplexBackend
-
     samples = load(question, sample_rate=24000).samples
     sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
 
@@ -116,7 +114,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
                 elif event["type"] == "response.done":
                     return heard, event["response"]["output"][0]["content"][0]["transcript"], spoken
 
-    with serving(HalfDuplexBackend(mini), ServeConfig(port=0)) as (address, _):
+    with serving(mini.backend, ServeConfig(port=0)) as (address, _):
         for detection in ({"type": "server_vad"}, {"type": "semantic_vad", "eagerness": "high"}):
             heard, said, spoken = asyncio.run(scenario(f"ws://{address}/v1/realtime", detection))
             assert "italy" in heard.lower() and "Rome" in said
@@ -127,9 +125,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
 @pytest.mark.slow
 def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
     """The real model, step by step for three at once over one set of weights: the same words and the same sound."""
-    from antiphon.dialogue.half_duplex import HalfDuplexBackend
-
-    backend = HalfDuplexBackend(mini)
+    backend = mini.backend
     pasts = [[Message("user", f"What is the capital of {country}?")] for country in ("Italy", "France", "Japan")]
 
     def made(streams: list) -> list[tuple[str, torch.Tensor]]:

@@ -9,7 +9,7 @@
 Conversations join and leave between frames, and one that is not named in a step simply rests. Each is a value: a
 `DuplexState` is all that is remembered, to be kept, forked or gone back to. Nothing in it grows with time.
 
-Everything here is a function of what went in, on no clock but that of the frames; `duplex_session` puts it on a thread.
+Everything here is a function of what went in, on no clock but that of the frames; `BatchedEngine` puts it on a thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from antiphon.models.moshi.model import MoshiSampling
 from antiphon.nn.batch import Rows
 
 FREE = -1  # a token that isn't forced
-HUSH = 6  # silent frames between a voice prompt and the conversation
+PROMPT_GAP_FRAMES = 6  # of silence between a voice prompt and the conversation
 LETTER_SECONDS = 0.07  # a letter of English aloud, with its share of the pauses
 
 
@@ -144,7 +144,7 @@ class DuplexEngine:
         if voice is not None:
             samples = voice.mono().resample(self.sample_rate).samples.to(self.duplex.device)
             past += [(pad, codes) for codes in codec.encode(samples[None, None])[0, :own].T]
-            past += [(pad, silence)] * HUSH
+            past += [(pad, silence)] * PROMPT_GAP_FRAMES
         past += [(token, silence) for token in self._tokens(text)]
         if past:  # what was decided upon in the prompt's last frame mustn't be heard in the conversation
             past += [(pad, silence)] * (1 + self.duplex.delay)
@@ -223,6 +223,10 @@ class DuplexEngine:
             pieces = self.duplex.pieces.encode_word(word, first=False)
             frames = max(len(pieces) + 1, round(len(word) * LETTER_SECONDS * self.duplex.frame_rate))
             script.extend([*pieces, *[config.pad] * (frames - len(pieces) - 1), config.end_pad])
+
+    def has_script(self, handle: int) -> bool:
+        """Whether there is text left of what `say` gave."""
+        return bool(self._find(handle).conversation.script)
 
     @torch.no_grad()
     def step(self, frames: Mapping[int, Tensor | None]) -> dict[int, DuplexFrame]:

@@ -1,4 +1,4 @@
-"""The engine: many conversations with one duplex model in one batch, each as if it were alone."""
+"""The batched engine: many conversations with one duplex model in one batch, each as if it were alone."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_who_leaves_hears_no_more_and_the_others_go_on(engine):
         slot.push(torch.zeros(SAMPLES))
     other.wait(2)
     assert len(one.found) == 1
-    assert len(engine._engine.conversations) == 1
+    assert len(engine.engine.conversations) == 1
 
 
 def test_who_sends_too_fast_loses_the_oldest(duplex):
@@ -105,13 +105,13 @@ def test_a_frame_of_another_size_is_refused_before_it_disturbs_anyone(engine):
 def test_an_error_of_the_model_ends_who_was_in_that_step_alone(engine, monkeypatch):
     bad, good = Taker(), Taker()
     wrong, right = engine.join(bad), engine.join(good)
-    step = engine._engine.step
+    step = engine.engine.step
 
     def failing(frames):
-        monkeypatch.setattr(engine._engine, "step", step)
+        monkeypatch.setattr(engine.engine, "step", step)
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(engine._engine, "step", failing)
+    monkeypatch.setattr(engine.engine, "step", failing)
     wrong.push(torch.zeros(SAMPLES))
     assert isinstance(bad.wait(1)[0], RuntimeError)
     right.push(torch.zeros(SAMPLES))
@@ -126,4 +126,4 @@ def test_nobody_joins_an_engine_that_is_closed(duplex):
 
 
 def test_the_pace_is_at_least_one(engine):
-    assert engine.pace(most=2, steps=1) in (1, 2)
+    assert engine.pace(max_conversations=2, steps=1) in (1, 2)
