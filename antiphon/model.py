@@ -33,8 +33,8 @@ from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
-from antiphon.dialogue.messages import Message
 from antiphon.dialogue.session import Session, TurnSession
+from antiphon.dialogue.tool_calls import Message
 from antiphon.errors import ConfigError, HubError, ModelError, SessionError, UnsaidWarning
 from antiphon.models.asr.recognizer import Ears, Heard
 from antiphon.models.llm.thinker import Thinker

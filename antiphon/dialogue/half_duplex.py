@@ -34,8 +34,7 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.messages import Message, joined, rendered
-from antiphon.dialogue.tool_calls import Call, Calling, Functions, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
 
 if TYPE_CHECKING:

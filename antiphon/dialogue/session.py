@@ -20,7 +20,7 @@ from torch import Tensor
 from antiphon.audio.speech import SpeechDetector
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Backend, Hearing, Listener
-from antiphon.dialogue.messages import Message
+from antiphon.dialogue.tool_calls import Message
 from antiphon.errors import SessionError, UnsayableError
 
 DIRECTIONS = ("listen", "speak")

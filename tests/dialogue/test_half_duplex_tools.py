@@ -9,8 +9,7 @@ import torch
 
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, HalfDuplexChat, Message
-from antiphon.dialogue.messages import joined
-from antiphon.dialogue.tool_calls import Call, Functions, Result
+from antiphon.dialogue.tool_calls import Call, Functions, Result, joined
 from antiphon.errors import ModelError, ToolCallError
 from antiphon.models.llm import thinker as module
 from antiphon.models.llm.thinker import Thinker

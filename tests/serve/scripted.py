@@ -16,8 +16,7 @@ from torch import Tensor
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing, Message, Usage
-from antiphon.dialogue.messages import joined
-from antiphon.dialogue.tool_calls import Call, Functions
+from antiphon.dialogue.tool_calls import Call, Functions, joined
 from antiphon.errors import ToolCallError
 
 FRAME = 1920
