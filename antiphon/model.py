@@ -14,11 +14,12 @@ import json
 import shutil
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -71,8 +72,14 @@ class Reply:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-class Model(Protocol):
-    """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`)."""
+class Model(ABC):
+    """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`).
+
+    Attributes:
+        recognizer: hears words.
+    """
+
+    recognizer: Ears
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
         """What was said: `.text`, and what else a thinker reads of it.
@@ -83,8 +90,9 @@ class Model(Protocol):
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        ...
+        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
+    @abstractmethod
     def reply(
         self,
         audio: Sound,
@@ -103,25 +111,25 @@ class Model(Protocol):
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        ...
 
     def reply_text(self, text: str) -> str:
         """The answer of the voice assistant to typed words, without speaking it."""
-        ...
+        raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('mini').")
 
+    @abstractmethod
     def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
         """Reads a text aloud.
 
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        ...
 
     def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
         """A conversation in turns, typed or spoken, that remembers; `text_only`: written, with the plain language
         model."""
-        ...
+        raise SessionError("This model talks live: use session(), or antiphon.load('mini') for turns one by one.")
 
+    @abstractmethod
     def session(
         self, mode: str = ..., *, direction: str = "listen", endpointer: SpeechDetector | None = None
     ) -> Session:
@@ -135,11 +143,10 @@ class Model(Protocol):
         Raises:
             SessionError: a mode or a direction that this model doesn't have.
         """
-        ...
 
+    @abstractmethod
     def save(self, folder: Path | str) -> Path:
         """Writes a folder that `load` takes, and gives its path."""
-        ...
 
 
 def load(name: str | Path = "mini", *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
@@ -183,7 +190,7 @@ def _check_parts(name: str | Path, parts: Mapping[str, str | Path], preset: hub.
         raise HubError(f"{str(name)!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(preset.parts)}")
 
 
-class HalfDuplexModel:
+class HalfDuplexModel(Model):
     """Hears, then thinks, then speaks. Weights are shared by every conversation; what differs is kept in states.
 
     Args:
@@ -192,8 +199,8 @@ class HalfDuplexModel:
         folders: where each part was read from, by role.
     """
 
-    ROLES = ("adapter", "lora", "codec", "talker", "ears", "brain")  # what ships first: a part that isn't there is
-    # told before anything is downloaded
+    # What ships comes first: a part that is missing is told before anything is downloaded.
+    ROLES = ("adapter", "lora", "codec", "talker", "ears", "brain")
 
     def __init__(
         self,
@@ -247,10 +254,6 @@ class HalfDuplexModel:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return folder
 
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """See `Model.hear`; with the embeddings that the thinker reads."""
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
-
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it; "" to nothing."""
         return self._written(Message("user", heard.text, heard.embeddings)) if heard.text.strip() else ""
@@ -274,12 +277,13 @@ class HalfDuplexModel:
         sample_rate: int | None = None,
     ) -> Reply:
         """See `Model.reply`."""
-        return self.chat(_sampling(seed, temperature, top_k)).say_spoken(as_audio(audio, sample_rate))
+        how = replace(Sampling(seed), **_given(temperature, top_k))
+        return self.chat(how).say_spoken(as_audio(audio, sample_rate))
 
     @torch.no_grad()
     def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
         """See `Model.say`; words that aren't English letters are left out, with an `UnsaidWarning`."""
-        how, synthesizer = _sampling(seed, temperature, top_k), self.synthesizer
+        how, synthesizer = replace(Sampling(seed), **_given(temperature, top_k)), self.synthesizer
         state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
         synthesizer.read(text, state)
         if unsaid := state.speller.unsaid:
@@ -349,7 +353,7 @@ class Chat:
         return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration})
 
 
-class DuplexModel:
+class DuplexModel(Model):
     """Listens and speaks at once. Weights alone; conversations share them and nothing else.
 
     Args:
@@ -394,10 +398,6 @@ class DuplexModel:
         The model itself needs no words for what it hears."""
         return Ears.from_pretrained(*(hub.folder(role) for role in ("ears", "adapter", "brain")))
 
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """See `Model.hear`; done by the `recognizer`."""
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
-
     def reply(
         self,
         audio: Sound,
@@ -411,23 +411,17 @@ class DuplexModel:
         began, question = time.perf_counter(), as_audio(audio, sample_rate)
         heard = self.hear(question).text
         timings = {"hear": time.perf_counter() - began}
-        replay = self.replay(question, after, seed, self._sampling(temperature, top_k))
+        replay = self.replay(question, after, seed, replace(self.duplex.sampling, **_given(temperature, top_k)))
         spans, rate = replay.spans[MODEL] or [(0.0, 0.0)], replay.sample_rate
         sound = replay.model[round(spans[0][0] * rate) : round(spans[-1][1] * rate)]
         timings |= {"total": time.perf_counter() - began, "speech": len(sound) / rate}
         return Reply(heard, " ".join(word.text for word in replay.words), Audio(sound, rate), timings)
 
-    def reply_text(self, text: str) -> str:
-        """Raises SessionError: it can't read."""
-        raise SessionError("A duplex model can't be asked in writing: use reply(audio), or antiphon.load('mini').")
-
-    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
-        """Raises SessionError: it takes no turns one by one."""
-        raise SessionError("A duplex model talks live: use session(), or antiphon.load('mini') for turns one by one.")
-
     def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
         """See `Model.say`; as far as it has learnt to follow its own text (`DuplexEngine.say`)."""
-        stream = self.stream("simplex", self._sampling(temperature, top_k), direction="speak", seed=seed)
+        stream = self.stream(
+            "simplex", replace(self.duplex.sampling, **_given(temperature, top_k)), direction="speak", seed=seed
+        )
         stream.say(text)
         silence, sound = torch.zeros(stream.frame_samples), []
         left = round(SPEAKS_ON_SECONDS / stream.frame_seconds)  # frames after the script in which it may speak on
@@ -499,14 +493,10 @@ class DuplexModel:
         stream = self.stream(sampling=sampling, start=start, seed=seed)
         return replay_recording(stream, as_audio(recording), after, self.recognizer if hear else None)
 
-    def _sampling(self, temperature: float | None, top_k: int | None) -> MoshiSampling:
-        given = {name: value for name, value in (("temperature", temperature), ("top_k", top_k)) if value is not None}
-        return replace(self.duplex.sampling, **given)
 
-
-def _sampling(seed: int, temperature: float | None, top_k: int | None) -> Sampling:
-    given = {name: value for name, value in (("temperature", temperature), ("top_k", top_k)) if value is not None}
-    return Sampling(seed, **given)
+def _given(temperature: float | None, top_k: int | None) -> dict[str, float | int]:
+    """Those that were given; a model's own hold for the others."""
+    return {name: value for name, value in (("temperature", temperature), ("top_k", top_k)) if value is not None}
 
 
 def _joined(pieces: list[torch.Tensor], sample_rate: int) -> Audio:

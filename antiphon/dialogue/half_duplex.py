@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from antiphon.models.tts.synthesizer import Timing, Voice, VoiceState
 
 HEARING_RATE = 16000
-PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
-PROMPT_LETTERS = 64 * PROMPT_TOKENS  # of them that are looked at
-HOLDING = frozenset(
+MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
+MAX_PROMPT_CHARACTERS = 64 * MAX_PROMPT_TOKENS  # of them that are looked at
+UNFINISHED_ENDS = frozenset(
     "a an and are as at but by for from has have if in is it's its like my of on or our so than that the their then "
     "this to uh uhm um umm hmm er erm was were what's where's who's with would your".split()
 )  # words after which one goes on speaking
@@ -254,7 +254,7 @@ class HalfDuplexChat:
         shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
         shown = unmarked(list(shown))
         if instructions is not None:
-            words = thinker.tokenizer.encode(unmarked(instructions[:PROMPT_LETTERS])).ids[:PROMPT_TOKENS]
+            words = thinker.tokenizer.encode(unmarked(instructions[:MAX_PROMPT_CHARACTERS])).ids[:MAX_PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)
         key = (instructions, json.dumps(shown))
         same = 0
@@ -391,8 +391,8 @@ class HalfDuplexReply:
 
 
 def sounds_complete(text: str) -> bool:
-    """Whether who said this is likely to have finished: the ears end it like a sentence, and not on a word that calls
-    for another.
+    """Whether who said this is likely to have finished: the recognizer ends it like a sentence, and not on a word
+    that calls for another.
 
     >>> [sounds_complete(said) for said in ("What time is it?", "I would like to", "Well, um...", "Stop")]
     [True, False, False, True]
@@ -401,7 +401,7 @@ def sounds_complete(text: str) -> bool:
     if not text or text.endswith(("...", "…", ",", ":", ";", "-")):
         return False
     words = re.findall(r"[a-z']+", text.lower())
-    return bool(words) and words[-1] not in HOLDING
+    return bool(words) and words[-1] not in UNFINISHED_ENDS
 
 
 def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:

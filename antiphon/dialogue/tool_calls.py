@@ -30,6 +30,7 @@ from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
 from antiphon.models.llm.thinker import Thought
 
 MAX_JSON_DEPTH = 40  # of what clients give
+LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
 JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*("|\\?\Z)|[\[\]{}]', re.DOTALL)  # strings, whole or cut off, and brackets
 
 
@@ -310,19 +311,10 @@ def as_arguments(given: Any, name: str) -> str:
         given = json.loads(given) if isinstance(given, str) else given
         if isinstance(given, dict):
             text = json.dumps(given, ensure_ascii=False, allow_nan=False)
-            return text if _is_unicode(text) else json.dumps(given)
+            return json.dumps(given) if LONE_SURROGATES.search(text) else text
     except (ValueError, RecursionError):
         pass
     raise ToolCallError(f"The arguments of '{name[:64]}' are no JSON object.")
-
-
-def _is_unicode(text: str) -> bool:
-    """False for halves of characters, which JSON can escape and UTF-8 can't write."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def unmarked(given: Any, depth: int = MAX_JSON_DEPTH) -> Any:
