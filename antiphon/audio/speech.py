@@ -9,6 +9,7 @@ sound in which there is nothing but a voice, loudness alone, over the noise or o
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -60,6 +61,12 @@ class SileroActivity:
         self._rest = np.zeros(0, np.float32)
         self._vad = SileroVad.shipped()
         self._state: SileroState = self._vad.init_state(1)
+
+    def __deepcopy__(self, _: object) -> SileroActivity:
+        """A snapshot: of the state alone, the network is shared."""
+        twin = copy.copy(self)
+        twin._state = self._state.clone()
+        return twin
 
     def step(self, samples: NDArray[np.float32]) -> list[bool]:
         chunks, self._rest = _hops(self._rest, samples, self.hop)

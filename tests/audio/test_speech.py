@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -67,6 +68,17 @@ def test_a_question_begins_and_ends_and_noise_does_neither() -> None:
     assert kinds == ["start", "stop"] * (len(kinds) // 2) and kinds
     assert 48000 <= events[0].at < 48000 + 12000
     assert detector.step(noise) == []
+
+
+def test_a_snapshot_goes_its_own_way_on_the_same_network() -> None:
+    said, detector = question(24000), SpeechDetector(SileroActivity(24000))
+    detector.step(said[:20000])
+    twin = copy.deepcopy(detector)
+    assert twin.activity._vad is detector.activity._vad
+    detector.step(np.zeros(9600, np.float32))
+    alone = SpeechDetector(SileroActivity(24000))
+    alone.step(said[:20000])
+    assert twin.step(said[20000:]) == alone.step(said[20000:])
 
 
 def test_a_pause_is_told_once_and_the_turn_goes_on() -> None:
