@@ -207,28 +207,28 @@ class TurnSession(Session):
             self._thread.join()
 
     def _run(self) -> None:
+        listens = self.mode == "half-duplex" or self.direction == "listen"
         try:
-            while (item := self._incoming.get()) is not _CLOSE and not self._closed.is_set():
+            while not self._closed.is_set():
+                if listens and self._listener is None:
+                    self._listener = self.backend.listen()  # before the turn begins: the first one takes a while
+                item = self._incoming.get()
                 if isinstance(item, _Say):
                     self._read_aloud(item.text)
-                elif self.mode == "simplex" and self.direction == "speak":
-                    continue  # nobody listens
-                elif item is _END_OF_TURN or self._hears_end(item):
+                elif item is not _CLOSE and listens and (item is _END_OF_TURN or self._hears_end(item)):
                     self._turn_over()
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
 
     def _hears_end(self, frame: Tensor) -> bool:
         """Listens to a frame; whether it ends the turn."""
-        self._listener = self._listener or self.backend.listen()
         self._listener.step(frame)
         return self.endpointer is not None and self.endpointer.ends(frame.numpy())
 
     def _turn_over(self) -> None:
-        listener, self._listener = self._listener or self.backend.listen(), None
+        heard, self._listener = self._listener.finish(), None
         if self.endpointer is not None:
             self.endpointer.stop()
-        heard = listener.finish()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
         if self._chat is not None or heard.text:
             self._events.put(HeardEvent(heard.text))
