@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.audio.speech import LevelActivity, SpeechDetector
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.dialogue.transcriber import FloorTracker
 from antiphon.serve.state import LiveOnly
 from tests.clients.test_page_talk import asked, idle, kinds, loud, said, saved, silence, talk  # noqa: F401
 
@@ -32,7 +32,7 @@ class ScriptedSlot:
     saying: int | None = None  # frames of the answer that were said
     silent: bool = False
     muted: list[bool] = field(default_factory=list)
-    floor: FloorTracker = field(default_factory=FloorTracker)
+    speech: SpeechDetector = field(default_factory=lambda: SpeechDetector(LevelActivity(24000, 1920), 0.4))
 
     def push(self, frame: torch.Tensor) -> None:
         self.recent = [*self.recent, float(frame.square().mean()) > 1e-4][-12:]
@@ -48,8 +48,9 @@ class ScriptedSlot:
             if self.saying % 3 == 0:
                 events.append(TextEvent(f" {WORDS[self.saying // 3]}", self.time))
             self.saying = self.saying + 1 if self.saying + 1 < 3 * len(WORDS) else None
-        if (change := self.floor.step(sound, self.time, FRAME)) is not None:
-            events.insert(0, SpeakingEvent(*change))
+        for found in self.speech.step(sound.numpy()):
+            started = found.kind == "start"
+            events.insert(0, SpeakingEvent(started, (found.at if started else found.quiet_from) / 24000))
         self.time += FRAME
         self.give([*events, AudioEvent(Audio(sound, 24000))])
 
