@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from antiphon.audio.speech import SpeechDetector
 from antiphon.data.dialogue.format import Word
 from antiphon.data.dialogue.monologue import monologue_words
 from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
-from antiphon.dialogue.session import Endpointer, HalfDuplexSession
+from antiphon.dialogue.session import TURN_END_SECONDS
 from antiphon.errors import EvalError
 
 
@@ -82,13 +83,13 @@ class HalfDuplexAdapter:
         pace: seconds a word.
     """
 
-    sample_rate, frame_samples = HalfDuplexSession.sample_rate, HalfDuplexSession.frame_samples
+    sample_rate, frame_samples = 24000, 1920
 
     def __init__(self, model: Any, pace: float = 0.32) -> None:
         self.model, self.pace = model, pace
 
     def join(self, seed: int) -> int:
-        self._session = self.model.session("half-duplex", endpointer=Endpointer())
+        self._session = self.model.session("half-duplex", endpointer=SpeechDetector(silence=TURN_END_SECONDS))
         self._sound, self._text, self._words = torch.zeros(0), "", []
         self._played, self._began, self._frames = 0.0, time.perf_counter(), 0
         return 0

@@ -1,4 +1,5 @@
 """A recording played to a duplex model: both channels on one clock, words with times, and the picture."""
+
 import json
 
 import pytest

@@ -22,19 +22,19 @@ from tests.serve.scripted import serving  # noqa: E402
 QUIET, LOUD = AudioEvent(Audio(torch.zeros(1920), 24000)), hum(AudioEvent(Audio(torch.full((1920,), 0.2), 24000)))
 
 
-class Hall:
+class PretendedEngine:
     """Of a pretended duplex model: it speaks when it has heard someone, until someone speaks up for long."""
 
     frame_samples = 1920
 
     def join(self, give):
-        return Seat(give)
+        return Slot(give)
 
     def close(self):
         pass
 
 
-class Seat:
+class Slot:
     def __init__(self, give):
         self.give, self.loud, self.speaking, self.count = give, 0, False, 0
 
@@ -74,7 +74,7 @@ def test_a_duplex_model_takes_its_own_turns():
             assert client.kinds().count("input_audio_buffer.speech_started") == 2
             assert "error" not in client.kinds()
 
-    with serving(LiveOnly("pretended"), ServeConfig(port=0), hall=Hall()) as (address, served):
+    with serving(LiveOnly("pretended"), ServeConfig(port=0), engine=PretendedEngine()) as (address, served):
         asyncio.run(scenario(address, served))
 
 
@@ -118,9 +118,9 @@ def test_a_browser_calls_is_answered_interrupts_and_leaves(question, tmp_path):
     silence = torch.zeros(24000)
     Audio(torch.cat([silence, asked, *[silence] * 4, asked, *[silence] * 8]), 24000).save(tmp_path / "microphone.wav")
     flags = [*FLAGS, f"--use-file-for-fake-audio-capture={tmp_path / 'microphone.wav'}%noloop"]
-    conversant = Humming([f"word{n}" for n in range(30)], hears="What is the capital of Italy?")
+    backend = Humming([f"word{n}" for n in range(30)], hears="What is the capital of Italy?")
     config = ServeConfig(port=0)
-    with serving(conversant, config) as (address, served), playwright.sync_playwright() as driver:
+    with serving(backend, config) as (address, served), playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=flags, ignore_default_args=["--headless"])
         page = browser.new_page()
         page.set_default_timeout(60_000)
@@ -146,8 +146,8 @@ def test_a_browser_calls_is_answered_interrupts_and_leaves(question, tmp_path):
                  (report) => report.type == "inbound-rtp" && report.kind == "audio")"""
         )
         assert heard["totalAudioEnergy"] > 0.1 and heard["packetsReceived"] > 100
-        assert len(conversant.answers) == 2
-        asking = max(float(np.abs(turn.numpy()).max()) for turn in conversant.heard)
+        assert len(backend.answers) == 2
+        asking = max(float(np.abs(turn.numpy()).max()) for turn in backend.heard)
         assert asking > 0.05  # the recorded question got here
         page.evaluate("line.close()")
         for _ in range(600):
