@@ -108,7 +108,7 @@ server.run(sockets=[listening])
 
 def test_sigterm_lets_answers_end_and_nobody_new_in():
     root = Path(__file__).resolve().parents[3]
-    program = [sys.executable, "-c", SERVER.format(root=root)]
+    program = [sys.executable, "-c", SERVER.format(root=str(root))]
     server = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         url = f"ws://127.0.0.1:{int(server.stdout.readline())}/v1/realtime"

@@ -155,7 +155,7 @@ def test_a_cut_manifest_line_does_not_count(tmp_path: Path) -> None:
 
 
 def test_errors_say_what_is_missing(brain: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="make features"):
+    with pytest.raises(DataError, match="speech.features"):
         read_manifest(tmp_path)
     config = stage(brain, tmp_path)
     config.data = {}

@@ -1,4 +1,5 @@
 """SpeechTokenizer: parity with its authors' package on the same random weights, files, gradients."""
+
 import importlib
 import importlib.util
 import json
