@@ -32,10 +32,10 @@ talk: $(VENV)/.talk
 	@$(BIN)/antiphon talk "$(QUESTION)" -o "$(ANSWER)"
 
 test: test-fast weights
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations 20
 
 test-fast: $(TESTED)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 browser:
 	@command -v chromium || { \

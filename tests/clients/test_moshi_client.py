@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from tests.audio.test_ogg import tone
+from tests.dialogue.duplex.tiny_duplex import tiny_duplex
 from tests.serve.test_moshi import served_live
 
 
-def test_kyutai_s_own_client_unmodified(duplex, monkeypatch):
+def test_kyutai_s_own_client_unmodified(monkeypatch):
     """With a pretended sound card: a microphone that hums and a speaker whose sound is kept."""
     pytest.importorskip("sphn")
     pytest.importorskip("aiohttp")
@@ -82,6 +83,6 @@ def test_kyutai_s_own_client_unmodified(duplex, monkeypatch):
         while served.admission.live:
             await asyncio.sleep(0.01)
 
-    with served_live(duplex) as (address, served):
+    with served_live(tiny_duplex()) as (address, served):
         asyncio.run(asyncio.wait_for(scenario(address, served), 40))
     assert played
