@@ -16,8 +16,8 @@ ANSWER ?= answer.wav
 RECIPE ?= mini/align
 ARGS ?=
 PEERS ?= required
-# By its whole path, since pip builds some packages in folders of its own.
-INSTALL := PIP_CONSTRAINT=$(CURDIR)/requirements.lock PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
+LOCK = requirements.lock
+INSTALL = PIP_CONSTRAINT="$(LOCK)" PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
 
 PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest
 TESTED := $(VENV)/$(if $(filter required,$(PEERS)),.peers,.develop)
@@ -81,6 +81,8 @@ $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	$(INSTALL) -e '.[data,dev,eval,semantic,train,webrtc]'
 	@touch $@
 
+# Some of these are built in folders of their own, from which the lock is found by its whole path alone.
+$(VENV)/.peers: LOCK = $(CURDIR)/requirements.lock
 $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.develop
 	@echo "Installing what tests compare with and are called by into $(VENV)"
 	$(INSTALL) -e '.[clients,codec,mic,parity,ray]'
