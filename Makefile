@@ -16,8 +16,8 @@ ANSWER ?= answer.wav
 RECIPE ?= mini/align
 ARGS ?=
 PEERS ?= required
-LOCK = requirements.lock
-INSTALL = PIP_CONSTRAINT="$(LOCK)" PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+INSTALL := PIP_CONSTRAINT=requirements.lock $(PIP) install
 
 PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest
 TESTED := $(VENV)/$(if $(filter required,$(PEERS)),.peers,.develop)
@@ -82,9 +82,8 @@ $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	@touch $@
 
 # Some of these are built in folders of their own, from which the lock is found by its whole path alone.
-$(VENV)/.peers: LOCK = $(CURDIR)/requirements.lock
 $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.develop
 	@echo "Installing what tests compare with and are called by into $(VENV)"
-	$(INSTALL) -e '.[clients,codec,mic,parity,ray]'
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray]'
 	$(INSTALL) --no-deps -r tests/peers.txt
 	@touch $@
