@@ -189,7 +189,8 @@ def typed(kind: type[T], given: Any, where: str = "") -> T:
         return given
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where or 'the recipe'} is a mapping of fields, not {given!r}")
-    hints = {each.name: typing.get_type_hints(kind)[each.name] for each in dataclasses.fields(kind) if each.init}
+    fields, types_of = dataclasses.fields(typing.cast(Any, kind)), typing.get_type_hints(kind)
+    hints = {each.name: types_of[each.name] for each in fields if each.init}
     prefix = f"{where}." if where else ""
     values = {}
     for name, value in given.items():
@@ -200,7 +201,7 @@ def typed(kind: type[T], given: Any, where: str = "") -> T:
         values[name] = value
     absent = object()
     made = {}
-    for each in dataclasses.fields(kind):
+    for each in fields:
         value = values.get(each.name, absent)
         if (
             value is absent
@@ -222,7 +223,7 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
             return None
         if len(options) == 1:
             return _fit(options[0], value, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return typed(hint, value, where)
     origin = typing.get_origin(hint) or hint
     if origin in (list, tuple) and not isinstance(value, (list, tuple)):
@@ -230,7 +231,7 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
     wrapped = dataclasses.make_dataclass("Field", [("value", list[Any] if origin is tuple else hint)])
     try:
         tree = OmegaConf.structured(wrapped(list(value) if origin is tuple else value))
-        fitted = OmegaConf.to_container(tree)["value"]
+        fitted = typing.cast(dict, OmegaConf.to_container(tree))["value"]
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where} is {value!r}: {str(error).splitlines()[0]}") from error
     if origin is tuple:
