@@ -18,22 +18,20 @@ from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
 from antiphon.dialogue.half_duplex import Conversant
-from antiphon.serve import http_recordings
-from antiphon.serve.access.auth import Bound, Gate, refuse
+from antiphon.serve import recordings as http_recordings
+from antiphon.serve.access.auth import AuthMiddleware, BodyLimit, refuse
 from antiphon.serve.access.headers import Headers, Page
-from antiphon.serve.errors import add_handlers
-from antiphon.serve.metrics import Metrics
 from antiphon.serve.moshi import moshi_chat
 from antiphon.serve.openai import audio as http_audio
 from antiphon.serve.openai import chat as http_chat
 from antiphon.serve.openai import models as http_models
+from antiphon.serve.openai.errors import add_handlers
 from antiphon.serve.realtime import calls as http_calls
 from antiphon.serve.realtime.websocket import realtime
-from antiphon.serve.recordings import Recordings
 from antiphon.serve.settings import ServeConfig
-from antiphon.serve.state import Served
+from antiphon.serve.state import Metrics, Served
 from antiphon.serve.work.admission import Admission, Pace
-from antiphon.serve.work.scheduler import Workers
+from antiphon.serve.work.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.hall import DuplexHall
@@ -63,11 +61,11 @@ def create_app(
     """
     config = config or ServeConfig()
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
-    workers = Workers(config.threads)
-    served = Served(conversant, config, workers, Admission(sessions, config.requests), Metrics(), pace, hall)
+    scheduler = Scheduler(config.threads)
+    served = Served(conversant, config, scheduler, Admission(sessions, config.requests), Metrics(), pace, hall)
     served.metrics.capacity.set(sessions)
     if config.record is not None:
-        served.recordings = Recordings(config.record)
+        served.recordings = http_recordings.Recordings(config.record)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +73,7 @@ def create_app(
             await asyncio.to_thread(importlib.import_module, "antiphon.serve.realtime.webrtc")
         yield
         await http_calls.hang_up_all(served)
-        workers.close()
+        scheduler.close()
         if hall is not None:
             hall.close()
         if served.recordings is not None:
@@ -113,7 +111,7 @@ def create_app(
 
     if config.page.is_dir():
         app.mount("/", Page(directory=config.page, html=True), name="page")
-    app.add_middleware(Bound, config=config)
-    app.add_middleware(Gate, config=config, keys=served.keys)
+    app.add_middleware(BodyLimit, config=config)
+    app.add_middleware(AuthMiddleware, config=config, keys=served.keys)
     app.add_middleware(Headers)
     return app

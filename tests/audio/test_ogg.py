@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from antiphon.audio.ogg import OpusReader, OpusWriter, crc
-from antiphon.audio.pcm import BadAudio
+from antiphon.errors import AudioError
 
 
 def tone(seconds):
@@ -44,9 +44,9 @@ def test_what_is_no_opus_stream_is_told_or_waited_for(data):
     reader = OpusReader()
     try:
         assert len(reader.step(data)) == 0
-    except BadAudio:
+    except AudioError:
         pass
-    with pytest.raises(BadAudio):
+    with pytest.raises(AudioError):
         reader.step(b"\x00" * (2 << 20))
 
 

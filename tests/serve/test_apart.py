@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 
-from tests.serve.line import LONG, append, ask, connect, receive, run, until, works
+from tests.serve.client import LONG, append, ask, connect, receive, run, until, works
 from tests.serve.scripted import Scripted, silence, speech
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_kept_of_conversations_that_are_over():
             async with connect(url) as line:
                 await append(line, silence(0.3) + speech(0.5) + silence(1))
                 await receive(line, "response.done")
-                seen.extend(weakref.ref(each) for each in (*served.sockets, *conversant.answers))
+                seen.extend(weakref.ref(each) for each in (*served.live, *conversant.answers))
                 if number % 2:
                     await ask(line, LONG)
         await until(lambda: served.admission.live == 0)

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect as connect_by_default
 from websockets.exceptions import InvalidStatus
 
-from tests.serve.line import LONG, append, ask, closed, connect, receive, run, send, until, works
+from tests.serve.client import LONG, append, ask, closed, connect, receive, run, send, until, works
 from tests.serve.scripted import Scripted, silence, speech
 
 
@@ -177,7 +177,7 @@ def test_two_hundred_reconnections_in_a_row_leave_nothing_behind():
                     await line.close()
             await works(other)
             await until(lambda: served.admission.live == 1)
-            assert len(served.sockets) == 1
+            assert len(served.live) == 1
 
     run(scenario)
 

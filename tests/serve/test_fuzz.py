@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from antiphon.serve.app import create_app
-from antiphon.serve.realtime.commands import Limits
+from antiphon.serve.realtime.commands import Limits, ServedModel
 from antiphon.serve.realtime.session import RealtimeSession
 from antiphon.serve.settings import ServeConfig
 from tests.serve.scripted import Scripted, serving, silence, speech
@@ -108,7 +108,7 @@ EVENTS = (
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, max_size=20))
 def test_the_machine_takes_anything(events):
-    session = RealtimeSession("m", ["heart"], Limits(turn_seconds=2, items=5, vad="loudness"), 0.0)
+    session = RealtimeSession(ServedModel("m", ["heart"]), Limits(turn_seconds=2, items=5, vad="loudness"), 0.0)
     session.begin()
     for event in events:
         session.receive(event, 1.0)
@@ -123,7 +123,7 @@ def test_ten_thousand_messages_over_a_line():
     """Through a real server; beside it somebody is served all the time."""
     from websockets.asyncio.client import connect
 
-    from tests.serve.line import until, works
+    from tests.serve.client import until, works
 
     sent = 0
     with serving(Scripted(), ServeConfig(port=0, message_bytes=200_000)) as (address, served):
@@ -155,7 +155,7 @@ def test_ten_thousand_messages_over_a_line():
             await until(lambda: served.admission.live == 0)
             async with connect(url) as line:
                 await works(line)
-            await until(lambda: served.admission.live == 0 and not served.sockets)  # all places were given back
+            await until(lambda: served.admission.live == 0 and not served.live)  # all places were given back
 
         asyncio.run(after())
         assert sent >= 10_000
@@ -371,7 +371,7 @@ def test_any_text_in_any_field_of_an_event(client, examples):
             line.send_text('{"type": "response.cancel", "response_id": "none", "event_id": "mark"}')
             while (error := line.receive_json()) and (error.get("error") or {}).get("event_id") != "mark":
                 assert "internal" not in json.dumps(error.get("error") or "")
-            for item in list(client.served.sockets)[0].session.conversation.items[20:]:
+            for item in list(client.served.live)[0].session.conversation.items[20:]:
                 line.send_json({"type": "conversation.item.delete", "item_id": item.id})
 
         check()

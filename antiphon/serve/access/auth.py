@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from antiphon.serve.access.client_secrets import ClientSecrets
+from antiphon.serve.errors import RequestError
 from antiphon.serve.settings import LOOPBACK, ServeConfig
 
 Scope = MutableMapping[str, Any]
@@ -32,7 +33,7 @@ KEY_PROTOCOL = "openai-insecure-api-key."
 METHODS, HEADERS = "GET, POST, DELETE, OPTIONS", "authorization, content-type, openai-beta, openai-organization"
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware.
 
     Args:
@@ -134,7 +135,7 @@ def _cors(origin: str) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class Bound:
+class BodyLimit:
     """ASGI middleware: refuses request bodies that are too large or too slow, before and while they come, and lets go
     of clients who don't read what they asked for.
 
@@ -210,13 +211,12 @@ class _Stalled(OSError):
 
 async def refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
     """Answers a request or an upgrade with an error."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
     headers = [(b"content-type", b"application/json")]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="antiphon", charset="UTF-8"'))
     elif status == 408:
         headers.append((b"connection", b"close"))
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps({"error": RequestError(code, message, status=status).shown()}).encode()
     if scope["type"] == "websocket":
         log.info("a WebSocket of %s is refused: %d %s", (scope.get("client") or ("?",))[0], status, code)
         if "websocket.http.response" not in scope.get("extensions", {}):

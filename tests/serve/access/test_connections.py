@@ -14,8 +14,8 @@ from websockets.exceptions import InvalidMessage
 
 from antiphon.serve.access.connections import Connections, source_of
 from antiphon.serve.settings import ServeConfig
-from tests.serve.line import closed, receive, until, works
-from tests.serve.line import run as run_line
+from tests.serve.client import closed, receive, until, works
+from tests.serve.client import run as run_line
 from tests.serve.scripted import Scripted, serving
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer t\r\n\r\n"

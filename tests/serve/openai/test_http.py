@@ -141,7 +141,7 @@ def test_speech_begins_before_it_is_complete():
             next(pieces)
             assert served.admission.asked == 1
         deadline = time.monotonic() + 10  # the reader has gone: nobody goes on speaking
-        while served.admission.asked or served.workers.waiting:
+        while served.admission.asked or served.scheduler.waiting:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

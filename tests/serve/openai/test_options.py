@@ -14,12 +14,12 @@ from antiphon.dialogue.events import EndEvent, TextEvent
 from antiphon.errors import TooLongError
 from antiphon.serve.app import create_app
 from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.languages import language_problem
+from antiphon.serve.openai.options import check_language
 from antiphon.serve.openai.stop_sequences import until_stop
 from antiphon.serve.settings import ServeConfig
-from tests.serve.machine import Bench
 from tests.serve.openai.test_http import wav
 from tests.serve.scripted import Scripted, silence, speech
+from tests.serve.session_bench import Bench
 
 RECORDING = wav(silence(0.3) + speech(1) + silence(0.5))
 QUESTION = [{"role": "user", "content": "Where?"}]
@@ -281,7 +281,7 @@ def test_usage_of_speech_counts_what_was_made(client):
 
 @pytest.mark.parametrize("tag", ["en", "EN", "en-US", "en_GB", "en-Latn-US", "eng", "English", "en-x-any"])
 def test_english_may_be_called_anything_that_means_it(client, tag):
-    assert language_problem(tag) is None
+    check_language(tag, "language")
     assert transcribe(client, language=tag).status_code == 200
 
 

@@ -10,14 +10,16 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.serve.realtime.commands import Limits
-from antiphon.serve.realtime.duplex_session import Frames, LiveSession, Mute
+from antiphon.serve.realtime.commands import Limits, Mute, Received, ServedModel
+from antiphon.serve.realtime.duplex_session import DuplexRealtimeSession
 from tests.serve.scripted import silence, speech
 
 
 class Live:
     def __init__(self):
-        self.session = LiveSession("duplex", ["heart"], Limits(vad="loudness"), 0.0)
+        self.session = DuplexRealtimeSession(
+            ServedModel("duplex", ["heart"], transcribes=False), Limits(vad="loudness"), 0.0
+        )
         self.session.begin()
         self.commands = []
         self.drain()
@@ -61,7 +63,7 @@ def test_the_model_s_speaking_is_a_response_with_its_onset():
 def test_everything_is_heard_by_the_model():
     live = Live()
     live.append(silence(0.5) + speech(0.5))
-    heard = np.concatenate([command.samples for command in live.commands if isinstance(command, Frames)])
+    heard = np.concatenate([command.samples for command in live.commands if isinstance(command, Received)])
     assert len(heard) == 24000
 
 

@@ -9,16 +9,17 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.serve.realtime.commands import Limits
-from antiphon.serve.realtime.duplex_session import LiveAnswer, LiveSession
+from antiphon.serve.realtime.commands import Limits, ServedModel
+from antiphon.serve.realtime.duplex_session import DuplexAnswer, DuplexRealtimeSession
 from tests.serve.scripted import silence, speech
 
 
 class Line:
     """A client of a session whose model says what it is told to, 80 ms at a time."""
 
-    def __init__(self, **options):
-        self.session, self.time = LiveSession("duplex", ["heart"], Limits(vad="loudness"), 0.0, **options), 0.0
+    def __init__(self, transcribes=False):
+        model = ServedModel("duplex", ["heart"], transcribes=transcribes)
+        self.session, self.time = DuplexRealtimeSession(model, Limits(vad="loudness"), 0.0), 0.0
         self.session.begin()
         self.created = self.take()[0]
 
@@ -58,7 +59,7 @@ def test_whatever_is_asked_for_the_turns_are_the_model_s(wanted):
 
 
 def test_where_words_are_written_down_the_session_says_so():
-    line = Line(writes=True)
+    line = Line(transcribes=True)
     sound = {"transcription": {"model": "x"}}
     updated = line.send("session.update", session={"type": "realtime", "audio": {"input": sound}})[0]
     assert updated["session"]["audio"]["input"]["transcription"] == {"model": "x"}
@@ -82,7 +83,7 @@ def test_only_who_was_still_speaking_gave_way(quiet_since, status):
 
 
 def test_words_are_heard_when_the_next_one_begins():
-    answer = LiveAnswer()
+    answer = DuplexAnswer()
     for second, text in [(0.0, "I"), (0.24, " am"), (0.4, " af"), (0.48, "ra"), (0.56, "id"), (0.8, " so"), (0.8, ".")]:
         answer.seconds = second
         answer.say(text)

@@ -13,8 +13,8 @@ from antiphon.dialogue.events import AudioEvent
 from antiphon.dialogue.half_duplex import Hearing
 from antiphon.serve.realtime.commands import Answer, Hear, Peek, Stop
 from antiphon.serve.realtime.items import messages
-from tests.serve.machine import Bench, kinds
 from tests.serve.scripted import silence, speech
+from tests.serve.session_bench import Bench, kinds
 
 
 def test_a_session_begins_with_its_configuration():

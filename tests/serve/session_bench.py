@@ -9,7 +9,7 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, TextEvent
 from antiphon.dialogue.half_duplex import Hearing
-from antiphon.serve.realtime.commands import Answer, Finish, Limits
+from antiphon.serve.realtime.commands import Answer, Finish, Limits, ServedModel
 from antiphon.serve.realtime.items import messages
 from antiphon.serve.realtime.session import RealtimeSession
 from tests.serve.scripted import Scripted
@@ -19,7 +19,7 @@ class Bench:
     """A machine, and a conversant that does its commands when told to."""
 
     def __init__(self, **audio_input: object):
-        self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10, vad="loudness"), now=0.0)
+        self.session = RealtimeSession(ServedModel("mini", ["heart"]), Limits(turn_seconds=10, vad="loudness"), now=0.0)
         self.session.begin()
         self.events: list[dict] = []
         self.commands: list[object] = []

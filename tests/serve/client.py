@@ -31,7 +31,7 @@ def run(scenario, **config):
             await until(lambda: served.admission.live == 0)
 
         asyncio.run(asyncio.wait_for(play(), 60))
-        assert not served.sockets
+        assert not served.live
 
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
