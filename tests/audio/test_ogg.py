@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import av
 import numpy as np
 import pytest
 
@@ -37,6 +40,21 @@ def test_opus_is_that_of_kyutai_s_own_library():
     writer, reader = sphn.OpusStreamWriter(24000), OpusReader()
     back = np.concatenate([reader.step(writer.append_pcm(sound[at : at + 1920])) for at in range(0, 24000, 1920)])
     assert is_tone(back)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, -1), (0, 1)], ids=["same", "opposite", "one"])
+def test_a_stereo_stream_is_heard_whatever_its_channels_hold(sides):
+    data = io.BytesIO()
+    with av.open(data, "w", format="ogg") as out:
+        stream = out.add_stream("libopus", rate=48000, layout="stereo", format="flt")
+        stream.bit_rate = 128_000
+        both = (np.repeat(tone(1), 2)[:, None] * sides).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(both.reshape(1, -1), format="flt", layout="stereo")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    heard = OpusReader().step(data.getvalue())
+    assert 22000 < len(heard) <= 25000 and is_tone(heard * (2 if sides == (0, 1) else 1))
 
 
 @pytest.mark.parametrize("data", [b"x" * 100, b"OggS" + bytes(23) + b"\x00" * 5, b"OggS" + bytes(22) + b"\x01\x04abcd"])

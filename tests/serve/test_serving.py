@@ -47,47 +47,6 @@ def test_the_command_refuses_what_cannot_be():
         assert result.exit_code == 1 and "can't be listened on" in str(result.exception)
 
 
-def test_tls(tmp_path):
-    cryptography = pytest.importorskip("cryptography")
-    assert cryptography
-    import datetime
-    import ssl
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from websockets.asyncio.client import connect
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    config = ServeConfig(port=0, certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
-
-    async def scenario(port: str) -> str:
-        async with connect(f"wss://localhost:{port}/v1/realtime", ssl=trust, host="127.0.0.1") as line:
-            return json.loads(await line.recv())["type"]
-
-    with serving(Scripted(), config) as (address, _):
-        assert asyncio.run(scenario(address.split(":")[1])) == "session.created"
-
-
 @pytest.mark.slow
 def test_the_real_model_is_talked_to_over_the_wire(mini, question):
     from websockets.asyncio.client import connect

@@ -67,10 +67,11 @@ def test_what_is_cleared_fades_and_tells_how_much_was_played():
     assert told.events == [("started", "a")]
 
 
-def test_the_microphone_keeps_the_tone_and_fills_what_was_lost():
+@pytest.mark.parametrize("sides", [(1, 1), (1, -1)], ids=["same", "opposite"])
+def test_the_microphone_keeps_the_tone_and_fills_what_was_lost(sides):
     t = np.arange(48000) / 48000
     tone = np.sin(2 * np.pi * 440 * t)
-    stereo = np.repeat((tone * 16384).astype(np.int16)[:, None], 2, axis=1)
+    stereo = (tone[:, None] * 16384 * sides).astype(np.int16)
 
     def heard(left_out: tuple[int, ...]) -> np.ndarray:
         microphone = Microphone()
