@@ -1,4 +1,4 @@
-"""A client's line to a server of its own, for tests: what it sends, waits for and may count on."""
+"""A Realtime client of a server of its own, for tests: what it sends, waits for and may count on."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ async def append(line, sound: bytes) -> None:
     await send(line, "input_audio_buffer.append", audio=base64.b64encode(sound).decode())
 
 
+def message(text: str, **fields) -> dict:
+    """An item that a user has typed."""
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}], **fields}
+
+
 async def ask(line, text: str) -> None:
-    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    await send(line, "conversation.item.create", item=item)
+    await send(line, "conversation.item.create", item=message(text))
     await send(line, "response.create")
 
 

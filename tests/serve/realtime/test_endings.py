@@ -9,26 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.serve.client import ask, closed, connect, receive, run, send, until, works
 from tests.serve.scripted import Scripted
 
 
-def test_who_says_nothing_is_let_go():
+@pytest.mark.parametrize(("bound", "code"), [("idle_seconds", "session_idle"), ("session_seconds", "session_expired")])
+def test_a_session_has_an_end(bound, code):
     async def scenario(url, served):
         async with connect(url) as line:
-            error = (await receive(line, "error"))["error"]
-            assert error["code"] == "session_idle" and await closed(line) == 1001
+            assert (await receive(line, "error"))["error"]["code"] == code and await closed(line) == 1001
 
-    run(scenario, idle_seconds=0.3)
-
-
-def test_a_session_has_an_end():
-    async def scenario(url, served):
-        async with connect(url) as line:
-            error = (await receive(line, "error"))["error"]
-            assert error["code"] == "session_expired" and await closed(line) == 1001
-
-    run(scenario, session_seconds=0.3)
+    run(scenario, **{bound: 0.3})
 
 
 def test_a_broken_line_may_be_resumed():
