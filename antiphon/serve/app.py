@@ -21,6 +21,7 @@ from antiphon.dialogue.half_duplex import Conversant
 from antiphon.serve import recordings as http_recordings
 from antiphon.serve.access.auth import AuthMiddleware, BodyLimit, refuse
 from antiphon.serve.access.headers import Headers, Page
+from antiphon.serve.errors import RequestError
 from antiphon.serve.moshi import moshi_chat
 from antiphon.serve.openai import audio as http_audio
 from antiphon.serve.openai import chat as http_chat
@@ -98,8 +99,8 @@ def create_app(
 
     @app.websocket("/{path:path}")
     async def _nowhere(websocket: WebSocket) -> None:
-        message = "There is no WebSocket here; see /v1/realtime."
-        await refuse(websocket.scope, websocket.send, 404, "not_found", message)
+        nowhere = RequestError("not_found", "There is no WebSocket here; see /v1/realtime.", status=404)
+        await refuse(websocket.scope, websocket.receive, websocket.send, nowhere)
 
     @app.middleware("http")
     async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
+
+from starlette.responses import JSONResponse
 
 from antiphon.errors import AntiphonError, ToolCallError, TooLongError
 
@@ -36,6 +39,18 @@ class RequestError(AntiphonError):
         """As OpenAI's clients read it."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+
+
+class ErrorResponse(JSONResponse):
+    """An error as an answer. It can be sent whatever is in it: an error may quote what is no Unicode."""
+
+    def __init__(self, error: RequestError, headers: dict[str, str] | None = None):
+        if error.retry_after is not None:
+            headers = {**(headers or {}), "retry-after": str(error.retry_after)}
+        super().__init__({"error": error.shown()}, error.status, headers)
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
 
 
 def unsupported(name: str, why: str) -> RequestError:

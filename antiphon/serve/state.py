@@ -62,7 +62,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Connection(Protocol):
+class LiveConnection(Protocol):
     """A live conversation, as far as others than itself know it.
 
     Attributes:
@@ -137,9 +137,9 @@ class Served:
     pace: Pace | None = None
     hall: DuplexHall | None = None
     recordings: Recordings | None = None
-    live: set[Connection] = field(default_factory=set)
-    disconnected: dict[str, Connection] = field(default_factory=dict)
-    calls: dict[str, Connection] = field(default_factory=dict)
+    live: set[LiveConnection] = field(default_factory=set)
+    disconnected: dict[str, LiveConnection] = field(default_factory=dict)
+    calls: dict[str, LiveConnection] = field(default_factory=dict)
     connections: Connections = field(init=False)
     keys: ClientSecrets = field(default_factory=ClientSecrets)
     spoken: dict[str, str] = field(default_factory=dict)

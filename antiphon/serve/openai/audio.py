@@ -64,8 +64,8 @@ class SpeechRequest(BaseModel):
 async def speech(request: Request, asked: SpeechRequest) -> Response:
     served = served_of(request)
     if len(asked.input) > served.config.text_letters:
-        most = f"Expected a string with maximum length {served.config.text_letters}"
-        said = f"Invalid 'input': string too long. {most}, but got one with length {len(asked.input)} instead."
+        limit = f"Expected a string with maximum length {served.config.text_letters}"
+        said = f"Invalid 'input': string too long. {limit}, but got one with length {len(asked.input)} instead."
         raise RequestError("string_above_max_length", said, "input")
     voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
     check_voice(voice, served.conversant.voices, "voice")

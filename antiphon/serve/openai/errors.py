@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +14,8 @@ from starlette.routing import BaseRoute, Match
 
 from antiphon.errors import AntiphonError
 from antiphon.serve.access.headers import EVERYWHERE
-from antiphon.serve.errors import RequestError, explained
+from antiphon.serve.errors import ErrorResponse, RequestError, explained
 from antiphon.serve.refusals import refusal
-
-_EVERYWHERE = {name.decode(): value.decode() for name, value in EVERYWHERE}
 
 
 class ErrorDetail(BaseModel):
@@ -46,19 +43,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class AsciiResponse(JSONResponse):
-    """JSON that can be sent whatever is in it: an error may quote what is no Unicode."""
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content).encode()
-
-
-def _answer(error: RequestError, headers: dict[str, str] | None = None) -> JSONResponse:
-    if error.retry_after is not None:
-        headers = {"retry-after": str(error.retry_after)}
-    return AsciiResponse({"error": error.shown()}, error.status, headers=headers)
-
-
 def _no_route(request: Request, routes: Sequence[BaseRoute]) -> JSONResponse:
     """What isn't there; or not with this method."""
     where = f"{request.method} {request.url.path[:200]}"
@@ -71,9 +55,9 @@ def _no_route(request: Request, routes: Sequence[BaseRoute]) -> JSONResponse:
     if allowed:
         there = ", ".join(sorted(allowed))
         said = f"Not allowed: {where}. This URL takes: {there}."
-        return _answer(RequestError("method_not_supported", said, status=405), {"allow": there})
+        return ErrorResponse(RequestError("method_not_supported", said, status=405), {"allow": there})
     said = f"Unknown request URL: {where}. Please check the URL for typos."
-    return _answer(RequestError("unknown_url", said, status=404))
+    return ErrorResponse(RequestError("unknown_url", said, status=404))
 
 
 def add_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
@@ -81,19 +65,19 @@ def add_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     @app.exception_handler(AntiphonError)
     async def _ours(_: Request, error: AntiphonError) -> JSONResponse:
-        return _answer(explained(error))
+        return ErrorResponse(explained(error))
 
     @app.exception_handler(RequestValidationError)
     async def _shape(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _answer(refusal(error.errors(), error.body))
+        return ErrorResponse(refusal(error.errors(), error.body))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code in (404, 405):
             return _no_route(request, routes)
         said = RequestError(None, str(error.detail), status=error.status_code)
-        return _answer(said, dict(error.headers or {}))
+        return ErrorResponse(said, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> JSONResponse:
-        return _answer(explained(error), _EVERYWHERE)  # it is made outside of the middleware that adds these
+        return ErrorResponse(explained(error), EVERYWHERE)  # it is made outside of the middleware that adds these

@@ -125,7 +125,7 @@ async def first_end(jobs: Sequence[Job]) -> AsyncIterator[BaseException | None]:
 
 
 class RealtimeConnection:
-    """One client; a `state.Connection`.
+    """One client; a `state.LiveConnection`.
 
     Args:
         transport: open.
