@@ -19,6 +19,7 @@ from antiphon.dialogue.half_duplex import Message
 from antiphon.serve.app import create_app
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.work.admission import Pace, measure
+from tests.serve.client import append, connect, send
 from tests.serve.scripted import Scripted, serving, silence
 
 
@@ -49,8 +50,6 @@ def test_the_command_refuses_what_cannot_be():
 
 @pytest.mark.slow
 def test_the_real_model_is_talked_to_over_the_wire(mini, question):
-    from websockets.asyncio.client import connect
-
     from antiphon.audio.io import Audio, load
     from antiphon.dialogue.half_duplex import Turns
 
@@ -58,13 +57,12 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
     sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
 
     async def scenario(url: str, detection: dict) -> tuple[str, str, bytes]:
-        async with connect(url, max_queue=None) as line:
+        async with connect(url) as line:
             audio = {"input": {"turn_detection": detection, "transcription": {"model": "x"}}}
             change = {"type": "realtime", "audio": audio}
-            await line.send(json.dumps({"type": "session.update", "session": change}))
+            await send(line, "session.update", session=change)
             for at in range(0, len(sound), 3840):
-                data = base64.b64encode(sound[at : at + 3840]).decode()
-                await line.send(json.dumps({"type": "input_audio_buffer.append", "audio": data}))
+                await append(line, sound[at : at + 3840])
             heard, spoken = "", b""
             while True:
                 event = json.loads(await line.recv())

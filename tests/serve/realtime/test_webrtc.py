@@ -16,7 +16,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  #
 from websockets.asyncio.client import connect  # noqa: E402
 
 from antiphon.serve.realtime import webrtc as webrtc_call  # noqa: E402
-from tests.serve.webrtc_client import Client, Humming, post, run, until  # noqa: E402
+from tests.serve.client import until  # noqa: E402
+from tests.serve.webrtc_client import Client, Humming, post, run  # noqa: E402
 
 LONG = "say " + " ".join(f"word{n}" for n in range(60))
 
