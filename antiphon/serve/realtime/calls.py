@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -16,8 +15,7 @@ from antiphon.serve.json_text import read_json
 from antiphon.serve.openai.bodies import FORM, BoundedRoute, content_type, read_beginning
 from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
-from antiphon.serve.realtime.config import defaults, updated
-from antiphon.serve.realtime.items import new_id
+from antiphon.serve.realtime.connection import new_session
 from antiphon.serve.state import Served
 from antiphon.serve.work.admission import Full
 
@@ -112,16 +110,11 @@ async def hang_up(request: Request, call_id: str) -> Response:
 @router.post("/client_secrets", summary="A key that lets a page in a browser call for some minutes")
 async def client_secret(request: Request, asked: ClientSecretRequest) -> ClientSecret:
     served = served_of(request)
-    given, voices = asked.session or {}, list(served.conversant.voices)
+    given = asked.session or {}
     if len(json.dumps(given)) > MAX_SESSION_LETTERS:
-        raise RequestError(
-            "string_above_max_length", f"A session has at most {MAX_SESSION_LETTERS} letters.", "session"
-        )
-    model = given.get("model")
-    name = (model if isinstance(model, str) else "") or served.conversant.name
-    expires = int(time.time() + served.config.session_seconds)
-    session = defaults(new_id("sess"), name[:128], voices[0], expires)
-    session = updated(session, given, voices, False, served.conversant.calls_functions)
+        said = f"A session has at most {MAX_SESSION_LETTERS} letters."
+        raise RequestError("string_above_max_length", said, "session")
+    session = new_session(served, given=[given]).config
     value, until = served.keys.make((asked.expires_after or ExpiresAfter()).seconds, given)
     return ClientSecret(value=value, expires_at=until, session=session)
 

@@ -124,6 +124,22 @@ async def first_end(jobs: Sequence[Job]) -> AsyncIterator[BaseException | None]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def new_session(
+    served: Served, model: str = "", transcription: bool = False, given: Sequence[dict[str, Any]] = ()
+) -> RealtimeSession:
+    """A session with what is served, before anybody is connected; arguments as for a `RealtimeConnection`."""
+    conversant, config = served.conversant, served.config
+    named = [each["model"] for each in given if isinstance(each.get("model"), str)]
+    name = model or next(filter(None, reversed(named)), conversant.name)
+    about = ServedModel(name[:128], list(conversant.voices), conversant.calls_functions, served.hears)
+    limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad)
+    kind = RealtimeSession if served.hall is None else DuplexRealtimeSession
+    session = kind(about, limits, time.monotonic(), time.time(), transcription)
+    for each in given:
+        session.preset(each)
+    return session
+
+
 class RealtimeConnection:
     """One client; a `state.LiveConnection`.
 
@@ -148,14 +164,7 @@ class RealtimeConnection:
         self.transport, self.served, self.config, self.media = transport, served, served.config, media
         self.loop, self.task = asyncio.get_running_loop(), None
         self.began = self.last = time.monotonic()
-        named = [each["model"] for each in given if isinstance(each.get("model"), str)]
-        name = model or next(filter(None, reversed(named)), served.conversant.name)
-        about = ServedModel(name[:128], list(served.conversant.voices), served.conversant.calls_functions, served.hears)
-        limits = Limits(self.config.decoded_seconds, self.config.session_seconds, vad=self.config.vad)
-        kind = RealtimeSession if served.hall is None else DuplexRealtimeSession
-        self.session = kind(about, limits, self.began, time.time(), transcription)
-        for each in given:
-            self.session.preset(each)
+        self.session = new_session(served, model, transcription, given)
         self.id = self.session.id
         self.runner = ModelRunner(self.session, served, self)
         self.outgoing: deque[tuple[str, str | None]] = deque()
