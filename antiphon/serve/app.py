@@ -20,7 +20,7 @@ from antiphon import __version__
 from antiphon.dialogue.half_duplex import Conversant
 from antiphon.serve import recordings as http_recordings
 from antiphon.serve.access.auth import AuthMiddleware, BodyLimit, refuse
-from antiphon.serve.access.headers import Headers, Page
+from antiphon.serve.access.headers import Page, SecurityHeaders
 from antiphon.serve.errors import RequestError
 from antiphon.serve.moshi import moshi_chat
 from antiphon.serve.openai import audio as http_audio
@@ -114,5 +114,5 @@ def create_app(
         app.mount("/", Page(directory=config.page, html=True), name="page")
     app.add_middleware(BodyLimit, config=config)
     app.add_middleware(AuthMiddleware, config=config, keys=served.keys)
-    app.add_middleware(Headers)
+    app.add_middleware(SecurityHeaders)
     return app

@@ -20,7 +20,7 @@ EVERYWHERE = {
 }
 
 
-class Headers:
+class SecurityHeaders:
     """ASGI middleware: adds to each answer those of `EVERYWHERE` that it doesn't have.
 
     Args:
