@@ -46,7 +46,7 @@ MAX_AHEAD_SECONDS = 5.0  # of sound that may come faster than time goes by
 async def moshi_chat(websocket: WebSocket, served: Served) -> None:
     """Serves one client from its upgrade to its end."""
     await websocket.accept()
-    if served.hall is None:
+    if served.engine is None:
         await websocket.close(UNSUPPORTED, "this model talks in turns: use /v1/realtime")
         return
     try:
@@ -62,7 +62,7 @@ class _Chat:
     """One client."""
 
     def __init__(self, websocket: WebSocket, served: Served, place: Place):
-        self.websocket, self.served, self.hall, self.place = websocket, served, served.hall, place
+        self.websocket, self.served, self.engine, self.place = websocket, served, served.engine, place
         self.loop, self.id = asyncio.get_running_loop(), new_id("chat")
         self.reader, self.writer = OpusReader(), OpusWriter()
         self.found: asyncio.Queue[Any] = asyncio.Queue()
@@ -71,13 +71,13 @@ class _Chat:
         self.silent, self.placeless = True, False  # nothing has come yet; another has our place
 
     async def run(self) -> None:
-        assert self.hall is not None
+        assert self.engine is not None
         log.info("chat %s begins, %d live", self.id, self.served.admission.live)
         self.place.lend(self._lose_place, FIRST_WORD_SECONDS)
-        seat = self.hall.join(self._later)
+        slot = self.engine.join(self._later)
         reason = "left"
         try:
-            async with first_end([lambda: self._receive(seat), self._send, self._watch]) as failure:
+            async with first_end([lambda: self._receive(slot), self._send, self._watch]) as failure:
                 if isinstance(failure, TimeoutError):
                     if (abort := self.websocket.scope.get("antiphon.abort")) is not None:
                         abort()
@@ -87,7 +87,7 @@ class _Chat:
                     log.error("chat %s failed", self.id, exc_info=failure)
                     reason = await self._close(Closing(FAILED, "internal error"))
         finally:
-            seat.leave()
+            slot.leave()
             self.served.metrics.ended.labels(reason).inc()
             log.info("chat %s ends (%s) after %.1f s", self.id, reason, time.monotonic() - self.began)
 
@@ -100,9 +100,9 @@ class _Chat:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self.found.put_nowait, found)
 
-    async def _receive(self, seat: Any) -> None:
+    async def _receive(self, slot: Any) -> None:
         rest = np.zeros(0, np.float32)
-        size = self.hall.frame_samples if self.hall is not None else 1920
+        size = self.engine.frame_samples if self.engine is not None else 1920
         while True:
             message = await self.websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -117,7 +117,7 @@ class _Chat:
             except AudioError as error:
                 raise Closing(BROKEN, str(error)) from None
             while len(rest) >= size:
-                seat.push(torch.from_numpy(rest[:size].copy()))
+                slot.push(torch.from_numpy(rest[:size].copy()))
                 rest, self.heard = rest[size:], self.heard + size
             if self.heard / RATE > self.last - self.began + MAX_AHEAD_SECONDS:
                 raise Closing(POLICY, "sound comes faster than time")

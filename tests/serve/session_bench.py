@@ -17,7 +17,7 @@ from tests.serve.scripted import Scripted
 
 
 class Bench:
-    """A session, and a conversant that does its commands when told to."""
+    """A session, and a backend that does its commands when told to."""
 
     def __init__(self, **audio_input: object):
         limits = Limits(turn_seconds=10, vad="loudness")
@@ -30,7 +30,7 @@ class Bench:
         self.events: list[dict] = []
         self.commands: list[object] = []
         self.model = Scripted()
-        self.talk = self.model.talk()
+        self.chat = self.model.chat()
         self.session.begin()
         self.drain()
 
@@ -60,7 +60,7 @@ class Bench:
 
     def answer(self, frames: int = 2, end: bool = True, text: str = "Rome.") -> list[dict]:
         for command in self.wanted(Answer):
-            answer = self.talk.answer(messages(command.turns), None, command.instructions, command.spoken)
+            answer = self.chat.answer(messages(command.turns), None, command.instructions, command.spoken)
             answer.text = text
             self.session.answer_begun(command.response_id, answer)
             self.session.answered(command.response_id, TextEvent(text), self.now)

@@ -68,7 +68,7 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
         said = f"Invalid 'input': string too long. {limit}, but got one with length {len(asked.input)} instead."
         raise RequestError("string_above_max_length", said, "input")
     voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
-    check_voice(voice, served.conversant.voices, "voice")
+    check_voice(voice, served.backend.voices, "voice")
     if not can_be_said(asked.input):
         raise RequestError("invalid_value", "The voice speaks English and can say nothing of that text.", "input")
     if (asked.instructions or "").strip():
@@ -81,7 +81,7 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal frames
-        for audio in served.conversant.say(asked.input, Sampling()):
+        for audio in served.backend.say(asked.input, Sampling()):
             frames += 1
             yield audio.samples.numpy()
 
@@ -190,7 +190,7 @@ async def transcriptions(
 
 def _transcribed(served: Served, samples: Tensor) -> Iterator[Segment | None]:
     for span in cut(samples, served.config.vad):
-        yield from transcribe(served.conversant, samples, span)
+        yield from transcribe(served.backend, samples, span)
 
 
 def sse(event: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Message
+from antiphon.dialogue.half_duplex import Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AudioError
 from antiphon.serve.errors import RequestError, explained
@@ -94,8 +94,8 @@ class _Chat:
             think_top_k=40,
             max_tokens=min(wanted or usual, 512),
         )
-        talk = self.served.conversant.talk()
-        answer = talk.answer(messages, how, self.instructions or None, asked.spoken, self.functions)
+        chat = self.served.backend.chat()
+        answer = chat.answer(messages, how, self.instructions or None, asked.spoken, self.functions)
         yield answer
         yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
 
@@ -107,7 +107,7 @@ class _Chat:
             if isinstance(part, str):
                 words.append(part)
                 continue
-            listener = self.served.conversant.listen()
+            listener = self.served.backend.listen()
             yield None
             for block in part.split(RATE):
                 listener.step(block)
@@ -117,7 +117,7 @@ class _Chat:
             embeddings = hearing.embeddings if len(parts) == 1 else None
         return Message("user", " ".join(filter(None, words)), embeddings)
 
-    async def whole(self, answer: AnswerInTheMaking, events: AsyncIterator[Any]) -> Response:
+    async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
         """The answer at once."""
         text, pieces, calls = "", [], []
         async for event in events:
@@ -139,7 +139,7 @@ class _Chat:
         choice = {"index": 0, "message": message, "finish_reason": _why(answer, bool(calls)), "logprobs": None}
         return JSONResponse(self._body("", [choice]) | {"usage": _usage(answer, sum(map(len, pieces)))})
 
-    async def streamed(self, answer: AnswerInTheMaking, events: AsyncIterator[Any]) -> AsyncIterator[str]:
+    async def streamed(self, answer: StreamingReply, events: AsyncIterator[Any]) -> AsyncIterator[str]:
         """The answer as it is made, as server-sent events."""
         spoken, audio_id = self.asked.spoken, self.audio_id
         count = bool(self.asked.stream_options and self.asked.stream_options.include_usage)
@@ -175,7 +175,7 @@ class _Chat:
         yield "data: [DONE]\n\n"
 
     def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        model = self.asked.model or self.served.conversant.name
+        model = self.asked.model or self.served.backend.name
         about = {"id": self.id, "created": self.created, "model": model}
         return about | {"object": f"chat.completion{kind}", "choices": choices}
 
@@ -196,7 +196,7 @@ class _Chat:
 )
 async def chat(request: Request, asked: ChatRequest) -> Response:
     served = served_of(request)
-    supports_tools = served.conversant.calls_functions
+    supports_tools = served.backend.calls_functions
     check_options(asked)
     if asked.functions and supports_tools:
         raise RequestError("tools_not_supported", "'functions' has become 'tools'; use that.", "functions")
@@ -204,7 +204,7 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     functions = read_tools(tools, asked.tool_choice, asked.parallel_tool_calls, "", supports_tools)
     if asked.spoken:
         options = asked.audio or AudioOptions()
-        check_voice(options.voice, served.conversant.voices, "audio.voice")
+        check_voice(options.voice, served.backend.voices, "audio.voice")
         if asked.stream and options.format != "pcm16":
             raise RequestError("unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
     instructions, past = await _read(served, asked.messages)
@@ -221,7 +221,7 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
     """(instructions, past): what the system says first is the instructions; recordings are decoded, not heard yet."""
     instructions: list[str] = []
     past: list[Given] = []
-    seconds, supports_tools = served.config.decoded_seconds, served.conversant.calls_functions
+    seconds, supports_tools = served.config.decoded_seconds, served.backend.calls_functions
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if message.role == "function" and supports_tools:
@@ -279,11 +279,11 @@ def _file(pieces: list[np.ndarray], kind: str) -> bytes:
     return sound.wav_header(len(data)) + data  # whole: with its length
 
 
-def _why(answer: AnswerInTheMaking, calls: bool) -> str:
+def _why(answer: StreamingReply, calls: bool) -> str:
     return "length" if answer.cut else "tool_calls" if calls else "stop"
 
 
-def _usage(answer: AnswerInTheMaking, samples: int) -> dict[str, Any]:
+def _usage(answer: StreamingReply, samples: int) -> dict[str, Any]:
     used, audio = answer.usage, round(samples / RATE / 0.08)
     return {
         "prompt_tokens": used.input,

@@ -128,12 +128,12 @@ def new_session(
     served: Served, model: str = "", transcription: bool = False, given: Sequence[dict[str, Any]] = ()
 ) -> RealtimeSession:
     """A session with what is served, before anybody is connected; arguments as for a `RealtimeConnection`."""
-    conversant, config = served.conversant, served.config
+    backend, config = served.backend, served.config
     named = [each["model"] for each in given if isinstance(each.get("model"), str)]
-    name = model or next(filter(None, reversed(named)), conversant.name)
-    about = ServedModel(name[:128], list(conversant.voices), conversant.calls_functions, served.hears)
+    name = model or next(filter(None, reversed(named)), backend.name)
+    about = ServedModel(name[:128], list(backend.voices), backend.calls_functions, served.hears)
     limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad)
-    kind = RealtimeSession if served.hall is None else DuplexRealtimeSession
+    kind = RealtimeSession if served.engine is None else DuplexRealtimeSession
     session = kind(about, limits, time.monotonic(), time.time(), transcription)
     for each in given:
         session.preset(each)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Message
+from antiphon.dialogue.half_duplex import Message, StreamingReply
 from antiphon.dialogue.tool_calls import Call, Result
 from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.json_text import TEXT_LETTERS, read_base64
@@ -47,7 +47,7 @@ class Item:
     content: list[dict[str, Any]]
     status: str = "completed"
     message: Message | None = None
-    answer: AnswerInTheMaking | None = None
+    answer: StreamingReply | None = None
     hearing: bool = False
     audio: bytearray = field(default_factory=bytearray)
     audio_ms: float = 0.0
@@ -82,7 +82,7 @@ class Item:
         return about | {"type": "message", "role": self.role, "content": content}
 
 
-Turn = Message | AnswerInTheMaking
+Turn = Message | StreamingReply
 
 
 def messages(turns: Sequence[Turn]) -> list[Message]:

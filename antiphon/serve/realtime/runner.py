@@ -29,7 +29,7 @@ from antiphon.serve.realtime.session import RealtimeSession
 from antiphon.serve.work.scheduler import SerialQueue, Stopped, Work
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import Seat
+    from antiphon.dialogue.duplex.batched import Slot
     from antiphon.serve.recordings import Recorder
     from antiphon.serve.state import Served
 
@@ -72,10 +72,10 @@ class ModelRunner:
         self.backlog = 0
         self.recorder: Recorder | None = None
         if served.recordings is not None:
-            self.recorder = served.recordings.begin(session.id, served.conversant.name)
+            self.recorder = served.recordings.begin(session.id, served.backend.name)
         # A model that takes turns
         self._hearing, self._speaking = SerialQueue(served.scheduler), SerialQueue(served.scheduler)
-        self._talk = served.conversant.talk() if served.hall is None else None
+        self._chat = served.backend.chat() if served.engine is None else None
         self._listeners: dict[str, Listener] = {}
         self._failures: dict[str, str] = {}  # items that couldn't be heard, and why
         self._unheard: dict[str, list[np.ndarray]] = {}
@@ -83,15 +83,15 @@ class ModelRunner:
         self._answers: dict[str, tuple[Work, SerialQueue]] = {}
         self._turn_ended: float | None = None
         # A duplex model
-        self._seat: Seat | None = None
+        self._slot: Slot | None = None
         self._unframed = np.zeros(0, np.float32)  # less than a frame
         self._framed = 0  # samples that the model has got, of those since `_live_since`
         self._live_since: float | None = None
 
     def begin(self) -> None:
         """Joins the engine of a duplex model, if there is one."""
-        if self.served.hall is not None:
-            self._seat = self.served.hall.join(lambda events: self._later(self._made, events))
+        if self.served.engine is not None:
+            self._slot = self.served.engine.join(lambda events: self._later(self._made, events))
 
     def run(self, command: object) -> None:
         """Does a command of the session."""
@@ -99,13 +99,13 @@ class ModelRunner:
 
     def close(self) -> None:
         """The client has gone."""
-        if self._seat is not None:
-            self._seat.leave()
+        if self._slot is not None:
+            self._slot.leave()
         self._hearing.close()
         for queue in (self._speaking, *(queue for _, queue in self._answers.values())):
             queue.close()
         # What remembers the conversation goes now, not when Python next looks for what nobody needs.
-        self._talk = self._client = None
+        self._chat = self._client = None
         self._listeners.clear()
         self._answers.clear()
 
@@ -123,14 +123,14 @@ class ModelRunner:
     def _receive(self, command: Received) -> None:
         if self.recorder is not None:
             self.recorder.user(command.samples)
-        if self._seat is not None:
+        if self._slot is not None:
             self._push(command.samples)
 
     # A duplex model
 
     def _push(self, samples: np.ndarray) -> None:
-        assert self._seat is not None and self.served.hall is not None
-        size = self.served.hall.frame_samples
+        assert self._slot is not None and self.served.engine is not None
+        size = self.served.engine.frame_samples
         if self._live_since is None:
             self._live_since = time.monotonic()
         samples = np.concatenate([self._unframed, samples])
@@ -138,7 +138,7 @@ class ModelRunner:
         self._unframed = samples[whole:]
         self._framed += whole
         for frame in torch.from_numpy(samples[:whole].copy()).split(size) if whole else ():
-            self._seat.push(frame)
+            self._slot.push(frame)
 
     def go_on(self, now: float) -> None:
         """Lets time go by for the model when the client sends nothing: what isn't there is silence."""
@@ -148,8 +148,8 @@ class ModelRunner:
                 self._push(np.zeros(int(behind), np.float32))
 
     def _mute(self, command: Mute) -> None:
-        assert self._seat is not None
-        self._seat.mute(command.silent)
+        assert self._slot is not None
+        self._slot.mute(command.silent)
 
     def _made(self, events: list[Event] | BaseException) -> None:
         if isinstance(events, BaseException):
@@ -213,7 +213,7 @@ class ModelRunner:
             return
         samples = torch.from_numpy(np.concatenate(gathered))
         if item_id not in self._listeners:
-            self._listeners[item_id] = self.served.conversant.listen()
+            self._listeners[item_id] = self.served.backend.listen()
             yield None
         for part in samples.split(BLOCK_SAMPLES):
             self._listeners[item_id].step(part)
@@ -251,16 +251,16 @@ class ModelRunner:
         response_id, began = command.response_id, time.monotonic()
         asked = self._turn_ended or began
         self._turn_ended = None
-        talk, queue = self._talk, self._speaking
-        if command.outside or talk is None:
-            talk, queue = self.served.conversant.talk(), SerialQueue(self.served.scheduler)
+        chat, queue = self._chat, self._speaking
+        if command.outside or chat is None:
+            chat, queue = self.served.backend.chat(), SerialQueue(self.served.scheduler)
         played_from: float | None = None
         spoken = 0.0
 
         def steps() -> Iterator[Any]:
             how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
             how, past = cut_sampling(how, command.max_tokens), messages(command.turns)
-            answer = talk.answer(past, how, command.instructions, command.spoken, command.functions)
+            answer = chat.answer(past, how, command.instructions, command.spoken, command.functions)
             yield answer
             yield from answer.events()
 

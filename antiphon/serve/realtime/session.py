@@ -20,7 +20,7 @@ import numpy as np
 
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Hearing, Message
+from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.realtime.commands import Answer, Drop, Event, Finish, Hear, Limits, Outbox, ServedModel, Stop
@@ -411,7 +411,7 @@ class RealtimeSession:
 
     # What the model finds
 
-    def answer_begun(self, response_id: str, answer: AnswerInTheMaking) -> None:
+    def answer_begun(self, response_id: str, answer: StreamingReply) -> None:
         """The answer to a response is being made by `answer`."""
         if response_id in self.responses:
             self.responses[response_id].answer = answer
