@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from antiphon.data.dialogue.format import Conversation, ConversationWriter
+from antiphon.data.dialogue.format import Dialogue, DialogueWriter
 from tests.evals.duplex.actors import RATE, Ideal, scene
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -17,9 +17,9 @@ def test_recordings_are_measured_without_a_model(antiphon: Run, tmp_path: Path) 
     from antiphon.evals.duplex.simulate import play
     from antiphon.evals.duplex.systems import Alone
 
-    with ConversationWriter(tmp_path / "talks") as writer:
+    with DialogueWriter(tmp_path / "talks") as writer:
         for take in play(Alone(Ideal), [scene("turn"), scene("interruption")]):
-            writer.add(take.scene.id, Conversation(take.model, take.user, RATE, take.words, take.events))
+            writer.add(take.scene.id, Dialogue(take.model, take.user, RATE, take.words, take.events))
     figures = tmp_path / "figures.json"
     done = antiphon("eval", "duplex", "--recordings", tmp_path / "talks", "--json", figures)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
 """Recordings are found wherever they lie, and read as any codec takes them."""
+
 import json
 import pickle
 
@@ -9,7 +10,7 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.data.recordings import fitted, recordings
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.errors import AudioError, DataError
 
 
@@ -54,11 +55,11 @@ def test_a_manifest_may_be_as_editors_and_people_write_it(tmp_path):
 
 def test_a_speech_set_gives_texts_and_phones(tmp_path):
     samples = np.linspace(-0.5, 0.5, 4000, dtype=np.float32)
-    with ShardWriter(tmp_path, 8000) as writer:
+    with SpeechWriter(tmp_path, 8000) as writer:
         writer.add(Utterance("x", "A b.", "v", phonemes="a b", phoneme_ends=[0.2, 0.25, 0.4]), samples[:3000])
         writer.add(Utterance("y", "C.", "v"), samples)
     first, second = recordings(tmp_path)
-    assert first.phones == (("a", 0.0, 0.2), ("b", 0.25, 0.4)) and second.phones == ()
+    assert first.phones == (("a", 0.0, 0.2), (" ", 0.2, 0.25), ("b", 0.25, 0.4)) and second.phones == ()
     assert (second.id, second.text, second.voice) == ("y", "C.", "v")
     np.testing.assert_allclose(second.load().samples, samples, atol=1e-4)
     assert first.load().duration == 3000 / 8000

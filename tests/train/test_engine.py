@@ -1,4 +1,5 @@
 """The engine: schedules, frozen parameters, exact resume after a kill, recipes that say what is wrong."""
+
 import importlib
 import os
 import signal

@@ -6,6 +6,7 @@
 What is drawn for a sentence (its speed, its noise, ...) follows from the config's seed and the sentence's id alone; so
 a set comes out the same however often its making was stopped and taken up again.
 """
+
 import hashlib
 import multiprocessing
 import sys
@@ -18,8 +19,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
 from antiphon.data.speech.augment import Augment, Samples, augment, resample
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
 from antiphon.data.speech.voices.base import HibariVoice, Spoken
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
 from antiphon.errors import DataError
@@ -228,7 +229,7 @@ def babblers(sentences: Sequence[Sentence], speaker: Speaker, config: SpeakConfi
     return [voice for voice in voices if len(voice)]
 
 
-def _by(writer: ShardWriter, voices: tuple[str, ...]) -> tuple[int, float]:
+def _by(writer: SpeechWriter, voices: tuple[str, ...]) -> tuple[int, float]:
     """Utterances and seconds that these voices have in the set already."""
     have = SpeechSet(writer.folder, voices=list(voices))
     return len(have), have.duration
@@ -236,7 +237,7 @@ def _by(writer: ShardWriter, voices: tuple[str, ...]) -> tuple[int, float]:
 
 def _speak_share(sentences: list[Sentence], config: SpeakConfig, worker: int, workers: int, bar: bool = True) -> None:
     """The part of `speak` that one of several workers does: every `workers`-th sentence."""
-    with ShardWriter(config.out, config.sample_rate, worker, config.shard_seconds) as writer:
+    with SpeechWriter(config.out, config.sample_rate, worker, config.shard_seconds) as writer:
         count, seconds = _by(writer, config.voices)
         # Each worker goes on from an even share of what is there, whoever wrote it.
         count, seconds = count / workers, seconds / workers
@@ -289,7 +290,7 @@ def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, 
     if workers == 1:
         _speak_share(sentences, config, 0, 1, bar)
         return
-    ShardWriter(config.out, config.sample_rate).close()  # clears up after a kill before the workers come
+    SpeechWriter(config.out, config.sample_rate).close()  # clears up after a kill before the workers come
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_speak_share, args=(sentences, config, worker, workers, bar))

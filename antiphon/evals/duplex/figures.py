@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.data.dialogue.phrases import read_replies
+from antiphon.data.dialogue.phrases import read_phrases
 from antiphon.data.text.corpora import normalise
 from antiphon.errors import EvalError
 from antiphon.evals.assistant import run as mini
@@ -223,7 +223,7 @@ def fits(one: Held, replies: dict[str, tuple[str, ...]]) -> bool:
 
 def fitness(bench: DuplexBench, n: int) -> list[Figure]:
     """The share of answers, after turns and after interruptions, that are replies to what was asked."""
-    replies = read_replies().by_intent
+    replies = read_phrases().by_intent
     figures = []
     for name, task in (("reply-intent-accuracy", "turn"), ("interruption-intent-accuracy", "interruption")):
         answers = [each for each in bench.conversations(task, n) if each.outcome.takeover]
@@ -346,7 +346,7 @@ def quick(
     from antiphon import hub
 
     folder = folder or hub.cache_dir() / "eval" / "duplex"
-    replies, figures = read_replies().by_intent, {}
+    replies, figures = read_phrases().by_intent, {}
     moshi = getattr(model, "moshi", None)
     training = moshi is not None and moshi.training
     if training:

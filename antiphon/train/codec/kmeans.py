@@ -19,11 +19,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from antiphon.codecs.semantic.kmeans import save_centroids
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features, mask_of
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import nearest
 from antiphon.train.config import StageConfig
+from antiphon.train.prepare import speech_sets
 
 
 class Centroids(nn.Module):
@@ -43,8 +44,9 @@ class KMeansTask:
     `config.model`: features (a part's name, folder or hub id), layer (null for the encoder's output), codes, tries
     (starts of k-means++, of which the best is taken), standardise (bring each feature to unit variance first: in the
     inner layers of Whisper and of large models a few are a hundred times the others, and would be all that counts).
-    `config.data`: speech (folders of shards), hours (use only the first ones of each), seconds (of speech in a crop;
-    `batch` of them make a step and must give more frames than there are codes).
+    `config.data`: speech (places of recordings, as `antiphon.data.recordings.recordings` takes them), hours (use only
+    the first ones of each), seconds (of speech in a crop; `batch` of them make a step and must give more frames than
+    there are codes).
     """
 
     players = {"model": ["*"]}
@@ -52,13 +54,14 @@ class KMeansTask:
     def __init__(self, config: StageConfig):
         model, data = config.model, config.data
         if "features" not in model or not data.get("speech"):
-            raise ConfigError("k-means needs model.features (a part, folder or hub id) and data.speech (folders)")
+            raise ConfigError("k-means needs model.features (a part, folder or hub id) and data.speech (recordings)")
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise ConfigError("k-means runs in one process: start it without torchrun (a larger batch hears more)")
         self.config, self.codes = config, int(model.get("codes", 500))
         self.name, self.layer = str(model["features"]), model.get("layer")
         self.features: SpeechFeatures = load_features(self.name, self.layer)
-        self.sets = [SpeechSet(folder, hours=data.get("hours")) for folder in data["speech"]]
+        places = speech_sets(data["speech"], self.features.sample_rate, config.out)
+        self.sets = [SpeechSet(each.folder, hours=data.get("hours")) for each in places]
         for speech in self.sets:
             if not speech.duration:
                 raise ConfigError(f"data.speech: {speech.folder} holds no utterance; make speech there first")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs.semantic.supervised import SupervisedTokenizer
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import FRAME, attention_mask, mask_of
 from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
 from antiphon.errors import ConfigError
@@ -30,6 +30,7 @@ from antiphon.nn.fsq import FSQ
 from antiphon.train.asr.align import plain, word_errors
 from antiphon.train.codec.fit import principal_components
 from antiphon.train.config import StageConfig
+from antiphon.train.prepare import speech_sets
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
 IGNORED = -100
@@ -125,14 +126,17 @@ class SupervisedTask:
         self.keep, self.kept = bool(data.get("keep", False)), {}  # utterance -> what frozen layers gave [frames, width]
         self.silence, held = float(data.get("silence", 0.5)), int(data.get("held", 0))
         seconds = tuple(data.get("seconds", (0.5, 15.0)))
-        self.sets = [SpeechSet(folder, hours=data.get("hours"), seconds=seconds) for folder in data["speech"]]
-        spoken = [[(speech, index) for index in range(len(speech))] for speech in self.sets]
+        places = speech_sets(data["speech"], SupervisedTokenizer.sample_rate, config.out)
+        self.sets = [SpeechSet(each.folder, hours=data.get("hours"), seconds=seconds) for each in places]
+        spoken = [[(speech, i) for i, said in enumerate(speech.utterances) if said.text] for speech in self.sets]
         self.held = [place for each in spoken for place in each[len(each) - min(held, len(each) // 2) :]]
         kept = {(id(speech), index) for speech, index in self.held}
         self.known = [place for each in spoken for place in each if (id(place[0]), place[1]) not in kept]
         self.known.sort(key=lambda place: place[0].utterances[place[1]].duration)
         if not self.known:
-            raise ConfigError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {list(data['speech'])}")
+            raise ConfigError(
+                f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s with a text in {data['speech']}"
+            )
         if config.init or (Path(config.out) / "checkpoint.pt").exists():
             self._go_on()
         else:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized
@@ -31,6 +31,7 @@ from antiphon.train.codec.fit import fit_codec
 from antiphon.train.codec.losses import MultiScaleMel, adversarial_losses, discriminator_loss
 from antiphon.train.codec.scale import scale_judges, scale_to_data
 from antiphon.train.config import StageConfig, typed
+from antiphon.train.prepare import speech_sets
 
 HEARD = ("mel", "convergence", "wave", "adversarial", "matching")  # losses of the audio: balanced against each other
 TOLD = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
@@ -132,7 +133,8 @@ class DataConfig:
     """The recipe's `data`.
 
     Attributes:
-        speech: folders of shards.
+        speech: places of recordings, as `antiphon.data.recordings.recordings` takes them. Those that are no speech sets
+            are copied into the run's folder first, resampled.
         hours: train on the first hours of each; None for all but the last utterances, which are listened to.
         seconds: length of a crop.
         dropout: share of rows that use only a random number of the first codebooks.
@@ -141,7 +143,7 @@ class DataConfig:
             each set.
     """
 
-    speech: list[str] = field(default_factory=list)
+    speech: str | list[str] = field(default_factory=list)
     hours: float | None = None
     seconds: float = 1.0
     dropout: float = 0.0
@@ -260,19 +262,19 @@ class TokenizerTask:
 
     def _open(self) -> tuple[list[SpeechSet], list[np.ndarray]]:
         """The sets to train on, and utterances that are not in them."""
-        if not self.data.speech:
-            raise ConfigError("data.speech names no folder of shards; `antiphon data speak` makes one")
         codec, sets, unseen = self.model.codec, [], []
-        for folder in self.data.speech:
-            whole = SpeechSet(folder)
+        gathered = speech_sets(self.data.speech, codec.sample_rate, self.config.out)
+        for whole in gathered:
             hours = self.data.hours
             if hours is None:
                 first = len(whole) - min(self.data.check, len(whole) // 2)
                 hours = sum(u.duration for u in whole.utterances[:first]) / 3600 - 1e-6
-            sets.append(SpeechSet(folder, hours=hours))
+            sets.append(SpeechSet(whole.folder, hours=hours))
             if not sets[-1].duration:
-                raise ConfigError(f"data.speech: {folder} holds no utterance to train on; give another, or more hours")
-            share = -(-self.data.check // len(self.data.speech))
+                raise ConfigError(
+                    f"data.speech: {whole.folder} holds no utterance to train on; give another, or more hours"
+                )
+            share = -(-self.data.check // len(gathered))
             for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
                 unseen.append(self._resampled(whole.samples(index), whole.sample_rate, codec.sample_rate))
         return sets, unseen

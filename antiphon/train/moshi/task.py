@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.dialogue.codes import ConversationCodes
+from antiphon import codecs
+from antiphon.codecs.base import Tokenizer
+from antiphon.data.codes import CodeSet
+from antiphon.data.dialogue.codes import DialogueCodes, dialogue_codes
 from antiphon.data.dialogue.format import MODEL, USER
 from antiphon.data.dialogue.grid import NOTHING, TextGrids, weights
 from antiphon.data.text.corpora import read_sentences, shuffled
+from antiphon.data.tokenize.encode import tokenized
 from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex
@@ -30,29 +34,36 @@ from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.from_llm import take_language_model
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.models.tts.durations import TalkerConfig
 from antiphon.train.config import StageConfig
 from antiphon.train.moshi.batches import Talks, Voice, speaking
+from antiphon.train.prepare import as_list, preparing
 
 KINDS = ("conversations", "audio", "text")
 QUIET = 8  # frames of PAD that make a silence of the text
+MAX_CODEBOOKS = 8  # of each voice where the recipe does not say: 1 kbit/s and more of most codecs
+NO_TEXT = "No text is known of any of these recordings."  # for a tokenizer, where it stands for nothing that is said
 
 
 class DuplexTask:
     """See the module. Recipe fields:
 
-    model.moshi: fields of MoshiConfig (`depth`: of DepthConfig). model.init_llm: name or folder of a Llama that
-    the temporal transformer starts from, or null. model.codebooks: whether embeddings and heads start from the codec's
-    codebooks. model.listen: seconds, or null: the temporal transformer is also asked, so long after a word of the user
-    began, what it was, through a head that isn't kept. Not in Moshi; it tells a model that has few hours what to hear.
+    model.moshi: fields of MoshiConfig (`depth`: of DepthConfig); what follows from the codec (codebooks, card) may be
+    left out, and `acoustic_delay` may stand for the delays. model.init_llm: name or folder of a Llama that the temporal
+    transformer starts from, or null. model.codebooks: whether embeddings and heads start from the codec's codebooks.
+    model.listen: seconds, or null: the temporal transformer is also asked, so long after a word of the user began, what
+    it was, through a head that isn't kept. Not in Moshi; it tells a model that has few hours what to hear.
 
-    data.codec: codec folder. data.pieces: folder of the text's pieces; trained from the words of the conversations, or
-    the sentences of data.text, and kept there if it doesn't exist.
+    data.codec: name or folder of the codec. data.pieces: folder of the text's pieces; trained from the words of the
+    conversations, or the sentences of data.text, and kept there if it doesn't exist.
     data.mix: share of batches of each kind, of "conversations" (two channels), "audio" (one voice, nobody else) and
     "text" (pieces in a row, no codes).
-    data.codec_name: by which the trained model finds its codec again.
-    data.conversations: folders of ConversationCodes; data.count: use the first ones. data.held: one with conversations
-    to look at what the model does; data.held_out: as many at the end of data.conversations instead.
-    data.speech: folder of a CodeSet. data.text: folder of the corpora; data.sentences: how many of them.
+    data.codec_name: by which the trained model finds its codec again; data.codec where it isn't given.
+    data.conversations: indexes of two-channel recordings, or sets of their codes; data.count: use the first ones.
+    data.held: one with conversations to look at what the model does; data.held_out: as many at the end of
+    data.conversations instead.
+    data.speech: recordings of single voices, as `antiphon.data.recordings.recordings` takes them, or their codes, made
+    by `antiphon tokenize`. data.text: folder of the corpora; data.sentences: how many of them.
     data.frames: length of a window; a step has `batch` windows. data.from_start: share of windows that begin where the
     conversation does.
     data.swap: share of windows of conversations in which the user is the model (post-training: any speaker may be the
@@ -74,10 +85,10 @@ class DuplexTask:
         if unknown or not sum(self.data["mix"].values()) > 0:
             raise ConfigError(f"data.mix: {dict(self.data['mix'])}; give shares of {', '.join(KINDS)}")
         self.mix = {kind: float(self.data["mix"].get(kind, 0.0)) for kind in KINDS}
-        self.model = Moshi(MoshiConfig.from_dict(dict(config.model.get("moshi", {}))))
+        self.codec = codecs.load(self.data["codec"])
+        self.model = Moshi(moshi_config(config.model, self.codec))
         self.moshi = self.model.config
-        self.codec = MiniCodec.from_pretrained(self.data["codec"])
-        if config.model.get("codebooks", True):
+        if config.model.get("codebooks", True) and hasattr(self.codec, "codebook_vectors"):
             self.model.take_codebooks(self.codec)
         if config.model.get("init_llm"):
             take_language_model(self.model, folder(config.model["init_llm"]))
@@ -85,11 +96,21 @@ class DuplexTask:
         if self.lag is not None:
             self.model.listener = nn.Linear(self.moshi.dim, self.moshi.text_card, bias=False)
             nn.init.normal_(self.model.listener.weight, std=0.1 * self.moshi.dim**-0.5)
+        self.talks_sets, self.held_sets = (self._dialogues(name) for name in ("conversations", "held"))
         self.pieces = self._pieces()
         self._open()
 
     def _field(self, name: str, default: float) -> float:
         return float(self.data.get(name, default))
+
+    def _dialogues(self, name: str) -> list[DialogueCodes]:
+        """The sets of dialogues that a field names; recordings are encoded first."""
+        out, places = Path(self.config.out) / "codes", as_list(self.data.get(name))
+        with preparing(self.config.out) as resumed:
+            return [
+                dialogue_codes(place, self.codec, self.data["codec"], out / f"{name}-{number}", resumed)
+                for number, place in enumerate(places)
+            ]
 
     def _sentences(self) -> list[str]:
         sentences = shuffled(read_sentences(self.data["text"], "assistant"))
@@ -101,13 +122,13 @@ class DuplexTask:
             return TextPieces.from_pretrained(folder)
         texts: list[str] = []
         who = (MODEL, USER) if self.data.get("swap") or self.lag is not None else (MODEL,)
-        for each in as_list(self.data.get("conversations")):
-            said = (
-                " ".join(word.text for word in talk.words if word.speaker in who) for talk in ConversationCodes(each)
-            )
+        for talks in self.talks_sets:
+            said = (" ".join(word.text for word in talk.words if word.speaker in who) for talk in talks)
             texts += [text for text in said if text]
         if not texts and self.data.get("text"):
             texts = self._sentences()
+        if not texts and self.mix["audio"] and self.data.get("speech"):
+            texts = [row.text for row in self.voice_codes.rows if row.text] or [NO_TEXT]
         if not texts:
             raise ConfigError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
         pieces = TextPieces.train(texts, self.moshi.text_card)
@@ -122,7 +143,7 @@ class DuplexTask:
         about = (self.pieces, self.moshi)
         self.held, self.held_first, self.count = None, 0, 0
         if self.mix["conversations"]:
-            self.talks = Talks(as_list(self.data["conversations"]), *about, self.data.get("count"), self.lag)
+            self.talks = Talks(self.talks_sets, *about, self.data.get("count"), self.lag)
             self.count = len(self.talks) - (0 if self.data.get("held") else int(self.data.get("held_out", 8)))
             if self.count < 1:
                 raise ConfigError(
@@ -130,11 +151,18 @@ class DuplexTask:
                 )
             self.held, self.held_first = self.talks, self.count
         if self.data.get("held"):
-            self.held, self.held_first = Talks(as_list(self.data["held"]), *about), 0
+            self.held, self.held_first = Talks(self.held_sets, *about), 0
         if self.mix["audio"]:
-            self.voice = Voice(self.data["speech"], *about, self.codec)
+            self.voice = Voice(self.voice_codes, *about, self.codec)
         if self.mix["text"]:
             self.prose = TextGrids(self._sentences(), *about)
+
+    @cached_property
+    def voice_codes(self) -> CodeSet:
+        """The codes of data.speech; recordings are encoded first."""
+        out, place = Path(self.config.out) / "codes" / "speech", self.data["speech"]
+        with preparing(self.config.out) as resumed:
+            return tokenized(place, self.codec, self.data["codec"], out, TalkerConfig.lead, resumed)
 
     def _target(self, kind: str, rng: np.random.Generator) -> Tensor:
         """Windows of the delayed grid [batch, streams, frames]."""
@@ -242,7 +270,9 @@ class DuplexTask:
         """Writes config.json, model.safetensors and tokenizer.json."""
         moshi = Moshi(self.moshi)
         moshi.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith("listener.")})
-        Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.get("codec_name", "mini"))
+        Duplex(moshi, self.codec, self.pieces).save_pretrained(
+            folder, self.data.get("codec_name") or str(self.data["codec"])
+        )
 
 
 def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[str, Tensor]:
@@ -271,9 +301,26 @@ def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[st
     }
 
 
-def as_list(folders: str | list[str] | None) -> list[str]:
-    """No folder, one or several."""
-    return [folders] if isinstance(folders, str) else list(folders or [])
+def moshi_config(model: dict[str, Any], codec: Tokenizer) -> MoshiConfig:
+    """The sizes that a recipe asks for, and what it leaves to the codec: codebooks, card and delays.
+
+    Raises:
+        ConfigError: sizes that the codec hasn't.
+    """
+    fields = dict(model.get("moshi", {}))
+    own = int(fields.setdefault("codebooks", min(MAX_CODEBOOKS, codec.codebooks)))
+    user = int(fields.setdefault("user_codebooks", own))
+    card = int(fields.setdefault("card", codec.codebook_size))
+    if max(own, user) > codec.codebooks or card != codec.codebook_size:
+        raise ConfigError(
+            f"model.moshi has {max(own, user)} codebooks of {card}, the codec {codec.codebooks} of "
+            f"{codec.codebook_size}: leave out codebooks, user_codebooks and card, which then follow from data.codec"
+        )
+    late = int(fields.pop("acoustic_delay", 1))
+    lags = [0, *(late if level else 0 for count in (own, user) for level in range(count))]
+    fields.setdefault("delays", lags)
+    fields["depth"] = {"codebooks": own, **fields.get("depth", {})}
+    return MoshiConfig.from_dict(fields)
 
 
 def imported(path: str, field: str) -> Callable[..., Any]:

@@ -1,4 +1,5 @@
 """Instruction tuning: what is learnt is the reply and its end, by the adapters alone."""
+
 import json
 import math
 from pathlib import Path

@@ -1,13 +1,12 @@
 """The talker's batches: what is a target and what is not, joined utterances, and states in their places."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.codes import Coded
+from antiphon.data.codes import CodecInfo, Coded, CodesWriter
+from antiphon.data.speech.timed_codes import TimedCodes
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
 from antiphon.train.tts.talker import TalkerTask, join
@@ -20,20 +19,22 @@ SIZES = dict(
 )  # fmt: skip
 
 
+def write_codes(folder, codec) -> None:
+    """Six utterances of random codes, with two phones each."""
+    rng = np.random.default_rng(0)
+    with CodesWriter(folder, CodecInfo.of(codec)) as writer:
+        for number in range(6):
+            frames = 6 + number % 2
+            phones = [("n", 0.08, 0.2), ("O", 0.2, 0.3)]
+            codes = rng.integers(0, codec.codebook_size, (codec.codebooks, frames))
+            writer.add(Coded(str(number), f"t{number}", phones=phones), codes)
+
+
 @pytest.fixture
 def task(tmp_path) -> TalkerTask:
     torch.manual_seed(0)
     MiniCodec(TINY).save_pretrained(tmp_path / "codec")
-    rng = np.random.default_rng(0)
-    rows, codes = [], []
-    for number in range(6):
-        frames = 6 + number % 2
-        ends = [0.08, 0.2, 0.3, frames * 0.08]
-        rows.append({"text": f"t{number}", "frames": frames, "symbols": [0, 56, 31, 0], "ends": ends})
-        codes.append(rng.integers(0, 16, (3, frames)).astype(np.int16))
-    (tmp_path / "codes").mkdir()
-    np.save(tmp_path / "codes" / "codes.npy", np.concatenate(codes, 1))
-    (tmp_path / "codes" / "index.json").write_text(json.dumps(rows))
+    write_codes(tmp_path / "codes", MiniCodec.from_pretrained(tmp_path / "codec"))
     data = dict(
         speech="", codec=str(tmp_path / "codec"), codes=str(tmp_path / "codes"), frames=30, depth_share=1.0,
         noise=0.1, joined=0.0, held_out=1,
@@ -70,8 +71,8 @@ def test_losses_by_hand(task):
 
 
 def test_joined_utterances_share_a_clock():
-    first = Coded(np.array([0, 56, 0]), np.array([0.08, 0.2, 0.24]), np.zeros((2, 3), int), "a")
-    second = Coded(np.array([0, 31, 0]), np.array([0.1, 0.15, 0.16]), np.ones((2, 2), int), "b")
+    first = TimedCodes(np.array([0, 56, 0]), np.array([0.08, 0.2, 0.24]), np.zeros((2, 3), int), "a")
+    second = TimedCodes(np.array([0, 31, 0]), np.array([0.1, 0.15, 0.16]), np.ones((2, 2), int), "b")
     both = join(first, second, 12.5)
     assert both.symbols.tolist() == [0, 56, alphabet()[" "], 31, 0]
     np.testing.assert_allclose(both.ends, [0.08, 0.2, 0.34, 0.39, 0.40])
