@@ -100,18 +100,23 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
 
     Args:
         path: of the YAML.
-        overrides: "key=value", dots for nested keys.
+        overrides: "key=value", dots for nested keys. "data=PLACE" is short for "data.speech=PLACE".
 
     Raises:
         ConfigError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing
             (???).
     """
     path = Path(path)
+    short, mapping = "data=", "data={"
+    overrides = [
+        f"data.speech={each.removeprefix(short)}" if each.startswith(short) and not each.startswith(mapping) else each
+        for each in overrides or []
+    ]
     if not path.is_file():
         raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
     try:
         tree = OmegaConf.merge(
-            OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides or [])
+            OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides)
         )
         assert isinstance(tree, DictConfig)
         if missing := OmegaConf.missing_keys(tree):

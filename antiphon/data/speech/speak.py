@@ -10,7 +10,7 @@ a set comes out the same however often its making was stopped and taken up again
 import hashlib
 import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -307,23 +307,3 @@ def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, 
     failed = [str(index) for index, process in enumerate(processes) if process.exitcode]
     if failed:
         raise DataError(f"Worker {', '.join(failed)} failed (see above); rerun to go on where it stopped.")
-
-
-def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
-    """What a set holds, as (name, value) lines."""
-    speech = SpeechSet(folder)
-    yield "folder", str(speech.folder)
-    yield "sample rate", f"{speech.sample_rate} Hz"
-    yield "utterances", f"{len(speech)}"
-    yield "hours", f"{speech.duration / 3600:.2f}"
-    if not len(speech):
-        return
-    lengths = np.array([utterance.duration for utterance in speech.utterances])
-    yield "seconds", f"{lengths.min():.1f} to {lengths.max():.1f}, median {np.median(lengths):.1f}"
-    yield "words", f"{sum(len(utterance.text.split()) for utterance in speech.utterances)}"
-    yield "phoneme times", f"{np.mean([bool(utterance.phonemes) for utterance in speech.utterances]):.0%}"
-    for name in ("voice", "role", "source"):
-        values = [getattr(utterance, name) for utterance in speech.utterances]
-        for value in sorted(set(values)):
-            hours = lengths[[other == value for other in values]].sum() / 3600
-            yield f"{name} {value or '-'}", f"{values.count(value)} utterances, {hours:.2f} hours"

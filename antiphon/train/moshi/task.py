@@ -86,6 +86,11 @@ class DuplexTask:
             raise ConfigError(f"data.mix: {dict(self.data['mix'])}; give shares of {', '.join(KINDS)}")
         self.mix = {kind: float(self.data["mix"].get(kind, 0.0)) for kind in KINDS}
         self.codec = codecs.load(self.data["codec"])
+        if not hasattr(self.codec, "encode_step") or self.codec.channels != 1:
+            raise ConfigError(
+                f"data.codec {self.data['codec']!r} can't stream, or is stereo: a duplex model needs a causal codec of "
+                "one channel, such as mini, mimi or encodec_24khz"
+            )
         self.model = Moshi(moshi_config(config.model, self.codec))
         self.moshi = self.model.config
         if config.model.get("codebooks", True) and hasattr(self.codec, "codebook_vectors"):

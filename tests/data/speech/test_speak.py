@@ -11,8 +11,9 @@ from antiphon.errors import DataError
 pytest.importorskip("onnx")
 pytest.importorskip("hibari")
 
+from antiphon.data.describe import describe
 from antiphon.data.speech.augment import Augment
-from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Speaker, Variety, describe, mixed_sentences, speak
+from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Speaker, Variety, mixed_sentences, speak
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.data.text.corpora import Sentence, text_id
 
