@@ -33,7 +33,7 @@ def preparing(out: Path | str) -> Iterator[bool]:
         dist.barrier()
 
 
-def speech_sets(places: str | list[str], sample_rate: int, out: Path | str) -> list[SpeechSet]:
+def speech_sets(places: list[str], sample_rate: int, out: Path | str) -> list[SpeechSet]:
     """Each place's recordings as a speech set; those that are none are copied into the run's folder first.
 
     Args:
@@ -50,10 +50,5 @@ def speech_sets(places: str | list[str], sample_rate: int, out: Path | str) -> l
     with preparing(out) as resumed:
         return [
             speech_set(place, sample_rate, Path(out) / "speech" / str(number), resumed=resumed)
-            for number, place in enumerate(as_list(places))
+            for number, place in enumerate(places)
         ]
-
-
-def as_list(places: str | list[str] | None) -> list[str]:
-    """No place, one or several."""
-    return [places] if isinstance(places, str) else list(places or [])

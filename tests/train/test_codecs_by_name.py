@@ -15,10 +15,12 @@ from antiphon.codecs.mimi.model import Mimi, MimiConfig
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.dialogue.format import Dialogue, DialogueWriter, Word
 from antiphon.errors import ConfigError
+from antiphon.models.moshi.config import DepthConfig, MoshiConfig
 from antiphon.models.moshi.model import Moshi
+from antiphon.models.tts.durations import TalkerConfig
 from antiphon.models.tts.talker import Talker
 from antiphon.train import StageConfig, load_recipe, train
-from antiphon.train.moshi.task import moshi_config
+from antiphon.train.moshi.task import fitted_to
 from tests.codecs.mini.test_model import TINY
 
 CODECS = {
@@ -60,7 +62,8 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 def recipe(name: str, folder: Path, **data: object) -> StageConfig:
     config = load_recipe(f"recipes/{name}.yaml", [f"out={folder}/run", f"data.codec={folder}/codec", *SHORT])
-    config.data |= data
+    for name, value in data.items():
+        setattr(config.data, name, value)
     return config
 
 
@@ -71,7 +74,7 @@ def test_a_talker_learns_from_the_codes_of_any_codec(codec, tmp_path):
         (tmp_path / "corpus" / f"{number}.txt").write_text("Yes, well.")
     frames = int(2 * codec.frame_rate)
     config = recipe("mini/talker", tmp_path, speech=str(tmp_path / "corpus"), codes=None, hours=None, frames=frames)
-    config.model["talker"] = SIZES
+    config.model.talker = TalkerConfig(**SIZES)
     talker = Talker.from_pretrained(train(config))
     assert (talker.config.codebooks, talker.config.codebook_size) == (codec.codebooks, codec.codebook_size)
     assert talker.config.frame_rate == codec.frame_rate
@@ -85,9 +88,9 @@ def test_a_duplex_model_learns_from_dialogues_in_the_codes_of_any_codec(codec, t
         for number in range(2):
             words = [Word("Yes.", 0.4, 0.6), Word("hello", 0.1, 0.3, "user")]
             writer.add(str(number), Dialogue(noise(2.0, number), noise(2.0, 9 + number), 2400, words))
-    places = {"pieces": str(tmp_path / "pieces"), "conversations": str(tmp_path / "talks")}
+    places = {"pieces": str(tmp_path / "pieces"), "conversations": [str(tmp_path / "talks")]}
     config = recipe("duplex/conversations", tmp_path, frames=16, held_out=1, **places)
-    config.model["moshi"] = dict(MOSHI)
+    config.model.moshi = MoshiConfig.from_dict(MOSHI)
     if isinstance(codec, Dac):  # nobody can talk to a codec that doesn't stream
         with pytest.raises(ConfigError, match="can't stream"):
             train(config)
@@ -109,10 +112,12 @@ def test_codebook_vectors_are_what_codes_add_to_the_latent(name):
     torch.testing.assert_close(added, latents(codes)[0])
 
 
-def test_sizes_that_the_codec_has_not_are_refused():
+def test_a_duplex_models_sizes_follow_from_the_codec():
     codec = CODECS["mimi"]()
-    few = moshi_config({"moshi": {**MOSHI, "codebooks": 2, "acoustic_delay": 2}}, codec)
-    assert few.delays == [0, 0, 2, 0, 2] and few.depth.codebooks == 2 and few.card == 32
-    for wrong in ({"card": 1024}, {"codebooks": 8}):
-        with pytest.raises(ConfigError, match="leave out codebooks"):
-            moshi_config({"moshi": {**MOSHI, **wrong}}, codec)
+    same = fitted_to(codec, MoshiConfig(codebooks=4, user_codebooks=2, depth=DepthConfig(codebooks=6)))
+    assert (same.codebooks, same.user_codebooks, same.card, same.depth.codebooks) == (4, 2, 32, 6)
+    few = fitted_to(codec, MoshiConfig(delays=[0, 0, *[2] * 7, 0, *[2] * 7]))
+    assert (few.codebooks, few.user_codebooks, few.depth.codebooks) == (4, 4, 4)
+    assert few.delays == [0, 0, 2, 2, 2, 0, 2, 2, 2]
+    both = fitted_to(codec, MoshiConfig(depth=DepthConfig(codebooks=16)))
+    assert both.depth.codebooks == 8 and both.delays == [0, 0, 1, 1, 1, 0, 1, 1, 1]

@@ -275,7 +275,8 @@ def tokenized(
         name: that it was loaded by.
         out: the folder of the set that is made; a run that was stopped goes on.
         lead: see `TokenizeConfig`.
-        resumed: take the set in `out` as it is, if there is one: a training that goes on must not find more in it.
+        resumed: take the set in `out` as it is, if there is one: a training that goes on must not find more in it. The
+            same where the recordings are gone.
 
     Raises:
         DataError: codes of another codec; or as `tokenize`.
@@ -283,7 +284,8 @@ def tokenized(
     if kind_of(place) == "codes":
         return CodeSet(place, codec)
     old = not (Path(out) / "set.json").exists() and kind_of(out) == "codes"  # it's whole, and can't be added to
-    if not old and not (resumed and kind_of(out) == "codes"):
+    gone = not Path(place).exists()
+    if not old and not ((resumed or gone) and kind_of(out) == "codes"):
         tokenize(TokenizeConfig(Path(place), Path(out), name, lead=lead), codec=codec)
     return CodeSet(out, codec)
 

@@ -1,21 +1,24 @@
 """Trains the talker on recordings turned into codes: what is said, how long each phoneme lasts, and the codes of every
-frame. The codes are any codec's: the recipe names it, and the talker's sizes follow from it.
+frame. The codes are any codec's: the recipe names it, and what the talker must know of it follows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon import codecs, hub
-from antiphon.codecs.base import Tokenizer
+from antiphon.codecs.module import CodecModule
 from antiphon.data.codes import CodeSet
 from antiphon.data.speech.timed_codes import TimedCodes, TimedSet
 from antiphon.data.states import StateSet, think_set
@@ -30,8 +33,6 @@ from antiphon.nn.streams import delay
 from antiphon.train.config import StageConfig
 from antiphon.train.prepare import preparing
 
-MAX_CODEBOOKS = 8  # that a talker speaks where the recipe does not say: 1 kbit/s and more of most codecs
-
 
 def join(first: TimedCodes, second: TimedCodes, frame_rate: float) -> TimedCodes:
     """Two utterances in a row: a space stands where the first's last silence meets the second's first one."""
@@ -41,44 +42,79 @@ def join(first: TimedCodes, second: TimedCodes, frame_rate: float) -> TimedCodes
     return TimedCodes(symbols, ends, np.concatenate([first.codes, second.codes], axis=1), f"{first.text} {second.text}")
 
 
-def codec_sizes(codec: Tokenizer, codebooks: int = MAX_CODEBOOKS) -> dict[str, Any]:
-    """What a codec says about the talker's sizes, fields of `TalkerConfig`.
+def fitted_to(codec: CodecModule, config: TalkerConfig) -> TalkerConfig:
+    """A talker's sizes with what follows from the codec that it speaks to."""
+    return dataclasses.replace(
+        config, codebooks=min(config.codebooks, codec.codebooks), codebook_size=codec.codebook_size,
+        code_dim=codec.codebook_vectors()[0].shape[1], frame_rate=codec.frame_rate,
+    )  # fmt: skip
 
-    Args:
-        codec: with `codebook_vectors`.
-        codebooks: how many of its first ones the talker speaks, at most.
-    """
-    width = codec.codebook_vectors()[0].shape[1]
-    return {
-        "codebooks": min(codebooks, codec.codebooks), "codebook_size": codec.codebook_size, "code_dim": width,
-        "frame_rate": codec.frame_rate,
-    }  # fmt: skip
+
+@dataclass
+class TalkerModel:
+    """What is trained."""
+
+    talker: TalkerConfig = field(default_factory=TalkerConfig)
+    """Its sizes. It speaks at most `codebooks` of the codec's codebooks, the first ones; codebook_size, code_dim and
+    frame_rate are the codec's."""
+
+
+@dataclass
+class ThinkerStates:
+    """Whose thoughts the talker reads beside the phonemes."""
+
+    brain: str = "brain"
+    """Part or folder of the language model."""
+    lora: str = "lora"
+    """Part or folder of its adapters."""
+    states: str = MISSING
+    """Folder in which its hidden states are kept."""
+    count: int = MISSING
+    """The first utterances, whose texts it reads; the others aren't trained on."""
+    drop: float = 0.3
+    """Share of examples without states: the talker must be able to read a text that nobody thought."""
+
+
+@dataclass
+class TalkerData:
+    """What is spoken."""
+
+    codec: str = MISSING
+    """Name or folder of the codec."""
+    speech: str | None = None
+    """Recordings, as `antiphon.data.recordings.recordings` takes them, or their codes, made by `antiphon tokenize`."""
+    codes: str | None = None
+    """Folder in which codes are kept that are made here; None for one in the run's folder."""
+    hours: float | None = None
+    """Use only the first hours of speech."""
+    frames: int = 800
+    """Frames in a batch."""
+    depth_share: float = 0.5
+    """Share of frames whose codes are asked for."""
+    noise: float = 0.4
+    """Noise on the codes that the model sees."""
+    joined: float = 0.0
+    """Share of examples made of two utterances."""
+    held_out: int = 8
+    """Utterances at the end that are kept for samples, at most half of them."""
+    thinker: ThinkerStates | None = None
+    """The thinker whose states are read; None for phonemes alone."""
 
 
 class TalkerTask:
-    """See the module. Recipe fields:
+    """The stage's task; see the Task protocol of the engine."""
 
-    model.talker: fields of TalkerConfig.
-    data.codec: name or folder of the codec. data.speech: recordings, as `antiphon.data.recordings.recordings` takes
-    them, or their codes, made by `antiphon tokenize`; data.hours: use only the first hours. data.codes: where codes are
-    kept that are made here, "codes" in the run's folder where it isn't named.
-    data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes
-    seen. data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples,
-    at most half of them.
-    data.thinker: {brain, lora, states, count, drop}: parts or folders of the thinker whose states are read on the
-    first `count` utterances and kept in `states`; the share of examples that do without.
-    """
+    Model, Data = TalkerModel, TalkerData
 
     def __init__(self, config: StageConfig):
-        self.config, self.data = config, config.data
-        self.codec = codecs.load(self.data["codec"])
-        fields = config.model.get("talker", {})
-        sizes = codec_sizes(self.codec, fields.get("codebooks", MAX_CODEBOOKS))
-        self.model = Talker(TalkerConfig(**{**sizes, **fields}))
+        self.config = config
+        self.data: TalkerData = config.data
+        self.codec = codecs.load(self.data.codec)
+        self.model = Talker(fitted_to(self.codec, config.model.talker))
         self.model.take_codebooks(self.codec)
         self.set = self._spoken()
-        self.states = self._think() if self.data.get("thinker") else None
-        held = min(int(self.data["held_out"]), len(self.set) // 2)
+        self.states = self._think(self.data.thinker) if self.data.thinker else None
+        held = min(self.data.held_out, len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
         if self.count < 1:
             raise ConfigError(
@@ -89,37 +125,36 @@ class TalkerTask:
 
     def _spoken(self) -> TimedSet:
         """The codes and what is said in them, encoded first if that hasn't been done."""
-        config, place = self.model.config, self.data.get("speech")
-        folder = Path(self.data.get("codes") or Path(self.config.out) / "codes")
+        config, place, out = self.model.config, self.data.speech, Path(self.config.out)
+        folder = Path(self.data.codes) if self.data.codes else out / "codes"
         if not place and kind_of(folder) != "codes":
-            raise ConfigError("data.speech names no recordings or codes to train on")
-        with preparing(self.config.out) as resumed:
-            codes = (
-                tokenized(place, self.codec, self.data["codec"], folder, config.lead, resumed)
-                if place else CodeSet(folder, self.codec)
-            )  # fmt: skip
+            raise ConfigError("data.speech names no recordings, nor their codes, to train on")
+        with preparing(out) as resumed:
+            if not place:
+                codes = CodeSet(folder, self.codec)
+            else:
+                codes = tokenized(place, self.codec, self.data.codec, folder, config.lead, resumed)
         if codes.info.codebooks < config.codebooks:
             raise ConfigError(
                 f"{codes.folder} has codes of {codes.info.codebooks} codebooks, the talker {config.codebooks}: set "
                 f"model.talker.codebooks={codes.info.codebooks}, or encode anew"
             )
-        return TimedSet(codes, config.lead, config.tail, self.data.get("hours"))
+        return TimedSet(codes, config.lead, config.tail, self.data.hours)
 
-    def _think(self) -> StateSet:
-        how = self.data["thinker"]
-        with preparing(self.config.out) as resumed:
-            if resumed and kind_of(how["states"]) == "states":
-                return StateSet(how["states"])
-            thinker = Thinker.from_pretrained(hub.folder(how["brain"]), hub.folder(how["lora"]))
-            return think_set(self.set, thinker, how["states"], int(how["count"]))
+    def _think(self, how: ThinkerStates) -> StateSet:
+        with preparing(self.config.out):
+            if kind_of(how.states) == "states" and len(made := StateSet(how.states)) >= min(how.count, len(self.set)):
+                return made
+            thinker = Thinker.from_pretrained(hub.folder(how.brain), hub.folder(how.lora))
+            return think_set(self.set, thinker, how.states, how.count)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[TimedCodes, np.ndarray | None]]:
         """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
         hidden]."""
         at = int(rng.integers(self.count))
         length = int(self.set.frames[self.by_length[at]])
-        joined = rng.random() < self.data["joined"] and length < 90
-        number = max(1, int(self.data["frames"]) // (length * (2 if joined else 1)))
+        joined = rng.random() < self.data.joined and length < 90
+        number = max(1, self.data.frames // (length * (2 if joined else 1)))
         near = np.clip(at + rng.integers(-200, 201, size=2 * number), 0, self.count - 1)
         picked = [self.set[int(i)] for i in self.by_length[near]]
         if self.states is not None:  # states are of single utterances
@@ -144,20 +179,18 @@ class TalkerTask:
             ends[row, : len(e.symbols)], ends[row, len(e.symbols) :] = e.ends, e.ends[-1]
             codes[row, :, : e.codes.shape[1]] = e.codes[:levels]
         grid = delay(torch.from_numpy(codes), self.model.config.delays, fill=-1)
-        asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data["depth_share"])
+        asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
         tensors = {"symbols": symbols, "mask": mask, "ends": ends}
         if self.states is not None:
             thought = np.zeros((*symbols.shape, self.model.config.hidden), np.float32)
             for row, states in enumerate(hidden):
-                if rng.random() >= self.data["thinker"].get(
-                    "drop", 0.3
-                ):  # it must be able to read a text that nobody thought
+                if rng.random() >= self.data.thinker.drop:
                     thought[row, : len(states)] = states
             tensors["hidden"] = thought
         return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid, "keep": asked}
 
-    def losses(self, batch: dict[str, Any], player: str) -> dict[str, Tensor]:
-        logits, durations = self.model(**batch, noise=self.data["noise"])
+    def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
+        logits, durations = self.model(**batch, noise=self.data.noise)
         targets = batch["grid"].transpose(1, 2)[batch["keep"]]
         each = [
             F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)
