@@ -1,7 +1,7 @@
 """Make sets of conversations: drawn, spoken, heard through a microphone, and written down as sound or as codes.
 
     material = Material.read(texts)
-    for identity, talk in conversations(material, TtsCache(), Mix(), seed=0, hours=1.0): ...
+    for identity, talk in dialogues(material, TtsCache(), Mix(), seed=0, hours=1.0): ...
     make_set("set", material, Mix(), seed=0, hours=10.0, codec=antiphon.codecs.load("mini"))
 
 Dialogue i of a seed is always the same, whoever makes it, whenever; a set goes on where it was stopped.
@@ -57,7 +57,7 @@ def make_dialogue(
     return talk
 
 
-def conversations(
+def dialogues(
     material: Material,
     tts: TtsCache,
     mix: Mix = Mix(),
@@ -128,7 +128,7 @@ def make_set(
         kept = {dialogue_id(seed, index) for index in range(keep_audio)}
         total = how_many(mix, hours)
         there = sum(dialogue_id(seed, index) in done for index in range(total))
-        talks = conversations(material, tts, mix, seed, hours, done)
+        talks = dialogues(material, tts, mix, seed, hours, done)
         progress = tqdm(
             talks, folder.name, total, initial=there, unit="talk", disable=not bar, mininterval=2.0, file=sys.stderr
         )

@@ -60,28 +60,24 @@ class Utterance:
     length: int = 0
 
 
-class SpeechWriter:
+class SpeechWriter(ArrayWriter):
     """Adds utterances to a set, creating it where there is none; a context manager.
 
     Args:
         folder: The set's.
         sample_rate: Hz; must be the set's where it exists.
         worker: Number of this writer among those that write at the same time.
-        shard_seconds: A shard is closed once it holds as much.
-
-    Attributes:
-        done: ids that need no more work: written or skipped.
+        shard_seconds: A shard is closed once it holds as much speech, however long it has been open: a run in pieces
+            then makes the shards of one run.
 
     Raises:
         DataError: The set has another sample rate, or another process writes as this worker.
     """
 
     def __init__(self, folder: str | Path, sample_rate: int, worker: int = 0, shard_seconds: float = 300.0) -> None:
-        self.folder, self.sample_rate = Path(folder), sample_rate
-        # How long a shard is open is up to its speech alone, so that a run in pieces makes the shards of one run.
         rows, about = int(shard_seconds * sample_rate), {"sample_rate": sample_rate}
-        self._writer = ArrayWriter(folder, "speech", about, (), worker, rows, float("inf"))
-        self.done, self.skip, self.close = self._writer.done, self._writer.skip, self._writer.close
+        super().__init__(folder, "speech", about, (), worker, rows, float("inf"))
+        self.sample_rate = sample_rate
 
     def add(self, utterance: Utterance, samples: NDArray[np.floating]) -> None:
         """Add one utterance; `duration`, `shard`, `offset` and `length` are filled in here.
@@ -93,13 +89,7 @@ class SpeechWriter:
         if samples.ndim != 1 or not np.isfinite(samples).all():
             raise DataError(f"Utterance {utterance.id}, {samples.shape}, is not finite samples [N]: check its voice.")
         whole = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
-        self._writer.add({**vars(utterance), "duration": round(len(whole) / self.sample_rate, 4)}, whole)
-
-    def __enter__(self) -> SpeechWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().add({**vars(utterance), "duration": round(len(whole) / self.sample_rate, 4)}, whole)
 
 
 class SpeechSet:

@@ -7,7 +7,7 @@ from antiphon.data.dialogue import make as converse_make
 from antiphon.data.dialogue.codes import DialogueCodes
 from antiphon.data.dialogue.compose import compose
 from antiphon.data.dialogue.format import MODEL, USER, read_dialogues
-from antiphon.data.dialogue.make import conversations, how_many, make_set
+from antiphon.data.dialogue.make import dialogues, how_many, make_set
 from antiphon.data.dialogue.phrases import Request, read_phrases
 from antiphon.data.dialogue.sample import (
     UNFINISHED,
@@ -151,10 +151,10 @@ def test_a_set_goes_on_where_it_was_stopped(material, tones, tmp_path):
 
 def test_several_workers_make_what_one_makes(material, tones):
     mix, hours = Mix(seconds=(4.0, 8.0)), 5 * 6.0 / 3600
-    alone = [identity for identity, _ in conversations(material, tones, mix, 0, hours)]
-    shared = [i for w in range(2) for i, _ in conversations(material, tones, mix, 0, hours, share=(w, 2))]
+    alone = [identity for identity, _ in dialogues(material, tones, mix, 0, hours)]
+    shared = [i for w in range(2) for i, _ in dialogues(material, tones, mix, 0, hours, share=(w, 2))]
     assert sorted(alone) == sorted(shared) and len(alone) == 5
-    assert [i for i, _ in conversations(material, tones, mix, 0, hours, done=alone[:3])] == alone[3:]
+    assert [i for i, _ in dialogues(material, tones, mix, 0, hours, done=alone[:3])] == alone[3:]
 
 
 def test_a_set_of_codes(material, tones, tmp_path):
