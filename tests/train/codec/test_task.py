@@ -329,7 +329,7 @@ def test_a_run_writes_the_codec_its_sound_and_scores(folder, tmp_path):
         ({"model": {"family": "antiphon.nn.conv:ConvNeXtBlock"}}, "no codec"),
         ({"model": {"codec": {"widht": 4}}}, "widht"),
         ({"model": {"teachers": 1}}, "teachers"),
-        ({"data": {"speech": []}}, "names no folder"),
+        ({"data": {"speech": []}}, "names no recordings"),
         ({"objective": {"mels": 1.0}}, "mels"),
         ({"model": {"stft": None, "period": None}}, "are null"),
         ({"objective": {"distillation": 1.0}}, "teacher is null"),
