@@ -45,10 +45,12 @@ def _describe_codes(codes: CodeSet | DialogueCodes) -> Iterator[tuple[str, str]]
     info = codes.info
     yield "folder", str(codes.folder)
     yield "codec", f"{info.codec or '-'} ({info.fingerprint or '-'})"
-    yield "codebooks", f"{info.codebooks} of {info.codebook_size}"
-    yield "frame rate", f"{info.frame_rate} Hz"
+    yield "codebooks", f"{info.codebooks} of {info.codebook_size or '-'}"
     yield "recordings" if isinstance(codes, CodeSet) else "dialogues", f"{len(codes)}"
-    yield "hours", f"{codes.frames.sum() / info.frame_rate / 3600:.2f}"
+    yield "frames", f"{codes.frames.sum()}"
+    if info.frame_rate:  # sets of one voice of older versions don't know it
+        yield "frame rate", f"{info.frame_rate} Hz"
+        yield "hours", f"{codes.frames.sum() / info.frame_rate / 3600:.2f}"
     if isinstance(codes, CodeSet) and len(codes):
         yield "texts", f"{np.mean([bool(row.text) for row in codes.rows]):.0%}"
         yield "phone times", f"{np.mean([bool(row.phones) for row in codes.rows]):.0%}"
