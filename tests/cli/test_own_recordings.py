@@ -58,7 +58,7 @@ def test_a_talker_learns_from_the_texts_beside_the_recordings(corpus: Path, tmp_
     from tests.codecs.simple import tiny_mini
 
     tiny_mini(tmp_path / "codec")
-    named = (f"data={corpus}", f"data.codec={tmp_path}/codec", f"data.codes={tmp_path}/codes", "data.hours=null")
+    named = (f"data={corpus}", f"data.codec={tmp_path}/codec", f"data.codes={tmp_path}/codes")
     done = antiphon("train", "mini/talker", *named, f"out={tmp_path}/talker", TALKER, "data.frames=30", *SHORT)
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path}/talker/model\n"), done.exception
     done = antiphon("data", "info", tmp_path / "codes")

@@ -34,12 +34,11 @@ from antiphon.data.speech.augment import (
     telephone,
 )
 
-FRAME_SECONDS = 0.08  # seconds
-STOP_FADE_SECONDS = 0.03  # seconds in which the model falls silent when it is interrupted
-LONG_SILENCE_SECONDS = 2.0  # seconds
-MIN_REPLY_SECONDS = (
-    0.7  # seconds of a reply that are left when it is interrupted; of a shorter rest nobody would notice
-)
+FRAME_SECONDS = 0.08
+STOP_FADE_SECONDS = 0.03  # in which the model falls silent when it is interrupted
+LONG_SILENCE_SECONDS = 2.0
+# Of a reply that are left when it is interrupted; of a shorter rest nobody would notice.
+MIN_REPLY_SECONDS = 0.7
 
 Say = Callable[[Voice, str, int], SpokenUtterance]
 

@@ -38,7 +38,7 @@ MODEL, USER = "model", "user"
 SPEAKERS = (MODEL, USER)
 KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
 MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
-TOLERANCE = 0.1  # seconds by which times may be off before anybody is told
+TOLERANCE_SECONDS = 0.1  # by which times may be off before anybody is told
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Entry:
                 "left the model and right the user."
             )
         seconds = samples.shape[1] / audio.sample_rate
-        if abs(self.duration - seconds) > TOLERANCE:
+        if abs(self.duration - seconds) > TOLERANCE_SECONDS:
             doubts.tell(
                 "the index gives another duration than the sound has",
                 f"{self.name}: the index gives {self.duration:g} s, the sound has {seconds:.2f}; the sound counts.",
@@ -217,7 +217,7 @@ def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list
             f"{name}: {len(late)} of {len(written)} words lie beyond the sound's end at {seconds:.2f} s, such as "
             f"{example}; they are left out.",
         )
-    if over := [word for word in inside if word.end > seconds + TOLERANCE]:
+    if over := [word for word in inside if word.end > seconds + TOLERANCE_SECONDS]:
         doubts.tell(
             "words that end beyond the sound's end",
             f"{name}: {over[0].text!r} lasts until {over[0].end:g} s, the sound {seconds:.2f} s; it ends there.",
@@ -225,7 +225,7 @@ def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list
     for speaker in SPEAKERS:
         said = [word for word in inside if word.speaker == speaker]
         for before, after in zip(said, said[1:]):
-            if after.start < before.end - TOLERANCE:
+            if after.start < before.end - TOLERANCE_SECONDS:
                 how = "overlap" if after.start >= before.start else "are not in the order of their times"
                 doubts.tell(
                     f"words of the {speaker} {how}",

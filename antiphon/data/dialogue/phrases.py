@@ -30,8 +30,8 @@ REPLIES = Path(__file__).with_name("replies.jsonl")
 RATE = 24000
 MARKS = '.,!?;:-—…"“”() '  # phonemes that are silences
 QUIET_DB = -35.0  # under an utterance's loudest 10 ms: silence
-MARGIN_SECONDS = 0.02  # seconds kept around the sound of an utterance
-FADE_SECONDS = 0.01  # seconds
+MARGIN_SECONDS = 0.02  # kept around the sound of an utterance
+FADE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def read_requests(
     Args:
         folder: holds requests.jsonl.gz, lines {"text", "intent"}.
         split: "train" or "dev".
-        words: fewest and most words.
+        words: smallest and largest number of words.
 
     Raises:
         DataError: no such file, or a broken one.

@@ -28,9 +28,9 @@ from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 
-SHARD = 256  # sentences in a shard
-BATCH = 16  # utterances encoded at once, of like length
-PAUSE = int(0.02 * SAMPLE_RATE)
+SHARD_SENTENCES = 256  # sentences in a shard
+BATCH_UTTERANCES = 16  # utterances encoded at once, of like length
+PAUSE_SAMPLES = int(0.02 * SAMPLE_RATE)
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ def encode(encoder: WhisperBlockEncoder, signals: list[np.ndarray]) -> list[Tens
     """
     out: list[Tensor] = [torch.zeros(0)] * len(signals)
     order = sorted(range(len(signals)), key=lambda index: len(signals[index]))
-    for first in range(0, len(order), BATCH):
-        rows = order[first : first + BATCH]
+    for first in range(0, len(order), BATCH_UTTERANCES):
+        rows = order[first : first + BATCH_UTTERANCES]
         samples = torch.zeros(len(rows), max(len(signals[row]) for row in rows))
         for place, row in enumerate(rows):
             samples[place, : len(signals[row])] = torch.from_numpy(signals[row])
         features = encoder(log_mel(samples, encoder.config.bands))
         for place, row in enumerate(rows):
-            frames = -(-(len(signals[row]) + PAUSE) // (2 * 160))
+            frames = -(-(len(signals[row]) + PAUSE_SAMPLES) // (2 * 160))
             out[row] = features[place, :frames].to(torch.float16)
     return out
 
@@ -192,9 +192,9 @@ def make(
     # Each shard is flushed whole, so their number tells how many sentences have been tried.
     rows = {"shard_rows": 1 << 40, "shard_seconds": float("inf")}
     with ArrayWriter(folder, "features", {"width": encoder.config.width}, **rows) as writer:
-        first, began = writer.shards * SHARD, time.monotonic()
-        for start in range(first, count, SHARD):
-            numbers = range(start, min(start + SHARD, count))
+        first, began = writer.shards * SHARD_SENTENCES, time.monotonic()
+        for start in range(first, count, SHARD_SENTENCES):
+            numbers = range(start, min(start + SHARD_SENTENCES, count))
             chosen = ((number, sentences[number % len(sentences)]) for number in numbers)
             spoken = list(speak_all(chosen, seed, config))
             features = encode(encoder, [samples for _, _, samples in spoken])

@@ -28,8 +28,8 @@ from antiphon.data.store import kind_of
 from antiphon.data.tokenize.workers import followed, in_processes
 from antiphon.errors import AntiphonError, DataError
 
-PIECE = 20.0  # seconds that a streaming codec encodes at once of a long recording: memory stays flat
-LONG = 60.0  # seconds from which a recording counts as long
+PIECE_SECONDS = 20.0  # that a streaming codec encodes at once of a long recording: memory stays flat
+LONG_SECONDS = 60.0  # from which a recording counts as long
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def encode(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> n
         int64 [codebooks, frames].
     """
     audio = samples[None].to(device_of(codec))
-    if audio.shape[-1] <= LONG * codec.sample_rate or not isinstance(codec, StreamingCodec):
+    if audio.shape[-1] <= LONG_SECONDS * codec.sample_rate or not isinstance(codec, StreamingCodec):
         return codec.encode(audio)[0, :codebooks].cpu().numpy()
-    state, size, found = codec.init_state(1), int(PIECE * codec.sample_rate), []
+    state, size, found = codec.init_state(1), int(PIECE_SECONDS * codec.sample_rate), []
     for start in range(0, audio.shape[-1], size):
         piece = audio[..., start : start + size]
         codes = codec.encode_step(piece, state, last=start + size >= audio.shape[-1])

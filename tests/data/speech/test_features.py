@@ -19,7 +19,7 @@ SENTENCES = [
 
 
 def test_a_resumed_folder_equals_one_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "SHARD", 2)
+    monkeypatch.setattr(features, "SHARD_SENTENCES", 2)
     torch.manual_seed(0)
     encoder = WhisperBlockEncoder(
         EncoderConfig(width=8, layers=1, heads=2, inner=8, positions=300, block=20, right=4)
