@@ -9,7 +9,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,8 @@ from antiphon.hub.shipped import shipped
 T = TypeVar("T")
 FROM_THE_PACKAGE = ("antiphon/", "weights/")  # what recipes name that comes with the package
 DATA_PLACE = re.compile(r"^data=(?!\s*\{)")  # a place, not a mapping of fields
+Measures = Mapping[str, Callable[[Any], dict[str, float]]]
+"""Measures of models by name: what stands above training, such as the evaluations, gives them to it."""
 
 
 @dataclass
