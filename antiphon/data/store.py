@@ -31,7 +31,7 @@ from antiphon.errors import DataError
 try:
     import fcntl
 except ImportError:  # not on Windows, where two writers of one worker's shards go unnoticed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 MADE_BY = {

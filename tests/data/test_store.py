@@ -74,9 +74,8 @@ def test_a_slow_writer_closes_its_shards_in_time(tmp_path):
 
 
 def test_another_codec_or_writer_is_refused(tmp_path):
-    with CodesWriter(tmp_path, INFO):
-        with pytest.raises(DataError, match="Another process"):
-            CodesWriter(tmp_path, INFO)
+    with CodesWriter(tmp_path, INFO), pytest.raises(DataError, match="Another process"):
+        CodesWriter(tmp_path, INFO)
     with pytest.raises(DataError, match="fingerprint 0123, not 4567"):
         CodesWriter(tmp_path, replace(INFO, fingerprint="4567"))
     with pytest.raises(DataError, match="codebooks 2, not 1"):
@@ -116,7 +115,7 @@ def lines(path, rows):
 
 
 def test_codes_in_shards_of_an_older_version(tmp_path):
-    about = {name: value for name, value in vars(INFO).items()}
+    about = dict(vars(INFO).items())
     (tmp_path / "codes.json").write_text(json.dumps({"format": 1, **about, "source": "here"}))
     np.save(tmp_path / "shard-00000.npy", codes(7).T.astype(np.int16))
     rows = [{"id": "a", "text": "A", "voice": "", "samples": 9, "frames": 3, "shard": "shard-00000.npy", "offset": 0}]

@@ -18,6 +18,7 @@ Ours adds keys that theirs does not read: "id" in the index; "events" in the sid
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -224,7 +225,7 @@ def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list
         )
     for speaker in SPEAKERS:
         said = [word for word in inside if word.speaker == speaker]
-        for before, after in zip(said, said[1:]):
+        for before, after in itertools.pairwise(said):
             if after.start < before.end - TOLERANCE_SECONDS:
                 how = "overlap" if after.start >= before.start else "are not in the order of their times"
                 doubts.tell(

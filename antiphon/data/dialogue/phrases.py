@@ -12,6 +12,7 @@ the replies and the small sounds of a conversation (backchannels, hesitations, .
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -219,7 +220,7 @@ def pair_words(text: str, times: list[tuple[float, float]], counts: list[int]) -
         if sum(counts) != len(times) or len(counts) != len(written) or min(counts, default=0) < 1:
             return shared_out(written, times[0][0], times[-1][1]) if times else []
         firsts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        times = [(times[a][0], times[b - 1][1]) for a, b in zip(firsts[:-1], firsts[1:])]
+        times = [(times[a][0], times[b - 1][1]) for a, b in itertools.pairwise(firsts)]
     return [(word, start, end) for word, (start, end) in zip(written, times)]
 
 
@@ -295,7 +296,7 @@ class TtsCache:
         samples = resample(spoken.samples, spoken.sample_rate, RATE)
         theirs, ours = sounding_clock(resample(other.samples, other.sample_rate, RATE)), sounding_clock(samples)
         edges = [first]
-        for (_, _, end), (_, begin, _) in zip(words[:-1], words[1:]):
+        for (_, _, end), (_, begin, _) in itertools.pairwise(words):
             share = np.interp((end + begin) / 2, *theirs)
             middle = float(np.interp(share, ours[1], ours[0]))
             edges.append(max(quiet_place(samples, middle - 0.06, middle + 0.06), edges[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def speech_set(
 def _utterance(recording: Recording) -> Utterance:
     """With its phones where each is one character and begins where the one before it ends, as an utterance has them."""
     phones = recording.phones
-    joined = all(abs(after[1] - before[2]) < 1e-3 for before, after in zip(phones, phones[1:]))
+    joined = all(abs(after[1] - before[2]) < 1e-3 for before, after in itertools.pairwise(phones))
     if not phones or not joined or any(len(phone) != 1 for phone, _, _ in phones):
         return Utterance(recording.id, recording.text, recording.voice)
     ends = [end for _, _, end in phones]

@@ -1,5 +1,7 @@
 """Composing conversations: every time by hand, with voices whose words last 0.2 s and stand 0.05 s apart."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -161,7 +163,7 @@ def test_nothing_overlaps_where_nothing_is_meant_to():
     at_once = (loudness(talk.model) > 1e-3) & (loudness(talk.user) > 1e-3)
     assert not at_once.any()
     turns = events(talk, "turn")
-    for before, after in zip(turns[:-1], turns[1:]):
+    for before, after in itertools.pairwise(turns):
         assert before.speaker != after.speaker and after.start > before.end
     starts = np.array([turn.start for turn in turns if turn.speaker == MODEL])
     assert np.abs(starts / FRAME_SECONDS - np.round(starts / FRAME_SECONDS)).max() < 1e-6

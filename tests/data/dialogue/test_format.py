@@ -1,4 +1,5 @@
 """Two-channel conversations: moshi-finetune's files are read as they are, ours come back and can be read by others."""
+
 import json
 
 import numpy as np
