@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from antiphon.hub.shipped import shipped
 
 T = TypeVar("T")
 FROM_THE_PACKAGE = ("antiphon/", "weights/")  # what recipes name that comes with the package
+DATA_PLACE = re.compile(r"^data=(?!\s*\{)")  # a place, not a mapping of fields
 Measures = Mapping[str, Callable[[Any], dict[str, float]]]
 """Measures of models by name: what stands above training, such as the evaluations, gives them to it."""
 
@@ -107,7 +109,7 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
 
     Args:
         path: of the YAML.
-        overrides: "key=value", dots for nested keys.
+        overrides: "key=value", dots for nested keys. "data=PLACE" is short for "data.speech=PLACE".
 
     Raises:
         ConfigError: no such file, no such task, a field that doesn't exist, a value of the wrong type, or one that is
@@ -117,10 +119,11 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
     if not path.is_file():
         raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
     try:
+        settings = [DATA_PLACE.sub("data.speech=", each) for each in overrides or []]
         given = OmegaConf.load(path)
         if not isinstance(given, DictConfig):
             raise ConfigError(f"{path}: a recipe is a mapping of fields, not a list")
-        fields = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(overrides or [])), resolve=True)
+        fields = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(settings)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     try:
