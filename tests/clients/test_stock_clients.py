@@ -1,4 +1,4 @@
-"""Clients that others wrote, unmodified: they connect, talk, hear the answer, interrupt the next, and call again."""
+"""Clients that others wrote, unmodified: they connect, talk, hear, interrupt, call again and run functions."""
 
 from __future__ import annotations
 
@@ -231,3 +231,39 @@ def test_livekit():
             await model.aclose()
 
     twice(scenario)
+
+
+def test_agents_run_a_function() -> None:
+    realtime = pytest.importorskip("agents.realtime")
+    from agents import function_tool
+
+    asked: list[str] = []
+
+    @function_tool
+    async def weather(city: str) -> str:
+        """The weather in a city."""
+        asked.append(city)
+        return "sun"
+
+    async def scenario(address: str) -> None:
+        agent = realtime.RealtimeAgent(name="a", instructions="Be brief.", tools=[weather])
+        runner = realtime.RealtimeRunner(agent, config={"model_settings": {"model_name": "m"}})
+        url = f"ws://{address}/v1/realtime?model=m"
+        events: list = []
+        async with await runner.run(model_config={"url": url, "api_key": "x"}) as session:
+
+            async def listen() -> None:
+                async for event in session:
+                    events.append(event)
+
+            listening = asyncio.create_task(listen())
+            await session.send_message('say Well. call weather {"city": "Rome"}')
+            await until(lambda: [event for event in events if event.type == "tool_end"])
+            await until(lambda: len([event for event in events if event.type == "agent_end"]) == 2)
+            assert not [event for event in events if event.type == "error"]
+            listening.cancel()
+
+    backend = Scripted(calls_functions=True)
+    with serving(backend) as (address, _):
+        asyncio.run(asyncio.wait_for(scenario(address), 60))
+    assert asked == ["Rome"] and backend.answers[-1].text == "It says sun"
