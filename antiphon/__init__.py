@@ -8,9 +8,9 @@ import os
 # five times slower with one of two cores busy. Read when PyTorch is loaded, so it has to stand before all imports.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import TYPE_CHECKING, Any
 
-from antiphon import codecs  # noqa: E402
+from antiphon import codecs
 
 if TYPE_CHECKING:
     from antiphon.model import load

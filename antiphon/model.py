@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -74,14 +74,9 @@ class Reply:
 
 
 class Model(ABC):
-    """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`).
+    """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`)."""
 
-    Attributes:
-        recognizer: hears words.
-    """
-
-    recognizer: Ears
-
+    @abstractmethod
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
         """What was said: `.text`, and what else a thinker reads of it.
 
@@ -91,7 +86,6 @@ class Model(ABC):
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
     @abstractmethod
     def reply(
@@ -226,17 +220,17 @@ class HalfDuplexModel(Model):
         Raises:
             HubError: a part that isn't there and can't be had.
         """
-        saved = isinstance(name, Path)
-        preset = hub.MINI if saved else hub.preset(name)
+        saved = name if isinstance(name, Path) else None
+        preset = hub.MINI if saved else hub.preset(str(name))
         _check_parts(name, parts, preset)
-        given = {role: parts.get(role, name / role if saved else role) for role in cls.ROLES}
+        given = {role: parts.get(role, saved / role if saved else role) for role in cls.ROLES}
         folders = {role: hub.folder(part, preset) for role, part in given.items()}
         with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
             phonemizer = other.submit(Phonemizer)
             thinker = Thinker.from_pretrained(folders["brain"], folders["lora"])
             recognizer = Ears.from_pretrained(folders["ears"], folders["adapter"], folders["brain"], thinker=thinker)
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
-            known = name.name if saved else name
+            known = saved.name if saved else str(name)
             return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
 
     def save(self, folder: Path | str) -> Path:
@@ -259,6 +253,10 @@ class HalfDuplexModel(Model):
         config = {"family": THINKER_TALKER, "parts": sorted(self.folders)}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return folder
+
+    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+        """See `Model.hear`; with the embeddings that the thinker reads."""
+        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it; "" to nothing."""
@@ -325,7 +323,8 @@ class Chat:
     def __init__(self, backend: HalfDuplexBackend, sampling: Sampling | None = None, text_only: bool = False):
         self.backend, self.text_only = backend, text_only
         self.sampling = replace(sampling or Sampling(), **({"max_tokens": TEXT_TOKENS} if text_only else {}))
-        self._chat, self._past = backend.chat(assistant=not text_only), []
+        self._chat = backend.chat(assistant=not text_only)
+        self._past: list[Message] = []
 
     def say_typed(self, text: str) -> Reply:
         """A typed turn."""
@@ -381,10 +380,9 @@ class DuplexModel(Model):
             HubError: a part that isn't there and can't be had.
             ModelError: parts that don't fit each other.
         """
-        saved = isinstance(name, Path)
-        preset = hub.MINI_DUPLEX if saved else hub.preset(name)
+        preset = hub.MINI_DUPLEX if isinstance(name, Path) else hub.preset(name)
         _check_parts(name, parts, preset)
-        folder = hub.folder(parts.get("duplex", name if saved else "duplex"), preset)
+        folder = hub.folder(parts.get("duplex", name if isinstance(name, Path) else "duplex"), preset)
         codec = hub.folder(parts["codec"], preset) if "codec" in parts else codec_name(folder)
         beside = folder / "codec"
         if "codec" not in parts and (beside / "config.json").is_file():
@@ -395,14 +393,19 @@ class DuplexModel(Model):
         """See `Model.save`: the model in float16, its codec in a folder of its own."""
         folder = Path(folder)
         self.duplex.save_pretrained(folder, self.codec)
-        self.duplex.codec.save_pretrained(folder / "codec")
+        codec: Any = self.duplex.codec  # every one can, though streaming doesn't ask for it
+        codec.save_pretrained(folder / "codec")
         return folder
 
     @cached_property
     def recognizer(self) -> Ears:
         """Writes down what the user says, where that is asked for: that of the preset "mini", fetched when first used.
         The model itself needs no words for what it hears."""
-        return Ears.from_pretrained(*(hub.folder(role) for role in ("ears", "adapter", "brain")))
+        return Ears.from_pretrained(hub.folder("ears"), hub.folder("adapter"), hub.folder("brain"))
+
+    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+        """See `Model.hear`; done by the `recognizer`."""
+        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
     def reply(
         self,
@@ -429,7 +432,7 @@ class DuplexModel(Model):
             "simplex", replace(self.duplex.sampling, **_given(temperature, top_k)), direction="speak", seed=seed
         )
         stream.say(text)
-        silence, sound = torch.zeros(stream.frame_samples), []
+        silence, sound = torch.zeros(stream.frame_samples), list[torch.Tensor]()
         left = round(SPEAKS_ON_SECONDS / stream.frame_seconds)  # frames after the script in which it may speak on
         while stream.has_script or (left and (stream.speaking or len(sound) <= self.duplex.delay)):
             left -= not stream.has_script
@@ -500,7 +503,7 @@ class DuplexModel(Model):
         return replay_recording(stream, as_audio(recording), after, self.recognizer if hear else None)
 
 
-def _given(temperature: float | None, top_k: int | None) -> dict[str, float | int]:
+def _given(temperature: float | None, top_k: int | None) -> dict[str, Any]:
     """Those that were given; a model's own hold for the others."""
     return {name: value for name, value in (("temperature", temperature), ("top_k", top_k)) if value is not None}
 

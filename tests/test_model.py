@@ -51,7 +51,7 @@ def parts(tmp_path_factory):
 
 @pytest.fixture
 def half_duplex(parts, monkeypatch):
-    monkeypatch.setattr("antiphon.model.Ears.from_pretrained", lambda *_: CountingRecognizer())
+    monkeypatch.setattr("antiphon.model.Ears.from_pretrained", lambda *_, **__: CountingRecognizer())
     return antiphon.load("mini", **parts)
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -104,8 +104,9 @@ class StreamingReply(Protocol):
     usage: Usage
     message: Message | None
     cut: bool
+    text: str
 
-    def events(self) -> Iterator[Event | None]: ...
+    def events(self) -> Generator[Event | None, None, None]: ...
 
     def until(self, seconds: float) -> str: ...
 
@@ -152,7 +153,7 @@ class HalfDuplexBackend:
         name: what it is called.
     """
 
-    voices = ("heart",)
+    voices: Sequence[str] = ("heart",)
 
     def __init__(self, recognizer: Ears, thinker: Thinker, synthesizer: Voice, name: str = "mini"):
         self.recognizer, self.thinker, self.synthesizer, self.name = recognizer, thinker, synthesizer, name
@@ -205,11 +206,11 @@ class HalfDuplexChat:
 
     Args:
         thinker: thinks.
-        synthesizer: speaks; None where no answer is spoken.
+        synthesizer: speaks.
         assistant: the voice assistant thinks, also where it writes; False: the plain language model.
     """
 
-    def __init__(self, thinker: Thinker, synthesizer: Voice | None = None, assistant: bool = True):
+    def __init__(self, thinker: Thinker, synthesizer: Voice, assistant: bool = True):
         self.thinker, self.synthesizer, self.assistant = thinker, synthesizer, assistant
         self._state: ThinkerState | None = None
         self._key: tuple[str | None, str] = (None, "")
@@ -274,7 +275,8 @@ class HalfDuplexChat:
         for at, message in enumerate(past[same:], same):
             if message.calls or message.results:
                 before = [past[at - 1]] if at and past[at - 1].calls else []
-                written = thinker.template.between(*(sum(map(rendered, each), []) for each in (before, [message])))
+                turns = [[one for each in part for one in rendered(each)] for part in (before, [message])]
+                written = thinker.template.between(*turns)
                 thinker.add_rendered(state, message.role, written)
             else:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
@@ -316,7 +318,7 @@ class HalfDuplexReply:
     _speech: VoiceState | None = None  # while it is spoken
     _timing: Timing | None = None  # after that: all that is kept of the speech, which holds megabytes
 
-    def events(self) -> Iterator[Event | None]:
+    def events(self) -> Generator[Event | None, None, None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
         state = None
         for recalled in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
@@ -354,7 +356,7 @@ class HalfDuplexReply:
             timing = self.chat.synthesizer.timing(speech)
         return "" if timing is None else timing.until(seconds)
 
-    def _thoughts(self, state: ThinkerState) -> Iterator[Thought | Call]:
+    def _thoughts(self, state: ThinkerState) -> Generator[Thought | Call, None, None]:
         how = self.sampling
         thoughts = self.chat.thinker.stream(
             state,
@@ -363,7 +365,7 @@ class HalfDuplexReply:
             top_k=how.think_top_k,
             generator=torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None,
         )
-        return thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
+        yield from thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
 
     def _said(self, thought: Thought | Call) -> Event | None:
         if isinstance(thought, Call):

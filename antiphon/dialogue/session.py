@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.audio.speech import SpeechDetector
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Backend, Hearing, Listener
+from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
 from antiphon.dialogue.tool_calls import Message
 from antiphon.errors import SessionError, UnsayableError
 
@@ -172,7 +172,6 @@ class TurnSession(Session):
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
         self._chat = backend.chat() if mode == "half-duplex" else None
         self._past: list[Message] = []
-        self._listener: Listener | None = None  # of the turn under way
         self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
@@ -209,38 +208,40 @@ class TurnSession(Session):
     def _run(self) -> None:
         listens = self.mode == "half-duplex" or self.direction == "listen"
         try:
+            listener = self.backend.listen() if listens else None  # before the turn begins: the first takes a while
             while not self._closed.is_set():
-                if listens and self._listener is None:
-                    self._listener = self.backend.listen()  # before the turn begins: the first one takes a while
                 item = self._incoming.get()
                 if isinstance(item, _Say):
                     self._read_aloud(item.text)
-                elif item is not _CLOSE and listens and (item is _END_OF_TURN or self._hears_end(item)):
-                    self._turn_over()
+                elif listener is None or item is _CLOSE:
+                    continue
+                elif item is _END_OF_TURN or (isinstance(item, Tensor) and self._hears_end(listener, item)):
+                    self._turn_over(listener)
+                    listener = self.backend.listen()
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
 
-    def _hears_end(self, frame: Tensor) -> bool:
+    def _hears_end(self, listener: Listener, frame: Tensor) -> bool:
         """Listens to a frame; whether it ends the turn."""
-        self._listener.step(frame)
+        listener.step(frame)
         return self.endpointer is not None and self.endpointer.ends(frame.numpy())
 
-    def _turn_over(self) -> None:
-        heard, self._listener = self._listener.finish(), None
+    def _turn_over(self, listener: Listener) -> None:
+        heard = listener.finish()
         if self.endpointer is not None:
             self.endpointer.stop()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
         if self._chat is not None or heard.text:
             self._events.put(HeardEvent(heard.text))
         if self._chat is not None:
-            self._answer(heard)
+            self._answer(self._chat, heard)
 
-    def _answer(self, heard: Hearing) -> None:
+    def _answer(self, chat: ChatSession, heard: Hearing) -> None:
         if not heard.text:
             self._events.put(EndEvent(""))
             return
         self._past.append(heard.message())
-        answer = self._chat.answer(self._past, self.sampling)
+        answer = chat.answer(self._past, self.sampling)
         making = answer.events()
         self._give(making, lambda: answer.text)
         making.close()

@@ -178,7 +178,7 @@ def test_who_cannot_call_says_so(thinker, model) -> None:  # noqa: F811
     assert HalfDuplexBackend(None, model.thinker, model.synthesizer).calls_functions
     for past, functions in (([Message("user", "go")], FUNCTIONS), ([SAID], None)):
         with pytest.raises(ToolCallError, match="can't call functions"):
-            HalfDuplexChat(thinker).answer(past, functions=functions)
+            HalfDuplexChat(thinker, Hum()).answer(past, functions=functions)
 
 
 def test_too_many_functions_are_refused(model) -> None:

@@ -68,7 +68,7 @@ class Slot:
     stream: DuplexStream | None = None
     patience: float | None = None
     gone: bool = False
-    queue: deque[Tensor | None | Command] = field(default_factory=deque)
+    queue: deque[Tensor | Command | None] = field(default_factory=deque)
     owed: int = 0
     since: float = field(default_factory=time.monotonic)
 
@@ -208,10 +208,10 @@ class BatchedEngine:
         silence, handles, fits = torch.zeros(self.frame_samples), [], 1
         while len(handles) < max_conversations:
             handles.append(engine.join())
-            engine.step({handle: silence for handle in handles})
+            engine.step(dict.fromkeys(handles, silence))
             began = time.perf_counter()
             for _ in range(steps):
-                engine.step({handle: silence for handle in handles})
+                engine.step(dict.fromkeys(handles, silence))
             if (time.perf_counter() - began) / steps > 0.8 * self.frame_seconds:
                 break
             fits = len(handles)
