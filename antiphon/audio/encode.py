@@ -6,7 +6,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -118,7 +118,7 @@ def _encoded(pieces: Iterator[np.ndarray], container: str, encoder: str, form: s
     # Without flushing after each packet FFmpeg would gather 32 kB first: seconds of speech.
     options = {"flush_packets": "1"} | ({"page_duration": "80000"} if container == "ogg" else {})
     with av.open(sink, "w", format=container, container_options=options) as out:
-        stream = out.add_stream(encoder, rate=RATE, layout="mono", format=form)
+        stream = cast(av.AudioStream, out.add_stream(encoder, rate=RATE, layout="mono", format=form))
         if bits:
             stream.bit_rate = bits
         resampler = av.AudioResampler(format=form, layout="mono", rate=RATE)
@@ -155,7 +155,7 @@ def at_speed(pieces: Iterator[np.ndarray], speed: float) -> Iterator[np.ndarray]
     def ready() -> Iterator[np.ndarray]:
         while True:
             try:
-                yield sink.pull().to_ndarray()[0]
+                yield cast(av.AudioFrame, sink.pull()).to_ndarray()[0]
             except (av.FFmpegError, BlockingIOError, EOFError):
                 return
 
