@@ -60,7 +60,7 @@ def test_chat_calls_and_reads_what_came_of_it(chat) -> None:
     choice = chat(BOTH, choice.message, *results).choices[0]
     assert choice.finish_reason == "stop" and choice.message.content == "It says sun and noon"  # in the calls' order
     assert choice.message.tool_calls is None
-    _, said, came = chat.answers[-1].past
+    _, said, _ = chat.answers[-1].past
     assert said.text == "One moment." and [call.name for call in said.calls] == ["weather", "clock"]
 
 
@@ -213,7 +213,7 @@ def test_realtime_calls_and_reads_what_came_of_it(served) -> None:
         assert added == ["function_call_output", "function_call_output", "message"]
 
     live(served, scenario)
-    asked, answer, came = served[1].answers[-1].past
+    _, answer, came = served[1].answers[-1].past
     assert answer.text == "One moment." and [call.name for call in answer.calls] == ["weather", "clock"]
     assert [result.text for result in came.results] == ["sun", "noon"]
     assert served[1].answers[-1].functions.choice == "auto"

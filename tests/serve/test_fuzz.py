@@ -116,7 +116,7 @@ def test_ten_thousand_messages_over_a_line():
                     event = json.loads(answer)
                     assert "internal" not in json.dumps(event.get("error") or "")
                     last = (event.get("error") or {}).get("event_id") == "last"
-                    if last or event["type"] == "response.done" and event["response"]["status"] == "cancelled":
+                    if last or (event["type"] == "response.done" and event["response"]["status"] == "cancelled"):
                         break
 
         @settings(max_examples=260, deadline=None, suppress_health_check=list(HealthCheck))
@@ -320,7 +320,7 @@ def test_any_text_in_any_field_of_an_event(client, examples):
             line.send_text('{"type": "response.cancel", "response_id": "none", "event_id": "mark"}')
             while (error := line.receive_json()) and (error.get("error") or {}).get("event_id") != "mark":
                 assert "internal" not in json.dumps(error.get("error") or "")
-            for item in list(client.served.live)[0].session.conversation.items[20:]:
+            for item in next(iter(client.served.live)).session.conversation.items[20:]:
                 line.send_json({"type": "conversation.item.delete", "item_id": item.id})
 
         check()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hmac
 import logging
 from urllib.parse import urlsplit
@@ -101,7 +102,8 @@ class AuthMiddleware:
 
     def _knows_token(self, given: list[str]) -> bool:
         wanted = self.config.token.encode()
-        return any([hmac.compare_digest(one.encode("latin-1", "replace"), wanted) for one in given])
+        known = [hmac.compare_digest(one.encode("latin-1", "replace"), wanted) for one in given]
+        return any(known)  # all are compared, whichever is right
 
 
 def _given(headers: Headers) -> list[str]:
@@ -111,10 +113,8 @@ def _given(headers: Headers) -> list[str]:
     if kind.lower() == "bearer":
         given.append(value.strip())
     elif kind.lower() == "basic":
-        try:
+        with contextlib.suppress(binascii.Error, ValueError):
             given.append(base64.b64decode(value.strip(), validate=True).decode("latin-1").partition(":")[2])
-        except (binascii.Error, ValueError):
-            pass
     for protocol in headers.get("sec-websocket-protocol", "").split(","):
         if protocol.strip().startswith(KEY_PROTOCOL):
             given.append(protocol.strip().removeprefix(KEY_PROTOCOL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -74,7 +75,7 @@ def cut(samples: Tensor, vad: str = "silero") -> list[Span]:
             joined.append((start, end))
     if not joined:
         return [Span(0, len(samples), 0, len(samples))]
-    borders = [0, *((one[1] + next_one[0]) // 2 for one, next_one in zip(joined, joined[1:])), len(samples)]
+    borders = [0, *((one[1] + next_one[0]) // 2 for one, next_one in pairwise(joined)), len(samples)]
     return [Span(first, last, *span) for first, last, span in zip(borders, borders[1:], joined)]
 
 

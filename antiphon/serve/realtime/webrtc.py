@@ -53,7 +53,7 @@ class ChannelTransport:
     def __init__(self) -> None:
         self.channel: RTCDataChannel | None = None
         self.opened, self._low = asyncio.Event(), asyncio.Event()
-        self._incoming: asyncio.Queue[str | None | Exception] = asyncio.Queue()
+        self._incoming: asyncio.Queue[str | Exception | None] = asyncio.Queue()
 
     def open(self, channel: RTCDataChannel) -> None:
         """The client has opened a channel; the first is taken."""

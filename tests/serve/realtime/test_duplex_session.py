@@ -117,7 +117,7 @@ def test_only_who_was_still_speaking_gave_way(quiet_since, status):
     for _ in range(6):
         live.frame()
     events = live.speaks(False, quiet_since)
-    assert [event["type"] for event in events][0] == "input_audio_buffer.speech_started"
+    assert events[0]["type"] == "input_audio_buffer.speech_started"
     done = next(event["response"] for event in events if event["type"] == "response.done")
     assert done["status"] == status
 
