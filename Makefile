@@ -1,6 +1,7 @@
 # make talk [QUESTION=my.wav] [ANSWER=answer.wav]    answer a spoken question
 # make test [PEERS=optional]                         every test: the fast ones, then the real thing
 # make train RECIPE=mini/align [ARGS="steps=2000"]   train one part
+# make lint; make docs                               rules, formatting, types; the documentation, in site/
 #
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
 # The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
@@ -23,7 +24,7 @@ PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest -n 2 --dist loadfile
 TESTED := $(VENV)/$(if $(filter required,$(PEERS)),.peers,.develop)
 
 .DELETE_ON_ERROR:
-.PHONY: help talk test test-fast browser train weights wheel lock lint clean
+.PHONY: help talk test test-fast browser train weights wheel lock lint docs clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -53,16 +54,21 @@ wheel: $(VENV)/.develop
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check antiphon tests
+	$(BIN)/ruff format --check antiphon tests
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra eval --extra mic \
+		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra mic \
 		--extra parity --extra ray --extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -79,6 +85,11 @@ $(VENV)/.talk: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	@echo "Installing what tests, data, training and evaluation need into $(VENV)"
 	$(INSTALL) -e '.[data,dev,eval,semantic,train,webrtc]'
+	@touch $@
+
+$(VENV)/.docs: requirements.lock pyproject.toml | $(VENV)/.talk
+	@echo "Installing what builds the documentation into $(VENV)"
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 # Some of these are built in folders of their own, from which the lock is found by its whole path alone.

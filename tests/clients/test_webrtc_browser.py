@@ -43,9 +43,9 @@ def test_a_browser_calls_is_answered_interrupts_and_leaves(question, tmp_path):
     asked = load(question, sample_rate=24000).mono().samples.reshape(-1)
     silence = torch.zeros(24000)
     Audio(torch.cat([silence, asked, *[silence] * 4, asked, *[silence] * 8]), 24000).save(tmp_path / "microphone.wav")
-    conversant = Humming([f"word{n}" for n in range(30)], hears="What is the capital of Italy?")
+    backend = Humming([f"word{n}" for n in range(30)], hears="What is the capital of Italy?")
     config = ServeConfig(port=0)
-    with serving(conversant, config) as (address, served), chromium(tmp_path / "microphone.wav") as browser:
+    with serving(backend, config) as (address, served), chromium(tmp_path / "microphone.wav") as browser:
         page = browser.new_page(bypass_csp=True)  # the docs' page is not the server's
         page.set_default_timeout(60_000)
         page.goto(f"http://{address}/health")
@@ -70,8 +70,8 @@ def test_a_browser_calls_is_answered_interrupts_and_leaves(question, tmp_path):
                  (report) => report.type == "inbound-rtp" && report.kind == "audio")"""
         )
         assert heard["totalAudioEnergy"] > 0.1 and heard["packetsReceived"] > 100
-        assert len(conversant.answers) == 2
-        asking = max(float(np.abs(turn.numpy()).max()) for turn in conversant.heard)
+        assert len(backend.answers) == 2
+        asking = max(float(np.abs(turn.numpy()).max()) for turn in backend.heard)
         assert asking > 0.05  # the recorded question got here
         page.evaluate("line.close()")
         for _ in range(600):

@@ -23,14 +23,14 @@ DONE = "response.done"
 
 @pytest.fixture
 def served():
-    conversant = Scripted(calls_functions=True)
-    with serving(conversant) as (address, _):
-        yield address, conversant
+    backend = Scripted(calls_functions=True)
+    with serving(backend) as (address, _):
+        yield address, backend
 
 
 @pytest.fixture
 def chat(served):
-    address, conversant = served
+    address, backend = served
     client = openai.OpenAI(api_key="x", base_url=f"http://{address}/v1", max_retries=0)
 
     def ask(*messages, **how):
@@ -38,7 +38,7 @@ def chat(served):
         said = [{"role": "user", "content": each} if isinstance(each, str) else each for each in messages]
         return client.chat.completions.create(model="m", messages=said, **how)
 
-    ask.answers = conversant.answers
+    ask.answers = backend.answers
     return ask
 
 

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from antiphon.audio.ogg import OpusReader, OpusWriter
-from antiphon.dialogue.duplex.hall import DuplexHall
+from antiphon.dialogue.duplex.batched import BatchedEngine
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.state import LiveOnly
 from tests.audio.test_ogg import tone
@@ -23,7 +23,7 @@ def duplex():
 
 
 def served_live(duplex, **config):
-    return serving(LiveOnly("tiny"), ServeConfig(port=0, **config), hall=DuplexHall(duplex, most_waiting=10_000))
+    return serving(LiveOnly("tiny"), ServeConfig(port=0, **config), engine=BatchedEngine(duplex, max_waiting=10_000))
 
 
 def test_realtime_on_a_line(duplex):
@@ -44,7 +44,7 @@ def test_realtime_on_a_line(duplex):
                 await asyncio.sleep(0.02)
         while served.admission.live:
             await asyncio.sleep(0.01)
-        while served.hall._seats:
+        while served.engine._slots:
             await asyncio.sleep(0.01)
 
     with served_live(duplex) as (address, served):

@@ -26,6 +26,7 @@ from antiphon.models.moshi.layers import Depth, Temporal, start_embedding
 from antiphon.models.moshi.sampling import GREEDY, MoshiSampling, draw, uniforms
 from antiphon.nn.int8 import shrink
 from antiphon.nn.rows import PackedWeights, times
+from antiphon.nn.weights import NoInitWeights
 from antiphon.nn.weights import fill as fill_module
 
 FAMILY = "moshi"
@@ -329,7 +330,7 @@ class Moshi(nn.Module):
         from antiphon.models.moshi.weights import read
 
         config, weights = read(Path(folder))
-        with torch.device("meta"):
+        with torch.device("meta"), NoInitWeights():
             model = cls(config)
         return fill(model, weights, dtype, folder)
 

@@ -54,7 +54,7 @@ def test_a_broken_line_may_be_resumed():
             assert (await receive(line, "error"))["error"]["code"] == "session_not_found"
             assert await closed(line) == 1008
 
-    run(scenario, conversant=Scripted(pace=0.05), resume_seconds=20)
+    run(scenario, backend=Scripted(pace=0.05), resume_seconds=20)
 
 
 def test_a_broken_line_that_nobody_resumes_is_over_in_time():

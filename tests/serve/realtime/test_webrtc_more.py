@@ -20,19 +20,19 @@ from tests.serve.scripted import serving  # noqa: E402
 QUIET, LOUD = AudioEvent(Audio(torch.zeros(1920), 24000)), hum(AudioEvent(Audio(torch.full((1920,), 0.2), 24000)))
 
 
-class Hall:
+class PretendedEngine:
     """Of a pretended duplex model: it speaks when it has heard someone, until someone speaks up for long."""
 
     frame_samples = 1920
 
     def join(self, give):
-        return Seat(give)
+        return Slot(give)
 
     def close(self):
         pass
 
 
-class Seat:
+class Slot:
     def __init__(self, give):
         self.give, self.loud, self.speaking, self.count = give, 0, False, 0
 
@@ -72,14 +72,5 @@ def test_a_duplex_model_takes_its_own_turns():
             assert client.kinds().count("input_audio_buffer.speech_started") == 2
             assert "error" not in client.kinds()
 
-    with serving(LiveOnly("pretended"), ServeConfig(port=0), hall=Hall()) as (address, served):
+    with serving(LiveOnly("pretended"), ServeConfig(port=0), engine=PretendedEngine()) as (address, served):
         asyncio.run(scenario(address, served))
-
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-)
