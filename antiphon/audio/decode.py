@@ -162,7 +162,7 @@ def _av_blocks(path: Path, span: tuple[int, int] | None, begins: Begins) -> Iter
                     bad += 1
                     continue
                 good += 1
-                samples = _planar(frame)
+                samples = planar(frame)
                 now = Form(frame.sample_rate, len(samples))
                 if now != form or count >= BLOCK_SECONDS * form.rate:
                     if kept:
@@ -198,7 +198,7 @@ def _frames(container, stream) -> Iterator:
             yield None
 
 
-def _planar(frame) -> NDArray[np.float32]:
+def planar(frame) -> NDArray[np.float32]:
     """A frame of any sample format as float32 [channels, samples]."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:

@@ -6,7 +6,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from antiphon.audio.io import load
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.errors import AudioError
 
-SLOWEST, FASTEST, CHANNELS = 4000, 192_000, 8  # sample rates and channels of files that are read
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 4000, 192_000, 8  # of files that are read; Hz
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 MEDIA = {
     "mp3": "audio/mpeg",
@@ -67,7 +67,7 @@ def read(data: bytes, seconds: float, kind: str | None = None) -> Tensor:
 
 def _check_claims(form: Form) -> None:
     """Raises AudioError for a sample rate or a number of channels that would make decoding a burden."""
-    if not SLOWEST <= form.rate <= FASTEST or not 1 <= form.channels <= CHANNELS:
+    if not MIN_RATE <= form.rate <= MAX_RATE or not 1 <= form.channels <= MAX_CHANNELS:
         raise AudioError(f"The sound file claims {form.rate} samples a second in {form.channels} channels.")
 
 
@@ -99,27 +99,16 @@ def written(pieces: Iterator[np.ndarray], kind: str, speed: float = 1.0) -> Iter
     if kind == "pcm":
         yield from map(pcm16, pieces)
     elif kind == "wav":
-        # Nobody knows yet how long it will be: the length is the largest there is, as others stream it.
-        head = struct.pack(
-            "<4sI4s4sIHHIIHH4sI",
-            b"RIFF",
-            2**32 - 1,
-            b"WAVE",
-            b"fmt ",
-            16,
-            1,
-            1,
-            RATE,
-            2 * RATE,
-            2,
-            16,
-            b"data",
-            2**32 - 1 - 36,
-        )
-        yield head
+        yield wav_header(2**32 - 1 - 36)  # nobody knows yet how long it will be: the largest, as others stream it
         yield from map(pcm16, pieces)
     else:
         yield from _encoded(pieces, *WRITERS[kind])
+
+
+def wav_header(data_bytes: int) -> bytes:
+    """What stands before so many bytes of 16-bit mono samples at 24 kHz in a wav file."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", 36 + data_bytes, b"WAVE") + form + struct.pack("<4sI", b"data", data_bytes)
 
 
 def _encoded(pieces: Iterator[np.ndarray], container: str, encoder: str, form: str, bits: int) -> Iterator[bytes]:
@@ -129,7 +118,7 @@ def _encoded(pieces: Iterator[np.ndarray], container: str, encoder: str, form: s
     # Without flushing after each packet FFmpeg would gather 32 kB first: seconds of speech.
     options = {"flush_packets": "1"} | ({"page_duration": "80000"} if container == "ogg" else {})
     with av.open(sink, "w", format=container, container_options=options) as out:
-        stream = out.add_stream(encoder, rate=RATE, layout="mono", format=form)
+        stream = cast(av.AudioStream, out.add_stream(encoder, rate=RATE, layout="mono", format=form))
         if bits:
             stream.bit_rate = bits
         resampler = av.AudioResampler(format=form, layout="mono", rate=RATE)
@@ -166,7 +155,7 @@ def at_speed(pieces: Iterator[np.ndarray], speed: float) -> Iterator[np.ndarray]
     def ready() -> Iterator[np.ndarray]:
         while True:
             try:
-                yield sink.pull().to_ndarray()[0]
+                yield cast(av.AudioFrame, sink.pull()).to_ndarray()[0]
             except (av.FFmpegError, BlockingIOError, EOFError):
                 return
 

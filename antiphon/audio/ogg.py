@@ -14,13 +14,17 @@ import av
 import numpy as np
 import soxr
 
-from antiphon.audio.pcm import RATE, BadAudio
+from antiphon.audio.decode import planar
+from antiphon.audio.downmix import Downmix
+from antiphon.audio.pcm import RATE
+from antiphon.errors import AudioError
 
 OPUS_RATE = 48000  # of granule positions and of the decoder
 PACKET = 480  # samples at 24 kHz in a packet: 20 ms
 PRE_SKIP = 312  # samples at 48 kHz that libopus is behind
-LONGEST_PAGE = 27 + 255 + 255 * 255
-BACKLOG = 1 << 20  # bytes that may wait for the rest of their page
+MAX_PAGE_BYTES = 27 + 255 + 255 * 255
+MAX_PENDING_BYTES = 1 << 20  # that may wait for the rest of their page
+MIX_SECONDS = 0.02  # of channels that are mixed at once, and held back at most: a packet
 
 
 @cache
@@ -88,18 +92,19 @@ class OpusReader:
     def __init__(self) -> None:
         self._decoder = av.CodecContext.create("opus", "r")
         self._down = soxr.ResampleStream(OPUS_RATE, RATE, 1, dtype="float32", quality="MQ")
+        self._mixer = Downmix(1, OPUS_RATE)
         self._data, self._packet, self._headers = b"", b"", 0
 
     def step(self, data: bytes) -> np.ndarray:
         """More of the stream; the samples, float32 [N], that it completes.
 
         Raises:
-            BadAudio: it isn't an Ogg-Opus stream.
+            AudioError: it isn't an Ogg-Opus stream.
         """
         self._data += data
         pieces = [samples for packet in self._packets() for samples in self._decode(packet)]
-        if len(self._data) > BACKLOG:
-            raise BadAudio("a page without end")
+        if len(self._data) > MAX_PENDING_BYTES:
+            raise AudioError("a page without end")
         if not pieces:
             return np.zeros(0, np.float32)
         return self._down.resample_chunk(np.concatenate(pieces))
@@ -108,7 +113,7 @@ class OpusReader:
         found: list[bytes] = []
         while len(self._data) >= 27:
             if self._data[:4] != b"OggS":
-                raise BadAudio("this is no Ogg stream")
+                raise AudioError("this is no Ogg stream")
             count = self._data[26]
             lacing = self._data[27 : 27 + count]
             size = 27 + count + sum(lacing)
@@ -121,15 +126,15 @@ class OpusReader:
                 if length < 255:
                     found.append(self._packet)
                     self._packet = b""
-                elif len(self._packet) > LONGEST_PAGE:
-                    raise BadAudio("a packet without end")
+                elif len(self._packet) > MAX_PAGE_BYTES:
+                    raise AudioError("a packet without end")
             self._data = self._data[size:]
         return found
 
     def _decode(self, packet: bytes) -> list[np.ndarray]:
         if self._headers < 2:  # OpusHead and OpusTags
             if self._headers == 0 and not packet.startswith(b"OpusHead"):
-                raise BadAudio("this is no Opus stream")
+                raise AudioError("this is no Opus stream")
             self._headers += 1
             return []
         if not packet:
@@ -137,13 +142,11 @@ class OpusReader:
         try:
             frames = self._decoder.decode(av.Packet(packet))
         except (av.FFmpegError, ValueError) as error:
-            raise BadAudio("an Opus packet that can't be decoded") from error
-        made = []
-        for frame in frames:
-            sound = frame.to_ndarray().astype(np.float32)
-            if frame.format.name.startswith("s16"):
-                sound /= 32768
-            channels = frame.layout.nb_channels
-            mixed = sound.mean(axis=0) if frame.format.is_planar else sound.reshape(-1, channels).mean(axis=1)
-            made.append(mixed.astype(np.float32))
-        return made
+            raise AudioError("an Opus packet that can't be decoded") from error
+        return [self._mixed(planar(frame)) for frame in frames]
+
+    def _mixed(self, samples: np.ndarray) -> np.ndarray:
+        """[channels, samples] -> [samples]."""
+        if len(self._mixer.mean) != len(samples):
+            self._mixer = Downmix(len(samples), OPUS_RATE, MIX_SECONDS)
+        return self._mixer.step(samples)

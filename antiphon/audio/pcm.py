@@ -5,8 +5,6 @@ G.711 is made of its definition (ITU-T G.711, 1988): 8 bits a sample, logarithmi
 
 from __future__ import annotations
 
-import base64
-import binascii
 from functools import cache
 
 import numpy as np
@@ -15,24 +13,6 @@ import soxr
 RATE = 24000
 TELEPHONE_RATE = 8000
 BYTES_A_SECOND = {"audio/pcm": 2 * RATE, "audio/pcmu": TELEPHONE_RATE, "audio/pcma": TELEPHONE_RATE}
-
-
-class BadAudio(ValueError):
-    """Bytes that are not the sound they are said to be."""
-
-
-def from_base64(text: object) -> bytes:
-    """Strict base64 -> bytes.
-
-    Raises:
-        BadAudio: it isn't a string of base64.
-    """
-    if not isinstance(text, str):
-        raise BadAudio("audio is a string of base64")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadAudio(f"audio isn't base64: {error}") from None
 
 
 @cache

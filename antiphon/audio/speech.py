@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -138,7 +139,7 @@ def _hops(
 
 def activity(kind: str, sample_rate: int, threshold: float = 0.5) -> Activity:
     """ "silero" or "loudness", by name."""
-    known = {"silero": SileroActivity, "loudness": LoudnessActivity}
+    known: dict[str, Callable[[int, float], Activity]] = {"silero": SileroActivity, "loudness": LoudnessActivity}
     if kind not in known:
         raise ValueError(f"speech is found by {', '.join(known)}, not by {kind!r}")
     return known[kind](sample_rate, threshold)

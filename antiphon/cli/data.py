@@ -1,4 +1,4 @@
-"""`antiphon data ...`: make training sets from text, and say what is in one."""
+"""`antiphon data ...`: make training sets from text or recordings, and say what is in one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from antiphon.cli.common import Json, progress, results, write_json
+from antiphon.cli.common import Json, Model, Parts, load_model, progress, results, write_json
 
-app = typer.Typer(help="Make training sets from text, and say what is in one.", no_args_is_help=True)
+app = typer.Typer(help="Make training sets from text or recordings, and say what is in one.", no_args_is_help=True)
 
 Texts = Annotated[Path, typer.Option("--texts", help="Folder with the text sources (*.jsonl.gz).")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the set; one that is there is added to.")]
@@ -169,10 +169,68 @@ def converse(
 
 
 @app.command()
+def features(
+    texts: Texts,
+    out: Out,
+    count: Annotated[int, typer.Option(help="Utterances wanted in all.", min=1)] = 30000,
+    whisper: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "whisper-base",
+    split: Split = "train",
+    seed: Seed = 0,
+) -> None:
+    """Speak what users say, and keep what Whisper's encoder makes of it: for aligning it with the language model.
+
+    Stopped and started again, it goes on where it was. Prints the set's folder.
+    """
+    with results() as stdout:
+        import torch
+
+        from antiphon import hub
+        from antiphon.data.speech.features import ASR_AUGMENT, asr_sentences, make
+        from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
+
+        torch.set_num_threads(1)
+        encoder = WhisperBlockEncoder.from_pretrained(hub.folder(whisper))
+        progress("Reading the texts ...")
+        sentences = asr_sentences(texts, split)
+        out.mkdir(parents=True, exist_ok=True)
+        said = "".join(sentence.text + "\n" for sentence in sentences)
+        (out / "sentences.txt").write_text(said, encoding="utf-8")
+        make(out, sentences, encoder, seed, ASR_AUGMENT, count)
+        print(out, file=stdout)
+
+
+@app.command()
+def transcribe(
+    folder: Annotated[Path, typer.Argument(help="A folder of sound files.")], model: Model = "mini", part: Parts = None
+) -> None:
+    """Write down what is said in recordings that have no text yet: NAME.txt beside each, which training reads.
+
+    Stopped and started again, it goes on where it was. Prints the files.
+    """
+    with results() as stdout:
+        from antiphon.audio import io
+        from antiphon.data.recordings import recordings
+        from antiphon.errors import AudioError
+
+        missing = [each for each in recordings(folder) if each.row is None and not each.text]
+        loaded = load_model(model, part)[0] if missing else None
+        for recording in missing:
+            try:
+                audio = io.load(recording.path, sample_rate=16000, max_seconds=io.MAX_HEARD_SECONDS)
+            except AudioError as error:
+                progress(f"Skipped: {error}")
+                continue
+            text = "" if audio.silent else loaded.hear(audio).text
+            path = Path(recording.path).with_suffix(".txt")
+            path.write_text(text + "\n", encoding="utf-8")
+            print(path, file=stdout)
+
+
+@app.command()
 def info(folder: Annotated[Path, typer.Argument(help="Folder of a set.")], json: Json = None) -> None:
     """Say what a set holds, also while it is being written."""
     with results() as stdout:
-        from antiphon.data.speech.speak import describe
+        from antiphon.data.describe import describe
 
         lines = dict(describe(folder))
         for name, value in lines.items():

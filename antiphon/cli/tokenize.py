@@ -14,7 +14,7 @@ Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
 def tokenize(
-    source: Annotated[Path, typer.Argument(help="A folder of sound files, a manifest (*.jsonl) or a speech set.")],
+    source: Annotated[Path, typer.Argument(help="A folder of sound files, a manifest or a speech set.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the set of codes; one that is there goes on.")],
     codec: Annotated[str, typer.Option(help="A codec's name, its folder or its hub id.")],
     codebooks: Annotated[int | None, typer.Option(help="Keep only the first ones.", min=1)] = None,
@@ -24,8 +24,12 @@ def tokenize(
     ] = False,
     device: Device = "cpu",
     retry: Annotated[bool, typer.Option("--retry", help="Try again what was skipped before.")] = False,
+    lead: Annotated[
+        float | None,
+        typer.Option(help="Cut so many seconds before the first phone, where it is known when that sounds.", min=0.0),
+    ] = None,
 ) -> None:
-    """Encode recordings into a set of codes.
+    """Encode recordings into a set of codes, which training reads.
 
     Stopped and started again, it goes on where it was. What cannot be read is skipped and listed in the set's
     skipped.jsonl. Prints the set's folder.
@@ -34,7 +38,7 @@ def tokenize(
         from antiphon.data.tokenize.encode import TokenizeConfig
         from antiphon.data.tokenize.encode import tokenize as run
 
-        skipped = run(TokenizeConfig(source, out, codec, codebooks, workers, ray, device, retry))
+        skipped = run(TokenizeConfig(source, out, codec, codebooks, workers, ray, device, retry, lead))
         if skipped:
             progress(f"Skipped {skipped}: see {out / 'skipped.jsonl'}.")
         print(out, file=stdout)

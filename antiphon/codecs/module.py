@@ -54,6 +54,14 @@ class CodecModule(nn.Module):
     def codebook_size(self) -> int:
         return self.config.codebook_size
 
+    @torch.no_grad()
+    def codebook_vectors(self) -> list[Tensor]:
+        """What each code of each codebook adds to the latent, [codebook_size, latent] a codebook."""
+        source = getattr(self, "quantizer", self)
+        parts = [source.semantic, source.acoustic] if hasattr(source, "semantic") else [source]
+        books = [(book, book if hasattr(book, "outward") else part) for part in parts for book in part.codebooks]
+        return [way.outward(book.codes) for book, way in books]
+
     def _checked(self, audio: Tensor, rows: Tensor | None = None) -> Tensor:
         """The audio, if it is [batch, channels, samples] of floating-point numbers, for a state of `rows` [batch]."""
         if audio.ndim != 3 or audio.shape[1] != self.channels:

@@ -1,42 +1,50 @@
-"""Recordings from wherever they lie: a folder of sound files, a manifest, or a speech set; one reader for the three.
+"""Recordings from wherever they lie: the one door through which every task gets its data.
 
-    for recording in recordings("corpus"):     # or "corpus.jsonl", or a set made by `antiphon data speak`
-        audio = recording.load()               # it has its id and its text, too
+    for recording in recordings("corpus"):     # a folder of sound files, a manifest, a set, ... (see `recordings`)
+        audio = recording.load()               # it has its id and, where somebody wrote it down, its text
 
-A manifest is a file of JSON lines, `{"path": "a.wav", "text": "what is said", "id": "a"}`: text and id may be
-missing, a path that is not absolute counts from the manifest's folder. A recording is small and can be sent to
-another process.
+A recording is small and can be sent to another process; its sound is read when asked for.
 """
 
 from __future__ import annotations
 
+import csv
 import functools
+import gzip
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from antiphon.audio import io
 from antiphon.audio.io import Audio
+from antiphon.data.speech.utterances import SpeechSet, Utterance
+from antiphon.data.store import kind_of
 from antiphon.errors import DataError
 
 SUFFIXES = frozenset(
     ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp2 .mp3 .mp4 .oga .ogg .opus .sph .w64 .wav .webm .wma".split()
 )
+# What the columns of others' manifests are called.
+PATH = ("path", "audio_filepath", "audio", "file", "file_name", "wav")
+TEXT = ("text", "transcript", "transcription", "sentence")
+VOICE = ("voice", "speaker", "speaker_id", "client_id")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One of them; its sound is read when asked for.
+    """One of them.
 
     Attributes:
         id: unique among the recordings; of a file in a folder its path from there.
-        path: of the sound file, or the folder of the speech set that it is in.
+        path: of the sound file, or the folder of the set that it is in.
         text: what is said; empty where nobody wrote it down.
         voice: who says it; empty where not known.
-        phones: (phone, start, end), in seconds, one after the other, where that is known.
-        row: its place in the speech set; None for a file.
+        phones: (phone, start, end), in seconds, one after the other, " " between words, where that is known.
+        row: its place in the speech set or the Hugging Face dataset; None for a file.
+        start, seconds: the part of the sound that it is; None to the end.
     """
 
     id: str
@@ -45,11 +53,13 @@ class Recording:
     voice: str = ""
     phones: tuple[tuple[str, float, float], ...] = ()
     row: int | None = None
+    start: float = 0.0
+    seconds: float | None = None
 
     def stamp(self) -> str:
         """What tells whether its sound is still the same: a file's size and time of change, or its place in the speech
         set; "" of a file that is not there."""
-        if self.row is not None:
+        if self.row is not None and not _is_hugging_face(Path(self.path)):
             said = _speech_set(self.path).utterances[self.row]
             return f"{said.shard} {said.offset} {said.length}"
         try:
@@ -66,17 +76,31 @@ class Recording:
             DataError: a shard that cannot be read.
         """
         if self.row is None:
-            return io.load(self.path, mono=mono, max_seconds=max_seconds)
-        import torch
+            audio = io.load(self.path, mono=mono, max_seconds=max_seconds)
+        elif _is_hugging_face(Path(self.path)):
+            audio = _hugging_face_audio(self.path, self.row)
+            audio = audio.mono() if mono else audio
+        else:
+            import torch
 
-        speech = _speech_set(self.path)
-        return Audio(torch.from_numpy(speech.samples(self.row)), speech.sample_rate)
+            speech = _speech_set(self.path)
+            audio = Audio(torch.from_numpy(speech.samples(self.row)), speech.sample_rate)
+        first = int(self.start * audio.sample_rate)
+        stop = None if self.seconds is None else first + round(self.seconds * audio.sample_rate)
+        return audio if not first and stop is None else Audio(audio.samples[..., first:stop], audio.sample_rate)
+
+    def trimmed(self, lead: float) -> Recording:
+        """The same from `lead` seconds before its first phone on, if it is known when that sounds."""
+        cut = max(0.0, self.phones[0][1] - lead) if self.phones else 0.0
+        if not cut:
+            return self
+        phones = tuple((phone, start - cut, end - cut) for phone, start, end in self.phones)
+        seconds = None if self.seconds is None else self.seconds - cut
+        return replace(self, start=self.start + cut, seconds=seconds, phones=phones)
 
 
 @functools.lru_cache(maxsize=4)
-def _speech_set(folder: str):
-    from antiphon.data.shards import SpeechSet
-
+def _speech_set(folder: str) -> SpeechSet:
     return SpeechSet(folder)
 
 
@@ -84,30 +108,41 @@ def recordings(place: str | Path) -> list[Recording]:
     """Finds recordings.
 
     Args:
-        place: a folder of sound files (and folders of them), a speech set's folder, or a manifest (*.jsonl).
+        place: one of these:
+            a folder of sound files (and folders of them); beside "a.wav", "a.txt" says what is said in it;
+            a manifest: JSON lines, .csv or .tsv with the columns path, text, voice and id, of which only the path must
+            be there (the names that NeMo, Common Voice and Hugging Face give them are known, too);
+            moshi-finetune's index: its sidecars give the words of SPEAKER_MAIN;
+            a cut set of Lhotse (*.jsonl, *.jsonl.gz) whose sounds are files;
+            a dataset that Hugging Face's `datasets` saved to disk; needs that package;
+            a speech set's folder.
 
     Returns:
         At least one, in an order that only new ones can change.
 
     Raises:
-        DataError: nothing there, or a manifest that cannot be read.
-        DataError: a broken speech set.
+        DataError: nothing there, codes in place of sound, or what cannot be read.
     """
     place = Path(place)
     if place.is_file():
         return list(read_manifest(place))
     if not place.is_dir():
         raise DataError(f"{place}: no such folder or manifest.")
-    if not (place / "set.json").is_file():
-        found = [Recording(name, str(place / name)) for name in sound_files(place)]
-        if not found:
-            raise DataError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
-        return found
-    _speech_set.cache_clear()  # a set may have grown, or been made anew, since this process last read it
-    utterances = _speech_set(str(place)).utterances
-    if not utterances:
-        raise DataError(f"{place} holds no utterances (yet).")
-    return [Recording(u.id, str(place), u.text, u.voice, phones_of(u), i) for i, u in enumerate(utterances)]
+    kind = kind_of(place)
+    if kind == "speech":
+        _speech_set.cache_clear()  # a set may have grown, or been made anew, since this process last read it
+        utterances = _speech_set(str(place)).utterances
+        if not utterances:
+            raise DataError(f"{place} holds no utterances (yet).")
+        return [Recording(u.id, str(place), u.text, u.voice, phones_of(u), i) for i, u in enumerate(utterances)]
+    if kind is not None:
+        raise DataError(f"{place} is a set of {kind}, in which there is no sound: give the recordings it was made of.")
+    if _is_hugging_face(place):
+        return list(_hugging_face(place))
+    found = [Recording(name, str(place / name), _sidecar_text(place / name)) for name in sound_files(place)]
+    if not found:
+        raise DataError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
+    return found
 
 
 def sound_files(folder: Path) -> list[str]:
@@ -123,6 +158,19 @@ def sound_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def _sidecar_text(sound: Path) -> str:
+    """What stands in the .txt beside a sound, or in moshi-finetune's .json the words of SPEAKER_MAIN; "" without."""
+    try:
+        if (text := sound.with_suffix(".txt")).is_file():
+            return " ".join(text.read_text(encoding="utf-8-sig").split())
+        if (words := sound.with_suffix(".json")).is_file():
+            rows = json.loads(words.read_text(encoding="utf-8"))["alignments"]
+            return " ".join(str(word).strip() for word, _, label in rows if label == "SPEAKER_MAIN")
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # a .json may be anything; a text that is none is no text
+    return ""
+
+
 def read_manifest(path: Path) -> Iterator[Recording]:
     """The rows of a manifest.
 
@@ -130,41 +178,125 @@ def read_manifest(path: Path) -> Iterator[Recording]:
         DataError: a line that is not such a row, an id that comes twice, or no rows at all.
     """
     seen: dict[str, int] = {}
-    try:
-        # Not splitlines(), which also breaks at signs that a text may hold (U+2028, U+0085).
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a manifest (JSON lines): {error}.") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, row in _rows(path):
         try:
-            row = json.loads(line)
-            file = row["path"]
-            identity = str(file if row.get("id") is None else row["id"])
-            phones = tuple((str(p), float(start), float(end)) for p, start, end in row.get("phones", ()))
-            recording = Recording(
-                identity, str(path.parent / file), str(row.get("text") or ""), str(row.get("voice") or ""), phones
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            recording = _cut(row, path.parent) if isinstance(row.get("recording"), dict) else _row(row, path.parent)
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             raise DataError(
                 f'{path}, line {number}: not a row such as {{"path": "a.wav", "text": "..."}} ({error!r}).'
             ) from None
-        if identity in seen:
+        if recording.id in seen:
             raise DataError(
-                f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; give each an id."
+                f"{path}, line {number}: {recording.id!r} stands in line {seen[recording.id]} already; give each an id."
             )
-        seen[identity] = number
+        seen[recording.id] = number
         yield recording
     if not seen:
         raise DataError(f"{path} holds no rows.")
 
 
-def phones_of(utterance) -> tuple[tuple[str, float, float], ...]:
-    """(phone, start, end) of a speech set's utterance; the spaces between its words are left out."""
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each row of a manifest with the number of its line."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        # Not splitlines(), which also breaks at signs that a text may hold (U+2028, U+0085).
+        lines = data.decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as a manifest: {error}.") from None
+    if path.suffix.lower() in (".csv", ".tsv"):
+        rows = csv.DictReader(lines, delimiter="," if path.suffix.lower() == ".csv" else "\t")
+        yield from ((rows.line_num, row) for row in rows)
+        return
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield number, dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    f'{path}, line {number}: not a row such as {{"path": "a.wav", "text": "..."}} ({error!r}).'
+                ) from None
+
+
+def _row(row: dict[str, Any], folder: Path) -> Recording:
+    def first(names: tuple[str, ...]) -> str:
+        return next((str(row[name]) for name in names if row.get(name) is not None), "")
+
+    if not (file := first(PATH)):
+        raise KeyError("path")
+    phones = tuple((str(p), float(start), float(end)) for p, start, end in row.get("phones") or ())
+    identity = file if row.get("id") is None else str(row["id"])
+    text = first(TEXT) or _sidecar_text(folder / file)
+    start, seconds = float(row.get("offset") or 0.0), row.get("duration") if row.get("offset") else None
+    return Recording(
+        identity,
+        str(folder / file),
+        text,
+        first(VOICE),
+        phones,
+        None,
+        start,
+        None if seconds is None else float(seconds),
+    )
+
+
+def _cut(row: dict[str, Any], folder: Path) -> Recording:
+    """A cut of Lhotse's: a stretch of a sound file, and what is said in it."""
+    source = next(each["source"] for each in row["recording"]["sources"] if each["type"] == "file")
+    said = row.get("supervisions") or []
+    voice = next((str(each["speaker"]) for each in said if each.get("speaker")), "")
+    text = " ".join(str(each["text"]) for each in said if each.get("text"))
+    return Recording(
+        str(row["id"]), str(folder / source), text, voice, (), None, float(row["start"]), float(row["duration"])
+    )
+
+
+def phones_of(utterance: Utterance) -> tuple[tuple[str, float, float], ...]:
+    """(phone, start, end) of a speech set's utterance."""
     starts = [utterance.phonemes_start, *utterance.phoneme_ends[:-1]]
-    rows = zip(utterance.phonemes, starts, utterance.phoneme_ends)
-    return tuple((phone, start, end) for phone, start, end in rows if not phone.isspace())
+    return tuple(zip(utterance.phonemes, starts, utterance.phoneme_ends))
+
+
+def _is_hugging_face(folder: Path) -> bool:
+    """Whether `datasets` saved a dataset here."""
+    return (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(folder: str) -> Any:
+    """A dataset on disk, its sounds as files or bytes.
+
+    Raises:
+        DataError: the package is not there, or no column holds sound.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(f"{folder} is a Hugging Face dataset: pip install datasets to read it.") from None
+    rows = datasets.load_from_disk(folder)
+    if "audio" not in rows.column_names:
+        raise DataError(f"{folder} has no column 'audio', only {', '.join(rows.column_names)}.")
+    return rows.cast_column("audio", datasets.Audio(decode=False))
+
+
+def _hugging_face(folder: Path) -> Iterator[Recording]:
+    rows = _dataset(str(folder)).remove_columns("audio")
+    for number, row in enumerate(rows):
+        text, voice = (
+            next((str(row[name]) for name in names if row.get(name) is not None), "") for names in (TEXT, VOICE)
+        )
+        yield Recording(str(row.get("id", number)), str(folder), text, voice, (), number)
+
+
+def _hugging_face_audio(folder: str, row: int) -> Audio:
+    import tempfile
+
+    sound = _dataset(folder)[row]["audio"]
+    if sound["bytes"] is None:
+        return io.load(sound["path"], mono=False, max_seconds=None)
+    with tempfile.NamedTemporaryFile(suffix=Path(sound["path"] or "a.wav").suffix) as file:
+        file.write(sound["bytes"])
+        file.flush()
+        return io.load(file.name, mono=False, max_seconds=None)
 
 
 def fitted(audio: Audio, sample_rate: int, channels: int = 1):

@@ -1,9 +1,7 @@
-"""What the thinker's states are while a text is being said, for a whole code set: the talker learns to read them."""
+"""What the thinker's states are while a text is being said, for a set of codes: the talker learns to read them."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +11,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from antiphon.data.codes import CodeSet
+from antiphon.data.speech.timed_codes import TimedSet
+from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.phonemes import Phonemizer, Speller
 
@@ -57,46 +56,50 @@ def spelled_with(pieces: list[str], speller: Speller) -> list[tuple[str, int]]:
 
 
 class StateSet:
-    """The states of a code set's first utterances, in a folder: states.npy float16 [pieces, hidden], index.json.
+    """The states of utterances, on disk a store (`antiphon.data.store`) of kind "states": float16 [tokens, hidden].
 
-    `rows[i]` gives, for each symbol of utterance i, the row of its state; -1 where it has none.
+    The manifest tells, for each symbol of an utterance, the number of its state; -1 where it has none.
+
+    Args:
+        folder: where they are.
     """
 
     def __init__(self, folder: Path | str):
-        self.states = np.load(Path(folder) / "states.npy", mmap_mode="r")
-        self.rows: list[list[int]] = json.loads((Path(folder) / "index.json").read_text())
+        self._store = ArrayStore(folder, "states")
+        self._rows = {row["id"]: row for row in self._store.rows}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
-    def hidden(self, i: int) -> np.ndarray:
-        """[symbols, hidden] float32 of utterance i; zeros where a symbol has no state."""
-        rows = np.array(self.rows[i])
-        return self.states[np.maximum(rows, 0)].astype(np.float32) * (rows >= 0)[:, None]
+    def hidden(self, identity: str) -> np.ndarray:
+        """[symbols, hidden] float32 of an utterance; zeros where a symbol has no state."""
+        row = self._rows[identity]
+        states, numbers = self._store.array(row).astype(np.float32), np.array(row["symbols"])
+        if not len(states):
+            return np.zeros((len(numbers), states.shape[1]), np.float32)
+        return states[np.maximum(numbers, 0)] * (numbers >= 0)[:, None]
 
 
-def think_set(codes: CodeSet, thinker: Thinker, folder: Path | str, count: int, batch: int = 16) -> StateSet:
-    """Thinks through the texts of the first `count` utterances and keeps the states.
+def think_set(codes: TimedSet, thinker: Thinker, folder: Path | str, count: int, batch: int = 16) -> StateSet:
+    """Thinks through the texts of the first `count` utterances and keeps the states; goes on where it was stopped.
 
-    An utterance whose spelling in pieces differs from its symbols (a text that isn't quite what was spoken) gets no
+    An utterance whose spelling in tokens differs from its symbols (a text that isn't quite what was spoken) gets no
     states.
     """
-    folder, speller = Path(folder), Speller(Phonemizer())
+    speller = Speller(Phonemizer())
     count = min(count, len(codes))
-    states, total = [], 0
-    index = [[-1] * len(codes[i].symbols) for i in range(count)]
-    order = sorted(range(count), key=lambda i: len(codes[i].text))
-    for at in tqdm(range(0, count, batch), desc="states", unit=f"x {batch}", file=sys.stderr, mininterval=5):
-        group = order[at : at + batch]
-        for i, (pieces, hidden) in zip(group, thought_states(thinker, [codes[i].text for i in group])):
-            spelled = spelled_with(pieces, speller)
-            rows = [total + number if number >= 0 else -1 for phonemes, number in spelled for _ in phonemes]
-            if len(rows) == len(index[i]) - 2:
-                index[i][1:-1] = rows
-                states.append(hidden.half().numpy())
-                total += len(hidden)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "states.part.npy", np.concatenate(states))
-    (folder / "index.json").write_text(json.dumps(index))
-    os.replace(folder / "states.part.npy", folder / "states.npy")
+    with ArrayWriter(folder, "states", {}) as writer:
+        texts = {i: codes[i].text for i in range(count) if codes.ids[i] not in writer.done}
+        order = sorted(texts, key=lambda i: len(texts[i]))
+        steps = range(0, len(order), batch)
+        for at in tqdm(steps, desc="states", unit=f"x {batch}", file=sys.stderr, mininterval=5):
+            group = order[at : at + batch]
+            for i, (tokens, hidden) in zip(group, thought_states(thinker, [texts[i] for i in group])):
+                numbers = [number for phonemes, number in spelled_with(tokens, speller) for _ in phonemes]
+                symbols = [-1] * len(codes[i].symbols)
+                if fits := len(numbers) == len(symbols) - 2:
+                    symbols[1:-1] = numbers
+                writer.add(
+                    {"id": codes.ids[i], "symbols": symbols}, hidden.half().numpy()[: len(hidden) if fits else 0]
+                )
     return StateSet(folder)

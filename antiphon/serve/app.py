@@ -18,22 +18,21 @@ from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
 from antiphon.dialogue.half_duplex import Backend
-from antiphon.serve import http_recordings
-from antiphon.serve.access.auth import Bound, Gate, refuse
-from antiphon.serve.access.headers import Headers, Page
-from antiphon.serve.errors import add_handlers
-from antiphon.serve.metrics import Metrics
+from antiphon.serve import recordings as http_recordings
+from antiphon.serve.access.auth import AuthMiddleware, BodyLimit, refuse
+from antiphon.serve.access.headers import Page, SecurityHeaders
+from antiphon.serve.errors import RequestError
 from antiphon.serve.moshi import moshi_chat
 from antiphon.serve.openai import audio as http_audio
 from antiphon.serve.openai import chat as http_chat
 from antiphon.serve.openai import models as http_models
+from antiphon.serve.openai.errors import add_handlers
 from antiphon.serve.realtime import calls as http_calls
 from antiphon.serve.realtime.websocket import realtime
-from antiphon.serve.recordings import Recordings
 from antiphon.serve.settings import ServeConfig
-from antiphon.serve.state import Served
+from antiphon.serve.state import Metrics, Served
 from antiphon.serve.work.admission import Admission, Pace
-from antiphon.serve.work.scheduler import Workers
+from antiphon.serve.work.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.batched import BatchedEngine
@@ -63,11 +62,11 @@ def create_app(
     """
     config = config or ServeConfig()
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
-    workers = Workers(config.threads)
-    served = Served(backend, config, workers, Admission(sessions, config.requests), Metrics(), pace, engine)
+    scheduler = Scheduler(config.threads)
+    served = Served(backend, config, scheduler, Admission(sessions, config.requests), Metrics(), pace, engine)
     served.metrics.capacity.set(sessions)
     if config.record is not None:
-        served.recordings = Recordings(config.record)
+        served.recordings = http_recordings.Recordings(config.record)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +74,7 @@ def create_app(
             await asyncio.to_thread(importlib.import_module, "antiphon.serve.realtime.webrtc")
         yield
         await http_calls.hang_up_all(served)
-        workers.close()
+        scheduler.close()
         if engine is not None:
             engine.close()
         if served.recordings is not None:
@@ -100,8 +99,8 @@ def create_app(
 
     @app.websocket("/{path:path}")
     async def _nowhere(websocket: WebSocket) -> None:
-        message = "There is no WebSocket here; see /v1/realtime."
-        await refuse(websocket.scope, websocket.send, 404, "not_found", message)
+        nowhere = RequestError("not_found", "There is no WebSocket here; see /v1/realtime.", status=404)
+        await refuse(websocket.scope, websocket.receive, websocket.send, nowhere)
 
     @app.middleware("http")
     async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -113,7 +112,7 @@ def create_app(
 
     if config.page.is_dir():
         app.mount("/", Page(directory=config.page, html=True), name="page")
-    app.add_middleware(Bound, config=config)
-    app.add_middleware(Gate, config=config, keys=served.keys)
-    app.add_middleware(Headers)
+    app.add_middleware(BodyLimit, config=config)
+    app.add_middleware(AuthMiddleware, config=config, keys=served.keys)
+    app.add_middleware(SecurityHeaders)
     return app

@@ -2,8 +2,8 @@
 
     meter = TextMeter(262_144)
     for chunk in body:
-        meter.feed(chunk)                              # BadJson as soon as there is too much, and where
-    value = read_json(body.decode())                     # BadJson for what is no JSON, or no Unicode, and where
+        meter.feed(chunk)                              # RequestError as soon as there is too much, and where
+    value = read_json(body.decode())                     # RequestError for what is no JSON, or no Unicode, and where
 
 Sound may be large, text may not: tokenizing a megabyte takes a second and a hundred megabytes. What counts as text is
 everything but base64 in strings that are named "data" or "audio".
@@ -11,14 +11,18 @@ everything but base64 in strings that are named "data" or "audio".
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 import re
 from typing import Any
 
+from antiphon.serve.errors import RequestError
+
 TEXT_LETTERS = 32_768  # of one text that the language model is to read; it remembers 2,048 tokens
-DEPTH = 128  # of nested objects and arrays
-FIELDS = 1024  # of an object: each that nobody knows is an error, and thousands take their time
+MAX_DEPTH = 128  # of nested objects and arrays
+MAX_FIELDS = 1024  # of an object: each that nobody knows is an error, and thousands take their time
 
 _SOUND = re.compile(rb'"(?:data|audio)"\s{0,8}:\s{0,8}"')
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\\]*")  # some write "\/"
@@ -27,27 +31,15 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _TAIL = 48  # bytes in which the beginning of a sound may be cut in two
 
 
-class BadJson(ValueError):
-    """JSON that can't be taken.
-
-    Attributes:
-        code, message, param: for programs, for people, and the field that it is about, if it is about one.
-    """
-
-    def __init__(self, code: str, message: str, param: str | None = None):
-        super().__init__(message)
-        self.code, self.message, self.param = code, message, param
-
-
 class TextMeter:
     """Counts the text of a JSON document as it comes.
 
     Args:
-        most: bytes of text.
+        max_bytes: of text.
     """
 
-    def __init__(self, most: int):
-        self.most = most
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
         self._text = bytearray()
         self._tail = b""  # of the text, in which a sound may have begun to begin
         self._in_sound = False
@@ -56,7 +48,7 @@ class TextMeter:
         """The next bytes.
 
         Raises:
-            BadJson: this is too much, with the field that it came to.
+            RequestError: this is too much, with the field that it came to.
         """
         data, at, begin = self._tail + chunk, len(self._tail), 0
         while at < len(data):
@@ -66,27 +58,27 @@ class TextMeter:
                 continue
             found = _SOUND.search(data, begin)
             end = len(data) if found is None else found.end()
-            self._text += data[at : min(end, at + self.most - len(self._text) + 1)]
-            if len(self._text) > self.most:
+            self._text += data[at : min(end, at + self.max_bytes - len(self._text) + 1)]
+            if len(self._text) > self.max_bytes:
                 raise self._too_much()
             at, self._in_sound = end, found is not None
         self._tail = b"" if self._in_sound else data[max(begin, len(data) - _TAIL) :]
 
-    def _too_much(self) -> BadJson:
+    def _too_much(self) -> RequestError:
         param = path_at_end(bytes(self._text)) or None
         where = f" in '{param}'" if param else ""
-        return BadJson(
+        return RequestError(
             "string_above_max_length",
-            f"Too much text{where}: a request or event has at most {self.most} bytes of it, sound not counted.",
+            f"Too much text{where}: a request or event has at most {self.max_bytes} bytes of it, sound not counted.",
             param,
         )
 
 
-def check_text(text: str, most: int) -> None:
-    """Raises BadJson if a JSON document has more than `most` bytes of text."""
-    if len(text) * 4 <= most:
+def check_text(text: str, max_bytes: int) -> None:
+    """Raises RequestError if a JSON document has more than `max_bytes` bytes of text."""
+    if len(text) * 4 <= max_bytes:
         return
-    meter = TextMeter(most)
+    meter = TextMeter(max_bytes)
     for start in range(0, len(text), 65536):
         meter.feed(text[start : start + 65536].encode("utf-8", "replace"))
 
@@ -95,26 +87,38 @@ def read_json(text: str) -> Any:
     """Strict JSON -> what it says.
 
     Raises:
-        BadJson: it is none (code "invalid_json"); or a text in it isn't Unicode.
+        RequestError: it is none (code "invalid_json"); or a text in it isn't Unicode.
     """
     try:
         value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_object)
-    except BadJson:
+    except RequestError:
         raise
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
         said = f": {error.msg} at letter {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadJson("invalid_json", f"This is no JSON{said}.") from None
-    if text.count("{") + text.count("[") > DEPTH and _depth(value) > DEPTH:
+        raise RequestError("invalid_json", f"This is no JSON{said}.") from None
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         fields = value.items() if isinstance(value, dict) else ()
-        raise _too_deep(next((name[:100] for name, each in fields if _depth(each) >= DEPTH), None))
+        raise _too_deep(next((name[:100] for name, each in fields if _depth(each) >= MAX_DEPTH), None))
     if "\\ud" in text or "\\uD" in text or not _is_unicode(text):
         where = _half(value, "")
         if where is not None:
             said = "half of a surrogate pair is no Unicode text"
-            raise BadJson("invalid_value", f"Invalid '{where or 'body'}': {said}.", where or None)
+            raise RequestError("invalid_value", f"Invalid '{where or 'body'}': {said}.", where or None)
     return value
+
+
+def read_base64(given: Any, param: str) -> bytes:
+    """Strict base64 -> bytes.
+
+    Raises:
+        RequestError: `param` isn't a string of base64.
+    """
+    try:
+        return base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise RequestError("invalid_value", f"Invalid '{param}': audio is a string of base64.", param) from None
 
 
 def path_at_end(text: bytes) -> str:
@@ -151,8 +155,8 @@ def shown_path(path: list[str | int]) -> str:
 
 
 def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(fields) > FIELDS:
-        raise BadJson("invalid_value", f"An object has at most {FIELDS} fields; this one has {len(fields)}.")
+    if len(fields) > MAX_FIELDS:
+        raise RequestError("invalid_value", f"An object has at most {MAX_FIELDS} fields; this one has {len(fields)}.")
     return dict(fields)
 
 
@@ -174,15 +178,15 @@ def _finite(text: str) -> float:
     return value
 
 
-def _too_deep(param: str | None = None) -> BadJson:
+def _too_deep(param: str | None = None) -> RequestError:
     where = f"Invalid '{param}': objects" if param else "Objects"
     code = "invalid_value" if param else "invalid_json"
-    return BadJson(code, f"{where} and arrays are nested more than {DEPTH} deep.", param)
+    return RequestError(code, f"{where} and arrays are nested more than {MAX_DEPTH} deep.", param)
 
 
 def _depth(value: Any) -> int:
     level, deep = [value], 0
-    while level and deep <= DEPTH:
+    while level and deep <= MAX_DEPTH:
         inner = [each for each in level if isinstance(each, (dict, list)) and each]
         level = [one for each in inner for one in (each.values() if isinstance(each, dict) else each)]
         deep += bool(inner)

@@ -17,9 +17,19 @@ import torch
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from antiphon.audio.ogg import OpusReader, OpusWriter
-from antiphon.audio.pcm import RATE, BadAudio
+from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import AudioEvent, LostEvent, TextEvent
-from antiphon.serve.realtime.connection import FIRST_WORD
+from antiphon.errors import AudioError
+from antiphon.serve.realtime.connection import (
+    FAILED,
+    FIRST_WORD_SECONDS,
+    GOING_AWAY,
+    POLICY,
+    TICK_SECONDS,
+    TRY_AGAIN,
+    Closing,
+    first_end,
+)
 from antiphon.serve.realtime.items import new_id
 from antiphon.serve.work.admission import Full, Place
 
@@ -29,8 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GREETING, SOUND, TEXT = b"\x00", b"\x01", b"\x02"
-TRY_AGAIN, GOING_AWAY, UNSUPPORTED, BROKEN = 1013, 1001, 1003, 1007  # close codes
-AHEAD = 5.0  # seconds of sound that may come faster than time goes by
+UNSUPPORTED, BROKEN = 1003, 1007  # close codes
+MAX_AHEAD_SECONDS = 5.0  # of sound that may come faster than time goes by
 
 
 async def moshi_chat(websocket: WebSocket, served: Served) -> None:
@@ -44,7 +54,7 @@ async def moshi_chat(websocket: WebSocket, served: Served) -> None:
             served.metrics.admitted.labels("moshi").inc()
             await _Chat(websocket, served, place).run()
     except Full:
-        served.metrics.refused.labels("moshi").inc()
+        served.refuse("moshi")
         await websocket.close(TRY_AGAIN, "server full")
 
 
@@ -63,34 +73,28 @@ class _Chat:
     async def run(self) -> None:
         assert self.engine is not None
         log.info("chat %s begins, %d live", self.id, self.served.admission.live)
-        self.place.lend(self._lose_place, FIRST_WORD)
+        self.place.lend(self._lose_place, FIRST_WORD_SECONDS)
         slot = self.engine.join(self._later)
-        tasks = [asyncio.create_task(job) for job in (self._receive(slot), self._send(), self._watch())]
-        reason: tuple[int, str] | None = None
+        reason = "left"
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            failure = next(iter(done)).exception()
-            if isinstance(failure, _End):
-                reason = failure.args[0], failure.args[1]
-            elif isinstance(failure, TimeoutError):
-                reason = None
-                if (abort := self.websocket.scope.get("antiphon.abort")) is not None:
-                    abort()
-            elif failure is not None and not isinstance(failure, (WebSocketDisconnect, RuntimeError, OSError)):
-                log.error("chat %s failed", self.id, exc_info=failure)
-                reason = 1011, "internal error"
-            if reason is not None:
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(self.websocket.close(*reason), 2.0)
+            async with first_end([lambda: self._receive(slot), self._send, self._watch]) as failure:
+                if isinstance(failure, TimeoutError):
+                    if (abort := self.websocket.scope.get("antiphon.abort")) is not None:
+                        abort()
+                elif isinstance(failure, Closing):
+                    reason = await self._close(failure)
+                elif failure is not None and not isinstance(failure, (WebSocketDisconnect, RuntimeError, OSError)):
+                    log.error("chat %s failed", self.id, exc_info=failure)
+                    reason = await self._close(Closing(FAILED, "internal error"))
         finally:
             slot.leave()
-            for task in tasks:
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*tasks, return_exceptions=True)
-            ended = reason[1] if reason else "left"
-            self.served.metrics.ended.labels(ended).inc()
-            log.info("chat %s ends (%s) after %.1f s", self.id, ended, time.monotonic() - self.began)
+            self.served.metrics.ended.labels(reason).inc()
+            log.info("chat %s ends (%s) after %.1f s", self.id, reason, time.monotonic() - self.began)
+
+    async def _close(self, why: Closing) -> str:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.websocket.close(why.code, why.reason), 2.0)
+        return why.reason
 
     def _later(self, found: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -110,13 +114,13 @@ class _Chat:
             self.place.keep()
             try:
                 rest = np.concatenate([rest, self.reader.step(data[1:])])
-            except BadAudio as error:
-                raise _End(BROKEN, str(error)) from None
+            except AudioError as error:
+                raise Closing(BROKEN, str(error)) from None
             while len(rest) >= size:
                 slot.push(torch.from_numpy(rest[:size].copy()))
                 rest, self.heard = rest[size:], self.heard + size
-            if self.heard / RATE > self.last - self.began + AHEAD:
-                raise _End(1008, "sound comes faster than time")
+            if self.heard / RATE > self.last - self.began + MAX_AHEAD_SECONDS:
+                raise Closing(POLICY, "sound comes faster than time")
 
     def _lose_place(self) -> None:
         self.placeless = True
@@ -146,18 +150,14 @@ class _Chat:
     async def _watch(self) -> None:
         config = self.served.config
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
             patience = min(config.silent_seconds, config.idle_seconds) if self.silent else config.idle_seconds
             if now - self.last > patience:
-                raise _End(GOING_AWAY, "idle")
+                raise Closing(GOING_AWAY, "idle")
             if self.placeless:
-                raise _End(GOING_AWAY, "gave way")
+                raise Closing(GOING_AWAY, "gave way")
             if now - self.began > config.session_seconds:
-                raise _End(GOING_AWAY, "expired")
+                raise Closing(GOING_AWAY, "expired")
             if self.served.admission.draining:
-                raise _End(GOING_AWAY, "stopping")
-
-
-class _End(Exception):
-    """The conversation is to be closed: code, reason."""
+                raise Closing(GOING_AWAY, "stopping")

@@ -6,7 +6,7 @@
     recorder.end(items)
 
 The user's sound lies where it came, the model's where it was to be played; what was never played because the answer was
-interrupted is cut off.
+interrupted is cut off. `/v1/recordings` lists, plays and deletes them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,25 @@ import sqlite3
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
 
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.errors import DataError
+from antiphon.serve.errors import RequestError
+from antiphon.serve.openai.errors import RESPONSES
+from antiphon.serve.openai.models import served_of
 
 NAME = re.compile(r"[a-z]{1,10}_[0-9a-f]{20}")
-GAP = RATE // 2  # samples: a longer pause between two pieces of a stream is one in the conversation, too
-BLOCK = 60 * RATE
+GAP_SAMPLES = RATE // 2  # a longer pause between two pieces of a stream is one in the conversation, too
+BLOCK_SAMPLES = 60 * RATE
+COLUMNS = ("id", "model", "began", "seconds")
 
 
 class Recordings:
@@ -58,23 +66,20 @@ class Recordings:
         """A conversation begins."""
         return Recorder(self, name, model)
 
-    def list(self, most: int = 1000) -> list[dict[str, Any]]:
-        """Those that are kept, newest first, without their words."""
+    def _rows(self, columns: Sequence[str], rest: str, value: Any) -> list[dict[str, Any]]:
         with self._lock:
-            rows = self._database.execute(
-                "SELECT id, model, began, seconds FROM conversations ORDER BY began DESC LIMIT ?", (most,)
-            ).fetchall()
-        return [dict(zip(("id", "model", "began", "seconds"), row)) for row in rows]
+            rows = self._database.execute(f"SELECT {', '.join(columns)} FROM conversations {rest}", (value,)).fetchall()
+        return [dict(zip(columns, row)) for row in rows]
+
+    def list(self, max_rows: int = 1000) -> list[dict[str, Any]]:
+        """Those that are kept, newest first, without their words."""
+        return self._rows(COLUMNS, "ORDER BY began DESC LIMIT ?", max_rows)
 
     def get(self, name: str) -> dict[str, Any] | None:
         """One, with its items; None if there is none of that name."""
-        with self._lock:
-            row = self._database.execute(
-                "SELECT id, model, began, seconds, items FROM conversations WHERE id = ?", (name,)
-            ).fetchone()
-        if row is None:
-            return None
-        return dict(zip(("id", "model", "began", "seconds"), row)) | {"items": json.loads(row[4])}
+        for row in self._rows((*COLUMNS, "items"), "WHERE id = ?", name):
+            return row | {"items": json.loads(row["items"])}
+        return None
 
     def sound(self, name: str) -> Path | None:
         """Its stereo file."""
@@ -142,7 +147,7 @@ class Recorder:
         """The user was heard, float32 [N] at 24 kHz."""
         track = self.tracks["user"]
         arrived = self._now() - len(samples)
-        track.put(arrived if arrived > track.end + GAP else track.end, samples)
+        track.put(arrived if arrived > track.end + GAP_SAMPLES else track.end, samples)
 
     def model(self, samples: np.ndarray) -> None:
         """The model said this, to be played now or after what is playing."""
@@ -168,8 +173,8 @@ class Recorder:
             part = path.with_suffix(".part")
             try:
                 with soundfile.SoundFile(part, "w", RATE, 2, "PCM_16", format="FLAC") as out:
-                    for start in range(0, length, BLOCK):
-                        size = min(BLOCK, length - start)
+                    for start in range(0, length, BLOCK_SAMPLES):
+                        size = min(BLOCK_SAMPLES, length - start)
                         sides = [self.tracks[side].read(start, size) for side in ("model", "user")]
                         out.write(np.stack(sides, axis=1))
                 part.replace(path)
@@ -183,3 +188,76 @@ class Recorder:
 
     def _now(self) -> int:
         return int((time.monotonic() - self.began) * RATE)
+
+
+# The routes
+
+
+class Kept(BaseModel):
+    """A conversation: when it began (seconds since 1970), and how long it was."""
+
+    id: str
+    model: str
+    began: float
+    seconds: float
+
+
+class KeptList(BaseModel):
+    data: list[Kept]
+
+
+class KeptWhole(Kept):
+    """With its messages, as the Realtime protocol shows them."""
+
+    items: list[dict[str, Any]]
+
+
+class Deleted(BaseModel):
+    id: str
+    deleted: bool = True
+
+
+async def _recordings(request: Request) -> Recordings:
+    recordings = served_of(request).recordings
+    if recordings is None:
+        said = "This server keeps no conversations; see `antiphon serve --record`."
+        raise RequestError("not_recording", said, status=404)
+    return recordings
+
+
+def _gone(name: str) -> RequestError:
+    return RequestError("not_found", f"No conversation '{name[:100]}' is kept.", "id", status=404)
+
+
+All = Annotated[Recordings, Depends(_recordings)]
+router = APIRouter(
+    prefix="/v1/recordings", responses={code: RESPONSES[code] for code in (401, 403)} | {404: RESPONSES[400]}
+)
+
+
+@router.get("", summary="Conversations that were kept")
+async def recordings(kept: All) -> KeptList:
+    return KeptList(data=[Kept(**row) for row in kept.list()])
+
+
+@router.get("/{name}", summary="One, with its words")
+async def recording(kept: All, name: str) -> KeptWhole:
+    found = kept.get(name)
+    if found is None:
+        raise _gone(name)
+    return KeptWhole(**found)
+
+
+@router.get("/{name}/audio", summary="Its sound: left the model, right the user", response_class=FileResponse)
+async def recording_audio(kept: All, name: str) -> FileResponse:
+    path = kept.sound(name)
+    if path is None:
+        raise _gone(name)
+    return FileResponse(path, media_type="audio/flac", filename=path.name)
+
+
+@router.delete("/{name}", summary="Forget one")
+async def delete_recording(kept: All, name: str) -> Deleted:
+    if not kept.delete(name):
+        raise _gone(name)
+    return Deleted(id=name)

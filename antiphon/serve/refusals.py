@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
+from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.json_text import shown_path
 
 EXPECTED = {
@@ -30,18 +29,10 @@ BORDERS = {
     "less_than_equal": ("above_max_value", "above maximum value", "<=", "le"),
     "less_than": ("above_max_value", "above maximum value", "<", "lt"),
 }
-MOST = 32  # errors that are looked at
+MAX_ERRORS = 32  # that are looked at
 
 
-class Refusal(BaseModel):
-    """Code, message and field."""
-
-    code: str
-    message: str
-    param: str
-
-
-def refusal(errors: Sequence[Any], given: Any, name: str = "") -> Refusal:
+def refusal(errors: Sequence[Any], given: Any, name: str = "") -> RequestError:
     """What pydantic found, as OpenAI would say it.
 
     Args:
@@ -49,7 +40,7 @@ def refusal(errors: Sequence[Any], given: Any, name: str = "") -> Refusal:
         given: what was validated.
         name: of it; "" for a whole body.
     """
-    placed = [(_place(error, given), error) for error in errors[:MOST]]
+    placed = [(_place(error, given), error) for error in errors[:MAX_ERRORS]]
     deepest = max(len(place) for place, _ in placed)  # of the kinds that a value may have, the one that was meant
     place = next(where for where, _ in placed if len(where) == deepest)
     same = [one for where, one in placed if where == place]
@@ -77,45 +68,43 @@ def _place(error: Any, given: Any) -> list[str | int]:
     return place
 
 
-def _said(error: Any, same: Sequence[Any], where: str) -> Refusal:
+def _said(error: Any, same: Sequence[Any], where: str) -> RequestError:
     kind, given, about = error["type"], error.get("input"), error.get("ctx", {})
+    code = "invalid_value"
     if kind == "missing":
-        return Refusal(
-            code="missing_required_parameter", message=f"Missing required parameter: '{where}'.", param=where
-        )
+        return missing(where)
     if kind == "extra_forbidden":
-        return Refusal(code="unknown_parameter", message=f"Unknown parameter: '{where}'.", param=where)
+        return RequestError("unknown_parameter", f"Unknown parameter: '{where}'.", where)
     if kind in EXPECTED:
         wanted = list(dict.fromkeys(EXPECTED[one["type"]] for one in same if one["type"] in EXPECTED))
         said = f"expected {' or '.join(wanted)}, but got {_kind(given)} instead"
-        return Refusal(code="invalid_type", message=f"Invalid type for '{where}': {said}.", param=where)
-    if kind == "literal_error":
-        said = f"Invalid value for '{where}': {_shown(given)}. Supported values are: {about['expected']}."
-        return Refusal(code="invalid_value", message=said, param=where)
+        return RequestError("invalid_type", f"Invalid type for '{where}': {said}.", where)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = f" {about['tag'][:100]!r}" if "tag" in about else ""
         known = f"; supported are: {about['expected_tags']}" if "expected_tags" in about else ""
-        said = f"Invalid value for '{where}': unknown type{tag}{known}."
-        return Refusal(code="invalid_value", message=said, param=where)
+        return RequestError(code, f"Invalid value for '{where}': unknown type{tag}{known}.", where)
     if kind in BORDERS:
-        code, side, sign, key = BORDERS[kind]
+        side, words, sign, key = BORDERS[kind]
         number = "integer" if isinstance(about[key], int) else "decimal"
-        said = f"{number} {side}. Expected a value {sign} {about[key]:g}, but got {_shown(given)} instead"
-        return Refusal(code=f"{number}_{code}", message=f"Invalid '{where}': {said}.", param=where)
-    if kind == "string_too_long":
-        most, got = about["max_length"], len(given) if isinstance(given, str) else "more"
-        said = f"string too long. Expected a string with maximum length {most}, but got one with length {got} instead"
-        return Refusal(code="string_above_max_length", message=f"Invalid '{where}': {said}.", param=where)
-    if kind == "string_too_short":
-        return Refusal(code="empty_string", message=f"Invalid '{where}': the string is empty.", param=where)
-    if kind == "too_long":
-        said = f"too long. It has at most {about['max_length']} elements"
-        return Refusal(code="array_above_max_length", message=f"Invalid '{where}': {said}.", param=where)
-    if kind == "too_short":
+        code = f"{number}_{side}"
+        said = f"{number} {words}. Expected a value {sign} {about[key]:g}, but got {_shown(given)} instead"
+    elif kind == "string_too_long":
+        longest, got = about["max_length"], len(given) if isinstance(given, str) else "more"
+        code = "string_above_max_length"
+        said = (
+            f"string too long. Expected a string with maximum length {longest}, but got one with length {got} instead"
+        )
+    elif kind == "string_too_short":
+        code, said = "empty_string", "the string is empty"
+    elif kind == "too_long":
+        code, said = "array_above_max_length", f"too long. It has at most {about['max_length']} elements"
+    elif kind == "too_short":
+        code = "array_below_min_length" if given else "empty_array"
         said = f"too short. It has at least {about['min_length']} elements"
-        code = "empty_array" if not given else "array_below_min_length"
-        return Refusal(code=code, message=f"Invalid '{where}': {said}.", param=where)
-    return Refusal(code="invalid_value", message=f"Invalid value for '{where}': {_shown(given)}.", param=where)
+    else:
+        supported = f" Supported values are: {about['expected']}." if kind == "literal_error" else ""
+        return RequestError(code, f"Invalid value for '{where}': {_shown(given)}.{supported}", where)
+    return RequestError(code, f"Invalid '{where}': {said}.", where)
 
 
 def _kind(given: Any) -> str:

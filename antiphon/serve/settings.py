@@ -42,7 +42,7 @@ class ServeConfig:
         ping_seconds: between two signs of life asked of a client; and as many for it to answer.
         drain_seconds: that conversations get to end in when the server is stopped.
         record: a folder in which conversations on /v1/realtime are kept; None keeps none.
-        resume_seconds: in which a client whose line broke may go on with its session, by `?resume=ID`; 0: never.
+        resume_seconds: in which a client whose connection broke may go on with its session, by `?resume=ID`; 0: never.
         vad: how speech is found: "silero", a network that tells voices from other sounds, or "loudness".
         log_words: put what is said into the log as well.
     """

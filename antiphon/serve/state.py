@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
@@ -13,17 +16,68 @@ from antiphon.dialogue.half_duplex import Backend, ChatSession, Listener, Recogn
 from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
-from antiphon.serve.metrics import Metrics
+from antiphon.serve.errors import RequestError, full
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.work.admission import Admission, Pace
-from antiphon.serve.work.scheduler import Workers
+from antiphon.serve.work.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.batched import BatchedEngine
     from antiphon.models.asr.recognizer import Ears
-    from antiphon.serve.realtime.connection import RealtimeLine
-    from antiphon.serve.realtime.webrtc import WebRtcCall
     from antiphon.serve.recordings import Recordings
+
+
+FIRST_AUDIO_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+
+class Metrics:
+    """One server's counters, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.sessions = Gauge("antiphon_sessions", "Live conversations.", registry=registry)
+        self.capacity = Gauge("antiphon_capacity", "Live conversations that are admitted at once.", registry=registry)
+        self.load = Gauge("antiphon_load", "Share of the last seconds in which the model worked.", registry=registry)
+        self.admitted = Counter("antiphon_admitted", "Conversations begun.", ["protocol"], registry=registry)
+        self.refused = Counter(
+            "antiphon_refused", "Refused because the server was full.", ["protocol"], registry=registry
+        )
+        self.ended = Counter("antiphon_ended", "Conversations ended, by reason.", ["reason"], registry=registry)
+        self.frames = Counter("antiphon_frames", "Frames of 80 ms spoken in conversations.", registry=registry)
+        self.late = Counter("antiphon_late_frames", "Of those, made after they were to be played.", registry=registry)
+        self.lost = Counter(
+            "antiphon_lost_frames", "Frames of 80 ms that a duplex model passed over, being behind.", registry=registry
+        )
+        self.errors = Counter("antiphon_errors", "Answers that failed.", registry=registry)
+        self.first_audio = Histogram(
+            "antiphon_first_audio_seconds",
+            "From the end of the user's turn to the first sound of the answer.",
+            buckets=FIRST_AUDIO_SECONDS,
+            registry=registry,
+        )
+        self.requests = Counter("antiphon_requests", "HTTP requests.", ["route", "status"], registry=registry)
+
+    def page(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+
+class LiveConnection(Protocol):
+    """A live conversation, as far as others than itself know it.
+
+    Attributes:
+        id: by which a client names it.
+        task: in which it goes on; None where its client's request is that.
+    """
+
+    id: str
+    task: asyncio.Task[None] | None
+
+    def close(self) -> None:
+        """Ends it, soon."""
+
+    async def resume(self, transport: Any) -> None:
+        """Goes on over a new transport, whose connection broke, until that is closed."""
 
 
 class LiveOnly:
@@ -61,14 +115,14 @@ class Served:
     Attributes:
         backend: what is talked to.
         config: how.
-        workers: where it works.
+        scheduler: where it works.
         admission: who is in.
         metrics: what is counted.
         engine: where live conversations with a duplex model are held; None for a model that talks in turns.
         recordings: where conversations are kept; None keeps none.
         pace: how quick it was when it started; None if nobody measured.
-        sockets: live conversations.
-        parked: of those, the ones whose line broke and who may come back, by their ids.
+        live: Realtime conversations.
+        disconnected: of those, the ones whose connection broke and who may come back, by their ids.
         calls: of those, the ones by WebRTC, by their ids.
         connections: of all clients.
         keys: that pages in browsers were given.
@@ -77,15 +131,15 @@ class Served:
 
     backend: Backend
     config: ServeConfig
-    workers: Workers
+    scheduler: Scheduler
     admission: Admission
     metrics: Metrics
     pace: Pace | None = None
     engine: BatchedEngine | None = None
     recordings: Recordings | None = None
-    sockets: set[RealtimeLine] = field(default_factory=set)
-    parked: dict[str, RealtimeLine] = field(default_factory=dict)
-    calls: dict[str, WebRtcCall] = field(default_factory=dict)
+    live: set[LiveConnection] = field(default_factory=set)
+    disconnected: dict[str, LiveConnection] = field(default_factory=dict)
+    calls: dict[str, LiveConnection] = field(default_factory=dict)
     connections: Connections = field(init=False)
     keys: ClientSecrets = field(default_factory=ClientSecrets)
     spoken: dict[str, str] = field(default_factory=dict)
@@ -99,3 +153,8 @@ class Served:
     def hears(self) -> bool:
         """What the user says is turned into words."""
         return not isinstance(self.backend, LiveOnly) or self.backend.recognizer is not None
+
+    def refuse(self, protocol: str) -> RequestError:
+        """What a client is told for whom there is no room; it is counted."""
+        self.metrics.refused.labels(protocol).inc()
+        return full(self.admission.draining)

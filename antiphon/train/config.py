@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from antiphon.hub.shipped import shipped
 
 T = TypeVar("T")
 FROM_THE_PACKAGE = ("antiphon/", "weights/")  # what recipes name that comes with the package
+DATA_PLACE = re.compile(r"^data=(?!\s*\{)")  # a place, not a mapping of fields
 Measures = Mapping[str, Callable[[Any], dict[str, float]]]
 """Measures of models by name: what stands above training, such as the evaluations, gives them to it."""
 
@@ -107,7 +109,7 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
 
     Args:
         path: of the YAML.
-        overrides: "key=value", dots for nested keys.
+        overrides: "key=value", dots for nested keys. "data=PLACE" is short for "data.speech=PLACE".
 
     Raises:
         ConfigError: no such file, no such task, a field that doesn't exist, a value of the wrong type, or one that is
@@ -117,10 +119,11 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
     if not path.is_file():
         raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
     try:
+        settings = [DATA_PLACE.sub("data.speech=", each) for each in overrides or []]
         given = OmegaConf.load(path)
         if not isinstance(given, DictConfig):
             raise ConfigError(f"{path}: a recipe is a mapping of fields, not a list")
-        fields = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(overrides or [])), resolve=True)
+        fields = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(settings)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     try:
@@ -189,7 +192,8 @@ def typed(kind: type[T], given: Any, where: str = "") -> T:
         return given
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where or 'the recipe'} is a mapping of fields, not {given!r}")
-    hints = {each.name: typing.get_type_hints(kind)[each.name] for each in dataclasses.fields(kind) if each.init}
+    fields, types_of = dataclasses.fields(typing.cast(Any, kind)), typing.get_type_hints(kind)
+    hints = {each.name: types_of[each.name] for each in fields if each.init}
     prefix = f"{where}." if where else ""
     values = {}
     for name, value in given.items():
@@ -200,7 +204,7 @@ def typed(kind: type[T], given: Any, where: str = "") -> T:
         values[name] = value
     absent = object()
     made = {}
-    for each in dataclasses.fields(kind):
+    for each in fields:
         value = values.get(each.name, absent)
         if (
             value is absent
@@ -222,7 +226,7 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
             return None
         if len(options) == 1:
             return _fit(options[0], value, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return typed(hint, value, where)
     origin = typing.get_origin(hint) or hint
     if origin in (list, tuple) and not isinstance(value, (list, tuple)):
@@ -230,7 +234,7 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
     wrapped = dataclasses.make_dataclass("Field", [("value", list[Any] if origin is tuple else hint)])
     try:
         tree = OmegaConf.structured(wrapped(list(value) if origin is tuple else value))
-        fitted = OmegaConf.to_container(tree)["value"]
+        fitted = typing.cast(dict, OmegaConf.to_container(tree))["value"]
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where} is {value!r}: {str(error).splitlines()[0]}") from error
     if origin is tuple:

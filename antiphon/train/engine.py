@@ -103,8 +103,8 @@ class _Losses(nn.Module):
 
     def forward(self, batch: Any, group: str) -> tuple[Tensor, dict[str, Tensor]]:
         losses = self._task[0].losses(batch, group)
-        total = sum(self.objective.get(name, 1.0) * loss for name, loss in losses.items() if loss.requires_grad)
-        return total, {name: loss.detach() for name, loss in losses.items()}
+        weighed = [self.objective.get(name, 1.0) * loss for name, loss in losses.items() if loss.requires_grad]
+        return sum(weighed[1:], weighed[0]), {name: loss.detach() for name, loss in losses.items()}
 
 
 def build_task(config: StageConfig) -> Task:
@@ -170,7 +170,7 @@ def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> t
             for (factor, decays), params in groups.items()
         ],
         lr=config.optim.lr,
-        betas=tuple(config.optim.betas),
+        betas=config.optim.betas,
         fused=True,
     )
 
@@ -286,7 +286,9 @@ class Trainer:
         names = freeze(self.task.model, config.trainable)
         self.task.model.to(device)
         groups = getattr(self.task, "optimizer_groups", {"model": ["*"]})
-        self.optimizers = {name: make_optimizer(self.task.model, globs, config) for name, globs in groups.items()}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            name: make_optimizer(self.task.model, globs, config) for name, globs in groups.items()
+        }
         self.skips_update = getattr(self.task, "skips_update", lambda step, group: False)
         self.checkpoint = Checkpoint(self.out / "checkpoint.pt", self.task, self.optimizers)
         self.start = self.checkpoint.load()
@@ -410,7 +412,8 @@ class Log:
     def __init__(self, config: StageConfig, out: Path, start: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.config, self.sums, self.count = config, {}, 0  # sums: name -> (total, how many)
+        self.config, self.count = config, 0
+        self.sums: dict[str, tuple[float, int]] = {}  # name -> (total, how many)
         self.writer = SummaryWriter(str(out / "curves"), purge_step=start or None)
         self.since, self.began, self.start = time.monotonic(), time.monotonic(), start
 

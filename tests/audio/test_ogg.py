@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
+import av
 import numpy as np
 import pytest
 
 from antiphon.audio.ogg import OpusReader, OpusWriter, crc
-from antiphon.audio.pcm import BadAudio
+from antiphon.errors import AudioError
 
 
 def tone(seconds):
@@ -27,14 +30,29 @@ def test_opus_there_and_back_however_it_is_cut(cut):
     assert 22500 < len(back) <= 24000 and is_tone(back)
 
 
+@pytest.mark.parametrize("sides", [(1, 1), (1, -1), (0, 1)], ids=["same", "opposite", "one"])
+def test_a_stereo_stream_is_heard_whatever_its_channels_hold(sides):
+    data = io.BytesIO()
+    with av.open(data, "w", format="ogg") as out:
+        stream = out.add_stream("libopus", rate=48000, layout="stereo", format="flt")
+        stream.bit_rate = 128_000
+        both = (np.repeat(tone(1), 2)[:, None] * sides).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(both.reshape(1, -1), format="flt", layout="stereo")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    heard = OpusReader().step(data.getvalue())
+    assert 22000 < len(heard) <= 25000 and is_tone(heard * (2 if sides == (0, 1) else 1))
+
+
 @pytest.mark.parametrize("data", [b"x" * 100, b"OggS" + bytes(23) + b"\x00" * 5, b"OggS" + bytes(22) + b"\x01\x04abcd"])
 def test_what_is_no_opus_stream_is_told_or_waited_for(data):
     reader = OpusReader()
     try:
         assert len(reader.step(data)) == 0
-    except BadAudio:
+    except AudioError:
         pass
-    with pytest.raises(BadAudio):
+    with pytest.raises(AudioError):
         reader.step(b"\x00" * (2 << 20))
 
 

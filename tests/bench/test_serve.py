@@ -13,9 +13,8 @@ from antiphon.bench.serve_clients import Plan, Seen, clients
 from antiphon.dialogue.duplex.batched import BatchedEngine
 from antiphon.errors import ConfigError
 from antiphon.evals.report import Report
-from antiphon.serve.metrics import Metrics
 from antiphon.serve.settings import ServeConfig
-from antiphon.serve.state import LiveOnly
+from antiphon.serve.state import LiveOnly, Metrics
 from antiphon.serve.work.admission import Admission
 from tests.dialogue.duplex.tiny_duplex import tiny_duplex
 from tests.serve.scripted import Scripted, serving, silence, speech

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from antiphon.cli.data import app, shares
-from antiphon.data.dialogue.format import read_conversations
-from antiphon.data.shards import SpeechSet
+from antiphon.data.dialogue.format import read_dialogues
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.errors import ConfigError
 
 pytest.importorskip("onnx")
@@ -67,7 +67,7 @@ def test_converse(tmp_path):
     asked = ["converse", "--texts", str(tmp_path), "-o", str(out), "--hours", "0.02", "--seed", "5"]
     result = run.invoke(app, asked)
     assert result.exit_code == 0 and result.stdout == f"{out}\n"
-    talks = dict(read_conversations(out))
+    talks = dict(read_dialogues(out))
     assert len(talks) == 2 and all(talk.sample_rate == 24000 for talk in talks.values())
     turns = [each for talk in talks.values() for each in talk.events if each.kind == "turn" and each.speaker == "user"]
     assert turns and {turn.note for turn in turns} <= set(intents[:3])

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from antiphon.data.dialogue.format import Conversation, ConversationWriter
+from antiphon.data.dialogue.format import Dialogue, DialogueWriter
 from tests.evals.duplex.actors import RATE, Ideal, Stage, scenario
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -16,10 +16,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def test_recordings_are_measured_without_a_model(antiphon: Run, tmp_path: Path) -> None:
     from antiphon.evals.duplex.simulate import simulate
 
-    with ConversationWriter(tmp_path / "talks") as writer:
+    with DialogueWriter(tmp_path / "talks") as writer:
         for dialogue in simulate(Stage(Ideal), [scenario("turn"), scenario("interruption")]):
             writer.add(
-                dialogue.scenario.id, Conversation(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events)
+                dialogue.scenario.id, Dialogue(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events)
             )
     figures = tmp_path / "figures.json"
     done = antiphon("eval", "duplex", "--recordings", tmp_path / "talks", "--json", figures)

@@ -271,7 +271,7 @@ def test_a_lost_connection_comes_back_and_remembers(talk):
         type_in(page, "My name is Ann.")
         page.wait_for_selector(".turn.model[data-status=done]")
         idle(page)
-        for socket in list(opened.served.sockets):
+        for socket in list(opened.served.live):
             socket.loop.call_soon_threadsafe(socket._abort)
         page.wait_for_selector("#problem:has-text('connection was lost')")
         page.wait_for_selector("#problem", state="hidden")

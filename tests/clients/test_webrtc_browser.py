@@ -12,7 +12,7 @@ pytest.importorskip("httpx2")
 from antiphon.audio.io import Audio, load  # noqa: E402
 from antiphon.serve.settings import ServeConfig  # noqa: E402
 from tests.clients.browser import chromium  # noqa: E402
-from tests.serve.caller import Humming  # noqa: E402
+from tests.serve.webrtc_client import Humming  # noqa: E402
 from tests.serve.scripted import serving  # noqa: E402
 
 JAVASCRIPT = """async () => {

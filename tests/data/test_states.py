@@ -34,13 +34,17 @@ def test_a_set_keeps_its_order_and_leaves_out_what_was_spoken_otherwise(adapted,
         def __init__(self, text: str, extra: int = 0):
             self.text, self.symbols = text, np.zeros(len(Phonemizer()(text)) + 2 + extra, np.int64)
 
-    codes = [Coded(TEXTS[0]), Coded(TEXTS[1], extra=1), Coded(TEXTS[2])]
-    made = think_set(codes, adapted, tmp_path, count=9, batch=2)
+    class Set(list):
+        ids = ["a", "b", "c"]
+
+    codes = Set([Coded(TEXTS[0]), Coded(TEXTS[1], extra=1), Coded(TEXTS[2])])
+    assert len(think_set(codes, adapted, tmp_path, count=1)) == 1
+    made = think_set(codes, adapted, tmp_path, count=9, batch=2)  # goes on
     again = StateSet(tmp_path)
     assert len(made) == len(again) == 3
-    assert not again.hidden(1).any()
+    assert not again.hidden("b").any()
     for i in (0, 2):
-        hidden, states = again.hidden(i), thought_states(adapted, [TEXTS[i]])[0][1]
+        hidden, states = again.hidden(codes.ids[i]), thought_states(adapted, [TEXTS[i]])[0][1]
         assert hidden.shape[0] == len(codes[i].symbols) and not hidden[0].any() and not hidden[-1].any()
         rows = {tuple(np.round(row, 2)) for row in states.half().float().numpy()}
         assert {tuple(np.round(row, 2)) for row in hidden[1:-1] if row.any()} <= rows

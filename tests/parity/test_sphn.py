@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from antiphon.audio.ogg import OpusReader, OpusWriter
-from antiphon.data.dialogue.format import ConversationWriter
+from antiphon.data.dialogue.format import DialogueWriter
 from tests.audio.test_ogg import is_tone, tone
 from tests.data.dialogue.test_format import RATE, talk
 
@@ -26,7 +26,7 @@ def test_opus_is_that_of_kyutai_s_own_library():
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_moshi_finetunes_reader_reads_ours(tmp_path, suffix):
     sphn = pytest.importorskip("sphn")  # moshi-finetune reads its data with it
-    with ConversationWriter(tmp_path, suffix) as writer:
+    with DialogueWriter(tmp_path, suffix) as writer:
         writer.add("x", talk())
     reader = sphn.dataset_jsonl(
         str(tmp_path / "index.jsonl"), duration_sec=0.5, sample_rate=RATE, pad_last_segment=True

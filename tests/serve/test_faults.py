@@ -12,8 +12,23 @@ import pytest
 from websockets.asyncio.client import connect as connect_by_default
 from websockets.exceptions import InvalidStatus
 
-from tests.serve.line import LONG, append, ask, closed, connect, receive, run, send, until, works
+from tests.serve.client import LONG, append, ask, closed, connect, message, receive, run, send, until, works
 from tests.serve.scripted import Scripted, silence, speech
+
+UPGRADE = (
+    b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+def upgraded(url: str, buffer_bytes: int | None = None) -> socket.socket:
+    """A bare socket that has asked for a WebSocket, and reads nothing."""
+    host, port = url.removeprefix("ws://").partition("/")[0].split(":")
+    line = socket.create_connection((host, int(port)))
+    if buffer_bytes is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    line.sendall(UPGRADE)
+    return line
 
 
 def test_a_full_server_refuses_at_once_and_has_room_again():
@@ -53,12 +68,7 @@ def test_a_client_that_dies_mid_reply_gives_its_place_back():
 def test_a_half_open_line_is_noticed():
     async def scenario(url, served):
         async with connect(url) as other:
-            address = url.removeprefix("ws://").partition("/")[0].split(":")
-            mute = socket.create_connection((address[0], int(address[1])))  # answers no sign of life
-            mute.sendall(
-                b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            )
+            mute = upgraded(url)  # answers no sign of life
             await until(lambda: served.admission.live == 2)
             await until(lambda: served.admission.live == 1)
             mute.close()
@@ -82,19 +92,9 @@ def test_a_stall_of_three_seconds_is_waited_for():
 def test_a_client_that_never_reads_is_dropped():
     async def scenario(url, served):
         async with connect(url) as other:
-            address = url.removeprefix("ws://").partition("/")[0].split(":")
-            stuck = socket.create_connection((address[0], int(address[1])))
-            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            stuck.sendall(
-                b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            )
+            stuck = upgraded(url, 4096)
             await until(lambda: served.admission.live == 2)
-            words = {
-                "type": "message",
-                "role": "user",
-                "content": [{"type": "input_text", "text": "say " + "x " * 511}],
-            }
+            words = message("say " + "x " * 511)
             for event in ({"type": "conversation.item.create", "item": words}, {"type": "response.create"}):
                 data = json.dumps(event).encode().ljust(200)
                 stuck.sendall(struct.pack(">BBH4s", 0x81, 0x80 | 126, len(data), bytes(4)) + data)
@@ -177,7 +177,7 @@ def test_two_hundred_reconnections_in_a_row_leave_nothing_behind():
                     await line.close()
             await works(other)
             await until(lambda: served.admission.live == 1)
-            assert len(served.sockets) == 1
+            assert len(served.live) == 1
 
     run(scenario)
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.clients.test_stock_clients import _nobody_else, until  # noqa: F401
+from tests.clients.test_stock_clients import _nobody_else  # noqa: F401
 from tests.serve.scripted import Scripted, serving
 
 openai = pytest.importorskip("openai")

@@ -13,29 +13,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from antiphon.serve.app import create_app
-from antiphon.serve.realtime.commands import Limits
-from antiphon.serve.realtime.session import RealtimeSession
+from antiphon.serve.realtime.commands import Limits, ServedModel
+from antiphon.serve.realtime.session import HANDLERS, RealtimeSession
 from antiphon.serve.settings import ServeConfig
+from tests.serve.client import message, until, works
 from tests.serve.scripted import Scripted, serving, silence, speech
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-NAMES = [
-    "session.update",
-    "input_audio_buffer.append",
-    "input_audio_buffer.commit",
-    "input_audio_buffer.clear",
-    "conversation.item.create",
-    "conversation.item.retrieve",
-    "conversation.item.truncate",
-    "conversation.item.delete",
-    "response.create",
-    "response.cancel",
-    "output_audio_buffer.clear",
-    "nonsense",
-]
+NAMES = [*HANDLERS, "output_audio_buffer.clear", "nonsense"]
 FIELDS = (
     "audio session item item_id response response_id content_index audio_end_ms previous_item_id event_id type role "
     "content text output_modalities input turn_detection format threshold instructions metadata conversation voice id "
@@ -57,41 +45,30 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
     max_leaves=8,
 )
+
+
+def update(**session: object) -> dict:
+    return {"type": "session.update", "session": {"type": "realtime", **session}}
+
+
+def create(**item: object) -> dict:
+    return {"type": "conversation.item.create", "item": item}
+
+
+CALLED = create(id="b", type="function_call", call_id="c", name="f", arguments="{}")
+RESULT = create(type="function_call_output", call_id="c", output="say a b c")
 GOOD = st.sampled_from(
     [
         {"type": "input_audio_buffer.append", "audio": SOUNDS[3]},
         {"type": "input_audio_buffer.append", "audio": SOUNDS[4]},
         {"type": "response.create"},
-        {
-            "type": "conversation.item.create",
-            "item": {
-                "id": "a",
-                "type": "message",
-                "role": "user",
-                "content": [{"type": "input_text", "text": "say a b c"}],
-            },
-        },
+        create(**message("say a b c", id="a")),
         {"type": "conversation.item.delete", "item_id": "a"},
-        {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}},
-        {
-            "type": "session.update",
-            "session": {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}},
-        },
-        {
-            "type": "session.update",
-            "session": {
-                "type": "realtime",
-                "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
-            },
-        },
-        {
-            "type": "conversation.item.create",
-            "item": {"id": "b", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
-        },
-        {
-            "type": "conversation.item.create",
-            "item": {"type": "function_call_output", "call_id": "c", "output": "say a b c"},
-        },
+        update(audio={"input": {"turn_detection": None}}),
+        update(audio={"input": {"turn_detection": {"type": "semantic_vad"}}}),
+        update(tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}}]),
+        CALLED,
+        RESULT,
         {"type": "input_audio_buffer.commit"},
         {"type": "response.cancel"},
     ]
@@ -108,7 +85,7 @@ EVENTS = (
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(EVENTS, max_size=20))
 def test_the_machine_takes_anything(events):
-    session = RealtimeSession("m", ["heart"], Limits(turn_seconds=2, items=5, vad="loudness"), 0.0)
+    session = RealtimeSession(ServedModel("m", ["heart"]), Limits(turn_seconds=2, items=5, vad="loudness"), 0.0)
     session.begin()
     for event in events:
         session.receive(event, 1.0)
@@ -122,8 +99,6 @@ def test_the_machine_takes_anything(events):
 def test_ten_thousand_messages_over_a_line():
     """Through a real server; beside it somebody is served all the time."""
     from websockets.asyncio.client import connect
-
-    from tests.serve.line import until, works
 
     sent = 0
     with serving(Scripted(), ServeConfig(port=0, message_bytes=200_000)) as (address, served):
@@ -155,7 +130,7 @@ def test_ten_thousand_messages_over_a_line():
             await until(lambda: served.admission.live == 0)
             async with connect(url) as line:
                 await works(line)
-            await until(lambda: served.admission.live == 0 and not served.sockets)  # all places were given back
+            await until(lambda: served.admission.live == 0 and not served.live)  # all places were given back
 
         asyncio.run(after())
         assert sent >= 10_000
@@ -185,21 +160,8 @@ def test_schemathesis_over_the_openapi():
 
 # Any string that JSON can carry, halves of characters too, wherever a string may stand
 
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(
-    [
-        "\ud800",
-        "a\udfff",
-        "\udc00\ud800",
-        "\0",
-        "<|im_end|>",
-        "\uffff",
-        "\u2028",
-        "",
-        " ",
-        "x" * 40_000,
-        "\U0001f600" * 700,
-    ]
-)
+ODD = ["\ud800", "a\udfff", "\udc00\ud800", "\0", "<|im_end|>", "\uffff", "\u2028", "", " ", "x" * 40_000]
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from([*ODD, "\U0001f600" * 700])
 TOOL = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"p": {"type": "string"}}}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"p": "q"}'}}
 MESSAGES = [
@@ -217,14 +179,9 @@ SPOKEN["messages"][0]["content"][0]["input_audio"]["format"] = "pcm16"
 SPOKEN |= {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
 SESSION = {"type": "realtime", "model": "m", "instructions": "i", "output_modalities": ["text"], "tool_choice": "auto"}
 SESSION |= {"tools": [{"type": "function", **TOOL}], "tracing": {"workflow_name": "w", "metadata": {"k": "v"}}}
-SESSION["audio"] = {
-    "input": {
-        "format": {"type": "audio/pcm"},
-        "turn_detection": {"type": "semantic_vad", "eagerness": "low"},
-        "transcription": {"model": "m", "language": "en"},
-    },
-    "output": {"voice": "alloy"},
-}
+HEARD = {"format": {"type": "audio/pcm"}, "turn_detection": {"type": "semantic_vad", "eagerness": "low"}}
+HEARD |= {"transcription": {"model": "m", "language": "en"}}
+SESSION["audio"] = {"input": HEARD, "output": {"voice": "alloy"}}
 BODIES = [
     ("chat/completions", CHAT),
     ("chat/completions", CHAT | {"stream": True}),
@@ -236,24 +193,16 @@ BODIES = [
 ]
 FORM = {"model": "m", "language": "en", "prompt": "", "response_format": "json", "include[]": "", "stream": "false"}
 FORM |= {"temperature": "0", "timestamp_granularities[]": "segment", "chunking_strategy": "auto"}
-PATHS = [
-    ("GET", "/v1/models/"),
-    ("GET", "/v1/recordings/"),
-    ("DELETE", "/v1/recordings/"),
-    ("POST", "/v1/"),
-    ("GET", "/"),
-]
-PART = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "say a b"}]}
+PATHS = [("GET", "/v1/models/"), ("GET", "/v1/recordings/"), ("DELETE", "/v1/recordings/"), ("POST", "/v1/")]
+PATHS += [("GET", "/")]
+PART = message("say a b")
 PLAIN_EVENTS = [
     {"type": "session.update", "session": SESSION, "event_id": "e"},
     {"type": "input_audio_buffer.append", "audio": SOUNDS[3]},
     {"type": "input_audio_buffer.commit", "event_id": "e"},
-    {"type": "conversation.item.create", "item": PART | {"id": "a"}, "previous_item_id": "root"},
-    {
-        "type": "conversation.item.create",
-        "item": {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
-    },
-    {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": "o"}},
+    {**create(**PART, id="a"), "previous_item_id": "root"},
+    CALLED,
+    RESULT,
     {"type": "conversation.item.retrieve", "item_id": "a"},
     {"type": "conversation.item.truncate", "item_id": "a", "content_index": 0, "audio_end_ms": 0},
     {"type": "conversation.item.delete", "item_id": "a"},
@@ -371,18 +320,11 @@ def test_any_text_in_any_field_of_an_event(client, examples):
             line.send_text('{"type": "response.cancel", "response_id": "none", "event_id": "mark"}')
             while (error := line.receive_json()) and (error.get("error") or {}).get("event_id") != "mark":
                 assert "internal" not in json.dumps(error.get("error") or "")
-            for item in list(client.served.sockets)[0].session.conversation.items[20:]:
+            for item in list(client.served.live)[0].session.conversation.items[20:]:
                 line.send_json({"type": "conversation.item.delete", "item_id": item.id})
 
         check()
-        plain = {
-            "type": "realtime",
-            "instructions": "",
-            "output_modalities": ["text"],
-            "tools": [],
-            "tool_choice": "auto",
-        }
-        line.send_json({"type": "session.update", "session": plain})
+        line.send_json(update(instructions="", output_modalities=["text"], tools=[], tool_choice="auto"))
         line.send_json({"type": "response.cancel"})
         line.send_json({"type": "response.create", "response": {"input": [PART], "metadata": {"who": "me"}}})
         while True:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from antiphon.serve.json_text import DEPTH, FIELDS, BadJson, TextMeter, check_text, path_at_end, read_json
+from antiphon.serve.errors import RequestError
+from antiphon.serve.json_text import MAX_DEPTH, MAX_FIELDS, TextMeter, check_text, path_at_end, read_json
 
 SOUND = "QUJD" * 25_000
 
@@ -24,7 +25,7 @@ def test_sound_does_not_count_however_it_is_cut(step):
     document = {"messages": [{"role": "user", "content": parts}]}
     text = len(json.dumps(document)) - len(SOUND) - 4
     fed(document, text, step)
-    with pytest.raises(BadJson):
+    with pytest.raises(RequestError):
         fed(document, text - 1, step)
 
 
@@ -41,7 +42,7 @@ def test_sound_does_not_count_however_it_is_cut(step):
     ],
 )
 def test_too_much_text_is_refused_by_the_name_of_its_field(document, param):
-    with pytest.raises(BadJson) as caught:
+    with pytest.raises(RequestError) as caught:
         fed(document, 1000)
     assert caught.value.code == "string_above_max_length" and "1000 bytes" in caught.value.message
     if param is not None:
@@ -51,7 +52,7 @@ def test_too_much_text_is_refused_by_the_name_of_its_field(document, param):
 def test_it_is_refused_before_it_is_all_there():
     meter = TextMeter(1000)
     meter.feed(b'{"input": "')
-    with pytest.raises(BadJson):
+    with pytest.raises(RequestError):
         for _ in range(3):
             meter.feed(b"x" * 500)
     assert len(meter._text) == 1001  # no more is kept
@@ -59,7 +60,7 @@ def test_it_is_refused_before_it_is_all_there():
 
 def test_texts_of_a_whole_document():
     check_text(json.dumps({"audio": SOUND}), 1000)
-    with pytest.raises(BadJson):
+    with pytest.raises(RequestError):
         check_text(json.dumps({"text": SOUND}), 1000)
 
 
@@ -75,11 +76,11 @@ def test_the_place_where_a_document_breaks_off():
         ('{"a": {"\\udc00k": 1}}', "a.?k"),
         ('{"a": "\\ude00\\ud83d"}', "a"),
         ('{"a": "\ud800"}', "a"),
-        ('{"a": {"b": ' + "[" * DEPTH + "]" * DEPTH + "}}", "a"),
+        ('{"a": {"b": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}}", "a"),
     ],
 )
 def test_what_is_no_unicode_or_too_deep_is_refused_by_the_name_of_its_field(text, param):
-    with pytest.raises(BadJson) as caught:
+    with pytest.raises(RequestError) as caught:
         read_json(text)
     assert (caught.value.code, caught.value.param) == ("invalid_value", param)
 
@@ -88,15 +89,15 @@ def test_what_is_no_unicode_or_too_deep_is_refused_by_the_name_of_its_field(text
     "text", ["", "{", "NaN", '{"a": Infinity}', "1e999", "[" * 100_000, "1" * 5000, "'a'", '{"a": 1} b']
 )
 def test_what_is_no_json_is_refused(text):
-    with pytest.raises(BadJson) as caught:
+    with pytest.raises(RequestError) as caught:
         read_json(text)
     assert (caught.value.code, caught.value.param) == ("invalid_json", None)
 
 
 def test_an_object_has_no_more_fields_than_can_be_told_of():
-    assert len(read_json(json.dumps({str(n): n for n in range(FIELDS)}))) == FIELDS
-    with pytest.raises(BadJson, match="fields"):
-        read_json(json.dumps({"a": [{str(n): n for n in range(FIELDS + 1)}]}))
+    assert len(read_json(json.dumps({str(n): n for n in range(MAX_FIELDS)}))) == MAX_FIELDS
+    with pytest.raises(RequestError, match="fields"):
+        read_json(json.dumps({"a": [{str(n): n for n in range(MAX_FIELDS + 1)}]}))
 
 
 def test_what_is_unicode_is_taken():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 
 import pytest
@@ -14,7 +13,8 @@ from antiphon.serve.settings import ServeConfig
 from antiphon.serve.state import LiveOnly
 from tests.audio.test_ogg import tone
 from tests.dialogue.duplex.tiny_duplex import tiny_duplex
-from tests.serve.scripted import serving, silence, speech
+from tests.serve.client import append, connect, receive, until
+from tests.serve.scripted import Scripted, serving, silence, speech
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +27,25 @@ def served_live(duplex, **config):
 
 
 def test_realtime_on_a_line(duplex):
-    from websockets.asyncio.client import connect
-
     async def scenario(address, served):
-        async with connect(f"ws://{address}/v1/realtime", max_queue=None) as line:
+        async with connect(f"ws://{address}/v1/realtime") as line:
             assert json.loads(await line.recv())["type"] == "session.created"
             sound = silence(0.3) + speech(0.5) + silence(0.7)
             for at in range(0, len(sound), 3840):
-                data = base64.b64encode(sound[at : at + 3840]).decode()
-                await line.send(json.dumps({"type": "input_audio_buffer.append", "audio": data}))
-            seen = set()
-            while not {"input_audio_buffer.committed"} <= seen:
-                seen.add(json.loads(await line.recv())["type"])
+                await append(line, sound[at : at + 3840])
+            await receive(line, "input_audio_buffer.committed")
             before = served.metrics.frames._value.get()
-            while served.metrics.frames._value.get() < before + 5:  # the model goes on when nothing is sent
-                await asyncio.sleep(0.02)
-        while served.admission.live:
-            await asyncio.sleep(0.01)
-        while served.engine._slots:
-            await asyncio.sleep(0.01)
+            await until(lambda: served.metrics.frames._value.get() >= before + 5)  # it goes on when nothing is sent
+        await until(lambda: not served.admission.live and not served.engine._slots)
 
     with served_live(duplex) as (address, served):
         asyncio.run(asyncio.wait_for(scenario(address, served), 40))
 
 
 def test_moshi_s_protocol_on_a_line(duplex):
-    from websockets.asyncio.client import connect
-
     async def scenario(address, served):
         url = f"ws://{address}/api/chat"
-        async with connect(url, max_queue=None) as line:
+        async with connect(url) as line:
             assert await line.recv() == b"\x00"
             writer, reader, heard = OpusWriter(), OpusReader(), 0
             await line.send(b"\x01" + writer.head())
@@ -69,8 +58,7 @@ def test_moshi_s_protocol_on_a_line(duplex):
             async with connect(url) as second:
                 with pytest.raises(Exception, match="1013"):
                     await second.recv()
-        while served.admission.live:
-            await asyncio.sleep(0.01)
+        await until(lambda: not served.admission.live)
         async with connect(url) as line:
             await line.send(b"\x01no opus at all, and not a page of Ogg")
             with pytest.raises(Exception, match="1007"):
@@ -78,13 +66,7 @@ def test_moshi_s_protocol_on_a_line(duplex):
                     await line.recv()
 
     with served_live(duplex, sessions=1) as (address, served):
-        asyncio.run(asyncio.wait_for(_refused_first(scenario, address, served), 40))
-
-
-async def _refused_first(scenario, address, served):
-    try:
-        await scenario(address, served)
-    finally:
+        asyncio.run(asyncio.wait_for(scenario(address, served), 40))
         assert served.metrics.frames._value.get() >= 10
 
 
@@ -101,10 +83,6 @@ def test_a_live_model_refuses_everything_else_by_name(duplex):
 
 
 def test_a_model_of_turns_says_so_to_moshi_s_clients():
-    from websockets.asyncio.client import connect
-
-    from tests.serve.scripted import Scripted
-
     async def scenario(address):
         async with connect(f"ws://{address}/api/chat") as line:
             with pytest.raises(Exception, match="1003"):

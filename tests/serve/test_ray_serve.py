@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.line import ask, closed, connect, receive, works
+from tests.serve.client import ask, closed, connect, receive, works
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -16,7 +16,7 @@ from antiphon.serve import recordings as module
 from antiphon.serve.app import create_app
 from antiphon.serve.recordings import Recordings
 from antiphon.serve.settings import ServeConfig
-from tests.serve.line import append, receive, until
+from tests.serve.client import append, receive, until
 from tests.serve.scripted import Scripted, serving, silence, speech
 
 NAME = "sess_" + "0" * 20

@@ -19,6 +19,7 @@ from antiphon.dialogue.half_duplex import Message
 from antiphon.serve.app import create_app
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.work.admission import Pace, measure
+from tests.serve.client import append, connect, send
 from tests.serve.scripted import Scripted, serving, silence
 
 
@@ -47,63 +48,20 @@ def test_the_command_refuses_what_cannot_be():
         assert result.exit_code == 1 and "can't be listened on" in str(result.exception)
 
 
-def test_tls(tmp_path):
-    cryptography = pytest.importorskip("cryptography")
-    assert cryptography
-    import datetime
-    import ssl
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from websockets.asyncio.client import connect
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    config = ServeConfig(port=0, certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
-
-    async def scenario(port: str) -> str:
-        async with connect(f"wss://localhost:{port}/v1/realtime", ssl=trust, host="127.0.0.1") as line:
-            return json.loads(await line.recv())["type"]
-
-    with serving(Scripted(), config) as (address, _):
-        assert asyncio.run(scenario(address.split(":")[1])) == "session.created"
-
-
 @pytest.mark.slow
 def test_the_real_model_is_talked_to_over_the_wire(mini, question):
-    from websockets.asyncio.client import connect
-
     from antiphon.audio.io import Audio, load
+
     samples = load(question, sample_rate=24000).samples
     sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
 
     async def scenario(url: str, detection: dict) -> tuple[str, str, bytes]:
-        async with connect(url, max_queue=None) as line:
+        async with connect(url) as line:
             audio = {"input": {"turn_detection": detection, "transcription": {"model": "x"}}}
             change = {"type": "realtime", "audio": audio}
-            await line.send(json.dumps({"type": "session.update", "session": change}))
+            await send(line, "session.update", session=change)
             for at in range(0, len(sound), 3840):
-                data = base64.b64encode(sound[at : at + 3840]).decode()
-                await line.send(json.dumps({"type": "input_audio_buffer.append", "audio": data}))
+                await append(line, sound[at : at + 3840])
             heard, spoken = "", b""
             while True:
                 event = json.loads(await line.recv())

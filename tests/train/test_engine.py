@@ -214,7 +214,8 @@ def test_learning_rate_by_hand():
         ("out: x\nsteps: 1\n", ["data.stop_ta=1"], "there is no data.stop_ta: did you mean data.stop_at"),
         ("out: x\nsteps: 1\n", ["data.n=some"], "data.n is 'some'"),
         ("out: x\nsteps: 1\n", ["data.seconds=[a,b]"], "data.seconds is 'a'"),
-        ("out: x\nsteps: 1\n", ["data=3"], "data is a mapping of fields, not 3"),
+        ("out: x\nsteps: 1\ndata: 3\n", [], "data is a mapping of fields, not 3"),
+        ("out: x\nsteps: 1\n", ["data=place"], "there is no data.speech"),  # of a task that hears none
         ("task: nowhere:B\nout: x\nsteps: 1\n", [], "task 'nowhere:B' can't be imported"),
         ("- a\n", [], "recipe.yaml"),
         ("a: [\n", [], "recipe.yaml"),
@@ -271,10 +272,10 @@ def test_what_ships_is_found_from_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipes = Path(__file__).resolve().parents[2] / "recipes"
     assert Path(load_recipe(recipes / "mini" / "instruct.yaml").data.held_out).is_file()
-    assert Path(load_recipe(recipes / "duplex" / "audio.yaml").data.codec, "config.json").is_file()
+    assert Path(load_recipe(recipes / "codecs" / "mini-decoder.yaml").model.start, "config.json").is_file()
     mine = tmp_path / "weights" / "mini" / "codec"
     mine.mkdir(parents=True)
-    assert load_recipe(recipes / "duplex" / "audio.yaml").data.codec == "weights/mini/codec"  # one's own comes first
+    assert load_recipe(recipes / "codecs" / "mini-decoder.yaml").model.start == "weights/mini/codec"  # one's own first
 
 
 def test_a_sample_that_fails_costs_no_step(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Two-channel conversations: who speaks when, on two channels that never mix; in files that others can read, too.
 
-    for identity, talk in read_conversations("talks/index.jsonl"):
+    for identity, talk in read_dialogues("talks/index.jsonl"):
         talk.model, talk.user                      # float32 [samples] each, at talk.sample_rate
         talk.words, talk.events                    # what is said, and what happens, with times
 
@@ -18,6 +18,7 @@ Ours adds keys that theirs does not read: "id" in the index; "events" in the sid
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -31,19 +32,14 @@ from numpy.typing import NDArray
 
 from antiphon.audio import io
 from antiphon.data.doubts import Doubts
-from antiphon.data.shards import append_durably, complete_lines
+from antiphon.data.store import append_durably, complete_lines, cut_incomplete_line, lock
 from antiphon.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where a second writer goes unnoticed
-    fcntl = None
 
 MODEL, USER = "model", "user"
 SPEAKERS = (MODEL, USER)
 KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
 MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
-TOLERANCE = 0.1  # seconds by which times may be off before anybody is told
+TOLERANCE_SECONDS = 0.1  # by which times may be off before anybody is told
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class Event:
 
 
 @dataclass
-class Conversation:
+class Dialogue:
     """Two voices on one clock.
 
     Attributes:
@@ -162,7 +158,7 @@ class Entry:
         """
         return read_sidecar(self.path.with_suffix(".json"), self.where)
 
-    def load(self, sample_rate: int | None = None, doubts: Doubts | None = None) -> Conversation:
+    def load(self, sample_rate: int | None = None, doubts: Doubts | None = None) -> Dialogue:
         """Reads it whole. Words that lie beyond the sound's end are left out.
 
         Args:
@@ -184,13 +180,13 @@ class Entry:
                 "left the model and right the user."
             )
         seconds = samples.shape[1] / audio.sample_rate
-        if abs(self.duration - seconds) > TOLERANCE:
+        if abs(self.duration - seconds) > TOLERANCE_SECONDS:
             doubts.tell(
                 "the index gives another duration than the sound has",
                 f"{self.name}: the index gives {self.duration:g} s, the sound has {seconds:.2f}; the sound counts.",
             )
         words = fitted(words, seconds, self.name, doubts)
-        return Conversation(samples[0], samples[1], audio.sample_rate, words, events, info)
+        return Dialogue(samples[0], samples[1], audio.sample_rate, words, events, info)
 
 
 def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list[Word]:
@@ -222,15 +218,15 @@ def fitted(words: list[Word], seconds: float, name: str, doubts: Doubts) -> list
             f"{name}: {len(late)} of {len(written)} words lie beyond the sound's end at {seconds:.2f} s, such as "
             f"{example}; they are left out.",
         )
-    if over := [word for word in inside if word.end > seconds + TOLERANCE]:
+    if over := [word for word in inside if word.end > seconds + TOLERANCE_SECONDS]:
         doubts.tell(
             "words that end beyond the sound's end",
             f"{name}: {over[0].text!r} lasts until {over[0].end:g} s, the sound {seconds:.2f} s; it ends there.",
         )
     for speaker in SPEAKERS:
         said = [word for word in inside if word.speaker == speaker]
-        for before, after in zip(said, said[1:]):
-            if after.start < before.end - TOLERANCE:
+        for before, after in itertools.pairwise(said):
+            if after.start < before.end - TOLERANCE_SECONDS:
                 how = "overlap" if after.start >= before.start else "are not in the order of their times"
                 doubts.tell(
                     f"words of the {speaker} {how}",
@@ -267,9 +263,7 @@ def read_index(index: str | Path) -> list[Entry]:
             path, duration = row["path"], float(row["duration"])
             entry = Entry(str(row.get("id", path)), index.parent / path, duration, where)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f'{where}: not a row such as {{"path": "a.wav", "duration": 24.5}} ({error!r}).'
-            ) from None
+            raise DataError(f'{where}: not a row such as {{"path": "a.wav", "duration": 24.5}} ({error!r}).') from None
         if not (math.isfinite(duration) and duration > 0):
             raise DataError(f"{where}: a duration of {duration} s makes no sense.")
         if entry.id in entries:
@@ -280,7 +274,7 @@ def read_index(index: str | Path) -> list[Entry]:
     return list(entries.values())
 
 
-def read_conversations(index: str | Path, sample_rate: int | None = None) -> Iterator[tuple[str, Conversation]]:
+def read_dialogues(index: str | Path, sample_rate: int | None = None) -> Iterator[tuple[str, Dialogue]]:
     """(id, conversation) of every line of an index, read one after the other. Errors as `read_index`, `Entry.load`."""
     with Doubts() as doubts:
         for entry in read_index(index):
@@ -351,7 +345,7 @@ def sidecar(words: list[Word], events: list[Event], info: dict[str, Any] | None 
     return {**rows, "info": info} if info else rows
 
 
-class ConversationWriter:
+class DialogueWriter:
     """Adds conversations to a folder, creating it where there is none; a context manager.
 
     A sound and its sidecar are written under other names and renamed, and only then does the index tell of them, so
@@ -372,24 +366,16 @@ class ConversationWriter:
         io.check_writable_name(Path(f"x{suffix}"))
         (self.folder / "sounds").mkdir(parents=True, exist_ok=True)
         self._lock: int | None = None
-        if self._alone() and self.index.exists() and (end := complete_lines(self.index)[1]) < self.index.stat().st_size:
-            os.truncate(self.index, end)  # a line that a kill cut off
-        if fcntl is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        try:
+            self._lock = lock(self.folder / ".lock")
+            cut_incomplete_line(self.index)  # nobody else writes here, so it is what a kill left
+            self.close()
+        except BlockingIOError:
+            pass
+        self._lock = lock(self.folder / ".lock", shared=True)
         self.done = {str(row.get("id", row.get("path"))) for row in complete_lines(self.index)[0]}
 
-    def _alone(self) -> bool:
-        """Whether nobody else writes here; takes a lock that says so."""
-        if fcntl is None:
-            return True
-        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def add(self, identity: str, conversation: Conversation) -> None:
+    def add(self, identity: str, conversation: Dialogue) -> None:
         """Writes a conversation; on return it is safe.
 
         Raises:
@@ -413,7 +399,7 @@ class ConversationWriter:
         part.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
         part.replace(notes)
         row = {"path": name, "duration": round(conversation.seconds, 4), "id": identity}
-        append_durably(self.index, json.dumps(row, ensure_ascii=False) + "\n")
+        append_durably(self.index, row)
         self.done.add(identity)
 
     def close(self) -> None:
@@ -422,7 +408,7 @@ class ConversationWriter:
             os.close(self._lock)
             self._lock = None
 
-    def __enter__(self) -> ConversationWriter:
+    def __enter__(self) -> DialogueWriter:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """Conversations and texts as grids for a duplex model: text, own codes, user's codes, all on one clock.
 
-    whole = grid(ConversationCodes("codes")[0], pieces, config)                   # [17, frames of the conversation]
+    whole = grid(DialogueCodes("codes")[0], pieces, config)                   # [17, frames of the conversation]
     seen = window(whole, start=125, frames=250, delays=config.delays)             # [17, 250], as the model reads it
     weight = weights(seen, codebooks=8, predicted=8)                              # what each position counts: [9, 250]
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.data.dialogue.codes import CodedConversation
+from antiphon.data.dialogue.codes import CodedDialogue
 from antiphon.data.dialogue.format import MODEL
 from antiphon.data.dialogue.monologue import Pieces, inner_monologue
 from antiphon.errors import DataError
@@ -41,9 +41,7 @@ class Streams(Protocol):
     end_pad: int
 
 
-def grid(
-    coded: CodedConversation, pieces: Pieces, config: Streams, text_shift: float = 0.0, text: bool = True
-) -> Tensor:
+def grid(coded: CodedDialogue, pieces: Pieces, config: Streams, text_shift: float = 0.0, text: bool = True) -> Tensor:
     """A whole conversation as a grid, not delayed.
 
     Args:
@@ -62,7 +60,7 @@ def grid(
     own, user, there = config.codebooks, config.user_codebooks, coded.codebooks
     if max(own, user) > there:
         raise DataError(
-            f"Conversation {coded.id!r} has {there} codebooks, the model {max(own, user)}: encode the set again with "
+            f"Dialogue {coded.id!r} has {there} codebooks, the model {max(own, user)}: encode the set again with "
             "the model's codec."
         )
     row = np.full(coded.frames, NOTHING, np.int64)

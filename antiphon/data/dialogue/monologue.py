@@ -15,6 +15,7 @@ heard nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -120,7 +121,7 @@ def monologue_words(
 def _run_words(run: list[int], at: int, frame_rate: float, pieces: Pieces, speaker: str) -> list[Word]:
     """Words of pieces that stand in frames `at`, `at + 1` and so on, with nothing between them."""
     begins = [0, *(i for i in range(1, len(run)) if pieces.starts_word(run[i])), len(run)]
-    texts = [pieces.decode(run[begin:end]).strip() for begin, end in zip(begins, begins[1:])]
+    texts = [pieces.decode(run[begin:end]).strip() for begin, end in itertools.pairwise(begins)]
     return [
         Word(text, (at + begin) / frame_rate, (at + end) / frame_rate, speaker)
         for text, begin, end in zip(texts, begins, begins[1:])

@@ -1,17 +1,18 @@
 """What is said in conversations with the duplex model, and the voices that say it.
 
 The model answers with a few hundred fixed replies, one or two for each of the 150 things that people ask for, in the
-voice "heart" as it is; users ask in their own words and in many voices. `duplex_replies.jsonl` beside this file holds
+voice "heart" as it is; users ask in their own words and in many voices. `replies.jsonl` beside this file holds
 the replies and the small sounds of a conversation (backchannels, hesitations, ...).
 
-    cast = Cast()
-    line = cast.line(Voice("hibari", pitch=0.6), "Set a timer for ten minutes.")
-    line.samples, line.words                   # float32 at 24 kHz, without silence around; (word, start, end)
+    tts = TtsCache()
+    said = tts.utterance(Voice("hibari", pitch=0.6), "Set a timer for ten minutes.")
+    said.samples, said.words                   # float32 at 24 kHz, without silence around; (word, start, end)
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -29,9 +30,9 @@ from antiphon.errors import DataError
 REPLIES = Path(__file__).with_name("replies.jsonl")
 RATE = 24000
 MARKS = '.,!?;:-—…"“”() '  # phonemes that are silences
-QUIET_DB = -35.0  # under a line's loudest 10 ms: silence
-MARGIN = 0.02  # seconds kept around the sound of a line
-FADE = 0.01  # seconds
+QUIET_DB = -35.0  # under an utterance's loudest 10 ms: silence
+MARGIN_SECONDS = 0.02  # kept around the sound of an utterance
+FADE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Line:
+class SpokenUtterance:
     """Something said, from its first sound to its last.
 
     Attributes:
@@ -69,13 +70,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Replies:
-    """What the model says, and the small words of both; see `read_replies`.
+class PhraseBank:
+    """What the model says, and the small words of both; see `read_phrases`.
 
     Attributes:
         by_intent: intent -> its replies.
         extras: kind -> texts: "model backchannel", "user backchannel", "greeting", "hesitation", "cut-in" (how an
-            interruption may begin), "opener" (how a long turn may begin).
+            interruption may begin), "preamble" (how a long turn may begin).
     """
 
     by_intent: dict[str, tuple[str, ...]]
@@ -97,7 +98,7 @@ class Request:
     intent: str
 
 
-def read_replies(path: Path = REPLIES) -> Replies:
+def read_phrases(path: Path = REPLIES) -> PhraseBank:
     """The fixed replies.
 
     Args:
@@ -114,7 +115,7 @@ def read_replies(path: Path = REPLIES) -> Replies:
             (by_intent[row["intent"]] if row["kind"] == "reply" else extras[row["kind"]]).append(row["text"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read as replies, one JSON object a line: {error!r}.") from None
-    return Replies({k: tuple(v) for k, v in by_intent.items()}, {k: tuple(v) for k, v in extras.items()})
+    return PhraseBank({k: tuple(v) for k, v in by_intent.items()}, {k: tuple(v) for k, v in extras.items()})
 
 
 def read_requests(
@@ -125,7 +126,7 @@ def read_requests(
     Args:
         folder: holds requests.jsonl.gz, lines {"text", "intent"}.
         split: "train" or "dev".
-        words: fewest and most words.
+        words: smallest and largest number of words.
 
     Raises:
         DataError: no such file, or a broken one.
@@ -219,7 +220,7 @@ def pair_words(text: str, times: list[tuple[float, float]], counts: list[int]) -
         if sum(counts) != len(times) or len(counts) != len(written) or min(counts, default=0) < 1:
             return shared_out(written, times[0][0], times[-1][1]) if times else []
         firsts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
-        times = [(times[a][0], times[b - 1][1]) for a, b in zip(firsts[:-1], firsts[1:])]
+        times = [(times[a][0], times[b - 1][1]) for a, b in itertools.pairwise(firsts)]
     return [(word, start, end) for word, (start, end) in zip(written, times)]
 
 
@@ -231,14 +232,14 @@ def shared_out(words: list[str], start: float, end: float) -> list[tuple[str, fl
 
 
 @dataclass
-class Cast:
+class TtsCache:
     """Every voice by name, loaded when it first speaks; what the model's voice says is kept.
 
     Attributes:
-        kept: the model's lines.
+        kept: what the model says.
     """
 
-    kept: dict[tuple[Voice, str, int], Line] = field(default_factory=dict)
+    kept: dict[tuple[Voice, str, int], SpokenUtterance] = field(default_factory=dict)
     _speakers: dict[str, Speaker] = field(default_factory=dict)
 
     def speaker(self, name: str) -> Speaker:
@@ -251,7 +252,7 @@ class Cast:
             self._speakers[name] = Speaker(name)
         return self._speakers[name]
 
-    def line(self, voice: Voice, text: str, take: int = 0, keep: bool = False) -> Line:
+    def utterance(self, voice: Voice, text: str, take: int = 0, keep: bool = False) -> SpokenUtterance:
         """Something said by a voice.
 
         Args:
@@ -265,19 +266,22 @@ class Cast:
             return self.kept[key]
         changes = {"speed": voice.speed, "pitch": voice.pitch, "formant": voice.formant}
         spoken = self.speaker(voice.name).speak(text, take, changes)
-        line = self._trim(text, spoken)
+        said = self._trim(text, spoken)
         if keep:
-            self.kept[key] = line
-        return line
+            self.kept[key] = said
+        return said
 
-    def _trim(self, text: str, spoken: Spoken) -> Line:
+    def _trim(self, text: str, spoken: Spoken) -> SpokenUtterance:
         samples = resample(spoken.samples, spoken.sample_rate, RATE)
         first, last = sounding(samples)
         words = self._words(text, spoken, first / RATE, last / RATE)
-        first, last = max(0, first - round(MARGIN * RATE)), min(len(samples), last + round(MARGIN * RATE))
+        first, last = (
+            max(0, first - round(MARGIN_SECONDS * RATE)),
+            min(len(samples), last + round(MARGIN_SECONDS * RATE)),
+        )
         shift, longest = first / RATE, (last - first) / RATE
         inside = [(word, min(max(a - shift, 0.0), longest), min(max(b - shift, 0.0), longest)) for word, a, b in words]
-        return Line(text, faded(samples[first:last], FADE, FADE), tuple(inside))
+        return SpokenUtterance(text, faded(samples[first:last], FADE_SECONDS, FADE_SECONDS), tuple(inside))
 
     def _words(self, text: str, spoken: Spoken, first: float, last: float) -> list[tuple[str, float, float]]:
         """Times of the words: the voice's own, or after hibari's of the same text: where as large a part of the sound
@@ -292,7 +296,7 @@ class Cast:
         samples = resample(spoken.samples, spoken.sample_rate, RATE)
         theirs, ours = sounding_clock(resample(other.samples, other.sample_rate, RATE)), sounding_clock(samples)
         edges = [first]
-        for (_, _, end), (_, begin, _) in zip(words[:-1], words[1:]):
+        for (_, _, end), (_, begin, _) in itertools.pairwise(words):
             share = np.interp((end + begin) / 2, *theirs)
             middle = float(np.interp(share, ours[1], ours[0]))
             edges.append(max(quiet_place(samples, middle - 0.06, middle + 0.06), edges[-1]))

@@ -1,11 +1,11 @@
-"""Draw conversations for the duplex model: what is said, when, by whom, in what surroundings.
+"""Draw conversations for the duplex model: what is said, when, by whom, in what acoustic conditions.
 
-    script = draw_script(Material.read(texts), Mix(), seed=0, index=0)     # `converse.compose` speaks it
+    script = draw_script(Material.read(texts), Mix(), seed=0, index=0)     # `compose.compose` speaks it
 
-Script i of a seed is always the same, whoever draws it, whenever. Whole sets are made by `converse_make`.
+Script i of a seed is always the same, whoever draws it, whenever. Whole sets are made by `make`.
 
 The timing that the model is to learn: a complete request is answered 0.16 to 0.44 s after its end, always; in a pause
-inside a turn it never takes over, though it may murmur "mhm" in a long one; when the user starts to say something while
+inside a turn it never takes over, though it may say "mhm" in a long one; when the user starts to say something while
 it speaks, it stops 0.2 to 0.44 s later and answers that; at a mere "yeah" it goes on.
 """
 
@@ -19,8 +19,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.random import Generator
 
-from antiphon.data.dialogue.compose import FRAME, Aside, Exchange, Pause, Script, Surroundings
-from antiphon.data.dialogue.phrases import Replies, Request, Voice, read_replies, read_requests
+from antiphon.data.dialogue.compose import FRAME_SECONDS, AcousticConditions, Backchannel, Exchange, Pause, Script
+from antiphon.data.dialogue.phrases import PhraseBank, Request, Voice, read_phrases, read_requests
 from antiphon.data.speech.speak import MANY_SPEAKERS, Variety, generator_for
 from antiphon.errors import DataError
 
@@ -32,7 +32,7 @@ UNFINISHED = frozenset(
     "what which who where why i'm i'd i'll what's there please let me get set tell give need want have any some".split()
 )
 ANSWERS = ("yes", "no", "maybe", "thank_you", "goodbye", "greeting", "repeat", "cancel")  # interrupt nobody
-DEV_OPENERS = 5  # one in as many ways to begin a long turn is kept for the split "dev"
+DEV_PREAMBLES = 5  # one in as many ways to begin a long turn is kept for the split "dev"
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Material:
     Attributes:
         requests: intent -> what users say.
         replies: what the model says.
-        openers: how a user's long turn may begin.
+        preambles: how a user's long turn may begin.
     """
 
     requests: dict[str, tuple[Request, ...]]
-    replies: Replies
-    openers: tuple[str, ...]
+    replies: PhraseBank
+    preambles: tuple[str, ...]
 
     @classmethod
     def read(cls, texts: str | Path, split: str = "train") -> Material:
@@ -56,16 +56,16 @@ class Material:
         Raises:
             DataError: no requests.jsonl.gz there, a broken one, or none with requests of the split.
         """
-        replies = read_replies()
-        openers = replies.extras["opener"]
-        held = openers[::DEV_OPENERS]
-        openers = held if split == "dev" else tuple(each for each in openers if each not in held)
+        replies = read_phrases()
+        preambles = replies.extras["preamble"]
+        held = preambles[::DEV_PREAMBLES]
+        preambles = held if split == "dev" else tuple(each for each in preambles if each not in held)
         requests = {i: found for i, found in read_requests(texts, split).items() if i in replies.by_intent}
         if not requests:
             raise DataError(
                 f"{texts} has no {split} requests that any reply fits: give the folder of the text sources."
             )
-        return cls(requests, replies, openers)
+        return cls(requests, replies, preambles)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Mix:
         second_pause: chance that it has a second one.
         pause_seconds: shortest and longest pause.
         hesitating: chance of a pause with an "um".
-        long_turn: chance of a turn that begins with an opener and a long pause, in which the model murmurs.
+        long_turn: chance of a turn that begins with an preamble and a long pause, in which the model murmurs.
         gap: seconds from the user's end to the model's start (before it is moved to a frame, by up to 0.04 s).
         early: chance that the model starts 0.08 s before the user's end, where the turn has no pause.
         late: chance of an answer after `late_gap` seconds: who missed the moment learns that it is still their turn.
@@ -132,7 +132,7 @@ class Mix:
     room_seconds: tuple[float, float] = (0.1, 0.5)
 
 
-def conversation_id(seed: int, index: int) -> str:
+def dialogue_id(seed: int, index: int) -> str:
     """Names a conversation among all that can be drawn."""
     return f"talk-{seed}-{index:06d}"
 
@@ -208,26 +208,26 @@ def draw_exchange(material: Material, mix: Mix, generator: Generator, interrupti
         if _chance(generator, 0.5):
             text = f"{_one(generator, extras['cut-in'])} {lower_first(text)}"
     elif _chance(generator, mix.long_turn):
-        opener = _one(generator, material.openers)
-        murmur = _one(generator, extras["model backchannel"])
+        preamble = _one(generator, material.preambles)
+        backchannel = _one(generator, extras["model backchannel"])
         pauses = (
             Pause(
-                len(opener.split()),
+                len(preamble.split()),
                 _between(generator, (1.1, 1.8)),
-                murmur=murmur,
-                murmur_after=_between(generator, (0.24, 0.4)),
+                backchannel=backchannel,
+                backchannel_after=_between(generator, (0.24, 0.4)),
             ),
         )
-        text = f"{opener} {lower_first(text)}"
+        text = f"{preamble} {lower_first(text)}"
     if not pauses and _chance(generator, mix.paused):
         pauses = draw_pauses(text, mix, extras["hesitation"], generator)
     early = not pauses and _chance(generator, mix.early)
     late = mix.late > 0 and not early and _chance(generator, mix.late)
-    asides: tuple[Aside, ...] = ()
+    backchannels: tuple[Backchannel, ...] = ()
     if backchannelled:
         at = _between(generator, (0.6, 3.0))
-        asides = tuple(
-            Aside(
+        backchannels = tuple(
+            Backchannel(
                 place,
                 _one(generator, extras["user backchannel"]),
                 int(generator.integers(2**31)),
@@ -243,10 +243,10 @@ def draw_exchange(material: Material, mix: Mix, generator: Generator, interrupti
         reply_take=int(generator.integers(len(mix.speeds))),
         wait=_between(generator, mix.silence_seconds if _chance(generator, mix.silent) else mix.wait),
         pauses=pauses,
-        gap=-FRAME if early else _between(generator, mix.late_gap if late else mix.gap),
+        gap=-FRAME_SECONDS if early else _between(generator, mix.late_gap if late else mix.gap),
         cut_in=_between(generator, mix.cut_in) if interrupted else None,
         stop=_between(generator, mix.stop),
-        asides=asides,
+        backchannels=backchannels,
     )
 
 
@@ -258,7 +258,7 @@ def draw_voice(mix: Mix, generator: Generator) -> Voice:
 
 
 def draw_script(material: Material, mix: Mix, seed: int, index: int) -> Script:
-    """Conversation `index` of a seed, not yet spoken."""
+    """Dialogue `index` of a seed, not yet spoken."""
     generator = generator_for(seed, f"script {index}")
     wanted = _between(generator, mix.seconds)
     greeting = _one(generator, material.replies.extras["greeting"]) if _chance(generator, mix.greeted) else ""
@@ -285,17 +285,17 @@ def draw_script(material: Material, mix: Mix, seed: int, index: int) -> Script:
     )
 
 
-def draw_surroundings(mix: Mix, generator: Generator, babble: bool = True) -> Surroundings:
+def draw_conditions(mix: Mix, generator: Generator, babble: bool = True) -> AcousticConditions:
     """What the user's microphone hears besides the user."""
     kinds = ("white", "pink", "brown", "hum", *(("babble",) if babble else ()))
-    line = generator.random()
-    return Surroundings(
+    channel = generator.random()
+    return AcousticConditions(
         peak_db=_between(generator, mix.peak_db),
         room_seconds=_between(generator, mix.room_seconds) if _chance(generator, mix.roomy) else 0.0,
         noise=_one(generator, kinds) if _chance(generator, mix.noisy) else "",
         snr_db=_between(generator, mix.snr_db),
         echo_db=_between(generator, mix.echo_db) if _chance(generator, mix.echoing) else None,
         echo_seconds=_between(generator, mix.echo_seconds),
-        line="telephone" if line < mix.telephone else "muffled" if line < mix.telephone + mix.muffled else "",
+        channel="telephone" if channel < mix.telephone else "muffled" if channel < mix.telephone + mix.muffled else "",
         muffle_hz=_between(generator, (2500.0, 7000.0)),
     )

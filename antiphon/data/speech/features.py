@@ -1,20 +1,14 @@
 """Speak sentences, make them sound as a user's microphone hears them, and keep what the frozen encoder makes of them.
 
-Aligning the ears (antiphon.train.asr.align) reads each utterance many times and the encoder stays as it is, so its
-features are computed once and kept as float16. A folder of features can be trained on while it still grows, and a run
-that was killed goes on where it stopped: which voice, room and noise an utterance gets follows from its number and the
-seed.
-
-    python -m antiphon.data.speech.features --text texts --whisper WHISPER --out FOLDER --count 30000
-
-A folder holds `sentences.txt` (all that could be said, from which the ears' pieces are taken), `manifest.jsonl` (id,
-text, voice, source, shard, offset and frames; seconds) and `shard-*.npy` ([frames, width]).
+Aligning the audio encoder (antiphon.train.asr.align) reads each utterance many times and the encoder stays as it is, so
+its features are computed once and kept as float16. A folder of features can be trained on while it still grows, and a
+run that was killed goes on where it stopped: which voice, room and noise an utterance gets follows from its number and
+the seed. On disk it is a store (`antiphon.data.store`) of kind "features", float16 [frames, width], with
+`sentences.txt` beside it: all that could be said, from which the recognizer's tokens are taken.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -30,40 +24,38 @@ from torch import Tensor
 from antiphon.audio.mel import SAMPLE_RATE, log_mel
 from antiphon.data.speech.augment import Augment, augment
 from antiphon.data.speech.voices.base import HibariVoice
+from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
-from antiphon.errors import DataError
 
-SHARD = 256  # utterances in a shard
-BATCH = 16  # utterances encoded at once, of like length
-PAUSE = int(0.02 * SAMPLE_RATE)
+SHARD_SENTENCES = 256  # sentences in a shard
+BATCH_UTTERANCES = 16  # utterances encoded at once, of like length
+PAUSE_SAMPLES = int(0.02 * SAMPLE_RATE)
 
 
 @dataclass(frozen=True)
-class Utterance:
+class EncodedUtterance:
     """Where one utterance's features are, and what was said.
 
     Attributes:
-        id: names the text (antiphon.data.text.corpora.text_id), or the recording.
+        id: unique in the set.
         text: what was said.
         voice: the speaker, or the numbers it was drawn with.
         source: where the text or the recording is from.
-        shard: file name.
-        offset: first row in the shard.
-        frames: rows, 50 a second.
+        shard, offset, length: where the features are; the length is in frames, 50 a second.
     """
 
     id: str
     text: str
-    voice: str
-    source: str
-    shard: str
-    offset: int
-    frames: int
+    voice: str = ""
+    source: str = ""
+    shard: str = ""
+    offset: int = 0
+    length: int = 0
 
 
 # Milder than what the language model's user may meet: sound that Whisper itself does not understand teaches nothing.
-EARS_AUGMENT = Augment(
+ASR_AUGMENT = Augment(
     speed=0.0, reverb=0.25, reverb_seconds=(0.1, 0.4), noise=0.5, snr_db=(10.0, 35.0), telephone=0.2, muffle=0.15,
     silence_seconds=(0.0, 0.4),
 )  # fmt: skip
@@ -126,80 +118,48 @@ def encode(encoder: WhisperBlockEncoder, signals: list[np.ndarray]) -> list[Tens
     """
     out: list[Tensor] = [torch.zeros(0)] * len(signals)
     order = sorted(range(len(signals)), key=lambda index: len(signals[index]))
-    for first in range(0, len(order), BATCH):
-        rows = order[first : first + BATCH]
+    for first in range(0, len(order), BATCH_UTTERANCES):
+        rows = order[first : first + BATCH_UTTERANCES]
         samples = torch.zeros(len(rows), max(len(signals[row]) for row in rows))
         for place, row in enumerate(rows):
             samples[place, : len(signals[row])] = torch.from_numpy(signals[row])
         features = encoder(log_mel(samples, encoder.config.bands))
         for place, row in enumerate(rows):
-            frames = -(-(len(signals[row]) + PAUSE) // (2 * 160))
+            frames = -(-(len(signals[row]) + PAUSE_SAMPLES) // (2 * 160))
             out[row] = features[place, :frames].to(torch.float16)
     return out
 
 
-class Writer:
-    """Appends shards to a folder; a shard's lines stand in the manifest only once its file is whole."""
+class FeatureSet:
+    """Reads a set of features, also while it is being written.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.shards = len(list(folder.glob("shard-*.npy")))
+    Args:
+        folder: the set's.
 
-    def write(self, items: list[tuple[str, str, str, str, Tensor]]) -> None:
-        """Writes one shard of (id, text, voice, source, features)."""
-        name = f"shard-{self.shards:05d}.npy"
-        partial = self.folder / (name + ".part")
-        with partial.open("wb") as file:
-            np.save(file, torch.cat([features for *_, features in items]).numpy())
-        partial.rename(self.folder / name)
-        offset, lines = 0, []
-        for identity, text, voice, source, features in items:
-            utterance = Utterance(identity, text, voice, source, name, offset, len(features))
-            lines.append(
-                json.dumps(vars(utterance) | {"seconds": round(len(features) / 50, 2)}, ensure_ascii=False) + "\n"
-            )
-            offset += len(features)
-        with (self.folder / "manifest.jsonl").open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-        self.shards += 1
-
-
-def read_manifest(folder: Path | str) -> list[Utterance]:
-    """Every utterance of a folder that is there so far.
+    Attributes:
+        utterances: those that have been read.
 
     Raises:
-        DataError: there is no manifest.
+        DataError: no such set.
     """
-    path = Path(folder) / "manifest.jsonl"
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: make it with `python -m antiphon.data.speech.features` first")
-    utterances = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            row = json.loads(line)
-            row.pop("seconds")
-            utterances.append(Utterance(**row))
-    return utterances
-
-
-class Reader:
-    """Reads features by utterance; shards are mapped into memory and stay open."""
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self.shards: dict[str, np.ndarray] = {}
+        self._store = ArrayStore(folder, "features")
+        self.utterances = [EncodedUtterance(**row) for row in self._store.rows]
 
-    def __call__(self, utterance: Utterance) -> Tensor:
+    def refresh(self) -> list[EncodedUtterance]:
+        """Takes in what was written since, and returns it."""
+        came = [EncodedUtterance(**row) for row in self._store.refresh()]
+        self.utterances += came
+        return came
+
+    def __call__(self, utterance: EncodedUtterance) -> Tensor:
         """float32 [frames, width]."""
-        if utterance.shard not in self.shards:
-            self.shards[utterance.shard] = np.load(self.folder / utterance.shard, mmap_mode="r")
-        rows = self.shards[utterance.shard][utterance.offset : utterance.offset + utterance.frames]
-        return torch.from_numpy(np.array(rows, dtype=np.float32))
+        return torch.from_numpy(np.array(self._store.array(vars(utterance)), dtype=np.float32))
 
 
-def ears_sentences(text: Path | str, split: str = "train", words: tuple[int, int] = (2, 13)) -> list[Sentence]:
-    """What the ears learn from: what users say and, so that they know statements too, some of what assistants say.
+def asr_sentences(text: Path | str, split: str = "train", words: tuple[int, int] = (2, 13)) -> list[Sentence]:
+    """What the recognizer learns from: what users say and, for statements too, some of what assistants say.
 
     Most of every dialogue corpus is templates, so only as many of its sentences are taken as of the questions; order
     as in `shuffled`, rare words early.
@@ -229,43 +189,20 @@ def make(
         config: how the sound is changed.
         count: utterances wanted in all.
     """
-    writer = Writer(folder)
-    first, began = writer.shards * SHARD, time.monotonic()
-    for start in range(first, count, SHARD):
-        numbers = range(start, min(start + SHARD, count))
-        chosen = ((number, sentences[number % len(sentences)]) for number in numbers)
-        spoken = list(speak_all(chosen, seed, config))
-        features = encode(encoder, [samples for _, _, samples in spoken])
-        writer.write([(s.id, s.text, voice, s.source, f) for (s, voice, _), f in zip(spoken, features)])
-        done = start + len(numbers)
-        rate = (done - first) / (time.monotonic() - began)
-        print(
-            f"{done}/{count} utterances, {rate:.1f}/s, {(count - done) / rate / 60:.0f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def main() -> None:
-    """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, required=True, help="folder of texts")
-    parser.add_argument("--whisper", type=Path, required=True, help="folder of the encoder, as in the cache")
-    parser.add_argument("--out", type=Path, required=True, help="folder of features, made or added to")
-    parser.add_argument("--count", type=int, default=30000, help="utterances wanted in all")
-    parser.add_argument("--split", default="train", choices=["train", "dev"])
-    parser.add_argument("--seed", type=int, default=0, help="of voices, rooms and noises")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    encoder = WhisperBlockEncoder.from_pretrained(arguments.whisper)
-    sentences = ears_sentences(arguments.text, arguments.split)
-    print(f"{len(sentences)} sentences", file=sys.stderr)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "sentences.txt").write_text(
-        "".join(sentence.text + "\n" for sentence in sentences), encoding="utf-8"
-    )
-    make(arguments.out, sentences, encoder, arguments.seed, EARS_AUGMENT, arguments.count)
-
-
-if __name__ == "__main__":
-    main()
+    # Each shard is flushed whole, so their number tells how many sentences have been tried.
+    rows = {"shard_rows": 1 << 40, "shard_seconds": float("inf")}
+    with ArrayWriter(folder, "features", {"width": encoder.config.width}, **rows) as writer:
+        first, began = writer.shards * SHARD_SENTENCES, time.monotonic()
+        for start in range(first, count, SHARD_SENTENCES):
+            numbers = range(start, min(start + SHARD_SENTENCES, count))
+            chosen = ((number, sentences[number % len(sentences)]) for number in numbers)
+            spoken = list(speak_all(chosen, seed, config))
+            features = encode(encoder, [samples for _, _, samples in spoken])
+            for number, (sentence, voice, _), each in zip(numbers, spoken, features):
+                about = {"text": sentence.text, "voice": voice, "source": sentence.source}
+                writer.add({"id": f"{sentence.id}-{number}", **about}, each.numpy())
+            writer.flush()
+            done = start + len(numbers)
+            rate = (done - first) / (time.monotonic() - began)
+            left = (count - done) / rate / 60
+            print(f"{done}/{count} utterances, {rate:.1f}/s, {left:.0f} min left", file=sys.stderr, flush=True)

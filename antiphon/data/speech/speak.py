@@ -6,10 +6,11 @@
 What is drawn for a sentence (its speed, its noise, ...) follows from the config's seed and the sentence's id alone; so
 a set comes out the same however often its making was stopped and taken up again.
 """
+
 import hashlib
 import multiprocessing
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
 from antiphon.data.speech.augment import Augment, Samples, augment, resample
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
 from antiphon.data.speech.voices.base import HibariVoice, Spoken
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
 from antiphon.errors import DataError
@@ -169,7 +170,7 @@ def mixed_sentences(
         roles[role] = sorted(found, key=lambda each: each.id) if split == "dev" else shuffled(found, seed)
     if not roles or not all(roles.values()):
         raise DataError(f"{folder} has no {split} sentences for the roles {shares}: give other texts or roles.")
-    placed = {role: 0 for role in roles}
+    placed = dict.fromkeys(roles, 0)
     seen, mixed = set(), []
     while True:
         role = min(roles, key=lambda role: (placed[role] + 0.5) / shares[role])
@@ -228,7 +229,7 @@ def babblers(sentences: Sequence[Sentence], speaker: Speaker, config: SpeakConfi
     return [voice for voice in voices if len(voice)]
 
 
-def _by(writer: ShardWriter, voices: tuple[str, ...]) -> tuple[int, float]:
+def _by(writer: SpeechWriter, voices: tuple[str, ...]) -> tuple[int, float]:
     """Utterances and seconds that these voices have in the set already."""
     have = SpeechSet(writer.folder, voices=list(voices))
     return len(have), have.duration
@@ -236,7 +237,7 @@ def _by(writer: ShardWriter, voices: tuple[str, ...]) -> tuple[int, float]:
 
 def _speak_share(sentences: list[Sentence], config: SpeakConfig, worker: int, workers: int, bar: bool = True) -> None:
     """The part of `speak` that one of several workers does: every `workers`-th sentence."""
-    with ShardWriter(config.out, config.sample_rate, worker, config.shard_seconds) as writer:
+    with SpeechWriter(config.out, config.sample_rate, worker, config.shard_seconds) as writer:
         count, seconds = _by(writer, config.voices)
         # Each worker goes on from an even share of what is there, whoever wrote it.
         count, seconds = count / workers, seconds / workers
@@ -289,7 +290,7 @@ def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, 
     if workers == 1:
         _speak_share(sentences, config, 0, 1, bar)
         return
-    ShardWriter(config.out, config.sample_rate).close()  # clears up after a kill before the workers come
+    SpeechWriter(config.out, config.sample_rate).close()  # clears up after a kill before the workers come
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_speak_share, args=(sentences, config, worker, workers, bar))
@@ -306,23 +307,3 @@ def speak(sentences: Sequence[Sentence], config: SpeakConfig, workers: int = 1, 
     failed = [str(index) for index, process in enumerate(processes) if process.exitcode]
     if failed:
         raise DataError(f"Worker {', '.join(failed)} failed (see above); rerun to go on where it stopped.")
-
-
-def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
-    """What a set holds, as (name, value) lines."""
-    speech = SpeechSet(folder)
-    yield "folder", str(speech.folder)
-    yield "sample rate", f"{speech.sample_rate} Hz"
-    yield "utterances", f"{len(speech)}"
-    yield "hours", f"{speech.duration / 3600:.2f}"
-    if not len(speech):
-        return
-    lengths = np.array([utterance.duration for utterance in speech.utterances])
-    yield "seconds", f"{lengths.min():.1f} to {lengths.max():.1f}, median {np.median(lengths):.1f}"
-    yield "words", f"{sum(len(utterance.text.split()) for utterance in speech.utterances)}"
-    yield "phoneme times", f"{np.mean([bool(utterance.phonemes) for utterance in speech.utterances]):.0%}"
-    for name in ("voice", "role", "source"):
-        values = [getattr(utterance, name) for utterance in speech.utterances]
-        for value in sorted(set(values)):
-            hours = lengths[[other == value for other in values]].sum() / 3600
-            yield f"{name} {value or '-'}", f"{values.count(value)} utterances, {hours:.2f} hours"

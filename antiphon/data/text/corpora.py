@@ -9,6 +9,7 @@ stand on both sides, whatever their source or role, and adding a source moves no
 
     for sentence in shuffled(read_sentences(folder, "assistant"), seed=0): ...
 """
+
 import gzip
 import hashlib
 import json

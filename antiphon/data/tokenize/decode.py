@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from antiphon.audio.io import SUBTYPES, Audio
-from antiphon.data.tokenize.encode import device_of, fingerprint, kept_codebooks, open_codec, why
+from antiphon.data.codes import Coded, CodeSet, device_of
+from antiphon.data.store import writing
+from antiphon.data.tokenize.encode import open_codec, why
 from antiphon.data.tokenize.workers import followed, in_processes
-from antiphon.data.tokens import Coded, TokenSet, writing
 from antiphon.errors import DataError
 
 
@@ -125,7 +126,7 @@ def _killed(at: int) -> tuple[int, str]:
 class _Items:
     """Codes, length, scales and file of each recording that is wanted, read when asked for."""
 
-    def __init__(self, codes: TokenSet, wanted: list[tuple[int, Path]], codebooks: int | None) -> None:
+    def __init__(self, codes: CodeSet, wanted: list[tuple[int, Path]], codebooks: int | None) -> None:
         self.codes, self.wanted, self.codebooks = codes, wanted, codebooks
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ class _Items:
         return self.codes[index][: self.codebooks], row.samples, row.scales, path
 
 
-def _claim(out: Path, codes: TokenSet, codebooks: int, paths: list[Path]) -> None:
+def _claim(out: Path, codes: CodeSet, codebooks: int, paths: list[Path]) -> None:
     """Makes sure that the sounds in a folder are of these codes, and notes in sounds.json what they are of: weights,
     number of codebooks, and recordings (a set may have got more of them since).
 
@@ -149,7 +150,7 @@ def _claim(out: Path, codes: TokenSet, codebooks: int, paths: list[Path]) -> Non
         rows = [(row.id, row.samples, row.frames, row.stamp) for row in codes.rows[:number]]
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]  # repr, so that any id can be encoded
         return {
-            "fingerprint": codes.about.fingerprint, "codebooks": codebooks, "recordings": number, "digest": digest,
+            "fingerprint": codes.info.fingerprint, "codebooks": codebooks, "recordings": number, "digest": digest,
         }  # fmt: skip
 
     note = out / "sounds.json"
@@ -188,19 +189,17 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
         DataError: no codes, or those of another codec, or one that cannot decode; or a folder that cannot be written,
             or holds sounds of something else.
     """
-    codes = TokenSet(config.source)
+    codes = CodeSet(config.source)
     if not len(codes):
         raise DataError(f"{config.source} holds no codes (yet).")
-    name = config.codec or codes.about.codec
+    name = config.codec or codes.info.codec
     codec = codec if codec is not None else open_codec(name, config.device)
     if not callable(getattr(codec, "decode", None)):
         raise DataError(f"{name} makes codes but no sound of them.")
-    if fingerprint(codec) != codes.about.fingerprint:
-        raise DataError(
-            f"{config.source} was made by {codes.about.codec} with other weights than {name} has: give the codec that "
-            "it was made by (--codec)."
-        )
-    codebooks = kept_codebooks(codes.about, config.codebooks, str(config.source))
+    codes.info.check(codec, config.source)
+    if config.codebooks is not None and config.codebooks > codes.info.codebooks:
+        raise DataError(f"{config.source} has {codes.info.codebooks} codebooks, not {config.codebooks}: ask for fewer.")
+    codebooks = config.codebooks or codes.info.codebooks
     names = file_names([row.id for row in codes.rows], config.ending)
     paths = [config.out / each for each in names]
     _claim(config.out, codes, codebooks, paths)

@@ -11,7 +11,6 @@ for the memory) too, after a second try on its own. Stopped and started again, a
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,13 +22,14 @@ import numpy as np
 import torch
 
 from antiphon.codecs.base import StreamingCodec
+from antiphon.data.codes import CodecInfo, Coded, CodeSet, CodesWriter, device_of
 from antiphon.data.recordings import Recording, fitted, recordings
+from antiphon.data.store import kind_of
 from antiphon.data.tokenize.workers import followed, in_processes
-from antiphon.data.tokens import About, Coded, TokenWriter
 from antiphon.errors import AntiphonError, DataError
 
-PIECE = 20.0  # seconds that a streaming codec encodes at once of a long recording: memory stays flat
-LONG = 60.0  # seconds from which a recording counts as long
+PIECE_SECONDS = 20.0  # that a streaming codec encodes at once of a long recording: memory stays flat
+LONG_SECONDS = 60.0  # from which a recording counts as long
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TokenizeConfig:
     """How recordings become codes.
 
     Attributes:
-        source: a folder of sound files, a manifest or a speech set.
+        source: what `antiphon.data.recordings.recordings` takes.
         out: the folder of the set of codes.
         codec: name or folder, as `antiphon.codecs.load` takes it.
         codebooks: keep only the first ones; None keeps all.
@@ -45,6 +45,7 @@ class TokenizeConfig:
         ray: on the Ray cluster that this machine belongs to (or, where there is none, on a small one of its own).
         device: that encodes, "cpu" or "cuda".
         retry: try again what was skipped before.
+        lead: cut each recording so many seconds before its first phone, where it is known when that sounds.
     """
 
     source: Path
@@ -55,6 +56,7 @@ class TokenizeConfig:
     ray: bool = False
     device: str = "cpu"
     retry: bool = False
+    lead: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -125,37 +127,6 @@ def check_device(device: str) -> None:
         raise DataError(f"There is no device {device!r} to use here ({reason}): give cpu (--device cpu).") from error
 
 
-def fingerprint(codec: Any) -> str:
-    """16 hex digits of a hash over a codec's weights: the same for whatever folder they were loaded from.
-
-    Names and order of the tensors don't count, nor do tensors of one repeated value and copies, so that it stays what
-    it was when parts are renamed or statistics for training come and go.
-    """
-    found = set()
-    for tensor in codec.state_dict().values() if isinstance(codec, torch.nn.Module) else ():
-        flat = tensor.detach().cpu().contiguous().view(-1)
-        if flat.numel() and bool((flat != flat[0]).any()):
-            found.add(hashlib.sha256(flat.view(torch.uint8).numpy()).digest())
-    return hashlib.sha256(type(codec).__name__.encode() + b"".join(sorted(found))).hexdigest()[:16]
-
-
-def kept_codebooks(codec: Any, wanted: int | None, name: str) -> int:
-    """How many codebooks are kept when so many are wanted.
-
-    Raises:
-        DataError: the codec has fewer.
-    """
-    if wanted is not None and wanted > codec.codebooks:
-        raise DataError(f"{name} has {codec.codebooks} codebooks, not {wanted}: ask for fewer.")
-    return wanted or codec.codebooks
-
-
-def device_of(codec: Any) -> torch.device:
-    """Where a codec's weights are."""
-    weights = codec.parameters() if isinstance(codec, torch.nn.Module) else iter(())
-    return next(weights, torch.zeros(0)).device
-
-
 @torch.inference_mode()
 def encode(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> np.ndarray:
     """Codes of one recording; a long one is given to a streaming codec in pieces, which gives the same codes.
@@ -169,9 +140,9 @@ def encode(codec: Any, samples: torch.Tensor, codebooks: int | None = None) -> n
         int64 [codebooks, frames].
     """
     audio = samples[None].to(device_of(codec))
-    if audio.shape[-1] <= LONG * codec.sample_rate or not isinstance(codec, StreamingCodec):
+    if audio.shape[-1] <= LONG_SECONDS * codec.sample_rate or not isinstance(codec, StreamingCodec):
         return codec.encode(audio)[0, :codebooks].cpu().numpy()
-    state, size, found = codec.init_state(1), int(PIECE * codec.sample_rate), []
+    state, size, found = codec.init_state(1), int(PIECE_SECONDS * codec.sample_rate), []
     for start in range(0, audio.shape[-1], size):
         piece = audio[..., start : start + size]
         codes = codec.encode_step(piece, state, last=start + size >= audio.shape[-1])
@@ -235,23 +206,16 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
     """
     found = recordings(config.source)
     codec = codec if codec is not None else open_codec(config.codec, config.device)
-    about = About(
-        config.codec,
-        fingerprint(codec),
-        int(codec.sample_rate),
-        int(codec.channels),
-        float(codec.frame_rate),
-        kept_codebooks(codec, config.codebooks, config.codec),
-        int(codec.codebook_size),
-        str(config.source),
-    )
+    info = CodecInfo.of(codec, config.codec, config.codebooks)
     threads = 1 if config.ray else 0 if config.workers == 1 else max(1, (os.cpu_count() or 1) // config.workers)
     job = Job(config.codec, config.codebooks, config.device, threads)
-    with TokenWriter(config.out, about) as writer:
+    with CodesWriter(config.out, info, str(config.source), config.lead) as writer:
         stamps = _stamps(found, writer, config.source)
         if config.retry:
             writer.retry()
-        wanted = [recording for recording in found if recording.id not in writer.done]
+        wanted = [each for each in found if each.id not in writer.done]
+        if config.lead is not None:
+            wanted = [each.trimmed(config.lead) for each in wanted]
         if config.ray:
             results = on_ray(job, wanted, config.workers)
         elif config.workers > 1:
@@ -263,12 +227,13 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
             for result in results:
                 recording = wanted[result.at]
                 if result.codes is None:
-                    writer.skip(recording.id, recording.path, result.reason)
+                    writer.skip(recording.id, result.reason, path=recording.path)
                     progress.write(f"{recording.id}: skipped: {result.reason}", file=sys.stderr)
                 else:
+                    phones = [(phone, round(start, 4), round(end, 4)) for phone, start, end in recording.phones]
                     row = Coded(
-                        recording.id, recording.text, recording.voice, result.samples, stamp=stamps[recording.id],
-                        scales=list(result.scales),
+                        recording.id, recording.text, recording.voice, result.samples, stamps[recording.id],
+                        list(result.scales), phones,
                     )  # fmt: skip
                     writer.add(row, result.codes)
                 progress.update(1)
@@ -281,23 +246,48 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
     return skipped
 
 
-def _stamps(found: list[Recording], writer: TokenWriter, source: Path) -> dict[str, str]:
+def _stamps(found: list[Recording], writer: CodesWriter, source: Path) -> dict[str, str]:
     """The stamps of the recordings by id, if none of those that the set holds codes of has become another one.
 
     Raises:
-        DataError: one has. Where the set is too old to tell, all have that come from elsewhere.
+        DataError: one has.
     """
+    before = {row["id"]: row.get("stamp") for row in writer.items}
     stamps = {recording.id: recording.stamp() for recording in found}
     for recording in found:
-        before, now = writer.stamps.get(recording.id), stamps[recording.id]
-        if before is None or not now:
-            continue
-        if (before != now) if before else (writer.source != str(source)):
+        then, now = before.get(recording.id), stamps[recording.id]
+        if then and now and then != now:
             raise DataError(
                 f"{writer.folder} holds codes of another {recording.id} than {recording.path} is now (they came from "
-                f"{writer.source}): encode into another folder, or delete this one to make it anew."
+                f"{writer.header['source']}): encode into another folder, or delete this one to make it anew."
             )
     return stamps
+
+
+def tokenized(
+    place: str | Path, codec: Any, name: str, out: str | Path, lead: float | None = None, resumed: bool = False
+) -> CodeSet:
+    """The codes of recordings: those that are there if `place` is a set of codes, else made in `out` first.
+
+    Args:
+        place: a set of codes, or what `recordings` takes.
+        codec: that they are of, or are made by.
+        name: that it was loaded by.
+        out: the folder of the set that is made; a run that was stopped goes on.
+        lead: see `TokenizeConfig`.
+        resumed: take the set in `out` as it is, if there is one: a training that goes on must not find more in it. The
+            same where the recordings are gone.
+
+    Raises:
+        DataError: codes of another codec; or as `tokenize`.
+    """
+    if kind_of(place) == "codes":
+        return CodeSet(place, codec)
+    old = not (Path(out) / "set.json").exists() and kind_of(out) == "codes"  # it's whole, and can't be added to
+    gone = not Path(place).exists()
+    if not old and not ((resumed or gone) and kind_of(out) == "codes"):
+        tokenize(TokenizeConfig(Path(place), Path(out), name, lead=lead), codec=codec)
+    return CodeSet(out, codec)
 
 
 def _killed(at: int) -> Encoded:

@@ -84,8 +84,8 @@ def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
 
     A text's voice follows from its hash, so that a set can grow and shrink.
     """
-    from antiphon.data.shards import SpeechSet
     from antiphon.data.speech.speak import Sentence
+    from antiphon.data.speech.utterances import SpeechSet
     from antiphon.data.text.corpora import text_id
 
     ids = [text_id(text) for text in texts]
@@ -141,7 +141,7 @@ def _speak(sentences: Sequence, folder: Path, voice: str, count: int) -> None:
 
 
 def _clips(folder: Path) -> list[Clip]:
-    from antiphon.data.shards import SpeechSet
+    from antiphon.data.speech.utterances import SpeechSet
 
     speech = SpeechSet(folder)
     return [Clip(u.id, u.text, Audio(torch.from_numpy(samples), speech.sample_rate), u.voice) for u, samples in speech]

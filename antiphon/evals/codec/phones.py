@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from antiphon.data.recordings import Recording, fitted
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.data.tokenize.encode import encode
 from antiphon.errors import AntiphonError
 from antiphon.evals.cache import ResultCache, key_of

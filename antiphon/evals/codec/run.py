@@ -26,9 +26,10 @@ import numpy as np
 from tqdm import tqdm
 
 from antiphon.audio.io import Audio
+from antiphon.data.codes import fingerprint
 from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokenize.decode import decode, file_names
-from antiphon.data.tokenize.encode import check_device, encode_scaled, fingerprint, open_codec, why
+from antiphon.data.tokenize.encode import check_device, encode_scaled, open_codec, why
 from antiphon.data.tokenize.workers import unreached
 from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.evals.asr_judge import MAX_SECONDS, MAX_TOKENS, AsrJudge

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from antiphon.data.dialogue.phrases import read_replies
+from antiphon.data.dialogue.phrases import read_phrases
 from antiphon.data.text.corpora import normalise
 from antiphon.errors import EvalError
 from antiphon.evals import harness
@@ -107,7 +107,7 @@ def fits(one: Result, replies: dict[str, tuple[str, ...]]) -> bool:
 
 def intent_accuracy(name: str, results: Sequence[Result]) -> Figure:
     """The share of answers that are replies to what was asked."""
-    replies = read_replies().by_intent
+    replies = read_phrases().by_intent
     answers = [fits(each, replies) for each in results if each.outcome.takeover]
     return Figure(name, statistics.fmean(answers) if answers else 0.0, "share", None, None, len(answers))
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio import io
-from antiphon.data.dialogue.format import USER, Conversation, Event, Word, read_conversations
+from antiphon.data.dialogue.format import USER, Dialogue, Event, Word, read_dialogues
 from antiphon.errors import DataError
 from antiphon.evals.duplex.metrics import Outcome, Segment, Vad, cases, from_words, measure, speech
 
@@ -77,9 +77,9 @@ def events_of(user: Sequence[Segment], model: Sequence[Segment]) -> list[Event]:
     ]
 
 
-def _talks(folder: Path) -> Iterator[tuple[str, Conversation]]:
+def _talks(folder: Path) -> Iterator[tuple[str, Dialogue]]:
     if folder.is_file() or (folder / "index.jsonl").is_file():
-        yield from read_conversations(folder)
+        yield from read_dialogues(folder)
         return
     found = sorted(path.parent for path in folder.glob("*/output.wav") if (path.parent / "input.wav").is_file())
     if not found:
@@ -96,7 +96,7 @@ def _talks(folder: Path) -> Iterator[tuple[str, Conversation]]:
         yield each.name, talk
 
 
-def _benchmark(folder: Path) -> Conversation:
+def _benchmark(folder: Path) -> Dialogue:
     """One conversation of Full-Duplex-Bench."""
     output = io.load(folder / "output.wav", max_seconds=None)
     given = io.load(folder / "input.wav", sample_rate=output.sample_rate, max_seconds=None)
@@ -113,9 +113,7 @@ def _benchmark(folder: Path) -> Conversation:
         events += [Event("pause", *row["timestamp"][:2], USER) for row in found]
     rows = (_read(folder / "output.json") or {"chunks": []})["chunks"]
     words = [Word(row["text"].strip(), row["timestamp"][0], row["timestamp"][1] or row["timestamp"][0]) for row in rows]
-    return Conversation(
-        np.pad(model, (0, count - len(model))), np.pad(user, (0, count - len(user))), rate, words, events
-    )
+    return Dialogue(np.pad(model, (0, count - len(model))), np.pad(user, (0, count - len(user))), rate, words, events)
 
 
 def _read(path: Path) -> Any:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.random import Generator
 
 from antiphon.data.dialogue.compose import Exchange, Pause, Script, compose
-from antiphon.data.dialogue.format import MODEL, USER, Conversation, ConversationWriter, Event, read_index
-from antiphon.data.dialogue.phrases import RATE, Cast, Line, Request, Voice
+from antiphon.data.dialogue.format import MODEL, USER, Dialogue, DialogueWriter, Event, read_index
+from antiphon.data.dialogue.phrases import RATE, Request, SpokenUtterance, TtsCache, Voice
 from antiphon.data.dialogue.sample import ANSWERS, Material, Mix, draw_pauses, lower_first
 from antiphon.data.speech.speak import generator_for
 from antiphon.errors import DataError
@@ -42,7 +42,7 @@ BACKCHANNEL_SECONDS = (0.24, 0.5)  # into a pause, and length, of a place for a 
 PEAK_DB = (-16.0, -5.0)
 SILENCE_AFTER_SECONDS = (5.0, 10.0)  # min. and max., at the end
 
-Say = Callable[[Voice, str, int], Line]
+Say = Callable[[Voice, str, int], SpokenUtterance]
 
 
 def load_scenarios(folder: Path, task: str, n: int = 100, texts: Path | None = None, seed: int = 0) -> list[Scenario]:
@@ -76,7 +76,7 @@ def scenario_id(task: str, seed: int, number: int) -> str:
     return f"{task}-{seed}-{number:03d}"
 
 
-def _scenario(identity: str, talk: Conversation) -> Scenario:
+def _scenario(identity: str, talk: Dialogue) -> Scenario:
     """A scenario from the conversation that it is kept as: the user's channel, and in `info` what else it takes."""
     info, user, second = talk.info, talk.user, None
     if "second" in info:
@@ -94,18 +94,18 @@ def _scenario(identity: str, talk: Conversation) -> Scenario:
 def _make(folder: Path, task: str, identities: list[str], texts: Path) -> None:
     from tqdm import tqdm
 
-    material, cast = Material.read(texts, "dev"), Cast()
-    with ConversationWriter(folder, ".flac") as writer:
+    material, tts = Material.read(texts, "dev"), TtsCache()
+    with DialogueWriter(folder, ".flac") as writer:
         for identity in tqdm(identities, desc=f"  speaking {task}", unit="scenario", file=sys.stderr, leave=False):
             if identity not in writer.done:
-                writer.add(identity, make_scenario(material, cast.line, identity))
+                writer.add(identity, make_scenario(material, tts.utterance, identity))
 
 
-def make_scenario(material: Material, say: Say, identity: str) -> Conversation:
+def make_scenario(material: Material, say: Say, identity: str) -> Dialogue:
     """One scenario, spoken, as it is kept.
 
     Args:
-        material: requests of the dev split, replies, openers.
+        material: requests of the dev split, replies, preambles.
         say: gives the sound of a text by a voice.
         identity: of `scenario_id`; all that is drawn follows from it.
     """
@@ -120,12 +120,12 @@ def make_scenario(material: Material, say: Say, identity: str) -> Conversation:
     ]
     lead = float(generator.uniform(0.5, 1.5))
 
-    def only_the_user(speaker: Voice, text: str, take: int) -> Line:
+    def only_the_user(speaker: Voice, text: str, take: int) -> SpokenUtterance:
         if speaker is voice:
             line = say(speaker, text, take)
             # Times of words are estimates for these voices: a last word may be put past the end of the sound.
-            return Line(text, line.samples, tuple((word, a, max(a, b)) for word, a, b in line.words))
-        return Line(text, np.zeros(round(BACKCHANNEL_SECONDS[1] * RATE) if text else 0, np.float32), ())
+            return SpokenUtterance(text, line.samples, tuple((word, a, max(a, b)) for word, a, b in line.words))
+        return SpokenUtterance(text, np.zeros(round(BACKCHANNEL_SECONDS[1] * RATE) if text else 0, np.float32), ())
 
     # The model's voice is another object even where it has the same name: what it says is left out.
     talks = [compose(Script((e,), voice, Voice(), (1.0,), lead=lead, tail=0.08), only_the_user) for e in exchanges]
@@ -146,7 +146,7 @@ def make_scenario(material: Material, say: Say, identity: str) -> Conversation:
     peak = float(np.abs(user).max(initial=1e-6))
     user = user * np.float32(10 ** (float(generator.uniform(*PEAK_DB)) / 20) / peak)
     words = [word for word in talks[0].words if word.speaker == USER]
-    return Conversation(np.zeros_like(user), user, RATE, words, events, info)
+    return Dialogue(np.zeros_like(user), user, RATE, words, events, info)
 
 
 def _asked(material: Material, task: str, generator: Generator) -> list[Request]:
@@ -177,18 +177,23 @@ def _turn(
         mix = Mix()
         return request, request.text, draw_pauses(request.text, mix, material.replies.extras["hesitation"], generator)
     if task == "backchannel":
-        first, second = generator.choice(len(material.openers), 2, replace=False)
-        openers = (material.openers[first], lower_first(material.openers[second]))
-        ends = np.cumsum([len(opener.split()) for opener in openers])
+        first, second = generator.choice(len(material.preambles), 2, replace=False)
+        preambles = (material.preambles[first], lower_first(material.preambles[second]))
+        ends = np.cumsum([len(preamble.split()) for preamble in preambles])
         pauses = tuple(
-            Pause(int(end), float(generator.uniform(1.1, 1.8)), murmur="Mhm.", murmur_after=BACKCHANNEL_SECONDS[0])
+            Pause(
+                int(end),
+                float(generator.uniform(1.1, 1.8)),
+                backchannel="Mhm.",
+                backchannel_after=BACKCHANNEL_SECONDS[0],
+            )
             for end in ends
         )
-        return request, " ".join((*openers, lower_first(request.text))), pauses
+        return request, " ".join((*preambles, lower_first(request.text))), pauses
     return request, request.text, ()
 
 
-def _events(talk: Conversation, task: str) -> list[Event]:
+def _events(talk: Dialogue, task: str) -> list[Event]:
     """Those of the user, and the places for a sign of listening."""
     kept = []
     for event in talk.events:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.errors import EvalError
 from antiphon.evals.metrics.phones import Segment, segments, utterance_audio
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.codecs.base import Tokenizer
-from antiphon.data.shards import SpeechSet, Utterance
+from antiphon.data.speech.utterances import SpeechSet, Utterance
 from antiphon.errors import EvalError
 from antiphon.models.tts.phonemes import SILENCE, STRESS, phone_at
 

@@ -274,14 +274,14 @@ class Moshi(nn.Module):
         stream. Heads stay small, so that a fresh model's loss is near ln(card).
 
         Args:
-            codec: of `codebooks` codebooks (at least) of `card` codes, as `codebook_vectors` knows them.
+            codec: of `codebooks` codebooks (at least) of `card` codes, which has `codebook_vectors`.
             scale: size of the heads.
 
         Raises:
             ValueError: the codec doesn't fit.
         """
         config = self.config
-        vectors = [(each - each.mean(0)) / each.std() for each in codebook_vectors(codec)]
+        vectors = [(each - each.mean(0)) / each.std() for each in codec.codebook_vectors()]
         needed = max(config.codebooks, config.user_codebooks)
         if len(vectors) < needed or any(len(each) != config.card for each in vectors[:needed]):
             raise ValueError(
@@ -349,9 +349,3 @@ def fill(model: Moshi, weights: dict[str, Tensor], dtype: torch.dtype, folder: P
         raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
     model.reset()
     return model.eval()
-
-
-def codebook_vectors(codec: nn.Module) -> list[Tensor]:
-    """What each code of each codebook adds to the latent of a codec of Mimi's family, [card, latent] a codebook."""
-    source = getattr(codec, "quantizer", codec)
-    return [part.outward(book.codes) for part in (source.semantic, source.acoustic) for book in part.codebooks]

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.mini.model import MiniCodec
+from antiphon.codecs.module import CodecModule
 from antiphon.errors import HubError
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
@@ -88,11 +88,10 @@ class Talker(nn.Module):
             nn.init.zeros_(linear.bias)
 
     @torch.no_grad()
-    def take_codebooks(self, codec: MiniCodec) -> None:
-        """Copies what each code adds to the codec's latent, each codebook scaled to zero mean and unit variance."""
-        vectors = [codec.semantic.outward(codec.semantic.codebooks[0].codes)]
-        vectors += [codec.acoustic.outward(book.codes) for book in codec.acoustic.codebooks]
-        for level, vector in enumerate(vectors):
+    def take_codebooks(self, codec: CodecModule) -> None:
+        """Copies what each code adds to the codec's latent, each codebook scaled to zero mean and unit variance; the
+        first codebooks where the codec has more than the talker."""
+        for level, vector in enumerate(codec.codebook_vectors()[: self.config.codebooks]):
             centred = vector - vector.mean(0)
             self.codes[level] = centred / centred.std()
 

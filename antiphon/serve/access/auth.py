@@ -13,26 +13,29 @@ import asyncio
 import base64
 import binascii
 import hmac
-import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 from urllib.parse import urlsplit
 
-from antiphon.serve.access.client_secrets import ClientSecrets
-from antiphon.serve.settings import LOOPBACK, ServeConfig
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+from antiphon.serve.access.client_secrets import ClientSecrets
+from antiphon.serve.errors import ErrorResponse, RequestError
+from antiphon.serve.settings import LOOPBACK, ServeConfig
 
 log = logging.getLogger(__name__)
 
 KEY_PROTOCOL = "openai-insecure-api-key."
-METHODS, HEADERS = "GET, POST, DELETE, OPTIONS", "authorization, content-type, openai-beta, openai-organization"
+CORS = {
+    "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
+    "access-control-allow-headers": "authorization, content-type, openai-beta, openai-organization",
+    "access-control-expose-headers": "location",
+    "vary": "Origin",
+}
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware.
 
     Args:
@@ -42,9 +45,7 @@ class Gate:
             "antiphon.session" what its session begins with.
     """
 
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], config: ServeConfig, keys: ClientSecrets
-    ):
+    def __init__(self, app: ASGIApp, config: ServeConfig, keys: ClientSecrets):
         self.app, self.config, self.keys = app, config, keys
         self.hosts = {name.lower() for name in (*LOOPBACK, config.host, *config.hosts)}
         self.hosts |= {name for origin in config.origins if (name := urlsplit(origin).hostname)}
@@ -53,40 +54,43 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope=scope)
         origin = headers.get("origin")
         problem = self._problem(headers, origin, scope)
         if problem is not None:
-            await refuse(scope, send, *problem)
+            await refuse(scope, receive, send, problem)
             return
-        if scope["type"] == "http" and origin is not None:
-            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-                await _respond(send, 204, b"", _cors(origin))
-                return
-
-            async def with_cors(message: dict[str, Any]) -> None:
-                if message["type"] == "http.response.start":
-                    message = {**message, "headers": [*message.get("headers", []), *_cors(origin)]}
-                await send(message)
-
-            await self.app(scope, receive, with_cors)
+        if scope["type"] == "websocket" or origin is None:
+            await self.app(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        cors = {"access-control-allow-origin": origin, **CORS}
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await Response(status_code=204, headers=cors)(scope, receive, send)
+            return
 
-    def _problem(self, headers: dict[str, str], origin: str | None, scope: Scope) -> tuple[int, str, str] | None:
-        """(status, code, message) of what is wrong, or None."""
+        async def with_cors(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(cors)
+            await send(message)
+
+        await self.app(scope, receive, with_cors)
+
+    def _problem(self, headers: Headers, origin: str | None, scope: Scope) -> RequestError | None:
+        """What is wrong, or None."""
         host = headers.get("host", "").lower()
         if "*" not in self.hosts and _name(host) not in self.hosts:
-            return 403, "unknown_host", "This server doesn't go by that name; see `antiphon serve --allow-host`."
+            said = "This server doesn't go by that name; see `antiphon serve --allow-host`."
+            return RequestError("unknown_host", said, status=403)
         if origin is not None and not self._may(origin, host):
-            return 403, "origin_not_allowed", "Pages of this origin may not call; see `antiphon serve --origin`."
+            said = "Pages of this origin may not call; see `antiphon serve --origin`."
+            return RequestError("origin_not_allowed", said, status=403)
         preflight = scope["type"] == "http" and scope["method"] == "OPTIONS"
         given = _given(headers)
         key = next(filter(None, [self.keys.find(one, scope["path"]) for one in given]), None)
         if key is not None:
             scope["antiphon.session"] = key.session
         if self.config.token and not preflight and key is None and not self._knows_token(given):
-            return 401, "invalid_api_key", "A token is needed: Authorization: Bearer TOKEN."
+            return RequestError("invalid_api_key", "A token is needed: Authorization: Bearer TOKEN.", status=401)
         return None
 
     def _may(self, origin: str, host: str) -> bool:
@@ -100,7 +104,7 @@ class Gate:
         return any([hmac.compare_digest(one.encode("latin-1", "replace"), wanted) for one in given])
 
 
-def _given(headers: dict[str, str]) -> list[str]:
+def _given(headers: Headers) -> list[str]:
     """The tokens and keys that a request comes with."""
     given = []
     kind, _, value = headers.get("authorization", "").partition(" ")
@@ -124,17 +128,7 @@ def _name(host: str) -> str:
     return host.partition(":")[0]
 
 
-def _cors(origin: str) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-methods", METHODS.encode()),
-        (b"access-control-allow-headers", HEADERS.encode()),
-        (b"access-control-expose-headers", b"location"),
-        (b"vary", b"Origin"),
-    ]
-
-
-class Bound:
+class BodyLimit:
     """ASGI middleware: refuses request bodies that are too large or too slow, before and while they come, and lets go
     of clients who don't read what they asked for.
 
@@ -143,7 +137,7 @@ class Bound:
         config: `body_bytes`, `body_seconds`, `body_rate` and `stall_seconds` of it.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], config: ServeConfig):
+    def __init__(self, app: ASGIApp, config: ServeConfig):
         self.app, self.config = app, config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,16 +145,17 @@ class Bound:
             await self.app(scope, receive, send)
             return
         config, clock = self.config, asyncio.get_running_loop().time
-        too_large = (413, "too_large", f"A request has at most {config.body_bytes} bytes.")
-        too_slow = (408, "request_timeout", "The request's body came too slowly.")
+        said = f"A request has at most {config.body_bytes} bytes."
+        too_large = RequestError("too_large", said, status=413)
+        too_slow = RequestError("request_timeout", "The request's body came too slowly.", status=408)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > config.body_bytes:
-            await refuse(scope, send, *too_large)
+            await refuse(scope, receive, send, too_large)
             return
         got, waited, whole, begun = 0, 0.0, False, False
-        problem: tuple[int, str, str] | None = None
+        problem: RequestError | None = None
 
-        async def counted() -> dict[str, Any]:
+        async def counted() -> Message:
             nonlocal got, waited, whole, problem
             left = None if whole else config.body_seconds + got / config.body_rate - waited
             since = clock()
@@ -178,12 +173,12 @@ class Bound:
                 raise _Refused
             return message
 
-        async def watched(message: dict[str, Any]) -> None:
+        async def watched(message: Message) -> None:
             nonlocal begun
             if problem is not None:  # whatever is made of a body that was cut off
                 if not begun:
                     begun = True
-                    await refuse(scope, send, *problem)
+                    await refuse(scope, receive, send, problem)
                 return
             begun = True
             try:
@@ -197,7 +192,7 @@ class Bound:
             log.info("a client didn't read its answer")
         except _Refused:
             if not begun and problem is not None:
-                await refuse(scope, send, *problem)
+                await refuse(scope, receive, send, problem)
 
 
 class _Refused(Exception):
@@ -208,28 +203,17 @@ class _Stalled(OSError):
     """A client doesn't read."""
 
 
-async def refuse(scope: Scope, send: Send, status: int, code: str, message: str) -> None:
+async def refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
     """Answers a request or an upgrade with an error."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    headers = [(b"content-type", b"application/json")]
-    if status == 401:
-        headers.append((b"www-authenticate", b'Basic realm="antiphon", charset="UTF-8"'))
-    elif status == 408:
-        headers.append((b"connection", b"close"))
-    body = json.dumps({"error": error}).encode()
+    headers = {}
+    if error.status == 401:
+        headers["www-authenticate"] = 'Basic realm="antiphon", charset="UTF-8"'
+    elif error.status == 408:
+        headers["connection"] = "close"
     if scope["type"] == "websocket":
-        log.info("a WebSocket of %s is refused: %d %s", (scope.get("client") or ("?",))[0], status, code)
+        client = (scope.get("client") or ("?",))[0]
+        log.info("a WebSocket of %s is refused: %d %s", client, error.status, error.code)
         if "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008})
             return
-        await _respond(send, status, body, headers, "websocket.http.response")
-        return
-    await _respond(send, status, body, headers)
-
-
-async def _respond(
-    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]], kind: str = "http.response"
-) -> None:
-    length = [(b"content-length", str(len(body)).encode())]
-    await send({"type": f"{kind}.start", "status": status, "headers": headers + length})
-    await send({"type": f"{kind}.body", "body": body})
+    await ErrorResponse(error, headers)(scope, receive, send)

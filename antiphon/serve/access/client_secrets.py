@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from antiphon.serve.errors import RequestError
+
 PREFIX = "ek_"
 PATHS = ("/v1/realtime", "/v1/realtime/calls")  # what such a key opens
-MOST = 1000  # keys at once
-
-
-class TooManyKeys(Exception):
-    """As many keys as may be are valid; wait until some have expired."""
+MAX_KEYS = 1000  # at once
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,25 @@ class ClientSecrets:
     """The keys of one server, in memory alone: they end with it.
 
     Args:
-        most: keys at once.
+        max_keys: at once.
         clock: seconds since 1970.
     """
 
-    def __init__(self, most: int = MOST, clock: Callable[[], float] = time.time):
-        self.most, self.clock = most, clock
+    def __init__(self, max_keys: int = MAX_KEYS, clock: Callable[[], float] = time.time):
+        self.max_keys, self.clock = max_keys, clock
         self._keys: dict[bytes, Key] = {}
 
     def make(self, seconds: float, session: dict[str, Any]) -> tuple[str, int]:
         """A new key and when it expires, seconds since 1970.
 
         Raises:
-            TooManyKeys: there are as many as may be.
+            RequestError: there are as many as may be.
         """
         now = self.clock()
         self._keys = {digest: key for digest, key in self._keys.items() if key.expires > now}
-        if len(self._keys) >= self.most:
-            raise TooManyKeys
+        if len(self._keys) >= self.max_keys:
+            said = "Too many keys are valid; some must expire."
+            raise RequestError("too_many_keys", said, status=503, retry_after=60)
         value, expires = PREFIX + secrets.token_hex(24), int(now + seconds)
         digest = _digest(value)
         self._keys[digest] = Key(digest, expires, session)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.5  # seconds after the system had no room for another connection
-TELL_EVERY = 60.0  # seconds between two lines of the log about connections that weren't taken
+PAUSE_SECONDS = 0.5  # after the system had no room for another connection
+LOG_SECONDS = 60.0  # between two lines of the log about connections that weren't taken
 
 
 @dataclass(eq=False)
@@ -41,24 +41,24 @@ class Connections:
     """Those that are open.
 
     Args:
-        most: at once.
-        most_each: at once from one address.
+        max_open: at once.
+        max_per_source: at once from one address.
     """
 
-    def __init__(self, most: int, most_each: int):
-        self.most, self.most_each = most, most_each
+    def __init__(self, max_open: int, max_per_source: int):
+        self.max_open, self.max_per_source = max_open, max_per_source
         self.open: set[Connection] = set()
         self.each: Counter[str] = Counter()
         self.waiting: dict[Connection, None] = {}  # of those, who owe us something; who did for longest comes first
-        self._told = -TELL_EVERY
+        self._told = -LOG_SECONDS
 
     def admit(self, new: socket.socket, address: str) -> Connection | None:
         """Counts a connection, letting go of another where that is needed; None: there is no room."""
         connection = Connection(new, source_of(address))
-        if self.each[connection.source] >= self.most_each:
+        if self.each[connection.source] >= self.max_per_source:
             room = self.let_go(connection.source)
         else:
-            room = len(self.open) < self.most or self.let_go()
+            room = len(self.open) < self.max_open or self.let_go()
         if not room:
             self._tell(connection.source)
             return None
@@ -98,7 +98,7 @@ class Connections:
                 del self.each[connection.source]
 
     def _tell(self, source: str) -> None:
-        if time.monotonic() - self._told > TELL_EVERY:
+        if time.monotonic() - self._told > LOG_SECONDS:
             self._told = time.monotonic()
             about = f"{len(self.open)} connections are open, {self.each[source]} of them from {source}"
             log.warning("%s: more are not taken; see --connections and --connections-per-address", about)
@@ -158,7 +158,7 @@ class Acceptor:
             except OSError as error:  # mostly: no file descriptor is left
                 log.warning("no connection can be taken: %s", error)
                 self.connections.let_go()
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE_SECONDS)
                 continue
             connection = self.connections.admit(new, address[0] if address else "")
             if connection is None:

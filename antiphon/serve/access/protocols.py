@@ -2,7 +2,8 @@
 
 uvicorn itself has a time for the next request of a connection alone. Here a request's head must be complete in time,
 from the first byte or before; so must be what is left of a body that was answered unread; and who doesn't read what was
-sent before the end is dropped. (A body that is read has its time in `gate`, a WebSocket's messages in `realtime_line`.)
+sent before the end is dropped. (A body that is read has its time in `auth`, a WebSocket's messages in
+`realtime.connection`.)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from antiphon.serve.settings import ServeConfig
 
 TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 NO_UPGRADE = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-LAST_WORDS = 1.0  # seconds for what is still to be sent to a client who gives no sign of life
+LAST_WORDS_SECONDS = 1.0  # for what is still to be sent to a client who gives no sign of life
 
 
 class HttpProtocol(H11Protocol):
@@ -114,7 +115,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             await super().run_asgi()
         finally:  # who doesn't read its end isn't waited for
-            self.loop.call_later(self.close_timeout + LAST_WORDS, self.transport.abort)
+            self.loop.call_later(self.close_timeout + LAST_WORDS_SECONDS, self.transport.abort)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -123,7 +124,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
-        self.loop.call_later(LAST_WORDS, self.transport.abort)
+        self.loop.call_later(LAST_WORDS_SECONDS, self.transport.abort)
 
     def refuse(self) -> None:
         """What asked for an upgrade is no request for one; there is nothing that the application could be told."""

@@ -19,14 +19,14 @@ from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import Sampling
 from antiphon.errors import AudioError
 from antiphon.models.tts.normalization.normalize import can_be_said
-from antiphon.serve.errors import RESPONSES, ApiError, shown_error, unsupported
+from antiphon.serve.errors import RequestError, explained, unsupported
 from antiphon.serve.openai.bodies import BoundedRoute
-from antiphon.serve.openai.languages import language_problem
+from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
+from antiphon.serve.openai.options import VoiceId, check_language, check_unsupported, check_voice
 from antiphon.serve.openai.transcript import Segment, as_subtitles, cut, transcribe
-from antiphon.serve.realtime.config import OPENAI_VOICES
 from antiphon.serve.state import Served
-from antiphon.serve.work.http import chained, first, worked
+from antiphon.serve.work.http import begun, stream_steps
 
 router = APIRouter(prefix="/v1/audio", responses=RESPONSES, route_class=BoundedRoute)
 
@@ -35,10 +35,6 @@ FIELDS = frozenset(
     "file model language prompt response_format temperature stream timestamp_granularities[] include[] "
     "chunking_strategy".split()
 )  # of a transcription
-
-
-class VoiceId(BaseModel):
-    id: str = Field(max_length=200)
 
 
 class SpeechRequest(BaseModel):
@@ -59,14 +55,6 @@ class SpeechRequest(BaseModel):
     instructions: str | None = None
 
 
-def check_voice(served: Served, voice: str | VoiceId, param: str = "voice") -> None:
-    """Raises ApiError unless there is such a voice; OpenAI's names mean the default one."""
-    name = voice if isinstance(voice, str) else voice.id
-    if name not in served.backend.voices and name not in OPENAI_VOICES:
-        there = ", ".join(served.backend.voices)
-        raise ApiError(400, "invalid_value", f"Unknown voice '{name[:100]}'; there are: {there}.", param)
-
-
 @router.post(
     "/speech",
     summary="Read a text aloud",
@@ -76,12 +64,13 @@ def check_voice(served: Served, voice: str | VoiceId, param: str = "voice") -> N
 async def speech(request: Request, asked: SpeechRequest) -> Response:
     served = served_of(request)
     if len(asked.input) > served.config.text_letters:
-        most = f"Expected a string with maximum length {served.config.text_letters}"
-        said = f"Invalid 'input': string too long. {most}, but got one with length {len(asked.input)} instead."
-        raise ApiError(400, "string_above_max_length", said, "input")
-    check_voice(served, asked.voice)
+        limit = f"Expected a string with maximum length {served.config.text_letters}"
+        said = f"Invalid 'input': string too long. {limit}, but got one with length {len(asked.input)} instead."
+        raise RequestError("string_above_max_length", said, "input")
+    voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
+    check_voice(voice, served.backend.voices, "voice")
     if not can_be_said(asked.input):
-        raise ApiError(400, "invalid_value", "The voice speaks English and can say nothing of that text.", "input")
+        raise RequestError("invalid_value", "The voice speaks English and can say nothing of that text.", "input")
     if (asked.instructions or "").strip():
         raise unsupported("instructions", "this voice takes none")
 
@@ -96,16 +85,16 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
             frames += 1
             yield audio.samples.numpy()
 
-    ahead, rest = await first(worked(served, steps))
+    stream = await begun(stream_steps(served, steps))
     if asked.stream_format == "audio":
-        return StreamingResponse(chained(ahead, rest), media_type=sound.MEDIA[asked.response_format])
+        return StreamingResponse(stream, media_type=sound.MEDIA[asked.response_format])
 
     async def events() -> AsyncIterator[str]:
         try:
-            async for data in chained(ahead, rest):
+            async for data in stream:
                 yield sse({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
         except Exception as error:
-            yield sse(shown_error(error))
+            yield sse({"error": explained(error).shown()})
             return
         words = len(asked.input.split())
         usage = {"input_tokens": words, "output_tokens": frames, "total_tokens": words + frames}
@@ -148,47 +137,45 @@ async def transcriptions(
     chunking_strategy: Annotated[str | None, Form(max_length=1000)] = None,
 ) -> Response:
     served = served_of(request)
-    if language and (problem := language_problem(language)) is not None:
-        raise ApiError(400, "unsupported_language", problem, "language")
+    check_language(language, "language")
     if "word" in (timestamp_granularities or []):
-        raise ApiError(400, "invalid_value", "Times are known of segments, not of words.", "timestamp_granularities")
+        raise RequestError("invalid_value", "Times are known of segments, not of words.", "timestamp_granularities")
     if unknown := sorted(set(await request.form()) - FIELDS):
         name = unknown[0][:100]
-        raise ApiError(400, "unknown_parameter", f"Unknown parameter: '{name}'.", name)
-    refused = {
-        "prompt": (bool((prompt or "").strip()), "these ears take none"),
-        "temperature": (bool(temperature), "what is heard is never drawn by chance; leave it at 0"),
-        "include": (bool(include), "log probabilities are not given"),
-        "chunking_strategy": (chunking_strategy not in (None, "", "auto"), "recordings are cut at pauses; 'auto'"),
-        "stream": (stream and response_format not in ("json", "text"), f"{response_format!r} comes as a whole"),
-    }
-    for name, (wanted, why) in refused.items():
-        if wanted:
-            raise unsupported(name, why)
+        raise RequestError("unknown_parameter", f"Unknown parameter: '{name}'.", name)
+    check_unsupported(
+        {
+            "prompt": (bool((prompt or "").strip()), "these ears take none"),
+            "temperature": (bool(temperature), "what is heard is never drawn by chance; leave it at 0"),
+            "include": (bool(include), "log probabilities are not given"),
+            "chunking_strategy": (chunking_strategy not in (None, "", "auto"), "recordings are cut at pauses; 'auto'"),
+            "stream": (stream and response_format not in ("json", "text"), f"{response_format!r} comes as a whole"),
+        }
+    )
     data = await file.read()
     try:
         samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
     except AudioError as error:
-        raise ApiError(400, "invalid_value", str(error), "file") from None
+        raise RequestError("invalid_value", str(error), "file") from None
     seconds = len(samples) / RATE
     usage = {"type": "duration", "seconds": round(seconds, 3)}
-    ahead, rest = await first(worked(served, lambda: _transcribed(served, samples)))
+    heard = await begun(stream_steps(served, lambda: _transcribed(served, samples)))
     if stream:
 
         async def events() -> AsyncIterator[str]:
             said = ""
             try:
-                async for segment in chained(ahead, rest):
+                async for segment in heard:
                     delta = (" " if said else "") + segment.text
                     said += delta
                     yield sse({"type": "transcript.text.delta", "delta": delta})
             except Exception as error:
-                yield sse(shown_error(error))
+                yield sse({"error": explained(error).shown()})
                 return
             yield sse({"type": "transcript.text.done", "text": said, "usage": usage})
 
         return StreamingResponse(events(), media_type="text/event-stream")
-    segments = [segment async for segment in chained(ahead, rest)]
+    segments = [segment async for segment in heard]
     text = " ".join(segment.text for segment in segments)
     if response_format == "text":
         return PlainTextResponse(text + "\n")

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import Request, Response, params
 from fastapi.routing import APIRoute
 
-from antiphon.serve.errors import ApiError
-from antiphon.serve.json_text import BadJson, TextMeter, read_json
+from antiphon.serve.errors import RequestError
+from antiphon.serve.json_text import TextMeter, read_json
 
 FORM = "multipart/form-data"
 
@@ -18,7 +18,7 @@ class BoundedRoute(APIRoute):
     """A route that takes JSON, or a form, and nothing else.
 
     JSON is counted while it comes (`TextMeter`): one with too much text is refused before all of it is there. The whole
-    body, sound and files with it, is bounded by `gate.Bound`.
+    body, sound and files with it, is bounded by `auth.BodyLimit`.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -31,7 +31,7 @@ class BoundedRoute(APIRoute):
             if is_form:
                 if content_type(request) != FORM:
                     await _passed_over(request)
-                    raise ApiError(400, "invalid_content_type", f"Send this as {FORM}.")
+                    raise RequestError("invalid_content_type", f"Send this as {FORM}.")
                 return await handle(request)
             return await handle(_Parsed(request, await read_json_body(request)))
 
@@ -61,12 +61,12 @@ async def read_json_body(request: Request) -> Any:
     """The JSON of a request.
 
     Raises:
-        ApiError: it is none, or has too much text in it, or what isn't Unicode.
+        RequestError: it is none, or has too much text in it, or what isn't Unicode.
     """
     kind = content_type(request)
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         await _passed_over(request)
-        raise ApiError(400, "invalid_content_type", "Send JSON, with 'Content-Type: application/json'.")
+        raise RequestError("invalid_content_type", "Send JSON, with 'Content-Type: application/json'.")
     meter, body = TextMeter(request.app.state.served.config.text_bytes), bytearray()
     try:
         async for chunk in _chunks(request):
@@ -76,20 +76,19 @@ async def read_json_body(request: Request) -> Any:
         body.clear()  # it may be large
         return read_json(text)
     except UnicodeDecodeError:
-        raise ApiError(400, None, "We could not parse the JSON body of your request. It isn't UTF-8.") from None
-    except BadJson as error:
-        if error.code == "invalid_json":
-            said = f"We could not parse the JSON body of your request. {error.message}"
-            raise ApiError(400, None, said) from None
-        raise ApiError(400, error.code, error.message, error.param) from None
+        raise RequestError(None, "We could not parse the JSON body of your request. It isn't UTF-8.") from None
+    except RequestError as error:
+        if error.code != "invalid_json":
+            raise
+        raise RequestError(None, f"We could not parse the JSON body of your request. {error.message}") from None
 
 
-async def read_beginning(request: Request, most: int) -> bytes:
-    """The bytes of a body; of one that has more than `most`, so many and one."""
+async def read_beginning(request: Request, max_bytes: int) -> bytes:
+    """The bytes of a body; of one that has more than `max_bytes`, so many and one."""
     body = bytearray()
     async for chunk in _chunks(request):
-        body += chunk[: most + 1 - len(body)]
-        if len(body) > most:
+        body += chunk[: max_bytes + 1 - len(body)]
+        if len(body) > max_bytes:
             break
     return bytes(body)
 
@@ -105,4 +104,4 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         async for chunk in request.stream():
             yield chunk
     except Exception as error:  # it is too large, and whoever counts it answers; or the client has gone
-        raise ApiError(400, None, "The body could not be read.") from error
+        raise RequestError(None, "The body could not be read.") from error

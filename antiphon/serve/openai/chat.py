@@ -6,37 +6,38 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from antiphon.audio import encode as sound
-from antiphon.audio.pcm import RATE, BadAudio, from_base64, pcm16
+from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
+from antiphon.dialogue.half_duplex import Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AudioError
-from antiphon.serve.errors import RESPONSES, ApiError, shown_error
-from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.audio import check_voice, sse
+from antiphon.serve.errors import RequestError, explained
+from antiphon.serve.json_text import TEXT_LETTERS, read_base64
+from antiphon.serve.openai.audio import sse
 from antiphon.serve.openai.bodies import BoundedRoute
-from antiphon.serve.openai.chat_request import AudioOptions, ChatMessage, ChatRequest, check_options
-from antiphon.serve.openai.http_tools import call_deltas, functions_of, read_calls, read_result, shown_call
+from antiphon.serve.openai.chat_request import AudioOptions, ChatMessage, ChatRequest, InputAudio, check_options
+from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
+from antiphon.serve.openai.options import check_voice
 from antiphon.serve.openai.stop_sequences import until_stop
-from antiphon.serve.openai.tools import CANT
+from antiphon.serve.openai.tools import call_deltas, no_tools, read_calls, read_result, read_tools, shown_call
 from antiphon.serve.state import Served
-from antiphon.serve.work.http import chained, first, worked
+from antiphon.serve.work.http import begun, stream_steps
 
 router = APIRouter(prefix="/v1", responses=RESPONSES, route_class=BoundedRoute)
 
-KEPT = 256  # spoken answers that later requests may refer to
+MAX_KEPT = 256  # spoken answers that later requests may refer to
 WRITTEN_TOKENS = 256  # of a written answer, where nobody says how long it may be
 
 
@@ -53,7 +54,138 @@ class ChatCompletion(BaseModel):
     usage: dict[str, Any] | None = None
 
 
-Heard = Message | list[Tensor | str]  # a message, or the parts of one that has still to be heard
+Given = Message | list[Tensor | str]  # a message, or the parts of one that has still to be heard
+
+
+@dataclass
+class _Chat:
+    """A request while it is answered.
+
+    Attributes:
+        asked, functions: what for.
+        instructions, past: what the answer is to follow, and what it is an answer to.
+        id, audio_id: of the answer and of its sound.
+        created: seconds since 1970.
+    """
+
+    served: Served
+    asked: ChatRequest
+    functions: Functions | None
+    instructions: str
+    past: list[Given]
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+    audio_id: str = field(default_factory=lambda: f"audio_{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def steps(self) -> Iterator[Any]:
+        """By the scheduler: hears the recordings, then gives the answer itself and its events."""
+        messages: list[Message] = []
+        for given in self.past:
+            if isinstance(given, Message):
+                messages.append(given)
+            else:
+                messages.append((yield from self._heard(given)))
+        asked = self.asked
+        wanted = asked.max_completion_tokens or asked.max_tokens
+        usual = Sampling.max_tokens if asked.spoken and self.functions is None else WRITTEN_TOKENS
+        how = Sampling(
+            seed=(asked.seed or 0) % 2**63,
+            think_temperature=asked.temperature or 0.0,
+            think_top_k=40,
+            max_tokens=min(wanted or usual, 512),
+        )
+        chat = self.served.backend.chat()
+        answer = chat.answer(messages, how, self.instructions or None, asked.spoken, self.functions)
+        yield answer
+        yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
+
+    def _heard(self, parts: Sequence[Tensor | str]) -> Iterator[Any]:
+        """The message of parts that are recordings and words."""
+        words: list[str] = []
+        embeddings = None
+        for part in parts:
+            if isinstance(part, str):
+                words.append(part)
+                continue
+            listener = self.served.backend.listen()
+            yield None
+            for block in part.split(RATE):
+                listener.step(block)
+                yield None
+            hearing = listener.finish()
+            words.append(hearing.text)
+            embeddings = hearing.embeddings if len(parts) == 1 else None
+        return Message("user", " ".join(filter(None, words)), embeddings)
+
+    async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
+        """The answer at once."""
+        text, pieces, calls = "", [], []
+        async for event in events:
+            if isinstance(event, TextEvent):
+                text += event.text
+            elif isinstance(event, AudioEvent):
+                pieces.append(event.audio.samples.numpy())
+            elif isinstance(event, CallEvent):
+                calls.append(shown_call(event.call))
+        text = text.strip()
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+        if calls:
+            message["tool_calls"] = calls
+            message["content"] = text or None
+        if self.asked.spoken and (text or not calls):
+            data = await asyncio.to_thread(_file, pieces, (self.asked.audio or AudioOptions()).format)
+            message["content"] = None
+            message["audio"] = self._kept(text) | {"data": base64.b64encode(data).decode()}
+        choice = {"index": 0, "message": message, "finish_reason": _why(answer, bool(calls)), "logprobs": None}
+        return JSONResponse(self._body("", [choice]) | {"usage": _usage(answer, sum(map(len, pieces)))})
+
+    async def streamed(self, answer: StreamingReply, events: AsyncIterator[Any]) -> AsyncIterator[str]:
+        """The answer as it is made, as server-sent events."""
+        spoken, audio_id = self.asked.spoken, self.audio_id
+        count = bool(self.asked.stream_options and self.asked.stream_options.include_usage)
+
+        def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+            return sse(self._body(".chunk", [choice]) | ({"usage": None} if count else {}))
+
+        text, samples, calls = "", 0, 0
+        yield chunk({"role": "assistant", "content": None if spoken else "", "refusal": None})
+        try:
+            async for event in events:
+                if isinstance(event, TextEvent):
+                    text += event.text
+                    said = {"audio": {"id": audio_id, "transcript": event.text}} if spoken else {"content": event.text}
+                    yield chunk(said)
+                elif isinstance(event, AudioEvent):
+                    piece = event.audio.samples.numpy()
+                    samples += len(piece)
+                    yield chunk({"audio": {"id": audio_id, "data": base64.b64encode(pcm16(piece)).decode()}})
+                elif isinstance(event, CallEvent):
+                    for delta in call_deltas(event.call, calls):
+                        yield chunk(delta)
+                    calls += 1
+        except Exception as error:
+            yield sse({"error": explained(error).shown()})
+            return
+        if spoken and (text or not calls):
+            yield chunk({"audio": {"id": audio_id, "expires_at": self._kept(text.strip())["expires_at"]}})
+        yield chunk({}, _why(answer, calls > 0))
+        if count:
+            yield sse(self._body(".chunk", []) | {"usage": _usage(answer, samples)})
+        yield "data: [DONE]\n\n"
+
+    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        model = self.asked.model or self.served.backend.name
+        about = {"id": self.id, "created": self.created, "model": model}
+        return about | {"object": f"chat.completion{kind}", "choices": choices}
+
+    def _kept(self, text: str) -> dict[str, Any]:
+        """Keeps what was said, so that a later request can refer to it."""
+        spoken = self.served.spoken
+        spoken[self.audio_id] = text
+        while len(spoken) > MAX_KEPT:
+            del spoken[next(iter(spoken))]
+        return {"id": self.audio_id, "transcript": text, "expires_at": int(time.time()) + 3600}
 
 
 @router.post(
@@ -64,217 +196,87 @@ Heard = Message | list[Tensor | str]  # a message, or the parts of one that has 
 )
 async def chat(request: Request, asked: ChatRequest) -> Response:
     served = served_of(request)
-    able = served.backend.calls_functions
+    supports_tools = served.backend.calls_functions
     check_options(asked)
-    functions = functions_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.functions, able)
-    spoken = asked.spoken
-    options = asked.audio or AudioOptions()
-    if spoken:
-        check_voice(served, options.voice, "audio.voice")
+    if asked.functions and supports_tools:
+        raise RequestError("tools_not_supported", "'functions' has become 'tools'; use that.", "functions")
+    tools = asked.tools or asked.functions
+    functions = read_tools(tools, asked.tool_choice, asked.parallel_tool_calls, "", supports_tools)
+    if asked.spoken:
+        options = asked.audio or AudioOptions()
+        check_voice(options.voice, served.backend.voices, "audio.voice")
         if asked.stream and options.format != "pcm16":
-            raise ApiError(400, "unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
+            raise RequestError("unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
     instructions, past = await _read(served, asked.messages)
-    answer_id = f"chatcmpl-{secrets.token_hex(12)}"
-    stream = worked(served, lambda: _answered(served, past, instructions, asked, spoken, functions))
-    ahead, rest = await first(stream, 2)  # the answer, and the first of its events: what can't be answered is no stream
-    answer: StreamingReply = ahead.pop(0)
-    rest = chained(ahead, rest)
-    base = {"id": answer_id, "created": int(time.time()), "model": asked.model or served.backend.name}
-    audio_id = f"audio_{secrets.token_hex(12)}"
+    made = _Chat(served, asked, functions, instructions, past)
+    stream = stream_steps(served, made.steps)
+    answer = await anext(stream)
+    events = await begun(stream)  # what can't be answered is no stream
     if asked.stream:
-        events = _streamed(
-            served,
-            answer,
-            rest,
-            base,
-            audio_id,
-            spoken,
-            bool(asked.stream_options and asked.stream_options.include_usage),
-        )
-        return StreamingResponse(events, media_type="text/event-stream")
-    text, pieces, calls = "", [], []
-    async for event in rest:
-        if isinstance(event, TextEvent):
-            text += event.text
-        elif isinstance(event, AudioEvent):
-            pieces.append(event.audio.samples.numpy())
-        elif isinstance(event, CallEvent):
-            calls.append(shown_call(event.call))
-    message: dict[str, Any] = {"role": "assistant", "content": text.strip(), "refusal": None, "annotations": []}
-    if calls:
-        message["tool_calls"] = calls
-        message["content"] = text.strip() or None
-    if spoken and (text or not calls):
-        kind = "pcm" if options.format == "pcm16" else options.format
-        data = await asyncio.to_thread(_file, pieces, kind)
-        message["content"] = None
-        message["audio"] = _kept(served, audio_id, text.strip()) | {"data": base64.b64encode(data).decode()}
-    choice = {"index": 0, "message": message, "finish_reason": _why(answer, bool(calls)), "logprobs": None}
-    usage = _usage(answer, sum(map(len, pieces)))
-    return JSONResponse({**base, "object": "chat.completion", "choices": [choice], "usage": usage})
+        return StreamingResponse(made.streamed(answer, events), media_type="text/event-stream")
+    return await made.whole(answer, events)
 
 
-async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[Heard]]:
+async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[Given]]:
     """(instructions, past): what the system says first is the instructions; recordings are decoded, not heard yet."""
     instructions: list[str] = []
-    past: list[Heard] = []
-    left, able = served.config.decoded_seconds, served.backend.calls_functions
+    past: list[Given] = []
+    seconds, supports_tools = served.config.decoded_seconds, served.backend.calls_functions
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
-        if message.role == "function":
-            said = "Roles of functions have become 'tool'." if able else f"{CANT}."
-            raise ApiError(400, "tools_not_supported", said, f"{where}.role")
+        if message.role == "function" and supports_tools:
+            raise RequestError("tools_not_supported", "Roles of functions have become 'tool'.", f"{where}.role")
+        if message.role in ("function", "tool") and not supports_tools:
+            raise no_tools(f"{where}.role")
+        if message.role == "assistant" and message.tool_calls and not supports_tools:
+            raise no_tools(f"{where}.tool_calls")
         parts: list[Tensor | str] = [message.content] if isinstance(message.content, str) else []
         for at, part in enumerate(message.content if isinstance(message.content, list) else []):
+            here = f"{where}.content[{at}]"
             if part.type == "input_audio" and part.input_audio is not None and message.role == "user":
-                try:
-                    data = await asyncio.to_thread(from_base64, part.input_audio.data)
-                except BadAudio as error:
-                    raise ApiError(
-                        400, "invalid_value", f"{error}.", f"{where}.content[{at}].input_audio.data"
-                    ) from None
-                try:
-                    samples = await asyncio.to_thread(sound.read, data, left, part.input_audio.format)
-                except AudioError as error:
-                    where = f"{where}.content[{at}].input_audio.data"
-                    raise ApiError(400, "invalid_value", str(error), where) from None
-                left = max(0.0, left - len(samples) / RATE)
+                samples = await asyncio.to_thread(_decoded, part.input_audio, seconds, f"{here}.input_audio.data")
+                seconds = max(0.0, seconds - len(samples) / RATE)
                 parts.append(samples)
             elif part.type in ("text", "refusal") and part.text is not None:
                 parts.append(part.text)
             else:
-                raise ApiError(
-                    400, "invalid_value", f"A part of type '{part.type}' can't be read here.", f"{where}.content[{at}]"
-                )
+                raise RequestError("invalid_value", f"A part of type '{part.type}' can't be read here.", here)
         if message.audio is not None:
             said = served.spoken.get(message.audio.id)
             if said is None:
-                raise ApiError(
-                    400, "invalid_value", "That sound is not kept any more; send its transcript.", f"{where}.audio.id"
-                )
+                why = "That sound is not kept any more; send its transcript."
+                raise RequestError("invalid_value", why, f"{where}.audio.id")
             parts.append(said)
-        role = "system" if message.role == "developer" else message.role
-        text = " ".join(part for part in parts if isinstance(part, str))
+        texts = [part for part in parts if isinstance(part, str)]
+        text = " ".join(texts)
         if len(text) > TEXT_LETTERS:
             said = f"Invalid '{where}.content': a message has at most {TEXT_LETTERS} letters."
-            raise ApiError(400, "string_above_max_length", said, f"{where}.content")
+            raise RequestError("string_above_max_length", said, f"{where}.content")
+        role = "system" if message.role == "developer" else message.role
         if role == "tool":
-            past.append(read_result(text, message.tool_call_id, past, where, able))
+            past.append(read_result(text, message.tool_call_id, past, where))
         elif role == "assistant" and message.tool_calls:
-            past.append(read_calls(message.tool_calls, text, where, able))
+            past.append(read_calls(message.tool_calls, text, where))
         elif role == "system" and not past:
-            instructions += [part for part in parts if isinstance(part, str)]
-        elif all(isinstance(part, str) for part in parts):
-            past.append(Message(role, text))
+            instructions += texts
         else:
-            past.append(parts)
+            past.append(Message(role, text) if len(texts) == len(parts) else parts)
     return "\n".join(instructions), past
 
 
-def _answered(
-    served: Served,
-    past: list[Heard],
-    instructions: str,
-    asked: ChatRequest,
-    spoken: bool,
-    functions: Functions | None,
-) -> Iterator[Any]:
-    """On the workers: hears the recordings, then gives the answer itself and its events."""
-    messages = []
-    for heard in past:
-        if isinstance(heard, Message):
-            messages.append(heard)
-            continue
-        words: list[str] = []
-        only: Hearing | None = None
-        for part in heard:
-            if isinstance(part, str):
-                words.append(part)
-                continue
-            listener = served.backend.listen()
-            yield None
-            for block in part.split(RATE):
-                listener.step(block)
-                yield None
-            only = listener.finish()
-            words.append(only.text)
-        text = " ".join(filter(None, words))
-        alone = only is not None and len(heard) == 1
-        messages.append(Message("user", text, only.embeddings if alone and only is not None else None))
-    most = asked.max_completion_tokens or asked.max_tokens
-    how = Sampling(
-        seed=(asked.seed or 0) % 2**63,
-        think_temperature=asked.temperature or 0.0,
-        think_top_k=40,
-        max_tokens=min(most or (Sampling.max_tokens if spoken and functions is None else WRITTEN_TOKENS), 512),
-    )
-    answer = served.backend.chat().answer(messages, how, instructions or None, spoken, functions)
-    yield answer
-    yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
-
-
-async def _streamed(
-    served: Served,
-    answer: StreamingReply,
-    events: AsyncIterator[Any],
-    base: dict[str, Any],
-    audio_id: str,
-    spoken: bool,
-    count: bool,
-) -> AsyncIterator[str]:
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        body = {**base, "object": "chat.completion.chunk", "choices": [choice]}
-        return sse(body | ({"usage": None} if count else {}))
-
-    text, samples, calls = "", 0, 0
-    yield chunk({"role": "assistant", "content": None if spoken else "", "refusal": None})
+def _decoded(given: InputAudio, seconds: float, where: str) -> Tensor:
+    """A recording's samples, at most so many seconds of them."""
     try:
-        async for event in events:
-            if isinstance(event, TextEvent):
-                text += event.text
-                yield chunk(
-                    {"audio": {"id": audio_id, "transcript": event.text}} if spoken else {"content": event.text}
-                )
-            elif isinstance(event, AudioEvent):
-                piece = event.audio.samples.numpy()
-                samples += len(piece)
-                yield chunk({"audio": {"id": audio_id, "data": base64.b64encode(pcm16(piece)).decode()}})
-            elif isinstance(event, CallEvent):
-                for delta in call_deltas(event.call, calls):
-                    yield chunk(delta)
-                calls += 1
-    except Exception as error:
-        yield sse(shown_error(error))
-        return
-    if spoken and (text or not calls):
-        kept = _kept(served, audio_id, text.strip())
-        yield chunk({"audio": {"id": audio_id, "expires_at": kept["expires_at"]}})
-    yield chunk({}, _why(answer, calls > 0))
-    if count:
-        yield sse({**base, "object": "chat.completion.chunk", "choices": [], "usage": _usage(answer, samples)})
-    yield "data: [DONE]\n\n"
-
-
-def _kept(served: Served, audio_id: str, text: str) -> dict[str, Any]:
-    """Keeps what was said, so that a later request can refer to it."""
-    served.spoken[audio_id] = text
-    while len(served.spoken) > KEPT:
-        del served.spoken[next(iter(served.spoken))]
-    return {"id": audio_id, "transcript": text, "expires_at": int(time.time()) + 3600}
+        return sound.read(read_base64(given.data, where), seconds, given.format)
+    except AudioError as error:
+        raise RequestError("invalid_value", str(error), where) from None
 
 
 def _file(pieces: list[np.ndarray], kind: str) -> bytes:
-    if kind == "wav":  # whole: with its length
-        import io
-
-        import soundfile
-
-        whole = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        buffer = io.BytesIO()
-        soundfile.write(buffer, torch.from_numpy(whole).clamp(-1, 1).numpy(), RATE, format="WAV", subtype="PCM_16")
-        return buffer.getvalue()
-    return b"".join(sound.written(iter(pieces), kind))
+    if kind != "wav":
+        return b"".join(sound.written(iter(pieces), "pcm" if kind == "pcm16" else kind))
+    data = b"".join(map(pcm16, pieces))
+    return sound.wav_header(len(data)) + data  # whole: with its length
 
 
 def _why(answer: StreamingReply, calls: bool) -> str:

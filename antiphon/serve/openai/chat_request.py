@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from antiphon.serve.errors import unsupported
 from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.http_tools import ToolCall
+from antiphon.serve.openai.options import check_unsupported
+from antiphon.serve.openai.tools import ToolCall
 
 Text = Annotated[str, Field(max_length=TEXT_LETTERS)]
 StopSequence = Annotated[str, Field(min_length=1, max_length=256)]
@@ -122,27 +122,26 @@ class ChatRequest(BaseModel):
 
 
 def check_options(asked: ChatRequest) -> None:
-    """Raises ApiError for an option that can't be had, unless it is set to what is done anyway."""
+    """Raises RequestError for an option that can't be had, unless it is set to what is done anyway."""
     form = asked.response_format.type if asked.response_format is not None else "text"
     drawn = bool(asked.temperature)  # a greedy answer is the same whatever the nucleus
-    refused = {
-        "n": (asked.n not in (None, 1), "only 1 answer is given; leave it at 1"),
-        "top_p": (drawn and asked.top_p not in (None, 1.0), "leave it at 1, or temperature at 0"),
-        "presence_penalty": (bool(asked.presence_penalty), "leave it at 0"),
-        "frequency_penalty": (bool(asked.frequency_penalty), "leave it at 0"),
-        "logprobs": (bool(asked.logprobs), "log probabilities are not given"),
-        "top_logprobs": (bool(asked.top_logprobs), "log probabilities are not given"),
-        "logit_bias": (bool(asked.logit_bias), "leave it out"),
-        "response_format": (form != "text", f"{form[:50]!r} can't be kept to; only 'text'"),
-        "function_call": (asked.function_call not in (None, "auto", "none"), "it has become 'tool_choice'"),
-        "reasoning_effort": (asked.reasoning_effort not in (None, "none"), "this model doesn't reason"),
-        "verbosity": (asked.verbosity not in (None, "medium"), "leave it at 'medium'"),
-        "store": (bool(asked.store), "answers are not stored"),
-        "web_search_options": (asked.web_search_options is not None, "nothing is searched"),
-        "moderation": (asked.moderation is not None, "nothing is moderated"),
-        "stop": (bool(asked.stops) and asked.spoken, "a spoken answer can't be stopped by its text"),
-        "stream_options": (asked.stream_options is not None and not asked.stream, "it is for 'stream': true"),
-    }
-    for name, (wanted, why) in refused.items():
-        if wanted:
-            raise unsupported(name, why)
+    check_unsupported(
+        {
+            "n": (asked.n not in (None, 1), "only 1 answer is given; leave it at 1"),
+            "top_p": (drawn and asked.top_p not in (None, 1.0), "leave it at 1, or temperature at 0"),
+            "presence_penalty": (bool(asked.presence_penalty), "leave it at 0"),
+            "frequency_penalty": (bool(asked.frequency_penalty), "leave it at 0"),
+            "logprobs": (bool(asked.logprobs), "log probabilities are not given"),
+            "top_logprobs": (bool(asked.top_logprobs), "log probabilities are not given"),
+            "logit_bias": (bool(asked.logit_bias), "leave it out"),
+            "response_format": (form != "text", f"{form[:50]!r} can't be kept to; only 'text'"),
+            "function_call": (asked.function_call not in (None, "auto", "none"), "it has become 'tool_choice'"),
+            "reasoning_effort": (asked.reasoning_effort not in (None, "none"), "this model doesn't reason"),
+            "verbosity": (asked.verbosity not in (None, "medium"), "leave it at 'medium'"),
+            "store": (bool(asked.store), "answers are not stored"),
+            "web_search_options": (asked.web_search_options is not None, "nothing is searched"),
+            "moderation": (asked.moderation is not None, "nothing is moderated"),
+            "stop": (bool(asked.stops) and asked.spoken, "a spoken answer can't be stopped by its text"),
+            "stream_options": (asked.stream_options is not None and not asked.stream, "it is for 'stream': true"),
+        }
+    )

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from antiphon import __version__
-from antiphon.serve.errors import RESPONSES, ApiError
+from antiphon.serve.errors import RequestError
+from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.state import Served
 
 router = APIRouter(responses={code: RESPONSES[code] for code in (401, 403)})
@@ -66,7 +67,7 @@ async def models(request: Request) -> ModelList:
 async def model(request: Request, model: str) -> ModelCard:
     served = served_of(request)
     if model != served.backend.name:
-        raise ApiError(404, "model_not_found", f"The model '{model[:100]}' does not exist.", "model")
+        raise RequestError("model_not_found", f"The model '{model[:100]}' does not exist.", "model", status=404)
     return ModelCard(id=served.backend.name, created=served.created)
 
 
@@ -80,7 +81,7 @@ async def health(request: Request) -> Health:
         voices=list(served.backend.voices),
         sessions=served.admission.live,
         capacity=served.admission.sessions,
-        load=round(served.workers.load(), 3),
+        load=round(served.scheduler.load(), 3),
         uptime_seconds=round(time.monotonic() - served.began, 1),
     )
 
@@ -89,5 +90,5 @@ async def health(request: Request) -> Health:
 async def metrics(request: Request) -> Response:
     served = served_of(request)
     served.metrics.sessions.set(served.admission.live)
-    served.metrics.load.set(served.workers.load())
+    served.metrics.load.set(served.scheduler.load())
     return Response(served.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")

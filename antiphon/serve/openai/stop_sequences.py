@@ -42,8 +42,8 @@ class StopSequences:
     @staticmethod
     def _begun(text: str, sequence: str) -> int:
         """How much of the text's end is the beginning of a sequence."""
-        most = min(len(text), len(sequence) - 1)
-        return next((length for length in range(most, 0, -1) if sequence.startswith(text[-length:])), 0)
+        longest = min(len(text), len(sequence) - 1)
+        return next((length for length in range(longest, 0, -1) if sequence.startswith(text[-length:])), 0)
 
 
 def until_stop(events: Iterator[Event | None], sequences: Sequence[str]) -> Iterator[Event | None]:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
-from antiphon.serve.access.client_secrets import TooManyKeys
-from antiphon.serve.errors import RESPONSES, ApiError, full
-from antiphon.serve.json_text import BadJson, read_json
+from antiphon.serve.errors import RequestError
+from antiphon.serve.json_text import read_json
 from antiphon.serve.openai.bodies import FORM, BoundedRoute, content_type, read_beginning
+from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
-from antiphon.serve.realtime.config import ProtocolError, defaults, updated
-from antiphon.serve.realtime.items import new_id
+from antiphon.serve.realtime.connection import new_session
 from antiphon.serve.state import Served
 from antiphon.serve.work.admission import Full
 
 router = APIRouter(prefix="/v1/realtime", responses=RESPONSES, route_class=BoundedRoute)
 
 SDP = "application/sdp"
-OFFER_BYTES = 64 * 1024
-SESSION_LETTERS = 100_000  # of what a key's session begins with
+MAX_OFFER_BYTES = 64 * 1024
+MAX_SESSION_LETTERS = 100_000  # of what a key's session begins with
 OFFER = {
     SDP: {"schema": {"type": "string"}},
     "multipart/form-data": {
@@ -80,23 +78,17 @@ async def call(request: Request) -> Response:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "antiphon":
             raise
-        raise ApiError(
-            501, "webrtc_not_installed", "This server lacks WebRTC: install 'antiphon[webrtc]', or use the WebSocket."
-        ) from None
+        said = "This server lacks WebRTC: install 'antiphon[webrtc]', or use the WebSocket."
+        raise RequestError("webrtc_not_installed", said, status=501) from None
     offer, session = await _offer(request)
-    if not offer.strip() or len(offer) > OFFER_BYTES:
-        raise ApiError(400, "invalid_offer", f"An SDP offer has 1 to {OFFER_BYTES} letters.", "sdp")
+    if not offer.strip() or len(offer) > MAX_OFFER_BYTES:
+        raise RequestError("invalid_offer", f"An SDP offer has 1 to {MAX_OFFER_BYTES} letters.", "sdp")
     bound = request.scope.get("antiphon.session")
     given = [each for each in (bound, session) if each]
     try:
         begun = await webrtc_call.begin(served, offer, request.query_params.get("model", ""), given)
     except Full:
-        served.metrics.refused.labels("webrtc").inc()
-        raise full(served.admission.draining) from None
-    except webrtc_call.BadOffer as error:
-        raise ApiError(400, "invalid_offer", str(error), "sdp") from None
-    except ProtocolError as error:
-        raise ApiError(400, error.code, error.message, error.param) from None
+        raise served.refuse("webrtc") from None
     headers = {"location": f"/v1/realtime/calls/{begun.id}"}
     return Response(begun.answered, 201, headers, SDP)
 
@@ -110,30 +102,20 @@ async def call(request: Request) -> Response:
 async def hang_up(request: Request, call_id: str) -> Response:
     found = served_of(request).calls.get(call_id)
     if found is None:
-        raise ApiError(404, "call_not_found", f"There is no call '{call_id[:100]}'.", "call_id")
-    found.hung_up.set()
+        raise RequestError("call_not_found", f"There is no call '{call_id[:100]}'.", "call_id", status=404)
+    found.close()
     return Response()
 
 
 @router.post("/client_secrets", summary="A key that lets a page in a browser call for some minutes")
 async def client_secret(request: Request, asked: ClientSecretRequest) -> ClientSecret:
     served = served_of(request)
-    given, voices = asked.session or {}, list(served.backend.voices)
-    if len(json.dumps(given)) > SESSION_LETTERS:
-        raise ApiError(400, "string_above_max_length", f"A session has at most {SESSION_LETTERS} letters.", "session")
-    model = given.get("model")
-    name = (model if isinstance(model, str) else "") or served.backend.name
-    expires = int(time.time() + served.config.session_seconds)
-    session = defaults(new_id("sess"), name[:128], voices[0], expires)
-    try:
-        session = updated(session, given, voices, False, served.backend.calls_functions)
-    except ProtocolError as error:
-        raise ApiError(400, error.code, error.message, error.param) from None
-    seconds = (asked.expires_after or ExpiresAfter()).seconds
-    try:
-        value, until = served.keys.make(seconds, given)
-    except TooManyKeys:
-        raise ApiError(503, "too_many_keys", "Too many keys are valid; some must expire.", retry_after=60) from None
+    given = asked.session or {}
+    if len(json.dumps(given)) > MAX_SESSION_LETTERS:
+        said = f"A session has at most {MAX_SESSION_LETTERS} letters."
+        raise RequestError("string_above_max_length", said, "session")
+    session = new_session(served, given=[given]).config
+    value, until = served.keys.make((asked.expires_after or ExpiresAfter()).seconds, given)
     return ClientSecret(value=value, expires_at=until, session=session)
 
 
@@ -141,7 +123,7 @@ async def hang_up_all(served: Served) -> None:
     """The server ends: so does every call."""
     calls = list(served.calls.values())
     for each in calls:
-        each.hung_up.set()
+        each.close()
     await asyncio.gather(*(each.task for each in calls if each.task is not None), return_exceptions=True)
 
 
@@ -149,27 +131,27 @@ async def _offer(request: Request) -> tuple[str, dict[str, Any] | None]:
     """The SDP, and what the session is to begin with."""
     kind = content_type(request)
     if kind == SDP:
-        return (await read_beginning(request, OFFER_BYTES)).decode("utf-8", "replace"), None
+        return (await read_beginning(request, MAX_OFFER_BYTES)).decode("utf-8", "replace"), None
     if kind != FORM:
-        raise ApiError(400, "invalid_content_type", f"Send the offer as {SDP} or as multipart/form-data.")
+        raise RequestError("invalid_content_type", f"Send the offer as {SDP} or as multipart/form-data.")
     async with request.form(max_files=2, max_fields=8) as form:
         sdp, session = [await _text(form.get(name), name) for name in ("sdp", "session")]
     if session is None:
         return sdp or "", None
     try:
         parsed = read_json(session)
-    except BadJson as error:
+    except RequestError as error:
         where = ".".join(filter(None, ("session", error.param)))
-        raise ApiError(400, "invalid_value", f"'session' is a JSON object. {error.message}", where) from None
+        raise RequestError("invalid_value", f"'session' is a JSON object. {error.message}", where) from None
     if not isinstance(parsed, dict):
-        raise ApiError(400, "invalid_value", "'session' is a JSON object.", "session")
+        raise RequestError("invalid_value", "'session' is a JSON object.", "session")
     return sdp or "", parsed
 
 
 async def _text(part: UploadFile | str | None, name: str) -> str | None:
-    most = OFFER_BYTES if name == "sdp" else SESSION_LETTERS
-    if (len(part or "") if not isinstance(part, UploadFile) else part.size or 0) > most:
-        raise ApiError(400, "string_above_max_length", f"'{name}' has at most {most} letters.", name)
+    limit = MAX_OFFER_BYTES if name == "sdp" else MAX_SESSION_LETTERS
+    if (len(part or "") if not isinstance(part, UploadFile) else part.size or 0) > limit:
+        raise RequestError("string_above_max_length", f"'{name}' has at most {limit} letters.", name)
     if isinstance(part, UploadFile):
         return (await part.read()).decode("utf-8", "replace")
     return part

@@ -1,13 +1,17 @@
-"""What a Realtime machine asks of whoever runs the model, and how much a client may ask of the machine."""
+"""What a Realtime session says: events for its client, and commands for whoever runs the model; and its bounds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from antiphon.dialogue.tool_calls import Functions
-from antiphon.serve.realtime.items import Turn
+from antiphon.serve.realtime.items import Turn, new_id
+
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -17,16 +21,30 @@ class Limits:
     Attributes:
         turn_seconds: of one turn's sound.
         session_seconds: of a session.
-        idle_seconds: without a word from the client.
         items: of a conversation.
         vad: how its speech is found: "silero" or "loudness".
     """
 
     turn_seconds: float = 120.0
     session_seconds: float = 3600.0
-    idle_seconds: float = 600.0
     items: int = 1000
     vad: str = "silero"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a session may promise of the model.
+
+    Attributes:
+        name, voices: at least one voice.
+        supports_tools: it can call functions.
+        transcribes: what the user says is turned into words.
+    """
+
+    name: str
+    voices: Sequence[str]
+    supports_tools: bool = False
+    transcribes: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,8 +56,8 @@ class Hear:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Command, if `tapped`: this came from the client, whatever it is part of; float32 [N] at 24 kHz."""
+class Received:
+    """Command: this came from the client, whatever it is part of; float32 [N] at 24 kHz."""
 
     samples: np.ndarray
 
@@ -71,8 +89,8 @@ class Answer:
     """Command: make an answer; call `answer_begun`, `answered`, `answer_ended`.
 
     Attributes:
-        turns: the past, see `realtime_items.messages`.
-        most: tokens; None for the model's own limit.
+        turns: the past, see `items.messages`.
+        max_tokens: None for the model's own limit.
         outside: of the conversation: with a memory of its own.
         functions: that may be called.
     """
@@ -81,7 +99,7 @@ class Answer:
     turns: list[Turn]
     instructions: str | None
     spoken: bool
-    most: int | None
+    max_tokens: int | None
     outside: bool
     functions: Functions | None = None
 
@@ -91,3 +109,29 @@ class Stop:
     """Command: that answer is not wanted any more."""
 
     response_id: str
+
+
+@dataclass(frozen=True)
+class Mute:
+    """Command to a duplex model: it is to be silent, or may speak again."""
+
+    silent: bool
+
+
+class Outbox:
+    """What a session has said and nobody has taken yet: dicts for the client and commands, in order."""
+
+    def __init__(self) -> None:
+        self._out: list[Any] = []
+
+    def emit(self, *events: Event) -> None:
+        """Events for the client; each gets an id."""
+        self._out += [{"event_id": new_id("event"), **event} for event in events]
+
+    def command(self, *commands: object) -> None:
+        self._out += commands
+
+    def take(self) -> list[Any]:
+        """What came since the last call."""
+        out, self._out = self._out, []
+        return out

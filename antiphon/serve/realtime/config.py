@@ -8,31 +8,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from antiphon.dialogue.tool_calls import Functions
+from antiphon.serve.errors import RequestError
 from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.languages import language_problem
-from antiphon.serve.openai.tools import ToolError, read_tools
+from antiphon.serve.openai.options import VoiceId, check_language, check_unsupported, check_voice
+from antiphon.serve.openai.tools import read_tools
 from antiphon.serve.refusals import refusal
 
-OPENAI_VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
-
-
-class ProtocolError(Exception):
-    """A client event that can't be done; the client is told, and the session goes on.
-
-    Attributes:
-        code: what went wrong, for programs.
-        message: likewise, for people.
-        param: the field that it is about.
-    """
-
-    def __init__(self, code: str, message: str, param: str | None = None):
-        super().__init__(message)
-        self.code, self.message, self.param = code, message, param
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -92,10 +79,6 @@ class AudioIn(_Strict):
     transcription: Transcription | None = None
     noise_reduction: NoiseReduction | None = None
     turn_detection: TurnDetection | None = None
-
-
-class VoiceId(_Strict):
-    id: str
 
 
 class AudioOut(_Strict):
@@ -160,19 +143,18 @@ class ResponseChange(_Strict):
     tool_choice: str | dict[str, Any] | None = None
 
 
-def parse(kind: type[BaseModel], given: Any, name: str) -> BaseModel:
+def parse(kind: type[Model], given: Any, name: str) -> Model:
     """Checks what a client gave.
 
     Raises:
-        ProtocolError: naming the field.
+        RequestError: naming the field.
     """
     if not isinstance(given, dict):
-        raise ProtocolError("invalid_type", f"Invalid type for '{name}': expected an object.", name)
+        raise RequestError("invalid_type", f"Invalid type for '{name}': expected an object.", name)
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        found = refusal(error.errors(include_url=False), given, name)
-        raise ProtocolError(found.code, found.message, found.param) from None
+        raise refusal(error.errors(include_url=False), given, name) from None
 
 
 def defaults(session_id: str, model: str, voice: str, expires_at: int, transcribe: bool = False) -> dict[str, Any]:
@@ -186,7 +168,7 @@ def defaults(session_id: str, model: str, voice: str, expires_at: int, transcrib
         },
         "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": voice, "speed": 1.0},
     }
-    session = {
+    return {
         "type": "transcription" if transcribe else "realtime",
         "object": "realtime.session",
         "id": session_id,
@@ -203,11 +185,10 @@ def defaults(session_id: str, model: str, voice: str, expires_at: int, transcrib
         "audio": audio,
         "include": None,
     }
-    return session
 
 
 def updated(
-    session: dict[str, Any], given: Any, voices: Sequence[str], spoken: bool, able: bool = False
+    session: dict[str, Any], given: Any, voices: Sequence[str], spoken: bool, supports_tools: bool = False
 ) -> dict[str, Any]:
     """The session with a client's changes; what it doesn't name stays, and null turns a thing off.
 
@@ -216,16 +197,14 @@ def updated(
         given: of session.update.
         voices: that there are.
         spoken: the model has already spoken in this session: its voice can't change any more.
-        able: the model can call functions.
+        supports_tools: the model can call functions.
 
     Raises:
-        ProtocolError: nothing was changed.
+        RequestError: nothing was changed.
     """
     change = parse(SessionChange, given, "session")
-    assert isinstance(change, SessionChange)
-    functions_of(session, change, "session", able)
-    check_modalities(change.output_modalities, "session.output_modalities")
-    check_supported(change, "session")
+    functions_of(session, change, "session", supports_tools)
+    check_change(change, "session")
     new = copy.deepcopy(session)
     plain = change.model_dump(exclude_unset=True)
     for name in ("id", "object", "expires_at", "model", "tracing"):  # the server's own, or fixed by the connection
@@ -240,22 +219,18 @@ def updated(
         if name == "turn_detection" and value is not None:  # with its defaults
             value = change.audio.input.turn_detection.model_dump()
         new["audio"]["input"][name] = value
-    if out.get("voice") is not None:
-        voice = check_voice(out["voice"], voices, "session.audio.output.voice")
+    voice = voice_of(change.audio.output if change.audio is not None else None, voices, "session")
+    if voice is not None:
         if spoken and voice != session["audio"]["output"]["voice"]:
-            raise ProtocolError(
-                "cannot_update_voice",
-                "The voice can't be changed once the assistant has spoken in this session.",
-                "session.audio.output.voice",
-            )
+            said = "The voice can't be changed once the assistant has spoken in this session."
+            raise RequestError("cannot_update_voice", said, "session.audio.output.voice")
         out["voice"] = voice
-    check_speed(out.get("speed"), "session.audio.output.speed")
     new["audio"]["output"].update({name: value for name, value in out.items() if value is not None})
     return new
 
 
 def functions_of(
-    session: dict[str, Any], change: SessionChange | ResponseChange, name: str, able: bool
+    session: dict[str, Any], change: SessionChange | ResponseChange, name: str, supports_tools: bool
 ) -> Functions | None:
     """What may be called after a change of a session, or in a response that differs from it; None for nothing.
 
@@ -263,58 +238,47 @@ def functions_of(
         session: as it was.
         change: of it, or for a response.
         name: "session" or "response".
-        able: the model can call functions.
+        supports_tools: the model can call functions.
 
     Raises:
-        ProtocolError: naming the field.
+        RequestError: naming the field.
     """
     tools = session["tools"] if change.tools is None else change.tools
     choice = session["tool_choice"] if change.tool_choice is None and tools else change.tool_choice
     parallel = session.get("parallel_tool_calls") if change.parallel_tool_calls is None else change.parallel_tool_calls
-    try:
-        return read_tools(tools, choice, parallel, f"{name}.", able)
-    except ToolError as error:
-        raise ProtocolError(error.code, error.message, error.param) from None
+    return read_tools(tools, choice, parallel, f"{name}.", supports_tools)
 
 
-def check_supported(change: SessionChange | ResponseChange, name: str) -> None:
-    """Raises ProtocolError for what would change what is heard or answered, and can't be done."""
+def check_change(change: SessionChange | ResponseChange, name: str) -> None:
+    """Raises RequestError for what would change what is heard or answered, and can't be done."""
+    if change.output_modalities is not None and len(set(change.output_modalities)) > 1:
+        said = "Ask for ['text'] or for ['audio'], which comes with its transcript; not for both."
+        raise RequestError("invalid_value", said, f"{name}.output_modalities")
     refused = {
         "prompt": (change.prompt is not None, "no prompts are kept here; give 'instructions'"),
         "reasoning": (change.reasoning is not None, "this model doesn't reason"),
     }
     if isinstance(change, SessionChange):
         heard = change.audio.input if change.audio is not None else None
-        asked = heard.transcription if heard is not None else None
-        prompt, language = (asked.prompt, asked.language) if asked is not None else (None, None)
-        refused["include"] = (bool(change.include), "log probabilities are not given")
+        asked = heard.transcription if heard is not None and heard.transcription is not None else Transcription()
+        check_language(asked.language, f"{name}.audio.input.transcription.language")
         forgets = "the oldest turns are forgotten when there is no more room; leave it at 'auto'"
-        refused["truncation"] = (change.truncation not in (None, "auto"), forgets)
-        refused["audio.input.transcription.prompt"] = (bool((prompt or "").strip()), "these ears take none")
-        if language and (problem := language_problem(language)) is not None:
-            raise ProtocolError("unsupported_language", problem, f"{name}.audio.input.transcription.language")
-    for field, (wanted, why) in refused.items():
-        if wanted:
-            where = f"{name}.{field}"
-            raise ProtocolError("unsupported_parameter", f"Unsupported parameter: '{where}': {why}.", where)
+        refused |= {
+            "include": (bool(change.include), "log probabilities are not given"),
+            "truncation": (change.truncation not in (None, "auto"), forgets),
+            "audio.input.transcription.prompt": (bool((asked.prompt or "").strip()), "these ears take none"),
+        }
+    check_unsupported(refused, f"{name}.")
 
 
-def check_modalities(modalities: list[str] | None, name: str) -> None:
-    """Raises ProtocolError if text and audio are both asked for: audio has its transcript anyway."""
-    if modalities is not None and len(set(modalities)) > 1:
-        raise ProtocolError(
-            "invalid_value", "Ask for ['text'] or for ['audio'], which comes with its transcript; not for both.", name
-        )
-
-
-def check_voice(voice: str | dict[str, Any], voices: Sequence[str], name: str) -> str:
-    """The voice's name. OpenAI's names are taken for the default voice, so that clients that name one get an answer."""
-    named = voice["id"] if isinstance(voice, dict) else voice
-    if named not in voices and named not in OPENAI_VOICES:
-        raise ProtocolError("invalid_value", f"Unknown voice '{named[:100]}'; there are: {', '.join(voices)}.", name)
-    return named
-
-
-def check_speed(speed: float | None, name: str) -> None:
-    if speed not in (None, 1.0):
-        raise ProtocolError("invalid_value", "The speed of live speech can't be changed; leave it at 1.0.", name)
+def voice_of(out: AudioOut | None, voices: Sequence[str], name: str) -> str | None:
+    """The voice that is asked for, if one is. Raises RequestError if there is none of that name, or for a speed."""
+    if out is None:
+        return None
+    if out.speed not in (None, 1.0):
+        said = "The speed of live speech can't be changed; leave it at 1.0."
+        raise RequestError("invalid_value", said, f"{name}.audio.output.speed")
+    if out.voice is None:
+        return None
+    named = out.voice if isinstance(out.voice, str) else out.voice.id
+    return check_voice(named, voices, f"{name}.audio.output.voice")

@@ -15,37 +15,22 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import AudioEvent, Event, SpeakingEvent, TextEvent
 from antiphon.dialogue.half_duplex import Message, Usage
-from antiphon.serve.realtime.commands import Drop
-from antiphon.serve.realtime.config import ProtocolError
+from antiphon.serve.errors import RequestError
+from antiphon.serve.realtime.commands import Limits, Mute, ServedModel
+from antiphon.serve.realtime.input_buffer import SpeechStarted, SpeechStopped
 from antiphon.serve.realtime.response import Response
 from antiphon.serve.realtime.session import RealtimeSession
 
 WORD = re.compile(r"\S+")
-ONSET = 3  # frames before the one that is loud enough, in which a word may have begun
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Command: this was heard, float32 [N] at 24 kHz."""
-
-    samples: np.ndarray
-
-
-@dataclass(frozen=True)
-class Mute:
-    """Command: the model is to be silent, or may speak again."""
-
-    silent: bool
+ONSET_FRAMES = 3  # frames before the one that is loud enough, in which a word may have begun
 
 
 @dataclass
-class LiveAnswer:
+class DuplexAnswer:
     """What is known of an answer that nobody asked for."""
 
     usage: Usage = field(default_factory=Usage)
@@ -72,22 +57,17 @@ class LiveAnswer:
         return self.text[: begun[-1]].rstrip() if begun else ""
 
 
-class LiveSession(RealtimeSession):
-    """See the module; arguments are those of a `RealtimeSession`.
+class DuplexRealtimeSession(RealtimeSession):
+    """See the module; arguments are those of a `RealtimeSession`."""
 
-    Args:
-        writes: the words of the user are written down, by ears beside the model.
-    """
-
-    def __init__(self, *args: Any, writes: bool = False, **options: Any):
-        super().__init__(*args, **options)
-        self.writes = writes
-        self._recent: deque[Tensor] = deque(maxlen=ONSET)
+    def __init__(self, model: ServedModel, limits: Limits, now: float, wall: float = 0.0, transcription: bool = False):
+        super().__init__(model, limits, now, wall, transcription)
+        self._recent: deque[Tensor] = deque(maxlen=ONSET_FRAMES)
         self._text = ""
-        self._held: dict[str, int] | None = None  # speech_started that the client hasn't been told of
+        self._held: SpeechStarted | None = None  # that the client hasn't been told of
         self._held_at = 0.0  # seconds of the answer at which that was
         self._from = 0.0  # when the answer's sound begins, in the model's seconds
-        self._hushed = False
+        self._muted = False
         self._own_turns()
 
     def preset(self, given: dict[str, Any]) -> None:
@@ -99,29 +79,24 @@ class LiveSession(RealtimeSession):
         heard = self.config["audio"]["input"]
         if heard["turn_detection"] is not None:
             heard["turn_detection"].update(create_response=False, interrupt_response=False)
-        if not self.writes:
+        if not self.model.transcribes:
             heard["transcription"] = None
 
-    def take_sound(self, samples: np.ndarray) -> None:
-        self.command(Frames(samples))
-        super().take_sound(samples)
-
-    def audio_commit(self, event: dict[str, Any]) -> None:
-        if self._vad is None:
-            super().audio_commit(event)
-            return
-        raise ProtocolError("input_audio_buffer_commit_empty", "This model finds the ends of turns by itself.")
+    def _audio_commit(self, event: dict[str, Any]) -> None:
+        if self.input.finds_turns:
+            raise RequestError("input_audio_buffer_commit_empty", "This model finds the ends of turns by itself.")
+        super()._audio_commit(event)
 
     def _item_create(self, event: dict[str, Any]) -> None:
-        raise ProtocolError("not_supported", "This model listens to sound alone; it can't be given items.", "type")
+        raise RequestError("not_supported", "This model listens to sound alone; it can't be given items.", "type")
 
     def _ask(self, given: Any) -> None:
-        raise ProtocolError("not_supported", "This model speaks when it wants; it can't be asked to.", "type")
+        raise RequestError("not_supported", "This model speaks when it wants; it can't be asked to.", "type")
 
     def _response_cancel(self, event: dict[str, Any]) -> None:
         super()._response_cancel(event)
-        self._hushed = True
-        self.command(Mute(True))
+        self._muted = True
+        self.out.command(Mute(True))
 
     def respond(self) -> None:
         """The model decides."""
@@ -131,35 +106,24 @@ class LiveSession(RealtimeSession):
 
     # The user's turns
 
-    def _speech_started(self, at: int) -> None:
-        turn = self._new_turn()
-        self._held = {"audio_start_ms": at * 1000 // RATE}
-        active = self.active()
+    def _speech_started(self, edge: SpeechStarted) -> None:
+        self._held, active = edge, self.active()
         if active is None:
-            self._tell_start(turn.id)
+            self._tell_start()
         else:
             self._held_at = active.seconds
 
-    def _tell_start(self, item_id: str) -> None:
+    def _tell_start(self) -> None:
         if self._held is not None:
-            self.emit({"type": "input_audio_buffer.speech_started", **self._held, "item_id": item_id})
+            super()._speech_started(self._held)
             self._held = None
 
-    def _speech_stopped(self) -> None:
+    def _speech_stopped(self, edge: SpeechStopped) -> None:
         if self._held is None:
-            super()._speech_stopped()
-            self._due.clear()
-            return
-        turn, self._held = self._turn, None  # said while the model spoke on: a word of assent
-        if turn is not None:
-            self.command(Drop(turn.id))
-        self._turn, self._turn_samples = None, 0
-
-    def _commit(self, heard: bool = True) -> None:
-        turn = self._turn
-        super()._commit(heard and self.writes)
-        if turn is not None and heard and not self.writes:
-            self.command(Drop(turn.id))
+            super()._speech_stopped(edge)
+        else:  # said while the model spoke on: a word of assent
+            self._held = None
+            self.input.drop()
 
     # The model's
 
@@ -170,15 +134,15 @@ class LiveSession(RealtimeSession):
             if isinstance(event, TextEvent):
                 self._say(event.text)
             elif isinstance(event, SpeakingEvent):
-                if event.speaking and not self._hushed:
+                if event.speaking and not self._muted:
                     self._begin(event.time)
                 elif not event.speaking:
                     self._end(event.time)
             elif isinstance(event, AudioEvent):
                 response = self.active()
                 if response is not None:
-                    assert isinstance(response.answer, LiveAnswer)
-                    self.emit_all(response.sound(event.audio.samples.numpy()))
+                    assert isinstance(response.answer, DuplexAnswer)
+                    self.out.emit(*response.sound(event.audio.samples.numpy()))
                     response.answer.seconds = response.seconds
                 else:
                     self._recent.append(event.audio.samples)
@@ -188,45 +152,44 @@ class LiveSession(RealtimeSession):
         if response is None:
             self._text = (self._text + text)[-200:]  # words come a little before their sound
             return
-        assert isinstance(response.answer, LiveAnswer)
+        assert isinstance(response.answer, DuplexAnswer)
         said = text if response.text else text.lstrip()
         response.answer.say(said)
         if said:
-            self.emit_all(response.say(said))
+            self.out.emit(*response.say(said))
 
     def _begin(self, time: float) -> None:
         if self.active() is not None:
             return
         output = self.config["audio"]["output"]
-        answer = LiveAnswer()
+        answer = DuplexAnswer()
         response = Response(
             self.conversation, self.conversation_id, True, output["format"], output["voice"], "inf", None, answer
         )
         self.responses[response.id] = response
         self.spoken = True
-        self.emit_all(response.created())
+        self.out.emit(*response.created())
         text, self._text = self._text, ""
         if text.strip():
             self._say(text)
         for samples in self._recent:
-            self.emit_all(response.sound(samples.numpy()))
+            self.out.emit(*response.sound(samples.numpy()))
         answer.seconds = response.seconds
         self._from = time - response.seconds
         self._recent.clear()
 
     def _end(self, time: float) -> None:
-        if self._hushed:
-            self._hushed = False
-            self.command(Mute(False))
+        if self._muted:
+            self._muted = False
+            self.out.command(Mute(False))
         response = self.active()
         if response is None:
             return
         del self.responses[response.id]
-        turn = self._turn
-        held = turn is not None and self._held is not None
+        held = self._held is not None and self._held.turn is self.input.turn
         gave_way = held and self._held_at < time - self._from  # and hadn't been silent before
         if held:
-            self._tell_start(turn.id)
+            self._tell_start()
         if gave_way:
             self._over(response, "cancelled", "turn_detected")
         else:

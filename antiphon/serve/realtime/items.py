@@ -6,15 +6,19 @@ import base64
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from antiphon.audio.pcm import BadAudio, from_base64
+from pydantic import BaseModel, Field
+
 from antiphon.dialogue.half_duplex import Message, StreamingReply
 from antiphon.dialogue.tool_calls import Call, Result
-from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.tools import CANT, ToolError, read_arguments
-from antiphon.serve.realtime.config import ProtocolError
+from antiphon.serve.errors import RequestError, missing
+from antiphon.serve.json_text import TEXT_LETTERS, read_base64
+from antiphon.serve.openai.tools import no_tools, other_tool, read_arguments
+from antiphon.serve.realtime.config import parse
 
+Id = Annotated[str, Field(min_length=1, max_length=128)]
+Text = Annotated[str, Field(max_length=TEXT_LETTERS)]
 ROLES = {"user": ("input_text", "input_audio"), "assistant": ("output_text", "output_audio"), "system": ("input_text",)}
 
 
@@ -91,35 +95,31 @@ class Conversation:
     """Items in order.
 
     Args:
-        most: items that it holds.
-        keep_bytes: of sound that it keeps, for clients that retrieve it; the oldest goes first.
-        letters: of all its items.
+        max_items: that it holds.
+        max_audio_bytes: that it keeps, for clients that retrieve it; the oldest goes first.
+        max_letters: of all its items.
     """
 
-    def __init__(self, most: int = 1000, keep_bytes: int = 6_000_000, letters: int = 1_000_000):
+    def __init__(self, max_items: int = 1000, max_audio_bytes: int = 6_000_000, max_letters: int = 1_000_000):
         self.items: list[Item] = []
-        self.most, self.keep_bytes, self.letters = most, keep_bytes, letters
+        self.max_items, self.max_audio_bytes, self.max_letters = max_items, max_audio_bytes, max_letters
 
     def get(self, item_id: object) -> Item | None:
         return next((item for item in self.items if item.id == item_id), None)
-
-    @property
-    def last_id(self) -> str | None:
-        return self.items[-1].id if self.items else None
 
     def insert(self, item: Item, previous: str | None = None) -> str | None:
         """Puts an item behind `previous` (None: at the end; "root": at the beginning); returns the one before it.
 
         Raises:
-            ProtocolError: the id is there already, `previous` isn't, or there are too many.
+            RequestError: the id is there already, `previous` isn't, or there are too many.
         """
         if self.get(item.id) is not None:
-            raise ProtocolError("item_create_duplicate_item_id", f"Item with id '{item.id}' already exists.", "item.id")
-        if len(self.items) >= self.most:
-            raise ProtocolError("too_many_items", f"A conversation holds at most {self.most} items; delete some.")
-        if item.letters and item.letters + sum(other.letters for other in self.items) > self.letters:
-            said = f"A conversation holds at most {self.letters} letters; delete some of its items."
-            raise ProtocolError("too_much_text", said, "item")
+            raise RequestError("item_create_duplicate_item_id", f"Item with id '{item.id}' already exists.", "item.id")
+        if len(self.items) >= self.max_items:
+            raise RequestError("too_many_items", f"A conversation holds at most {self.max_items} items; delete some.")
+        if item.letters and item.letters + sum(other.letters for other in self.items) > self.max_letters:
+            said = f"A conversation holds at most {self.max_letters} letters; delete some of its items."
+            raise RequestError("too_much_text", said, "item")
         if previous is None:
             at = len(self.items)
         elif previous == "root":
@@ -127,7 +127,7 @@ class Conversation:
         else:
             before = self.get(previous)
             if before is None:
-                raise ProtocolError(
+                raise RequestError(
                     "item_create_invalid_previous_item_id",
                     f"The previous item '{previous[:128]}' doesn't exist.",
                     "previous_item_id",
@@ -146,7 +146,7 @@ class Conversation:
         item.audio += sound
         total = sum(len(other.audio) for other in self.items)
         for other in self.items:
-            if total <= self.keep_bytes:
+            if total <= self.max_audio_bytes:
                 return
             total -= len(other.audio)
             other.audio = bytearray()
@@ -157,109 +157,95 @@ def call_item(call: Call, item_id: str | None = None) -> Item:
     return Item(item_id or new_id("item"), "assistant", [], message=Message("assistant", "", calls=(call,)))
 
 
-def parse_item(given: Any, param: str = "item", able: bool = False) -> tuple[Item, bytes]:
+class GivenPart(BaseModel):
+    """A part of a message, as a client gives it."""
+
+    type: str
+    text: Text | None = None
+    transcript: Text | None = None
+    audio: Any = None
+
+
+class GivenMessage(BaseModel):
+    """A message, likewise."""
+
+    type: Literal["message"]
+    id: Id | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Annotated[list[GivenPart], Field(min_length=1, max_length=100)]
+
+
+class GivenCall(BaseModel):
+    """A call of a function, likewise."""
+
+    id: Id | None = None
+    call_id: Id | None = None
+    name: Any = None
+    arguments: Any = None
+
+
+class GivenResult(BaseModel):
+    """What came of a call, likewise."""
+
+    id: Id | None = None
+    call_id: Id
+    output: Text
+
+
+def parse_item(given: Any, param: str = "item", supports_tools: bool = False) -> tuple[Item, bytes]:
     """An item as a client gives it -> the item, and the bytes of the sound in it, not heard yet.
 
     Args:
         given: the item.
         param: where it stands.
-        able: the model can call functions.
+        supports_tools: the model can call functions.
 
     Raises:
-        ProtocolError: something else than a message of text and sound, a call or what came of one.
+        RequestError: something else than a message of text and sound, a call or what came of one.
     """
-    if not isinstance(given, dict):
-        raise ProtocolError("invalid_type", f"Invalid type for '{param}': expected an object.", param)
-    kind = given.get("type")
-    if isinstance(kind, str) and kind.startswith("mcp") and able:
-        said = f"Items of type '{kind[:50]}' can't be used here; only functions."
-        raise ProtocolError("tools_not_supported", said, f"{param}.type")
-    if kind in ("function_call", "function_call_output") or (isinstance(kind, str) and kind.startswith("mcp")):
-        if not able:
-            raise ProtocolError("tools_not_supported", f"{CANT}.", f"{param}.type")
-        return _parse_function(given, param), b""
-    if kind != "message":
-        raise ProtocolError("invalid_value", f"Invalid value for '{param}.type': expected 'message'.", f"{param}.type")
-    role = "system" if given.get("role") == "developer" else given.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise ProtocolError(
-            "invalid_value", f"Invalid value for '{param}.role': expected user, assistant or system.", f"{param}.role"
-        )
-    content = given.get("content")
-    if not isinstance(content, list) or not content or len(content) > 100:
-        raise ProtocolError(
-            "missing_required_parameter", f"Missing '{param}.content': 1 to 100 parts.", f"{param}.content"
-        )
-    item_id = _parse_id(given, "id", param)
+    kind = given.get("type") if isinstance(given, dict) else None
+    if isinstance(kind, str) and kind.startswith(("function_call", "mcp")):
+        if not supports_tools:
+            raise no_tools(f"{param}.type")
+        if kind == "function_call":
+            call = parse(GivenCall, given, param)
+            arguments = read_arguments(call.arguments, call.name, f"{param}.")
+            return call_item(Call(call.name, arguments, call.call_id or new_id("call")), call.id), b""
+        if kind == "function_call_output":
+            result = parse(GivenResult, given, param)
+            message = Message("function", "", results=(Result(result.output, result.call_id),))
+            return Item(result.id or new_id("item"), "function", [], message=message), b""
+        raise other_tool(kind, f"{param}.type")
+    message = parse(GivenMessage, given, param)
+    role = "system" if message.role == "developer" else message.role
     parts, texts, sound = [], [], b""
-    for at, part in enumerate(content):
-        shown, text, heard = _parse_part(part, role, f"{param}.content[{at}]")
+    for at, part in enumerate(message.content):
+        shown, text, heard = _read_part(part, role, f"{param}.content[{at}]")
         parts.append(shown)
         texts.append(text)
         sound += heard
     text = " ".join(filter(None, texts))
-    _check_text(text, f"{param}.content")
-    item = Item(item_id or new_id("item"), role, parts, message=Message(role, text) if text else None)
+    if len(text) > TEXT_LETTERS:
+        said = f"Invalid '{param}.content': a message has at most {TEXT_LETTERS} letters."
+        raise RequestError("string_above_max_length", said, f"{param}.content")
+    item = Item(message.id or new_id("item"), role, parts, message=Message(role, text) if text else None)
     return item, sound
 
 
-def _parse_id(given: dict[str, Any], name: str, param: str) -> str | None:
-    found, where = given.get(name), f"{param}.{name}"
-    if found is not None and not (isinstance(found, str) and 0 < len(found) <= 128):
-        raise ProtocolError("invalid_value", f"Invalid value for '{where}': 1 to 128 letters.", where)
-    return found
-
-
-def _parse_function(given: dict[str, Any], param: str) -> Item:
-    """A call, or what came of one."""
-    item_id, call_id = _parse_id(given, "id", param), _parse_id(given, "call_id", param)
-    if given["type"] == "function_call":
-        try:
-            arguments = read_arguments(given.get("arguments"), given.get("name"), f"{param}.")
-        except ToolError as error:
-            raise ProtocolError(error.code, error.message, error.param) from None
-        return call_item(Call(given["name"], arguments, call_id or new_id("call")), item_id)
-    if call_id is None:
-        raise ProtocolError("missing_required_parameter", f"Missing '{param}.call_id'.", f"{param}.call_id")
-    output = given.get("output")
-    _check_text(output, f"{param}.output")
-    message = Message("function", "", results=(Result(output, call_id),))
-    return Item(item_id or new_id("item"), "function", [], message=message)
-
-
-def _check_text(text: Any, where: str) -> None:
-    """Raises ProtocolError unless this is a text, and not too long to be read."""
-    if not isinstance(text, str):
-        raise ProtocolError("invalid_type", f"Invalid type for '{where}': expected a string.", where)
-    if len(text) > TEXT_LETTERS:
-        said = f"Expected a string with maximum length {TEXT_LETTERS}, but got one with length {len(text)} instead"
-        raise ProtocolError("string_above_max_length", f"Invalid '{where}': string too long. {said}.", where)
-
-
-def _parse_part(part: Any, role: str, param: str) -> tuple[dict[str, Any], str, bytes]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    kind = {"text": "output_text", "audio": "output_audio"}.get(kind, kind) if role == "assistant" else kind
+def _read_part(part: GivenPart, role: str, param: str) -> tuple[dict[str, Any], str, bytes]:
+    """(as the protocol shows it, its text, the bytes of its sound)."""
+    kind = {"text": "output_text", "audio": "output_audio"}.get(part.type, part.type)
+    kind = kind if role == "assistant" else part.type
     if kind not in ROLES[role]:
         hint = " (images are not seen)" if kind == "input_image" else ""
-        raise ProtocolError(
-            "invalid_value",
-            f"Invalid value for '{param}.type': a {role} message takes {' or '.join(ROLES[role])}{hint}.",
-            f"{param}.type",
-        )
-    field_name = "text" if kind.endswith("text") else "transcript"
-    text = part.get(field_name)
-    if text is not None:
-        _check_text(text, f"{param}.{field_name}")
-    if kind.endswith("text"):
-        if text is None:
-            raise ProtocolError("missing_required_parameter", f"Missing '{param}.text'.", f"{param}.text")
-        return {"type": kind, "text": text}, text, b""
-    if role == "assistant":
-        return {"type": kind, "transcript": text}, text or "", b""
-    if part.get("audio") is None:
-        raise ProtocolError("missing_required_parameter", f"Missing '{param}.audio'.", f"{param}.audio")
-    try:
-        sound = from_base64(part["audio"])
-    except BadAudio as error:
-        raise ProtocolError("invalid_value", f"Invalid '{param}.audio': {error}.", f"{param}.audio") from None
-    return {"type": kind, "transcript": None}, "", sound
+        said = f"Invalid value for '{param}.type': a {role} message takes {' or '.join(ROLES[role])}{hint}."
+        raise RequestError("invalid_value", said, f"{param}.type")
+    if kind == "output_audio":
+        return {"type": kind, "transcript": part.transcript}, part.transcript or "", b""
+    if kind == "input_audio":
+        if part.audio is None:
+            raise missing(f"{param}.audio")
+        return {"type": kind, "transcript": None}, "", read_base64(part.audio, f"{param}.audio")
+    if part.text is None:
+        raise missing(f"{param}.text")
+    return {"type": kind, "text": part.text}, part.text, b""

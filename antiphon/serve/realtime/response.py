@@ -11,7 +11,7 @@ import numpy as np
 from antiphon.audio.pcm import RATE, Encoder, pcm16
 from antiphon.dialogue.half_duplex import StreamingReply
 from antiphon.dialogue.tool_calls import Call
-from antiphon.serve.realtime.config import ProtocolError
+from antiphon.serve.errors import RequestError
 from antiphon.serve.realtime.items import Conversation, Item, call_item, new_id
 
 FRAME_SECONDS = 0.08  # an audio token
@@ -28,7 +28,7 @@ class Response:
         conversation_id: of the protocol; None likewise.
         spoken: audio with its transcript, or text.
         format, voice: of the sound.
-        most: tokens, a number or "inf".
+        max_tokens: a number or "inf".
         metadata: the client's, echoed.
         answer: where it is made.
         status: "in_progress" until it is over.
@@ -41,7 +41,7 @@ class Response:
     spoken: bool
     format: dict[str, Any]
     voice: str
-    most: int | str
+    max_tokens: int | str
     metadata: dict[str, str] | None = None
     answer: StreamingReply | None = None
     id: str = field(default_factory=lambda: new_id("resp"))
@@ -70,7 +70,7 @@ class Response:
             "output": [item.wire() for item in self.outputs],
             "conversation_id": self.conversation_id,
             "output_modalities": ["audio"] if self.spoken else ["text"],
-            "max_output_tokens": self.most,
+            "max_output_tokens": self.max_tokens,
             "audio": audio if self.spoken else {},
             "usage": self.usage() if self.status != "in_progress" else None,
             "metadata": self.metadata,
@@ -132,7 +132,7 @@ class Response:
         """A function is called; if something is being said, when that is complete.
 
         Raises:
-            ProtocolError: the conversation is full.
+            RequestError: the conversation is full.
         """
         call = replace(call, id=new_id("call"))
         if self.item is not None:
@@ -148,7 +148,7 @@ class Response:
         if self.conversation is not None:
             try:
                 before = self.conversation.insert(item)
-            except ProtocolError:
+            except RequestError:
                 self.outputs.remove(item)
                 raise
             events.append({"type": "conversation.item.added", "previous_item_id": before, "item": shown})
@@ -164,7 +164,7 @@ class Response:
         """All is said: the item of it is complete, and the calls that waited come.
 
         Raises:
-            ProtocolError: the conversation is full.
+            RequestError: the conversation is full.
         """
         events = self._close_item(status)
         waiting, self._calls = self._calls, []

@@ -1,41 +1,43 @@
-"""An OpenAI Realtime session as a machine without clock or thread: client events in, server events and commands out.
+"""An OpenAI Realtime session, sans-IO: client events in, server events and commands out, no clock and no thread.
 
-    session = RealtimeSession("mini", ["heart"], limits, now=0.0)
+    session = RealtimeSession(ServedModel("mini", ["heart"]), Limits(), now=0.0)
     session.receive({"type": "input_audio_buffer.append", "audio": ...}, now)
     for out in session.take():
         ...                                            # a dict for the client, or a command for who runs the model
 
-What the model finds comes back by `heard`, `peeked`, `answered` and `answer_ended`. `realtime_line` connects both
-ends. The protocol is the GA one; `realtime_turns` holds the half of this machine that is about sound and turns.
+What the model finds comes back by `heard`, `peeked`, `answered` and `answer_ended`. `connection` connects both ends.
+The protocol is the GA one. Sound is the `InputBuffer`'s, what an answer looks like to the client the `Response`'s; what
+follows from a turn is decided here.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
-from antiphon.dialogue.half_duplex import Message, StreamingReply
+from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
-from antiphon.serve.realtime.commands import Answer, Drop, Limits, Stop
+from antiphon.serve.errors import RequestError, missing
+from antiphon.serve.realtime.commands import Answer, Drop, Event, Finish, Hear, Limits, Outbox, ServedModel, Stop
 from antiphon.serve.realtime.config import (
-    ProtocolError,
     ResponseChange,
-    check_modalities,
-    check_speed,
-    check_supported,
-    check_voice,
+    check_change,
     defaults,
     functions_of,
     parse,
     updated,
+    voice_of,
 )
-from antiphon.serve.realtime.input_buffer import InputTurns
-from antiphon.serve.realtime.items import Item, Turn, new_id, parse_item
-from antiphon.serve.realtime.response import Event, Response
+from antiphon.serve.realtime.input_buffer import InputBuffer, SpeechStarted, SpeechStopped
+from antiphon.serve.realtime.items import Conversation, Item, Turn, new_id, parse_item
+from antiphon.serve.realtime.response import Response
 
-OUT_OF_BAND = 4  # responses outside of the conversation at once
+MAX_OUTSIDE = 4  # responses outside of the conversation at once
 WEBRTC_ONLY = ("output_audio_buffer.clear",)
 
 
@@ -49,48 +51,58 @@ class _Waiting:
     functions: Functions | None
 
 
-class RealtimeSession(InputTurns):
+class RealtimeSession:
     """One client.
 
     Args:
-        model, voices: what is served.
+        model: what is served.
         limits: of what a client may send.
         now: monotonic seconds, as in every call.
         wall: seconds since 1970, for `expires_at`.
-        transcribe: a session that only writes down.
+        transcription: a session that only writes down.
 
     Attributes:
-        able: the model can call functions.
+        config: as the protocol shows it.
+        conversation, input, responses: what there is: items, the sound that is no item yet, answers under way.
     """
 
-    able = False
-
-    def __init__(self, model: str, voices: list[str], limits: Limits, now: float, wall: float = 0.0, transcribe=False):
-        super().__init__(limits, now)
-        self.id, self.conversation_id, self.voices = new_id("sess"), new_id("conv"), voices
+    def __init__(self, model: ServedModel, limits: Limits, now: float, wall: float = 0.0, transcription: bool = False):
+        self.id, self.conversation_id = new_id("sess"), new_id("conv")
+        self.model, self.limits, self.now = model, limits, now
         expires = int(wall + limits.session_seconds)
-        self.config = defaults(self.id, model, voices[0], expires, transcribe)
+        self.config = defaults(self.id, model.name, model.voices[0], expires, transcription)
+        self.out = Outbox()
+        self.conversation = Conversation(limits.items)
+        self.input = InputBuffer(limits, self.out)
+        self.input.configure(self.config["audio"]["input"])
         self.responses: dict[str, Response] = {}
         self.spoken = False
+        self.spoke_until = now
         self._waiting: list[_Waiting] = []
-        self._owed = False
-        self.configure_turns()
+        self._response_pending = False  # an answer is due when the active response is over
+        self._asked: float | None = None  # spoke_until that an idle prompt was given for
+        self._due: set[str] = set()  # items to be answered as soon as they have been heard
+        self._words = False  # something was said in those that have been heard meanwhile
 
-    def preset(self, given: dict[str, Any]) -> None:
-        """Begins with a configuration, `session` as of session.update.
+    def preset(self, given: Any) -> None:
+        """Takes a configuration, `session` as of session.update.
 
         Raises:
-            ProtocolError: what is wrong with it.
+            RequestError: what is wrong with it.
         """
         before = self.config["audio"]["input"]
-        self.config = updated(self.config, given, self.voices, self.spoken, self.able)
-        self.configure_turns(before)
+        self.config = updated(self.config, given, self.model.voices, self.spoken, self.model.supports_tools)
+        self.input.configure(self.config["audio"]["input"], before)
 
     def begin(self) -> None:
         """Greets the client."""
-        self.emit({"type": "session.created", "session": self.config})
+        self.out.emit({"type": "session.created", "session": self.config})
         shown = {"id": self.conversation_id, "object": "realtime.conversation"}
-        self.emit({"type": "conversation.created", "conversation": shown})
+        self.out.emit({"type": "conversation.created", "conversation": shown})
+
+    def take(self) -> list[Any]:
+        """What came out since the last call: dicts for the client and commands, in order."""
+        return self.out.take()
 
     def receive(self, event: Any, now: float) -> None:
         """Takes a client's event, as parsed from JSON. What is wrong with it is told to the client and nobody else."""
@@ -98,58 +110,167 @@ class RealtimeSession(InputTurns):
         event_id = event.get("event_id") if isinstance(event, dict) else None
         try:
             if not isinstance(event, dict):
-                raise ProtocolError("invalid_event", "An event is a JSON object.")
+                raise RequestError("invalid_event", "An event is a JSON object.")
             if event_id is not None and not (isinstance(event_id, str) and len(event_id) <= 512):
                 event_id = None
-                raise ProtocolError("invalid_value", "event_id is a string of at most 512 letters.", "event_id")
+                raise RequestError("invalid_value", "event_id is a string of at most 512 letters.", "event_id")
             kind = event.get("type")
             if kind in WEBRTC_ONLY:
-                raise ProtocolError("webrtc_only", f"'{kind}' is for WebRTC; here, stop playing on your side.", "type")
+                raise RequestError("webrtc_only", f"'{kind}' is for WebRTC; here, stop playing on your side.", "type")
             handler = HANDLERS.get(kind) if isinstance(kind, str) else None
             if handler is None:
                 known = ", ".join(sorted(HANDLERS))
                 said = f"Invalid value: {str(kind)[:60]!r}. Supported values are: {known}."
-                raise ProtocolError("invalid_value", said, "type")
+                raise RequestError("invalid_value", said, "type")
             getattr(self, handler)(event)
-        except ProtocolError as error:
+        except RequestError as error:
             self.complain(error, event_id)
 
-    def complain(self, error: ProtocolError, event_id: str | None = None) -> None:
+    def complain(self, error: RequestError, event_id: str | None = None) -> None:
         """Tells the client of an error."""
-        shown = {
-            "type": "invalid_request_error",
-            "code": error.code,
-            "message": error.message,
-            "param": error.param,
-            "event_id": event_id,
-        }
-        self.emit({"type": "error", "error": shown})
+        self.out.emit({"type": "error", "error": error.shown() | {"event_id": event_id}})
+
+    def tick(self, now: float) -> None:
+        """Time goes by: asks whether the user is still there, if that is wanted."""
+        self.now = now
+        how = self.config["audio"]["input"]["turn_detection"]
+        wait = how.get("idle_timeout_ms") if how else None
+        if not wait or self.input.turn is not None or self.active() is not None or self._asked == self.spoke_until:
+            return
+        if self.conversation.items and now - self.spoke_until >= wait / 1000:
+            self._asked = self.spoke_until
+            end = self.input.position * 1000 // RATE
+            item = Item(new_id("item"), "user", [{"type": "input_audio", "transcript": ""}])
+            when = {"audio_start_ms": max(0, end - wait), "audio_end_ms": end}
+            self.out.emit({"type": "input_audio_buffer.timeout_triggered", **when, "item_id": item.id})
+            self._commit(item, heard=False)
+            self.respond()
+
+    # What the user says
+
+    def take_sound(self, samples: np.ndarray) -> None:
+        """More of the sound from the client, float32 [N] at 24 kHz, within the bounds."""
+        for edge in self.input.add(samples):
+            if isinstance(edge, SpeechStarted):
+                self._speech_started(edge)
+            else:
+                self._speech_stopped(edge)
+
+    def _speech_started(self, edge: SpeechStarted) -> None:
+        when = {"audio_start_ms": edge.at_ms, "item_id": edge.turn.id}
+        self.out.emit({"type": "input_audio_buffer.speech_started", **when})
+        active = self.active()
+        if active is not None and self.config["audio"]["input"]["turn_detection"]["interrupt_response"]:
+            self.cancel(active, "turn_detected")
+
+    def _speech_stopped(self, edge: SpeechStopped) -> None:
+        when = {"audio_end_ms": edge.at_ms, "item_id": edge.turn.id}
+        self.out.emit({"type": "input_audio_buffer.speech_stopped", **when})
+        self._commit(self.input.take())
+        if self.config["audio"]["input"]["turn_detection"]["create_response"] and self.config["type"] == "realtime":
+            self._due.add(edge.turn.id)
+
+    def heard(self, item_id: str, hearing: Hearing | None, failure: str | None, now: float) -> None:
+        """An item's turn was heard; or couldn't be, with a message for the client."""
+        self.now = now
+        item = self.conversation.get(item_id)
+        if item is None or not item.hearing:
+            return
+        item.hearing = False
+        transcript = hearing.text if hearing is not None else ""
+        for at, part in enumerate(item.content):
+            if part["type"] == "input_audio" and part["transcript"] is None:
+                part["transcript"] = transcript
+                self._tell_transcript(item, at, transcript, failure)
+                break
+        if hearing is not None and transcript:
+            typed = item.message
+            item.message = hearing.message() if typed is None else replace(typed, text=f"{typed.text} {transcript}")
+        self.next_responses()
+        if item.id in self._due:
+            self._due.discard(item.id)
+            self._words = self._words or bool(transcript)
+            if self._words and not self._due:
+                self._words = False
+                self.respond()
+
+    def peeked(self, item_id: str, number: int, hearing: Hearing, now: float) -> None:
+        """What was said before a pause."""
+        self.now = now
+        if (edge := self.input.peeked(item_id, number, hearing)) is not None:
+            self._speech_stopped(edge)
+
+    def _audio_append(self, event: Event) -> None:
+        self.take_sound(self.input.decode(event.get("audio")))
+
+    def _audio_commit(self, event: Event) -> None:
+        self._commit(self.input.commit())
+
+    def _audio_clear(self, event: Event) -> None:
+        self.input.clear()
+        self.out.emit({"type": "input_audio_buffer.cleared"})
+
+    def _commit(self, turn: Item, heard: bool = True) -> None:
+        """A turn becomes an item of the conversation."""
+        try:
+            before = self.conversation.insert(turn)
+        except RequestError:
+            self.out.command(Drop(turn.id))
+            raise
+        self.conversation.keep(turn, b"")
+        self.out.emit({"type": "input_audio_buffer.committed", "previous_item_id": before, "item_id": turn.id})
+        turn.hearing = heard and self.model.transcribes
+        self._show_item(turn, before)
+        if heard:
+            self.out.command(Finish(turn.id) if turn.hearing else Drop(turn.id))
+
+    def _show_item(self, item: Item, before: str | None) -> None:
+        """Tells the client that an item is there."""
+        for kind in ("added", "done"):
+            event = {"type": f"conversation.item.{kind}", "previous_item_id": before, "item": item.wire()}
+            self.out.emit(event)
+
+    def _tell_transcript(self, item: Item, at: int, transcript: str, failure: str | None) -> None:
+        if self.config["audio"]["input"]["transcription"] is None:
+            return
+        where = {"item_id": item.id, "content_index": at}
+        name = "conversation.item.input_audio_transcription"
+        if failure is not None:
+            error = {"type": "transcription_error", "code": "audio_unintelligible", "message": failure, "param": None}
+            self.out.emit({"type": f"{name}.failed", **where, "error": error})
+            return
+        if transcript:
+            self.out.emit({"type": f"{name}.delta", **where, "delta": transcript})
+        usage = {"type": "duration", "seconds": round(item.audio_ms / 1000, 3)}
+        self.out.emit({"type": f"{name}.completed", **where, "transcript": transcript, "usage": usage})
 
     # What clients ask for
 
     def _session_update(self, event: Event) -> None:
         if "session" not in event:
-            raise ProtocolError("missing_required_parameter", "Missing required parameter: 'session'.", "session")
+            raise missing("session")
         self.preset(event["session"])
-        self.emit({"type": "session.updated", "session": self.config})
+        self.out.emit({"type": "session.updated", "session": self.config})
 
     def _item_create(self, event: Event) -> None:
-        item, sound = parse_item(event.get("item"), able=self.able)
+        item, sound = parse_item(event.get("item"), supports_tools=self.model.supports_tools)
         for result in item.message.results if item.message is not None else ():
             if not any(call.id == result.id for other in self.conversation.items for call in other.calls):
-                raise ProtocolError("invalid_value", f"No call has the id '{result.id}'.", "item.call_id")
+                raise RequestError("invalid_value", f"No call has the id '{result.id}'.", "item.call_id")
         previous = event.get("previous_item_id")
         if previous is not None and not isinstance(previous, str):
-            raise ProtocolError("invalid_type", "previous_item_id is a string or null.", "previous_item_id")
-        samples = self.decoded_whole(sound)
+            raise RequestError("invalid_type", "previous_item_id is a string or null.", "previous_item_id")
+        samples = self.input.decode_whole(sound)
         before = self.conversation.insert(item, previous)
-        self.show_item(item, before)
+        self._show_item(item, before)
         if len(samples):
-            self.hear_item(item, samples)
+            item.hearing, item.audio_ms = True, len(samples) / RATE * 1000
+            self.conversation.keep(item, pcm16(samples))
+            self.out.command(Hear(item.id, samples), Finish(item.id))
 
     def _item_retrieve(self, event: Event) -> None:
         item = self._item(event, "item_retrieve_invalid_item_id")
-        self.emit({"type": "conversation.item.retrieved", "item": item.wire(with_audio=True)})
+        self.out.emit({"type": "conversation.item.retrieved", "item": item.wire(with_audio=True)})
 
     def _item_delete(self, event: Event) -> None:
         item = self._item(event, "item_delete_invalid_item_id")
@@ -157,36 +278,31 @@ class RealtimeSession(InputTurns):
         if item.hearing:
             item.hearing = False
             self._due.discard(item.id)
-            self.command(Drop(item.id))
-        self.emit({"type": "conversation.item.deleted", "item_id": item.id})
+            self.out.command(Drop(item.id))
+        self.out.emit({"type": "conversation.item.deleted", "item_id": item.id})
         self.next_responses()
 
     def _item_truncate(self, event: Event) -> None:
         item = self._item(event, "item_truncate_invalid_item_id")
         at, end = event.get("content_index"), event.get("audio_end_ms")
         if item.role != "assistant" or item.answer is None or item.content[0]["type"] != "output_audio":
-            raise ProtocolError(
-                "item_truncate_invalid_item_id", "Only what the assistant has said aloud can be truncated.", "item_id"
-            )
+            said = "Only what the assistant has said aloud can be truncated."
+            raise RequestError("item_truncate_invalid_item_id", said, "item_id")
         if at != 0 or isinstance(at, bool):
-            raise ProtocolError(
-                "invalid_value", "Invalid value for 'content_index': the sound is part 0.", "content_index"
-            )
+            said = "Invalid value for 'content_index': the sound is part 0."
+            raise RequestError("invalid_value", said, "content_index")
         if not isinstance(end, int) or isinstance(end, bool) or end < 0:
-            raise ProtocolError("invalid_value", "audio_end_ms is a whole number, 0 or more.", "audio_end_ms")
+            raise RequestError("invalid_value", "audio_end_ms is a whole number, 0 or more.", "audio_end_ms")
         if end > math.ceil(item.audio_ms) + 100:
-            raise ProtocolError(
-                "invalid_value",
-                f"Audio content of {item.audio_ms:.0f}ms is already shorter than {end}ms.",
-                "audio_end_ms",
-            )
+            said = f"Audio content of {item.audio_ms:.0f}ms is already shorter than {end}ms."
+            raise RequestError("invalid_value", said, "audio_end_ms")
         heard = item.answer.until(end / 1000)
         item.message = Message("assistant", heard)
         item.content[0]["transcript"] = heard.strip()
         item.audio_ms = min(item.audio_ms, float(end))
         del item.audio[end * 48 :]
         shown = {"item_id": item.id, "content_index": 0, "audio_end_ms": end}
-        self.emit({"type": "conversation.item.truncated", **shown})
+        self.out.emit({"type": "conversation.item.truncated", **shown})
 
     def _response_create(self, event: Event) -> None:
         self._ask(event.get("response") or {})
@@ -195,14 +311,14 @@ class RealtimeSession(InputTurns):
         wanted = event.get("response_id")
         response = self.active() if wanted is None else self.responses.get(wanted) if isinstance(wanted, str) else None
         if response is None:
-            raise ProtocolError("response_cancel_not_active", "Cancellation failed: no active response found", None)
-        self._owed = False
+            raise RequestError("response_cancel_not_active", "Cancellation failed: no active response found", None)
+        self._response_pending = False
         self.cancel(response, "client_cancelled")
 
     def _item(self, event: Event, code: str) -> Item:
         item = self.conversation.get(event.get("item_id"))
         if item is None:
-            raise ProtocolError(code, f"The item '{str(event.get('item_id'))[:128]}' doesn't exist.", "item_id")
+            raise RequestError(code, f"The item '{str(event.get('item_id'))[:128]}' doesn't exist.", "item_id")
         return item
 
     # Responses
@@ -214,7 +330,7 @@ class RealtimeSession(InputTurns):
     def respond(self) -> None:
         """A turn of the user is over: answer it, now or after what is being said."""
         if self.active() is not None:
-            self._owed = True
+            self._response_pending = True
         else:
             self._ask({})
 
@@ -222,52 +338,40 @@ class RealtimeSession(InputTurns):
         """Ends a response; nothing more of it is sent."""
         del self.responses[response.id]
         self._waiting = [waiting for waiting in self._waiting if waiting.response is not response]
-        self.command(Stop(response.id))
+        self.out.command(Stop(response.id))
         self._over(response, "cancelled", reason)
 
     def _ask(self, given: Any) -> None:
         if self.config["type"] == "transcription":
-            raise ProtocolError("invalid_value", "A transcription session gives no responses.", "type")
+            raise RequestError("invalid_value", "A transcription session gives no responses.", "type")
         change = parse(ResponseChange, given, "response")
-        assert isinstance(change, ResponseChange)
-        functions = functions_of(self.config, change, "response", self.able)
-        check_modalities(change.output_modalities, "response.output_modalities")
-        check_supported(change, "response")
+        functions = functions_of(self.config, change, "response", self.model.supports_tools)
+        check_change(change, "response")
         outside = change.conversation == "none"
         if change.conversation not in (None, "auto", "none"):
-            raise ProtocolError("invalid_value", "conversation is 'auto' or 'none'.", "response.conversation")
+            raise RequestError("invalid_value", "conversation is 'auto' or 'none'.", "response.conversation")
         if not outside and (active := self.active()) is not None:
-            raise ProtocolError(
-                "conversation_already_has_active_response",
-                f"Conversation already has an active response in progress: {active.id}. "
-                "Wait until the response is finished before creating a new one.",
-            )
-        if outside and len(self.responses) >= OUT_OF_BAND:
-            raise ProtocolError("too_many_responses", f"At most {OUT_OF_BAND} responses at once.")
+            said = "Wait until the response is finished before creating a new one."
+            said = f"Conversation already has an active response in progress: {active.id}. {said}"
+            raise RequestError("conversation_already_has_active_response", said)
+        if outside and len(self.responses) >= MAX_OUTSIDE:
+            raise RequestError("too_many_responses", f"At most {MAX_OUTSIDE} responses at once.")
         output = self.config["audio"]["output"]
-        out = change.audio.output if change.audio and change.audio.output else None
-        voice, form = output["voice"], output["format"]
-        if out is not None:
-            check_speed(out.speed, "response.audio.output.speed")
-            if out.voice is not None:
-                named = out.voice if isinstance(out.voice, str) else out.voice.id
-                voice = check_voice(named, self.voices, "response.audio.output.voice")
-            form = out.format.model_dump() if out.format is not None else form
+        out = change.audio.output if change.audio is not None else None
+        voice = voice_of(out, self.model.voices, "response") or output["voice"]
+        form = out.format.model_dump() if out is not None and out.format is not None else output["format"]
         items = self._input(change.input)
-        modalities = change.output_modalities or self.config["output_modalities"]
-        most = change.max_output_tokens or self.config["max_output_tokens"]
         response = Response(
             None if outside else self.conversation,
             None if outside else self.conversation_id,
-            "audio" in modalities,
+            "audio" in (change.output_modalities or self.config["output_modalities"]),
             form,
             voice,
-            most,
+            change.max_output_tokens or self.config["max_output_tokens"],
             change.metadata,
         )
         self.responses[response.id] = response
-        for event in response.created():
-            self.emit(event)
+        self.out.emit(*response.created())
         instructions = change.instructions if change.instructions is not None else self.config["instructions"]
         self._waiting.append(_Waiting(response, items, instructions, functions))
         self.next_responses()
@@ -278,21 +382,17 @@ class RealtimeSession(InputTurns):
             return None
         items: list[Item] = []
         for number, shown in enumerate(given[: self.limits.items]):
+            where = f"response.input[{number}]"
             if shown.get("type") == "item_reference":
                 found = self.conversation.get(shown.get("id"))
                 if found is None:
-                    raise ProtocolError(
-                        "invalid_value", f"No item '{str(shown.get('id'))[:128]}'.", f"response.input[{number}].id"
-                    )
+                    raise RequestError("invalid_value", f"No item '{str(shown.get('id'))[:128]}'.", f"{where}.id")
                 items.append(found)
                 continue
-            item, sound = parse_item(shown, f"response.input[{number}]", self.able)
+            item, sound = parse_item(shown, where, self.model.supports_tools)
             if sound:
-                raise ProtocolError(
-                    "invalid_value",
-                    "Create the item with its sound first, and refer to it here.",
-                    f"response.input[{number}].content",
-                )
+                said = "Create the item with its sound first, and refer to it here."
+                raise RequestError("invalid_value", said, f"{where}.content")
             items.append(item)
         return items
 
@@ -305,11 +405,9 @@ class RealtimeSession(InputTurns):
             self._waiting.remove(waiting)
             response = waiting.response
             turns: list[Turn] = [turn for item in past if (turn := item.message or item.answer) is not None]
-            most = None if response.most == "inf" else int(response.most)
-            outside = response.conversation is None
-            self.command(
-                Answer(response.id, turns, waiting.instructions, response.spoken, most, outside, waiting.functions)
-            )
+            limit = None if response.max_tokens == "inf" else int(response.max_tokens)
+            how = (waiting.instructions, response.spoken, limit, response.conversation is None, waiting.functions)
+            self.out.command(Answer(response.id, turns, *how))
 
     # What the model finds
 
@@ -326,14 +424,14 @@ class RealtimeSession(InputTurns):
             return
         try:
             if isinstance(event, TextEvent):
-                self.emit_all(response.say(event.text))
+                self.out.emit(*response.say(event.text))
             elif isinstance(event, AudioEvent):
                 self.spoken = True
-                self.emit_all(response.sound(event.audio.samples.numpy()))
+                self.out.emit(*response.sound(event.audio.samples.numpy()))
             elif isinstance(event, CallEvent):
-                self.emit_all(response.call(event.call))
-        except ProtocolError as error:  # the conversation is full
-            self.command(Stop(response_id))
+                self.out.emit(*response.call(event.call))
+        except RequestError as error:  # the conversation is full
+            self.out.command(Stop(response_id))
             self.answer_ended(response_id, error.message, now)
 
     def answer_ended(self, response_id: str, failure: str | None, now: float, code: str = "model_error") -> None:
@@ -344,8 +442,8 @@ class RealtimeSession(InputTurns):
             return
         cut = response.answer is not None and response.answer.cut
         try:
-            self.emit_all(response.close("incomplete" if cut else "completed") if failure is None else [])
-        except ProtocolError as error:  # no room for what it calls
+            self.out.emit(*(response.close("incomplete" if cut else "completed") if failure is None else []))
+        except RequestError as error:  # no room for what it calls
             failure = error.message
         if failure is not None:
             kind = "server_error" if code == "model_error" else "invalid_request_error"
@@ -355,22 +453,22 @@ class RealtimeSession(InputTurns):
             self._over(response, "incomplete", "max_output_tokens")
         else:
             self._over(response, "completed")
-        if self._owed and self.active() is None:
-            self._owed = False
+        if self._response_pending and self.active() is None:
+            self._response_pending = False
             self._ask({})
 
     def _over(self, response: Response, status: str, reason: str | None = None, error: Event | None = None) -> None:
-        self.emit_all(response.finish(status, reason, error))
-        self.emit({"type": "rate_limits.updated", "rate_limits": []})
+        self.out.emit(*response.finish(status, reason, error))
+        self.out.emit({"type": "rate_limits.updated", "rate_limits": []})
         if response.conversation is not None:
             self.spoke_until = self.now + (response.seconds if status == "completed" else 0.0)
 
 
 HANDLERS = {  # method names: a session of another kind has methods of its own
     "session.update": "_session_update",
-    "input_audio_buffer.append": "audio_append",
-    "input_audio_buffer.commit": "audio_commit",
-    "input_audio_buffer.clear": "audio_clear",
+    "input_audio_buffer.append": "_audio_append",
+    "input_audio_buffer.commit": "_audio_commit",
+    "input_audio_buffer.clear": "_audio_clear",
     "conversation.item.create": "_item_create",
     "conversation.item.retrieve": "_item_retrieve",
     "conversation.item.truncate": "_item_truncate",

@@ -10,11 +10,12 @@ up, what waits is thrown away and the item is cut to what was heard, without a w
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,12 @@ from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import AudioFrame
 
-from antiphon.audio.pcm import RATE, Decoder, from_base64, pcm16
-from antiphon.serve.realtime.config import ProtocolError
-from antiphon.serve.realtime.connection import POLICY, TICK, Closing, Gone, RealtimeLine
+from antiphon.audio.pcm import RATE, Decoder, pcm16
+from antiphon.serve.errors import RequestError
+from antiphon.serve.realtime.connection import POLICY, TICK_SECONDS, Closing, Gone, Job, RealtimeConnection, error_event
 from antiphon.serve.realtime.items import new_id
-from antiphon.serve.realtime.webrtc_audio import FRAME, Microphone, Player
-from antiphon.serve.realtime.webrtc_offer import BadOffer, checked
+from antiphon.serve.realtime.webrtc_audio import PACKET_SAMPLES, Microphone, Player
+from antiphon.serve.realtime.webrtc_offer import bad_offer, checked
 
 if TYPE_CHECKING:
     from antiphon.serve.state import Served
@@ -37,17 +38,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 15.0  # until a call that was answered must be connected
-CONNECT_SOON = 1.5  # seconds that its place is kept from others meanwhile
+CONNECT_SOON_SECONDS = 1.5  # that its place is kept from others meanwhile
 ANSWER_SECONDS = 10.0  # to look for the addresses of this machine
-EVENTS = 500  # of a client that wait
-HIGH, LOW = 256 * 1024, 64 * 1024  # bytes on the data channel: wait from here, until there
-AHEAD = 300.0  # seconds of sound that may wait to be played
-ROOM = 0.2  # seconds that must be free in a buffer that was full before it takes more
-SLACK = 0.2  # seconds that a packet may be late and is caught up with
+MAX_EVENTS = 500  # of a client that wait
+HIGH_BYTES, LOW_BYTES = 256 * 1024, 64 * 1024  # on the data channel: wait from here, until there
+MAX_AHEAD_SECONDS = 300.0  # of sound that may wait to be played
+ROOM_SECONDS = 0.2  # that must be free in a buffer that was full before it takes more
+MAX_LATE_SECONDS = 0.2  # of a packet that is caught up with
 
 
 class ChannelTransport:
-    """Events on the client's data channel, which it opens; see `realtime_line.Transport`."""
+    """Events on the client's data channel, which it opens; see `connection.Transport`."""
 
     def __init__(self) -> None:
         self.channel: RTCDataChannel | None = None
@@ -60,18 +61,21 @@ class ChannelTransport:
             channel.close()
             return
         self.channel = channel
-        channel.bufferedAmountLowThreshold = LOW
+        channel.bufferedAmountLowThreshold = LOW_BYTES
         channel.on("message", self._message)
         channel.on("close", lambda: self._incoming.put_nowait(Gone("left", False)))
         channel.on("bufferedamountlow", self._low.set)
         self.opened.set()
 
     def _message(self, data: str | bytes) -> None:
-        if self._incoming.qsize() < EVENTS:
+        if self._incoming.qsize() < MAX_EVENTS:
             self._incoming.put_nowait(data if isinstance(data, str) else None)
-        elif self._incoming.qsize() == EVENTS:
-            error = ProtocolError("rate_limit_exceeded", "Events come faster than they can be taken.")
+        elif self._incoming.qsize() == MAX_EVENTS:
+            error = RequestError("rate_limit_exceeded", "Events come faster than they can be taken.")
             self._incoming.put_nowait(Closing(POLICY, "too fast", error))
+
+    async def ready(self) -> None:
+        await self.opened.wait()
 
     async def receive(self) -> str | None:
         item = await self._incoming.get()
@@ -87,11 +91,10 @@ class ChannelTransport:
         except InvalidStateError:
             raise Gone("left", False) from None
         except ValueError:  # more than the client takes in one message
-            said = {"type": "server_error", "code": "event_too_large", "message": "An event is too large to be sent."}
-            error = {"type": "error", "event_id": new_id("event"), "error": {**said, "param": None, "event_id": None}}
-            self.channel.send(json.dumps(error))
+            error = RequestError("event_too_large", "An event is too large to be sent.", status=500)
+            self.channel.send(json.dumps(error_event(error)))
         self._low.clear()
-        if self.channel.bufferedAmount > HIGH:
+        if self.channel.bufferedAmount > HIGH_BYTES:
             await self._low.wait()
 
     async def close(self, code: int, reason: str) -> None:
@@ -120,88 +123,78 @@ class Speaker(MediaStreamTrack):
         if self.readyState != "live":
             raise MediaStreamError
         now = time.monotonic()
-        if now - self._at > SLACK:
+        if now - self._at > MAX_LATE_SECONDS:
             self._at = now
         if self._at > now:
             await asyncio.sleep(self._at - now)
-        self._at += FRAME / RATE
+        self._at += PACKET_SAMPLES / RATE
         frame = AudioFrame.from_ndarray(np.frombuffer(pcm16(self.player.step()), np.int16)[None], "s16", "mono")
         frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), self._count
-        self._count += FRAME
+        self._count += PACKET_SAMPLES
         return frame
 
 
-class WebRtcCall(RealtimeLine):
-    """One client; see the module. Arguments are those of a `RealtimeLine`."""
+class WebRtcCall:
+    """What carries one client's call, and the sound of it: the `Media` of its connection.
 
-    transport: ChannelTransport
+    Args:
+        served: the server.
+        model, given: as for a `RealtimeConnection`.
+    """
+
+    first_word_seconds = CONNECT_SOON_SECONDS
 
     def __init__(self, served: Served, model: str = "", given: Sequence[dict[str, Any]] = ()):
-        super().__init__(ChannelTransport(), served, model, given=given)
         self.id, self.answered = new_id("rtc"), ""
+        self.transport = ChannelTransport()
+        self.connection = RealtimeConnection(self.transport, served, model, given=given, media=self)
         self.player, self.microphone = Player(self._tell), Microphone()
         self.decoders: dict[str, Decoder] = {}
         self.track: MediaStreamTrack | None = None
-        self.hung_up, self.connected, self.disconnected = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.connected, self.disconnected = asyncio.Event(), asyncio.Event()
         self.refused_sound = False
-        self.task: asyncio.Task[None] | None = None
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.connection.on("datachannel", self.transport.open)
-        self.connection.on("track", self._tracked)
-        self.connection.on("connectionstatechange", self._state_changed)
+        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.peer.on("datachannel", self.transport.open)
+        self.peer.on("track", self._tracked)
+        self.peer.on("connectionstatechange", self._state_changed)
 
     async def answer(self, offer: str) -> None:
         """Takes the client's SDP, as `webrtc_offer.checked` gives it; `answered` is then ours.
 
         Raises:
-            BadOffer: it can't be answered.
+            RequestError: it can't be answered.
         """
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self.connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-                if self.connection.getTransceivers():
-                    self.connection.addTrack(Speaker(self.player))
-                await self.connection.setLocalDescription(await self.connection.createAnswer())
+                await self.peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+                if self.peer.getTransceivers():
+                    self.peer.addTrack(Speaker(self.player))
+                await self.peer.setLocalDescription(await self.peer.createAnswer())
         except Exception as error:
             log.info("an offer can't be answered: %s", type(error).__name__)
-            raise BadOffer("This is no SDP offer that can be answered.") from error
-        self.answered = self.connection.localDescription.sdp
+            raise bad_offer() from error
+        self.answered = self.peer.localDescription.sdp
 
     async def let_go(self) -> None:
         """Closes what carries the call."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5.0):
-                await self.connection.close()
+                await self.peer.close()
 
-    def jobs(self) -> list[Callable[[], Awaitable[None]]]:
-        return [*super().jobs(), self._take_media, self._stay, self._wait_for_hang_up]
-
-    @property
-    def first_word(self) -> float:
-        return CONNECT_SOON
-
-    @property
-    def busy(self) -> bool:
-        return super().busy or self.player.playing
-
-    # The line
+    # What carries it
 
     def _tracked(self, track: MediaStreamTrack) -> None:
         self.track = track
 
     def _state_changed(self) -> None:
-        if self.connection.connectionState == "connected":
+        if self.peer.connectionState == "connected":
             self.connected.set()
-        elif self.connection.connectionState in ("failed", "closed"):
+        elif self.peer.connectionState in ("failed", "closed"):
             self.disconnected.set()
             self.connected.set()
 
-    async def _parked(self) -> bool:
-        return False  # a new call is a new conversation
-
-    async def _send(self) -> None:
-        await self.transport.opened.wait()
-        await super()._send()
+    def jobs(self) -> list[Job]:
+        return [self._take_media, self._stay]
 
     async def _stay(self) -> None:
         try:
@@ -209,20 +202,16 @@ class WebRtcCall(RealtimeLine):
                 await self.connected.wait()
         except TimeoutError:
             raise Gone("unconnected", False) from None
-        if self.place is not None and not self.disconnected.is_set():
-            self.place.keep()
+        if self.connection.place is not None and not self.disconnected.is_set():
+            self.connection.place.keep()
         while not self.disconnected.is_set():
-            await asyncio.sleep(TICK)
-            if self.player.waiting > AHEAD:
-                raise Closing(POLICY, "too much", ProtocolError("rate_limit_exceeded", "More is said than is played."))
-            window = getattr(self.connection.sctp, "_advertised_rwnd", 0)  # less than 0: more than it may send
-            if window < -self.config.message_bytes:
-                raise Closing(POLICY, "too much", ProtocolError("message_too_big", "That message is too large."))
-        raise Gone("left" if self.connection.connectionState == "closed" else "lost", False)
-
-    async def _wait_for_hang_up(self) -> None:
-        await self.hung_up.wait()
-        raise Closing(1000, "hung up")
+            await asyncio.sleep(TICK_SECONDS)
+            if self.player.waiting > MAX_AHEAD_SECONDS:
+                raise Closing(POLICY, "too much", RequestError("rate_limit_exceeded", "More is said than is played."))
+            window = getattr(self.peer.sctp, "_advertised_rwnd", 0)  # less than 0: more than it may send
+            if window < -self.connection.config.message_bytes:
+                raise Closing(POLICY, "too much", RequestError("message_too_big", "That message is too large."))
+        raise Gone("left" if self.peer.connectionState == "closed" else "lost", False)
 
     # Sound
 
@@ -231,73 +220,77 @@ class WebRtcCall(RealtimeLine):
             while self.track is not None:
                 frame = await self.track.recv()
                 assert isinstance(frame, AudioFrame)
-                self.last = time.monotonic()
+                self.connection.last = time.monotonic()
                 channels = len(frame.layout.channels)
                 pcm = frame.to_ndarray().reshape(-1, channels)
                 self._take_sound(self.microphone.step(pcm, frame.sample_rate, frame.time))
-                self.keep_pace()
+                self.connection.keep_pace()
         except MediaStreamError:
             pass
         await asyncio.Event().wait()  # a client may fall silent for good and type on
 
     def _take_sound(self, samples: np.ndarray) -> None:
         """Hears more; when the input buffer is full, the client is told once, and the rest is not heard."""
+        session = self.connection.session
         try:
-            self.session.now = self.last
-            self.session.bound(len(samples) / RATE + (ROOM if self.refused_sound else 0.0))
-            self.session.take_sound(samples)
+            session.now = self.connection.last
+            session.input.require_room(len(samples) / RATE + (ROOM_SECONDS if self.refused_sound else 0.0))
+            session.take_sound(samples)
             self.refused_sound = False
-        except ProtocolError as error:
+        except RequestError as error:
             if not self.refused_sound:
-                self.session.complain(error)
+                session.complain(error)
             self.refused_sound = True
-        self.flush()
+        self.connection.flush()
 
-    def forget_sound(self, response_id: str) -> None:
-        """A response that is stopped is played as far as it was made; what else ends it is said in `put`."""
+    @property
+    def busy(self) -> bool:
+        return self.player.playing
 
-    def put(self, out: dict[str, Any]) -> None:
-        kind = out["type"]
-        if kind == "response.output_audio.delta":
-            sound = self.decoders[out["response_id"]].step(from_base64(out["delta"]))
-            self.player.add(out["response_id"], out["item_id"], sound)
-            return
-        super().put(out)
+    def play(self, delta: dict[str, Any]) -> None:
+        sound = self.decoders[delta["response_id"]].step(base64.b64decode(delta["delta"]))
+        self.player.add(delta["response_id"], delta["item_id"], sound)
+
+    def said(self, event: dict[str, Any]) -> None:
+        kind = event["type"]
         if kind == "response.created":
-            output = out["response"]["audio"].get("output")
-            self.decoders[out["response"]["id"]] = Decoder(output["format"]["type"] if output else "audio/pcm")
+            output = event["response"]["audio"].get("output")
+            self.decoders[event["response"]["id"]] = Decoder(output["format"]["type"] if output else "audio/pcm")
         elif kind == "response.done":
-            details = out["response"]["status_details"] or {}
+            details = event["response"]["status_details"] or {}
             if details.get("reason") == "turn_detected":
                 self.fall_silent()
-            self.player.end(out["response"]["id"])
-            self.decoders.pop(out["response"]["id"], None)
-        elif kind == "input_audio_buffer.speech_started" and self.served.engine is None:
-            detection = self.session.config["audio"]["input"]["turn_detection"]
+            self.player.end(event["response"]["id"])
+            self.decoders.pop(event["response"]["id"], None)
+        elif kind == "input_audio_buffer.speech_started":
+            # What a duplex model says goes on until it gives way, and its session says so: interrupt_response is false.
+            detection = self.connection.session.config["audio"]["input"]["turn_detection"]
             if detection is not None and detection["interrupt_response"]:
                 self.fall_silent()
 
-    def receive(self, event: Any) -> None:
-        if isinstance(event, dict) and event.get("type") == "output_audio_buffer.clear":
+    def asked(self, event: Any) -> bool:
+        clears = isinstance(event, dict) and event.get("type") == "output_audio_buffer.clear"
+        if clears:
             self.fall_silent()
-        else:
-            super().receive(event)
+        return clears
 
     def fall_silent(self) -> None:
         """Plays no more, and cuts what was said to what was heard of it."""
+        session, now = self.connection.session, self.connection.last
         dropped = self.player.clear()
-        if dropped and self.recorder is not None:
-            self.recorder.interrupted()
+        if dropped and self.connection.runner.recorder is not None:
+            self.connection.runner.recorder.interrupted()
         for sound in dropped:
             self._tell("cleared", sound.response_id)
-            if sound.response_id in self.session.responses:
-                self.session.receive({"type": "response.cancel", "response_id": sound.response_id}, self.last)
-            if self.session.conversation.get(sound.item_id) is not None:
+            if sound.response_id in session.responses:
+                session.receive({"type": "response.cancel", "response_id": sound.response_id}, now)
+            if session.conversation.get(sound.item_id) is not None:
                 cut = {"item_id": sound.item_id, "content_index": 0, "audio_end_ms": sound.played_ms}
-                self.session.receive({"type": "conversation.item.truncate", **cut}, self.last)
+                session.receive({"type": "conversation.item.truncate", **cut}, now)
 
     def _tell(self, what: str, response_id: str) -> None:
-        self.put({"type": f"output_audio_buffer.{what}", "event_id": new_id("event"), "response_id": response_id})
+        event = {"type": f"output_audio_buffer.{what}", "event_id": new_id("event"), "response_id": response_id}
+        self.connection.put(event)
 
 
 async def begin(served: Served, offer: str, model: str = "", given: Sequence[dict[str, Any]] = ()) -> WebRtcCall:
@@ -306,12 +299,11 @@ async def begin(served: Served, offer: str, model: str = "", given: Sequence[dic
     Args:
         served: the server.
         offer: the client's SDP.
-        model, given: as for a `RealtimeLine`.
+        model, given: as for a `RealtimeConnection`.
 
     Raises:
         Full: there is no room.
-        BadOffer: of the SDP.
-        ProtocolError: of `given`.
+        RequestError: of the SDP, or of `given`.
     """
     offer = checked(offer, served.config.private_candidates)
     stack = contextlib.AsyncExitStack()
@@ -330,11 +322,11 @@ async def begin(served: Served, offer: str, model: str = "", given: Sequence[dic
     async def hold() -> None:
         async with stack:
             try:
-                await call.run(place)
+                await call.connection.run(place)
             finally:
                 del served.calls[call.id]
                 await call.let_go()
 
-    served.calls[call.id] = call
-    call.task = asyncio.create_task(hold())
+    served.calls[call.id] = call.connection
+    call.connection.task = asyncio.create_task(hold())
     return call

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import soxr
 
+from antiphon.audio.downmix import Downmix
 from antiphon.audio.pcm import RATE
 
-FRAME = 480  # samples of a packet at 24 kHz: 20 ms
-CUSHION = 4  # packets that go by before a response is played, so that one late frame leaves no hole
-FADE = 120  # samples in which sound that is cleared becomes silent: 5 ms
-GAP = 0.2  # seconds of lost packets that are filled with silence; after a longer break the line just goes on
+PACKET_SAMPLES = 480  # at 24 kHz: 20 ms
+CUSHION_PACKETS = 4  # that go by before a response is played, so that one late frame leaves no hole
+FADE_SAMPLES = 120  # in which sound that is cleared becomes silent: 5 ms
+MAX_GAP_SECONDS = 0.2  # of lost packets that are filled with silence; after a longer break the sound just goes on
 
 
 @dataclass(eq=False)
@@ -87,24 +88,24 @@ class Player:
         dropped = list(self._queue)
         self._queue.clear()
         if dropped and dropped[0].begun and dropped[0].parts:
-            rest = np.concatenate(list(dropped[0].parts))[:FADE]
+            rest = np.concatenate(list(dropped[0].parts))[:FADE_SAMPLES]
             self._fading = rest * np.linspace(1, 0, len(rest), dtype=np.float32)
         return dropped
 
     def step(self) -> np.ndarray:
         """The next 20 ms, float32 [480]; silence where there is nothing."""
-        out, at = np.zeros(FRAME, np.float32), len(self._fading)
+        out, at = np.zeros(PACKET_SAMPLES, np.float32), len(self._fading)
         out[:at], self._fading = self._fading, self._fading[:0]
-        while self._queue and at < FRAME:
+        while self._queue and at < PACKET_SAMPLES:
             now = self._queue[0]
             if not now.begun:
                 now.packets += 1
-                if now.packets <= CUSHION and not now.ended:
+                if now.packets <= CUSHION_PACKETS and not now.ended:
                     break
                 now.begun = True
                 self.tell("started", now.response_id)
-            while now.parts and at < FRAME:
-                part = now.parts[0][: FRAME - at]
+            while now.parts and at < PACKET_SAMPLES:
+                part = now.parts[0][: PACKET_SAMPLES - at]
                 out[at : at + len(part)] = part
                 at += len(part)
                 now.played += len(part)
@@ -127,7 +128,8 @@ class Microphone:
 
     def __init__(self) -> None:
         self._down: soxr.ResampleStream | None = None
-        self._rate, self._next = 0, 0.0
+        self._mixer = Downmix(1, RATE)
+        self._form, self._next = (0, 0), 0.0  # rate and channels; when the next packet begins
 
     def step(self, samples: np.ndarray, rate: int, at: float | None) -> np.ndarray:
         """The sound of a packet, float32 [N].
@@ -137,13 +139,15 @@ class Microphone:
             rate: Hz; of Opus, 48 kHz.
             at: seconds on the client's clock, of the first sample; silence stands for packets that were lost.
         """
-        if self._down is None or rate != self._rate:
-            self._down, self._rate = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ"), rate
-            self._next = at or 0.0
-        one = samples.astype(np.float32).mean(axis=1) / 32768
+        channels = samples.shape[1]
+        if self._down is None or self._form != (rate, channels):
+            self._down = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
+            self._mixer = Downmix(channels, rate, PACKET_SAMPLES / RATE)
+            self._form, self._next = (rate, channels), at or 0.0
+        sound = samples.T.astype(np.float32) / 32768
         at = self._next if at is None else at
         lost = at - self._next
-        self._next = at + len(one) / rate
-        if 0 < lost <= GAP:
-            one = np.concatenate([np.zeros(round(lost * rate), np.float32), one])
-        return self._down.resample_chunk(one)
+        self._next = at + len(samples) / rate
+        if 0 < lost <= MAX_GAP_SECONDS:
+            sound = np.pad(sound, ((0, 0), (round(lost * rate), 0)))
+        return self._down.resample_chunk(self._mixer.step(sound))

@@ -12,15 +12,18 @@ import re
 
 from aiortc.sdp import MediaDescription, SessionDescription, candidate_from_sdp
 
-CANDIDATES = 16  # addresses of a client that are tried
+from antiphon.serve.errors import RequestError
+
+MAX_CANDIDATES = 16  # addresses of a client that are tried
 CANDIDATE, END = "a=candidate:", "a=end-of-candidates"
 FINGERPRINTS = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # bytes
-FIRST_PORT = 1024  # no browser, and no address translation, has a call on one below
-SMALLEST_MESSAGE = 16 * 1024  # bytes that a data channel must take
+MIN_PORT = 1024  # no browser, and no address translation, has a call on one below
+MIN_MESSAGE_BYTES = 16 * 1024  # that a data channel must take
 
 
-class BadOffer(ValueError):
+def bad_offer(why: str = "This is no SDP offer that can be answered.") -> RequestError:
     """An SDP offer that no call can be made of."""
+    return RequestError("invalid_offer", why, "sdp")
 
 
 def checked(offer: str, private: bool = False) -> str:
@@ -31,24 +34,24 @@ def checked(offer: str, private: bool = False) -> str:
         private: try private and loopback addresses, too.
 
     Raises:
-        BadOffer: it isn't one, lacks what a call needs, or offers more than an audio track and a data channel.
+        RequestError: it isn't one, lacks what a call needs, or offers more than an audio track and a data channel.
     """
     try:
         described = SessionDescription.parse(offer)
         tried = _tried(offer.splitlines(), private)
     except Exception as error:  # whatever aiortc stumbles over
-        raise BadOffer("This is no SDP offer that can be answered.") from error
+        raise bad_offer() from error
     kinds = sorted(media.kind for media in described.media)
     if kinds not in (["application"], ["audio"], ["application", "audio"]):
-        raise BadOffer("Offer one audio track and one data channel, and nothing else.")
+        raise bad_offer("Offer one audio track and one data channel, and nothing else.")
     mids = [media.rtp.muxId for media in described.media]
     bundled = {mid for group in described.group if group.semantic == "BUNDLE" for mid in group.items}
     if len(set(mids)) < len(mids) or not bundled <= set(mids):
-        raise BadOffer("Each medium of an offer has an a=mid of its own, and a=group:BUNDLE names no others.")
+        raise bad_offer("Each medium of an offer has an a=mid of its own, and a=group:BUNDLE names no others.")
     for media in described.media:
         problem = _problem(media)
         if problem is not None:
-            raise BadOffer(f"The offer's m={media.kind} {problem}.")
+            raise bad_offer(f"The offer's m={media.kind} {problem}.")
     return "\r\n".join(tried) + "\r\n"
 
 
@@ -63,9 +66,9 @@ def _problem(media: MediaDescription) -> str | None:
         more = FINGERPRINTS[each.algorithm.lower()] - 1
         if not re.fullmatch(rf"[0-9A-Fa-f]{{2}}(:[0-9A-Fa-f]{{2}}){{{more}}}", each.value):
             return f"has an a=fingerprint that is no {each.algorithm.lower()}"
-    for name, value, least in (("ufrag", media.ice.usernameFragment, 4), ("pwd", media.ice.password, 22)):
-        if not re.fullmatch(rf"[A-Za-z0-9+/]{{{least},256}}", value or ""):
-            return f"has no a=ice-{name} of {least} to 256 letters"
+    for name, value, min_letters in (("ufrag", media.ice.usernameFragment, 4), ("pwd", media.ice.password, 22)):
+        if not re.fullmatch(rf"[A-Za-z0-9+/]{{{min_letters},256}}", value or ""):
+            return f"has no a=ice-{name} of {min_letters} to 256 letters"
     if any(not 0 < each.id < 256 for each in media.rtp.headerExtensions):
         return "has an a=extmap whose number isn't 1 to 255"
     if media.kind == "application":
@@ -74,8 +77,8 @@ def _problem(media: MediaDescription) -> str | None:
         if not str(port).isdecimal() or not 0 < int(port) < 65536:
             return "has no a=sctp-port"
         size = 0 if media.sctpCapabilities is None else media.sctpCapabilities.maxMessageSize  # 0: any
-        if size and size < SMALLEST_MESSAGE:
-            return f"has an a=max-message-size below {SMALLEST_MESSAGE}"
+        if size and size < MIN_MESSAGE_BYTES:
+            return f"has an a=max-message-size below {MIN_MESSAGE_BYTES}"
     return None
 
 
@@ -88,7 +91,7 @@ def _tried(lines: list[str], private: bool) -> list[str]:
             continue
         if line.startswith(CANDIDATE):
             candidate = candidate_from_sdp(line.removeprefix(CANDIDATE))
-            if count == CANDIDATES or not _may_try(candidate.ip, candidate.port, private):
+            if count == MAX_CANDIDATES or not _may_try(candidate.ip, candidate.port, private):
                 continue
             count += 1
         kept.append(line)
@@ -101,7 +104,7 @@ def _may_try(address: str, port: int, private: bool) -> bool:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if ip.is_multicast or ip.is_unspecified or port < FIRST_PORT:
+    if ip.is_multicast or ip.is_unspecified or port < MIN_PORT:
         return False
     if private:
         return True

@@ -1,4 +1,4 @@
-"""`/v1/realtime`: a Realtime session on a WebSocket; see `realtime_line`."""
+"""`/v1/realtime`: a Realtime session on a WebSocket; see `connection`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from antiphon.serve.realtime.config import ProtocolError
-from antiphon.serve.realtime.connection import GOING_AWAY, POLICY, TRY_AGAIN, Gone, RealtimeLine
-from antiphon.serve.realtime.items import new_id
+from antiphon.serve.errors import RequestError
+from antiphon.serve.realtime.connection import GOING_AWAY, POLICY, TRY_AGAIN, Gone, RealtimeConnection, error_event
 from antiphon.serve.work.admission import Full
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ class SocketTransport:
 
     def __init__(self, websocket: WebSocket):
         self.websocket = websocket
+
+    async def ready(self) -> None:
+        """It is."""
 
     async def receive(self) -> str | None:
         message = await self.websocket.receive()
@@ -56,32 +58,29 @@ async def realtime(websocket: WebSocket, served: Served) -> None:
     query = websocket.query_params
     wanted = query.get("resume")
     if wanted is not None:
-        parked = served.parked.get(wanted)
-        if parked is not None:
-            await parked.come_back(SocketTransport(websocket))
+        disconnected = served.disconnected.get(wanted)
+        if disconnected is not None:
+            await disconnected.resume(SocketTransport(websocket))
         else:
-            await _turn_away(websocket, POLICY, "session_not_found", "That session is over; begin a new one.")
+            over = RequestError("session_not_found", "That session is over; begin a new one.")
+            await _turn_away(websocket, over)
         return
-    transcribe, model = query.get("intent") == "transcription", query.get("model", "")
+    transcription, model = query.get("intent") == "transcription", query.get("model", "")
     given = [bound] if (bound := websocket.scope.get("antiphon.session")) else []
     try:
         async with served.admission.session() as place:
-            line = RealtimeLine(SocketTransport(websocket), served, model, transcribe, given)
+            connection = RealtimeConnection(SocketTransport(websocket), served, model, transcription, given)
             served.metrics.admitted.labels("realtime").inc()
-            await line.run(place)
-    except ProtocolError as error:
-        await _turn_away(websocket, POLICY, error.code, error.message)
+            await connection.run(place)
+    except RequestError as error:
+        await _turn_away(websocket, error)
     except Full:
-        served.metrics.refused.labels("realtime").inc()
-        stopping = served.admission.draining
-        why = "The server is stopping." if stopping else "The server is full; try again later."
-        await _turn_away(websocket, TRY_AGAIN, "server_full", why)
+        await _turn_away(websocket, served.refuse("realtime"))
 
 
-async def _turn_away(websocket: WebSocket, close: int, code: str, message: str) -> None:
-    """The protocol's error, and the line is closed."""
-    kind = "server_error" if close == TRY_AGAIN else "invalid_request_error"
-    error = {"type": kind, "code": code, "message": message, "param": None, "event_id": None}
+async def _turn_away(websocket: WebSocket, error: RequestError) -> None:
+    """The protocol's error, and the connection is closed."""
     with contextlib.suppress(Exception):
-        await websocket.send_text(json.dumps({"type": "error", "event_id": new_id("event"), "error": error}))
-        await websocket.close(close, code.replace("_", " "))
+        await websocket.send_text(json.dumps(error_event(error)))
+        code = TRY_AGAIN if error.status == 503 else POLICY
+        await websocket.close(code, (error.code or "").replace("_", " "))

@@ -4,7 +4,7 @@ A piece of work is an iterator. Each `next` of it is one step (the next 80 ms of
 being heard), and between two steps another conversation may have its turn. What is due soonest goes first, so two
 conversations at once are both served in time as long as the machine can make it.
 
-    work = workers.start(steps, due=time.monotonic(), give=print, end=done)
+    work = scheduler.start(steps, due=time.monotonic(), give=print, end=done)
     work.stop()                     # no `give` comes after this, whatever was under way
 """
 
@@ -16,59 +16,80 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 log = logging.getLogger(__name__)
 
-
-class Work:
-    """An iterator that is being worked off.
-
-    Args:
-        steps: the work; closed, on the worker's thread, if it is stopped.
-        due: monotonic seconds at which the next step's result is wanted; may be moved at any time.
-        give: gets what steps yield (not None), on the worker's thread.
-        end: is called once, on the worker's thread: with None at the end, with the exception that ended it, or with
-            `Stopped`.
-    """
-
-    def __init__(
-        self,
-        steps: Iterator[Any],
-        due: float,
-        give: Callable[[Any], None],
-        end: Callable[[BaseException | None], None],
-    ):
-        self.steps, self.due, self._give, self._end = steps, due, give, end
-        self.stopped = False
-        self._lock = threading.Lock()
-
-    def stop(self) -> None:
-        """Nothing is given after this returns."""
-        with self._lock:
-            self.stopped = True
-
-    def give(self, value: Any) -> None:
-        with self._lock:
-            if not self.stopped:
-                self._give(value)
-
-    def finish(self, error: BaseException | None) -> None:
-        end, nothing = self._end, lambda _: None
-        # Who is told knows the work, and the work knows them: they would wait for each other to be forgotten.
-        self.steps, self._give, self._end = iter(()), nothing, nothing
-        try:
-            end(error)
-        except Exception:
-            log.exception("what follows a piece of work failed")
+Steps = Callable[[], Iterator[Any]]
+Give = Callable[[Any], None]
+End = Callable[[BaseException | None], None]
 
 
 class Stopped(Exception):
     """The work was stopped before its end."""
 
 
-class Workers:
+class Work:
+    """An iterator that is being worked off, or will be.
+
+    Args:
+        steps: makes the iterator, on the worker's thread, when the work begins; it is closed there if it is stopped.
+        due: monotonic seconds at which the next step's result is wanted; may be moved at any time.
+        give: gets what steps yield (not None), on the worker's thread.
+        end: is called once, on the worker's thread: with None at the end, with the exception that ended it, or with
+            `Stopped`.
+    """
+
+    def __init__(self, steps: Steps, due: float, give: Give, end: End):
+        self.due, self.stopped = due, False
+        self._steps, self._give, self._end = _made(steps), give, end
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """It isn't wanted any more; nothing is given after this returns."""
+        with self._lock:
+            self.stopped = True
+
+    def step(self) -> bool:
+        """Does the next step; false if there is no more to do, and `end` was told."""
+        try:
+            value = next(self._steps)
+        except StopIteration:
+            self._finish(None)
+            return False
+        except BaseException as error:  # handed on: a thread must not die of one conversation
+            self._finish(error)
+            return False
+        with self._lock:
+            if value is not None and not self.stopped:
+                self._give(value)
+        return True
+
+    def close(self) -> None:
+        """Ends it before its end."""
+        error: BaseException = Stopped()
+        try:
+            self._steps.close()
+        except BaseException as failed:
+            error = failed
+        self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        end, nothing = self._end, lambda _: None
+        # Who is told knows the work, and the work knows them: they would wait for each other to be forgotten.
+        self._steps, self._give, self._end = _made(tuple), nothing, nothing
+        try:
+            end(error)
+        except Exception:
+            log.exception("what follows a piece of work failed")
+
+
+def _made(steps: Steps) -> Generator[Any, None, None]:
+    yield from steps()
+
+
+class Scheduler:
     """Threads that work off what is due first.
 
     Args:
@@ -87,17 +108,17 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def start(
-        self,
-        steps: Iterator[Any],
-        due: float,
-        give: Callable[[Any], None],
-        end: Callable[[BaseException | None], None],
-    ) -> Work:
+    def start(self, steps: Steps, due: float, give: Give, end: End) -> Work:
         """Queues a piece of work. See `Work`."""
         work = Work(steps, due, give, end)
-        self._put(work)
+        self.put(work)
         return work
+
+    def put(self, work: Work) -> None:
+        """Queues it for its next step."""
+        with self._ready:
+            heapq.heappush(self._heap, (work.due, next(self._order), work))
+            self._ready.notify()
 
     def close(self) -> None:
         """Ends the threads; what is queued is ended as stopped."""
@@ -118,11 +139,6 @@ class Workers:
         busy = sum(end - max(start, since) for start, end in list(self._busy) if end > since)
         return min(1.0, busy / seconds / len(self._threads))
 
-    def _put(self, work: Work) -> None:
-        with self._ready:
-            heapq.heappush(self._heap, (work.due, next(self._order), work))
-            self._ready.notify()
-
     def _take(self) -> Work | None:
         with self._ready:
             while not self._heap and not self._closing:
@@ -131,85 +147,48 @@ class Workers:
 
     def _run(self) -> None:
         while (work := self._take()) is not None:
-            self._step(work)
+            if work.stopped or self._closing:
+                work.close()
+            else:
+                began = time.monotonic()
+                if work.step():
+                    self.put(work)
+                self._busy.append((began, time.monotonic()))
             del work  # what waits for more holds on to nobody
 
-    def _step(self, work: Work) -> None:
-        if work.stopped or self._closing:
-            self._close(work)
-            return
-        began = time.monotonic()
-        try:
-            value = next(work.steps)
-        except StopIteration:
-            work.finish(None)
-        except BaseException as error:  # handed on: a thread must not die of one conversation
-            work.finish(error)
-        else:
-            if value is not None:
-                work.give(value)
-            self._put(work)
-        self._busy.append((began, time.monotonic()))
 
-    @staticmethod
-    def _close(work: Work) -> None:
-        error: BaseException = Stopped()
-        try:
-            close = getattr(work.steps, "close", None)
-            if close is not None:
-                close()
-        except BaseException as failed:
-            error = failed
-        work.finish(error)
-
-
-class Handle:
-    """A piece of work in a lane, begun or not."""
-
-    def __init__(self) -> None:
-        self.work: Work | None = None
-        self.stopped = False
-
-    def stop(self) -> None:
-        """It isn't wanted any more; nothing of it is given after this returns."""
-        self.stopped = True
-        if self.work is not None:
-            self.work.stop()
-
-    def set_due(self, due: float) -> None:
-        """Moves the time at which the next step's result is wanted."""
-        if self.work is not None:
-            self.work.due = due
-
-
-class Lane:
+class SerialQueue:
     """Pieces of work that follow one another: each starts when the one before has ended.
 
     Args:
-        workers: who does them.
+        scheduler: who does them.
     """
 
-    def __init__(self, workers: Workers):
-        self.workers = workers
-        self._waiting: deque[tuple[Handle, Callable[[], Iterator[Any]], float, Callable, Callable]] = deque()
-        self._current: Handle | None = None
+    def __init__(self, scheduler: Scheduler):
+        self.scheduler = scheduler
+        self._waiting: deque[Work] = deque()
+        self._current: Work | None = None
         self._lock = threading.Lock()
         self._closed = False
 
-    def start(
-        self,
-        steps: Callable[[], Iterator[Any]],
-        due: float,
-        give: Callable[[Any], None],
-        end: Callable[[BaseException | None], None],
-    ) -> Handle:
-        """Queues a piece of work; `steps` makes the iterator when its time has come. The rest as for `Work`."""
-        handle = Handle()
+    def start(self, steps: Steps, due: float, give: Give, end: End) -> Work:
+        """Queues a piece of work. See `Work`; `end` isn't called once the queue is closed."""
+
+        def over(error: BaseException | None) -> None:
+            with self._lock:
+                self._current = None
+            try:
+                if not self._closed:
+                    end(error)
+            finally:
+                self._next()
+
+        work = Work(steps, due, give, over)
         with self._lock:
             if not self._closed:
-                self._waiting.append((handle, steps, due, give, end))
+                self._waiting.append(work)
         self._next()
-        return handle
+        return work
 
     def close(self) -> None:
         """Stops what is under way and drops the rest; nothing is given after this returns."""
@@ -220,31 +199,9 @@ class Lane:
         if current is not None:
             current.stop()
 
-    @property
-    def busy(self) -> bool:
-        """Something is under way."""
-        return self._current is not None
-
     def _next(self) -> None:
         with self._lock:
             if self._current is not None or not self._waiting:
                 return
-            handle, steps, due, give, end = self._waiting.popleft()
-
-            def over(error: BaseException | None) -> None:
-                with self._lock:
-                    self._current = None
-                try:
-                    if not self._closed:
-                        end(error)
-                finally:
-                    self._next()
-
-            self._current = handle
-            handle.work = self.workers.start(_made(steps), due, give, over)
-            if handle.stopped:
-                handle.work.stop()
-
-
-def _made(steps: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    yield from steps()
+            work = self._current = self._waiting.popleft()
+        self.scheduler.put(work)

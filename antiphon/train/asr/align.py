@@ -19,7 +19,7 @@ from omegaconf import MISSING
 from safetensors import safe_open
 from torch import Tensor
 
-from antiphon.data.speech.features import Reader, Utterance, read_manifest
+from antiphon.data.speech.features import EncodedUtterance, FeatureSet
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, AdapterConfig, Spelling, adapter_lengths, ctc_frames, ctc_loss
 from antiphon.train.config import StageConfig
@@ -86,7 +86,7 @@ class AlignTask:
         model, data = dataclasses.asdict(config.model), self.data
         brain, merges = Path(model.pop("brain")), config.model.merges
         self.folders = [Path(folder) for folder in data.train]
-        self.readers = {folder: Reader(folder) for folder in map(Path, [*data.train, *data.held])}
+        self.sets = {folder: FeatureSet(folder) for folder in map(Path, [*data.train, *data.held])}
         tokenizer = (brain / "tokenizer.json").read_text(encoding="utf-8")
         if config.init:  # its pieces, so that its weights fit
             ids = json.loads((Path(config.init) / "config.json").read_text())["ids"]
@@ -94,26 +94,27 @@ class AlignTask:
             if data.pieces:
                 texts = Path(data.pieces).read_text(encoding="utf-8").splitlines()
             else:
-                texts = [utterance.text for folder in self.folders for utterance in read_manifest(folder)]
+                texts = [utterance.text for folder in self.folders for utterance in self.sets[folder].utterances]
             ids = piece_ids(texts, tokenizer, merges)
         self.spelling = Spelling(tokenizer, merges, ids)
         torch.manual_seed(config.seed)
         self.model = Adapter(AdapterConfig(**model | {"pieces": len(ids)}))
         self.model.set_embeddings(read_embeddings(brain, ids))
-        self.known: list[tuple[Path, Utterance, list[int]]] = []
-        self.counts = {folder: 0 for folder in self.folders}
+        self.known: list[tuple[Path, EncodedUtterance, list[int]]] = []
+        self.counts = dict.fromkeys(self.folders, 0)
         self.look()
 
     def look(self, until: dict[str, int] | None = None) -> None:
         """Takes in what the training folders hold by now, or held when they had so many utterances."""
         for folder in self.folders:
             end = self.data.limit if until is None else until.get(str(folder))
-            for utterance in read_manifest(folder)[self.counts[folder] : end]:
+            self.sets[folder].refresh()
+            for utterance in self.sets[folder].utterances[self.counts[folder] : end]:
                 self.counts[folder] += 1
                 target = self.spelling.spell(utterance.text)
-                if target and ctc_frames(target) <= utterance.frames // 2:
+                if target and ctc_frames(target) <= utterance.length // 2:
                     self.known.append((folder, utterance, target))
-        self.known.sort(key=lambda item: (item[1].frames, item[1].id, item[1].voice))
+        self.known.sort(key=lambda item: (item[1].length, item[1].id, item[1].voice))
         if not self.known:
             raise ModelError(f"{', '.join(map(str, self.folders))}: no utterance there can be trained on")
 
@@ -127,7 +128,7 @@ class AlignTask:
         low = max(0, min(middle - 2 * size, len(self.known) - 4 * size))
         window = np.arange(low, min(len(self.known), low + 4 * size))
         chosen = [self.known[i] for i in generator.choice(window, size, replace=len(window) < size)]
-        return collate([(self.readers[folder](utterance), target) for folder, utterance, target in chosen])
+        return collate([(self.sets[folder](utterance), target) for folder, utterance, target in chosen])
 
     def state_dict(self) -> dict[str, Any]:
         """How many utterances of each folder are known: a resumed run draws from the same ones until its next look."""
@@ -143,13 +144,13 @@ class AlignTask:
         vectors = self.model(batch["features"], batch["lengths"])
         return {"ctc": ctc_loss(self.model.logits(vectors), adapter_lengths(batch["lengths"]), batch["targets"])}
 
-    def hear(self, folder: Path, utterances: list[Utterance]) -> list[str]:
+    def hear(self, folder: Path, utterances: list[EncodedUtterance]) -> list[str]:
         """What the adapter understands of features at hand, greedily."""
         training, texts = self.model.training, []
         self.model.eval()
         device = next(self.model.parameters()).device
         for first in range(0, len(utterances), 16):
-            part = collate([(self.readers[folder](utterance), []) for utterance in utterances[first : first + 16]])
+            part = collate([(self.sets[folder](utterance), []) for utterance in utterances[first : first + 16]])
             best = self.model.best(part["features"].to(device), part["lengths"].to(device))
             texts += [self.spelling.text(indices) for indices in best]
         self.model.train(training)
@@ -162,7 +163,7 @@ class AlignTask:
             return
         folder.mkdir(parents=True, exist_ok=True)
         for held in map(Path, self.data.held):
-            utterances = read_manifest(held)[:200]
+            utterances = self.sets[held].utterances[:200]
             if not utterances:
                 print(f"step {step}: nothing to hear in {held}", file=sys.stderr, flush=True)
                 continue

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.models.tts.phonemes import phone_at
 
 PHONES = 178  # size of the phoneme alphabet

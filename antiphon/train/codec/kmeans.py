@@ -21,11 +21,12 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 
 from antiphon.codecs.semantic.kmeans import save_centroids
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features, mask_of
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import nearest
 from antiphon.train.config import StageConfig
+from antiphon.train.prepare import speech_sets
 
 
 class Centroids(nn.Module):
@@ -61,7 +62,7 @@ class KMeansData:
     """The speech whose features are clustered."""
 
     speech: list[str] = MISSING
-    """Folders of speech sets."""
+    """Recordings, as `antiphon.data.recordings.recordings` takes them; one or several places."""
     hours: float | None = None
     """Use only the first hours of each."""
     seconds: float = 4.0
@@ -80,7 +81,8 @@ class KMeansTask:
         self.config, self.codes = config, model.codes
         self.name, self.layer = model.features, model.layer
         self.features: SpeechFeatures = load_features(self.name, self.layer)
-        self.sets = [SpeechSet(folder, hours=data.hours) for folder in data.speech]
+        places = speech_sets(data.speech, self.features.sample_rate, config.out)
+        self.sets = [SpeechSet(each.folder, hours=data.hours) for each in places]
         for speech in self.sets:
             if not speech.duration:
                 raise ConfigError(f"data.speech: {speech.folder} holds no utterance; make speech there first")

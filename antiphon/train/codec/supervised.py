@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import FRAME, attention_mask, mask_of
 from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
 from antiphon.errors import ConfigError
@@ -33,6 +33,7 @@ from antiphon.nn.fsq import FSQ
 from antiphon.train.asr.align import plain, word_errors
 from antiphon.train.codec.fit import principal_components
 from antiphon.train.config import StageConfig
+from antiphon.train.prepare import speech_sets
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
 IGNORED = -100
@@ -134,7 +135,7 @@ class SupervisedData:
     """The speech that is written down."""
 
     speech: list[str] = MISSING
-    """Folders of speech sets with texts."""
+    """Recordings with texts, as `antiphon.data.recordings.recordings` takes them; one or several places."""
     hours: float | None = None
     """Use only the first hours of each."""
     seconds: tuple[float, float] = (0.5, 15.0)
@@ -164,14 +165,17 @@ class SupervisedTask:
         self.model = Recognizer(tokenizer, decoder, ctc)
         self.keep, self.kept = data.keep, {}  # utterance -> what frozen layers gave [frames, width]
         self.silence, held, seconds = data.silence, data.held, data.seconds
-        self.sets = [SpeechSet(folder, hours=data.hours, seconds=seconds) for folder in data.speech]
-        spoken = [[(speech, index) for index in range(len(speech))] for speech in self.sets]
+        places = speech_sets(data.speech, SupervisedTokenizer.sample_rate, config.out)
+        self.sets = [SpeechSet(each.folder, hours=data.hours, seconds=seconds) for each in places]
+        spoken = [[(speech, i) for i, said in enumerate(speech.utterances) if said.text] for speech in self.sets]
         self.held = [place for each in spoken for place in each[len(each) - min(held, len(each) // 2) :]]
         kept = {(id(speech), index) for speech, index in self.held}
         self.known = [place for each in spoken for place in each if (id(place[0]), place[1]) not in kept]
         self.known.sort(key=lambda place: place[0].utterances[place[1]].duration)
         if not self.known:
-            raise ConfigError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {data.speech}")
+            raise ConfigError(
+                f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s with a text in {data.speech}"
+            )
         if config.init or (Path(config.out) / "checkpoint.pt").exists():
             self._go_on()
         else:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.shards import SpeechSet
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized
@@ -32,6 +32,7 @@ from antiphon.train.codec.fit import fit_codec
 from antiphon.train.codec.losses import MultiScaleMel, adversarial_losses, discriminator_loss
 from antiphon.train.codec.scale import scale_discriminators, scale_to_data
 from antiphon.train.config import StageConfig, typed
+from antiphon.train.prepare import speech_sets
 
 WAVEFORM_LOSSES = ("mel", "convergence", "wave", "adversarial", "matching")  # balanced against each other
 CODE_LOSSES = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
@@ -130,7 +131,8 @@ class CodecData:
     """The speech that goes through the codec."""
 
     speech: list[str] = MISSING
-    """Folders of speech sets."""
+    """Recordings, as `antiphon.data.recordings.recordings` takes them; one or several places. Those that are no speech
+    sets are copied into the run's folder first, resampled."""
     hours: float | None = None
     """Train on the first hours of each; None for all but the last utterances, which are listened to."""
     seconds: float = 1.0
@@ -256,19 +258,19 @@ class TokenizerTask:
 
     def _open(self) -> tuple[list[SpeechSet], list[np.ndarray]]:
         """The sets to train on, and utterances that are not in them."""
-        if not self.data.speech:
-            raise ConfigError("data.speech names no folder of shards; `antiphon data speak` makes one")
         codec, sets, unseen = self.model.codec, [], []
-        for folder in self.data.speech:
-            whole = SpeechSet(folder)
+        gathered = speech_sets(self.data.speech, codec.sample_rate, self.config.out)
+        for whole in gathered:
             hours = self.data.hours
             if hours is None:
                 first = len(whole) - min(self.data.check, len(whole) // 2)
                 hours = sum(u.duration for u in whole.utterances[:first]) / 3600 - 1e-6
-            sets.append(SpeechSet(folder, hours=hours))
+            sets.append(SpeechSet(whole.folder, hours=hours))
             if not sets[-1].duration:
-                raise ConfigError(f"data.speech: {folder} holds no utterance to train on; give another, or more hours")
-            share = -(-self.data.check // len(self.data.speech))
+                raise ConfigError(
+                    f"data.speech: {whole.folder} holds no utterance to train on; give another, or more hours"
+                )
+            share = -(-self.data.check // len(gathered))
             for index in range(len(sets[-1]), min(len(sets[-1]) + share, len(whole))):
                 unseen.append(self._resampled(whole.samples(index), whole.sample_rate, codec.sample_rate))
         return sets, unseen

@@ -1,6 +1,6 @@
 """Rows of a duplex model's batches: random windows of conversations, or of one voice alone.
 
-    talks = Talks(["codes"], pieces, config)
+    talks = Talks([DialogueCodes("codes")], pieces, config)
     talks.window(np.random.default_rng(0), frames=250, count=len(talks), from_start=0.2, swap=0.0)       # [17, 250]
 
 Together with text alone (`antiphon.data.dialogue.grid.TextGrids`) the three kinds that Moshi's stages learn from
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from antiphon.codecs.base import Tokenizer
 from antiphon.data.codes import CodeSet
-from antiphon.data.dialogue.codes import CodedConversation, ConversationCodes
+from antiphon.data.dialogue.codes import CodedDialogue, DialogueCodes
 from antiphon.data.dialogue.format import MODEL, USER
 from antiphon.data.dialogue.grid import NOTHING, grid, window
 from antiphon.data.dialogue.monologue import inner_monologue
-from antiphon.data.dialogue.single_speaker import Soliloquies
+from antiphon.data.dialogue.single_speaker import SingleSpeakerDialogues
 from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.text_tokenizer import TextPieces
 
@@ -40,7 +40,7 @@ def speaking(text: Tensor, pad: int, end_pad: int) -> Tensor:
     return out
 
 
-def swapped(talk: CodedConversation) -> CodedConversation:
+def swapped(talk: CodedDialogue) -> CodedDialogue:
     """The same conversation with the user as the model and the model as the user."""
     other = {MODEL: USER, USER: MODEL}
     codes = np.concatenate([talk.codes[talk.codebooks :], talk.codes[: talk.codebooks]])
@@ -48,10 +48,10 @@ def swapped(talk: CodedConversation) -> CodedConversation:
 
 
 class Talks:
-    """The conversations of several folders, numbered through. The text of each is put on the clock once, and kept.
+    """The conversations of several sets, numbered through. The text of each is put on the clock once, and kept.
 
     Args:
-        folders: of ConversationCodes.
+        sets: of dialogues.
         pieces: spell the words.
         config: which streams there are, and their delays.
         count: use only the first ones of each folder, so that a set that grows stays the same to a run.
@@ -64,13 +64,12 @@ class Talks:
 
     def __init__(
         self,
-        folders: list[str],
+        sets: list[DialogueCodes],
         pieces: TextPieces,
         config: MoshiConfig,
         count: int | None = None,
         lag: float | None = None,
     ):
-        sets = [ConversationCodes(folder) for folder in folders]
         self.places = [(codes, i) for codes in sets for i in range(len(codes))[:count]]
         self.frames = np.array([codes.frames[i] for codes, i in self.places], np.int64)
         self.pieces, self.config, self.lag = pieces, config, lag
@@ -80,7 +79,7 @@ class Talks:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> CodedConversation:
+    def __getitem__(self, index: int) -> CodedDialogue:
         codes, i = self.places[index]
         return codes[i]
 
@@ -130,16 +129,16 @@ class Voice:
     """A single voice's codes: utterances in a row fill a window; of a user nothing is known.
 
     Args:
-        folder: of a CodeSet.
+        codes: of single voices; recordings without text are used, too: of theirs nothing is known.
         pieces, config: as for `Talks`.
         codec: that the codes are of.
 
     Raises:
-        ConversationError: no utterance can be used, or the codes are of another codec.
+        DataError: no utterance can be used, or the codes are of another codec.
     """
 
-    def __init__(self, folder: str, pieces: TextPieces, config: MoshiConfig, codec: Tokenizer):
-        self.said, self.pieces, self.config = Soliloquies(CodeSet(folder), codec), pieces, config
+    def __init__(self, codes: CodeSet, pieces: TextPieces, config: MoshiConfig, codec: Tokenizer):
+        self.said, self.pieces, self.config = SingleSpeakerDialogues(codes, codec), pieces, config
 
     def window(self, rng: np.random.Generator, frames: int, mask: float, jitter: float) -> Tensor:
         """A window, delayed, [streams, frames].
@@ -154,7 +153,7 @@ class Voice:
         parts, there = [], 0
         while there < frames:
             said = self.said[int(rng.integers(len(self.said)))]
-            parts.append(grid(said, self.pieces, self.config, shift, known))
+            parts.append(grid(said, self.pieces, self.config, shift, known and bool(said.words)))
             there += said.frames
         whole = torch.cat(parts, dim=1)
         whole[1 + self.config.codebooks :] = NOTHING

@@ -11,14 +11,14 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from antiphon.data.dialogue.codes import CodedConversation
+from antiphon.data.dialogue.codes import CodedDialogue
 from antiphon.data.dialogue.grid import NOTHING
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import Moshi, MoshiSampling
 
 
 def write_samples(
-    duplex: Duplex, conversations: Sequence[CodedConversation], step: int, folder: Path, max_seconds: float = 30.0
+    duplex: Duplex, conversations: Sequence[CodedDialogue], step: int, folder: Path, max_seconds: float = 30.0
 ) -> None:
     """Writes `<step>-<n>.wav` (left the model, right the user), .png (who speaks when) and .txt (the words).
 

@@ -12,6 +12,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.dialogue.codes import ConversationCodes
+from antiphon import codecs
+from antiphon.codecs.base import Tokenizer
+from antiphon.data.codes import CodeSet
+from antiphon.data.dialogue.codes import DialogueCodes, dialogue_codes
 from antiphon.data.dialogue.format import MODEL, USER
 from antiphon.data.dialogue.grid import NOTHING, TextGrids, weights
 from antiphon.data.text.corpora import read_sentences, shuffled
+from antiphon.data.tokenize.encode import tokenized
 from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex
@@ -33,12 +37,29 @@ from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.from_llm import take_language_model
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.models.tts.durations import TalkerConfig
 from antiphon.train.config import Measures, StageConfig
 from antiphon.train.moshi.batches import Talks, Voice, speaking
 from antiphon.train.moshi.samples import write_samples
+from antiphon.train.prepare import preparing
 
 KINDS = ("conversations", "audio", "text")
 QUIET = 8  # frames of PAD that make a silence of the text
+NO_TEXT = "No text is known of any of these recordings."  # for a tokenizer, where it stands for nothing that is said
+
+
+def fitted_to(codec: Tokenizer, config: MoshiConfig) -> MoshiConfig:
+    """A model's sizes with what follows from the codec: as many codebooks as both have, its card, their delays."""
+    own, user = min(config.codebooks, codec.codebooks), min(config.user_codebooks, codec.codebooks)
+    both = config.depth.codebooks == config.codebooks + config.user_codebooks
+    delays = config.delays
+    if (own, user) != (config.codebooks, config.user_codebooks):
+        streams = config.delays[1 : 1 + config.codebooks], config.delays[1 + config.codebooks :]
+        delays = [config.delays[0], *streams[0][:own], *streams[1][:user]]
+    depth = dataclasses.replace(config.depth, codebooks=own + user if both else own)
+    return dataclasses.replace(
+        config, codebooks=own, user_codebooks=user, card=codec.codebook_size, delays=delays, depth=depth
+    )
 
 
 @dataclass
@@ -46,7 +67,7 @@ class DuplexModel:
     """What is trained, and what it starts from."""
 
     moshi: MoshiConfig = field(default_factory=MoshiConfig)
-    """Its sizes."""
+    """Its sizes. Each voice has at most `codebooks` of the codec's codebooks, the first ones; `card` is the codec's."""
     init_llm: str | None = None
     """Name or folder of a Llama that the temporal transformer starts from."""
     codebooks: bool = True
@@ -83,10 +104,10 @@ class DuplexData:
     there if it doesn't exist."""
     mix: Mix = MISSING
     """Share of batches of each kind."""
-    codec_name: str = "mini"
-    """By which the trained model finds its codec again."""
+    codec_name: str | None = None
+    """By which the trained model finds its codec again; None for `codec`."""
     conversations: list[str] = field(default_factory=list)
-    """Folders of conversations as codes."""
+    """Indexes of two-channel recordings, or sets of their codes."""
     count: int | None = None
     """Use the first ones of each."""
     held: list[str] = field(default_factory=list)
@@ -94,7 +115,8 @@ class DuplexData:
     held_out: int = 8
     """As many at the end of `conversations` instead."""
     speech: str | None = None
-    """Folder of a speech set's codes, for "audio"."""
+    """Recordings of single voices, as `antiphon.data.recordings.recordings` takes them, or their codes, made by
+    `antiphon tokenize`; for "audio"."""
     text: str | None = None
     """Folder of the corpora, for "text"."""
     sentences: int = 20000
@@ -144,10 +166,15 @@ class DuplexTask:
         self.config = config
         self.data: DuplexData = config.data
         self.mix = dataclasses.asdict(self.data.mix)
-        self.model = Moshi(config.model.moshi)
+        self.codec = codecs.load(self.data.codec)
+        if not hasattr(self.codec, "encode_step") or self.codec.channels != 1:
+            raise ConfigError(
+                f"data.codec {self.data.codec!r} can't stream, or is stereo: a duplex model needs a causal codec of "
+                "one channel, such as mini, mimi or encodec_24khz"
+            )
+        self.model = Moshi(fitted_to(self.codec, config.model.moshi))
         self.moshi = self.model.config
-        self.codec = MiniCodec.from_pretrained(self.data.codec)
-        if config.model.codebooks:
+        if config.model.codebooks and hasattr(self.codec, "codebook_vectors"):
             self.model.take_codebooks(self.codec)
         if config.model.init_llm:
             take_language_model(self.model, folder(config.model.init_llm))
@@ -155,8 +182,25 @@ class DuplexTask:
         if self.lag is not None:
             self.model.listener = nn.Linear(self.moshi.dim, self.moshi.text_card, bias=False)
             nn.init.normal_(self.model.listener.weight, std=0.1 * self.moshi.dim**-0.5)
+        self.dialogues, self.held_dialogues = self._dialogues("conversations"), self._dialogues("held")
         self.pieces = self._pieces()
         self._open()
+
+    def _dialogues(self, name: str) -> list[DialogueCodes]:
+        """The sets of dialogues that a field names; recordings are encoded first."""
+        out = Path(self.config.out) / "codes"
+        with preparing(self.config.out) as resumed:
+            return [
+                dialogue_codes(place, self.codec, self.data.codec, out / f"{name}-{number}", resumed)
+                for number, place in enumerate(getattr(self.data, name))
+            ]
+
+    @cached_property
+    def voice_codes(self) -> CodeSet:
+        """The codes of data.speech; recordings are encoded first."""
+        out = Path(self.config.out) / "codes" / "speech"
+        with preparing(self.config.out) as resumed:
+            return tokenized(self.data.speech, self.codec, self.data.codec, out, TalkerConfig.lead, resumed)
 
     def _sentences(self) -> list[str]:
         sentences = shuffled(read_sentences(self.data.text, "assistant"))
@@ -168,13 +212,13 @@ class DuplexTask:
             return TextPieces.from_pretrained(folder)
         texts: list[str] = []
         who = (MODEL, USER) if self.data.swap or self.lag is not None else (MODEL,)
-        for each in self.data.conversations:
-            said = (
-                " ".join(word.text for word in talk.words if word.speaker in who) for talk in ConversationCodes(each)
-            )
+        for talks in self.dialogues:
+            said = (" ".join(word.text for word in talk.words if word.speaker in who) for talk in talks)
             texts += [text for text in said if text]
         if not texts and self.data.text:
             texts = self._sentences()
+        if not texts and self.mix["audio"] and self.data.speech:
+            texts = [row.text for row in self.voice_codes.rows if row.text] or [NO_TEXT]
         if not texts:
             raise ConfigError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
         pieces = TextPieces.train(texts, self.moshi.text_card)
@@ -189,7 +233,7 @@ class DuplexTask:
         about = (self.pieces, self.moshi)
         self.held, self.held_first, self.count = None, 0, 0
         if self.mix["conversations"]:
-            self.talks = Talks(self.data.conversations, *about, self.data.count, self.lag)
+            self.talks = Talks(self.dialogues, *about, self.data.count, self.lag)
             self.count = len(self.talks) - (0 if self.data.held else self.data.held_out)
             if self.count < 1:
                 raise ConfigError(
@@ -197,9 +241,9 @@ class DuplexTask:
                 )
             self.held, self.held_first = self.talks, self.count
         if self.data.held:
-            self.held, self.held_first = Talks(self.data.held, *about), 0
+            self.held, self.held_first = Talks(self.held_dialogues, *about), 0
         if self.mix["audio"]:
-            self.voice = Voice(self.data.speech, *about, self.codec)
+            self.voice = Voice(self.voice_codes, *about, self.codec)
         if self.mix["text"]:
             self.prose = TextGrids(self._sentences(), *about)
 
@@ -310,7 +354,7 @@ class DuplexTask:
         """Writes config.json, model.safetensors and tokenizer.json."""
         moshi = Moshi(self.moshi)
         moshi.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith("listener.")})
-        Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.codec_name)
+        Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.codec_name or self.data.codec)
 
 
 def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[str, Tensor]:

@@ -1,9 +1,10 @@
-"""Trains the talker on a speech set turned into codes:
-what is said, how long each phoneme lasts, and the codes of every frame.
+"""Trains the talker on recordings turned into codes: what is said, how long each phoneme lasts, and the codes of every
+frame. The codes are any codec's: the recipe names it, and what the talker must know of it follows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,13 @@ from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
 
-from antiphon import hub
-from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.codes import Coded, CodeSet, encode_set
-from antiphon.data.shards import SpeechSet
+from antiphon import codecs, hub
+from antiphon.codecs.module import CodecModule
+from antiphon.data.codes import CodeSet
+from antiphon.data.speech.timed_codes import TimedCodes, TimedSet
 from antiphon.data.states import StateSet, think_set
+from antiphon.data.store import kind_of
+from antiphon.data.tokenize.encode import tokenized
 from antiphon.errors import ConfigError
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.durations import DURATION_UNIT, TalkerConfig
@@ -28,14 +31,23 @@ from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.talker import Talker
 from antiphon.nn.streams import delay
 from antiphon.train.config import StageConfig
+from antiphon.train.prepare import preparing
 
 
-def join(first: Coded, second: Coded, frame_rate: float) -> Coded:
+def join(first: TimedCodes, second: TimedCodes, frame_rate: float) -> TimedCodes:
     """Two utterances in a row: a space stands where the first's last silence meets the second's first one."""
     seconds = first.codes.shape[1] / frame_rate
     symbols = np.concatenate([first.symbols[:-1], [alphabet()[" "]], second.symbols[1:]])
     ends = np.concatenate([first.ends[:-1], second.ends + seconds])
-    return Coded(symbols, ends, np.concatenate([first.codes, second.codes], axis=1), f"{first.text} {second.text}")
+    return TimedCodes(symbols, ends, np.concatenate([first.codes, second.codes], axis=1), f"{first.text} {second.text}")
+
+
+def fitted_to(codec: CodecModule, config: TalkerConfig) -> TalkerConfig:
+    """A talker's sizes with what follows from the codec that it speaks to."""
+    return dataclasses.replace(
+        config, codebooks=min(config.codebooks, codec.codebooks), codebook_size=codec.codebook_size,
+        code_dim=codec.codebook_vectors()[0].shape[1], frame_rate=codec.frame_rate,
+    )  # fmt: skip
 
 
 @dataclass
@@ -43,7 +55,8 @@ class TalkerModel:
     """What is trained."""
 
     talker: TalkerConfig = field(default_factory=TalkerConfig)
-    """Its sizes."""
+    """Its sizes. It speaks at most `codebooks` of the codec's codebooks, the first ones; codebook_size, code_dim and
+    frame_rate are the codec's."""
 
 
 @dataclass
@@ -68,10 +81,10 @@ class TalkerData:
 
     codec: str = MISSING
     """Name or folder of the codec."""
-    codes: str = MISSING
-    """Folder in which the speech's codes are kept."""
     speech: str | None = None
-    """Folder of a speech set; None where the codes are there."""
+    """Recordings, as `antiphon.data.recordings.recordings` takes them, or their codes, made by `antiphon tokenize`."""
+    codes: str | None = None
+    """Folder in which codes are kept that are made here; None for one in the run's folder."""
     hours: float | None = None
     """Use only the first hours of speech."""
     frames: int = 800
@@ -96,41 +109,57 @@ class TalkerTask:
     def __init__(self, config: StageConfig):
         self.config = config
         self.data: TalkerData = config.data
-        self.codec = MiniCodec.from_pretrained(self.data.codec)
-        self.model = Talker(config.model.talker)
+        self.codec = codecs.load(self.data.codec)
+        self.model = Talker(fitted_to(self.codec, config.model.talker))
         self.model.take_codebooks(self.codec)
-        folder = Path(self.data.codes)
-        if (folder / "codes.npy").exists():
-            self.set = CodeSet(folder)
-        elif self.data.speech is None:
-            raise ConfigError(f"data.codes: {folder} holds no codes; name the speech to make them from as data.speech")
-        else:
-            speech = SpeechSet(self.data.speech, hours=self.data.hours)
-            self.set = encode_set(speech, self.codec, folder, self.model.config.lead)
+        self.set = self._spoken()
         self.states = self._think(self.data.thinker) if self.data.thinker else None
         held = min(self.data.held_out, len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
         if self.count < 1:
-            raise ConfigError(f"data.codes: {folder} holds no utterance to train on; make speech and encode it anew")
-        self.by_length = np.argsort(self.set.lengths[: self.count], kind="stable")
+            raise ConfigError(
+                f"data.speech: {self.set.codes.folder} holds no recording of which it is known what is said; give a "
+                "manifest with texts, or a .txt beside each sound"
+            )
+        self.by_length = np.argsort(self.set.frames[: self.count], kind="stable")
+
+    def _spoken(self) -> TimedSet:
+        """The codes and what is said in them, encoded first if that hasn't been done."""
+        config, place, out = self.model.config, self.data.speech, Path(self.config.out)
+        folder = Path(self.data.codes) if self.data.codes else out / "codes"
+        if not place and kind_of(folder) != "codes":
+            raise ConfigError("data.speech names no recordings, nor their codes, to train on")
+        with preparing(out) as resumed:
+            if not place:
+                codes = CodeSet(folder, self.codec)
+            else:
+                codes = tokenized(place, self.codec, self.data.codec, folder, config.lead, resumed)
+        if codes.info.codebooks < config.codebooks:
+            raise ConfigError(
+                f"{codes.folder} has codes of {codes.info.codebooks} codebooks, the talker {config.codebooks}: set "
+                f"model.talker.codebooks={codes.info.codebooks}, or encode anew"
+            )
+        return TimedSet(codes, config.lead, config.tail, self.data.hours)
 
     def _think(self, how: ThinkerStates) -> StateSet:
-        if (Path(how.states) / "states.npy").exists():
-            return StateSet(how.states)
-        thinker = Thinker.from_pretrained(hub.folder(how.brain), hub.folder(how.lora))
-        return think_set(self.set, thinker, how.states, how.count)
+        with preparing(self.config.out):
+            if kind_of(how.states) == "states" and len(made := StateSet(how.states)) >= min(how.count, len(self.set)):
+                return made
+            thinker = Thinker.from_pretrained(hub.folder(how.brain), hub.folder(how.lora))
+            return think_set(self.set, thinker, how.states, how.count)
 
-    def _examples(self, rng: np.random.Generator) -> list[tuple[Coded, np.ndarray | None]]:
+    def _examples(self, rng: np.random.Generator) -> list[tuple[TimedCodes, np.ndarray | None]]:
         """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
         hidden]."""
         at = int(rng.integers(self.count))
-        length = int(self.set.lengths[self.by_length[at]])
+        length = int(self.set.frames[self.by_length[at]])
         joined = rng.random() < self.data.joined and length < 90
         number = max(1, self.data.frames // (length * (2 if joined else 1)))
         near = np.clip(at + rng.integers(-200, 201, size=2 * number), 0, self.count - 1)
         picked = [self.set[int(i)] for i in self.by_length[near]]
         if self.states is not None:  # states are of single utterances
-            return [(example, self.states.hidden(int(i))) for example, i in zip(picked[:number], self.by_length[near])]
+            ids = [self.set.ids[i] for i in self.by_length[near]]
+            return [(example, self.states.hidden(identity)) for example, identity in zip(picked[:number], ids)]
         rate = self.codec.frame_rate
         pairs = [join(a, b, rate) for a, b in zip(picked[:number], picked[number:])] if joined else picked[:number]
         return [(example, None) for example in pairs]
@@ -143,11 +172,12 @@ class TalkerTask:
         symbols = np.zeros((len(examples), length), np.int64)
         mask = np.zeros((len(examples), length), bool)
         ends = np.zeros((len(examples), length), np.float32)
-        codes = np.full((len(examples), self.codec.codebooks, frames), -1, np.int64)
+        levels = self.model.config.codebooks
+        codes = np.full((len(examples), levels, frames), -1, np.int64)
         for row, e in enumerate(examples):
             symbols[row, : len(e.symbols)], mask[row, : len(e.symbols)] = e.symbols, True
             ends[row, : len(e.symbols)], ends[row, len(e.symbols) :] = e.ends, e.ends[-1]
-            codes[row, :, : e.codes.shape[1]] = e.codes
+            codes[row, :, : e.codes.shape[1]] = e.codes[:levels]
         grid = delay(torch.from_numpy(codes), self.model.config.delays, fill=-1)
         asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
         tensors = {"symbols": symbols, "mask": mask, "ends": ends}
@@ -172,7 +202,7 @@ class TalkerTask:
         error = (durations.float() - torch.log1p(lasts / DURATION_UNIT)).abs()
         return {
             "semantic": each[0],
-            "acoustic": sum(each[1:]) / (len(each) - 1),
+            "acoustic": sum(each[1:]) / max(1, len(each) - 1),
             "duration": error[inside].mean(),
             "last": each[-1].detach(),
         }

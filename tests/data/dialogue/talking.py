@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from antiphon.data.dialogue.phrases import RATE, Line, Voice
+from antiphon.data.dialogue.phrases import RATE, SpokenUtterance, Voice
 
 WORD, SPACE = 0.2, 0.05
 
 
-def say(voice: Voice, text: str, take: int = 0) -> Line:
+def say(voice: Voice, text: str, take: int = 0) -> SpokenUtterance:
     words, pieces = [], []
     for number, word in enumerate(text.split()):
         start = number * (WORD + SPACE)
@@ -18,4 +18,4 @@ def say(voice: Voice, text: str, take: int = 0) -> Line:
             np.zeros(round(SPACE * RATE)),
         ]
     samples = np.concatenate(pieces[:-1]).astype(np.float32) if pieces else np.zeros(0, np.float32)
-    return Line(text, samples, tuple(words))
+    return SpokenUtterance(text, samples, tuple(words))

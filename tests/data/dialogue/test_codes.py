@@ -1,4 +1,5 @@
 """Conversations as codes and grids: frames lie where they should, nothing past a clip's end is a target."""
+
 import json
 import pickle
 from dataclasses import dataclass, replace
@@ -9,23 +10,23 @@ import soundfile
 import torch
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.codes import CodeSet, encode_set
+from antiphon.data.codes import CodeSet
 from antiphon.data.dialogue.codes import (
-    CodedConversation,
-    CodesWriter,
-    ConversationCodes,
-    encode_conversation,
-    encode_conversations,
+    CodedDialogue,
+    DialogueCodes,
+    DialogueCodesWriter,
+    encode_dialogue,
+    encode_dialogues,
 )
-from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event, Word
+from antiphon.data.dialogue.format import Dialogue, DialogueWriter, Event, Word
 from antiphon.data.dialogue.grid import NOTHING, TextGrids, grid, weights, window
 from antiphon.data.dialogue.monologue import monologue_words
-from antiphon.data.dialogue.single_speaker import Soliloquies, silence_codes, spoken_words, timed_words
-from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.data.dialogue.single_speaker import SingleSpeakerDialogues, silence_codes, spoken_words, timed_words
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
+from antiphon.data.tokenize.encode import TokenizeConfig, tokenize
 from antiphon.errors import DataError
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
 from antiphon.models.moshi.text_tokenizer import END, TextPieces
-from antiphon.models.tts.phonemes import alphabet
 from tests.codecs.mini.test_model import TINY
 from tests.data.dialogue.test_monologue import EPAD, PAD, Trigrams
 
@@ -48,16 +49,16 @@ def codec() -> MiniCodec:
     return MiniCodec(TINY).eval()
 
 
-def talk(frames: float, seed: int = 0) -> Conversation:
+def talk(frames: float, seed: int = 0) -> Dialogue:
     rng = np.random.default_rng(seed)
     model, user = 0.3 * rng.standard_normal((2, int(frames * FRAME))).clip(-3, 3)
     words = [Word("hello", 0.1, 0.2), Word("what", 0.2, 0.25, "user"), Word("there", 0.26, 0.3)]
-    return Conversation(model, user, TINY.sample_rate, words, [Event("turn", 0.1, 0.3, "model", "x")], {"seed": seed})
+    return Dialogue(model, user, TINY.sample_rate, words, [Event("turn", 0.1, 0.3, "model", "x")], {"seed": seed})
 
 
-def coded(frames: int, seed: int = 0, words: list[Word] | None = None) -> CodedConversation:
+def coded(frames: int, seed: int = 0, words: list[Word] | None = None) -> CodedDialogue:
     codes = np.random.default_rng(seed).integers(0, 16, (6, frames)).astype(np.int16)
-    return CodedConversation(codes, words or [], [], frames / 12.5, 12.5, f"c{seed}")
+    return CodedDialogue(codes, words or [], [], frames / 12.5, 12.5, f"c{seed}")
 
 
 # --- on disk -----------------------------------------------------------------------------------------------------
@@ -65,9 +66,9 @@ def coded(frames: int, seed: int = 0, words: list[Word] | None = None) -> CodedC
 
 def test_what_was_encoded_comes_back(codec, tmp_path):
     talks = [talk(n, seed) for seed, n in enumerate((7, 4.3, 9))]
-    codes = encode_conversations([(f"t{i}", each) for i, each in enumerate(talks)], codec, tmp_path)
-    assert len(codes) == 3 and codes.frames.tolist() == [7, 5, 9] and codes.codes.shape == (6, 21)
-    assert isinstance(codes.codes.base, np.memmap) and codes.codes.dtype == np.int16
+    codes = encode_dialogues([(f"t{i}", each) for i, each in enumerate(talks)], codec, tmp_path)
+    assert len(codes) == 3 and codes.frames.tolist() == [7, 5, 9]
+    assert isinstance(codes[0].codes.base, np.memmap) and codes[0].codes.dtype == np.int16
     assert codes.seconds == pytest.approx(20.3 * 0.08, abs=1e-3)
     for i, (each, found) in enumerate(zip(talks, codes, strict=True)):
         both = torch.from_numpy(np.stack([each.model, each.user]))[:, None]
@@ -80,11 +81,11 @@ def test_what_was_encoded_comes_back(codec, tmp_path):
 
 def test_a_frame_covers_its_samples(codec):
     whole = talk(10)
-    ref = encode_conversation(whole, codec).codes
+    ref = encode_dialogue(whole, codec).codes
     for frame in (0, 4, 9):
         sound = whole.user.copy()
         sound[frame * FRAME : (frame + 1) * FRAME] = 0.0
-        codes = encode_conversation(replace(whole, user=sound), codec).codes
+        codes = encode_dialogue(replace(whole, user=sound), codec).codes
         changed = np.flatnonzero((codes != ref).any(axis=0))
         assert changed[0] == frame and (codes[:3] == ref[:3]).all()
 
@@ -93,8 +94,8 @@ def test_other_sample_rates_are_resampled(codec):
     low = talk(20)
     tone = np.sin(np.arange(len(low.model)) * 0.05).astype(np.float32)
     twice = np.sin(np.arange(2 * len(low.model)) * 0.025).astype(np.float32)
-    a = encode_conversation(replace(low, model=tone, user=tone), codec).codes
-    b = encode_conversation(Conversation(twice, twice, 2 * TINY.sample_rate), codec).codes
+    a = encode_dialogue(replace(low, model=tone, user=tone), codec).codes
+    b = encode_dialogue(Dialogue(twice, twice, 2 * TINY.sample_rate), codec).codes
     assert a.shape == b.shape == (6, 20)
     assert (a == b)[0].mean() > 0.7  # edges ring
 
@@ -107,26 +108,25 @@ def test_encoding_goes_on_where_it_was_stopped(codec, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode_conversations(stopped(), codec, tmp_path / "a")
-    with (tmp_path / "a" / "index.jsonl").open("a") as file:
+        encode_dialogues(stopped(), codec, tmp_path / "a")
+    with (tmp_path / "a" / "manifest.jsonl").open("a") as file:
         file.write('{"id": "t2", "sta')  # a kill: half a line, codes without a line
-    with (tmp_path / "a" / "codes.i16").open("ab") as file:
-        file.write(b"12345")
-    assert [c.id for c in ConversationCodes(tmp_path / "a")] == ["t0", "t1"]
-    encode_conversations(talks, codec, tmp_path / "a")
-    encode_conversations(talks, codec, tmp_path / "b")
-    for name in ("index.jsonl", "codes.i16", "conversations.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    (tmp_path / "a" / "shard-00-00001.npy").write_bytes(b"12345")
+    assert [c.id for c in DialogueCodes(tmp_path / "a")] == ["t0", "t1"]
+    encode_dialogues(talks, codec, tmp_path / "a")
+    encode_dialogues(talks, codec, tmp_path / "b")
+    for one, other in zip(DialogueCodes(tmp_path / "a"), DialogueCodes(tmp_path / "b"), strict=True):
+        assert one.id == other.id and np.array_equal(one.codes, other.codes) and one.words == other.words
 
 
 def test_an_index_is_encoded_and_only_what_is_missing_is_read(codec, tmp_path):
-    with ConversationWriter(tmp_path / "talks") as writer:
+    with DialogueWriter(tmp_path / "talks") as writer:
         writer.add("one", talk(5))
-    first = encode_conversations(tmp_path / "talks", codec, tmp_path / "codes")
+    first = encode_dialogues(tmp_path / "talks", codec, tmp_path / "codes")
     (tmp_path / "talks" / "sounds" / "one.wav").unlink()  # would not be found if it were read again
-    with ConversationWriter(tmp_path / "talks") as writer:
+    with DialogueWriter(tmp_path / "talks") as writer:
         writer.add("two", talk(6, 1))
-    assert [c.id for c in encode_conversations(tmp_path / "talks" / "index.jsonl", codec, tmp_path / "codes")] == [
+    assert [c.id for c in encode_dialogues(tmp_path / "talks" / "index.jsonl", codec, tmp_path / "codes")] == [
         "one",
         "two",
     ]
@@ -154,7 +154,7 @@ def test_what_a_model_would_learn_wrongly_is_told_with_file_and_line(codec, tmp_
     theirs(tmp_path, "mono")
     sound, _ = soundfile.read(tmp_path / "mono.wav")
     soundfile.write(tmp_path / "mono.wav", sound[:, [0, 0]], TINY.sample_rate)
-    assert len(encode_conversations(tmp_path, codec, tmp_path / "codes")) == 5
+    assert len(encode_dialogues(tmp_path, codec, tmp_path / "codes")) == 5
     told = [
         ("main.wav", "line 2", "none of its 2 words is SPEAKER_MAIN's"),
         ("silent.wav", "line 3", "the model's channel is silent"),
@@ -168,10 +168,10 @@ def test_what_a_model_would_learn_wrongly_is_told_with_file_and_line(codec, tmp_
 
 def test_words_beyond_the_end_are_left_out_of_conversations_from_memory_too(codec, tmp_path, caplog):
     late = replace(talk(5), words=[Word("hello", 0.1, 0.2), Word("late", 9.0, 9.4)])
-    assert encode_conversations([("x", late)], codec, tmp_path)[0].words == [Word("hello", 0.1, 0.2)]
+    assert encode_dialogues([("x", late)], codec, tmp_path)[0].words == [Word("hello", 0.1, 0.2)]
     assert "x: 1 of 2 words lie beyond" in caplog.text
     with pytest.raises(DataError, match="y: all of its 1 words lie beyond"):
-        encode_conversations([("y", replace(late, words=late.words[1:]))], codec, tmp_path)
+        encode_dialogues([("y", replace(late, words=late.words[1:]))], codec, tmp_path)
 
 
 def test_missing_files_are_told_before_any_sound_is_encoded(codec, tmp_path):
@@ -180,12 +180,12 @@ def test_missing_files_are_told_before_any_sound_is_encoded(codec, tmp_path):
     (tmp_path / "b.json").unlink()
     (tmp_path / "c.wav").unlink()
     with pytest.raises(DataError, match=r"b\.json \(.*line 2\) is missing.* 1 more of 3 conversations"):
-        encode_conversations(tmp_path, codec, tmp_path / "codes")
-    assert len(ConversationCodes(tmp_path / "codes")) == 0
+        encode_dialogues(tmp_path, codec, tmp_path / "codes")
+    assert len(DialogueCodes(tmp_path / "codes")) == 0
 
 
 def test_what_does_not_fit_is_refused(codec, tmp_path):
-    with CodesWriter(tmp_path, codec) as writer:
+    with DialogueCodesWriter(tmp_path, codec) as writer:
         writer.add_coded(coded(3))
         for wrong, told in [
             (coded(3), "already"),
@@ -195,17 +195,17 @@ def test_what_does_not_fit_is_refused(codec, tmp_path):
             with pytest.raises(DataError, match=told):
                 writer.add_coded(wrong)
         with pytest.raises(DataError, match="Another process"):
-            CodesWriter(tmp_path, codec)
-    with pytest.raises(DataError, match="use another folder"):
-        CodesWriter(tmp_path, MiniCodec(TINY))  # other weights
-    with pytest.raises(DataError, match="no conversations.json"):
-        ConversationCodes(tmp_path / "nowhere")
-    (tmp_path / "codes.i16").write_bytes(b"")
+            DialogueCodesWriter(tmp_path, codec)
+    with pytest.raises(DataError, match="write to another folder"):
+        DialogueCodesWriter(tmp_path, MiniCodec(TINY))  # other weights
+    with pytest.raises(DataError, match="no set of dialogues"):
+        DialogueCodes(tmp_path / "nowhere")
+    (tmp_path / "shard-00-00000.npy").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be read"):
-        _ = ConversationCodes(tmp_path)[0]
-    (tmp_path / "conversations.json").write_text(json.dumps({"format": 9}))
+        _ = DialogueCodes(tmp_path)[0]
+    (tmp_path / "set.json").write_text(json.dumps({"format": 9}))
     with pytest.raises(DataError, match="format 9"):
-        ConversationCodes(tmp_path)
+        DialogueCodes(tmp_path)
 
 
 # --- grids -------------------------------------------------------------------------------------------------------
@@ -316,30 +316,30 @@ def test_texts_alone():
 
 
 def test_words_of_phonemes_by_hand():
-    known = alphabet()
-    symbols = [0, *(known[c] for c in "hˈI, ju."), 0]
-    ends = [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 1.0]
-    assert spoken_words(symbols, ends) == [("hˈI,", 0.1, 0.3), ("ju.", 0.5, 0.7)]
-    words = timed_words("Hi, you.", spoken_words(symbols, ends))
+    edges = [0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9]
+    spoken = list(zip("hˈI, ju.", edges, edges[1:]))
+    assert spoken_words(spoken) == [("hˈI,", 0.1, 0.3), ("ju.", 0.5, 0.7)]
+    words = timed_words("Hi, you.", spoken_words(spoken))
     assert words == [Word("Hi,", 0.1, 0.3), Word("you.", 0.5, 0.7)]
-    assert timed_words("Hi, - you.", spoken_words(symbols, ends)) == words
-    assert timed_words("$44.", spoken_words(symbols, ends)) is None
+    assert timed_words("Hi, - you.", spoken_words(spoken)) == words
+    assert timed_words("$44.", spoken_words(spoken)) is None
 
 
 def test_a_code_set_as_conversations(codec, tmp_path):
     rng = np.random.default_rng(0)
-    with ShardWriter(tmp_path / "speech", TINY.sample_rate) as writer:
+    with SpeechWriter(tmp_path / "speech", TINY.sample_rate) as writer:
         for number, (text, seconds) in enumerate([("no oh.", 0.9), ("two too many", 0.7), ("on no", 0.5)]):
             ends = [seconds * share for share in (0.4, 0.5, 0.55, 0.7, 0.9)]
             words = [("nO", 0.2, ends[1]), ("nO", ends[2], ends[4])]
             said = Utterance(str(number), text, "v", 0.0, 0, "", "", "nO nO", ends, 0.2, words)
             writer.add(said, 0.1 * rng.standard_normal(int(seconds * TINY.sample_rate)))
     speech = SpeechSet(tmp_path / "speech")
-    made = encode_set(speech, codec, tmp_path / "codes", lead=0.08)
-    talks = Soliloquies(CodeSet(tmp_path / "codes"), codec)
+    tokenize(TokenizeConfig(speech.folder, tmp_path / "codes", "tiny", lead=0.08), False, codec)
+    made = CodeSet(tmp_path / "codes", codec)
+    talks = SingleSpeakerDialogues(made, codec)
     assert talks.kept == [0, 2] and talks.share == pytest.approx(2 / 3) and len(talks) == 2
     second = talks[1]
-    assert (second.codes[:3] == made[2].codes).all() and second.frames == made[2].codes.shape[1]
+    assert (second.codes[:3] == made[2]).all() and second.frames == made[2].shape[1]
     assert (second.codes[3:] == codec.encode(torch.zeros(1, 1, second.frames * FRAME))[0].numpy()).all()
     assert [(w.text, w.speaker) for w in second.words] == [("on", "model"), ("no", "model")]
     np.testing.assert_allclose([w.start for w in second.words], [0.08, 0.5 * 0.55 - 0.12], atol=1e-3)

@@ -1,19 +1,21 @@
 """Composing conversations: every time by hand, with voices whose words last 0.2 s and stand 0.05 s apart."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from antiphon.data.dialogue.compose import (
-    FRAME,
-    Aside,
+    FRAME_SECONDS,
+    AcousticConditions,
+    Backchannel,
     Exchange,
     Pause,
     Script,
-    Surroundings,
+    apply_conditions,
     compose,
     cut_short,
     on_frame,
-    surround,
 )
 from antiphon.data.dialogue.format import MODEL, USER
 from antiphon.data.dialogue.phrases import RATE, Voice, loudness
@@ -48,7 +50,7 @@ def test_a_request_and_its_reply():
         ("turn", 0.5, 0.95, USER, "count"),
         ("turn", 1.28, 1.48, MODEL, "count"),
     ]
-    assert talk.seconds == pytest.approx(2.48) and talk.seconds / FRAME == pytest.approx(31)
+    assert talk.seconds == pytest.approx(2.48) and talk.seconds / FRAME_SECONDS == pytest.approx(31)
     assert sounds(talk.user, 0.5, 0.7) and not sounds(talk.user, 0.95, 2.48) and not sounds(talk.user, 0.7, 0.75)
     assert sounds(talk.model, 1.28, 1.48) and not sounds(talk.model, 0.0, 1.28)
 
@@ -71,7 +73,7 @@ def test_words_after_a_pause_come_later():
 
 
 def test_a_hesitation_and_a_murmur_in_a_pause():
-    um = Pause(after=1, seconds=1.0, hesitation="um", lead=0.1, murmur="mhm", murmur_after=0.5)
+    um = Pause(after=1, seconds=1.0, hesitation="um", lead=0.1, backchannel="mhm", backchannel_after=0.5)
     talk = compose(script(Exchange("one two", "yes", pauses=(um,)), lead=0.0), say)
     (pause,), (hesitation,) = events(talk, "pause"), events(talk, "hesitation")
     cut = pause.start
@@ -79,14 +81,14 @@ def test_a_hesitation_and_a_murmur_in_a_pause():
     assert (hesitation.start - cut, hesitation.end - cut) == (pytest.approx(0.1), pytest.approx(0.3))
     assert pause.end - cut == pytest.approx(1.3)
     assert times(talk, USER)[1][0] == "um" and times(talk, USER)[2] == ("two", 1.55, 1.75)
-    (murmur,) = events(talk, "backchannel")
-    assert murmur.speaker == MODEL and murmur.start == pytest.approx(on_frame(cut + 0.5))
+    (backchannel,) = events(talk, "backchannel")
+    assert backchannel.speaker == MODEL and backchannel.start == pytest.approx(on_frame(cut + 0.5))
     assert len(events(talk, "turn", MODEL)) == 1
     # Softer than a reply.
     reply = events(talk, "turn", MODEL)[0]
     level = [
         np.abs(talk.model[round(e.start * RATE) : round(e.end * RATE)]).max() / np.abs(talk.model).max()
-        for e in (murmur, reply)
+        for e in (backchannel, reply)
     ]
     assert level == [pytest.approx(10 ** (-6 / 20), abs=0.03), pytest.approx(1.0)]
 
@@ -130,8 +132,8 @@ def test_a_short_reply_is_not_interrupted():
 
 
 def test_a_backchannel_does_not_stop_the_model():
-    asides = (Aside(0.6, "yeah"), Aside(0.7, "right"), Aside(1.6, "okay"))
-    talk = compose(script(Exchange("one", "a b c d e f g h", asides=asides, gap=0.2), lead=0.0), say)
+    backchannels = (Backchannel(0.6, "yeah"), Backchannel(0.7, "right"), Backchannel(1.6, "okay"))
+    talk = compose(script(Exchange("one", "a b c d e f g h", backchannels=backchannels, gap=0.2), lead=0.0), say)
     # The second would meet the first, the third would not end before the reply does.
     assert [(e.note, round(e.start, 4), e.speaker) for e in events(talk, "backchannel")] == [("yeah", 1.0, USER)]
     assert [word for word, _, _ in times(talk, MODEL)] == list("abcdefgh")
@@ -161,16 +163,16 @@ def test_nothing_overlaps_where_nothing_is_meant_to():
     at_once = (loudness(talk.model) > 1e-3) & (loudness(talk.user) > 1e-3)
     assert not at_once.any()
     turns = events(talk, "turn")
-    for before, after in zip(turns[:-1], turns[1:]):
+    for before, after in itertools.pairwise(turns):
         assert before.speaker != after.speaker and after.start > before.end
     starts = np.array([turn.start for turn in turns if turn.speaker == MODEL])
-    assert np.abs(starts / FRAME - np.round(starts / FRAME)).max() < 1e-6
+    assert np.abs(starts / FRAME_SECONDS - np.round(starts / FRAME_SECONDS)).max() < 1e-6
 
 
 def test_the_same_line_gives_the_same_sound_at_every_frame():
     talk = compose(script(Exchange("one", "a b", gap=0.21), Exchange("two", "a b", wait=0.77, gap=0.33)), say)
     first, second = [round(turn.start * RATE) for turn in events(talk, "turn", MODEL)]
-    assert (second - first) % round(FRAME * RATE) == 0
+    assert (second - first) % round(FRAME_SECONDS * RATE) == 0
     count = round(0.45 * RATE)
     np.testing.assert_array_equal(talk.model[first : first + count], talk.model[second : second + count])
 
@@ -181,8 +183,8 @@ def talk_of_two():
 
 def test_surroundings_change_only_the_user():
     clean = talk_of_two()
-    around = Surroundings(peak_db=-12.0, noise="pink", snr_db=20.0)
-    noisy = surround(clean, around, np.random.default_rng(0))
+    around = AcousticConditions(peak_db=-12.0, noise="pink", snr_db=20.0)
+    noisy = apply_conditions(clean, around, np.random.default_rng(0))
     np.testing.assert_array_equal(noisy.model, clean.model)
     assert noisy.words == clean.words and noisy.events == clean.events
     # The noise goes on while the user is silent: 20 dB under the speech.
@@ -192,15 +194,15 @@ def test_surroundings_change_only_the_user():
     spoken = np.sqrt(np.mean(speech[: round(0.2 * RATE)] ** 2))
     ratio = 20 * np.log10(spoken / np.sqrt(np.mean(silence**2)))
     assert 18 < ratio < 22
-    again = surround(clean, around, np.random.default_rng(0))
+    again = apply_conditions(clean, around, np.random.default_rng(0))
     np.testing.assert_array_equal(again.user, noisy.user)
-    quiet = surround(clean, Surroundings(peak_db=-12.0), np.random.default_rng(0))
+    quiet = apply_conditions(clean, AcousticConditions(peak_db=-12.0), np.random.default_rng(0))
     assert np.abs(quiet.user).max() == pytest.approx(10 ** (-12 / 20), rel=1e-4)
 
 
 def test_echo_is_the_model_later_and_softer():
     clean = talk_of_two()
-    heard = surround(clean, Surroundings(echo_db=-20.0, echo_seconds=0.05), np.random.default_rng(0))
+    heard = apply_conditions(clean, AcousticConditions(echo_db=-20.0, echo_seconds=0.05), np.random.default_rng(0))
     shift = round(0.05 * RATE)
     np.testing.assert_allclose((heard.user - clean.user)[shift:], 0.1 * clean.model[:-shift], atol=1e-6)
 
@@ -208,7 +210,9 @@ def test_echo_is_the_model_later_and_softer():
 @pytest.mark.parametrize("line", ["telephone", "muffled"])
 def test_a_line_takes_the_highs(line):
     clean = talk_of_two()
-    noisy = surround(clean, Surroundings(noise="white", snr_db=10.0), np.random.default_rng(0))
-    heard = surround(clean, Surroundings(noise="white", snr_db=10.0, line=line), np.random.default_rng(0))
+    noisy = apply_conditions(clean, AcousticConditions(noise="white", snr_db=10.0), np.random.default_rng(0))
+    heard = apply_conditions(
+        clean, AcousticConditions(noise="white", snr_db=10.0, channel=line), np.random.default_rng(0)
+    )
     high = [np.abs(np.fft.rfft(each.user))[round(len(each.user) * 8000 / RATE) :].sum() for each in (noisy, heard)]
     assert high[1] < 0.5 * high[0] and heard.user.shape == clean.user.shape

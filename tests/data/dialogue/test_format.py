@@ -1,22 +1,23 @@
 """Two-channel conversations: moshi-finetune's files are read as they are, ours come back and can be read by others."""
+
 import json
 
 import numpy as np
 import pytest
 import soundfile
 
-from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event, Word, read_conversations, read_index
+from antiphon.data.dialogue.format import Dialogue, DialogueWriter, Event, Word, read_dialogues, read_index
 from antiphon.errors import AntiphonError, DataError
 
 RATE = 8000
 
 
-def talk(seconds: float = 0.5, seed: int = 0) -> Conversation:
+def talk(seconds: float = 0.5, seed: int = 0) -> Dialogue:
     rng = np.random.default_rng(seed)
     model, user = 0.2 * rng.standard_normal((2, int(seconds * RATE))).clip(-4, 4)
     words = [Word("hello,", 0.1, 0.2, "user"), Word("Yes?", 0.3, 0.4123)]
     events = [Event("turn", 0.1, 0.2, "user", "greeting"), Event("pause", 0.15, 0.18)]
-    return Conversation(model, user, RATE, words, events, {"seed": seed})
+    return Dialogue(model, user, RATE, words, events, {"seed": seed})
 
 
 def theirs(folder, alignments, name="a", channels=2, **row):
@@ -34,7 +35,7 @@ def theirs(folder, alignments, name="a", channels=2, **row):
 def test_the_format_of_moshi_finetune_is_read_as_it_is(tmp_path):
     sound = theirs(tmp_path, [[" Hello", [0.0, 0.38], "SPEAKER_MAIN"], ["you", [0.5, 0.5], "SPEAKER_01"]])
     theirs(tmp_path, [], name="b", path=str(tmp_path / "b.wav"))  # an absolute path, nothing said
-    first, second = read_conversations(tmp_path / "data.jsonl")
+    first, second = read_dialogues(tmp_path / "data.jsonl")
     assert first[0] == "a.wav" and second[0] == str(tmp_path / "b.wav")
     np.testing.assert_allclose(first[1].model, sound[:, 0], atol=1e-6)  # left
     np.testing.assert_allclose(first[1].user, sound[:, 1], atol=1e-6)
@@ -46,11 +47,11 @@ def test_the_format_of_moshi_finetune_is_read_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 def test_what_was_written_comes_back(tmp_path, suffix):
-    with ConversationWriter(tmp_path, suffix) as writer:
+    with DialogueWriter(tmp_path, suffix) as writer:
         for number in range(3):
             writer.add(f"t{number}", talk(seed=number))
         assert writer.done == {"t0", "t1", "t2"}
-    for number, (identity, found) in enumerate(read_conversations(tmp_path)):
+    for number, (identity, found) in enumerate(read_dialogues(tmp_path)):
         made = talk(seed=number)
         assert identity == f"t{number}" and found.info == {"seed": number}
         assert found.words == made.words and found.events == made.events
@@ -60,13 +61,13 @@ def test_what_was_written_comes_back(tmp_path, suffix):
 
 
 def test_writing_goes_on_where_it_was_killed(tmp_path):
-    writer = ConversationWriter(tmp_path)
+    writer = DialogueWriter(tmp_path)
     writer.add("whole", talk())
     writer.close()
     with (tmp_path / "index.jsonl").open("a") as file:
         file.write('{"path": "sounds/cu')
     (tmp_path / "sounds" / "later.wav").write_bytes(b"half")
-    with ConversationWriter(tmp_path) as writer, ConversationWriter(tmp_path) as other:  # two may write
+    with DialogueWriter(tmp_path) as writer, DialogueWriter(tmp_path) as other:  # two may write
         assert writer.done == {"whole"}
         writer.add("later", talk(seed=1))
         other.add("of-the-other", talk(seed=2))
@@ -74,7 +75,7 @@ def test_writing_goes_on_where_it_was_killed(tmp_path):
             writer.add("later", talk())
         with pytest.raises(DataError, match="file's name"):
             writer.add("a/b", talk())
-    found = dict(read_conversations(tmp_path))
+    found = dict(read_dialogues(tmp_path))
     assert set(found) == {"whole", "later", "of-the-other"} and found["later"].info == {"seed": 1}
 
 
@@ -151,7 +152,7 @@ def broken(folder, what):
 )
 def test_errors_name_file_and_line(tmp_path, what, told):
     with pytest.raises(AntiphonError, match=told):
-        list(read_conversations(broken(tmp_path, what)))
+        list(read_dialogues(broken(tmp_path, what)))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_errors_name_file_and_line(tmp_path, what, told):
 )
 def test_what_is_odd_is_told_with_file_and_line(tmp_path, caplog, words, row, kept, told):
     theirs(tmp_path, [[*word, "SPEAKER_MAIN"] for word in words], **row)
-    ((_, found),) = read_conversations(tmp_path / "data.jsonl")
+    ((_, found),) = read_dialogues(tmp_path / "data.jsonl")
     assert [word.text for word in found.words] == kept and all(word.end <= 1.0 for word in found.words)
     assert len(caplog.messages) == 1 and told in caplog.text
     assert "a.wav" in caplog.text and "data.jsonl, line 1" in caplog.text
@@ -175,26 +176,26 @@ def test_what_is_odd_is_told_with_file_and_line(tmp_path, caplog, words, row, ke
 
 def test_what_is_as_it_should_be_is_not_told(tmp_path, caplog):
     theirs(tmp_path, [["a", [0.1, 0.55], "SPEAKER_MAIN"], ["b", [0.5, 0.7], "X"], ["c", [0.5, 1.05], "SPEAKER_MAIN"]])
-    list(read_conversations(tmp_path / "data.jsonl"))
+    list(read_dialogues(tmp_path / "data.jsonl"))
     assert not caplog.messages  # times may be a little off
 
 
 def test_the_same_fault_is_not_told_a_thousand_times(tmp_path, caplog):
     for number in range(20):
         theirs(tmp_path, [], name=f"n{number}", duration=3.0)
-    list(read_conversations(tmp_path / "data.jsonl"))
+    list(read_dialogues(tmp_path / "data.jsonl"))
     assert len(caplog.messages) == 4 and "n2.wav" in caplog.messages[2]
     assert caplog.messages[3] == "17 more conversations: the index gives another duration than the sound has"
 
 
 def test_a_conversation_that_makes_no_sense_is_refused():
     with pytest.raises(DataError, match="pad the shorter"):
-        Conversation(np.zeros(3), np.zeros(4), RATE)
+        Dialogue(np.zeros(3), np.zeros(4), RATE)
     with pytest.raises(DataError, match="speakers"):
-        Conversation(np.zeros(3), np.zeros(3), RATE, [Word("a", 0, 1, "moshi")])
+        Dialogue(np.zeros(3), np.zeros(3), RATE, [Word("a", 0, 1, "moshi")])
     with pytest.raises(DataError, match="0 s or later"):
-        Conversation(np.zeros(3), np.zeros(3), RATE, [Word("a", 0, float("nan"))])
+        Dialogue(np.zeros(3), np.zeros(3), RATE, [Word("a", 0, float("nan"))])
     with pytest.raises(DataError, match="an event is one of"):
-        Conversation(np.zeros(3), np.zeros(3), RATE, [], [Event("dance", 0, 1)])
+        Dialogue(np.zeros(3), np.zeros(3), RATE, [], [Event("dance", 0, 1)])
     late, early = Word("b", 1, 2), Word("a", 0, 3, "user")
-    assert Conversation(np.zeros(3), np.zeros(3), RATE, [late, early]).words == [early, late]
+    assert Dialogue(np.zeros(3), np.zeros(3), RATE, [late, early]).words == [early, late]

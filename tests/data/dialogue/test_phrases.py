@@ -1,4 +1,5 @@
 """The fixed replies, requests by intent, and lines with their words' times."""
+
 import gzip
 import json
 
@@ -7,13 +8,13 @@ import pytest
 
 from antiphon.data.dialogue.phrases import (
     RATE,
-    Cast,
+    TtsCache,
     Voice,
     faded,
     pair_words,
     phoneme_words,
     quiet_place,
-    read_replies,
+    read_phrases,
     read_requests,
     sounding,
     sounding_clock,
@@ -32,14 +33,14 @@ def silence(seconds):
 
 
 def test_the_replies_are_simple_sentences():
-    replies = read_replies()
+    replies = read_phrases()
     assert len(replies.by_intent) == 151 and "oos" in replies.by_intent
     texts = [text for each in replies.by_intent.values() for text in each]
     assert len(set(texts)) == len(texts) and all(text[-1] in ".?" and text[0].isupper() for text in texts)
     assert not any(char.isdigit() for text in texts for char in text)
     lengths = np.array([len(text.split()) for text in texts])
     assert lengths.max() <= 30 and 25 <= (lengths >= 18).sum() <= 60 and np.median(lengths) <= 10
-    kinds = {"model backchannel", "user backchannel", "greeting", "hesitation", "cut-in", "opener"}
+    kinds = {"model backchannel", "user backchannel", "greeting", "hesitation", "cut-in", "preamble"}
     assert set(replies.extras) == kinds
     assert all(len(text.split()) <= 2 for text in replies.extras["model backchannel"])
 
@@ -47,7 +48,7 @@ def test_the_replies_are_simple_sentences():
 def test_a_broken_file_of_replies_says_so(tmp_path):
     (tmp_path / "replies.jsonl").write_text('{"kind": "reply", "text": "Yes."}\n')
     with pytest.raises(DataError, match="replies.jsonl.*intent"):
-        read_replies(tmp_path / "replies.jsonl")
+        read_phrases(tmp_path / "replies.jsonl")
 
 
 def test_requests_come_by_intent_and_split(tmp_path):
@@ -129,8 +130,8 @@ class Timed:
 
 
 def test_words_of_a_voice_without_times_are_cut_where_it_is_quiet():
-    cast = Cast(_speakers={"untimed": Untimed(), "hibari": Timed()})
-    line = cast.line(Voice("untimed"), "one two")
+    tts = TtsCache(_speakers={"untimed": Untimed(), "hibari": Timed()})
+    line = tts.utterance(Voice("untimed"), "one two")
     assert line.seconds == pytest.approx(0.84, abs=0.03)  # 0.8 s of sound and a margin at both ends
     (first, start, cut), (second, again, end) = line.words
     assert (first, second) == ("one", "two") and again == cut
@@ -138,18 +139,18 @@ def test_words_of_a_voice_without_times_are_cut_where_it_is_quiet():
 
 
 def test_what_the_model_says_is_kept():
-    cast = Cast(_speakers={"untimed": Untimed(), "hibari": Timed()})
+    tts = TtsCache(_speakers={"untimed": Untimed(), "hibari": Timed()})
     voice = Voice("untimed")
-    kept = cast.line(voice, "one two", keep=True)
-    assert cast.line(voice, "one two") is kept and cast.line(voice, "one two", take=1) is not kept
+    kept = tts.utterance(voice, "one two", keep=True)
+    assert tts.utterance(voice, "one two") is kept and tts.utterance(voice, "one two", take=1) is not kept
 
 
 @pytest.mark.slow
 def test_a_real_line():
     pytest.importorskip("hibari")
-    cast = Cast()
+    tts = TtsCache()
     for pitch in (1.0, 0.6):
-        line = cast.line(Voice("hibari", 1.1, pitch), "Set a timer for 235 seconds, please.")
+        line = tts.utterance(Voice("hibari", 1.1, pitch), "Set a timer for 235 seconds, please.")
         assert [word for word, _, _ in line.words] == ["Set", "a", "timer", "for", "235", "seconds,", "please."]
         starts = [start for _, start, _ in line.words]
         assert starts == sorted(starts) and starts[0] < 0.12 and line.words[-1][2] <= line.seconds

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from antiphon.data.dialogue import make as converse_make
-from antiphon.data.dialogue.codes import ConversationCodes
+from antiphon.data.dialogue.codes import DialogueCodes
 from antiphon.data.dialogue.compose import compose
-from antiphon.data.dialogue.format import MODEL, USER, read_conversations
-from antiphon.data.dialogue.make import conversations, how_many, make_set
-from antiphon.data.dialogue.phrases import Request, read_replies
+from antiphon.data.dialogue.format import MODEL, USER, read_dialogues
+from antiphon.data.dialogue.make import dialogues, how_many, make_set
+from antiphon.data.dialogue.phrases import Request, read_phrases
 from antiphon.data.dialogue.sample import (
     UNFINISHED,
     Material,
     Mix,
+    draw_conditions,
     draw_pauses,
     draw_script,
-    draw_surroundings,
     lower_first,
 )
 from tests.data.dialogue.talking import say
@@ -25,21 +25,21 @@ TEXT = "Please tell me about the {} of my old friend today."
 
 @pytest.fixture(scope="module")
 def material():
-    replies = read_replies()
+    replies = read_phrases()
     requests = {
         intent: tuple(Request(f"{intent}{i}", TEXT.format(f"{intent} {i}"), intent) for i in range(3))
         for intent in replies.by_intent
     }
-    return Material(requests, replies, replies.extras["opener"])
+    return Material(requests, replies, replies.extras["preamble"])
 
 
 @pytest.fixture
 def tones(monkeypatch):
     class Tones:
-        def line(self, voice, text, take=0, keep=False):
+        def utterance(self, voice, text, take=0, keep=False):
             return say(voice, text, take)
 
-    monkeypatch.setattr(converse_make, "Cast", Tones)
+    monkeypatch.setattr(converse_make, "TtsCache", Tones)
     return Tones()
 
 
@@ -65,9 +65,9 @@ def test_every_request_is_answered_in_time(material):
         gaps += [model.start - user.end for user, model in zip(users, models)]
         stops += [each.end - each.start for each in talk.events if each.kind == "interruption"]
     late = [gap for gap in gaps if gap > 0]
-    assert 0.16 - 1e-6 <= min(late) and max(late) <= 0.44 + 1e-6 and 0.26 < np.mean(late) < 0.34
+    assert min(late) >= 0.16 - 1e-6 and max(late) <= 0.44 + 1e-6 and 0.26 < np.mean(late) < 0.34
     assert min(gaps) >= -0.12 - 1e-6 and 0 < len(gaps) - len(late) < 0.1 * len(gaps)
-    assert len(stops) > 10 and 0.16 - 1e-6 <= min(stops) and max(stops) <= 0.44 + 1e-6
+    assert len(stops) > 10 and min(stops) >= 0.16 - 1e-6 and max(stops) <= 0.44 + 1e-6
 
 
 def test_some_answers_come_late_where_the_mix_says_so(material):
@@ -109,7 +109,7 @@ def test_pauses_stand_where_nobody_is_done():
     generator, words = np.random.default_rng(0), TEXT.split()
     places = [p.after for _ in range(200) for p in draw_pauses(TEXT, Mix(), ("Um,",), generator)]
     unfinished = [words[place - 1].lower() in UNFINISHED for place in places]
-    assert 0 < min(places) and max(places) < len(words) and np.mean(unfinished) > 0.7
+    assert min(places) > 0 and max(places) < len(words) and np.mean(unfinished) > 0.7
     assert draw_pauses("Only four words here.", Mix(), ("Um,",), generator) == ()
     after = [
         p.after for _ in range(200) for p in draw_pauses("Hello there. What is it now", Mix(), ("Um,",), generator)
@@ -125,7 +125,7 @@ def test_first_letters():
 
 def test_surroundings_stay_in_their_ranges():
     mix = Mix()
-    found = [draw_surroundings(mix, np.random.default_rng(seed), babble=False) for seed in range(300)]
+    found = [draw_conditions(mix, np.random.default_rng(seed), babble=False) for seed in range(300)]
     assert 0.45 < np.mean([bool(each.noise) for each in found]) < 0.65
     assert not [each for each in found if each.noise == "babble"]
     assert all(-20 <= each.peak_db <= -3 and 10 <= each.snr_db <= 35 for each in found)
@@ -139,10 +139,10 @@ def test_a_set_goes_on_where_it_was_stopped(material, tones, tmp_path):
     assert how_many(mix, hours) == 4
     make_set(tmp_path / "once", material, mix, 1, hours, bar=False)
     make_set(tmp_path / "twice", material, mix, 1, hours / 2, bar=False)
-    half = dict(read_conversations(tmp_path / "twice"))
+    half = dict(read_dialogues(tmp_path / "twice"))
     assert len(half) == 2
     make_set(tmp_path / "twice", material, mix, 1, hours, bar=False)
-    once, twice = (dict(read_conversations(tmp_path / name)) for name in ("once", "twice"))
+    once, twice = (dict(read_dialogues(tmp_path / name)) for name in ("once", "twice"))
     assert list(once) == list(twice) and len(once) == 4
     for identity, talk in once.items():
         np.testing.assert_array_equal(talk.user, twice[identity].user)
@@ -151,10 +151,10 @@ def test_a_set_goes_on_where_it_was_stopped(material, tones, tmp_path):
 
 def test_several_workers_make_what_one_makes(material, tones):
     mix, hours = Mix(seconds=(4.0, 8.0)), 5 * 6.0 / 3600
-    alone = [identity for identity, _ in conversations(material, tones, mix, 0, hours)]
-    shared = [i for w in range(2) for i, _ in conversations(material, tones, mix, 0, hours, share=(w, 2))]
+    alone = [identity for identity, _ in dialogues(material, tones, mix, 0, hours)]
+    shared = [i for w in range(2) for i, _ in dialogues(material, tones, mix, 0, hours, share=(w, 2))]
     assert sorted(alone) == sorted(shared) and len(alone) == 5
-    assert [i for i, _ in conversations(material, tones, mix, 0, hours, done=alone[:3])] == alone[3:]
+    assert [i for i, _ in dialogues(material, tones, mix, 0, hours, done=alone[:3])] == alone[3:]
 
 
 def test_a_set_of_codes(material, tones, tmp_path):
@@ -167,8 +167,8 @@ def test_a_set_of_codes(material, tones, tmp_path):
     codec = MiniCodec(TINY).eval()
     mix = Mix(seconds=(4.0, 8.0))
     make_set(tmp_path / "set", material, mix, 0, 3 * 6.0 / 3600, codec, keep_audio=1, bar=False)
-    codes = ConversationCodes(tmp_path / "set")
-    kept = dict(read_conversations(tmp_path / "set" / "audio"))
+    codes = DialogueCodes(tmp_path / "set")
+    kept = dict(read_dialogues(tmp_path / "set" / "audio"))
     assert len(codes) == 3 and list(kept) == [codes[0].id]
     assert codes[0].codes.shape == (2 * codec.codebooks, round(kept[codes[0].id].seconds * codec.frame_rate))
     assert codes[0].events == kept[codes[0].id].events and codes[0].info["seed"] == 0

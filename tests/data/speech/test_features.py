@@ -1,4 +1,4 @@
-"""Features for the ears: drawn by number and seed alone, and a killed run goes on as if nothing had been."""
+"""Features for the recognizer: drawn by number and seed alone, and a killed run goes on as if nothing had been."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ SENTENCES = [
 
 
 def test_a_resumed_folder_equals_one_made_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "SHARD", 2)
+    monkeypatch.setattr(features, "SHARD_SENTENCES", 2)
     torch.manual_seed(0)
     encoder = WhisperBlockEncoder(
         EncoderConfig(width=8, layers=1, heads=2, inner=8, positions=300, block=20, right=4)
     ).eval()
-    config = features.EARS_AUGMENT
+    config = features.ASR_AUGMENT
     features.make(tmp_path / "once", SENTENCES, encoder, 7, config, 4)
     for count in (2, 4):
         features.make(tmp_path / "twice", SENTENCES, encoder, 7, config, count)
-    once, twice = (features.read_manifest(tmp_path / name) for name in ("once", "twice"))
-    assert once == twice and [u.id for u in once] == ["0", "1", "2", "0"] and once[0].voice != once[3].voice
-    for a, b in zip(once, twice):
-        left, right = features.Reader(tmp_path / "once")(a), features.Reader(tmp_path / "twice")(b)
+    once, twice = (features.FeatureSet(tmp_path / name) for name in ("once", "twice"))
+    said = once.utterances
+    assert said == twice.utterances and said[0].voice != said[3].voice
+    assert [u.id for u in said] == ["0-0", "1-1", "2-2", "0-3"]
+    for a, b in zip(said, twice.utterances):
+        left, right = once(a), twice(b)
         # Babble is made of the utterances before, of which a new run has none; these few draws have no babble.
-        assert left.shape == (a.frames, 8) and torch.equal(left, right)
+        assert left.shape == (a.length, 8) and torch.equal(left, right)
 
 
 def test_speakers_differ_and_stay_within_reason() -> None:

@@ -1,4 +1,5 @@
 """Speaking with the real teacher voice: times that fit the sound, sets that do not depend on how they were made."""
+
 import gzip
 import json
 
@@ -10,9 +11,10 @@ from antiphon.errors import DataError
 pytest.importorskip("onnx")
 pytest.importorskip("hibari")
 
-from antiphon.data.shards import SpeechSet
+from antiphon.data.describe import describe
 from antiphon.data.speech.augment import Augment
-from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Speaker, Variety, describe, mixed_sentences, speak
+from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Speaker, Variety, mixed_sentences, speak
+from antiphon.data.speech.utterances import SpeechSet
 from antiphon.data.text.corpora import Sentence, text_id
 
 TEXTS = ("Paris is the capital of France.", "Set an alarm for seven!", "It's four.", "What colour is the sky?")

@@ -1,4 +1,5 @@
 """Instruction examples: facts that fit their tables, replies fit for a voice, epochs that are pure functions."""
+
 import gzip
 import json
 import random

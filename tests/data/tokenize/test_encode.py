@@ -1,4 +1,5 @@
 """Sound to codes and back: nothing is lost, however a run was stopped and shared out."""
+
 import contextlib
 import json
 import os
@@ -14,20 +15,19 @@ import soundfile
 import torch
 
 from antiphon.codecs.encodec.model import ChunkedEncodec, EncodecConfig
+from antiphon.data.codes import CodeSet, fingerprint
 from antiphon.data.recordings import recordings
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.data.tokenize import encode as module
 from antiphon.data.tokenize.decode import DetokenizeConfig, detokenize, file_names
 from antiphon.data.tokenize.encode import (
     TokenizeConfig,
     check_device,
     encode,
-    fingerprint,
     in_processes,
     open_codec,
     tokenize,
 )
-from antiphon.data.tokens import TokenSet
 from antiphon.errors import DataError
 from tests.codecs.simple import Bytes, Semantic, StreamingBytes, tiny_mini
 from tests.data.fragile import double
@@ -45,9 +45,9 @@ def corpus(tmp_path):
 def test_there_and_back(corpus, tmp_path):
     codec = Bytes()
     assert tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, codec) == 0
-    found = TokenSet(tmp_path / "codes")
+    found = CodeSet(tmp_path / "codes")
     assert [row.id for row in found.rows] == ["a.wav", "b/a.wav", "b/c.flac", "b/d.wav"]
-    assert found.about.codec == "bytes" and found.about.codebooks == 2 and found.about.fingerprint == fingerprint(codec)
+    assert found.info.codec == "bytes" and found.info.codebooks == 2 and found.info.fingerprint == fingerprint(codec)
     assert [row.samples for row in found.rows] == [900, 1000, 1100, 1200]
     out = tmp_path / "sounds"
     assert detokenize(DetokenizeConfig(tmp_path / "codes", out), False, codec) == []
@@ -58,7 +58,7 @@ def test_there_and_back(corpus, tmp_path):
 
 def test_fewer_codebooks(corpus, tmp_path):
     tokenize(TokenizeConfig(corpus, tmp_path / "one", "bytes", codebooks=1), False, Bytes())
-    assert TokenSet(tmp_path / "one")[0].shape == (1, 900)
+    assert CodeSet(tmp_path / "one")[0].shape == (1, 900)
     tokenize(TokenizeConfig(corpus, tmp_path / "two", "bytes"), False, Bytes())
     for codes, wanted in ((tmp_path / "one", None), (tmp_path / "two", 1)):
         detokenize(DetokenizeConfig(codes, tmp_path / f"{codes.name}-sounds", codebooks=wanted), False, Bytes())
@@ -83,9 +83,9 @@ def test_a_stopped_run_goes_on(corpus, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         tokenize(config, False, codec)
     monkeypatch.undo()
-    assert len(TokenSet(tmp_path / "codes")) == 2
+    assert len(CodeSet(tmp_path / "codes")) == 2
     tokenize(config, False, codec)
-    assert codec.encoded == 4 and len(TokenSet(tmp_path / "codes")) == 4
+    assert codec.encoded == 4 and len(CodeSet(tmp_path / "codes")) == 4
     tokenize(config, False, codec)
     assert codec.encoded == 4
     out = DetokenizeConfig(tmp_path / "codes", tmp_path / "sounds")
@@ -112,22 +112,13 @@ def test_other_recordings_of_the_same_names_are_refused(corpus, tmp_path):
         tokenize(TokenizeConfig(other, codes, "bytes"), False, codec)
     (other / "a.wav").unlink()
     assert tokenize(TokenizeConfig(other, codes, "bytes"), False, codec) == 0  # no name in common
-    assert len(TokenSet(codes)) == 5
+    assert len(CodeSet(codes)) == 5
 
 
-def test_sets_without_stamps_are_read_and_go_on_with_their_source(corpus, tmp_path):
-    codec, codes = Bytes(), tmp_path / "codes"
-    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
-    rows = [json.loads(line) for line in (codes / "manifest.jsonl").read_text().splitlines()]
-    assert set(rows[0]) == {"id", "text", "voice", "samples", "frames", "shard", "offset", "stamp"}
-    for row in rows:
-        del row["stamp"]
-    (codes / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(TokenSet(codes)) == 4 and TokenSet(codes).rows[0].stamp == ""
-    tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
-    assert codec.encoded == 4
-    with pytest.raises(DataError, match="another a.wav"):
-        tokenize(TokenizeConfig(corpus.rename(tmp_path / "moved"), codes, "bytes"), False, codec)
+def test_the_manifest_holds_no_more_than_is_known(corpus, tmp_path):
+    tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes"), False, Bytes())
+    row = json.loads((tmp_path / "codes" / "manifest.jsonl").read_text().splitlines()[0])
+    assert set(row) == {"id", "text", "voice", "samples", "stamp", "shard", "offset", "length"}
 
 
 def test_a_speech_set_that_was_made_anew_is_refused(tmp_path):
@@ -135,12 +126,12 @@ def test_a_speech_set_that_was_made_anew_is_refused(tmp_path):
     for lengths in ((500,), (500, 600), (700, 600)):
         if lengths[0] == 700:
             (tmp_path / "set").rename(tmp_path / "old")
-        with ShardWriter(tmp_path / "set", 8000) as writer:
+        with SpeechWriter(tmp_path / "set", 8000) as writer:
             for i, length in enumerate(lengths):
                 if str(i) not in writer.done:
                     writer.add(Utterance(str(i), "said", "v"), np.full(length, 0.5))
         if lengths[0] == 500:
-            assert tokenize(codes, False, Bytes()) == 0 and len(TokenSet(codes.out)) == len(lengths)
+            assert tokenize(codes, False, Bytes()) == 0 and len(CodeSet(codes.out)) == len(lengths)
     with pytest.raises(DataError, match="another 0 than"):
         tokenize(codes, False, Bytes())
 
@@ -152,7 +143,7 @@ def test_a_name_that_is_not_utf8_loses_nothing(corpus, tmp_path):
     codec, config = Bytes(), TokenizeConfig(corpus, tmp_path / "codes", "bytes")
     assert tokenize(config, False, codec) == tokenize(config, False, codec) == 1
     assert codec.encoded == 3
-    assert [row.id for row in TokenSet(config.out).rows] == ["b/a.wav", "b/c.flac", "caf\udce9.wav"]
+    assert [row.id for row in CodeSet(config.out).rows] == ["b/a.wav", "b/c.flac", "caf\udce9.wav"]
     assert detokenize(DetokenizeConfig(config.out, tmp_path / "sounds"), False, codec) == []
     again = recordings(tmp_path / "sounds" / "manifest.jsonl")[2]
     assert again.id == "caf\udce9.wav" and again.load().duration == 900 / 8000
@@ -188,7 +179,7 @@ def test_scales_of_chunks_are_kept(tmp_path):
     louder = np.linspace(0.01, 0.9, 2000)[:, None] * np.random.default_rng(0).uniform(-0.5, 0.5, (2000, 2))
     soundfile.write(tmp_path / "corpus" / "a.wav", louder, 800)
     tokenize(TokenizeConfig(tmp_path / "corpus", tmp_path / "codes", "encodec", codebooks=2), False, codec)
-    row, codes = next(iter(TokenSet(tmp_path / "codes")))
+    row, codes = next(iter(CodeSet(tmp_path / "codes")))
     heard = recordings(tmp_path / "corpus")[0].load(mono=False).samples[None]
     scales = codec.encode_chunks(heard)[1]
     assert len(row.scales) == 3 and row.scales == scales[0].tolist() and row.scales[2] > 3 * row.scales[0]
@@ -222,7 +213,7 @@ def test_bad_files_are_listed_and_tried_again_when_asked(corpus, tmp_path, capsy
     (corpus / "b" / "c.flac").write_bytes(good)
     assert tokenize(config, False, Bytes()) == 1
     assert tokenize(TokenizeConfig(corpus, tmp_path / "codes", "bytes", retry=True), False, Bytes()) == 0
-    assert len(TokenSet(tmp_path / "codes")) == 4
+    assert len(CodeSet(tmp_path / "codes")) == 4
 
 
 def test_when_all_fails_it_is_an_error(corpus, tmp_path):
@@ -308,10 +299,10 @@ def test_several_processes_give_the_same_set(corpus, tmp_path):
         config = TokenizeConfig(corpus, tmp_path / str(workers), str(tmp_path / "codec"), 2, workers)
         assert tokenize(config, False) == 1
         detokenize(DetokenizeConfig(config.out, tmp_path / f"sounds-{workers}", workers=workers), False)
-    one, two = (TokenSet(tmp_path / str(workers)) for workers in (1, 2))
-    assert one.rows == two.rows and one.about == two.about
+    one, two = (CodeSet(tmp_path / str(workers)) for workers in (1, 2))
+    assert one.rows == two.rows and one.info == two.info
     assert all(np.array_equal(one[i], two[i]) and one[i].shape[0] == 2 for i in range(4))
-    assert one.about.fingerprint == fingerprint(open_codec(str(tmp_path / "codec")))
+    assert one.info.fingerprint == fingerprint(open_codec(str(tmp_path / "codec")))
     a, b = (recordings(tmp_path / f"sounds-{workers}") for workers in (1, 2))
     assert [torch.equal(x.load().samples, y.load().samples) for x, y in zip(a, b, strict=True)] == [True] * 4
 
@@ -328,5 +319,5 @@ def test_a_ray_cluster_gives_the_same_codes(corpus, tmp_path):
         assert tokenize(shared, False) == 1  # nothing left to do
     finally:
         ray.shutdown()
-    one, two = ({row.id: codes.tolist() for row, codes in TokenSet(each.out)} for each in (plain, shared))
+    one, two = ({row.id: codes.tolist() for row, codes in CodeSet(each.out)} for each in (plain, shared))
     assert one == two and len(one) == 4

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
 from antiphon.evals.cache import pack_codes, unpack_codes
 from antiphon.evals.codec import measures
@@ -315,7 +315,7 @@ def phones_of(i):
 
 
 def speech_set(folder, noisy=False):
-    with ShardWriter(folder, 8000) as writer:
+    with SpeechWriter(folder, 8000) as writer:
         for i in range(6):
             said, samples = phones_of(i)
             if noisy:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.data.dialogue.format import Conversation, ConversationWriter, Event
+from antiphon.data.dialogue.format import Dialogue, DialogueWriter, Event
 from antiphon.errors import AntiphonError, DataError
 from antiphon.evals.duplex import figures as duplex
 from antiphon.evals.duplex.evaluation import DuplexConfig
@@ -17,9 +17,9 @@ from tests.evals.duplex.actors import RATE, Ideal, dialogues, quiet, tone
 class TestRecordings:
     def test_labelled_ones(self, tmp_path):
         talks = {task: dialogues(Ideal, task)[0] for task in TASKS}
-        with ConversationWriter(tmp_path) as writer:
+        with DialogueWriter(tmp_path) as writer:
             for task, dialogue in talks.items():
-                writer.add(task, Conversation(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events))
+                writer.add(task, Dialogue(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events))
         found = {identity: outcome for identity, outcome in recorded(tmp_path)}
         assert list(found) == ["pause-0", "turn-0", "interruption-0", "interruption-1", "backchannel-0"]
         assert found["turn-0"].latency == pytest.approx(0.96) and not found["pause-0"].takeover
@@ -33,8 +33,8 @@ class TestRecordings:
     def test_unlabelled_ones_by_who_speaks_when(self, tmp_path):
         user = np.concatenate((quiet(1), tone(2), quiet(3), tone(1.5), quiet(2.5), tone(0.4), quiet(1.6)))
         model = np.concatenate((quiet(3.5), tone(2.7), quiet(1.8), tone(2.5), quiet(1.5)))
-        with ConversationWriter(tmp_path) as writer:
-            writer.add("a", Conversation(model, user, RATE))
+        with DialogueWriter(tmp_path) as writer:
+            writer.add("a", Dialogue(model, user, RATE))
         (one, two) = [outcome for _, outcome in recorded(tmp_path)]
         assert (one.task, one.latency) == ("turn", pytest.approx(0.5))
         assert (two.task, two.stop, two.latency) == ("interruption", pytest.approx(0.2), pytest.approx(0.5))
@@ -67,7 +67,7 @@ class TestRecordings:
     def test_nothing_to_read(self, tmp_path):
         with pytest.raises(DataError, match="index.jsonl"):
             list(recorded(tmp_path))
-        with ConversationWriter(tmp_path) as writer:
-            writer.add("a", Conversation(tone(2), quiet(2), RATE, events=[Event("turn", 0, 1, "model")]))
+        with DialogueWriter(tmp_path) as writer:
+            writer.add("a", Dialogue(tone(2), quiet(2), RATE, events=[Event("turn", 0, 1, "model")]))
         with pytest.raises(DataError, match="right way round"):
             list(recorded(tmp_path))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from antiphon.data.dialogue.format import ConversationWriter
-from antiphon.data.dialogue.phrases import RATE, Line, Request, Voice, read_replies
+from antiphon.data.dialogue.format import DialogueWriter
+from antiphon.data.dialogue.phrases import RATE, Request, SpokenUtterance, Voice, read_phrases
 from antiphon.data.dialogue.sample import Material
 from antiphon.errors import DataError
 from antiphon.evals.assistant.material import HELD_OUT
@@ -16,11 +16,11 @@ from antiphon.evals.duplex.simulate import _User
 OPENERS = ("It was a very long day, and", "My mother called, and so", "I know that you are new, but")
 
 
-def say(voice: Voice, text: str, take: int) -> Line:
+def say(voice: Voice, text: str, take: int) -> SpokenUtterance:
     """0.3 s of tone a word."""
     words = text.split()
     wave = np.sin(np.arange(round(0.3 * RATE) * len(words)) * 0.1).astype(np.float32)
-    return Line(text, wave, tuple((w, 0.3 * i, 0.3 * i + 0.3) for i, w in enumerate(words)))
+    return SpokenUtterance(text, wave, tuple((w, 0.3 * i, 0.3 * i + 0.3) for i, w in enumerate(words)))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def material() -> Material:
         "yes": asked("yes", "Yes."),
         "oos": asked("oos", "What is the meaning of all of these words?"),
     }
-    return Material(requests, read_replies(), OPENERS)
+    return Material(requests, read_phrases(), OPENERS)
 
 
 def test_a_scene_follows_from_its_name(material):
@@ -71,10 +71,10 @@ def test_what_is_in_a_scene(material, task):
 
 
 def test_a_word_s_end_that_is_estimated_before_its_start_is_no_error(material):
-    def hasty(voice: Voice, text: str, take: int) -> Line:
+    def hasty(voice: Voice, text: str, take: int) -> SpokenUtterance:
         line = say(voice, text, take)
         word, start, _ = line.words[-1]
-        return Line(text, line.samples, (*line.words[:-1], (word, start, start - 0.02)))
+        return SpokenUtterance(text, line.samples, (*line.words[:-1], (word, start, start - 0.02)))
 
     talk = make_scenario(material, hasty, "turn-0-000")
     assert talk.words[-1].end == talk.words[-1].start
@@ -87,7 +87,7 @@ def test_scenes_are_made_once_and_a_set_grows(material, tmp_path, monkeypatch):
     made = []
 
     def make(folder, task, identities, texts):
-        with ConversationWriter(folder, ".flac") as writer:
+        with DialogueWriter(folder, ".flac") as writer:
             for identity in identities:
                 made.append(identity)
                 writer.add(identity, make_scenario(material, say, identity))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
 from antiphon.errors import EvalError
 from antiphon.evals.metrics.abx import Item, abx, angular, distances, euclidean, identical, make_items, measure_abx
 
@@ -146,7 +146,7 @@ def test_errors_say_what_is_wrong() -> None:
 @pytest.fixture
 def speech(tmp_path: Path) -> SpeechSet:
     """Words of a few letters, each letter a constant of its own for 50 ms."""
-    with ShardWriter(tmp_path / "set", 8000) as writer:
+    with SpeechWriter(tmp_path / "set", 8000) as writer:
         for n, word in enumerate(["kats", "tats", "kast", "tast", "kats", "tats", "kast", "tast"]):
             samples = np.concatenate([np.full(400, 0.1 * (1 + "kats".index(c))) for c in word])
             ends = [0.05 * (i + 1) for i in range(4)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
 from antiphon.errors import EvalError
 from antiphon.evals.metrics.phones import (
     Segment,
@@ -101,7 +101,7 @@ class Loudness:
 @pytest.fixture
 def speech(tmp_path: Path) -> SpeechSet:
     """Each phone sounds as a constant of its own."""
-    with ShardWriter(tmp_path / "set", 8000) as writer:
+    with SpeechWriter(tmp_path / "set", 8000) as writer:
         for n, word in enumerate(["kæt", "tæk", "ækt"]):
             lengths = [0.1, *(0.05 + 0.02 * i for i in range(3)), 0.1]
             levels = [0.0, *(0.1 * (1 + "kæt".index(c)) for c in word), 0.0]

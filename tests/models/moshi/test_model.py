@@ -296,7 +296,7 @@ def test_codebooks_start_the_embeddings_and_heads():
     model = Moshi(config())
     before = model.depth.code_embedding.weight[24].clone()
     model.take_codebooks(codec)
-    vectors = module.codebook_vectors(codec)
+    vectors = codec.codebook_vectors()
     assert len(vectors) == 5
     like = torch.corrcoef(vectors[1]).detach()  # of codes that sound alike the embeddings are alike
     for table in (model.code_embedding.weight[25:49], model.code_embedding.weight[125:149], model.depth.heads[1]):

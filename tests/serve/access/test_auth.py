@@ -1,4 +1,5 @@
 """Who may come in: tokens, origins, names; and that a server that others reach has a token."""
+
 import base64
 import socket
 

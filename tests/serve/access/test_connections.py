@@ -14,8 +14,8 @@ from websockets.exceptions import InvalidMessage
 
 from antiphon.serve.access.connections import Connections, source_of
 from antiphon.serve.settings import ServeConfig
-from tests.serve.line import closed, receive, until, works
-from tests.serve.line import run as run_line
+from tests.serve.client import closed, receive, until, works
+from tests.serve.client import run as run_line
 from tests.serve.scripted import Scripted, serving
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer t\r\n\r\n"
@@ -221,7 +221,7 @@ def test_a_websocket_that_says_nothing_is_closed():
 
 def test_who_has_waited_longest_goes_and_who_is_served_stays():
     pairs = [socket.socketpair() for _ in range(6)]
-    counted = Connections(most=3, most_each=2)
+    counted = Connections(max_open=3, max_per_source=2)
     first, second = (counted.admit(pairs[n][0], "192.0.2.1") for n in (0, 1))
     counted.works(first)
     third = counted.admit(pairs[2][0], "192.0.2.1")  # in place of the second

@@ -14,12 +14,13 @@ from antiphon.dialogue.events import EndEvent, TextEvent
 from antiphon.errors import TooLongError
 from antiphon.serve.app import create_app
 from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.languages import language_problem
+from antiphon.serve.openai.options import check_language
 from antiphon.serve.openai.stop_sequences import until_stop
 from antiphon.serve.settings import ServeConfig
-from tests.serve.machine import Bench
+from tests.serve.client import message
 from tests.serve.openai.test_http import wav
 from tests.serve.scripted import Scripted, silence, speech
+from tests.serve.session_bench import Bench
 
 RECORDING = wav(silence(0.3) + speech(1) + silence(0.5))
 QUESTION = [{"role": "user", "content": "Where?"}]
@@ -155,6 +156,12 @@ def test_options_that_ask_for_what_is_done_anyway_are_taken(client):
         ({"temperature": "hot"}, "invalid_type", "temperature"),
         ({"repetition_penalty": 1.1}, "unknown_parameter", "repetition_penalty"),
         ({"messages": []}, "empty_array", "messages"),
+        ({"tools": [{}]}, "tools_not_supported", "tools"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "tools_not_supported", "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "invalid_value",
+         "messages[0].content[0]"),
+        ({"messages": [{"role": "assistant", "audio": {"id": "gone"}}, *QUESTION]}, "invalid_value",
+         "messages[0].audio.id"),
         ({"messages": "x"}, "invalid_type", "messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "invalid_value", "messages[0].role"),
         ({"messages": [{"role": "user", "content": 5}]}, "invalid_type", "messages[0].content"),
@@ -263,6 +270,9 @@ def test_any_of_openai_s_voices_will_do(client, voice):
         ({"input": "a", "response_format": "mp4"}, "invalid_value", "response_format"),
         ({"input": "a", "voice": 3}, "invalid_type", "voice"),
         ({"input": "x" * 5000}, "string_above_max_length", "input"),
+        ({"input": "x", "voice": "nobody"}, "invalid_value", "voice"),
+        ({"input": "x", "speed": 9}, "decimal_above_max_value", "speed"),
+        *(({"input": text}, "invalid_value", "input") for text in ("😀", "...", "  ", "你好")),
     ],
 )
 def test_what_cannot_be_read_aloud_is_told(client, asked, code, param):
@@ -281,7 +291,7 @@ def test_usage_of_speech_counts_what_was_made(client):
 
 @pytest.mark.parametrize("tag", ["en", "EN", "en-US", "en_GB", "en-Latn-US", "eng", "English", "en-x-any"])
 def test_english_may_be_called_anything_that_means_it(client, tag):
-    assert language_problem(tag) is None
+    check_language(tag, "language")
     assert transcribe(client, language=tag).status_code == 200
 
 
@@ -371,9 +381,7 @@ def test_texts_of_items_are_bounded_and_so_is_a_conversation():
     bench = Bench()
 
     def create(text: str) -> dict:
-        content = [{"type": "input_text", "text": text}]
-        item = {"type": "message", "role": "user", "content": content}
-        return bench.send("conversation.item.create", item=item)[-1]
+        return bench.send("conversation.item.create", item=message(text))[-1]
 
     error = create("x" * (TEXT_LETTERS + 1))["error"]
     assert (error["code"], error["param"]) == ("string_above_max_length", "item.content[0].text")

@@ -1,48 +1,19 @@
-"""Realtime with a duplex model, without a socket: the model's own turns."""
+"""Realtime with a duplex model, without a socket: it takes its own turns, says so, and knows what was heard of it."""
 
 from __future__ import annotations
 
-import base64
-
 import numpy as np
 import pytest
-import torch
 
-from antiphon.audio.io import Audio
-from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.serve.realtime.commands import Limits
-from antiphon.serve.realtime.duplex_session import Frames, LiveSession, Mute
+from antiphon.dialogue.events import SpeakingEvent, TextEvent
+from antiphon.serve.realtime.commands import Mute, Received
+from antiphon.serve.realtime.duplex_session import DuplexAnswer
 from tests.serve.scripted import silence, speech
-
-
-class Live:
-    def __init__(self):
-        self.session = LiveSession("duplex", ["heart"], Limits(vad="loudness"), 0.0)
-        self.session.begin()
-        self.commands = []
-        self.drain()
-
-    def drain(self):
-        out = self.session.take()
-        self.commands += [each for each in out if not isinstance(each, dict)]
-        return [each for each in out if isinstance(each, dict)]
-
-    def append(self, sound):
-        event = {"type": "input_audio_buffer.append", "audio": base64.b64encode(sound).decode()}
-        self.session.receive(event, 0.0)
-        return [event["type"] for event in self.drain()]
-
-    def frame(self, *events, level=0.5):
-        self.session.frame([*events, AudioEvent(Audio(torch.full((1920,), level), 24000))], 0.0)
-        return self.drain()
-
-
-def kinds(events):
-    return [event["type"] for event in events]
+from tests.serve.session_bench import DuplexBench, kinds
 
 
 def test_the_model_s_speaking_is_a_response_with_its_onset():
-    live = Live()
+    live = DuplexBench()
     assert live.frame(level=0.0) == [] and live.frame(TextEvent(" Hello"), level=0.1) == []
     begun = live.frame(SpeakingEvent(True, 1.0))
     assert kinds(begun)[:2] == ["response.created", "response.output_item.added"]
@@ -59,21 +30,21 @@ def test_the_model_s_speaking_is_a_response_with_its_onset():
 
 
 def test_everything_is_heard_by_the_model():
-    live = Live()
+    live = DuplexBench()
     live.append(silence(0.5) + speech(0.5))
-    heard = np.concatenate([command.samples for command in live.commands if isinstance(command, Frames)])
+    heard = np.concatenate([command.samples for command in live.wanted(Received)])
     assert len(heard) == 24000
 
 
 def test_the_user_s_turns_are_told_while_the_model_is_silent():
-    live = Live()
-    assert live.append(silence(0.3) + speech(0.5)) == ["input_audio_buffer.speech_started"]
-    assert live.append(silence(0.8))[:2] == ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"]
+    live = DuplexBench()
+    assert kinds(live.append(silence(0.3) + speech(0.5))) == ["input_audio_buffer.speech_started"]
+    assert kinds(live.append(silence(0.8)))[:2] == ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"]
     assert live.session.active() is None  # the model answers when it wants
 
 
 def test_a_word_of_assent_is_not_told_and_stops_nothing():
-    live = Live()
+    live = DuplexBench()
     live.append(silence(0.3))
     live.frame(SpeakingEvent(True, 1.0))
     assert live.append(speech(0.3) + silence(0.8)) == []
@@ -81,7 +52,7 @@ def test_a_word_of_assent_is_not_told_and_stops_nothing():
 
 
 def test_a_model_that_gives_way_was_interrupted():
-    live = Live()
+    live = DuplexBench()
     live.append(silence(0.3))
     live.frame(SpeakingEvent(True, 1.0))
     assert live.append(speech(0.6)) == []
@@ -89,19 +60,16 @@ def test_a_model_that_gives_way_was_interrupted():
     assert kinds(events)[0] == "input_audio_buffer.speech_started"
     done = next(event for event in events if event["type"] == "response.done")["response"]
     assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
-    assert live.append(silence(0.8))[0] == "input_audio_buffer.speech_stopped"
+    assert kinds(live.append(silence(0.8)))[0] == "input_audio_buffer.speech_stopped"
     item = live.session.conversation.items[0]
-    live.session.receive(
-        {"type": "conversation.item.truncate", "item_id": item.id, "content_index": 0, "audio_end_ms": 40}, 0.0
-    )
-    assert kinds(live.drain()) == ["conversation.item.truncated"]
+    cut = live.send("conversation.item.truncate", item_id=item.id, content_index=0, audio_end_ms=40)
+    assert kinds(cut) == ["conversation.item.truncated"]
 
 
 def test_a_cancelled_model_is_muted_until_it_is_silent():
-    live = Live()
+    live = DuplexBench()
     live.frame(SpeakingEvent(True, 1.0))
-    live.session.receive({"type": "response.cancel"}, 0.0)
-    assert "response.done" in kinds(live.drain()) and live.commands[-1:] != []
+    assert "response.done" in kinds(live.send("response.cancel"))
     assert Mute(True) in live.commands
     assert live.frame() == []
     live.frame(SpeakingEvent(False, 2.0))
@@ -110,7 +78,69 @@ def test_a_cancelled_model_is_muted_until_it_is_silent():
 
 @pytest.mark.parametrize("kind", ["response.create", "conversation.item.create"])
 def test_what_a_duplex_model_cannot_do_is_refused(kind):
-    live = Live()
-    live.session.receive({"type": kind, "item": {}}, 0.0)
-    (error,) = live.drain()
+    live = DuplexBench()
+    (error,) = live.send(kind, item={})
     assert error["error"]["code"] == "not_supported"
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"type": "server_vad", "interrupt_response": True}, {"type": "semantic_vad", "create_response": True}]
+)
+def test_whatever_is_asked_for_the_turns_are_the_model_s(wanted):
+    live = DuplexBench()
+    sound = {"turn_detection": wanted, "transcription": {"model": "x"}}
+    updated = live.send("session.update", session={"type": "realtime", "audio": {"input": sound}})[0]
+    assert updated["type"] == "session.updated"
+    for event in (live.events[0], updated):
+        heard = event["session"]["audio"]["input"]
+        assert heard["turn_detection"]["create_response"] is heard["turn_detection"]["interrupt_response"] is False
+        assert heard["transcription"] is None
+    assert updated["session"]["audio"]["input"]["turn_detection"]["type"] == wanted["type"]
+
+
+def test_where_words_are_written_down_the_session_says_so():
+    live = DuplexBench(transcribes=True)
+    sound = {"transcription": {"model": "x"}}
+    updated = live.send("session.update", session={"type": "realtime", "audio": {"input": sound}})[0]
+    assert updated["session"]["audio"]["input"]["transcription"] == {"model": "x"}
+
+
+@pytest.mark.parametrize(("quiet_since", "status"), [(0.9, "cancelled"), (0.3, "completed")])
+def test_only_who_was_still_speaking_gave_way(quiet_since, status):
+    """The user is loud from half a second on; that the model is silent is known some time after it fell silent."""
+    live = DuplexBench()
+    live.append(silence(0.3))
+    live.speaks(True)
+    for _ in range(5):
+        live.frame()
+    assert live.append(speech(0.6)) == []
+    for _ in range(6):
+        live.frame()
+    events = live.speaks(False, quiet_since)
+    assert [event["type"] for event in events][0] == "input_audio_buffer.speech_started"
+    done = next(event["response"] for event in events if event["type"] == "response.done")
+    assert done["status"] == status
+
+
+def test_words_are_heard_when_the_next_one_begins():
+    answer = DuplexAnswer()
+    for second, text in [(0.0, "I"), (0.24, " am"), (0.4, " af"), (0.48, "ra"), (0.56, "id"), (0.8, " so"), (0.8, ".")]:
+        answer.seconds = second
+        answer.say(text)
+    answer.seconds = 1.2
+    said = {second: answer.until(second) for second in (0.0, 0.2, 0.25, 0.5, 0.79, 0.8, 1.1, 1.2)}
+    assert list(said.values()) == ["", "", "I", "I am", "I am", "I am afraid", "I am afraid", "I am afraid so."]
+
+
+def test_a_truncated_answer_keeps_what_was_heard_of_it():
+    live = DuplexBench()
+    live.speaks(True)
+    for word in ("good", " day", " to", " you"):
+        for _ in range(3):
+            live.frame(*([TextEvent(word)] if word else []))
+            word = ""
+    live.speaks(False)
+    (item,) = live.session.conversation.items
+    live.send("conversation.item.truncate", item_id=item.id, content_index=0, audio_end_ms=600)
+    (shown,) = live.send("conversation.item.retrieve", item_id=item.id)
+    assert shown["item"]["content"][0]["transcript"] == "good day"

@@ -9,26 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.serve.line import ask, closed, connect, receive, run, send, until, works
+import pytest
+
+from tests.serve.client import ask, closed, connect, receive, run, send, until, works
 from tests.serve.scripted import Scripted
 
 
-def test_who_says_nothing_is_let_go():
+@pytest.mark.parametrize(("bound", "code"), [("idle_seconds", "session_idle"), ("session_seconds", "session_expired")])
+def test_a_session_has_an_end(bound, code):
     async def scenario(url, served):
         async with connect(url) as line:
-            error = (await receive(line, "error"))["error"]
-            assert error["code"] == "session_idle" and await closed(line) == 1001
+            assert (await receive(line, "error"))["error"]["code"] == code and await closed(line) == 1001
 
-    run(scenario, idle_seconds=0.3)
-
-
-def test_a_session_has_an_end():
-    async def scenario(url, served):
-        async with connect(url) as line:
-            error = (await receive(line, "error"))["error"]
-            assert error["code"] == "session_expired" and await closed(line) == 1001
-
-    run(scenario, session_seconds=0.3)
+    run(scenario, **{bound: 0.3})
 
 
 def test_a_broken_line_may_be_resumed():
@@ -40,7 +33,7 @@ def test_a_broken_line_may_be_resumed():
         await ask(line, "say one two three four five six seven eight")
         await receive(line, "response.output_audio.delta")
         line.transport.abort()
-        await until(lambda: served.parked)
+        await until(lambda: served.disconnected)
         assert served.admission.live == 1  # the place is kept
         async with connect(f"{url}?resume={session['id']}") as line:
             first = json.loads(await line.recv())
@@ -62,9 +55,9 @@ def test_a_broken_line_that_nobody_resumes_is_over_in_time():
         line = await connect(url)
         await receive(line, "session.created")
         line.transport.abort()
-        await until(lambda: served.parked)
+        await until(lambda: served.disconnected)
         await until(lambda: served.admission.live == 0)
-        assert not served.parked
+        assert not served.disconnected
 
     run(scenario, resume_seconds=0.5)
 
@@ -76,10 +69,10 @@ def test_a_newcomer_gets_the_place_of_the_line_that_broke_first():
             line = await connect(url)
             ids.append((await receive(line, "session.created"))["session"]["id"])
             line.transport.abort()
-            await until(lambda: ids[-1] in served.parked)
+            await until(lambda: ids[-1] in served.disconnected)
         async with connect(url) as line:
             await works(line)
-            assert list(served.parked) == ids[1:] and served.admission.live == 2
+            assert list(served.disconnected) == ids[1:] and served.admission.live == 2
             async with connect(f"{url}?resume={ids[0]}") as late:
                 assert (await receive(late, "error"))["error"]["code"] == "session_not_found"
             async with connect(f"{url}?resume={ids[1]}") as back:  # the other may go on, and its place is its own again

@@ -7,8 +7,8 @@ import base64
 import pytest
 
 from antiphon.serve.realtime.commands import Answer, Drop
-from tests.serve.machine import Bench, kinds
 from tests.serve.scripted import silence, speech
+from tests.serve.session_bench import Bench, kinds
 
 
 def test_an_empty_buffer_is_not_committed():

@@ -13,8 +13,9 @@ from antiphon.dialogue.events import AudioEvent
 from antiphon.dialogue.half_duplex import Hearing
 from antiphon.serve.realtime.commands import Answer, Hear, Peek, Stop
 from antiphon.serve.realtime.items import messages
-from tests.serve.machine import Bench, kinds
+from tests.serve.client import message
 from tests.serve.scripted import silence, speech
+from tests.serve.session_bench import Bench, kinds
 
 
 def test_a_session_begins_with_its_configuration():
@@ -190,8 +191,7 @@ def test_semantic_vad_ends_a_complete_sentence_and_waits_for_the_rest_of_another
 
 def test_truncation_cuts_the_past_to_what_was_played():
     bench = Bench(turn_detection=None)
-    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Where?"}]}
-    bench.send("conversation.item.create", item=item)
+    bench.send("conversation.item.create", item=message("Where?"))
     bench.send("response.create")
     bench.answer(frames=6, text="Rome is big")
     said = bench.session.conversation.items[-1]
@@ -211,8 +211,7 @@ def test_items_are_put_where_they_are_wanted():
     bench = Bench()
 
     def create(name: str, **more: object) -> list[dict]:
-        item = {"id": name, "type": "message", "role": "user", "content": [{"type": "input_text", "text": name}]}
-        return bench.send("conversation.item.create", item=item, **more)
+        return bench.send("conversation.item.create", item=message(name, id=name), **more)
 
     create("b")
     assert create("a", previous_item_id="root")[0]["previous_item_id"] is None
@@ -237,7 +236,7 @@ def test_text_answers_have_text_events():
 
 def test_an_answer_outside_of_the_conversation_leaves_no_trace():
     bench = Bench()
-    question = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Aside"}]}
+    question = message("Aside")
     bench.send("response.create")
     created = bench.send("response.create", response={"conversation": "none", "input": [question]})
     assert created[0]["response"]["conversation_id"] is None

@@ -16,7 +16,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  #
 from websockets.asyncio.client import connect  # noqa: E402
 
 from antiphon.serve.realtime import webrtc as webrtc_call  # noqa: E402
-from tests.serve.caller import Client, Humming, post, run, until  # noqa: E402
+from tests.serve.client import until  # noqa: E402
+from tests.serve.webrtc_client import Client, Humming, post, run  # noqa: E402
 
 LONG = "say " + " ".join(f"word{n}" for n in range(60))
 
@@ -105,7 +106,7 @@ def test_a_call_is_hung_up_and_nothing_stays(caplog):
                     path = client.location.removeprefix("/v1/realtime/") + "/hangup"
                     assert (await post(address, "", path=path)).status_code == 200
                     await client.event("closed")
-            await until(lambda: served.admission.live == 0 and not served.calls and not served.sockets)
+            await until(lambda: served.admission.live == 0 and not served.calls and not served.live)
             left = asyncio.run_coroutine_threadsafe(quiet(), loop)
             count = await asyncio.wrap_future(left)
             tasks = tasks if tasks is not None else count
@@ -302,7 +303,7 @@ def test_a_page_s_key_opens_realtime_until_it_expires():
             assert given["value"].startswith("ek_") and given["session"]["instructions"] == "Be brief."
             bad = await http.post("realtime/client_secrets", json={"session": {"type": "realtime", "voice": "x"}})
             assert bad.status_code == 400 and bad.json()["error"]["param"] == "session.voice"
-            served.keys.most = 1
+            served.keys.max_keys = 1
             assert (await http.post("realtime/client_secrets", json={})).status_code == 503
         async with httpx.AsyncClient(
             base_url=f"http://{address}/v1/", headers={"authorization": f"Bearer {given['value']}"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from antiphon.serve.access.client_secrets import ClientSecrets, TooManyKeys
-from antiphon.serve.realtime.webrtc_audio import CUSHION, FADE, FRAME, Microphone, Player
+from antiphon.serve.access.client_secrets import ClientSecrets
+from antiphon.serve.errors import RequestError
+from antiphon.serve.realtime.webrtc_audio import CUSHION_PACKETS, FADE_SAMPLES, PACKET_SAMPLES, Microphone, Player
 
 
 class Told:
@@ -24,9 +25,11 @@ def ramp(samples: int) -> np.ndarray:
 
 def test_a_response_is_played_once_whole_and_in_order():
     told = Told()
-    first, second = ramp(5 * FRAME + 7), -ramp(3 * FRAME)
+    first, second = ramp(5 * PACKET_SAMPLES + 7), -ramp(3 * PACKET_SAMPLES)
     told.player.add("a", "item_a", first[:100])
-    assert not told.steps(CUSHION).any() and told.events == []  # it waits, so that one late frame leaves no hole
+    assert (
+        not told.steps(CUSHION_PACKETS).any() and told.events == []
+    )  # it waits, so that one late frame leaves no hole
     for at in range(100, len(first), 333):
         told.player.add("a", "item_a", first[at : at + 333])
     told.player.add("b", "item_b", second)
@@ -41,11 +44,11 @@ def test_a_response_is_played_once_whole_and_in_order():
 
 def test_sound_that_comes_late_leaves_silence_and_goes_on():
     told = Told()
-    told.player.add("a", "item_a", ramp(FRAME))
-    told.steps(CUSHION + 1)
+    told.player.add("a", "item_a", ramp(PACKET_SAMPLES))
+    told.steps(CUSHION_PACKETS + 1)
     assert not told.steps(2).any() and told.player.playing
-    told.player.add("a", "item_a", ramp(FRAME))
-    assert np.array_equal(told.steps(1), ramp(FRAME))
+    told.player.add("a", "item_a", ramp(PACKET_SAMPLES))
+    assert np.array_equal(told.steps(1), ramp(PACKET_SAMPLES))
     told.player.end("a")
     told.steps(1)
     assert told.events == [("started", "a"), ("stopped", "a")]
@@ -55,19 +58,20 @@ def test_what_is_cleared_fades_and_tells_how_much_was_played():
     told = Told()
     told.player.add("a", "item_a", np.ones(48000, np.float32))
     told.player.add("b", "item_b", np.ones(4800, np.float32))
-    told.steps(CUSHION + 10)
+    told.steps(CUSHION_PACKETS + 10)
     dropped = told.player.clear()
     assert [(each.item_id, each.played_ms) for each in dropped] == [("item_a", 200), ("item_b", 0)]
     tail = told.steps(3)
-    assert tail[0] == 1 and (np.diff(tail[:FADE]) < 0).all() and not tail[FADE:].any()
+    assert tail[0] == 1 and (np.diff(tail[:FADE_SAMPLES]) < 0).all() and not tail[FADE_SAMPLES:].any()
     assert not told.player.playing and told.player.clear() == []
     assert told.events == [("started", "a")]
 
 
-def test_the_microphone_keeps_the_tone_and_fills_what_was_lost():
+@pytest.mark.parametrize("sides", [(1, 1), (1, -1)], ids=["same", "opposite"])
+def test_the_microphone_keeps_the_tone_and_fills_what_was_lost(sides):
     t = np.arange(48000) / 48000
     tone = np.sin(2 * np.pi * 440 * t)
-    stereo = np.repeat((tone * 16384).astype(np.int16)[:, None], 2, axis=1)
+    stereo = (tone[:, None] * 16384 * sides).astype(np.int16)
 
     def heard(left_out: tuple[int, ...]) -> np.ndarray:
         microphone = Microphone()
@@ -89,11 +93,11 @@ def test_the_microphone_keeps_the_tone_and_fills_what_was_lost():
 
 def test_keys_are_bounded_expire_and_open_realtime_alone():
     now = [1000.0]
-    keys = ClientSecrets(most=2, clock=lambda: now[0])
+    keys = ClientSecrets(max_keys=2, clock=lambda: now[0])
     one, until = keys.make(10, {"instructions": "a"})
     other, _ = keys.make(20, {})
     assert until == 1010 and one != other and one not in repr(vars(keys))
-    with pytest.raises(TooManyKeys):
+    with pytest.raises(RequestError):
         keys.make(10, {})
     assert keys.find(one, "/v1/realtime/calls").session == {"instructions": "a"}
     assert (

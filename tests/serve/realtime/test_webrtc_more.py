@@ -14,8 +14,9 @@ from antiphon.audio.io import Audio  # noqa: E402
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent  # noqa: E402
 from antiphon.serve.settings import ServeConfig  # noqa: E402
 from antiphon.serve.state import LiveOnly  # noqa: E402
-from tests.serve.caller import Client, hum, until  # noqa: E402
+from tests.serve.client import until
 from tests.serve.scripted import serving  # noqa: E402
+from tests.serve.webrtc_client import Client, hum  # noqa: E402
 
 QUIET, LOUD = AudioEvent(Audio(torch.zeros(1920), 24000)), hum(AudioEvent(Audio(torch.full((1920,), 0.2), 24000)))
 

@@ -1,18 +1,19 @@
-"""The workers: what is due first goes first, what was stopped gives nothing more, no failure takes a thread along."""
+"""The scheduler: what is due first goes first, what was stopped gives nothing more, no failure takes a thread along."""
 
 import gc
 import threading
 import time
 import weakref
+from functools import partial
 
 import pytest
 
-from antiphon.serve.work.scheduler import Lane, Stopped, Workers
+from antiphon.serve.work.scheduler import Scheduler, SerialQueue, Stopped
 
 
 @pytest.fixture
-def workers():
-    made = Workers(1)
+def scheduler():
+    made = Scheduler(1)
     yield made
     made.close()
 
@@ -32,7 +33,7 @@ class Outcome:
         return self.given
 
 
-def test_two_pieces_of_work_take_turns_and_the_more_urgent_goes_first(workers):
+def test_two_pieces_of_work_take_turns_and_the_more_urgent_goes_first(scheduler):
     order, gate, outcomes = [], threading.Event(), [Outcome() for _ in range(3)]
 
     def steps(name, number):
@@ -44,16 +45,16 @@ def test_two_pieces_of_work_take_turns_and_the_more_urgent_goes_first(workers):
         gate.wait(10)
         yield None
 
-    workers.start(blocked(), 0.0, print, outcomes[0].end)
-    workers.start(steps("later", 3), 2.0, print, outcomes[1].end)
-    workers.start(steps("sooner", 3), 1.0, print, outcomes[2].end)
+    scheduler.start(blocked, 0.0, print, outcomes[0].end)
+    scheduler.start(partial(steps, "later", 3), 2.0, print, outcomes[1].end)
+    scheduler.start(partial(steps, "sooner", 3), 1.0, print, outcomes[2].end)
     gate.set()
     for outcome in outcomes:
         outcome.wait()
     assert order == ["sooner"] * 3 + ["later"] * 3
 
 
-def test_work_of_the_same_urgency_is_shared_fairly(workers):
+def test_work_of_the_same_urgency_is_shared_fairly(scheduler):
     order, gate, outcomes = [], threading.Event(), [Outcome() for _ in range(3)]
 
     def steps(name):
@@ -64,14 +65,14 @@ def test_work_of_the_same_urgency_is_shared_fairly(workers):
             yield None
 
     for name, outcome in zip("abc", outcomes):
-        workers.start(steps(name), 1.0, print, outcome.end)
+        scheduler.start(partial(steps, name), 1.0, print, outcome.end)
     gate.set()
     for outcome in outcomes:
         outcome.wait()
     assert order == list("abcabcabc")
 
 
-def test_nothing_is_given_after_a_stop_and_the_work_is_closed(workers):
+def test_nothing_is_given_after_a_stop_and_the_work_is_closed(scheduler):
     outcome, closed = Outcome(), threading.Event()
 
     def steps():
@@ -82,7 +83,7 @@ def test_nothing_is_given_after_a_stop_and_the_work_is_closed(workers):
         finally:
             closed.set()
 
-    work = workers.start(steps(), 0.0, outcome.given.append, outcome.end)
+    work = scheduler.start(steps, 0.0, outcome.given.append, outcome.end)
     while not outcome.given:
         time.sleep(0.001)
     work.stop()
@@ -91,20 +92,20 @@ def test_nothing_is_given_after_a_stop_and_the_work_is_closed(workers):
     assert closed.is_set() and isinstance(outcome.error, Stopped) and len(outcome.given) == count
 
 
-def test_a_failure_is_handed_on_and_the_thread_lives(workers):
+def test_a_failure_is_handed_on_and_the_thread_lives(scheduler):
     def broken():
         yield 1
         raise ZeroDivisionError
 
     first, second = Outcome(), Outcome()
-    workers.start(broken(), 0.0, first.given.append, first.end)
+    scheduler.start(broken, 0.0, first.given.append, first.end)
     first.wait()
-    workers.start(iter([2]), 0.0, second.given.append, second.end)
+    scheduler.start(lambda: iter([2]), 0.0, second.given.append, second.end)
     assert isinstance(first.error, ZeroDivisionError) and first.given == [1] and second.wait() == [2]
 
 
-def test_a_lane_keeps_its_order_whatever_is_due(workers):
-    lane, order, outcomes = Lane(workers), [], [Outcome() for _ in range(3)]
+def test_a_lane_keeps_its_order_whatever_is_due(scheduler):
+    queue, order, outcomes = SerialQueue(scheduler), [], [Outcome() for _ in range(3)]
 
     def steps(number):
         order.append(number)
@@ -112,14 +113,14 @@ def test_a_lane_keeps_its_order_whatever_is_due(workers):
         order.append(number)
 
     for number, outcome in enumerate(outcomes):
-        lane.start(lambda number=number: steps(number), -float(number), print, outcome.end)
+        queue.start(partial(steps, number), -float(number), print, outcome.end)
     for outcome in outcomes:
         outcome.wait()
     assert order == [0, 0, 1, 1, 2, 2]
 
 
-def test_what_is_stopped_before_it_began_never_begins(workers):
-    lane, gate, began, first, second = Lane(workers), threading.Event(), [], Outcome(), Outcome()
+def test_what_is_stopped_before_it_began_never_begins(scheduler):
+    queue, gate, began, first, second = SerialQueue(scheduler), threading.Event(), [], Outcome(), Outcome()
 
     def blocked():
         gate.wait(10)
@@ -129,20 +130,20 @@ def test_what_is_stopped_before_it_began_never_begins(workers):
         began.append(True)
         yield None
 
-    lane.start(blocked, 0.0, print, first.end)
-    lane.start(never, 0.0, print, second.end).stop()
+    queue.start(blocked, 0.0, print, first.end)
+    queue.start(never, 0.0, print, second.end).stop()
     gate.set()
     second.wait()
     assert not began and isinstance(second.error, Stopped)
 
 
-def test_work_that_has_ended_holds_on_to_nobody(workers):
+def test_work_that_has_ended_holds_on_to_nobody(scheduler):
     class Asker:
         """As a server's conversation does, it knows its work, and the work knows it."""
 
         def __init__(self):
             self.ended, self.handle = threading.Event(), None
-            self.handle = Lane(workers).start(lambda: iter([1]), 0.0, self.take, self.end)
+            self.handle = SerialQueue(scheduler).start(lambda: iter([1]), 0.0, self.take, self.end)
 
         def take(self, found):
             assert found == 1

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.data.speech.features import Reader, Utterance, Writer, encode, read_manifest
+from antiphon.data.speech.features import EncodedUtterance, FeatureSet, encode
+from antiphon.data.store import ArrayWriter
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.errors import ConfigError, DataError
 from antiphon.models.asr.adapter import Adapter
@@ -45,15 +46,17 @@ def brain(tmp_path: Path) -> Path:
     return folder
 
 
+def add(folder: Path, *rows: tuple[str, str, torch.Tensor]) -> None:
+    with ArrayWriter(folder, "features", {}) as writer:
+        for identity, text, features in rows:
+            writer.add({"id": identity, "text": text, "voice": "voice", "source": "test"}, features.half().numpy())
+
+
 def write(folder: Path, texts: list[str], frames: int = 60) -> Path:
     """A shard of random features, two shared directions a letter so that they can be learnt."""
     generator = torch.Generator().manual_seed(len(texts))
-    writer = Writer(folder)
-    items = [
-        (str(i), text, "voice", "test", torch.randn(frames + 2 * i, 10, generator=generator).half())
-        for i, text in enumerate(texts)
-    ]
-    writer.write(items)
+    rows = [(str(i), text, torch.randn(frames + 2 * i, 10, generator=generator)) for i, text in enumerate(texts)]
+    add(folder, *rows)
     return folder
 
 
@@ -85,10 +88,8 @@ def test_a_growing_set_and_what_cannot_be_said_in_time(brain: Path, tmp_path: Pa
     train = write(tmp_path / "train", TEXTS)
     task = build_task(stage(brain, train, refresh=2, pieces=None))
     assert len(task.known) == 8
-    Writer(train).write(
-        [("long", "hello there how are you", "v", "test", torch.zeros(20, 10).half())]
-    )  # 23 letters, 10 frames
-    Writer(train).write([("ok", "how late", "v", "test", torch.zeros(50, 10).half())])
+    add(train, ("long", "hello there how are you", torch.zeros(20, 10)))  # 23 letters, 10 frames
+    add(train, ("ok", "how late", torch.zeros(50, 10)))
     task.batch(1)
     assert len(task.known) == 8
     task.batch(2)
@@ -109,7 +110,7 @@ def test_it_learns_and_exports_what_it_learnt(brain: Path, tmp_path: Path, capsy
         loss.backward()
         optimizer.step()
     assert torch.equal(task.model.embeddings, before)
-    assert sorted(task.hear(train, read_manifest(train))) == sorted(TEXTS[:4])
+    assert sorted(task.hear(train, FeatureSet(train).utterances)) == sorted(TEXTS[:4])
     task.sample(120, tmp_path / "samples")
     written = (tmp_path / "samples" / "train-000120.txt").read_text()
     assert written.startswith("step 120: WER 0.000 of 4 utterances") and "how are you\n  how are you" in written
@@ -151,14 +152,15 @@ def test_a_cut_manifest_line_does_not_count(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", TEXTS)
     with (folder / "manifest.jsonl").open("a") as file:
         file.write('{"id": "half')
-    utterances = read_manifest(folder)
-    assert [utterance.text for utterance in utterances] == TEXTS
-    assert Reader(folder)(utterances[3]).shape == (66, 10) and isinstance(utterances[0], Utterance)
+    features = FeatureSet(folder)
+    assert [utterance.text for utterance in features.utterances] == TEXTS
+    assert features(features.utterances[3]).shape == (66, 10)
+    assert isinstance(features.utterances[0], EncodedUtterance)
 
 
 def test_errors_say_what_is_missing(brain: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="manifest.jsonl does not exist: make it"):
-        read_manifest(tmp_path)
+    with pytest.raises(DataError, match="antiphon data features"):
+        FeatureSet(tmp_path)
     config = stage(brain, tmp_path)
     config.data = {}
     with pytest.raises(ConfigError, match="data.train"):
@@ -169,7 +171,7 @@ def test_a_resumed_run_knows_what_it_knew(brain: Path, tmp_path: Path) -> None:
     """What was added since its last look is not drawn from before the next one."""
     train = write(tmp_path / "train", TEXTS)
     task = build_task(stage(brain, train, refresh=2))
-    Writer(train).write([("ok", "how late", "v", "test", torch.zeros(50, 10).half())])
+    add(train, ("ok", "how late", torch.zeros(50, 10)))
     again = build_task(stage(brain, train, refresh=2))
     assert len(again.known) == len(task.known) + 1
     again.load_state_dict(task.state_dict())

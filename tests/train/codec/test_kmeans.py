@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.errors import ConfigError
 from antiphon.train.config import OptimConfig, StageConfig, load_recipe
 from antiphon.train.engine import build_task, train
@@ -25,7 +25,7 @@ RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "codecs" / "hubert-km
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
     draw = np.random.default_rng(0)
-    with ShardWriter(tmp_path / "speech", 24000) as writer:
+    with SpeechWriter(tmp_path / "speech", 24000) as writer:
         for n in range(6):
             tone = np.sin(np.arange(24000) * 2 * np.pi * draw.integers(100, 2000) / 24000)
             writer.add(Utterance(str(n), "text", "v"), 0.2 * tone + 0.05 * draw.normal(size=24000))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.errors import ConfigError
 from antiphon.train import train
 from antiphon.train.codec.task import TrainableCodec
@@ -31,7 +31,7 @@ def codec() -> MiniCodec:
 def speech(tmp_path) -> Path:
     """Utterances of two vowels, whose phones are known."""
     rng, time = np.random.default_rng(0), np.arange(2400) / 2400
-    with ShardWriter(tmp_path / "speech", 2400) as writer:
+    with SpeechWriter(tmp_path / "speech", 2400) as writer:
         for index in range(6):
             phones = "".join(rng.choice(["i", "u"], 4))
             sound = [np.sign(np.sin(2 * np.pi * (150 if phone == "i" else 230) * time[:600])) for phone in phones]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from antiphon.codecs import load
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from tests.encoders.test_features import whisper_folder
 from tests.train.tiny import run_recipe
 
@@ -14,7 +14,7 @@ from tests.train.tiny import run_recipe
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
     draw = np.random.default_rng(0)
-    with ShardWriter(tmp_path / "speech", 16000) as writer:
+    with SpeechWriter(tmp_path / "speech", 16000) as writer:
         for index in range(4):
             writer.add(Utterance(str(index), "text", "v"), 0.1 * draw.standard_normal(19200))
     return tmp_path / "speech"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder
 from antiphon.errors import ConfigError
 from antiphon.train.codec.supervised import IGNORED, decoder_logits, fit_bottleneck
@@ -49,7 +49,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
     """Each text is a tone of its own."""
-    with ShardWriter(tmp_path / "speech", 24000) as writer:
+    with SpeechWriter(tmp_path / "speech", 24000) as writer:
         for n in range(16):
             time = np.arange(12000 + 700 * n) / 24000
             tone = np.sin(2 * np.pi * 300 * 2.2 ** (n % 4) * time)

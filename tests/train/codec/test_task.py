@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from antiphon.data.shards import ShardWriter, Utterance
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized, SplitQuantizer
 from antiphon.train import StageConfig, train
@@ -89,7 +89,7 @@ class Hearing(nn.Module):
 def folder(tmp_path):
     """Four utterances of two seconds: chords that change."""
     rng, time = np.random.default_rng(0), np.arange(RATE // 2) / RATE
-    with ShardWriter(tmp_path / "speech", RATE) as writer:
+    with SpeechWriter(tmp_path / "speech", RATE) as writer:
         for index in range(4):
             pitches = rng.uniform(100, 900, (4, 3))
             sound = np.concatenate([np.sin(2 * np.pi * pitch[:, None] * time).sum(0) for pitch in pitches])
@@ -329,7 +329,7 @@ def test_a_run_writes_the_codec_its_sound_and_scores(folder, tmp_path):
         ({"model": {"family": "antiphon.nn.conv:ConvNeXtBlock"}}, "no codec"),
         ({"model": {"codec": {"widht": 4}}}, "widht"),
         ({"model": {"teachers": 1}}, "teachers"),
-        ({"data": {"speech": []}}, "names no folder"),
+        ({"data": {"speech": []}}, "names no recordings"),
         ({"objective": {"mels": 1.0}}, "mels"),
         ({"model": {"stft": None, "period": None}}, "are null"),
         ({"objective": {"distillation": 1.0}}, "teacher is null"),
@@ -378,7 +378,7 @@ def test_a_small_set_trains_and_tells_what_it_cannot_sample(folder, tmp_path, ca
 
 def test_a_single_utterance_trains_and_none_is_refused(folder, tmp_path):
     for name, count in (("one", 1), ("none", 0)):
-        with ShardWriter(tmp_path / name, RATE) as writer:
+        with SpeechWriter(tmp_path / name, RATE) as writer:
             for index in range(count):
                 writer.add(Utterance(id=str(index), text="", voice="noise"), np.linspace(-0.1, 0.1, RATE // 4))
     assert train(config(tmp_path / "one", tmp_path / "run", sample_every=2, steps=2)).is_dir()

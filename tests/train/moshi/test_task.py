@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from antiphon.codecs.mini.model import MiniCodec, MiniCodecConfig
-from antiphon.data.dialogue.codes import CodedConversation, CodesWriter, about_codec
+from antiphon.data.codes import CodecInfo, Coded, CodesWriter
+from antiphon.data.dialogue.codes import CodedDialogue, DialogueCodesWriter
 from antiphon.data.dialogue.format import Word
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.bundle import Duplex
@@ -41,13 +42,22 @@ def folder(tmp_path: Path) -> Path:
     codec = MiniCodec(CODEC)
     codec.save_pretrained(tmp_path / "codec")
     rng = np.random.default_rng(0)
-    with CodesWriter(tmp_path / "talks", about_codec(MiniCodec.from_pretrained(tmp_path / "codec"))) as writer:
+    with DialogueCodesWriter(tmp_path / "talks", MiniCodec.from_pretrained(tmp_path / "codec")) as writer:
         for number, frames in enumerate(LENGTHS):
             codes = rng.integers(0, 16, (6, frames)).astype(np.int16)
             words = [Word("Yes.", 0.4, 0.6), Word("hello", 0.1, 0.3, "user"), Word("Well", 0.64, 0.8)]
-            talk = CodedConversation(codes, words, [], frames / 12.5, 12.5, f"talk-{number}")
+            talk = CodedDialogue(codes, words, [], frames / 12.5, 12.5, f"talk-{number}")
             writer.add_coded(talk)
     return tmp_path
+
+
+def write_voice(folder: Path, codec: MiniCodec) -> None:
+    """Two utterances of a single voice."""
+    phones = [("n", 0.2, 0.3), ("O", 0.3, 0.4), (" ", 0.4, 0.5), ("n", 0.5, 0.6)]
+    with CodesWriter(folder, CodecInfo.of(codec)) as writer:
+        for seed in range(2):
+            codes = np.random.default_rng(seed).integers(0, codec.codebook_size, (codec.codebooks, 20))
+            writer.add(Coded(str(seed), "Yes, well.", phones=phones), codes)
 
 
 def make(folder: Path, moshi: dict | None = None, **data) -> DuplexTask:
@@ -259,12 +269,7 @@ def test_recipes_run(folder, stage, monkeypatch):
     """Each shipped recipe takes two steps with tiny sizes, on tiny data."""
     monkeypatch.setattr(DuplexTask, "_sentences", lambda self: ["Hello there.", "Yes, well, hello."] * 50)
     make(folder)  # the pieces
-    speech = folder / "heart"
-    speech.mkdir()
-    np.save(speech / "codes.npy", np.random.default_rng(0).integers(0, 16, (3, 40)).astype(np.int16))
-    row = '{"text": "Yes, well.", "frames": 20, "symbols": [0, 56, 31, 16, 56, 0], '
-    row += '"ends": [0.2, 0.3, 0.4, 0.5, 0.6, 1.6]}'
-    (speech / "index.json").write_text(f"[{row}, {row}]")
+    write_voice(folder / "heart", MiniCodec.from_pretrained(folder / "codec"))
     lag = 2 if stage in ("text", "audio") else 1
     moshi = MOSHI | {"delays": [0, 0, lag, lag, 0, lag, lag]}
     recipe = load_recipe(f"recipes/duplex/{stage}.yaml", [f"out={folder}/run", "steps=2", "batch=2", "data.frames=16"])

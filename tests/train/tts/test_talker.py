@@ -1,13 +1,13 @@
 """The talker's batches: what is a target and what is not, joined utterances, and states in their places."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.codes import Coded
+from antiphon.data.codes import CodecInfo, Coded, CodesWriter
+from antiphon.data.speech.timed_codes import TimedCodes
+from antiphon.data.store import ArrayWriter
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import build_task
@@ -22,20 +22,22 @@ SIZES = dict(
 )  # fmt: skip
 
 
+def write_codes(folder, codec) -> None:
+    """Six utterances of random codes, with two phones each."""
+    rng = np.random.default_rng(0)
+    with CodesWriter(folder, CodecInfo.of(codec)) as writer:
+        for number in range(6):
+            frames = 6 + number % 2
+            phones = [("n", 0.08, 0.2), ("O", 0.2, 0.3)]
+            codes = rng.integers(0, codec.codebook_size, (codec.codebooks, frames))
+            writer.add(Coded(str(number), f"t{number}", phones=phones), codes)
+
+
 @pytest.fixture
 def task(tmp_path) -> TalkerTask:
     torch.manual_seed(0)
     MiniCodec(TINY).save_pretrained(tmp_path / "codec")
-    rng = np.random.default_rng(0)
-    rows, codes = [], []
-    for number in range(6):
-        frames = 6 + number % 2
-        ends = [0.08, 0.2, 0.3, frames * 0.08]
-        rows.append({"text": f"t{number}", "frames": frames, "symbols": [0, 56, 31, 0], "ends": ends})
-        codes.append(rng.integers(0, 16, (3, frames)).astype(np.int16))
-    (tmp_path / "codes").mkdir()
-    np.save(tmp_path / "codes" / "codes.npy", np.concatenate(codes, 1))
-    (tmp_path / "codes" / "index.json").write_text(json.dumps(rows))
+    write_codes(tmp_path / "codes", MiniCodec.from_pretrained(tmp_path / "codec"))
     data = dict(
         speech="", codec=str(tmp_path / "codec"), codes=str(tmp_path / "codes"), frames=30, depth_share=1.0,
         noise=0.1, joined=0.0, held_out=1,
@@ -76,8 +78,8 @@ def test_losses_by_hand(task):
 
 
 def test_joined_utterances_share_a_clock():
-    first = Coded(np.array([0, 56, 0]), np.array([0.08, 0.2, 0.24]), np.zeros((2, 3), int), "a")
-    second = Coded(np.array([0, 31, 0]), np.array([0.1, 0.15, 0.16]), np.ones((2, 2), int), "b")
+    first = TimedCodes(np.array([0, 56, 0]), np.array([0.08, 0.2, 0.24]), np.zeros((2, 3), int), "a")
+    second = TimedCodes(np.array([0, 31, 0]), np.array([0.1, 0.15, 0.16]), np.ones((2, 2), int), "b")
     both = join(first, second, 12.5)
     assert both.symbols.tolist() == [0, 56, alphabet()[" "], 31, 0]
     np.testing.assert_allclose(both.ends, [0.08, 0.2, 0.34, 0.39, 0.40])
@@ -118,9 +120,9 @@ def test_the_shipped_recipes_run(task, tmp_path, name):
     settings = {"data__codec": str(tmp_path / "codec"), "data__codes": str(tmp_path / "codes"), "data__frames": 30}
     if name == "talker-thinker":
         task.export(tmp_path / "start")
-        (tmp_path / "states").mkdir()
-        np.save(tmp_path / "states" / "states.npy", np.zeros((24, 4), np.float16))
-        (tmp_path / "states" / "index.json").write_text(json.dumps([[0, 1, 2, -1]] * 6))
+        with ArrayWriter(tmp_path / "states", "states", {}) as writer:
+            for number in range(6):
+                writer.add({"id": str(number), "symbols": [0, 1, 2, -1]}, np.zeros((3, 4), np.float16))
         settings |= {"data__thinker__states": str(tmp_path / "states"), "init": str(tmp_path / "start")}
     sizes = {f"model__talker__{key}": value for key, value in SIZES.items()}
     folder = run_recipe(f"mini/{name}", tmp_path / "run", **settings, **sizes)

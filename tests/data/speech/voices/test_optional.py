@@ -1,4 +1,5 @@
 """The optional voices without their weights: noise from outside, and how their packages are put together."""
+
 import hashlib
 import zipfile
 

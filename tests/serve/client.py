@@ -1,4 +1,4 @@
-"""A client's line to a server of its own, for tests: what it sends, waits for and may count on."""
+"""A Realtime client of a server of its own, for tests: what it sends, waits for and may count on."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def run(scenario, **config):
             await until(lambda: served.admission.live == 0)
 
         asyncio.run(asyncio.wait_for(play(), 60))
-        assert not served.sockets
+        assert not served.live
 
 
-async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it didn't happen"
@@ -49,9 +49,13 @@ async def append(line, sound: bytes) -> None:
     await send(line, "input_audio_buffer.append", audio=base64.b64encode(sound).decode())
 
 
+def message(text: str, **fields) -> dict:
+    """An item that a user has typed."""
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}], **fields}
+
+
 async def ask(line, text: str) -> None:
-    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    await send(line, "conversation.item.create", item=item)
+    await send(line, "conversation.item.create", item=message(text))
     await send(line, "response.create")
 
 

@@ -1,4 +1,4 @@
-"""The Realtime machine without a socket, for tests: a bench on which events go in and come out."""
+"""Realtime sessions without a socket, for tests: a bench on which events go in and come out."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import base64
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.events import AudioEvent, TextEvent
+from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
 from antiphon.dialogue.half_duplex import Hearing
-from antiphon.serve.realtime.commands import Answer, Finish, Limits
+from antiphon.serve.realtime.commands import Answer, Finish, Limits, ServedModel
+from antiphon.serve.realtime.duplex_session import DuplexRealtimeSession
 from antiphon.serve.realtime.items import messages
 from antiphon.serve.realtime.session import RealtimeSession
 from tests.serve.scripted import Scripted
 
 
 class Bench:
-    """A machine, and a backend that does its commands when told to."""
+    """A session, and a backend that does its commands when told to."""
 
     def __init__(self, **audio_input: object):
-        self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10, vad="loudness"), now=0.0)
-        self.session.begin()
-        self.events: list[dict] = []
-        self.commands: list[object] = []
-        self.now = 0.0
-        self.model = Scripted()
-        self.chat = self.model.chat()
-        self.drain()
+        limits = Limits(turn_seconds=10, vad="loudness")
+        self._begin(RealtimeSession(ServedModel("mini", ["heart"]), limits, now=0.0))
         if audio_input:
             self.send("session.update", session={"type": "realtime", "audio": {"input": audio_input}})
+
+    def _begin(self, session: RealtimeSession) -> None:
+        self.session, self.now = session, 0.0
+        self.events: list[dict] = []
+        self.commands: list[object] = []
+        self.model = Scripted()
+        self.chat = self.model.chat()
+        self.session.begin()
+        self.drain()
 
     def drain(self) -> list[dict]:
         fresh = []
@@ -68,6 +72,24 @@ class Bench:
                     pass
                 self.session.answer_ended(command.response_id, None, self.now)
         return self.drain()
+
+
+class DuplexBench(Bench):
+    """A duplex model's session, whose model says what it is told to, 80 ms at a time."""
+
+    def __init__(self, transcribes: bool = False):
+        model = ServedModel("duplex", ["heart"], transcribes=transcribes)
+        self._begin(DuplexRealtimeSession(model, Limits(vad="loudness"), 0.0))
+        self.time = 0.0
+
+    def frame(self, *events: object, level: float = 0.5) -> list[dict]:
+        sound = AudioEvent(Audio(torch.full((1920,), level), 24000))
+        self.session.frame([*events, sound], self.now)
+        self.time += 0.08
+        return self.drain()
+
+    def speaks(self, yes: bool, since: float | None = None) -> list[dict]:
+        return self.frame(SpeakingEvent(yes, self.time if since is None else since))
 
 
 def kinds(events: list[dict]) -> list[str]:

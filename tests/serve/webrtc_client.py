@@ -17,6 +17,7 @@ from av import AudioFrame
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent
 from antiphon.serve.settings import ServeConfig
+from tests.serve.client import message
 from tests.serve.scripted import Scripted, serving, speech
 
 PATIENCE = 30  # seconds; what takes longer has not happened
@@ -118,8 +119,7 @@ class Client:
         self.channel.send(json.dumps({"type": kind, **fields}))
 
     def ask(self, text: str) -> None:
-        content = [{"type": "input_text", "text": text}]
-        self.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        self.send("conversation.item.create", item=message(text))
         self.send("response.create")
 
     async def event(self, kind: str | None = None) -> dict:
@@ -139,12 +139,6 @@ async def post(address: str, sdp: str, session: dict | None = None, key: str = "
             return await http.post(path, content=sdp, headers={"content-type": "application/sdp"})
         parts = {"sdp": (None, sdp, "application/sdp"), "session": (None, json.dumps(session), "application/json")}
         return await http.post(path, files=parts)
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def run(scenario, backend=None, **config) -> None:

@@ -1,4 +1,5 @@
-"""Shards: kill and resume equals one run; readers meet only whole things; crops come from where they should."""
+"""Sets of utterances: kill and resume equals one run; readers meet only whole things; crops lie where they should."""
+
 import json
 import pickle
 import signal
@@ -9,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from antiphon.data.shards import ShardWriter, SpeechSet, Utterance
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
 from antiphon.errors import DataError
 
 RATE = 1000
@@ -22,7 +23,7 @@ def sound(n):
 
 
 def write(folder, numbers, shard_seconds=2.0):
-    with ShardWriter(folder, RATE, shard_seconds=shard_seconds) as writer:
+    with SpeechWriter(folder, RATE, shard_seconds=shard_seconds) as writer:
         for n in numbers:
             if f"u{n}" not in writer.done:
                 writer.add(Utterance(f"u{n}", f"text {n}", "hum", seed=n), sound(n))
@@ -52,12 +53,12 @@ WRITER = """
 import sys, time
 sys.path.insert(0, {here!r})
 from pathlib import Path
-import test_shards
-from antiphon.data.shards import ShardWriter, Utterance
-with ShardWriter(Path(sys.argv[1]), test_shards.RATE, shard_seconds=2.0) as writer:
+import test_utterances
+from antiphon.data.speech.utterances import SpeechWriter, Utterance
+with SpeechWriter(Path(sys.argv[1]), test_utterances.RATE, shard_seconds=2.0) as writer:
     for n in range(40):
         if f"u{{n}}" not in writer.done:
-            writer.add(Utterance(f"u{{n}}", f"text {{n}}", "hum", seed=n), test_shards.sound(n))
+            writer.add(Utterance(f"u{{n}}", f"text {{n}}", "hum", seed=n), test_utterances.sound(n))
             time.sleep(0.01)
 """
 
@@ -93,7 +94,7 @@ def test_leavings_of_a_kill_are_cleared_up(tmp_path):
     with (tmp_path / "cut" / "manifest.jsonl").open("a") as file:
         file.write('{"id": "u9", "te')
     assert len(SpeechSet(tmp_path / "cut")) == 6
-    ShardWriter(tmp_path / "cut", RATE).close()
+    SpeechWriter(tmp_path / "cut", RATE).close()
     assert content(tmp_path / "cut") == kept
     write(tmp_path / "cut", range(12))
     read = SpeechSet(tmp_path / "cut")
@@ -113,7 +114,7 @@ def test_readers_see_a_set_grow_and_can_hold_it_still(tmp_path):
 
 
 def test_crops_lie_inside_utterances_and_cover_them_evenly(tmp_path):
-    with ShardWriter(tmp_path, RATE) as writer:
+    with SpeechWriter(tmp_path, RATE) as writer:
         for n, length in enumerate([100, 300, 600]):
             writer.add(Utterance(f"u{n}", "x", "ramp"), (n + np.arange(length) / 1000) / 10)
     speech = SpeechSet(tmp_path)
@@ -125,13 +126,12 @@ def test_crops_lie_inside_utterances_and_cover_them_evenly(tmp_path):
     assert {length for piece, length in drawn if piece[length - 1] * 10 < 0.9999} == {100}  # shorter than a crop
     starts = np.array([(piece[0] * 10 - 2) * 1000 for (piece, _), n in zip(drawn, which) if n == 2])
     assert starts.min() < 10 and starts.max() > 390
-    samples, lengths = speech.crops(4, 200, np.random.default_rng(1))
-    again, _ = speech.crops(4, 200, np.random.default_rng(1))
-    assert samples.shape == (4, 200) and lengths.shape == (4,) and np.array_equal(samples, again)
+    first, again = (speech.crop(200, np.random.default_rng(1))[0] for _ in range(2))
+    assert np.array_equal(first, again)
 
 
 def test_choosing_voices_and_lengths(tmp_path):
-    with ShardWriter(tmp_path, RATE) as writer:
+    with SpeechWriter(tmp_path, RATE) as writer:
         for n in range(10):
             writer.add(Utterance(f"u{n}", "x", "ab"[n % 2]), np.zeros(100 * (n + 1)))
     assert [each.id for each in SpeechSet(tmp_path, voices=["b"]).utterances] == ["u1", "u3", "u5", "u7", "u9"]
@@ -139,29 +139,29 @@ def test_choosing_voices_and_lengths(tmp_path):
 
 
 def test_several_workers_share_a_set(tmp_path):
-    with ShardWriter(tmp_path, RATE, 0, 1.0) as a, ShardWriter(tmp_path, RATE, 1, 1.0) as b:
+    with SpeechWriter(tmp_path, RATE, 0, 1.0) as a, SpeechWriter(tmp_path, RATE, 1, 1.0) as b:
         for n in range(20):
             (a, b)[n % 2].add(Utterance(f"u{n}", "x", "hum", seed=n), sound(n))
     for utterance, samples in SpeechSet(tmp_path):
         np.testing.assert_allclose(samples, sound(utterance.seed), atol=1e-4)
     assert len(SpeechSet(tmp_path)) == 20
-    assert ShardWriter(tmp_path, RATE).done == {f"u{n}" for n in range(20)}
+    assert SpeechWriter(tmp_path, RATE).done == {f"u{n}" for n in range(20)}
 
 
 def test_skipped_ones_are_remembered(tmp_path):
-    with ShardWriter(tmp_path, RATE) as writer:
+    with SpeechWriter(tmp_path, RATE) as writer:
         writer.skip("u0", "too long")
-    with ShardWriter(tmp_path, RATE) as writer:
+    with SpeechWriter(tmp_path, RATE) as writer:
         assert writer.done == {"u0"}
     assert json.loads((tmp_path / "skipped.jsonl").read_text()) == {"id": "u0", "reason": "too long"}
 
 
 def test_errors_say_what_is_wrong(tmp_path):
-    with pytest.raises(DataError, match="no speech set"):
+    with pytest.raises(DataError, match="no set of speech"):
         SpeechSet(tmp_path / "nothing")
-    with ShardWriter(tmp_path, RATE) as writer:
+    with SpeechWriter(tmp_path, RATE) as writer:
         with pytest.raises(DataError, match="Another process"):
-            ShardWriter(tmp_path, RATE)
+            SpeechWriter(tmp_path, RATE)
         writer.add(Utterance("u0", "x", "hum"), sound(0))
         with pytest.raises(DataError, match="already"):
             writer.add(Utterance("u0", "x", "hum"), sound(0))
@@ -169,8 +169,8 @@ def test_errors_say_what_is_wrong(tmp_path):
             writer.add(Utterance("u1", "x", "hum"), np.array([np.nan]))
         with pytest.raises(DataError, match="no utterances"):
             SpeechSet(tmp_path).crop(10, np.random.default_rng(0))
-    with pytest.raises(DataError, match="1000 Hz, not 8000"):
-        ShardWriter(tmp_path, 8000)
+    with pytest.raises(DataError, match="sample rate 1000, not 8000"):
+        SpeechWriter(tmp_path, 8000)
     (tmp_path / "shard-00-00000.npy").write_bytes(b"junk")
     with pytest.raises(DataError, match="cannot be read"):
         SpeechSet(tmp_path).samples(0)

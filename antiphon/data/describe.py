@@ -1,0 +1,56 @@
+"""What a set on disk holds, told in a few lines: `antiphon data info`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from antiphon.data.codes import CodeSet
+from antiphon.data.dialogue.codes import DialogueCodes
+from antiphon.data.speech.utterances import SpeechSet
+from antiphon.data.store import kind_of
+
+
+def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
+    """What a set holds, as (name, value) lines.
+
+    Raises:
+        DataError: no set there.
+    """
+    kind = kind_of(folder)
+    if kind in ("codes", "dialogues"):
+        yield from _describe_codes(CodeSet(folder) if kind == "codes" else DialogueCodes(folder))
+        return
+    speech = SpeechSet(folder)
+    yield "folder", str(speech.folder)
+    yield "sample rate", f"{speech.sample_rate} Hz"
+    yield "utterances", f"{len(speech)}"
+    yield "hours", f"{speech.duration / 3600:.2f}"
+    if not len(speech):
+        return
+    lengths = np.array([utterance.duration for utterance in speech.utterances])
+    yield "seconds", f"{lengths.min():.1f} to {lengths.max():.1f}, median {np.median(lengths):.1f}"
+    yield "words", f"{sum(len(utterance.text.split()) for utterance in speech.utterances)}"
+    yield "phoneme times", f"{np.mean([bool(utterance.phonemes) for utterance in speech.utterances]):.0%}"
+    for name in ("voice", "role", "source"):
+        values = [getattr(utterance, name) for utterance in speech.utterances]
+        for value in sorted(set(values)):
+            hours = lengths[[other == value for other in values]].sum() / 3600
+            yield f"{name} {value or '-'}", f"{values.count(value)} utterances, {hours:.2f} hours"
+
+
+def _describe_codes(codes: CodeSet | DialogueCodes) -> Iterator[tuple[str, str]]:
+    info = codes.info
+    yield "folder", str(codes.folder)
+    yield "codec", f"{info.codec or '-'} ({info.fingerprint or '-'})"
+    yield "codebooks", f"{info.codebooks} of {info.codebook_size or '-'}"
+    yield "recordings" if isinstance(codes, CodeSet) else "dialogues", f"{len(codes)}"
+    yield "frames", f"{codes.frames.sum()}"
+    if info.frame_rate:  # sets of one voice of older versions don't know it
+        yield "frame rate", f"{info.frame_rate} Hz"
+        yield "hours", f"{codes.frames.sum() / info.frame_rate / 3600:.2f}"
+    if isinstance(codes, CodeSet) and len(codes):
+        yield "texts", f"{np.mean([bool(row.text) for row in codes.rows]):.0%}"
+        yield "phone times", f"{np.mean([bool(row.phones) for row in codes.rows]):.0%}"
