@@ -20,7 +20,7 @@ PEERS ?= required
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 INSTALL := PIP_CONSTRAINT=requirements.lock $(PIP) install
 
-PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest
+PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest -n 2 --dist loadfile
 TESTED := $(VENV)/$(if $(filter required,$(PEERS)),.peers,.develop)
 
 .DELETE_ON_ERROR:
@@ -36,7 +36,7 @@ test: test-fast weights
 	$(PYTEST) -m slow --durations 20
 
 test-fast: $(TESTED)
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
 
 browser:
 	@command -v chromium || { \

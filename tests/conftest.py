@@ -42,10 +42,11 @@ def _required(report):
 
 @pytest.fixture(autouse=True)
 def _threads(request: pytest.FixtureRequest) -> None:
-    """Tiny models are fastest on one thread; the real ones get two."""
+    """Tiny models are fastest on one thread; the real ones get two, unless two processes test."""
     import torch
 
-    torch.set_num_threads(2 if request.node.get_closest_marker("slow") else 1)
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    torch.set_num_threads(2 if alone and request.node.get_closest_marker("slow") else 1)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def _run(arguments: Sequence[str], environment: dict[str, str], folder: str, fil
     os.environ.update(environment)
     for number, path in enumerate(files):
         os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), number)
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     sys.argv = ["antiphon", *arguments]
 
     from antiphon.cli import main

@@ -9,11 +9,11 @@ import torch
 pytest.importorskip("aiortc", reason="needs the extra 'webrtc'")
 pytest.importorskip("httpx2")
 
-from antiphon.audio.io import Audio, load  # noqa: E402
-from antiphon.serve.settings import ServeConfig  # noqa: E402
-from tests.clients.browser import chromium  # noqa: E402
-from tests.serve.webrtc_client import Humming  # noqa: E402
-from tests.serve.scripted import serving  # noqa: E402
+from antiphon.audio.io import Audio, load
+from antiphon.serve.settings import ServeConfig
+from tests.clients.browser import chromium
+from tests.serve.scripted import serving
+from tests.serve.webrtc_client import Humming
 
 JAVASCRIPT = """async () => {
   const { value } = await (await fetch("/v1/realtime/client_secrets", {
