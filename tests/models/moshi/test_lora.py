@@ -13,7 +13,7 @@ from antiphon.models.moshi.lora import FILE, MoshiLora, read_lora
 from antiphon.models.moshi.model import Moshi, MoshiConfig
 from antiphon.models.moshi.published import to_kyutai
 from antiphon.models.moshi.weights import for_kyutai
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
 

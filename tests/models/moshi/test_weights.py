@@ -11,7 +11,7 @@ from antiphon.models.moshi.config import DepthConfig, moshi_7b
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
 from antiphon.models.moshi.published import from_kyutai, from_transformers, to_kyutai
 from antiphon.models.moshi.weights import for_kyutai, for_transformers, ours, published, read
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
 
