@@ -1,4 +1,4 @@
-"""Waveform to codes and back, one file a family.
+"""Waveform to codes and back, a module or a folder a family.
 
 codec = antiphon.codecs.load("mimi")              # a short name, a folder or a hub id
 codes = codec.encode(audio)                       # [batch, codebooks, frames]

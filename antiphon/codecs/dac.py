@@ -7,7 +7,6 @@ which gives the same and keeps memory flat.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,15 +17,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.module import CodecModule
+from antiphon.codecs.base import CodecModule
+from antiphon.codecs.families import Family
 from antiphon.errors import HubError
-from antiphon.hub.weights import configured, load_into, read_config, read_weights, rename, write
+from antiphon.hub.weights import configured, load_into, read_config, read_weights, rename
 from antiphon.nn.conv import Snake
 from antiphon.nn.overlap import Pieces, convolutions, downsample_in_chunks, upsample_in_chunks
 from antiphon.nn.quantize import FactorizedResidualQuantizer, Quantized
 from antiphon.nn.seanet import folded
 
 FAMILY = "dac"
+
+FAMILIES = (
+    Family(
+        FAMILY,
+        f"{__name__}:Dac",
+        ("dac",),
+        names={f"dac_{rate}khz": f"descript/dac_{rate}khz" for rate in (16, 24, 44)},
+    ),
+)
 
 
 @dataclass
@@ -108,6 +117,8 @@ class Dac(CodecModule):
         config: sizes.
     """
 
+    family, config_class = FAMILY, DacConfig
+
     def __init__(self, config: DacConfig):
         super().__init__(config)
         self.encoder, self.decoder = _encoder(config), _decoder(config)
@@ -164,10 +175,6 @@ class Dac(CodecModule):
         parts = (self.quantizer.decode(part).mT for part in self._checked_codes(codes).split(chunk, dim=-1))
         latents = Pieces(parts, codes.shape[-1])
         yield from upsample_in_chunks(self.decoder, convolutions(self.decoder), latents, hop, chunk)
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors; weight norm, if training put it there, is multiplied out."""
-        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Dac:

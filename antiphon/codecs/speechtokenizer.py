@@ -7,7 +7,6 @@ same (`antiphon.nn.overlap`).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,14 +16,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.codecs.module import CodecModule, fewer
+from antiphon.codecs.base import CodecModule, fewer
+from antiphon.codecs.families import Family
 from antiphon.errors import HubError
-from antiphon.hub.weights import configured, load_ours, publish, read_config, read_weights, write
+from antiphon.hub.weights import configured, load_ours, publish, read_config, read_weights
 from antiphon.nn.overlap import decode_pieces, encode_pieces
 from antiphon.nn.quantize import Quantized, ResidualQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
 
 FAMILY = "speechtokenizer"
+
+FAMILIES = (
+    Family(
+        FAMILY,
+        f"{__name__}:SpeechTokenizer",
+        known=lambda config: {"strides", "semantic_dimension", "n_q"} <= set(config),
+        names={"speechtokenizer": "fnlp/SpeechTokenizer"},
+    ),
+)
 FILE = "SpeechTokenizer.pt"  # the name under which the weights are published
 
 
@@ -82,6 +91,8 @@ class SpeechTokenizer(CodecModule):
         config: sizes.
     """
 
+    family, config_class = FAMILY, SpeechTokenizerConfig
+
     def __init__(self, config: SpeechTokenizerConfig):
         super().__init__(config)
         self.encoder, self.decoder = SeanetEncoder(config.seanet), SeanetDecoder(config.seanet)
@@ -101,7 +112,7 @@ class SpeechTokenizer(CodecModule):
         """latents [batch, frames, latent] -> audio [batch, 1, frames * samples_per_frame]; differentiable."""
         return self.decoder(latents)
 
-    def taught(self, first: Tensor) -> Tensor:
+    def project_to_teacher(self, first: Tensor) -> Tensor:
         """What the first codebook gives (`Quantized.first`, [batch, frames, latent]) in the teacher's space [batch,
         frames, semantic]; differentiable."""
         return self.transform(first)
@@ -137,11 +148,6 @@ class SpeechTokenizer(CodecModule):
         else:
             latents = (self.quantizer.decode(part, first) for part in codes.split(chunk, dim=-1))
             yield from decode_pieces(self.decoder, latents, frames, chunk)
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors in our own format."""
-        skip = (".total", ".ready")  # follow from codes and usage
-        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, self.state_dict(), skip)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, codebooks: int | None = None) -> SpeechTokenizer:

@@ -8,7 +8,6 @@ Both published formats load: a `transformers` folder (`kyutai/mimi`) and Kyutai'
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.base import CodecState
+from antiphon.codecs.base import CodecModule, CodecState, fewer
 from antiphon.codecs.mimi import weights as mimi_weights
-from antiphon.codecs.module import CodecModule, fewer
 from antiphon.errors import HubError
-from antiphon.hub.weights import configured, write
+from antiphon.hub.weights import configured
 from antiphon.nn.quantize import Quantized, SplitQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder, SeanetState, TailState
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
@@ -146,11 +144,12 @@ class Mimi(CodecModule):
         config: sizes.
     """
 
+    family, config_class = FAMILY, MimiConfig
     delay = 0
 
     def __init__(self, config: MimiConfig):
         super().__init__(config)
-        self.fewest = config.semantic
+        self.min_codebooks = config.semantic
         transformer = TransformerConfig(
             config.dim, config.heads, config.inner, config.layers, config.window, norm="layer", eps=config.eps,
             gated=False, layer_scale=config.layer_scale, last_norm=False, rope_base=config.rope_base, max_piece=8,
@@ -250,11 +249,6 @@ class Mimi(CodecModule):
     def _decode_step(self, codes: Tensor, state: MimiDecoderState) -> Tensor:
         x = self.upsample.step(self.quantizer.decode(codes), state.up)
         return self.decoder.step(self.decoder_transformer.step(x, state.transformer), state.seanet)
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors in our own format."""
-        skip = (".total", ".ready")  # follow from codes and usage
-        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, self.state_dict(), skip)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, codebooks: int | None = None) -> Mimi:

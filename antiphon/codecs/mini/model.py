@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.audio.mel import mel_filters
-from antiphon.codecs.base import CodecState
+from antiphon.codecs.base import CodecModule, CodecState
 from antiphon.codecs.mini.vocoder import REFERENCE, SourceFilter, SourceState, estimate_pitch
-from antiphon.codecs.module import CodecModule
 from antiphon.hub.weights import configured, load_into, read_config, read_weights, settle, write
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.nn.quantize import Quantized, ResidualQuantizer, update_codebooks
@@ -129,13 +128,14 @@ class DecoderState:
 
 class MiniCodec(CodecModule):
     """Waveform to codes and back; `encode`, `decode` and, live, `encode_step`, `decode_step`; for training `latents`,
-    `quantized`, `guided`.
+    `quantized`, `synthesize_guided`.
 
     Args:
         config: sizes.
     """
 
-    guides = ("voicing", "pitch")  # losses of `guided`
+    family, config_class = FAMILY, MiniCodecConfig
+    auxiliary_losses = ("voicing", "pitch")  # losses of `synthesize_guided`
 
     def __init__(self, config: MiniCodecConfig):
         super().__init__(config)
@@ -221,6 +221,10 @@ class MiniCodec(CodecModule):
         latents = self.semantic.decode(codes[:, :1])
         return latents + self.acoustic.decode(codes[:, 1:]) if codes.shape[1] > 1 else latents
 
+    def codebook_vectors(self) -> list[Tensor]:
+        """What each code adds to the latent, [codebook_size, latent] a codebook."""
+        return self.semantic.vectors() + self.acoustic.vectors()
+
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
         """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence. The
@@ -274,7 +278,7 @@ class MiniCodec(CodecModule):
         latents = torch.cat([latents, latents[:, -1:]], dim=1)  # something to look at after the end
         return self.wave(self.features(latents))[:, None, late : late + length]
 
-    def guided(self, latents: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def synthesize_guided(self, latents: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """`synthesize` for training: the pulses have the target's pitch, so that the sound can be compared with it, and
         what the network says of the pitch is a matter of losses of its own.
 
