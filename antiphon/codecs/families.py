@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from antiphon.errors import ModelError
 if TYPE_CHECKING:
     from antiphon.codecs.base import Tokenizer
 
-GROUP = "antiphon.codecs"
+GROUP = __name__.rpartition(".")[0]  # antiphon.codecs: of entry points, and the package that is looked through
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def families() -> list[Family]:
     found = [family for module in modules for family in getattr(module, "FAMILIES", ())]
     found += [entry.load() for entry in entry_points(group=GROUP)]
     found.sort(key=lambda family: family.name)
-    for one, other in zip(found, found[1:]):
+    for one, other in pairwise(found):
         if one.name == other.name:
             raise ModelError(f"two codec families are called {one.name!r}: {one.cls} and {other.cls}; uninstall one.")
     return found

@@ -19,7 +19,7 @@ from antiphon.codecs.dac import Dac
 from antiphon.codecs.encodec.model import ChunkedEncodec, Encodec
 from antiphon.codecs.families import codec_class, short_names
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer
-from antiphon.codecs.speechtokenizer import SpeechTokenizer
+from antiphon.codecs.speechtokenizer import SpeechTokenizer, SpeechTokenizerConfig
 from antiphon.errors import HubError, ModelError
 from antiphon.nn.state import fork, join, select, tensors
 from antiphon.train.codec.task import TrainableCodec
@@ -28,8 +28,10 @@ from tests.codecs.mimi.test_model import make_codec as make_mimi
 from tests.codecs.mini.test_model import make_codec as make_mini
 from tests.codecs.simple import follow_a_schedule
 from tests.codecs.test_dac import TINY as TINY_DAC
-from tests.codecs.test_speechtokenizer import TINY as TINY_SPEECHTOKENIZER
 
+TINY_SPEECHTOKENIZER = SpeechTokenizerConfig(
+    sample_rate=800, latent=8, semantic=5, filters=4, ratios=(4, 2), codebooks=3, codebook_size=16
+)
 STEREO = replace(TINY_ENCODEC, channels=2, causal=False, norm="time_group_norm", chunk_seconds=0.5)
 
 
@@ -103,7 +105,7 @@ def test_shapes_and_numbers(name):
     assert isinstance(codec, Codec) and isinstance(codec, StreamingCodec) == (name in LIVE)
     audio = torch.randn(2, codec.channels, 1001)
     codes = codec.encode(audio)
-    assert codes.dtype == torch.int64 and 0 <= codes.min() and codes.max() < codec.codebook_size
+    assert codes.dtype == torch.int64 and codes.min() >= 0 and codes.max() < codec.codebook_size
     assert codes.shape[:2] == (2, codec.codebooks)
     assert abs(codes.shape[-1] - codec.frame_rate * 1001 / codec.sample_rate) <= 2
     for count in range(codec.min_codebooks, codec.codebooks + 1):
@@ -306,7 +308,7 @@ DAMAGE = {
     "a weight too many": lambda folder: changed_weights(folder, lambda w: w.update(zzz=torch.zeros(3))),
     "a weight too few": lambda folder: changed_weights(folder, lambda w: w.pop(sorted(w)[0])),
     "a misspelt code": lambda folder: changed_weights(
-        folder, lambda w: w.update({f"{[key for key in w if key.endswith('.codes')][0]}x": torch.zeros(3)})
+        folder, lambda w: w.update({f"{next(key for key in w if key.endswith('.codes'))}x": torch.zeros(3)})
     ),
     "another shape": lambda folder: changed_weights(folder, lambda w: w.update({sorted(w)[-1]: torch.zeros(3, 7)})),
 }

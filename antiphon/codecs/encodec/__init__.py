@@ -10,5 +10,5 @@ FAMILIES = (
         f"{__name__}.model:Encodec",
         ("encodec",),
         names={"encodec_24khz": "facebook/encodec_24khz", "encodec_48khz": "facebook/encodec_48khz"},
-    ),  # fmt: skip
+    ),
 )

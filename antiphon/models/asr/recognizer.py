@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import safe_open
@@ -36,6 +37,9 @@ from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
 from antiphon.models.llm.text import as_words
+
+if TYPE_CHECKING:
+    from antiphon.models.llm.thinker import Thinker
 
 RATE = mel.SAMPLE_RATE
 FRAME = 320  # samples of a frame of the encoder
@@ -185,7 +189,7 @@ class Ears(nn.Module):
         adapter: Path | str | None,
         brain: Path | str,
         words: str = "decoder",
-        embeddings: Tensor | None = None,
+        thinker: Thinker | None = None,
     ) -> Ears:
         """Reads the ears from folders.
 
@@ -194,7 +198,7 @@ class Ears(nn.Module):
             adapter: the adapter's; None does without.
             brain: the language model's, for its tokenizer.json and its embeddings.
             words: "decoder": Whisper's decoder checks what the adapter heard. "adapter": it does not.
-            embeddings: the language model's, where they are in memory already.
+            thinker: the language model, where it is in memory already: its tokenizer and embeddings are shared then.
 
         Raises:
             ModelError: an unknown `words`, or a folder that lacks what is needed.
@@ -204,7 +208,10 @@ class Ears(nn.Module):
         ears, brain = Path(ears), Path(brain)
         try:
             written = (brain / "tokenizer.json").read_text(encoding="utf-8")
-            if embeddings is None:
+            if thinker is not None:
+                tokenizer, embeddings = thinker.tokenizer, thinker.model.embed_tokens.weight.detach().float()
+            else:
+                tokenizer = Tokenizer.from_str(written)
                 with safe_open(brain / "model.safetensors", "pt") as file:
                     embeddings = file.get_tensor("model.embed_tokens.weight").float()
             whisper = Tokenizer.from_file(str(ears / "tokenizer.json")) if words == "decoder" else None
@@ -216,7 +223,7 @@ class Ears(nn.Module):
             spelling = Spelling(written, model.config.merges, ids)
         decoder = WhisperDecoder.from_pretrained(ears, foreign_tokens(whisper)).pack() if whisper is not None else None
         encoder = WhisperBlockEncoder.from_pretrained(ears)
-        return cls(encoder, model, spelling, Tokenizer.from_str(written), embeddings, decoder, whisper).eval()
+        return cls(encoder, model, spelling, tokenizer, embeddings, decoder, whisper).eval()
 
     @torch.no_grad()
     def init_state(self) -> EarsState:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from antiphon.errors import ModelError
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -123,7 +123,8 @@ class Lora(nn.Module):
             raise
         except Exception as error:  # safetensors raises its own class
             raise ModelError(f"cannot read the adapters in {folder}: {error}") from error
-        lora = cls(config, shapes)
+        with NoInitWeights():
+            lora = cls(config, shapes)
         try:
             fill(lora, weights)
         except ValueError as error:

@@ -28,6 +28,7 @@ from antiphon.hub.weights import read_config
 from antiphon.models.moshi.model import Moshi, MoshiConfig
 from antiphon.models.moshi.published import to_kyutai
 from antiphon.models.moshi.weights import published, split
+from antiphon.nn.weights import NoInitWeights
 
 FILE = "lora.safetensors"
 Pairs = dict[str, tuple[Tensor, Tensor]]
@@ -166,7 +167,7 @@ def read_lora(file: Path, config: MoshiConfig) -> Pairs:
         weights = split({key: value.float() for key, value in load_file(file).items()})
     except (SafetensorError, OSError) as error:
         raise HubError(f"{file} cannot be read ({error}).") from error
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitWeights():
         keys = [key for key in Moshi(config).state_dict() if _linear(key)]
     known, out = set(), {}
     for key in keys:

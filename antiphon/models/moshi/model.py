@@ -27,6 +27,7 @@ from antiphon.models.moshi.layers import Depth, start_embedding
 from antiphon.models.moshi.sampling import GREEDY, MoshiSampling, draw, uniforms
 from antiphon.nn.cpu import PackedWeights, product
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
+from antiphon.nn.weights import NoInitWeights
 from antiphon.nn.weights import fill as fill_module
 
 FAMILY = "moshi"
@@ -339,7 +340,7 @@ class Moshi(nn.Module):
         from antiphon.models.moshi.weights import read
 
         config, weights = read(Path(folder))
-        with torch.device("meta"):
+        with torch.device("meta"), NoInitWeights():
             model = cls(config)
         return fill(model, weights, dtype, folder)
 

@@ -17,6 +17,7 @@ from antiphon.hub.weights import from_int8, read_config
 from antiphon.models.moshi.config import MoshiConfig, moshi_7b
 from antiphon.models.moshi.published import from_kyutai, from_transformers
 from antiphon.nn.transformer import halves, neighbours, renamed
+from antiphon.nn.weights import NoInitWeights
 
 # Ours (a regular expression), Kyutai's, that of `transformers`. "{}" stands for many tensors that are one of ours:
 # tables of embeddings one below the other, or weights of the codebooks one behind the other; "{qkv}" for three.
@@ -147,7 +148,7 @@ def ours(
         weights = split(weights)
         if "depformer_in.1.weight" not in weights and "depformer_in.0.weight" in weights:  # one for all codebooks
             weights |= {f"depformer_in.{k}.weight": weights["depformer_in.0.weight"] for k in range(config.depth.sets)}
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitWeights():
         keys = list(Moshi(config).state_dict())
     out = {}
     for key in keys:

@@ -28,7 +28,7 @@ from antiphon.errors import HubError
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Talker(nn.Module):
                 config.depth_layers,
                 config.codebooks,
                 rope_halves=True,
-            )  # fmt: skip
+            )
         )
         self.out = nn.ModuleList(nn.Linear(config.depth_dim, config.code_dim) for _ in range(config.codebooks))
         self.bias = nn.Parameter(torch.zeros(config.codebooks, config.codebook_size))
@@ -302,7 +302,8 @@ class Talker(nn.Module):
         try:
             fields = json.loads((folder / "config.json").read_text())
             fields.pop("family", None)
-            talker = cls(TalkerConfig(**fields))
+            with NoInitWeights():
+                talker = cls(TalkerConfig(**fields))
             fill(talker, renamed({k: v.float() for k, v in load_file(folder / "model.safetensors").items()}))
         except Exception as error:  # safetensors raises its own class
             raise HubError(f"{folder} holds no talker that can be read: {error}") from error

@@ -272,7 +272,7 @@ class WebRtcCall(RealtimeLine):
                 self.fall_silent()
             self.player.end(out["response"]["id"])
             self.decoders.pop(out["response"]["id"], None)
-        elif kind == "input_audio_buffer.speech_started" and self.served.hall is None:
+        elif kind == "input_audio_buffer.speech_started" and self.served.engine is None:
             detection = self.session.config["audio"]["input"]["turn_detection"]
             if detection is not None and detection["interrupt_response"]:
                 self.fall_silent()

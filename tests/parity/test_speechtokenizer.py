@@ -120,6 +120,18 @@ def test_what_does_not_fit_is_refused(both, tmp_path):
             SpeechTokenizer.from_pretrained(tmp_path)
 
 
+def test_saved_and_loaded_it_gives_the_same_codes(tmp_path):
+    torch.manual_seed(0)
+    codec = SpeechTokenizer(TINY).eval()
+    codec.save_pretrained(tmp_path)
+    again, audio = SpeechTokenizer.from_pretrained(tmp_path), torch.randn(1, 1, 500)
+    assert torch.equal(again.encode(audio), codec.encode(audio)) and again.config == TINY
+    assert json.loads((tmp_path / "config.json").read_text())["family"] == "speechtokenizer"
+    with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
+        codec.encode(torch.zeros(1, 2, 100))
+    assert codec.decode(codec.encode(torch.zeros(2, 1, 0))).shape == (2, 1, 0)
+
+
 def test_every_parameter_learns_and_codebooks_fill():
     torch.manual_seed(0)
     codec, audio = SpeechTokenizer(TINY).train(), torch.randn(4, 1, 400)
