@@ -2,12 +2,11 @@
 
 SEANet with an LSTM that looks both ways in the encoder, and a residual quantizer whose first codebook was taught by
 HuBERT. It looks ahead, so it works on whole signals only; long ones go through in overlapping chunks, which gives the
-same (`antiphon.nn.seanet_long`).
+same (`antiphon.nn.overlap`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,15 +16,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.codecs.module import CodecModule, fewer
+from antiphon.codecs.base import CodecModule, fewer
+from antiphon.codecs.families import Family
 from antiphon.errors import HubError
-from antiphon.hub.weights import configured, load_ours, publish, read_config, read_weights, write
-from antiphon.nn.quantize import Quantized
+from antiphon.hub.weights import configured, load_ours, publish, read_config, read_weights
+from antiphon.nn.overlap import decode_pieces, encode_pieces
+from antiphon.nn.quantize import Quantized, ResidualQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
-from antiphon.nn.seanet_long import decode_pieces, encode_pieces
-from antiphon.nn.vq import PlainResidualQuantizer
 
 FAMILY = "speechtokenizer"
+
+FAMILIES = (
+    Family(
+        FAMILY,
+        f"{__name__}:SpeechTokenizer",
+        known=lambda config: {"strides", "semantic_dimension", "n_q"} <= set(config),
+        names={"speechtokenizer": "fnlp/SpeechTokenizer"},
+    ),
+)
 FILE = "SpeechTokenizer.pt"  # the name under which the weights are published
 
 
@@ -83,10 +91,12 @@ class SpeechTokenizer(CodecModule):
         config: sizes.
     """
 
+    family, config_class = FAMILY, SpeechTokenizerConfig
+
     def __init__(self, config: SpeechTokenizerConfig):
         super().__init__(config)
         self.encoder, self.decoder = SeanetEncoder(config.seanet), SeanetDecoder(config.seanet)
-        self.quantizer = PlainResidualQuantizer(config.latent, config.codebooks, config.codebook_size)
+        self.quantizer = ResidualQuantizer(config.latent, 0, config.codebooks, config.codebook_size)
         same = config.latent == config.semantic
         self.transform = nn.Identity() if same else nn.Linear(config.latent, config.semantic)
 
@@ -138,11 +148,6 @@ class SpeechTokenizer(CodecModule):
         else:
             latents = (self.quantizer.decode(part, first) for part in codes.split(chunk, dim=-1))
             yield from decode_pieces(self.decoder, latents, frames, chunk)
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors in our own format."""
-        skip = (".total", ".ready")  # follow from codes and usage
-        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, self.state_dict(), skip)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, codebooks: int | None = None) -> SpeechTokenizer:

@@ -1,4 +1,5 @@
 """DAC: parity with `transformers` on the same random weights, chunks equal the whole, files, gradients."""
+
 import json
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_chunk_is_given_what_it_depends_on_and_no_more():
     assert (int(used.min()), int(used.max())) == (first, last)
 
 
-def test_saved_and_loaded_it_gives_the_same_codes(tmp_path):
+def test_weight_norm_is_multiplied_out_when_saved(tmp_path):
     codec = Dac(TINY).eval()
     audio = torch.randn(1, 1, 500)
     codes = codec.encode(audio)
@@ -121,7 +122,6 @@ def test_saved_and_loaded_it_gives_the_same_codes(tmp_path):
     codec.save_pretrained(tmp_path)
     again = Dac.from_pretrained(tmp_path)
     assert torch.equal(again.encode(audio), codes) and again.config == TINY
-    assert json.loads((tmp_path / "config.json").read_text())["family"] == "dac"
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
@@ -136,16 +136,6 @@ def test_what_does_not_fit_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"family": "other"}))
     with pytest.raises(HubError, match="holds no DAC"):
         Dac.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="4 codebooks"):
-        Dac(TINY).encode(torch.zeros(1, 1, 100), 4)
-    with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
-        Dac(TINY).encode(torch.zeros(1, 2, 100))
-
-
-def test_empty_audio_has_no_frames():
-    codec = Dac(TINY)
-    assert codec.encode(torch.zeros(2, 1, 0), 2).shape == (2, 2, 0)
-    assert codec.decode(torch.zeros(2, 2, 0, dtype=torch.long)).shape == (2, 1, 0)
 
 
 def test_every_parameter_learns():

@@ -10,7 +10,7 @@ from antiphon.errors import HubError
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
 from antiphon.models.moshi.published import from_kyutai
 from antiphon.models.moshi.weights import for_kyutai, ours, published, read
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 from tests.models.moshi.test_weights import KYUTAI, a_grid
 
 

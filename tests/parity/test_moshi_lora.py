@@ -11,7 +11,7 @@ from antiphon.models.moshi.lora import FILE, MoshiLora
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.published import to_kyutai
 from antiphon.models.moshi.weights import for_kyutai
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 from tests.models.moshi.test_lora import a_grid, filled, logits, make
 
 

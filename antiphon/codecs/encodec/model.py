@@ -7,7 +7,6 @@ model), or in chunks of a second, each brought to the same loudness (`ChunkedEnc
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antiphon.codecs.base import CodecState
+from antiphon.codecs.base import CodecModule, CodecState, fewer
 from antiphon.codecs.encodec import weights as encodec_weights
-from antiphon.codecs.module import CodecModule, fewer
-from antiphon.hub.weights import configured, write
-from antiphon.nn.quantize import Quantized
+from antiphon.hub.weights import configured
+from antiphon.nn.quantize import Quantized, ResidualQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, SeanetState
 from antiphon.nn.state import in_groups
-from antiphon.nn.vq import PlainResidualQuantizer
 
 FAMILY = "encodec"
 
@@ -110,10 +107,12 @@ class EncodecConfig:
 class _Encodec(CodecModule):
     """What both kinds share; for training `latents`, `quantized`, `synthesize`."""
 
+    family, config_class = FAMILY, EncodecConfig
+
     def __init__(self, config: EncodecConfig):
         super().__init__(config)
         self.encoder, self.decoder = SeanetEncoder(config.seanet), SeanetDecoder(config.seanet)
-        self.quantizer = PlainResidualQuantizer(config.latent, config.codebooks, config.codebook_size)
+        self.quantizer = ResidualQuantizer(config.latent, 0, config.codebooks, config.codebook_size)
 
     def codebooks_at(self, bandwidth: float) -> int:
         """How many codebooks a bandwidth in kbit/s allows."""
@@ -132,11 +131,6 @@ class _Encodec(CodecModule):
     def synthesize(self, latents: Tensor) -> Tensor:
         """latents [batch, frames, latent] -> audio [batch, channels, frames * samples_per_frame]; differentiable."""
         return self.decoder(latents)
-
-    def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors in our own format."""
-        skip = (".total", ".ready")  # follow from codes and usage
-        write(folder, {"family": FAMILY, **dataclasses.asdict(self.config)}, self.state_dict(), skip)
 
 
 @dataclass
@@ -206,9 +200,7 @@ class Encodec(_Encodec):
         return CodecState(self.encoder.init_state(batch), EncodecDecoderState(seanet, late))
 
     @torch.no_grad()
-    def encode_step(
-        self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None
-    ) -> Tensor:
+    def encode_step(self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None) -> Tensor:
         """More audio [batch, channels, any number of samples] -> the codes that are now certain [batch, codebooks, n],
         with -1 on the left of rows that have fewer than others; see `StreamingCodec.encode_step`."""
         levels = self._levels(codebooks)
@@ -230,7 +222,7 @@ class Encodec(_Encodec):
         the right: behind samples_per_frame zeros for each frame that they lack, which are no part of it.
         """
         own, frames = state.decoder, codes.shape[-1]
-        self._checked_codes(codes, own.seanet.count, least=-1)
+        self._checked_codes(codes, own.seanet.count, min_code=-1)
         if not len(codes):
             return own.late.new_zeros(0, self.channels, 0)
         lacking, counts = self._lacking(codes), own.seanet.count.tolist()

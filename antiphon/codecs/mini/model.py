@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.audio.mel import mel_filters
-from antiphon.codecs.base import CodecState
+from antiphon.codecs.base import CodecModule, CodecState
 from antiphon.codecs.mini.vocoder import REFERENCE, SourceFilter, SourceState, estimate_pitch
-from antiphon.codecs.module import CodecModule
 from antiphon.hub.weights import configured, load_into, read_config, read_weights, settle, write
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.nn.quantize import Quantized, ResidualQuantizer, update_codebooks
@@ -135,6 +134,7 @@ class MiniCodec(CodecModule):
         config: sizes.
     """
 
+    family, config_class = FAMILY, MiniCodecConfig
     auxiliary_losses = ("voicing", "pitch")  # losses of `synthesize_guided`
 
     def __init__(self, config: MiniCodecConfig):
@@ -221,13 +221,17 @@ class MiniCodec(CodecModule):
         latents = self.semantic.decode(codes[:, :1])
         return latents + self.acoustic.decode(codes[:, 1:]) if codes.shape[1] > 1 else latents
 
+    def codebook_vectors(self) -> list[Tensor]:
+        """What each code adds to the latent, [codebook_size, latent] a codebook."""
+        return self.semantic.vectors() + self.acoustic.vectors()
+
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
         """audio [batch, 1, samples] -> codes [batch, codebooks, frames]; the last frame is padded with silence. The
         memory needed doesn't grow with the length."""
         levels, size = self._levels(codebooks), self.config.samples_per_frame
         pieces = self._checked(audio).split(PIECE * size, dim=-1)
-        if 0 < audio.shape[-1] and len(pieces) == 1:
+        if audio.shape[-1] > 0 and len(pieces) == 1:
             return self.quantize(self.latents(audio))[:, :levels]
         codes = audio.new_empty((len(audio), levels, -(-audio.shape[-1] // size)), dtype=torch.long)
         state, last = self.init_state(len(audio)), len(pieces) - 1

@@ -27,8 +27,7 @@ from antiphon.audio.mel import SAMPLE_RATE
 from antiphon.encoders.features import FRAME, attention_mask, mask_of, whisper_layer, whisper_mel, whisper_stem
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.errors import ModelError
-from antiphon.nn.fsq import FSQ
-from antiphon.nn.quantize import Codebook, nearest
+from antiphon.nn.quantize import FSQ, Codebook, nearest
 from antiphon.nn.weights import misfit
 
 FAMILY = "supervised"

@@ -27,7 +27,7 @@ from antiphon.codecs.module import CodecModule
 from antiphon.errors import HubError
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
-from antiphon.nn.attention import AttentionState, Transformer
+from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
 from antiphon.nn.weights import NoInitWeights, fill
 
 
@@ -35,7 +35,7 @@ from antiphon.nn.weights import NoInitWeights, fill
 class TalkerState:
     """One utterance that is being spoken. See `Talker.init_state`."""
 
-    layers: list[AttentionState]
+    temporal: TransformerState
     generator: torch.Generator
     temperature: float
     top_k: int
@@ -73,12 +73,23 @@ class Talker(nn.Module):
         self.code_in = nn.ModuleList(
             nn.Linear(config.code_dim, config.dim, bias=False) for _ in range(config.codebooks)
         )
-        self.temporal = Transformer(config.dim, config.heads, config.inner, config.layers, config.window)
+        self.temporal = Transformer(
+            TransformerConfig(config.dim, config.heads, config.inner, config.layers, config.window, rope_halves=True)
+        )
         self.depth_in = nn.ModuleList(nn.Linear(config.dim, config.depth_dim) for _ in range(config.codebooks))
         self.depth_code = nn.ModuleList(
             nn.Linear(config.code_dim, config.depth_dim, bias=False) for _ in range(config.codebooks - 1)
         )
-        self.depth = Transformer(config.depth_dim, config.depth_heads, config.depth_inner, config.depth_layers)
+        self.depth = Transformer(
+            TransformerConfig(
+                config.depth_dim,
+                config.depth_heads,
+                config.depth_inner,
+                config.depth_layers,
+                config.codebooks,
+                rope_halves=True,
+            )
+        )
         self.out = nn.ModuleList(nn.Linear(config.depth_dim, config.code_dim) for _ in range(config.codebooks))
         self.bias = nn.Parameter(torch.zeros(config.codebooks, config.codebook_size))
         for linear in [*self.code_in, *self.depth_code]:
@@ -249,7 +260,7 @@ class Talker(nn.Module):
         x = self.conditions(state.features, state.ends, state.frame, 1)
         if state.previous is not None:
             x = x + sum(linear(state.previous[:, :, level]) for level, linear in enumerate(self.code_in))
-        states = self.temporal.step(x, state.layers)[:, 0]
+        states = self.temporal.step(x, state.temporal)[:, 0]
         codes, vectors, known, depth = [], [], 0.0, self.depth.init_state()
         for level in range(self.config.codebooks):
             features = self.depth.step((self.depth_in[level](states) + known)[:, None], depth)[:, 0]
@@ -292,7 +303,7 @@ class Talker(nn.Module):
             fields.pop("family", None)
             with NoInitWeights():
                 talker = cls(TalkerConfig(**fields))
-            fill(talker, {k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+            fill(talker, renamed({k: v.float() for k, v in load_file(folder / "model.safetensors").items()}))
         except Exception as error:  # safetensors raises its own class
             raise HubError(f"{folder} holds no talker that can be read: {error}") from error
         return talker.eval()

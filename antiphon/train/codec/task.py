@@ -5,7 +5,6 @@ Which of them, and how much of each, is the recipe's `objective`. Mimi's adversa
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import typing
@@ -20,10 +19,11 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
+from antiphon.codecs.families import codec_class
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.features import SpeechFeatures, load_features
-from antiphon.errors import ConfigError
+from antiphon.errors import ConfigError, ModelError
 from antiphon.nn.quantize import Quantized
 from antiphon.train.codec.balance import Balancer, weighted
 from antiphon.train.codec.discriminators import Discriminators
@@ -96,7 +96,7 @@ class CodecModel:
     """The codec, and who judges it in training."""
 
     family: str = MISSING
-    """Import path of the codec's class, "package.module:Class"."""
+    """A family of codecs ("mimi"), or the import path of a codec's class, "package.module:Class"."""
     codec: dict[str, Any] = field(default_factory=dict)
     """Fields of its config."""
     start: str | None = None
@@ -152,12 +152,11 @@ def build_codec(model: CodecModel) -> TrainableCodec:
     Raises:
         ConfigError: no such family, or none that can train, or fields that its config hasn't.
     """
-    module, _, name = model.family.partition(":")
     try:
-        family = getattr(importlib.import_module(module), name)
+        family = codec_class(model.family)
         config = typing.get_type_hints(family.__init__)["config"]
-    except (ImportError, AttributeError, KeyError, ValueError) as error:
-        raise ConfigError(f"model.family {model.family!r} is no codec ({error}); write package.module:Class") from error
+    except (ModelError, AttributeError, KeyError, ValueError) as error:
+        raise ConfigError(f"model.family {model.family!r} is no codec that trains: {error}") from error
     codec = family.from_pretrained(model.start) if model.start else family(typed(config, model.codec, "model.codec"))
     if not isinstance(codec, TrainableCodec):
         raise ConfigError(f"model.family {model.family!r} can't train: it lacks parts of TrainableCodec")

@@ -1,6 +1,5 @@
 """EnCodec: parity with `transformers` on the same random weights, streams, rows that come and go, chunks, files."""
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ from transformers import EncodecModel as Peer
 from antiphon.codecs.base import Codec, StreamingCodec
 from antiphon.codecs.encodec.model import ChunkedEncodec, Encodec, EncodecConfig
 from antiphon.errors import HubError
-from antiphon.nn.state import fork, join, select
-from tests.codecs.simple import follow_a_schedule
+from antiphon.nn.state import join, select
 
 LIVE = dict(sampling_rate=2400, target_bandwidths=[1.2, 2.4, 7.2], num_filters=4, hidden_size=32, codebook_size=16,
             upsampling_ratios=[5, 4, 2])  # fmt: skip
@@ -85,35 +83,6 @@ def test_every_number_of_codebooks(tmp_path):
     assert fewer.codebooks == 4 and torch.equal(fewer.encode(audio), ours.encode(audio, 4))
 
 
-def streamed(codec, audio, sizes, state=None, codebooks=None):
-    """Audio in pieces of the given sizes, over and over, through encoder and decoder."""
-    state, at, codes, heard = state or codec.init_state(len(audio)), 0, [], []
-    turn = 0
-    while at < audio.shape[-1] or not codes:
-        size = sizes[turn % len(sizes)]
-        turn += 1
-        last = at + size >= audio.shape[-1]
-        codes.append(codec.encode_step(audio[..., at : at + size], state, last, codebooks))
-        heard.append(codec.decode_step(codes[-1], state, last))
-        at += size
-    return torch.cat(codes, -1), torch.cat(heard, -1)
-
-
-@pytest.mark.parametrize("trial", range(100))
-def test_any_split_gives_what_the_whole_gives(live, trial):
-    draw = torch.Generator().manual_seed(trial)
-    longest = [250, 900, 2000, 2000][trial % 4]
-    samples = int(torch.randint(0, 20 if trial < 10 else longest, (), generator=draw))
-    audio = torch.randn(2, 1, samples, generator=draw)
-    sizes = torch.randint(0, [3, 30, 300, 900][trial % 4], (50,), generator=draw).tolist() + [1]
-    codes = live.encode(audio, 5)
-    own, heard = streamed(live, audio, sizes, codebooks=5)
-    assert torch.equal(own, codes)
-    whole = live.decode(codes)
-    assert heard.shape[-1] == live.delay + whole.shape[-1] and not heard[..., : live.delay].any()
-    torch.testing.assert_close(heard[..., live.delay :], whole, atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("padding", ["reflect", "constant"])
 def test_rows_come_and_go(padding):
     """Three streams that start at different times share a batch; each hears what it would hear alone."""
@@ -151,14 +120,6 @@ def test_rows_come_and_go(padding):
     assert (codec.delay == 0 and mixed == 0) if padding == "constant" else (codec.delay > 0 and mixed > 2)
 
 
-@pytest.mark.parametrize("fields", [{}, {"residual_layers": 2, "ratios": (5, 3), "lstm": 1}, {"padding": "constant"}])
-def test_any_schedule(fields):
-    torch.manual_seed(0)
-    codec = Encodec(replace(TINY, **fields)).eval()
-    for seed in range(3):
-        follow_a_schedule(codec, seed)
-
-
 def test_codes_that_a_row_lacks_are_on_the_left(live):
     codes, state = torch.zeros(2, 3, 4, dtype=torch.long), live.init_state(2)
     codes[1, :, :2] = -1
@@ -171,18 +132,6 @@ def test_codes_that_a_row_lacks_are_on_the_left(live):
             live.decode_step(wrong, live.init_state(2))
     with pytest.raises(ValueError, match="codes must be 0 to 15, got -1"):
         live.decode(codes)
-
-
-def test_a_fork_goes_its_own_way(live):
-    audio = torch.randn(1, 1, 1000)
-    state = live.init_state()
-    before = live.encode_step(audio[..., :530], state, codebooks=2)
-    live.decode_step(before, state)
-    other = fork(state)
-    rest = [live.encode_step(audio[..., 530:], one, True, 2) for one in (state, other)]
-    assert torch.equal(rest[0], rest[1]) and torch.equal(torch.cat([before, rest[0]], -1), live.encode(audio, 2))
-    sounds = [live.decode_step(rest[0], one, True) for one in (state, other)]
-    assert torch.equal(sounds[0], sounds[1])
 
 
 def test_long_signals_go_through_in_pieces(live):
@@ -236,13 +185,11 @@ def test_stereo_scales_must_fit(tmp_path):
     assert ours.decode(ours.encode(torch.zeros(1, 2, 0))).shape == (1, 2, 0)
 
 
-def test_saved_and_loaded_it_gives_the_same_codes(tmp_path):
+def test_fewer_codebooks_can_be_loaded(tmp_path):
     torch.manual_seed(0)
     codec = Encodec(TINY).eval()
     codec.save_pretrained(tmp_path)
     again, audio = Encodec.from_pretrained(tmp_path), torch.randn(1, 1, 500)
-    assert torch.equal(again.encode(audio), codec.encode(audio)) and again.config == TINY
-    assert json.loads((tmp_path / "config.json").read_text())["family"] == "encodec"
     fewer = Encodec.from_pretrained(tmp_path, codebooks=2)
     assert torch.equal(fewer.encode(audio), codec.encode(audio, 2))
     assert all(bool(book.ready) for book in again.quantizer.codebooks)
@@ -264,8 +211,6 @@ def test_what_does_not_fit_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "other"}))
     with pytest.raises(HubError, match="holds no EnCodec"):
         Encodec.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
-        Encodec(TINY).encode(torch.zeros(1, 2, 100))
     with pytest.raises(ValueError, match="ChunkedEncodec"):
         Encodec(EncodecConfig(normalize=True))
 

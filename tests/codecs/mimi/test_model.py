@@ -1,4 +1,4 @@
-"""Mimi: the same as each published implementation with the same random weights, and live the same as whole."""
+"""Mimi, beside the contract: the same as each published implementation with the same random weights, and learning."""
 import json
 from dataclasses import replace
 
@@ -6,11 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from antiphon.codecs.base import StreamingCodec
 from antiphon.codecs.mimi.model import Mimi, MimiConfig
 from antiphon.errors import HubError
-from antiphon.nn.state import fork, join, select
-from tests.codecs.simple import follow_a_schedule
 
 TINY = MimiConfig(
     dim=16, filters=2, ratios=(3, 2, 2), heads=2, inner=24, layers=2, window=7, codebooks=4, codebook_size=32,
@@ -19,12 +16,16 @@ TINY = MimiConfig(
 FRAME = 24
 
 
+def make_codec(**fields) -> Mimi:
+    codec = Mimi(replace(TINY, **fields)).eval()
+    spread(codec, torch.randn(1, 1, 300 * FRAME))
+    return codec
+
+
 @pytest.fixture(scope="module")
 def codec() -> Mimi:
     torch.manual_seed(0)
-    codec = Mimi(TINY).eval()
-    spread(codec, torch.randn(1, 1, 300 * FRAME))
-    return codec
+    return make_codec()
 
 
 @torch.no_grad()
@@ -92,29 +93,6 @@ def test_same_as_transformers(published, batch, length):
             torch.testing.assert_close(ours.decode(fewer), sound, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("pad_audio", [True, False])
-def test_a_hundred_random_splits(codec, pad_audio):
-    codec.config.pad_audio = pad_audio
-    generator = torch.Generator().manual_seed(0)
-    try:
-        for trial in range(100):
-            length = int(torch.randint(0, (4, 10, 20, 30)[trial % 4] * FRAME, (), generator=generator))
-            audio = torch.randn(2, 1, length, generator=generator)
-            levels = 1 + trial % 4
-            codes, state, at, found, heard = codec.encode(audio, levels), codec.init_state(2), 0, [], []
-            whole = codec.decode(codes)
-            while at < length:
-                most = (2, FRAME, 4 * FRAME, 20 * FRAME)[trial % 4]  # single samples, too
-                size = min(length - at, int(torch.randint(0, most, (), generator=generator)))
-                found.append(codec.encode_step(audio[..., at : at + size], state, codebooks=levels))
-                heard.append(codec.decode_step(found[-1], state))
-                at += size
-            found.append(codec.encode_step(audio[..., :0], state, last=True, codebooks=levels))
-            heard.append(codec.decode_step(found[-1], state, last=True))
-            assert torch.equal(torch.cat(found, -1), codes)
-            torch.testing.assert_close(torch.cat(heard, -1), whole, atol=1e-5, rtol=1e-4)
-    finally:
-        codec.config.pad_audio = True
 
 
 def test_in_chunks_or_whole_the_latents_are_the_same(codec):
@@ -126,72 +104,9 @@ def test_in_chunks_or_whole_the_latents_are_the_same(codec):
     torch.testing.assert_close(codec.decode(codec.encode(audio)), sound, atol=1e-5, rtol=1e-4)
 
 
-def test_rows_join_and_leave_at_any_frame(codec):
-    audio = torch.randn(3, 1, 30 * FRAME)
-    codes, starts, found, heard = codec.encode(audio), [0, 2, 17], [[], [], []], [[], [], []]
-    whole, state, rows = codec.decode(codes), None, []
-    for now in range(47):
-        for row, start in enumerate(starts):
-            if start == now:
-                fresh = codec.init_state(1)
-                state, rows = fresh if state is None else join([state, fresh]), [*rows, row]
-        piece = torch.cat([audio[row : row + 1, :, (now - starts[row]) * FRAME :][..., :FRAME] for row in rows])
-        result = codec.encode_step(piece, state)
-        sound = codec.decode_step(result, state)
-        for place, row in enumerate(rows):
-            found[row].append(result[place])
-            heard[row].append(sound[place])
-        stay = [place for place, row in enumerate(rows) if now - starts[row] < 29]
-        state, rows = select(state, stay), [rows[place] for place in stay]
-    for row in range(3):
-        assert torch.equal(torch.cat(found[row], -1), codes[row])
-        torch.testing.assert_close(torch.cat(heard[row], -1), whole[row], atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("pad_audio", [True, False])
-def test_any_schedule(codec, pad_audio, monkeypatch):
-    monkeypatch.setattr(codec.config, "pad_audio", pad_audio)
-    for seed in range(3):
-        follow_a_schedule(codec, seed)
-
-
-def test_a_snapshot_can_be_gone_back_to(codec):
-    audio = torch.randn(1, 1, 20 * FRAME)
-    state = codec.init_state(1)
-    codec.decode_step(codec.encode_step(audio[..., : 9 * FRAME + 5], state), state)
-    kept = fork(state)
-    first = codec.encode_step(audio[..., 9 * FRAME + 5 :], state)
-    sound = codec.decode_step(first, state)
-    codec.encode_step(torch.randn(1, 1, 50), state)  # the first future goes on
-    again = codec.encode_step(audio[..., 9 * FRAME + 5 :], kept)
-    assert torch.equal(first, again) and torch.equal(codec.decode_step(again, kept), sound)
-
-
-def test_the_state_never_grows(codec):
-    def size(state) -> int:
-        return sum(t.numel() for t in tensors(state))
-
-    def tensors(state):
-        if isinstance(state, torch.Tensor):
-            yield state
-        else:
-            for part in state if isinstance(state, list) else vars(state).values():
-                yield from tensors(part)
-
-    state = codec.init_state(1)
-    sizes = []
-    for _ in range(40):
-        codec.decode_step(codec.encode_step(torch.randn(1, 1, FRAME), state), state)
-        sizes.append(size(state))
-    assert len(set(sizes)) == 1
-
-
-def test_saved_and_loaded_it_is_the_same(codec, tmp_path):
+def test_fewer_codebooks_can_be_loaded(codec, tmp_path):
     codec.save_pretrained(tmp_path)
-    again, audio = Mimi.from_pretrained(tmp_path), torch.randn(2, 1, 500)
-    assert again.config == codec.config and isinstance(again, StreamingCodec)
-    assert torch.equal(again.encode(audio), codec.encode(audio))
-    assert torch.equal(again.decode(again.encode(audio)), codec.decode(codec.encode(audio)))
+    audio = torch.randn(2, 1, 500)
     fewer = Mimi.from_pretrained(tmp_path, codebooks=2)
     assert fewer.codebooks == 2 and torch.equal(fewer.encode(audio), codec.encode(audio, 2))
 
@@ -257,10 +172,6 @@ def test_published_layers_that_the_config_lacks_are_refused(published, tmp_path)
 
 
 def test_what_makes_no_sense_is_refused(codec, tmp_path):
-    with pytest.raises(ValueError, match=r"\[batch, 1, samples\]"):
-        codec.encode(torch.zeros(1, 2, 100))
-    with pytest.raises(ValueError, match="5 codebooks"):
-        codec.encode(torch.zeros(1, 1, 100), 5)
     (tmp_path / "config.json").write_text('{"model_type": "mimi", "pad_mode": "reflect"}')
     with pytest.raises(HubError, match="pad_mode"):
         Mimi.from_pretrained(tmp_path)

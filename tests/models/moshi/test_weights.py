@@ -8,7 +8,7 @@ from antiphon.models.moshi.config import DepthConfig, moshi_7b
 from antiphon.models.moshi.model import Moshi, MoshiConfig
 from antiphon.models.moshi.published import from_kyutai, from_transformers, to_kyutai
 from antiphon.models.moshi.weights import for_transformers, ours
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 KYUTAI = {  # as in moshiko's config.json, small
     "dim": 64, "text_card": 50, "existing_text_padding_id": 3, "n_q": 8, "dep_q": 4, "card": 30, "num_heads": 4,

@@ -8,7 +8,7 @@ import torch
 from antiphon.models.tts.durations import TalkerConfig, read_timeline
 from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.talker import Talker, draw
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 TINY = TalkerConfig(
     hidden=6, encoder_dim=16, encoder_layers=2, encoder_kernel=3, dim=16, heads=2, inner=24, layers=2, depth_dim=12,

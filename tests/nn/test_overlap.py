@@ -1,13 +1,13 @@
-"""A SEANet that looks ahead, in chunks: what the whole gives, whatever the chunk, the padding and the length."""
+"""Networks that look ahead, in chunks: what the whole gives, whatever the chunk, the padding and the length."""
 
 import weakref
+from itertools import pairwise
 
 import pytest
 import torch
 
-from antiphon.nn.overlap import Pieces, convolutions, needed
+from antiphon.nn.overlap import Pieces, _parts, convolutions, decode_pieces, encode_pieces, lstm_pieces, needed
 from antiphon.nn.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, SkipLstm
-from antiphon.nn.seanet_long import _parts, decode_pieces, encode_pieces, lstm_pieces
 
 SHAPES = [
     {"padding": "reflect", "bidirectional": True},
@@ -52,7 +52,7 @@ def test_an_lstm_in_chunks_at_random(both, layers):
         length = int(torch.randint(2, 60, ()))
         x = torch.randn(2, length, 5)
         cuts = sorted({0, length, *torch.randint(1, length, (int(torch.randint(1, 9, ())),)).tolist()})
-        parts, keep = [x[:, a:b] for a, b in zip(cuts, cuts[1:])], int(torch.randint(0, 10, ()))
+        parts, keep = [x[:, a:b] for a, b in pairwise(cuts)], int(torch.randint(0, 10, ()))
         pieces = list(lstm_pieces(layer, parts.__getitem__, len(parts), keep))
         assert [piece.shape[1] for piece in pieces] == [part.shape[1] for part in parts]
         with torch.no_grad():
