@@ -29,16 +29,16 @@ from antiphon.audio import mel
 from antiphon.audio.io import Audio
 from antiphon.audio.pauses import quietest
 from antiphon.audio.vad import CHUNK, SileroState, SileroVad
-from antiphon.encoders.features import whisper_layer, whisper_stem
+from antiphon.encoders.base import FRAME_SAMPLES
 from antiphon.encoders.whisper.decoder import Pair, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
 from antiphon.models.llm.text import as_words
+from antiphon.nn.state import fork
 
 RATE = mel.SAMPLE_RATE
-FRAME = 320  # samples of a frame of the encoder
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
 SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
 SHORT_SECONDS, LEAD_SECONDS = 3.0, 0.1  # a word that begins at once is heard better after a moment of silence
@@ -89,7 +89,7 @@ class Window:
     @property
     def frames(self) -> int:
         """Encoder frames that the samples reach into."""
-        return -(-len(self.samples) // FRAME)
+        return -(-len(self.samples) // FRAME_SAMPLES)
 
     def clone(self) -> Window:
         """A snapshot that can go its own way."""
@@ -131,7 +131,7 @@ class EarsState:
         return replace(
             self,
             vad=self.vad.clone(),
-            encoder=self.encoder.clone(),
+            encoder=fork(self.encoder),
             writing=replace(self.writing) if self.writing else None,
             closed=[window.clone() for window in self.closed],
             texts=list(self.texts),
@@ -270,14 +270,14 @@ class Ears(nn.Module):
     @property
     def _window_samples(self) -> int:
         """Samples after which a window is closed."""
-        return int(self.encoder.config.positions * WINDOW_SHARE) * FRAME
+        return int(self.encoder.config.positions * WINDOW_SHARE) * FRAME_SAMPLES
 
     def _take(self, samples: Tensor, state: EarsState) -> None:
         """Adds samples to the window; closes it where it is long enough, at its quietest place."""
         state.voice = self._listen(samples, state)
         state.samples = torch.cat([state.samples, samples])
         while len(state.samples) >= self._window_samples:
-            first = self.encoder.config.positions * CUT_SHARE * FRAME / RATE
+            first = self.encoder.config.positions * CUT_SHARE * FRAME_SAMPLES / RATE
             window = state.samples[: self._window_samples]
             self._close(quietest(window, RATE, first, len(window) / RATE), state.voice, state)
 
@@ -309,14 +309,14 @@ class Ears(nn.Module):
 
     def _encode(self, state: EarsState) -> bool:
         """Encodes the next block of the current window, if all of it was heard."""
-        size = min(self.encoder.config.block * FRAME, len(state.samples) - state.taken)
+        size = min(self.encoder.config.block * FRAME_SAMPLES, len(state.samples) - state.taken)
         if not size:
             return False
         new, state.mel = mel.step(
             state.samples[None, state.taken : state.taken + size], state.mel, bands=self.encoder.config.bands
         )
         state.taken += size
-        features = self.encoder.step(new, state.encoder)
+        features, _ = self.encoder.step(new, state.encoder)
         if not features.shape[1]:
             return False
         heard = self.decoder.listen(features)
@@ -388,8 +388,8 @@ class Ears(nn.Module):
                 return False
             self._begin(window)
         elif window.layers < len(self.encoder.layers):
-            layer = self.encoder.layers[window.layers]
-            window.hidden, window.layers = whisper_layer(layer, window.hidden, None), window.layers + 1
+            window.hidden = self.encoder.run(window.hidden, None, window.layers, window.layers + 1)
+            window.layers += 1
         elif self.decoder is not None:
             self._draft(window)
         else:
@@ -398,15 +398,13 @@ class Ears(nn.Module):
 
     def _begin(self, window: Window) -> None:
         """The encoder's convolutions over a window and the silence after it."""
-        room = self.encoder.config.positions * FRAME
+        room = self.encoder.config.positions * FRAME_SAMPLES
         before = int(LEAD_SECONDS * RATE) if len(window.samples) < SHORT_SECONDS * RATE else 0
         after = min(int(SILENCE_SECONDS * RATE), room - before - len(window.samples))
         samples = F.pad(window.samples[:room], (before, after))
         spectrum = mel.log_mel(samples[None], self.encoder.config.bands)
         spectrum = F.pad(spectrum, (0, spectrum.shape[2] % 2), mode="replicate")
-        frames = spectrum.shape[2] // 2
-        window.hidden = whisper_stem(self.encoder, spectrum, torch.tensor([frames]))
-        window.hidden = window.hidden + self.encoder.embed_positions.weight[:frames]
+        window.hidden = self.encoder.embed(spectrum)
 
     def _draft(self, window: Window) -> None:
         """The encoder is done: joins the drafts, and lets the decoder begin."""
@@ -456,11 +454,7 @@ class Ears(nn.Module):
         """Encodes a silent window, whole as Whisper saw it: with one encoded in blocks 3 of 12 turns looped."""
         config = self.encoder.config
         silent = torch.full((1, config.bands, 2 * config.positions), (mel.FLOOR - 8.0 + 4.0) / 4.0)
-        hidden = whisper_stem(self.encoder, silent, torch.tensor([config.positions]))
-        hidden = hidden + self.encoder.embed_positions.weight
-        for layer in self.encoder.layers:
-            hidden = whisper_layer(layer, hidden, None)
-        self._quiet = self.decoder.listen(self.encoder.layer_norm(hidden))
+        self._quiet = self.decoder.listen(self.encoder.layer_norm(self.encoder.run(self.encoder.embed(silent))))
 
 
 def join_sound(first: list[Pair], second: list[Pair]) -> list[Pair]:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.shards import SpeechSet
-from antiphon.encoders.features import SpeechFeatures, load_features
+from antiphon.codecs.semantic.features import load_features
+from antiphon.encoders.base import SpeechFeatures
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized
 from antiphon.train.codec.balance import Balancer, weighted
@@ -79,7 +80,7 @@ class TeacherConfig:
     """Whom the first codebook learns from.
 
     Attributes:
-        name: a folder, a hub id, or a part's name, of what `antiphon.encoders.features.load_features` reads.
+        name: a folder, a hub id, or a part's name, of what `antiphon.codecs.semantic.features.load_features` reads.
         layer: of it; None for its output.
         kind: "frames" (Mimi) or "dimensions" (SpeechTokenizer); see `Distillation`.
         span: codec frames over which features are averaged; Mimi's is 2.
