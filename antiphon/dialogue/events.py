@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.tool_calls import Call, Calling
+from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.tts.synthesizer import Voice, VoiceState
 
 if TYPE_CHECKING:
-    from antiphon.models.llm.thinker import Thinker, ThinkerState, Thought
+    from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,8 @@ class Answer:
             FunctionError: a call can't be read.
         """
         how = self.sampling
-        generator = torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None
-        thoughts = self.thinker.stream(
-            self.state,
-            max_tokens=how.max_tokens,
-            temperature=how.think_temperature,
-            top_k=how.think_top_k,
-            generator=generator,
-        )
+        drawing = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
+        thoughts = self.thinker.stream(self.state, how.max_tokens, drawing)
         if self.calling is not None:
             thoughts = self.calling.part(thoughts, how.max_tokens)
         if self.voice is None:
@@ -153,7 +147,7 @@ class Answer:
             yield from self._spoken(thoughts)
         yield EndEvent(self.text)
 
-    def _said(self, thought: Thought | Call) -> Iterator[Event | None]:
+    def _said(self, thought: GeneratedToken | Call) -> Iterator[Event | None]:
         if isinstance(thought, Call):
             yield CallEvent(thought)
         elif thought.text:
@@ -162,7 +156,7 @@ class Answer:
         elif self.calling is not None:
             yield None
 
-    def _spoken(self, thoughts: Iterator[Thought | Call]) -> Iterator[Event | None]:
+    def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
         voice, how = self.voice, self.sampling
         speech = self.speech = voice.init_state(how.seed, how.temperature, how.top_k)
         thinking = True

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import CallForm, Rendered
-from antiphon.models.llm.thinker import Thought
+from antiphon.models.llm.thinker import GeneratedToken
 
 DEPTH = 40  # of what clients give as JSON
 
@@ -338,7 +338,7 @@ class Calling:
     def settled(self) -> bool:
         return self.parser.settled and not self._dropped
 
-    def part(self, thoughts: Iterator[Thought], most: int) -> Iterator[Thought | Call]:
+    def part(self, thoughts: Iterator[GeneratedToken], most: int) -> Iterator[GeneratedToken | Call]:
         """Thoughts -> text, as thoughts, and calls, when each is complete. Thoughts that give neither have no text.
 
         Args:
@@ -364,7 +364,7 @@ class Calling:
         elif self.begins:
             raise ToolCallError("The model was to call a function and did not.")
 
-    def _given(self, found: list[str | Call], thought: Thought) -> Iterator[Thought | Call]:
+    def _given(self, found: list[str | Call], thought: GeneratedToken) -> Iterator[GeneratedToken | Call]:
         if not found:
             yield replace(thought, text="")
         for one in found:

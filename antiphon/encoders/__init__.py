@@ -1,7 +1,7 @@
 """What a pretrained encoder makes of speech: features of a chosen layer, for tokenizers, adapters and distillation.
 
-    features = load_features("whisper-base", layer=4)        # a part's name, a folder or a hub id
-    values, frames = features(audio, lengths)                # [batch, frames, width] at features.frame_rate, [batch]
+features = load_features("whisper-base", layer=4)        # a part's name, a folder or a hub id
+values, frames = features(audio, lengths)                # [batch, frames, width] at features.frame_rate, [batch]
 """
 
 from __future__ import annotations

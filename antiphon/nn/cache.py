@@ -54,7 +54,7 @@ class KeyValues:
     @classmethod
     def empty(cls, batch: int, layers: int, heads: int, width: int, capacity: int, like: Tensor) -> KeyValues:
         """A cache of nothing, of the dtype of `like` and where it is."""
-        buffer = like.new_empty(batch, layers, 2, heads, capacity, width)
+        buffer = like.new_zeros(batch, layers, 2, heads, capacity, width)  # what nobody looks at must be no NaN
         return cls(buffer, torch.zeros(batch, dtype=torch.long, device=like.device))
 
     @property
@@ -66,7 +66,7 @@ class KeyValues:
         """Moves into a buffer with room for so many positions, which must hold what is there."""
         shape, held = list(self.buffer.shape), min(capacity, self.capacity)
         shape[4] = capacity
-        larger = self.buffer.new_empty(shape)
+        larger = self.buffer.new_zeros(shape)
         larger[..., :held, :] = self.buffer[..., :held, :]
         self.buffer = larger
 

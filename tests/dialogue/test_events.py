@@ -48,7 +48,7 @@ class ReadingThinker:
     def __init__(self) -> None:
         self.thought = 0
 
-    def stream(self, state, max_tokens, temperature, top_k, generator) -> Iterator[Thought]:
+    def stream(self, state, max_tokens, sampling) -> Iterator[Thought]:
         for token, text in enumerate(PIECES[:max_tokens]):
             self.thought += 1
             yield Thought(token, text, torch.randn(TINY_TALKER.hidden))

@@ -43,7 +43,7 @@ def says(monkeypatch, model):
 
     def script(text: str) -> None:
         tokens = iter([*model.thinker.tokenizer.encode(text, add_special_tokens=False).ids, model.thinker.end])
-        monkeypatch.setattr(module, "pick", lambda *_: next(tokens))
+        monkeypatch.setattr(module, "sample_rows", lambda *_: [next(tokens)])
 
     return script
 

@@ -94,9 +94,7 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, cache: KeyValues | None, layer: int, span: Span | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KeyValues | None, layer: int, span: Span | None) -> Tensor:
         """As `EncoderLayer.forward`."""
         query, key, value = (
             project(x).unflatten(2, (self.heads, -1)).transpose(1, 2)

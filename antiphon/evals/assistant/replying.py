@@ -84,7 +84,7 @@ def text_identical(bench: Bench, n: int) -> list[Figure]:
     def same(question: str) -> bool:
         state = bench.model.thinker.init_state(voice=False)
         bench.model.thinker.add_user(state, question)
-        ours = [thought.token for thought in bench.model.thinker.stream(state, max_tokens=TEXT_TOKENS, temperature=0.0)]
+        ours = [token.token for token in bench.model.thinker.stream(state, TEXT_TOKENS)]
         prompt = _prompt(tokenizer, question)
         return is_greedy_reply(model, prompt, ours, ends, TEXT_TOKENS)
 

@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from antiphon.codecs.semantic.features import load_features
 from antiphon.codecs.semantic.kmeans import save_centroids
 from antiphon.data.shards import SpeechSet
-from antiphon.codecs.semantic.features import load_features
 from antiphon.encoders.base import SpeechFeatures, length_mask
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import nearest

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.shards import SpeechSet
 from antiphon.codecs.semantic.features import load_features
+from antiphon.data.shards import SpeechSet
 from antiphon.encoders.base import SpeechFeatures
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import Quantized

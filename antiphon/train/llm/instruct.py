@@ -23,8 +23,8 @@ from antiphon.data.text.instruct import Example, InstructData
 from antiphon.errors import ModelError
 from antiphon.hub.folders import folder
 from antiphon.models.llm.llama import Llama
-from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.llm.text import as_words
+from antiphon.models.lora import Lora, LoraConfig
 from antiphon.train.config import StageConfig
 
 IGNORED = -100  # cross_entropy's own
@@ -109,8 +109,8 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
         detached.
     """
     with torch.no_grad():
-        x = model(model.embed(tokens[:, :-1]), last=lora.config.first)
-    x = model(x, lora=lora, first=lora.config.first)
+        x = model(model.embed(tokens[:, :-1]), last=lora.first_layer)
+    x = model(x, lora=lora, first=lora.first_layer)
     target = labels[:, 1:]
     learnt = target != IGNORED
     losses = F.cross_entropy(model.logits(x[learnt]), target[learnt], reduction="none")
@@ -142,9 +142,7 @@ class InstructTask:
         model, data = dict(config.model), dict(config.data)
         self.brain = folder(model.pop("brain", "brain"))
         self.base = Llama.from_pretrained(self.brain)
-        if "linears" in model:
-            model["linears"] = tuple(model["linears"])
-        self.model = Lora(LoraConfig(**model), shapes_of(self.base.layers[0]))
+        self.model = Lora(self.base, LoraConfig(**model))
         held_out = data.get("held_out")
         if held_out and not Path(held_out).is_file():
             raise ModelError(f"data.held_out: {held_out} does not exist; give the questions to keep out, or null")
@@ -213,8 +211,8 @@ class InstructTask:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def export(self, folder: Path) -> None:
-        """Write the adapters: config.json and model.safetensors, float16; and beside the folder what surprised."""
-        self.model.save(folder)
+        """Write the adapters in the format of peft; and beside the folder what surprised."""
+        self.model.save(folder, self.base.published_name)
         (folder.parent / "surprise.json").write_text(
             json.dumps(self.surprise, indent=0, ensure_ascii=False), encoding="utf-8"
         )

@@ -120,7 +120,7 @@ def test_rows_out_of_step_give_what_each_gives_alone() -> None:
             heard[row].append(values[:count])
             assert not values[count:].any()
 
-    for turn in range(200):
+    for _ in range(200):
         if len(rows) < 2 and (fresh := [row for row in range(4) if not at[row] and row not in rows]):
             rows, state = [*rows, fresh[0]], join([state, encoder.init_state(1)])
         if not rows:

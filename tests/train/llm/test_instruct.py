@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama, LlamaConfig
-from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
+from antiphon.models.lora import Lora, LoraConfig
 from antiphon.train.config import StageConfig
 from antiphon.train.llm.instruct import IGNORED, ChatEncoder, InstructTask, bucket, collate, reply_loss
 
@@ -108,7 +108,7 @@ def test_buckets_hold_alike_lengths_once() -> None:
 
 def test_loss_by_hand_shifts_by_one(brain: Path) -> None:
     model = Llama.from_pretrained(brain)
-    lora = Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(model.layers[0]))
+    lora = Lora(model, LoraConfig(rank=2, first=1, last=3))
     tokens = torch.tensor([[5, 6, 7, 8, 0], [9, 10, 11, 12, 13]])
     labels = torch.tensor([[IGNORED, IGNORED, 7, 8, IGNORED], [IGNORED, IGNORED, IGNORED, IGNORED, 13]])
     loss, surprise = reply_loss(model, lora, tokens, labels)
@@ -121,7 +121,7 @@ def test_loss_by_hand_shifts_by_one(brain: Path) -> None:
 
 def test_padding_and_neighbours_change_nothing(brain: Path) -> None:
     model = Llama.from_pretrained(brain)
-    lora = Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(model.layers[0]))
+    lora = Lora(model, LoraConfig(rank=2, first=1, last=3))
     row = ([5, 6, 7, 8], [IGNORED, IGNORED, 7, 8])
     alone = reply_loss(model, lora, *collate([row]))[1]
     among = reply_loss(model, lora, *collate([row, ([9] * 12, [9] * 12)]))[1][:1]
@@ -131,7 +131,7 @@ def test_padding_and_neighbours_change_nothing(brain: Path) -> None:
 def test_gradients_reach_every_adapter_and_nothing_else(brain: Path, tmp_path: Path) -> None:
     task = make_task(brain, tmp_path)
     for name, parameter in task.model.named_parameters():
-        if name.endswith("up"):
+        if name.endswith("lora_B"):
             torch.nn.init.normal_(parameter, std=0.1)
     task.losses(task.batch(0), "model")["reply"].backward()
     for name, parameter in task.model.named_parameters():
@@ -168,7 +168,8 @@ def test_focus_leaves_out_what_is_known(brain: Path, tmp_path: Path) -> None:
     task = make_task(brain, tmp_path)
     task.losses(task.batch(0), "model")
     task.export(tmp_path / "model")
-    assert Lora.from_pretrained(tmp_path / "model", shapes_of(task.base.layers[0])).config == task.model.config
+    again = Lora.from_pretrained(tmp_path / "model", task.base, task.base.published_name)
+    assert list(again.state_dict()) == list(task.model.state_dict())
     surprise = json.loads((tmp_path / "surprise.json").read_text())
     assert set(surprise) == set(task.batch(0)[2]) and all(nats > 0 for nats in surprise.values())
     known = "The capital of France is Paris."
