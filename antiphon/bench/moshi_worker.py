@@ -12,8 +12,7 @@ from torch import Tensor
 from antiphon.bench.codec import in_turns
 from antiphon.bench.moshi import BATCH, SIZES
 from antiphon.models.moshi.model import Moshi
-from antiphon.models.moshi.published import to_kyutai
-from antiphon.models.moshi.weights import for_kyutai, for_transformers
+from antiphon.models.moshi.weights import for_kyutai, for_transformers, to_kyutai
 
 Step = Callable[[int], None]
 

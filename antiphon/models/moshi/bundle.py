@@ -20,7 +20,9 @@ from torch import Tensor
 
 from antiphon import codecs
 from antiphon.errors import ModelError
-from antiphon.models.moshi.model import Moshi, MoshiSampling
+from antiphon.models.moshi.config import MoshiSampling
+from antiphon.models.moshi.model import Moshi
+from antiphon.models.moshi.weights import load
 
 if TYPE_CHECKING:
     from antiphon.codecs.base import StreamingCodec
@@ -75,7 +77,7 @@ class Duplex:
         if isinstance(codec, (str, Path)):
             codec = codecs.load(codec)
         sampling = _sampling(folder / SAMPLING_FILE)
-        return cls(Moshi.from_pretrained(folder).eval(), codec, TextPieces.from_pretrained(folder), sampling)
+        return cls(load(folder), codec, TextPieces.from_pretrained(folder), sampling)
 
     def save_pretrained(self, folder: Path | str, codec: str = "mini", dtype: torch.dtype = torch.float16) -> None:
         """Writes the folder.

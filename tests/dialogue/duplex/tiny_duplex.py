@@ -6,9 +6,8 @@ import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.models.moshi.bundle import Duplex
-from antiphon.models.moshi.config import DepthConfig
+from antiphon.models.moshi.config import DepthConfig, MoshiSampling
 from antiphon.models.moshi.model import Moshi, MoshiConfig
-from antiphon.models.moshi.sampling import MoshiSampling
 from antiphon.models.moshi.text_tokenizer import TextPieces
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 

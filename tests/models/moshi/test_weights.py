@@ -9,8 +9,17 @@ from safetensors.torch import save_file
 from antiphon.errors import ConfigError, HubError
 from antiphon.models.moshi.config import DepthConfig, moshi_7b
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
-from antiphon.models.moshi.published import from_kyutai, from_transformers, to_kyutai
-from antiphon.models.moshi.weights import for_kyutai, for_transformers, ours, published, read
+from antiphon.models.moshi.weights import (
+    for_kyutai,
+    for_transformers,
+    from_kyutai,
+    from_transformers,
+    load,
+    ours,
+    published,
+    read,
+    to_kyutai,
+)
 from antiphon.nn.streams import delay
 
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
@@ -57,7 +66,7 @@ def a_grid(frames: int, batch: int = 2) -> torch.Tensor:
 ])  # fmt: skip
 def test_logits_are_those_of_the_moshi_package(given, tmp_path):
     theirs = kyutai(**given)
-    mine = Moshi.from_pretrained(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
+    mine = load(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
     grid = a_grid(70)  # the context is 48
     grid[0, 3:6, 20:25] = -1
     with torch.no_grad():
@@ -80,7 +89,7 @@ def test_greedy_steps_are_those_of_the_moshi_package(delays, packed, tmp_path):
     given = {"delays": delays, "num_layers": 2, "depformer_num_layers": 1}
     theirs = kyutai(**given).half().float()
     lm = pytest.importorskip("moshi.models.lm")
-    mine = Moshi.from_pretrained(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
+    mine = load(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
     if packed:
         mine.pack()
     user = torch.randint(30, (2, 4, 200), generator=torch.Generator().manual_seed(1))
@@ -145,7 +154,7 @@ def test_logits_are_those_of_transformers(given, tmp_path):
     theirs = transformers_model(**given)
     theirs.save_pretrained(tmp_path / "m", max_shard_size="200KB")  # in several files
     assert (tmp_path / "m" / "model.safetensors.index.json").is_file()
-    mine = Moshi.from_pretrained(tmp_path / "m")
+    mine = load(tmp_path / "m")
     assert mine.config.delays == [0, 0, 1, 1, 1, 0, 1, 1, 1] and mine.config.kv_heads == given.get(
         "num_key_value_heads", 4
     )
