@@ -27,6 +27,21 @@ Workers = Annotated[int, typer.Option(help="Processes that share the work.", min
 
 
 @app.command()
+def texts(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; recipes say texts/.")] = Path("texts"),
+    archives: Annotated[
+        Path | None, typer.Option(help="Folder of the repositories' archives, where there is no network.")
+    ] = None,
+) -> None:
+    """Download the public texts that recipes are made of and bring them into one form. Prints the folder."""
+    with results() as stdout:
+        from antiphon.data.text.sources import build_texts
+
+        build_texts(out, archives, progress)
+        print(out, file=stdout)
+
+
+@app.command()
 def speak(
     texts: Texts,
     out: Out,

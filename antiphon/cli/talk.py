@@ -74,7 +74,7 @@ def talk(
 
 
 def example_question() -> Path:
-    """The recorded question that ships: inside the installed package, or in the checkout's examples/."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "examples" / "question.wav"
-    return inside if inside.is_file() else package.parent / "examples" / "question.wav"
+    """The recorded question that ships."""
+    from antiphon.hub.shipped import shipped
+
+    return shipped("examples/question.wav")

@@ -20,17 +20,7 @@ def train(
 ) -> None:
     """Run a recipe; stopped and started again, it goes on where it was. Prints the run's folder."""
     with results() as stdout:
-        from antiphon.train.config import load_recipe
+        from antiphon.train.config import find_recipe, load_recipe
         from antiphon.train.engine import train as run
 
         print(run(load_recipe(find_recipe(recipe), settings)), file=stdout)
-
-
-def find_recipe(name: Path) -> Path:
-    """A recipe's file: the path itself, or one that ships with the package (with or without its ending)."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "recipes"
-    shipped = inside if inside.is_dir() else package.parent / "recipes"
-    below = Path(*name.parts[1:]) if name.parts[:1] == ("recipes",) else name
-    candidates = [name, shipped / below, (shipped / below).with_suffix(".yaml")]
-    return next((each for each in candidates if each.is_file()), name)

@@ -102,7 +102,7 @@ class SpeechTokenizer(CodecModule):
         """latents [batch, frames, latent] -> audio [batch, 1, frames * samples_per_frame]; differentiable."""
         return self.decoder(latents)
 
-    def taught(self, first: Tensor) -> Tensor:
+    def project_to_teacher(self, first: Tensor) -> Tensor:
         """What the first codebook gives (`Quantized.first`, [batch, frames, latent]) in the teacher's space [batch,
         frames, semantic]; differentiable."""
         return self.transform(first)

@@ -7,13 +7,12 @@ from pathlib import Path
 from antiphon.errors import HubError
 from antiphon.hub.fetch import cached_folder, fetch
 from antiphon.hub.presets import MINI, Part, Preset, preset
+from antiphon.hub.shipped import shipped
 
 
 def weights_dir(name: str = "mini") -> Path:
     """A folder of shipped parts: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "weights" / name
-    return inside if inside.is_dir() else package.parent / "weights" / name
+    return shipped(f"weights/{name}")
 
 
 def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:

@@ -3,87 +3,92 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import importlib
 import math
+import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from antiphon.errors import ConfigError
+from antiphon.hub.shipped import shipped
 
-SHIPPED = ("antiphon/", "weights/")  # what recipes name that comes with the package
+T = TypeVar("T")
+FROM_THE_PACKAGE = ("antiphon/", "weights/")  # what recipes name that comes with the package
 
 
 @dataclass
 class OptimConfig:
-    """AdamW and its schedule.
-
-    Attributes:
-        lr: peak learning rate.
-        warmup: steps of linear warm-up.
-        schedule: "cosine" (down to a tenth of the peak at the last step) or "constant".
-        weight_decay: of matrices; vectors are not decayed.
-        clip: largest gradient norm.
-        betas: of Adam.
-        parts: factor on the learning rate of the parameters whose names match a glob; the first that matches counts.
-    """
+    """AdamW and its schedule."""
 
     lr: float = 1e-3
+    """Peak learning rate."""
     warmup: int = 100
+    """Steps of linear warm-up."""
     schedule: str = "cosine"
+    """"cosine" (down to a tenth of the peak at the last step) or "constant"."""
     weight_decay: float = 0.01
+    """Of matrices; vectors are not decayed."""
     clip: float = 1.0
+    """Maximum gradient norm."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Of Adam."""
     parts: dict[str, float] = field(default_factory=dict)
+    """Factor on the learning rate of the parameters whose names match a glob; the first that matches counts."""
 
 
 @dataclass
 class StageConfig:
-    """One training stage.
+    """One training stage: what a recipe holds.
 
-    Attributes:
-        task: import path of the task, "package.module:Class".
-        model: what the task builds its model from.
-        trainable: globs over parameter names; the others are frozen.
-        init: a folder whose model.safetensors the model starts from, or null.
-        data: what the task builds its batches from.
-        objective: weight of each named loss; a loss not named here weighs 1.
-        optim: optimizer and schedule.
-        steps: optimizer steps in all.
-        batch: examples a step, a process.
-        accumulate: batches whose gradients are summed into one step.
-        seed: of initialisation and data.
-        precision: "bf16" or "float32" arithmetic, or "auto": bf16 where the machine has it.
-        threads: CPU threads; 0 leaves the choice to PyTorch.
-        workers: processes that prepare batches; 0 prepares them in the training process.
-        log_every, sample_every: steps.
-        measure_every: steps between two calls of the task's `measure`, whose figures join the log; 0 for none.
-        save_minutes: minutes between checkpoints.
-        out: folder of the run.
+    `model` and `data` are dataclasses of the task's own, its `Model` and `Data`.
     """
 
     task: str = MISSING
-    model: dict[str, Any] = field(default_factory=dict)
+    """Import path of the task, "package.module:Class"."""
+    model: Any = field(default_factory=dict)
+    """What the task builds its model from."""
     trainable: list[str] = field(default_factory=lambda: ["*"])
+    """Globs over parameter names; the others are frozen."""
     init: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
+    """A folder whose model.safetensors the model starts from."""
+    data: Any = field(default_factory=dict)
+    """What the task builds its batches from."""
     objective: dict[str, float] = field(default_factory=dict)
+    """Weight of each named loss; a loss not named here weighs 1."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and schedule."""
     steps: int = MISSING
+    """Optimizer steps in all."""
     batch: int = 16
+    """Examples a step, a process."""
     accumulate: int = 1
+    """Batches whose gradients are summed into one step."""
     seed: int = 0
+    """Of initialisation and data."""
     precision: str = "auto"
+    """"bf16" or "float32" arithmetic, or "auto": bf16 where the machine is faster in it."""
     threads: int = 0
+    """CPU threads; 0 leaves the choice to PyTorch."""
     workers: int = 0
+    """Processes that prepare batches; 0 prepares them in the training process."""
     log_every: int = 20
+    """Steps between two lines of the log."""
     sample_every: int = 1000
+    """Steps between two samples to look at or listen to; 0 for none."""
     measure_every: int = 0
+    """Steps between two calls of the task's `measure`, whose figures join the log; 0 for none."""
     save_minutes: float = 5.0
+    """Minutes between checkpoints."""
     out: str = MISSING
+    """Folder of the run."""
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "bf16", "float32"):
@@ -103,57 +108,132 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
         overrides: "key=value", dots for nested keys.
 
     Raises:
-        ConfigError: no such file, a field that doesn't exist, a value of the wrong type, or one that is still missing
-            (???).
+        ConfigError: no such file, no such task, a field that doesn't exist, a value of the wrong type, or one that is
+            still missing (???).
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
     try:
-        tree = OmegaConf.merge(
-            OmegaConf.structured(StageConfig), OmegaConf.load(path), OmegaConf.from_dotlist(overrides or [])
-        )
-        assert isinstance(tree, DictConfig)
-        if missing := OmegaConf.missing_keys(tree):
-            raise ConfigError(
-                f"{path}: no value for {', '.join(sorted(missing))}; give it as {sorted(missing)[0]}=VALUE"
-            )
-        config = OmegaConf.to_object(tree)
-    except OmegaConfBaseException as error:
+        given = OmegaConf.load(path)
+        if not isinstance(given, DictConfig):
+            raise ConfigError(f"{path}: a recipe is a mapping of fields, not a list")
+        fields = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(overrides or [])), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
-    assert isinstance(config, StageConfig)
-    config.model, config.data, config.init = (shipped(each) for each in (config.model, config.data, config.init))
+    try:
+        config = typed(StageConfig, fields)
+        for name in ("model", "data", "init"):
+            setattr(config, name, found(getattr(config, name)))
+        return with_sections(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def find_recipe(name: Path) -> Path:
+    """A recipe's file: the path itself, or one that ships with the package (with or without its ending)."""
+    below = Path(*name.parts[1:]) if name.parts[:1] == ("recipes",) else name
+    ours = shipped("recipes") / below.with_suffix(".yaml")
+    return ours if not name.is_file() and ours.is_file() else name
+
+
+def task_class(path: str) -> Any:
+    """The class that a recipe names "package.module:Class".
+
+    Raises:
+        ConfigError: it can't be imported.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"task {path!r} can't be imported ({error}); write it as package.module:Class") from error
+
+
+def with_sections(config: StageConfig) -> StageConfig:
+    """The same config, with `model` and `data` as the task's own dataclasses."""
+    task = task_class(config.task)
+    config.model, config.data = typed(task.Model, config.model, "model"), typed(task.Data, config.data, "data")
     return config
 
 
-def shipped(value: Any) -> Any:
+def found(value: Any) -> Any:
     """A recipe's value, or the values in it, with the names of shipped files as they stand in this installation."""
     if isinstance(value, dict):
-        return {name: shipped(each) for name, each in value.items()}
+        return {name: found(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [shipped(each) for each in value]
-    if not isinstance(value, str) or not value.startswith(SHIPPED) or Path(value).exists():
+        return [found(each) for each in value]
+    if not isinstance(value, str) or not value.startswith(FROM_THE_PACKAGE) or Path(value).exists():
         return value
-    package = Path(__file__).resolve().parent.parent
-    places = (package / value, package.parent / value)  # in a wheel; at the top of a checkout
-    return next((str(place) for place in places if place.exists()), value)
+    return str(place) if (place := shipped(value)).exists() else value
 
 
-def typed(kind: type, fields: dict[str, Any], where: str) -> Any:
-    """A dataclass from a recipe's fields, lists turned into tuples where it wants those.
+def typed(kind: type[T], given: Any, where: str = "") -> T:
+    """A dataclass from a recipe's fields.
+
+    Values are converted as OmegaConf converts them ("2" to 2 where a number is wanted); one value where a list is
+    wanted is a list of one.
+
+    Args:
+        kind: the dataclass; its fields may be dataclasses themselves.
+        given: field -> value; or such a dataclass, which is returned as it is.
+        where: the fields' place in the recipe, for messages.
 
     Raises:
-        ConfigError: a field that there isn't.
+        ConfigError: a field that there isn't, with the nearest that there is; a value of the wrong type; none where one
+            is needed.
     """
-    known = {each.name for each in dataclasses.fields(kind)}
-    if unknown := sorted(set(fields) - known):
-        raise ConfigError(f"{where} has no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    hints = typing.get_type_hints(kind)
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where or 'the recipe'} is a mapping of fields, not {given!r}")
+    hints = {each.name: typing.get_type_hints(kind)[each.name] for each in dataclasses.fields(kind) if each.init}
+    prefix = f"{where}." if where else ""
+    values = {}
+    for name, value in given.items():
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, 1, 0.5)
+            known = f"did you mean {prefix}{near[0]}? " if near else ""
+            raise ConfigError(f"there is no {prefix}{name}: {known}Fields: {', '.join(sorted(hints))}")
+        values[name] = value
+    absent = object()
+    made = {}
+    for each in dataclasses.fields(kind):
+        value = values.get(each.name, absent)
+        if (
+            value is absent
+            and each.default is not MISSING
+            and (each.default is not dataclasses.MISSING or each.default_factory is not dataclasses.MISSING)
+        ):
+            continue
+        if value is absent or value == MISSING:
+            raise ConfigError(f"no value for {prefix}{each.name}; give it as {prefix}{each.name}=VALUE")
+        made[each.name] = _fit(hints[each.name], value, f"{prefix}{each.name}")
+    return kind(**made)
 
-    def fit(name: str, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) and "list" not in str(hints[name]) else value
 
-    return kind(**{name: fit(name, value) for name, value in fields.items()})
+def _fit(hint: Any, value: Any, where: str) -> Any:
+    """A value as a field's type wants it."""
+    options = [each for each in typing.get_args(hint) if each is not type(None)]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None and len(options) < len(typing.get_args(hint)):
+            return None
+        if len(options) == 1:
+            return _fit(options[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return typed(hint, value, where)
+    origin = typing.get_origin(hint) or hint
+    if origin in (list, tuple) and not isinstance(value, (list, tuple)):
+        value = [value]
+    wrapped = dataclasses.make_dataclass("Field", [("value", list[Any] if origin is tuple else hint)])
+    try:
+        tree = OmegaConf.structured(wrapped(list(value) if origin is tuple else value))
+        fitted = OmegaConf.to_container(tree)["value"]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where} is {value!r}: {str(error).splitlines()[0]}") from error
+    if origin is tuple:
+        return tuple(_fit(options[0], each, where) if options else each for each in fitted)
+    return fitted
 
 
 def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:

@@ -1,20 +1,20 @@
 """The one training engine: single process or `torchrun`, any task, resumed exactly where it stopped.
 
-A batch is a function of the step alone, and the random generator is seeded by the step, so that a run that was killed
-and started again takes the very steps that it would have taken: weights, optimizers and the step's number are all that
-a checkpoint needs.
+A batch is a function of the step and of what the task keeps, and the random generator is seeded by the step, so that a
+run that was killed and started again takes the very steps that it would have taken: weights, optimizers, the step's
+number and the task's own state are all that a checkpoint needs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
-import importlib
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.distributed as dist
@@ -25,25 +25,29 @@ from torch.utils.data import DataLoader, Dataset
 
 from antiphon.errors import ConfigError
 from antiphon.nn.weights import misfit
-from antiphon.train.config import StageConfig, learning_rate
+from antiphon.train.config import StageConfig, learning_rate, task_class, with_sections
 
 
 class Task(Protocol):
-    """What a stage trains. A task's class is constructed with the StageConfig.
+    """What a stage trains. A task's class is constructed with the StageConfig, whose `model` and `data` are instances
+    of its dataclasses `Model` and `Data`.
 
     Attributes:
         model: holds every parameter that may train.
-        players: name -> globs over the parameters it owns; more than one where models play against each other (GAN).
+        optimizer_groups: name -> globs over the parameters that an optimizer of its own updates; more than one where
+            models play against each other (GAN).
     """
 
+    Model: ClassVar[type]
+    Data: ClassVar[type]
     model: nn.Module
-    players: dict[str, list[str]]
+    optimizer_groups: dict[str, list[str]]
 
     def batch(self, step: int) -> Any:
-        """The batch of a step, a function of `step` and the config alone."""
+        """The batch of a step, a function of `step`, the config and the task's state alone."""
 
-    def losses(self, batch: Any, player: str) -> dict[str, Tensor]:
-        """Named losses of a player; the engine weighs them by `config.objective` and adds them up."""
+    def losses(self, batch: Any, group: str) -> dict[str, Tensor]:
+        """Named losses of an optimizer group; the engine weighs them by `config.objective` and adds them up."""
 
     def sample(self, step: int, folder: Path) -> None:
         """Writes into `folder` what a person can look at or listen to."""
@@ -51,8 +55,29 @@ class Task(Protocol):
     def export(self, folder: Path) -> None:
         """Writes the model folder: config.json and model.safetensors."""
 
-    # Optional: measure(step) -> dict[str, float], what the model can do so far; asked every `measure_every` steps.
-    # Optional: rests(step, player) -> bool, whether a player takes no step then.
+
+class StatefulTask(Task, Protocol):
+    """A task that keeps more from step to step than the model's weights."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers and text that a checkpoint holds."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with what `state_dict` gave."""
+
+
+class MeasuredTask(Task, Protocol):
+    """A task that can tell how good its model is so far."""
+
+    def measure(self, step: int) -> dict[str, float]:
+        """Figures; asked every `measure_every` steps."""
+
+
+class AlternatingTask(Task, Protocol):
+    """A task whose optimizer groups don't all take every step."""
+
+    def skips_update(self, step: int, group: str) -> bool:
+        """Whether a group takes no step then."""
 
 
 class _Batches(Dataset):
@@ -75,22 +100,16 @@ class _Losses(nn.Module):
         super().__init__()
         self.model, self._task, self.objective = task.model, [task], objective
 
-    def forward(self, batch: Any, player: str) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = self._task[0].losses(batch, player)
+    def forward(self, batch: Any, group: str) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = self._task[0].losses(batch, group)
         total = sum(self.objective.get(name, 1.0) * loss for name, loss in losses.items() if loss.requires_grad)
         return total, {name: loss.detach() for name, loss in losses.items()}
 
 
 def build_task(config: StageConfig) -> Task:
-    """Imports the task that the recipe names, and constructs it."""
-    module, _, name = config.task.partition(":")
-    try:
-        task_class = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"task {config.task!r} can't be imported ({error}); write it as package.module:Class"
-        ) from error
-    return task_class(config)
+    """Constructs the task that the recipe names."""
+    config = with_sections(config)
+    return task_class(config.task)(config)
 
 
 def freeze(model: nn.Module, trainable: list[str]) -> list[str]:
@@ -127,7 +146,7 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
 
 
 def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> torch.optim.AdamW:
-    """AdamW over a player's trainable parameters; vectors are not decayed.
+    """AdamW over a group's trainable parameters; vectors are not decayed.
 
     Each group keeps its `factor` on the learning rate, from `config.optim.parts`.
 
@@ -177,14 +196,15 @@ def to_device(batch: Any, device: torch.device) -> Any:
 class Checkpoint:
     """Everything that a run needs to go on, in one file written atomically."""
 
-    def __init__(self, path: Path, model: nn.Module, optimizers: dict[str, torch.optim.Optimizer]):
-        self.path, self.model, self.optimizers = path, model, optimizers
+    def __init__(self, path: Path, task: Task, optimizers: dict[str, torch.optim.Optimizer]):
+        self.path, self.task, self.optimizers = path, task, optimizers
 
     def save(self, step: int) -> None:
         state = {
             "step": step,
-            "model": self.model.state_dict(),
+            "model": self.task.model.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "task": self.task.state_dict() if hasattr(self.task, "state_dict") else {},
         }
         part = self.path.with_suffix(".part")
         torch.save(state, part)
@@ -195,14 +215,16 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if told := misfit(self.model, state["model"]):
+        if told := misfit(self.task.model, state["model"]):
             raise ConfigError(f"{self.path} is of another recipe: {told}; give another out, or remove it")
-        self.model.load_state_dict(state["model"])
+        self.task.model.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             factors = [group["factor"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][name])
             for group, factor in zip(optimizer.param_groups, factors, strict=True):  # the recipe's, as the rate itself
                 group["factor"] = factor
+        if hasattr(self.task, "load_state_dict"):
+            self.task.load_state_dict(state.get("task", {}))
         return state["step"]
 
 
@@ -221,140 +243,152 @@ def train(config: StageConfig) -> Path:
     joined = world > 1 and not dist.is_initialized()
     if joined:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    if rank == 0:
-        OmegaConf.save(OmegaConf.structured(config), out / "recipe.yaml")
-
-    torch.manual_seed(config.seed)
-    task = build_task(config)
-    if config.init:
-        load_weights(task.model, config.init)
-    names = freeze(task.model, config.trainable)
-    task.model.to(device)
-    players = getattr(task, "players", {"model": ["*"]})
-    optimizers = {name: make_optimizer(task.model, globs, config) for name, globs in players.items()}
-    rests = getattr(task, "rests", lambda step, player: False)
-    checkpoint = Checkpoint(out / "checkpoint.pt", task.model, optimizers)
-    start = checkpoint.load()
-    losses: nn.Module = _Losses(task, config.objective)
-    if world > 1:
-        losses = nn.parallel.DistributedDataParallel(losses, find_unused_parameters=True, broadcast_buffers=False)
-    dtype = pick_precision(config, device)
-    if rank == 0:
-        million = sum(p.numel() for p in task.model.parameters() if p.requires_grad) / 1e6
-        print(
-            f"{config.task}: {million:.1f} M parameters train in {len(names)} tensors, {dtype}, from step {start}",
-            file=sys.stderr,
-        )
-
-    loader = DataLoader(
-        _Batches(task, start * config.accumulate, config.steps * config.accumulate, rank, world),
-        batch_size=None,
-        num_workers=config.workers,
-        multiprocessing_context="fork" if config.workers else None,
-    )
-    log = Log(config, out, start) if rank == 0 else None
-    stop: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    batches, saved, step = iter(loader), time.monotonic(), start
-    try:
-        for step in range(start, config.steps):
-            torch.manual_seed((config.seed * 1_000_003 + step) * 4096 + rank)
-            for optimizer in optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(config.optim, step, config.steps) * group["factor"]
-            values = _step(
-                losses,
-                task,
-                [to_device(next(batches), device) for _ in range(config.accumulate)],
-                {name: each for name, each in optimizers.items() if not rests(step, name)},
-                config,
-                dtype,
-            )
-            if log:
-                log.add(step, values)
-            if rank == 0 and (time.monotonic() - saved > 60 * config.save_minutes or step + 1 == config.steps):
-                checkpoint.save(step + 1)
-                task.export(out / "model")
-                saved = time.monotonic()
-            if log:
-                try:
-                    _look(task, config, step + 1, log)
-                except Exception:  # whatever it is about, the steps until here are not lost
-                    checkpoint.save(step + 1)
-                    task.export(out / "model")
-                    raise
-            if _anyone(bool(stop), device):
-                if rank == 0:
-                    checkpoint.save(step + 1)
-                    task.export(out / "model")
-                    print(f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr)
-                break
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        if log:
-            log.writer.close()
+    folder = Trainer(config, device, rank, world).run()
     if joined:
         dist.destroy_process_group()  # a process that ends with its threads still running may abort
-    return out / "model"
+    return folder
 
 
-@torch.no_grad()
-def _look(task: Task, config: StageConfig, step: int, log: Log) -> None:
-    """Samples and measures what the model can do, after the steps that the recipe says."""
-    if config.sample_every and step % config.sample_every == 0:
-        task.model.eval()
-        task.sample(step, Path(config.out) / "samples")
-    if config.measure_every and step % config.measure_every == 0:
-        task.model.eval()
-        log.measured(step, task.measure(step))
+class Trainer:
+    """One run of a stage in one process.
 
+    Args:
+        config: the stage.
+        device: to train on.
+        rank, world: this process's number and how many there are.
+    """
 
-def _anyone(stops: bool, device: torch.device) -> bool:
-    """Whether any process was told to stop: all stop after the same step, or those that go on wait for ever."""
-    if not dist.is_initialized():
-        return stops
-    told = torch.tensor(float(stops), device=device)
-    dist.all_reduce(told, dist.ReduceOp.MAX)
-    return bool(told)
+    def __init__(self, config: StageConfig, device: torch.device, rank: int = 0, world: int = 1):
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.config, self.device, self.rank, self.world = config, device, rank, world
+        self.out = Path(config.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        if rank == 0:
+            OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), self.out / "recipe.yaml")
+        torch.manual_seed(config.seed)
+        self.task = build_task(config)
+        if config.init:
+            load_weights(self.task.model, config.init)
+        names = freeze(self.task.model, config.trainable)
+        self.task.model.to(device)
+        groups = getattr(self.task, "optimizer_groups", {"model": ["*"]})
+        self.optimizers = {name: make_optimizer(self.task.model, globs, config) for name, globs in groups.items()}
+        self.skips_update = getattr(self.task, "skips_update", lambda step, group: False)
+        self.checkpoint = Checkpoint(self.out / "checkpoint.pt", self.task, self.optimizers)
+        self.start = self.checkpoint.load()
+        self.losses: nn.Module = _Losses(self.task, config.objective)
+        if world > 1:
+            self.losses = nn.parallel.DistributedDataParallel(
+                self.losses, find_unused_parameters=True, broadcast_buffers=False
+            )
+        self.dtype = pick_precision(config, device)
+        self.log = Log(config, self.out, self.start) if rank == 0 else None
+        if rank == 0:
+            million = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad) / 1e6
+            print(
+                f"{config.task}: {million:.1f} M parameters train in {len(names)} tensors, {self.dtype}, "
+                f"from step {self.start}",
+                file=sys.stderr,
+            )
 
+    def run(self) -> Path:
+        """Takes the steps that are left; returns the exported folder."""
+        config, stop = self.config, []
+        batches = iter(
+            DataLoader(
+                _Batches(
+                    self.task, self.start * config.accumulate, config.steps * config.accumulate, self.rank, self.world
+                ),
+                batch_size=None,
+                num_workers=config.workers,
+                multiprocessing_context="fork" if config.workers else None,
+            )
+        )
+        previous = {
+            number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        saved = time.monotonic()
+        try:
+            for step in range(self.start, config.steps):
+                values = self.step(step, [to_device(next(batches), self.device) for _ in range(config.accumulate)])
+                if self.log:
+                    self.log.add(step, values)
+                if time.monotonic() - saved > 60 * config.save_minutes or step + 1 == config.steps:
+                    self.save(step + 1)
+                    saved = time.monotonic()
+                try:
+                    self.look(step + 1)
+                except Exception:  # whatever it is about, the steps until here are not lost
+                    self.save(step + 1)
+                    raise
+                if self._anyone(bool(stop)):
+                    self.save(step + 1)
+                    if self.log:
+                        print(f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr)
+                    break
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            if self.log:
+                self.log.writer.close()
+        return self.out / "model"
 
-def _step(
-    losses: nn.Module,
-    task: Task,
-    batches: list[Any],
-    optimizers: dict[str, torch.optim.Optimizer],
-    config: StageConfig,
-    dtype: torch.dtype,
-) -> dict[str, float]:
-    """One step of each of these optimizers; returns the losses, averaged over the batches, and the gradient norms."""
-    task.model.train()
-    device = next(task.model.parameters()).device.type
-    values: dict[str, float] = {}
-    for player, optimizer in optimizers.items():
-        found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
-        optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
-            with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-                total, parts = losses(batch, player)
-            (total / len(batches)).backward()
-            for name, value in parts.items():
-                found.setdefault(name, []).append(float(value))
-        values |= {name: sum(each) / len(each) for name, each in found.items()}
-        owned = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(owned, config.optim.clip)
-        values[f"norm/{player}"] = float(norm)
-        if torch.isfinite(norm):
-            optimizer.step()
-        else:
-            print(f"{player}: gradient is not finite, step skipped", file=sys.stderr)
-    return values
+    def step(self, step: int, batches: list[Any]) -> dict[str, float]:
+        """One update of each optimizer group; returns the losses, averaged over the batches, and gradient norms."""
+        torch.manual_seed((self.config.seed * 1_000_003 + step) * 4096 + self.rank)
+        self.task.model.train()
+        values: dict[str, float] = {}
+        for name, optimizer in self.optimizers.items():
+            if self.skips_update(step, name):
+                continue
+            found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
+            optimizer.zero_grad(set_to_none=True)
+            for batch in batches:
+                with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                    total, parts = self.losses(batch, name)
+                (total / len(batches)).backward()
+                for part, value in parts.items():
+                    found.setdefault(part, []).append(float(value))
+            values |= {part: sum(each) / len(each) for part, each in found.items()}
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config.optim, step, self.config.steps) * group["factor"]
+            owned = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(owned, self.config.optim.clip)
+            values[f"norm/{name}"] = float(norm)
+            if torch.isfinite(norm):
+                optimizer.step()
+            else:
+                print(f"{name}: gradient is not finite, step skipped", file=sys.stderr)
+        return values
+
+    @torch.no_grad()
+    def look(self, step: int) -> None:
+        """Samples and measures what the model can do, after the steps that the recipe says."""
+        if not self.log:
+            return
+        if self.config.sample_every and step % self.config.sample_every == 0:
+            self.task.model.eval()
+            self.task.sample(step, self.out / "samples")
+        if self.config.measure_every and step % self.config.measure_every == 0:
+            if not hasattr(self.task, "measure"):
+                raise ConfigError(f"measure_every: {self.config.task} has no measure; leave it at 0")
+            self.task.model.eval()
+            self.log.measured(step, self.task.measure(step))
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint and the model folder, in the first process."""
+        if self.rank == 0:
+            self.checkpoint.save(step)
+            self.task.export(self.out / "model")
+
+    def _anyone(self, stops: bool) -> bool:
+        """Whether any process was told to stop: all stop after the same step, or those that go on wait for ever."""
+        if not dist.is_initialized():
+            return stops
+        told = torch.tensor(float(stops), device=self.device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return bool(told)
 
 
 class Log:

@@ -14,8 +14,8 @@ import soundfile
 
 from antiphon.cli.common import describe_timings, overrides, sampling
 from antiphon.cli.talk import example_question
-from antiphon.cli.train import find_recipe
 from antiphon.errors import ConfigError
+from antiphon.train.config import find_recipe
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Check = Callable[..., None]

@@ -1,4 +1,5 @@
 """SpeechTokenizer: parity with its authors' package on the same random weights, files, gradients."""
+
 import importlib
 import importlib.util
 import json
@@ -79,7 +80,7 @@ def test_the_first_codebook_in_the_teachers_space(both):
     with torch.no_grad():
         _, _, expected = theirs(audio)
         first = ours.quantized(ours.latents(audio)).first
-        torch.testing.assert_close(ours.taught(first), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours.project_to_teacher(first), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("chunk, keep", [(1, 0), (13, 0), (13, 26), (40, 1000)])
@@ -137,7 +138,9 @@ def test_every_parameter_learns_and_codebooks_fill():
     result = codec.quantized(codec.latents(audio), used=torch.tensor([1, 2, 3, 3]))
     heard = codec.synthesize(result.latents)
     assert heard.shape == audio.shape
-    ((heard - audio).square().mean() + result.commitment + codec.taught(result.first).square().mean()).backward()
+    (
+        (heard - audio).square().mean() + result.commitment + codec.project_to_teacher(result.first).square().mean()
+    ).backward()
     for name, parameter in codec.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
     assert all(bool(book.ready) for book in codec.quantizer.codebooks)

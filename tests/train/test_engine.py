@@ -1,9 +1,11 @@
 """The engine: schedules, frozen parameters, exact resume after a kill, recipes that say what is wrong."""
+
 import importlib
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,24 +17,50 @@ from torch import nn
 from antiphon.errors import ConfigError
 from antiphon.train import StageConfig, load_recipe, train
 from antiphon.train.config import OptimConfig, learning_rate
-from antiphon.train.engine import freeze, make_optimizer
+from antiphon.train.engine import build_task, freeze, make_optimizer
+
+
+@dataclass
+class ToyModel:
+    """No choice."""
+
+
+@dataclass
+class ToyData:
+    """What a recipe may say of it."""
+
+    stop_at: int | None = None
+    """The step at which it kills its own process."""
+    n: int = 1
+    seconds: tuple[float, ...] = (1.0,)
+    folders: list[str] = field(default_factory=list)
 
 
 class ToyTask:
-    """Fits a line with dropout, so that the random state matters; optionally kills its own process."""
+    """Fits a line with dropout, so that the random state matters; optionally kills its own process. It counts what it
+    has seen, as a task may."""
+
+    Model, Data = ToyModel, ToyData
 
     def __init__(self, config: StageConfig):
-        self.config = config
+        self.config, self.seen = config, 0
         self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
     def batch(self, step: int):
-        if step == self.config.data.get("stop_at"):
+        if step == self.config.data.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         generator = torch.Generator().manual_seed(step)
         x = torch.randn(16, 4, generator=generator)
         return {"x": x, "y": x.sum(-1, keepdim=True)}
 
-    def losses(self, batch, player):
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+    def losses(self, batch, group):
+        self.seen += len(batch["x"])
         return {"square": (self.model(batch["x"]) - batch["y"]).square().mean()}
 
     def sample(self, step, folder):
@@ -44,7 +72,7 @@ class ToyTask:
 
     def export(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self.model.state_dict(), folder / "model.pt")
+        torch.save(self.model.state_dict() | {"seen": torch.tensor(self.seen)}, folder / "model.pt")
 
 
 def config(out, **fields) -> StageConfig:
@@ -54,9 +82,9 @@ def config(out, **fields) -> StageConfig:
 
 def test_loss_falls_and_files_are_written(tmp_path):
     folder = train(config(tmp_path, trainable=["*"], steps=200))
-    task = ToyTask(config(tmp_path))
+    task = build_task(config(tmp_path))
     before = float(task.losses(task.batch(999), "model")["square"])
-    task.model.load_state_dict(torch.load(folder / "model.pt"))
+    task.model.load_state_dict(torch.load(folder / "model.pt"), strict=False)
     task.model.eval()
     assert float(task.losses(task.batch(999), "model")["square"]) < 0.5 * before
     assert (tmp_path / "samples" / "15.txt").exists() and (tmp_path / "checkpoint.pt").exists()
@@ -86,7 +114,7 @@ def test_accumulated_batches_are_averaged(tmp_path, monkeypatch, capsys):
     """The gradient's norm is that of the mean of the three batches' losses."""
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
     torch.manual_seed(0)
-    task = ToyTask(config(tmp_path))
+    task = build_task(config(tmp_path))
     (sum(task.losses(task.batch(step), "model")["square"] for step in range(3)) / 3).backward()
     norm = torch.stack([parameter.grad.norm() for parameter in task.model.parameters()]).norm()
     train(config(tmp_path, accumulate=3, steps=1, log_every=1))
@@ -97,7 +125,7 @@ def test_parts_have_learning_rates_of_their_own(tmp_path):
     """One step of AdamW moves a parameter by about its learning rate, and the first glob that matches counts."""
     optim = OptimConfig(lr=0.01, warmup=0, schedule="constant", weight_decay=0.0, parts={"0.*": 0.5, "*.weight": 0.0})
     torch.manual_seed(0)
-    start = ToyTask(config(tmp_path)).model.state_dict()
+    start = build_task(config(tmp_path)).model.state_dict()
     end = torch.load(train(config(tmp_path, optim=optim, steps=1)) / "model.pt")
     moved = {name: float((end[name] - start[name]).abs().max()) for name in start}
     assert moved["0.weight"] == pytest.approx(0.005, rel=0.01) and moved["0.bias"] == pytest.approx(0.005, rel=0.01)
@@ -106,11 +134,11 @@ def test_parts_have_learning_rates_of_their_own(tmp_path):
 
 def test_parts_group_by_factor_and_decay():
     parts = OptimConfig(parts={"0.*": 0.5}, weight_decay=0.1)
-    optimizer = make_optimizer(ToyTask(config("")).model, ["*"], config("", optim=parts))
+    optimizer = make_optimizer(build_task(config("")).model, ["*"], config("", optim=parts))
     found = [(g["factor"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
     assert sorted(found) == [(0.5, 0.0, 1), (0.5, 0.1, 1), (1.0, 0.0, 1), (1.0, 0.1, 1)]
     with pytest.raises(ConfigError, match="depth"):
-        make_optimizer(ToyTask(config("")).model, ["*"], config("", optim=OptimConfig(parts={"depth*": 0.5})))
+        make_optimizer(build_task(config("")).model, ["*"], config("", optim=OptimConfig(parts={"depth*": 0.5})))
 
 
 @pytest.mark.parametrize("stop_at", [7])
@@ -130,8 +158,8 @@ def test_resume_is_exact_with_parts_and_takes_the_recipes_factors(tmp_path, stop
 def test_a_loss_that_some_batches_lack_is_averaged_over_the_others(tmp_path, capsys, monkeypatch):
     losses = ToyTask.losses
 
-    def some(self, batch, player):
-        found = losses(self, batch, player)
+    def some(self, batch, group):
+        found = losses(self, batch, group)
         self.count = getattr(self, "count", 0) + 1
         return found if self.count % 2 else found | {"rare": torch.tensor(4.0)}
 
@@ -148,7 +176,7 @@ def test_what_a_measure_finds_is_logged(tmp_path, capsys):
 
 def test_only_what_is_named_trains(tmp_path):
     torch.manual_seed(0)
-    start = ToyTask(config(tmp_path)).model.state_dict()
+    start = build_task(config(tmp_path)).model.state_dict()
     end = torch.load(train(config(tmp_path, trainable=["2.*"])) / "model.pt")
     assert torch.equal(start["0.weight"], end["0.weight"])
     assert not torch.equal(start["2.weight"], end["2.weight"])
@@ -177,29 +205,34 @@ def test_learning_rate_by_hand():
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        ("task: a:B\nout: x\n", [], "no value for steps"),
-        ("task: a:B\nout: x\nsteps: 1\nstpes: 2\n", [], "stpes"),
-        ("task: a:B\nout: x\nsteps: many\n", [], "many"),
-        ("task: a:B\nout: x\nsteps: 1\n", ["precision=int3"], "choose auto"),
-        ("task: nowhere:B\nout: x\nsteps: 1\n", [], None),
+        ("out: x\n", [], "no value for steps"),
+        ("out: x\nsteps: ???\n", [], "no value for steps; give it as steps=VALUE"),
+        ("out: x\nsteps: 1\nstpes: 2\n", [], "there is no stpes: did you mean steps"),
+        ("out: x\nsteps: many\n", [], "steps is 'many'"),
+        ("out: x\nsteps: 1\n", ["precision=int3"], "choose auto"),
+        ("out: x\nsteps: 1\n", ["optim.rl=1"], "there is no optim.rl: did you mean optim.lr"),
+        ("out: x\nsteps: 1\n", ["data.stop_ta=1"], "there is no data.stop_ta: did you mean data.stop_at"),
+        ("out: x\nsteps: 1\n", ["data.n=some"], "data.n is 'some'"),
+        ("out: x\nsteps: 1\n", ["data.seconds=[a,b]"], "data.seconds is 'a'"),
+        ("out: x\nsteps: 1\n", ["data=3"], "data is a mapping of fields, not 3"),
+        ("task: nowhere:B\nout: x\nsteps: 1\n", [], "task 'nowhere:B' can't be imported"),
+        ("- a\n", [], "recipe.yaml"),
+        ("a: [\n", [], "recipe.yaml"),
     ],
 )
 def test_bad_recipes_say_what_is_wrong(tmp_path, text, overrides, message):
     path = tmp_path / "recipe.yaml"
-    path.write_text(text)
-    if message is None:
-        with pytest.raises(ConfigError, match="can't be imported"):
-            train(load_recipe(path, [f"out={tmp_path}/run"]))
-    else:
-        with pytest.raises(ConfigError, match=message):
-            load_recipe(path, overrides)
+    path.write_text(text if text[:4] in ("task", "- a\n", "a: [") else "task: tests.train.test_engine:ToyTask\n" + text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path, overrides)
 
 
 def test_overrides_reach_nested_fields(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text("task: a:B\nout: x\nsteps: 1\ndata: {n: 1}\n")
-    recipe = load_recipe(path, ["optim.lr=0.5", "data.n=2", "steps=7"])
-    assert (recipe.optim.lr, recipe.data["n"], recipe.steps) == (0.5, 2, 7)
+    path.write_text("task: tests.train.test_engine:ToyTask\nout: x\nsteps: 1\ndata: {n: 1, seconds: [2, 3]}\n")
+    recipe = load_recipe(path, ["optim.lr=0.5", "data.n=2", "steps=7", "data.folders=here"])
+    assert (recipe.optim.lr, recipe.data.n, recipe.steps) == (0.5, 2, 7)
+    assert recipe.data.seconds == (2.0, 3.0) and recipe.data.folders == ["here"]  # one value is a list of one
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes").rglob("*.yaml")), ids=str)
@@ -237,11 +270,11 @@ torch.save(made["task"].model.state_dict(), {str(tmp_path)!r} + "/rank" + os.env
 def test_what_ships_is_found_from_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipes = Path(__file__).resolve().parents[2] / "recipes"
-    assert Path(load_recipe(recipes / "mini" / "instruct.yaml").data["held_out"]).is_file()
-    assert Path(load_recipe(recipes / "duplex" / "audio.yaml").data["codec"], "config.json").is_file()
+    assert Path(load_recipe(recipes / "mini" / "instruct.yaml").data.held_out).is_file()
+    assert Path(load_recipe(recipes / "duplex" / "audio.yaml").data.codec, "config.json").is_file()
     mine = tmp_path / "weights" / "mini" / "codec"
     mine.mkdir(parents=True)
-    assert load_recipe(recipes / "duplex" / "audio.yaml").data["codec"] == "weights/mini/codec"  # one's own comes first
+    assert load_recipe(recipes / "duplex" / "audio.yaml").data.codec == "weights/mini/codec"  # one's own comes first
 
 
 def test_a_sample_that_fails_costs_no_step(tmp_path, monkeypatch):

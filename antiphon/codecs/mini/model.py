@@ -129,13 +129,13 @@ class DecoderState:
 
 class MiniCodec(CodecModule):
     """Waveform to codes and back; `encode`, `decode` and, live, `encode_step`, `decode_step`; for training `latents`,
-    `quantized`, `guided`.
+    `quantized`, `synthesize_guided`.
 
     Args:
         config: sizes.
     """
 
-    guides = ("voicing", "pitch")  # losses of `guided`
+    auxiliary_losses = ("voicing", "pitch")  # losses of `synthesize_guided`
 
     def __init__(self, config: MiniCodecConfig):
         super().__init__(config)
@@ -274,7 +274,7 @@ class MiniCodec(CodecModule):
         latents = torch.cat([latents, latents[:, -1:]], dim=1)  # something to look at after the end
         return self.wave(self.features(latents))[:, None, late : late + length]
 
-    def guided(self, latents: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def synthesize_guided(self, latents: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """`synthesize` for training: the pulses have the target's pitch, so that the sound can be compared with it, and
         what the network says of the pitch is a matter of losses of its own.
 

@@ -5,7 +5,7 @@ features are computed once and kept as float16. A folder of features can be trai
 that was killed goes on where it stopped: which voice, room and noise an utterance gets follows from its number and the
 seed.
 
-    python -m antiphon.data.speech.features --text ../shared/data/text --whisper WHISPER --out FOLDER --count 30000
+    python -m antiphon.data.speech.features --text texts --whisper WHISPER --out FOLDER --count 30000
 
 A folder holds `sentences.txt` (all that could be said, from which the ears' pieces are taken), `manifest.jsonl` (id,
 text, voice, source, shard, offset and frames; seconds) and `shard-*.npy` ([frames, width]).

@@ -1,19 +1,21 @@
 """Align the ears with the language model: CTC from frozen Whisper features onto the language model's own pieces.
 
-The data are folders of features (antiphon.data.speech.features), which may still grow while this runs: `data.refresh`
-says after how many steps to look again (0: never, then a resumed run is exact).
+The data are folders of features (antiphon.data.speech.features), which may still grow while this runs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jiwer
 import numpy as np
 import torch
+from omegaconf import MISSING
 from safetensors import safe_open
 from torch import Tensor
 
@@ -49,49 +51,64 @@ def word_errors(truth: list[str], heard: list[str]) -> float:
     return jiwer.wer([plain(text) or "-" for text in truth], [plain(text) for text in heard])
 
 
+@dataclass(frozen=True)
+class AlignModel(AdapterConfig):
+    """The adapter's sizes; `pieces` follows from the texts."""
+
+    brain: str = MISSING
+    """Folder of the language model."""
+
+
+@dataclass
+class AlignData:
+    """What the adapter hears."""
+
+    train: list[str] = MISSING
+    """Folders of features."""
+    held: list[str] = field(default_factory=list)
+    """Folders of features that are listened to and not trained on."""
+    pieces: str | None = None
+    """A file of all sentences to come, so that their pieces are known from the start; None: those that are there."""
+    refresh: int = 0
+    """Steps between two looks at what has been added to the training folders; 0 for none."""
+    limit: int | None = None
+    """Utterances of each training folder that are used; all when None."""
+
+
 class AlignTask:
-    """The stage's task; see the Task protocol of the engine.
+    """The stage's task; see the Task protocol of the engine."""
 
-    `config.model`: brain (folder of the language model) and any field of AdapterConfig but `pieces`.
-    `config.data`: train and held (lists of feature folders), refresh (steps), limit (utterances of each training
-    folder that are used).
-    """
-
-    players = {"model": ["*"]}
+    Model, Data = AlignModel, AlignData
 
     def __init__(self, config: StageConfig) -> None:
-        self.config, data = config, config.data
-        model = dict(config.model)
-        if "brain" not in model or not data.get("train"):
-            raise ModelError(
-                "the align stage needs model.brain (the language model's folder) and data.train (feature folders)"
-            )
-        brain = Path(model.pop("brain"))
-        self.folders = [Path(folder) for folder in data["train"]]
-        self.readers = {folder: Reader(folder) for folder in map(Path, [*data["train"], *data.get("held", [])])}
-        self.refresh, self.limit = int(data.get("refresh", 0)), data.get("limit")
+        self.config = config
+        self.data: AlignData = config.data
+        model, data = dataclasses.asdict(config.model), self.data
+        brain, merges = Path(model.pop("brain")), config.model.merges
+        self.folders = [Path(folder) for folder in data.train]
+        self.readers = {folder: Reader(folder) for folder in map(Path, [*data.train, *data.held])}
         tokenizer = (brain / "tokenizer.json").read_text(encoding="utf-8")
-        merges = int(model.get("merges", AdapterConfig.merges))
         if config.init:  # its pieces, so that its weights fit
             ids = json.loads((Path(config.init) / "config.json").read_text())["ids"]
         else:
-            if data.get("pieces"):
-                texts = Path(data["pieces"]).read_text(encoding="utf-8").splitlines()
+            if data.pieces:
+                texts = Path(data.pieces).read_text(encoding="utf-8").splitlines()
             else:
                 texts = [utterance.text for folder in self.folders for utterance in read_manifest(folder)]
             ids = piece_ids(texts, tokenizer, merges)
         self.spelling = Spelling(tokenizer, merges, ids)
         torch.manual_seed(config.seed)
-        self.model = Adapter(AdapterConfig(**model, pieces=len(ids)))
+        self.model = Adapter(AdapterConfig(**model | {"pieces": len(ids)}))
         self.model.set_embeddings(read_embeddings(brain, ids))
         self.known: list[tuple[Path, Utterance, list[int]]] = []
         self.counts = {folder: 0 for folder in self.folders}
         self.look()
 
-    def look(self) -> None:
-        """Takes in what the training folders hold by now."""
+    def look(self, until: dict[str, int] | None = None) -> None:
+        """Takes in what the training folders hold by now, or held when they had so many utterances."""
         for folder in self.folders:
-            for utterance in read_manifest(folder)[self.counts[folder] : self.limit]:
+            end = self.data.limit if until is None else until.get(str(folder))
+            for utterance in read_manifest(folder)[self.counts[folder] : end]:
                 self.counts[folder] += 1
                 target = self.spelling.spell(utterance.text)
                 if target and ctc_frames(target) <= utterance.frames // 2:
@@ -102,7 +119,7 @@ class AlignTask:
 
     def batch(self, step: int) -> dict[str, Any]:
         """Utterances of like length, drawn by the seed and the step alone."""
-        if self.refresh and step % self.refresh == 0:
+        if self.data.refresh and step % self.data.refresh == 0:
             self.look()
         generator = np.random.default_rng([self.config.seed, step])
         size = self.config.batch
@@ -112,7 +129,16 @@ class AlignTask:
         chosen = [self.known[i] for i in generator.choice(window, size, replace=len(window) < size)]
         return collate([(self.readers[folder](utterance), target) for folder, utterance, target in chosen])
 
-    def losses(self, batch: dict[str, Any], player: str = "model") -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
+        """How many utterances of each folder are known: a resumed run draws from the same ones until its next look."""
+        return {"counts": {str(folder): count for folder, count in self.counts.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if counts := state.get("counts"):
+            self.known, self.counts = [], dict.fromkeys(self.folders, 0)
+            self.look(counts)
+
+    def losses(self, batch: dict[str, Any], group: str = "model") -> dict[str, Tensor]:
         """The CTC loss."""
         vectors = self.model(batch["features"], batch["lengths"])
         return {"ctc": ctc_loss(self.model.logits(vectors), adapter_lengths(batch["lengths"]), batch["targets"])}
@@ -131,11 +157,11 @@ class AlignTask:
 
     def sample(self, step: int, folder: Path) -> None:
         """Writes what is heard of the held-out utterances, with the word error rate of each folder."""
-        if not self.config.data.get("held"):
+        if not self.data.held:
             print(f"step {step}: nothing to hear, data.held names no folder", file=sys.stderr, flush=True)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        for held in map(Path, self.config.data.get("held", [])):
+        for held in map(Path, self.data.held):
             utterances = read_manifest(held)[:200]
             if not utterances:
                 print(f"step {step}: nothing to hear in {held}", file=sys.stderr, flush=True)

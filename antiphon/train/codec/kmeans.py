@@ -9,6 +9,7 @@ k-means++, big batches, no centre replaced later.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import soxr
 import torch
 import torch.distributed as dist
+from omegaconf import MISSING
 from torch import Tensor, nn
 
 from antiphon.codecs.semantic.features import load_features
@@ -38,32 +40,52 @@ class Centroids(nn.Module):
         self.register_buffer("scale", torch.ones(width))
 
 
+@dataclass
+class KMeansModel:
+    """Which features are clustered, and how."""
+
+    features: str = MISSING
+    """A part's name, folder or hub id of an encoder."""
+    layer: int | None = None
+    """Of it; None for its output."""
+    codes: int = 500
+    """Cluster centres."""
+    tries: int = 3
+    """Starts of k-means++, of which the best is taken."""
+    standardise: bool = False
+    """Bring each feature to unit variance first: in the inner layers of Whisper and of large models a few are a hundred
+    times the others, and would be all that counts."""
+
+
+@dataclass
+class KMeansData:
+    """The speech whose features are clustered."""
+
+    speech: list[str] = MISSING
+    """Folders of speech sets."""
+    hours: float | None = None
+    """Use only the first hours of each."""
+    seconds: float = 4.0
+    """Of speech in a crop; `batch` of them make a step and must give more frames than there are codes."""
+
+
 class KMeansTask:
-    """See the module, and the Task protocol of the engine.
+    """See the module, and the Task protocol of the engine."""
 
-    `config.model`: features (a part's name, folder or hub id), layer (null for the encoder's output), codes, tries
-    (starts of k-means++, of which the best is taken), standardise (bring each feature to unit variance first: in the
-    inner layers of Whisper and of large models a few are a hundred times the others, and would be all that counts).
-    `config.data`: speech (folders of shards), hours (use only the first ones of each), seconds (of speech in a crop;
-    `batch` of them make a step and must give more frames than there are codes).
-    """
-
-    players = {"model": ["*"]}
+    Model, Data = KMeansModel, KMeansData
 
     def __init__(self, config: StageConfig):
         model, data = config.model, config.data
-        if "features" not in model or not data.get("speech"):
-            raise ConfigError("k-means needs model.features (a part, folder or hub id) and data.speech (folders)")
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise ConfigError("k-means runs in one process: start it without torchrun (a larger batch hears more)")
-        self.config, self.codes = config, int(model.get("codes", 500))
-        self.name, self.layer = str(model["features"]), model.get("layer")
+        self.config, self.codes = config, model.codes
+        self.name, self.layer = model.features, model.layer
         self.features: SpeechFeatures = load_features(self.name, self.layer)
-        self.sets = [SpeechSet(folder, hours=data.get("hours")) for folder in data["speech"]]
+        self.sets = [SpeechSet(folder, hours=data.hours) for folder in data.speech]
         for speech in self.sets:
             if not speech.duration:
                 raise ConfigError(f"data.speech: {speech.folder} holds no utterance; make speech there first")
-        self.seconds = float(data.get("seconds", 4.0))
+        self.seconds = data.seconds
         frames = int(config.batch * self.seconds * self.features.frame_rate)
         if frames < 2 * self.codes:
             raise ConfigError(
@@ -90,13 +112,13 @@ class KMeansTask:
         values, counts = self.features(batch["audio"], batch["lengths"])
         return values[length_mask(counts, values.shape[1])].float() * self.model.scale
 
-    def losses(self, batch: dict[str, Tensor], player: str = "model") -> dict[str, Tensor]:
+    def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
         """Moves the centres; distance: the share of the frames' variance that the centres (after that) don't tell."""
         if isinstance(self.features, nn.Module):
             self.features.to(batch["audio"].device)
         frames = self.frames(batch)
         if self.model.training:
-            if self.config.model.get("standardise", False) and not bool(self.model.counts.any()):
+            if self.config.model.standardise and not bool(self.model.counts.any()):
                 self.model.scale.copy_(1 / frames.std(0).clamp_min(1e-8))
                 frames = frames * self.model.scale
             self._move(frames)
@@ -125,7 +147,7 @@ class KMeansTask:
                     f"a batch has only {len(frames)} frames of speech for {self.codes} codes: raise batch (recordings "
                     "shorter than data.seconds fill less of it), or lower model.codes"
                 )
-            tries = int(self.config.model.get("tries", 3))
+            tries = self.config.model.tries
             return MiniBatchKMeans(
                 self.codes, init="k-means++", n_init=tries, reassignment_ratio=0.0, random_state=self.config.seed
             )

@@ -1,9 +1,10 @@
-"""Fresh weights scaled on data: every convolution of a codec, or of its judges, starts with outputs of unit size.
+"""Fresh weights scaled on data: every convolution of a codec, or of its discriminators, starts with outputs of unit
+size.
 
 Speech is quiet (a standard deviation of some 0.05), and each convolution of the usual initialisation makes it quieter
 still. A narrow, deep network so begins as a nearly linear one of nearly constant latents, and stays there for its first
 thousands of steps. One pass over a batch that divides each layer's weights by the size of its output ends that (Mishkin
-and Matas 2016; Salimans and Kingma 2016, section 3). A narrow judge that isn't scaled gives the same verdict on
+and Matas 2016; Salimans and Kingma 2016, section 3). A narrow discriminator that isn't scaled gives the same verdict on
 everything, and hardly a gradient, for its first hundreds of steps.
 """
 
@@ -44,14 +45,15 @@ def scale_to_data(codec: nn.Module, audio: Tensor) -> list[str]:
 
 
 @torch.no_grad()
-def scale_judges(judges: Discriminators, audio: Tensor) -> None:
+def scale_discriminators(discriminators: Discriminators, audio: Tensor) -> None:
     """Scales the convolutions of discriminators, but for those that give the verdicts; biases become zero.
 
     Args:
-        judges: fresh.
+        discriminators: fresh.
         audio: [batch, channels, samples], like what they are going to judge.
     """
-    _scale([layer for part in judges.parts for tower in part.towers for layer in tower[:-1]], lambda: judges(audio))
+    layers = [layer for part in discriminators.parts for tower in part.towers for layer in tower[:-1]]
+    _scale(layers, lambda: discriminators(audio))
 
 
 def _scale(layers: Iterable[nn.Module], run: Callable[[], object]) -> list[nn.Module]:

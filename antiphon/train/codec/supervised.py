@@ -7,19 +7,22 @@ teacher forcing; and, if wanted, CTC over letters on the encoder's output) reach
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 import torch
+from omegaconf import MISSING
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.semantic.supervised import SupervisedTokenizer
+from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.data.shards import SpeechSet
 from antiphon.encoders.base import FRAME_SAMPLES, length_mask
 from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
@@ -93,43 +96,79 @@ def fit_bottleneck(tokenizer: SupervisedTokenizer, latents: Tensor) -> float:
     return float((((again - latents) / spread).square()).mean())
 
 
+@dataclass
+class SupervisedModel:
+    """The quantizer in Whisper's middle; see `SupervisedConfig`."""
+
+    whisper: str = MISSING
+    """A part's name, folder or hub id."""
+    ctc: bool = False
+    """Whether letters are recognized from the encoder's output as well."""
+    layer: int = SupervisedConfig.layer
+    """The quantizer stands behind so many layers."""
+    pool: int = SupervisedConfig.pool
+    """Frames of the encoder (50 a second) that are averaged into one code."""
+    quantizer: str = SupervisedConfig.quantizer
+    """"vq" (a codebook with moving averages) or "fsq" (a fixed grid)."""
+    dim: int = SupervisedConfig.dim
+    """Width of the codes of a "vq"."""
+    codebook_size: int = SupervisedConfig.codebook_size
+    """Their number."""
+    levels: tuple[int, ...] = SupervisedConfig.levels
+    """Of each dimension of an "fsq"."""
+    restore: bool = SupervisedConfig.restore
+    """Repeat each code to the encoder's own rate before the layers behind it."""
+    block: int = SupervisedConfig.block
+    """Frames of the encoder in a block that doesn't see later ones, 0 for no such limit."""
+
+
+@dataclass
+class SupervisedData:
+    """The speech that is written down."""
+
+    speech: list[str] = MISSING
+    """Folders of speech sets with texts."""
+    hours: float | None = None
+    """Use only the first hours of each."""
+    seconds: tuple[float, float] = (0.5, 15.0)
+    """Shortest and longest utterance."""
+    silence: float = 0.5
+    """Seconds put after each utterance."""
+    held: int = 0
+    """Last utterances of each set that are kept apart for measuring."""
+    fit: int = 20000
+    """Code frames that the quantizer is fitted to."""
+    keep: bool = False
+    """Whether what layers that don't learn make of an utterance stays in memory (50 kB a second of speech with Whisper
+    base) and isn't made again."""
+
+
 class SupervisedTask:
-    """See the module, and the Task protocol of the engine.
+    """See the module, and the Task protocol of the engine."""
 
-    `config.model`: whisper (a part's name, folder or hub id), ctc (bool) and any field of SupervisedConfig that isn't
-    the encoder's shape.
-    `config.data`: speech (folders of shards), hours (use only the first ones of each), seconds (shortest and longest
-    utterance), silence (seconds put after each utterance), held (last utterances of each set that are kept apart for
-    measuring), fit (code frames that the quantizer is fitted to), keep (bool: what layers that don't learn make of an
-    utterance stays in memory, 50 kB a second of speech with Whisper base, and isn't made again).
-    """
-
-    players = {"model": ["*"]}
+    Model, Data = SupervisedModel, SupervisedData
 
     def __init__(self, config: StageConfig):
-        self.config, data, model = config, config.data, dict(config.model)
-        if "whisper" not in model or not data.get("speech"):
-            raise ConfigError("this stage needs model.whisper (a part, folder or hub id) and data.speech (folders)")
-        whisper, ctc = find(model.pop("whisper")), bool(model.pop("ctc", False))
+        self.config, data, model = config, config.data, dataclasses.asdict(config.model)
+        whisper, ctc = find(model.pop("whisper")), model.pop("ctc")
         self.words = Tokenizer.from_file(str(whisper / "tokenizer.json"))
         torch.manual_seed(config.seed)
         tokenizer, decoder = SupervisedTokenizer.from_whisper(whisper, **model), WhisperDecoder.from_pretrained(whisper)
         self.model = Recognizer(tokenizer, decoder, ctc)
-        self.keep, self.kept = bool(data.get("keep", False)), {}  # utterance -> what frozen layers gave [frames, width]
-        self.silence, held = float(data.get("silence", 0.5)), int(data.get("held", 0))
-        seconds = tuple(data.get("seconds", (0.5, 15.0)))
-        self.sets = [SpeechSet(folder, hours=data.get("hours"), seconds=seconds) for folder in data["speech"]]
+        self.keep, self.kept = data.keep, {}  # utterance -> what frozen layers gave [frames, width]
+        self.silence, held, seconds = data.silence, data.held, data.seconds
+        self.sets = [SpeechSet(folder, hours=data.hours, seconds=seconds) for folder in data.speech]
         spoken = [[(speech, index) for index in range(len(speech))] for speech in self.sets]
         self.held = [place for each in spoken for place in each[len(each) - min(held, len(each) // 2) :]]
         kept = {(id(speech), index) for speech, index in self.held}
         self.known = [place for each in spoken for place in each if (id(place[0]), place[1]) not in kept]
         self.known.sort(key=lambda place: place[0].utterances[place[1]].duration)
         if not self.known:
-            raise ConfigError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {list(data['speech'])}")
+            raise ConfigError(f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s in {data.speech}")
         if config.init or (Path(config.out) / "checkpoint.pt").exists():
             self._go_on()
         else:
-            self._fit(int(data.get("fit", 20000)))
+            self._fit(data.fit)
 
     def _go_on(self) -> None:
         """Weights follow: the codebook must not be set anew from the first batch."""
@@ -210,7 +249,7 @@ class SupervisedTask:
         x = torch.nn.utils.rnn.pad_sequence(x, batch_first=True)
         return tokenizer.pooled(tokenizer.below(x, frames, first, last), frames), frames
 
-    def losses(self, batch: dict[str, Any], player: str = "model") -> dict[str, Tensor]:
+    def losses(self, batch: dict[str, Any], group: str = "model") -> dict[str, Tensor]:
         """recognition: the decoder's cross-entropy in nats a token; commitment; ctc, in nats a letter."""
         tokenizer = self.model.tokenizer
         x, frames = self._latents(batch)

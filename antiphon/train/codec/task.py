@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.distributed as dist
+from omegaconf import MISSING
 from torch import Tensor, nn
 
 from antiphon.audio.io import Audio
@@ -30,11 +31,11 @@ from antiphon.train.codec.discriminators import Discriminators
 from antiphon.train.codec.distil import Distillation, pool
 from antiphon.train.codec.fit import fit_codec
 from antiphon.train.codec.losses import MultiScaleMel, adversarial_losses, discriminator_loss
-from antiphon.train.codec.scale import scale_judges, scale_to_data
+from antiphon.train.codec.scale import scale_discriminators, scale_to_data
 from antiphon.train.config import StageConfig, typed
 
-HEARD = ("mel", "convergence", "wave", "adversarial", "matching")  # losses of the audio: balanced against each other
-TOLD = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
+WAVEFORM_LOSSES = ("mel", "convergence", "wave", "adversarial", "matching")  # balanced against each other
+CODE_LOSSES = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
 
 
 @runtime_checkable
@@ -42,10 +43,11 @@ class TrainableCodec(Protocol):
     """What `TokenizerTask` needs of a codec (an `nn.Module`, constructed from its config with fresh weights).
 
     `synthesize(quantized(latents(audio)).latents)` is `decode(encode(audio))`, with gradients all the way through, on
-    whole frames of audio. Latents are [batch, frames, dim], of any dim. A codec that has `taught(first)` maps what its
-    first codebook gives into its teacher's space itself, and keeps that map with its weights (SpeechTokenizer). A codec
-    that has `guided(latents, target)` makes the sound in training with help from the target [batch, channels, samples],
-    and has losses of its own besides, whose names are `guides` (the mini codec: its pitch).
+    whole frames of audio. Latents are [batch, frames, dim], of any dim. A codec that has `project_to_teacher(first)`
+    maps what its first codebook gives into its teacher's space itself, and keeps that map with its weights
+    (SpeechTokenizer). A codec that has `synthesize_guided(latents, target)` makes the sound in training with help from
+    the target [batch, channels, samples], and has losses of its own besides, whose names are `auxiliary_losses` (the
+    mini codec: its pitch).
 
     Attributes:
         sample_rate, channels, frame_rate, codebooks, codebook_size: as of any `antiphon.codecs.base.Codec`.
@@ -77,80 +79,73 @@ class TrainableCodec(Protocol):
 
 @dataclass
 class TeacherConfig:
-    """Whom the first codebook learns from.
-
-    Attributes:
-        name: a folder, a hub id, or a part's name, of what `antiphon.codecs.semantic.features.load_features` reads.
-        layer: of it; None for its output.
-        kind: "frames" (Mimi) or "dimensions" (SpeechTokenizer); see `Distillation`.
-        span: codec frames over which features are averaged; Mimi's is 2.
-    """
+    """Whom the first codebook learns from."""
 
     name: str = "whisper-base"
+    """A folder, a hub id, or a part's name, of what `antiphon.codecs.semantic.features.load_features` reads."""
     layer: int | None = None
+    """Of it; None for its output."""
     kind: str = "frames"
+    """"frames" (Mimi) or "dimensions" (SpeechTokenizer); see `Distillation`."""
     span: float = 1.0
+    """Codec frames over which features are averaged; Mimi's is 2."""
 
 
 @dataclass
-class ModelConfig:
-    """The recipe's `model`.
+class CodecModel:
+    """The codec, and who judges it in training."""
 
-    Attributes:
-        family: import path of the codec's class, "package.module:Class".
-        codec: fields of its config.
-        start: a folder of the family to start from instead.
-        scale: whether fresh weights, the judges' among them, are scaled on the first batch; see `train.codec.scale`.
-        fit: frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; the speech
-            needs its phones' times.
-        period, stft: arguments of the discriminators of that name; None for none.
-        patience: steps before the discriminators come in.
-        ahead: steps that they then learn by themselves, before the codec hears of them.
-        learn: share of the steps after that in which they learn; EnCodec's is 2/3 at 24 kHz, 1/2 at 48 (section 3.4).
-        balance: whether losses of the audio are balanced (EnCodec); else their gradients count as they are.
-        mel_windows, mel_bins: of the mel distance: samples, and bins of each.
-        teacher: fields of `TeacherConfig`; None for none.
-    """
-
-    family: str = ""
+    family: str = MISSING
+    """Import path of the codec's class, "package.module:Class"."""
     codec: dict[str, Any] = field(default_factory=dict)
+    """Fields of its config."""
     start: str | None = None
+    """A folder of the family to start from instead."""
     scale: bool = True
+    """Whether fresh weights, the discriminators' among them, are scaled on the first batch; see `train.codec.scale`."""
     fit: int = 0
+    """Frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; the speech needs its
+    phones' times."""
     period: dict[str, Any] | None = None
+    """Arguments of the `PeriodDiscriminator`; None for none."""
     stft: dict[str, Any] | None = None
+    """Arguments of the `StftDiscriminator`; None for none."""
     patience: int = 0
+    """Steps before the discriminators come in."""
     ahead: int = 0
+    """Steps that they then learn by themselves, before the codec hears of them."""
     learn: float = 1.0
+    """Share of the steps after that in which they learn; EnCodec's is 2/3 at 24 kHz, 1/2 at 48 (section 3.4)."""
     balance: bool = True
+    """Whether losses of the waveform are balanced (EnCodec); else their gradients count as they are."""
     mel_windows: tuple[int, ...] = (256, 512, 1024, 2048)
+    """Of the mel distance, in samples."""
     mel_bins: tuple[int, ...] = (20, 40, 80, 120)
-    teacher: dict[str, Any] | None = None
+    """Bins of each."""
+    teacher: TeacherConfig | None = None
+    """Whom the first codebook learns from; None for nobody."""
 
 
 @dataclass
-class DataConfig:
-    """The recipe's `data`.
+class CodecData:
+    """The speech that goes through the codec."""
 
-    Attributes:
-        speech: folders of shards.
-        hours: train on the first hours of each; None for all but the last utterances, which are listened to.
-        seconds: length of a crop.
-        dropout: share of rows that use only a random number of the first codebooks.
-        skip: share of rows whose latents go to the decoder unquantized; Mimi's is 0.5.
-        check: utterances that `sample` listens to: the first ones that don't train; without `hours`, at most half of
-            each set.
-    """
-
-    speech: list[str] = field(default_factory=list)
+    speech: list[str] = MISSING
+    """Folders of speech sets."""
     hours: float | None = None
+    """Train on the first hours of each; None for all but the last utterances, which are listened to."""
     seconds: float = 1.0
+    """Length of a crop."""
     dropout: float = 0.0
+    """Share of rows that use only a random number of the first codebooks."""
     skip: float = 0.0
+    """Share of rows whose latents go to the decoder unquantized; Mimi's is 0.5."""
     check: int = 12
+    """Utterances that `sample` listens to: the first ones that don't train; without `hours`, at most half of each
+    set."""
 
 
-def build_codec(model: ModelConfig) -> TrainableCodec:
+def build_codec(model: CodecModel) -> TrainableCodec:
     """The codec that a recipe asks for.
 
     Raises:
@@ -187,23 +182,25 @@ class TokenizerModel(nn.Module):
 
 
 class TokenizerTask:
-    """See the module, `ModelConfig` and `DataConfig`.
+    """The stage's task; see the Task protocol of the engine.
 
     Losses, whose weights are the recipe's `objective` (0 when not named there): mel, convergence (`MultiScaleMel`),
     wave (mean absolute difference), adversarial, matching; commitment, codebook, distillation; the codec's own.
     Codebooks that learn by moving averages do so only while the encoder trains.
     """
 
+    Model, Data = CodecModel, CodecData
+
     def __init__(self, config: StageConfig):
         self.config = config
-        self.data: DataConfig = typed(DataConfig, config.data, "data")
-        model: ModelConfig = typed(ModelConfig, config.model, "model")
+        self.data: CodecData = config.data
+        model: CodecModel = config.model
         self.setup, self.weights = model, config.objective
         codec = build_codec(model)
-        named = (*HEARD, *TOLD, *getattr(codec, "guides", ()))
+        named = (*WAVEFORM_LOSSES, *CODE_LOSSES, *getattr(codec, "auxiliary_losses", ()))
         if unknown := sorted(set(self.weights) - set(named)):
             raise ConfigError(f"objective has no {', '.join(unknown)}; there are {', '.join(named)}")
-        self.audio_weights = {name: weight for name, weight in self.weights.items() if name in HEARD}
+        self.waveform_weights = {name: weight for name, weight in self.weights.items() if name in WAVEFORM_LOSSES}
         gan = any(self.weights.get(name) for name in ("adversarial", "matching"))
         if gan and model.period is None and model.stft is None:
             raise ConfigError("objective asks for adversaries, but model.period and model.stft are null")
@@ -212,32 +209,31 @@ class TokenizerTask:
         if self.weights.get("distillation"):
             if model.teacher is None:
                 raise ConfigError("objective asks for distillation, but model.teacher is null")
-            teacher: TeacherConfig = typed(TeacherConfig, model.teacher, "model.teacher")
-            self.teacher, self.span = load_features(teacher.name, teacher.layer).eval(), teacher.span
+            self.teacher = load_features(model.teacher.name, model.teacher.layer).eval()
             self.teacher.requires_grad_(False)
-            distillation = Distillation(self._taught_width(codec), self.teacher.width, teacher.kind)
+            distillation = Distillation(self._projected_width(codec), self.teacher.width, model.teacher.kind)
         self.model = TokenizerModel(
             codec,
             MultiScaleMel(codec.sample_rate, model.mel_windows, model.mel_bins),
             Discriminators(model.period, model.stft) if gan else None,
             distillation,
-            Balancer(self.audio_weights) if model.balance else None,
+            Balancer(self.waveform_weights) if model.balance else None,
         )
-        self.players = {"model": ["codec.*"] + (["distillation.*"] if distillation else [])}
+        self.optimizer_groups = {"model": ["codec.*"] + (["distillation.*"] if distillation else [])}
         if gan:
-            self.players["adversary"] = ["adversary.*"]
+            self.optimizer_groups["adversary"] = ["adversary.*"]
         world = dist.get_world_size() if dist.is_initialized() else 1
         self._a_step = config.accumulate * world  # batches that the engine takes for one
         self.speech, self.unseen = self._open()
         if not (Path(config.out) / "checkpoint.pt").exists():
             self._prepare()
-        self._made: list[tuple[Tensor, Tensor]] = []  # of each accumulated batch, from one player to the other
+        self._made: list[tuple[Tensor, Tensor]] = []  # of each accumulated batch, from one group to the other
 
     def _prepare(self) -> None:
         """What fresh weights are given before any gradient."""
         codec, audio = self.model.codec, self.batch(0)["audio"] if self.setup.scale else None
         if audio is not None and hasattr(self.model, "adversary"):
-            scale_judges(self.model.adversary, audio)
+            scale_discriminators(self.model.adversary, audio)
         if self.setup.start:
             return
         if audio is not None:
@@ -247,14 +243,14 @@ class TokenizerTask:
                 raise ConfigError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
             fit_codec(codec, self.speech[0], self.setup.fit)
 
-    def _taught_width(self, codec: TrainableCodec) -> int | None:
+    def _projected_width(self, codec: TrainableCodec) -> int | None:
         """Width of what the first codebook gives; None where the codec maps it into the teacher's space itself."""
         assert self.teacher is not None
         with torch.no_grad():
             latents = codec.latents(torch.zeros(1, codec.channels, codec.sample_rate))
-            if not hasattr(codec, "taught"):
+            if not hasattr(codec, "project_to_teacher"):
                 return latents.shape[-1]
-            width = codec.taught(latents).shape[-1]
+            width = codec.project_to_teacher(latents).shape[-1]
         if width != self.teacher.width:
             raise ConfigError(f"the codec expects a teacher of width {width}, this one's is {self.teacher.width}")
         return None
@@ -301,35 +297,35 @@ class TokenizerTask:
     def _stack(self, crops: list[tuple[np.ndarray, SpeechSet]], sample_rate: int) -> Tensor:
         return torch.from_numpy(np.stack([self._resampled(x, s.sample_rate, sample_rate) for x, s in crops]))
 
-    def losses(self, batch: dict[str, Any], player: str) -> dict[str, Tensor]:
-        if player == "adversary":
+    def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
+        if group == "adversary":
             return self._adversary_losses()
         codec, target = self.model.codec, batch["audio"]
         latents = codec.latents(target)
         codec.train(latents.requires_grad)
         quantized = codec.quantized(latents, batch["used"])
         given, own = torch.where(batch["skip"][:, None, None], latents, quantized.latents), {}
-        if hasattr(codec, "guided"):
-            made, own = codec.guided(given, target)
+        if hasattr(codec, "synthesize_guided"):
+            made, own = codec.synthesize_guided(given, target)
         else:
             made = codec.synthesize(given)
         length = min(made.shape[-1], target.shape[-1])
         made, target = made[..., :length].float(), target[..., :length]
-        heard = self._heard(made, target, batch["step"])
-        told = {"commitment": quantized.commitment, "codebook": quantized.codebook, **own}
+        sounds = self._waveform_losses(made, target, batch["step"])
+        codes = {"commitment": quantized.commitment, "codebook": quantized.codebook, **own}
         if self.teacher is not None:
-            told["distillation"] = self._distilled(quantized.first, batch["heard"])
-        told = {name: loss for name, loss in told.items() if loss.requires_grad and self.weights.get(name)}
+            codes["distillation"] = self._distilled(quantized.first, batch["heard"])
+        codes = {name: loss for name, loss in codes.items() if loss.requires_grad and self.weights.get(name)}
         balance = getattr(self.model, "balancer", None)
-        audio = balance(heard, made) if balance is not None else weighted(heard, self.audio_weights, made)
-        return {name: loss.detach() for name, loss in heard.items()} | told | {"audio": audio}
+        audio = balance(sounds, made) if balance is not None else weighted(sounds, self.waveform_weights, made)
+        return {name: loss.detach() for name, loss in sounds.items()} | codes | {"audio": audio}
 
-    def _heard(self, made: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
+    def _waveform_losses(self, made: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         """Losses of the audio [batch, channels, samples]."""
         mel, convergence = self.model.mel(made.flatten(0, 1), target.flatten(0, 1))
         losses = {"mel": mel, "convergence": convergence, "wave": (made - target).abs().mean()}
         if hasattr(self.model, "adversary"):
-            if not self.rests(step, "adversary"):
+            if not self.skips_update(step, "adversary"):
                 self._made.append((made.detach(), target))
             if step >= self.setup.patience + self.setup.ahead:
                 with torch.no_grad():
@@ -342,10 +338,10 @@ class TokenizerTask:
         fake, real = self.model.adversary(made)[0], self.model.adversary(target)[0]
         return {"discriminator": discriminator_loss(fake, real)}
 
-    def rests(self, step: int, player: str) -> bool:
-        """Whether a player takes no step: the judges until their time has come, and in some of those in which the codec
-        learns from them."""
-        if player != "adversary":
+    def skips_update(self, step: int, group: str) -> bool:
+        """Whether a group takes no step: the discriminators until their time has come, and in some of those in which
+        the codec learns from them."""
+        if group != "adversary":
             return False
         together, share = step - self.setup.patience - self.setup.ahead, self.setup.learn
         if together < 0:
@@ -356,11 +352,11 @@ class TokenizerTask:
         """The distillation loss of [batch, frames, dim] against what the teacher hears in [batch, samples]."""
         assert self.teacher is not None
         self.teacher.to(audio.device)
-        first = self.model.codec.taught(first) if hasattr(self.model.codec, "taught") else first
+        first = self.model.codec.project_to_teacher(first) if hasattr(self.model.codec, "project_to_teacher") else first
         with torch.no_grad():
             features = self.teacher(audio)[0]
             rate = self.model.codec.frame_rate
-            features = pool(features, self.teacher.frame_rate, rate, first.shape[1], self.span)
+            features = pool(features, self.teacher.frame_rate, rate, first.shape[1], self.setup.teacher.span)
         return self.model.distillation(first, features)
 
     def sample(self, step: int, folder: Path) -> None:

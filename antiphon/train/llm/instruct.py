@@ -6,10 +6,12 @@ layer sees only the positions whose next token is part of a reply.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,8 +107,7 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
         tokens, labels: `[B, T]`; see :func:`collate`.
 
     Returns:
-        The mean over all labelled tokens, and for each row the surprise: the loss of its least expected token `[B]`,
-        detached.
+        The mean over all labelled tokens, and each row's maximum, the loss of its least expected token `[B]`, detached.
     """
     with torch.no_grad():
         x = model(model.embed(tokens[:, :-1]), last=lora.first_layer)
@@ -114,51 +115,71 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
     target = labels[:, 1:]
     learnt = target != IGNORED
     losses = F.cross_entropy(model.logits(x[learnt]), target[learnt], reduction="none")
-    surprise = (
+    largest = (
         torch.zeros(target.shape, device=losses.device).masked_scatter(learnt, losses.detach().float()).amax(dim=1)
     )
-    return losses.mean(), surprise
+    return losses.mean(), largest
+
+
+@dataclass(frozen=True)
+class InstructModel(LoraConfig):
+    """The adapters' sizes."""
+
+    brain: str = "brain"
+    """Name or folder of the language model."""
+
+
+@dataclass
+class InstructTexts:
+    """What replies are learnt from."""
+
+    texts: str | None = None
+    """Folder of the corpora; None for the made facts alone."""
+    held_out: str | None = None
+    """A jsonl with "question": what must not be trained on."""
+    spelt: float = 0.0
+    """Share of examples whose user's words are spelled as the adapter spells them; see ChatEncoder."""
+    merges: int = 0
+    """The tokenizer's first merges that those are spelled with."""
+    epoch: int = 0
+    """The first one to take; a second stage goes on where the first ended."""
+    skip: list[str] = field(default_factory=list)
+    """Globs of kinds of examples to leave out."""
+    focus: list[str] = field(default_factory=list)
+    """Files max_token_loss.json of earlier stages: facts that they knew are left out."""
+    above: float = 0.5
+    """Nats of a reply's least expected token above which it isn't known yet."""
 
 
 class InstructTask:
     """The stage's task; see the Task protocol of the engine. Its model is the adapters alone: the base stays outside.
 
-    `config.model`: brain (name or folder of the language model) and any field of LoraConfig.
-    `config.data`:
-        texts: folder of the corpora, or null.
-        held_out: jsonl with "question": what must not be trained on; or null.
-        spelt, merges: share of examples whose user's words are spelled as the ears spell; see ChatEncoder.
-        epoch: the first one to take; a second stage goes on where the first ended.
-        skip: globs of kinds of examples to leave out.
-        focus, above: see below.
-
-    While it trains, the task notes how surprising each reply was (the loss of its least expected token) and writes it
-    to `surprise.json` beside the exported folder. A later stage that is given such files as `focus` leaves out the
-    facts whose surprise was at most `above` nats: it spends its time on what isn't known yet.
+    While it trains, the task notes the loss of each reply's least expected token and writes it to
+    `max_token_loss.json` beside the exported folder, for a later stage's `data.focus`.
     """
 
+    Model, Data = InstructModel, InstructTexts
+
     def __init__(self, config: StageConfig):
-        self.config = config
-        model, data = dict(config.model), dict(config.data)
-        self.brain = folder(model.pop("brain", "brain"))
+        self.config, data = config, config.data
+        model = dataclasses.asdict(config.model)
+        self.brain = folder(model.pop("brain"))
         self.base = Llama.from_pretrained(self.brain)
         self.model = Lora(self.base, LoraConfig(**model))
-        held_out = data.get("held_out")
+        held_out = data.held_out
         if held_out and not Path(held_out).is_file():
             raise ModelError(f"data.held_out: {held_out} does not exist; give the questions to keep out, or null")
         questions = [json.loads(line)["question"] for line in Path(held_out).open(encoding="utf-8")] if held_out else []
-        self.data = InstructData(data.get("texts"), questions, config.seed)
-        self.encoder = ChatEncoder(self.brain / "tokenizer.json", self.model.config.system, int(data.get("merges", 0)))
-        self.spelt = float(data.get("spelt", 0.0))
-        self.first_epoch = int(data.get("epoch", 0))
-        self.skip = list(data.get("skip", []))
-        self.surprise: dict[str, float] = {}
-        surprise: dict[str, float] = {}
-        for focus in data.get("focus") or []:
+        self.data = InstructData(data.texts, questions, config.seed)
+        self.encoder = ChatEncoder(self.brain / "tokenizer.json", self.model.config.system, data.merges)
+        self.spelt, self.first_epoch, self.skip = data.spelt, data.epoch, data.skip
+        self.max_token_loss: dict[str, float] = {}  # reply -> nats of its least expected token
+        before: dict[str, float] = {}
+        for focus in data.focus:
             if not Path(focus).is_file():
                 raise ModelError(f"data.focus: {focus} does not exist; it is written by the stage before this one")
-            surprise |= json.loads(Path(focus).read_text(encoding="utf-8"))
-        self.known = {reply for reply, nats in surprise.items() if nats <= float(data.get("above", 0.5))}
+            before |= json.loads(Path(focus).read_text(encoding="utf-8"))
+        self.known = {reply for reply, nats in before.items() if nats <= data.above}
         self.plan = lru_cache(maxsize=2)(self._plan)
 
     def _plan(self, epoch: int) -> list[list[Example]]:
@@ -187,14 +208,21 @@ class InstructTask:
         rows = [self.encoder.encode(example.turns, rng.random() < self.spelt) for example in batches[step]]
         return *collate(rows), [example.turns[-1][1] for example in batches[step]]
 
-    def losses(self, batch: tuple[Tensor, Tensor, list[str]], player: str) -> dict[str, Tensor]:
+    def losses(self, batch: tuple[Tensor, Tensor, list[str]], group: str) -> dict[str, Tensor]:
         """The loss of the replies, `reply`."""
         tokens, labels, replies = batch
         if self.base.norm.device != tokens.device:
             self.base.to(tokens.device)
-        loss, surprise = reply_loss(self.base, self.model, tokens, labels)
-        self.surprise |= dict(zip(replies, surprise.tolist(), strict=True))
+        loss, largest = reply_loss(self.base, self.model, tokens, labels)
+        self.max_token_loss |= dict(zip(replies, largest.tolist(), strict=True))
         return {"reply": loss}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of the replies seen so far."""
+        return {"max_token_loss": self.max_token_loss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.max_token_loss = dict(state.get("max_token_loss", {}))
 
     def sample(self, step: int, folder: Path) -> None:
         """Write replies to development questions, beside the replies they should have, to `folder`/<step>.jsonl."""
@@ -211,10 +239,10 @@ class InstructTask:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def export(self, folder: Path) -> None:
-        """Write the adapters in the format of peft; and beside the folder what surprised."""
+        """Write the adapters in the format of peft; and beside the folder the largest losses."""
         self.model.save(folder, self.base.published_name)
-        (folder.parent / "surprise.json").write_text(
-            json.dumps(self.surprise, indent=0, ensure_ascii=False), encoding="utf-8"
+        (folder.parent / "max_token_loss.json").write_text(
+            json.dumps(self.max_token_loss, indent=0, ensure_ascii=False), encoding="utf-8"
         )
 
     def describe(self) -> dict[str, Any]:

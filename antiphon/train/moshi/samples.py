@@ -3,56 +3,58 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
 
+from antiphon.data.dialogue.codes import CodedConversation
 from antiphon.data.dialogue.grid import NOTHING
+from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import Moshi, MoshiSampling
 
-if TYPE_CHECKING:
-    from antiphon.train.moshi.task import DuplexTask
 
-
-def write_samples(task: DuplexTask, step: int, folder: Path) -> None:
+def write_samples(
+    duplex: Duplex, conversations: Sequence[CodedConversation], step: int, folder: Path, max_seconds: float = 30.0
+) -> None:
     """Writes `<step>-<n>.wav` (left the model, right the user), .png (who speaks when) and .txt (the words).
 
     Args:
-        task: its `held` conversations from `held_first` on; `data.samples` of them, `data.sample_seconds` long.
+        duplex: talks, all conversations in one batch.
+        conversations: whose users it hears.
         step: of the training; the sampling's seed.
         folder: written to.
+        max_seconds: of each conversation.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rate, model = task.codec.frame_rate, task.model
-    items = [task.held[i] for i in range(task.held_first, len(task.held))][: int(task.data.get("samples", 4))]
-    most = int(float(task.data.get("sample_seconds", 30.0)) * rate)
-    frames = min(most, max((item.codes.shape[1] for item in items), default=0))
+    codec, model, config = duplex.codec, duplex.moshi, duplex.moshi.config
+    rate = codec.frame_rate
+    frames = min(int(max_seconds * rate), max((item.codes.shape[1] for item in conversations), default=0))
     if not frames:
         print(f"sample {step}: data.samples and data.sample_seconds leave nothing", file=sys.stderr, flush=True)
         return
-    own = task.moshi.codebooks
-    user = np.full((len(items), task.moshi.user_codebooks, frames), NOTHING, np.int64)
-    for row, item in zip(user, items):
+    own = config.codebooks
+    user = np.full((len(conversations), config.user_codebooks, frames), NOTHING, np.int64)
+    for row, item in zip(user, conversations):
         heard = item.codes[own:, :frames]
         row[:, : heard.shape[1]] = heard
     device = next(model.parameters()).device
     tokens = talk(model, torch.from_numpy(user).to(device), MoshiSampling(), seed=step).cpu()
-    for number, (item, row) in enumerate(zip(items, tokens)):
+    for number, (item, row) in enumerate(zip(conversations, tokens)):
         length = min(frames, item.codes.shape[1], row.shape[-1])
         both = [row[1:, :length].clamp_min(0), torch.from_numpy(user[number, :, :length])]
-        sound = torch.cat([task.codec.decode(codes[None])[0] for codes in both]).numpy()
+        sound = torch.cat([codec.decode(codes[None])[0] for codes in both]).numpy()
         name = folder / f"{step:06d}-{number}"
-        soundfile.write(name.with_suffix(".wav"), sound.T, task.codec.sample_rate)
-        spoken = [(frame / rate, words) for frame, words in phrases(row[0, :length].tolist(), task)]
+        soundfile.write(name.with_suffix(".wav"), sound.T, codec.sample_rate)
+        spoken = [(frame / rate, words) for frame, words in phrases(row[0, :length].tolist(), duplex)]
         lines = [f"{start:6.2f}  {words}" for start, words in spoken]
         said = [f"{word.start:6.2f}  {word.speaker}: {word.text}" for word in item.words if word.start < length / rate]
         text = "\n".join(["The model:", *lines, "", "The conversation was:", *said, ""])
         name.with_suffix(".txt").write_text(text, encoding="utf-8")
-        draw(sound, task.codec.sample_rate, spoken, name.with_suffix(".png"))
+        draw(sound, codec.sample_rate, spoken, name.with_suffix(".png"))
 
 
 def talk(model: Moshi, user: torch.Tensor, sampling: MoshiSampling, seed: int = 0) -> torch.Tensor:
@@ -75,9 +77,10 @@ def talk(model: Moshi, user: torch.Tensor, sampling: MoshiSampling, seed: int = 
     return torch.stack(made[lag:], dim=-1)
 
 
-def phrases(text: list[int], task: DuplexTask, gap: int = 8) -> list[tuple[int, str]]:
+def phrases(text: list[int], duplex: Duplex, gap: int = 8) -> list[tuple[int, str]]:
     """(first frame, words) of each run of pieces without `gap` frames of padding inside."""
-    spoken = [(t, token) for t, token in enumerate(text) if token not in (NOTHING, task.moshi.pad, task.moshi.end_pad)]
+    silent = (NOTHING, duplex.moshi.config.pad, duplex.moshi.config.end_pad)
+    spoken = [(t, token) for t, token in enumerate(text) if token not in silent]
     runs: list[tuple[int, list[int]]] = []
     last = -gap
     for t, token in spoken:
@@ -85,7 +88,7 @@ def phrases(text: list[int], task: DuplexTask, gap: int = 8) -> list[tuple[int, 
             runs.append((t, []))
         runs[-1][1].append(token)
         last = t
-    return [(t, task.pieces.decode(tokens).strip()) for t, tokens in runs]
+    return [(t, duplex.pieces.decode(tokens).strip()) for t, tokens in runs]
 
 
 def draw(sound: NDArray, sample_rate: int, spoken: list[tuple[float, str]], path: Path) -> None:

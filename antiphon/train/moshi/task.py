@@ -7,14 +7,17 @@ of the text, PAD and EPAD counting half, plus cross-entropy of the codes, the se
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import MISSING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,81 +35,144 @@ from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextPieces
 from antiphon.train.config import StageConfig
 from antiphon.train.moshi.batches import Talks, Voice, speaking
+from antiphon.train.moshi.samples import write_samples
 
 KINDS = ("conversations", "audio", "text")
 QUIET = 8  # frames of PAD that make a silence of the text
 
 
+@dataclass
+class DuplexModel:
+    """What is trained, and what it starts from."""
+
+    moshi: MoshiConfig = field(default_factory=MoshiConfig)
+    """Its sizes."""
+    init_llm: str | None = None
+    """Name or folder of a Llama that the temporal transformer starts from."""
+    codebooks: bool = True
+    """Whether embeddings and heads start from the codec's codebooks."""
+    listen: float | None = None
+    """Seconds after a word of the user began at which the temporal transformer is also asked what it was, through a
+    head that isn't kept; None for never. Not in Moshi; it tells a model that has few hours what to hear."""
+
+
+@dataclass
+class Mix:
+    """Share of batches of each kind."""
+
+    conversations: float = 0.0
+    """Two channels."""
+    audio: float = 0.0
+    """One voice, nobody else."""
+    text: float = 0.0
+    """Text in a row, no codes."""
+
+    def __post_init__(self) -> None:
+        if min(dataclasses.astuple(self)) < 0 or not sum(dataclasses.astuple(self)) > 0:
+            raise ConfigError(f"data.mix: {dataclasses.asdict(self)}; give shares of which at least one is above 0")
+
+
+@dataclass
+class DuplexData:
+    """What it hears and says, and how much each part of the loss weighs."""
+
+    codec: str = MISSING
+    """Name or folder of the codec."""
+    pieces: str = MISSING
+    """Folder of the text tokenizer; trained from the words of the conversations, or the sentences of `text`, and kept
+    there if it doesn't exist."""
+    mix: Mix = MISSING
+    """Share of batches of each kind."""
+    codec_name: str = "mini"
+    """By which the trained model finds its codec again."""
+    conversations: list[str] = field(default_factory=list)
+    """Folders of conversations as codes."""
+    count: int | None = None
+    """Use the first ones of each."""
+    held: list[str] = field(default_factory=list)
+    """Folders with conversations to look at what the model does."""
+    held_out: int = 8
+    """As many at the end of `conversations` instead."""
+    speech: str | None = None
+    """Folder of a speech set's codes, for "audio"."""
+    text: str | None = None
+    """Folder of the corpora, for "text"."""
+    sentences: int = 20000
+    """How many of them."""
+    frames: int = MISSING
+    """Length of a window; a step has `batch` windows."""
+    from_start: float = 0.2
+    """Share of windows that begin where the conversation does."""
+    swap: float = 0.0
+    """Share of windows of conversations in which the user is the model (post-training: any speaker may be the main
+    one)."""
+    text_mask: float = 0.0
+    """Share of windows of audio whose text is unknown."""
+    jitter: float = 0.0
+    """Seconds by which their text is shifted either way."""
+    depth_share: float = 1.0
+    """Share of frames whose codes are asked for where the model speaks."""
+    depth_share_quiet: float | None = None
+    """The same where it is silent; None for the same share."""
+    noise: float = 0.0
+    """Share of own codes that are others in what the model sees."""
+    lost: float = 0.0
+    """Share of the user's frames that did not arrive."""
+    semantic: float = 100.0
+    """Weight of the semantic code."""
+    acoustic: float = 1.0
+    """Weight of the other codes."""
+    padding: float = 0.5
+    """Weight of PAD and EPAD."""
+    user: float = 1.0
+    """Weight of the user's codes, times those of their levels."""
+    measure: str | None = None
+    """"package.module:function", called as function(duplex) -> figures every `measure_every` steps."""
+    samples: int = 4
+    """Conversations in a sample."""
+    sample_seconds: float = 30.0
+    """How long each."""
+
+
 class DuplexTask:
-    """See the module. Recipe fields:
+    """The stage's task; see the Task protocol of the engine. Its fields make it any of Moshi's stages."""
 
-    model.moshi: fields of MoshiConfig (`depth`: of DepthConfig). model.init_llm: name or folder of a Llama that
-    the temporal transformer starts from, or null. model.codebooks: whether embeddings and heads start from the codec's
-    codebooks. model.listen: seconds, or null: the temporal transformer is also asked, so long after a word of the user
-    began, what it was, through a head that isn't kept. Not in Moshi; it tells a model that has few hours what to hear.
-
-    data.codec: codec folder. data.pieces: folder of the text's pieces; trained from the words of the conversations, or
-    the sentences of data.text, and kept there if it doesn't exist.
-    data.mix: share of batches of each kind, of "conversations" (two channels), "audio" (one voice, nobody else) and
-    "text" (pieces in a row, no codes).
-    data.codec_name: by which the trained model finds its codec again.
-    data.conversations: folders of ConversationCodes; data.count: use the first ones. data.held: one with conversations
-    to look at what the model does; data.held_out: as many at the end of data.conversations instead.
-    data.speech: folder of a CodeSet. data.text: folder of the corpora; data.sentences: how many of them.
-    data.frames: length of a window; a step has `batch` windows. data.from_start: share of windows that begin where the
-    conversation does.
-    data.swap: share of windows of conversations in which the user is the model (post-training: any speaker may be the
-    main one). data.text_mask: share of windows of audio whose text is unknown. data.jitter: seconds by which their text
-    is shifted either way.
-    data.depth_share, data.depth_share_quiet: share of frames whose codes are asked for, where the model speaks and
-    where it is silent.
-    data.noise: share of own codes that are others in what the model sees. data.lost: share of the user's frames that
-    did not arrive.
-    data.semantic, data.acoustic, data.padding, data.user: weights of the semantic code (100), the others (1), PAD and
-    EPAD (0.5) and of the user's codes, times those of their levels (1).
-    data.measure: "package.module:function", called as function(duplex) -> figures every `measure_every` steps.
-    data.samples, data.sample_seconds: conversations a sample, and how long each.
-    """
+    Model, Data = DuplexModel, DuplexData
 
     def __init__(self, config: StageConfig):
-        self.config, self.data = config, config.data
-        unknown = set(self.data["mix"]) - set(KINDS)
-        if unknown or not sum(self.data["mix"].values()) > 0:
-            raise ConfigError(f"data.mix: {dict(self.data['mix'])}; give shares of {', '.join(KINDS)}")
-        self.mix = {kind: float(self.data["mix"].get(kind, 0.0)) for kind in KINDS}
-        self.model = Moshi(MoshiConfig.from_dict(dict(config.model.get("moshi", {}))))
+        self.config = config
+        self.data: DuplexData = config.data
+        self.mix = dataclasses.asdict(self.data.mix)
+        self.model = Moshi(config.model.moshi)
         self.moshi = self.model.config
-        self.codec = MiniCodec.from_pretrained(self.data["codec"])
-        if config.model.get("codebooks", True):
+        self.codec = MiniCodec.from_pretrained(self.data.codec)
+        if config.model.codebooks:
             self.model.take_codebooks(self.codec)
-        if config.model.get("init_llm"):
-            take_language_model(self.model, folder(config.model["init_llm"]))
-        self.lag = config.model.get("listen")
+        if config.model.init_llm:
+            take_language_model(self.model, folder(config.model.init_llm))
+        self.lag = config.model.listen
         if self.lag is not None:
             self.model.listener = nn.Linear(self.moshi.dim, self.moshi.text_card, bias=False)
             nn.init.normal_(self.model.listener.weight, std=0.1 * self.moshi.dim**-0.5)
         self.pieces = self._pieces()
         self._open()
 
-    def _field(self, name: str, default: float) -> float:
-        return float(self.data.get(name, default))
-
     def _sentences(self) -> list[str]:
-        sentences = shuffled(read_sentences(self.data["text"], "assistant"))
-        return [sentence.text for sentence in sentences[: int(self._field("sentences", 20000))]]
+        sentences = shuffled(read_sentences(self.data.text, "assistant"))
+        return [sentence.text for sentence in sentences[: self.data.sentences]]
 
     def _pieces(self) -> TextPieces:
-        folder = Path(self.data["pieces"])
+        folder = Path(self.data.pieces)
         if (folder / "tokenizer.json").exists():
             return TextPieces.from_pretrained(folder)
         texts: list[str] = []
-        who = (MODEL, USER) if self.data.get("swap") or self.lag is not None else (MODEL,)
-        for each in as_list(self.data.get("conversations")):
+        who = (MODEL, USER) if self.data.swap or self.lag is not None else (MODEL,)
+        for each in self.data.conversations:
             said = (
                 " ".join(word.text for word in talk.words if word.speaker in who) for talk in ConversationCodes(each)
             )
             texts += [text for text in said if text]
-        if not texts and self.data.get("text"):
+        if not texts and self.data.text:
             texts = self._sentences()
         if not texts:
             raise ConfigError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
@@ -117,34 +183,34 @@ class DuplexTask:
     def _open(self) -> None:
         """Opens the sources that the mix asks for."""
         for kind, source in zip(KINDS, ("conversations", "speech", "text")):
-            if self.mix[kind] and not self.data.get(source):
+            if self.mix[kind] and not getattr(self.data, source):
                 raise ConfigError(f"data.mix has {kind}, so data.{source} must say where they are")
         about = (self.pieces, self.moshi)
         self.held, self.held_first, self.count = None, 0, 0
         if self.mix["conversations"]:
-            self.talks = Talks(as_list(self.data["conversations"]), *about, self.data.get("count"), self.lag)
-            self.count = len(self.talks) - (0 if self.data.get("held") else int(self.data.get("held_out", 8)))
+            self.talks = Talks(self.data.conversations, *about, self.data.count, self.lag)
+            self.count = len(self.talks) - (0 if self.data.held else self.data.held_out)
             if self.count < 1:
                 raise ConfigError(
                     "data.conversations: no more than are held out; give more, or a smaller data.held_out"
                 )
             self.held, self.held_first = self.talks, self.count
-        if self.data.get("held"):
-            self.held, self.held_first = Talks(as_list(self.data["held"]), *about), 0
+        if self.data.held:
+            self.held, self.held_first = Talks(self.data.held, *about), 0
         if self.mix["audio"]:
-            self.voice = Voice(self.data["speech"], *about, self.codec)
+            self.voice = Voice(self.data.speech, *about, self.codec)
         if self.mix["text"]:
             self.prose = TextGrids(self._sentences(), *about)
 
     def _target(self, kind: str, rng: np.random.Generator) -> Tensor:
         """Windows of the delayed grid [batch, streams, frames]."""
-        frames = int(self.data["frames"])
+        frames = self.data.frames
         if kind == "text":
             return self.prose.batch(rng, self.config.batch, frames)
         if kind == "audio":
-            how = self._field("text_mask", 0.0), self._field("jitter", 0.0)
+            how = self.data.text_mask, self.data.jitter
             return torch.stack([self.voice.window(rng, frames, *how) for _ in range(self.config.batch)])
-        how = self._field("from_start", 0.2), self._field("swap", 0.0)
+        how = self.data.from_start, self.data.swap
         return torch.stack([self.talks.window(rng, frames, self.count, *how) for _ in range(self.config.batch)])
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -157,20 +223,19 @@ class DuplexTask:
         target, heard = target[:, : self.moshi.streams], target[:, self.moshi.streams :]
         weight = weights(
             target, self.moshi.codebooks, self.moshi.predicted, self.moshi.pad, self.moshi.end_pad,
-            self._field("semantic", 100.0), self._field("acoustic", 1.0), 1.0, self._field("padding", 0.5),
+            self.data.semantic, self.data.acoustic, 1.0, self.data.padding,
         )  # fmt: skip
-        weight[:, 1 + self.moshi.codebooks :] *= self._field("user", 1.0)
-        share = self._field("depth_share", 1.0)
-        shares = torch.where(
-            speaking(target[:, 0], self.moshi.pad, self.moshi.end_pad), share, self._field("depth_share_quiet", share)
-        )
+        weight[:, 1 + self.moshi.codebooks :] *= self.data.user
+        share, quiet = self.data.depth_share, self.data.depth_share_quiet
+        spoken = speaking(target[:, 0], self.moshi.pad, self.moshi.end_pad)
+        shares = torch.where(spoken, share, share if quiet is None else quiet)
         keep = (weight[:, 1:] > 0).any(1) & (torch.from_numpy(rng.random(shares.shape)) < shares)
         seen = self._disturbed(target, rng)
         return {"delayed": seen, "target": target, "weight": weight, "keep": keep, "heard": heard}
 
     def _disturbed(self, target: Tensor, rng: np.random.Generator) -> Tensor:
         """What the model sees: some of its own codes are others, some of the user's frames did not arrive."""
-        noise, lost = self._field("noise", 0.0), self._field("lost", 0.0)
+        noise, lost = self.data.noise, self.data.lost
         if not noise and not lost:
             return target
         seen, user = target.clone(), 1 + self.moshi.codebooks
@@ -181,7 +246,7 @@ class DuplexTask:
         seen[:, user:] = seen[:, user:].masked_fill(missing, NOTHING)
         return seen
 
-    def losses(self, batch: dict[str, Tensor], player: str) -> dict[str, Tensor]:
+    def losses(self, batch: dict[str, Tensor], group: str) -> dict[str, Tensor]:
         """`text` and `audio`, the losses, and with model.listen `heard`.
 
         Beside them, detached, in nats: `words` (text without padding), `onset` and `end` (text where a turn of the
@@ -219,22 +284,22 @@ class DuplexTask:
         heard = heard[:, 0]
         there, words = heard != NOTHING, moments(heard, self.moshi.pad, self.moshi.end_pad)["words"]
         each = F.cross_entropy(self.model.listener(states[there]).float(), heard[there], reduction="none")
-        weight = torch.where(words[there], 1.0, self._field("padding", 0.5))
+        weight = torch.where(words[there], 1.0, self.data.padding)
         out = {"heard": (each * weight).sum() / weight.sum()}
         return out | ({"heard-words": each.detach()[words[there]].mean()} if words.any() else {})
 
     def measure(self, step: int) -> dict[str, float]:
         """What the recipe's measure finds."""
-        if not self.data.get("measure"):
+        if not self.data.measure:
             return {}
-        return imported(self.data["measure"], "data.measure")(Duplex(self.model, self.codec, self.pieces))
+        return imported(self.data.measure, "data.measure")(Duplex(self.model, self.codec, self.pieces))
 
     def sample(self, step: int, folder: Path) -> None:
         """Lets the model talk with the users of held-out conversations: both channels, who spoke when, the words."""
-        from antiphon.train.moshi.samples import write_samples
-
         if self.held is not None and len(self.held) > self.held_first:
-            write_samples(self, step, folder)
+            last = min(self.held_first + self.data.samples, len(self.held))
+            chosen = [self.held[index] for index in range(self.held_first, last)]
+            write_samples(Duplex(self.model, self.codec, self.pieces), chosen, step, folder, self.data.sample_seconds)
         else:
             print(f"sample {step}: no conversations are held out (data.held)", file=sys.stderr, flush=True)
 
@@ -242,7 +307,7 @@ class DuplexTask:
         """Writes config.json, model.safetensors and tokenizer.json."""
         moshi = Moshi(self.moshi)
         moshi.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith("listener.")})
-        Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.get("codec_name", "mini"))
+        Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.codec_name)
 
 
 def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[str, Tensor]:
@@ -269,11 +334,6 @@ def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[st
         "end": silent & previous & after,
         "quiet": before & silent,
     }
-
-
-def as_list(folders: str | list[str] | None) -> list[str]:
-    """No folder, one or several."""
-    return [folders] if isinstance(folders, str) else list(folders or [])
 
 
 def imported(path: str, field: str) -> Callable[..., Any]:

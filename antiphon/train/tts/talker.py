@@ -5,12 +5,14 @@ what is said, how long each phoneme lasts, and the codes of every frame.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,51 +38,95 @@ def join(first: Coded, second: Coded, frame_rate: float) -> Coded:
     return Coded(symbols, ends, np.concatenate([first.codes, second.codes], axis=1), f"{first.text} {second.text}")
 
 
-class TalkerTask:
-    """See the module. Recipe fields:
+@dataclass
+class TalkerModel:
+    """What is trained."""
 
-    model.talker: fields of TalkerConfig.
-    data.speech: folder of shards; data.hours: use only the first hours. data.codec: codec folder. data.codes: where
-    the codes are kept.
-    data.frames: frames a batch. data.depth_share: share of frames whose codes are asked for. data.noise: on the codes
-    seen. data.joined: share of examples made of two utterances. data.held_out: utterances at the end kept for samples,
-    at most half of them.
-    data.thinker: {brain, lora, states, count, drop}: parts or folders of the thinker whose states are read on the
-    first `count` utterances and kept in `states`; the share of examples that do without.
-    """
+    talker: TalkerConfig = field(default_factory=TalkerConfig)
+    """Its sizes."""
+
+
+@dataclass
+class ThinkerStates:
+    """Whose thoughts the talker reads beside the phonemes."""
+
+    brain: str = "brain"
+    """Part or folder of the language model."""
+    lora: str = "lora"
+    """Part or folder of its adapters."""
+    states: str = MISSING
+    """Folder in which its hidden states are kept."""
+    count: int = MISSING
+    """The first utterances, whose texts it reads; the others aren't trained on."""
+    drop: float = 0.3
+    """Share of examples without states: the talker must be able to read a text that nobody thought."""
+
+
+@dataclass
+class TalkerData:
+    """What is spoken."""
+
+    codec: str = MISSING
+    """Name or folder of the codec."""
+    codes: str = MISSING
+    """Folder in which the speech's codes are kept."""
+    speech: str | None = None
+    """Folder of a speech set; None where the codes are there."""
+    hours: float | None = None
+    """Use only the first hours of speech."""
+    frames: int = 800
+    """Frames in a batch."""
+    depth_share: float = 0.5
+    """Share of frames whose codes are asked for."""
+    noise: float = 0.4
+    """Noise on the codes that the model sees."""
+    joined: float = 0.0
+    """Share of examples made of two utterances."""
+    held_out: int = 8
+    """Utterances at the end that are kept for samples, at most half of them."""
+    thinker: ThinkerStates | None = None
+    """The thinker whose states are read; None for phonemes alone."""
+
+
+class TalkerTask:
+    """The stage's task; see the Task protocol of the engine."""
+
+    Model, Data = TalkerModel, TalkerData
 
     def __init__(self, config: StageConfig):
-        self.config, self.data = config, config.data
-        self.codec = MiniCodec.from_pretrained(self.data["codec"])
-        self.model = Talker(TalkerConfig(**config.model.get("talker", {})))
+        self.config = config
+        self.data: TalkerData = config.data
+        self.codec = MiniCodec.from_pretrained(self.data.codec)
+        self.model = Talker(config.model.talker)
         self.model.take_codebooks(self.codec)
-        folder = Path(self.data["codes"])
+        folder = Path(self.data.codes)
         if (folder / "codes.npy").exists():
             self.set = CodeSet(folder)
+        elif self.data.speech is None:
+            raise ConfigError(f"data.codes: {folder} holds no codes; name the speech to make them from as data.speech")
         else:
-            speech = SpeechSet(self.data["speech"], hours=self.data.get("hours"))
+            speech = SpeechSet(self.data.speech, hours=self.data.hours)
             self.set = encode_set(speech, self.codec, folder, self.model.config.lead)
-        self.states = self._think() if self.data.get("thinker") else None
-        held = min(int(self.data["held_out"]), len(self.set) // 2)
+        self.states = self._think(self.data.thinker) if self.data.thinker else None
+        held = min(self.data.held_out, len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
         if self.count < 1:
             raise ConfigError(f"data.codes: {folder} holds no utterance to train on; make speech and encode it anew")
         self.by_length = np.argsort(self.set.lengths[: self.count], kind="stable")
 
-    def _think(self) -> StateSet:
-        how = self.data["thinker"]
-        if (Path(how["states"]) / "states.npy").exists():
-            return StateSet(how["states"])
-        thinker = Thinker.from_pretrained(hub.folder(how["brain"]), hub.folder(how["lora"]))
-        return think_set(self.set, thinker, how["states"], int(how["count"]))
+    def _think(self, how: ThinkerStates) -> StateSet:
+        if (Path(how.states) / "states.npy").exists():
+            return StateSet(how.states)
+        thinker = Thinker.from_pretrained(hub.folder(how.brain), hub.folder(how.lora))
+        return think_set(self.set, thinker, how.states, how.count)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[Coded, np.ndarray | None]]:
         """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
         hidden]."""
         at = int(rng.integers(self.count))
         length = int(self.set.lengths[self.by_length[at]])
-        joined = rng.random() < self.data["joined"] and length < 90
-        number = max(1, int(self.data["frames"]) // (length * (2 if joined else 1)))
+        joined = rng.random() < self.data.joined and length < 90
+        number = max(1, self.data.frames // (length * (2 if joined else 1)))
         near = np.clip(at + rng.integers(-200, 201, size=2 * number), 0, self.count - 1)
         picked = [self.set[int(i)] for i in self.by_length[near]]
         if self.states is not None:  # states are of single utterances
@@ -103,20 +149,18 @@ class TalkerTask:
             ends[row, : len(e.symbols)], ends[row, len(e.symbols) :] = e.ends, e.ends[-1]
             codes[row, :, : e.codes.shape[1]] = e.codes
         grid = delay(torch.from_numpy(codes), self.model.config.delays, fill=-1)
-        asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data["depth_share"])
+        asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
         tensors = {"symbols": symbols, "mask": mask, "ends": ends}
         if self.states is not None:
             thought = np.zeros((*symbols.shape, self.model.config.hidden), np.float32)
             for row, states in enumerate(hidden):
-                if rng.random() >= self.data["thinker"].get(
-                    "drop", 0.3
-                ):  # it must be able to read a text that nobody thought
+                if rng.random() >= self.data.thinker.drop:
                     thought[row, : len(states)] = states
             tensors["hidden"] = thought
         return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid, "keep": asked}
 
-    def losses(self, batch: dict[str, Any], player: str) -> dict[str, Tensor]:
-        logits, durations = self.model(**batch, noise=self.data["noise"])
+    def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
+        logits, durations = self.model(**batch, noise=self.data.noise)
         targets = batch["grid"].transpose(1, 2)[batch["keep"]]
         each = [
             F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)

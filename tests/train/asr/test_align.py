@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 
 from antiphon.data.speech.features import Reader, Utterance, Writer, encode, read_manifest
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
-from antiphon.errors import DataError, ModelError
+from antiphon.errors import ConfigError, DataError
 from antiphon.models.asr.adapter import Adapter
-from antiphon.train.asr.align import AlignTask, piece_ids, word_errors
+from antiphon.train.asr.align import piece_ids, word_errors
 from antiphon.train.config import OptimConfig, StageConfig
+from antiphon.train.engine import build_task
+from tests.train.tiny import run_recipe
 
 TEXTS = [
     "hello there",
@@ -71,7 +73,7 @@ def stage(brain: Path, train: Path, **data: object) -> StageConfig:
 
 def test_a_batch_is_a_function_of_the_step(brain: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", TEXTS)
-    task, again = AlignTask(stage(brain, train)), AlignTask(stage(brain, train))
+    task, again = build_task(stage(brain, train)), build_task(stage(brain, train))
     for step in (0, 3, 3, 1):
         a, b = task.batch(step), again.batch(step)
         assert torch.equal(a["features"], b["features"]) and a["targets"] == b["targets"]
@@ -81,7 +83,7 @@ def test_a_batch_is_a_function_of_the_step(brain: Path, tmp_path: Path) -> None:
 
 def test_a_growing_set_and_what_cannot_be_said_in_time(brain: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", TEXTS)
-    task = AlignTask(stage(brain, train, refresh=2, pieces=None))
+    task = build_task(stage(brain, train, refresh=2, pieces=None))
     assert len(task.known) == 8
     Writer(train).write(
         [("long", "hello there how are you", "v", "test", torch.zeros(20, 10).half())]
@@ -91,12 +93,12 @@ def test_a_growing_set_and_what_cannot_be_said_in_time(brain: Path, tmp_path: Pa
     assert len(task.known) == 8
     task.batch(2)
     assert len(task.known) == 9 and "ok" in {utterance.id for _, utterance, _ in task.known}
-    assert len(AlignTask(stage(brain, train, limit=3)).known) == 3
+    assert len(build_task(stage(brain, train, limit=3)).known) == 3
 
 
 def test_it_learns_and_exports_what_it_learnt(brain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "train", TEXTS[:4])
-    task = AlignTask(stage(brain, train))
+    task = build_task(stage(brain, train))
     assert {name.split(".")[0] for name, _ in task.model.named_parameters()} == {
         "norm", "splice", "blocks", "norm_out", "out", "offset", "blank", "bias", "scale",
     }  # fmt: skip
@@ -117,7 +119,7 @@ def test_it_learns_and_exports_what_it_learnt(brain: Path, tmp_path: Path, capsy
     assert ids == task.spelling.ids and adapter.config == task.model.config
     config = stage(brain, train)
     config.init = str(tmp_path / "model")
-    assert AlignTask(config).spelling.ids == ids
+    assert build_task(config).spelling.ids == ids
 
 
 def test_pieces_are_the_ones_that_occur(brain: Path) -> None:
@@ -155,9 +157,32 @@ def test_a_cut_manifest_line_does_not_count(tmp_path: Path) -> None:
 
 
 def test_errors_say_what_is_missing(brain: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="make features"):
+    with pytest.raises(DataError, match="manifest.jsonl does not exist: make it"):
         read_manifest(tmp_path)
     config = stage(brain, tmp_path)
     config.data = {}
-    with pytest.raises(ModelError, match="data.train"):
-        AlignTask(config)
+    with pytest.raises(ConfigError, match="data.train"):
+        build_task(config)
+
+
+def test_a_resumed_run_knows_what_it_knew(brain: Path, tmp_path: Path) -> None:
+    """What was added since its last look is not drawn from before the next one."""
+    train = write(tmp_path / "train", TEXTS)
+    task = build_task(stage(brain, train, refresh=2))
+    Writer(train).write([("ok", "how late", "v", "test", torch.zeros(50, 10).half())])
+    again = build_task(stage(brain, train, refresh=2))
+    assert len(again.known) == len(task.known) + 1
+    again.load_state_dict(task.state_dict())
+    a, b = task.batch(1), again.batch(1)
+    assert torch.equal(a["features"], b["features"]) and len(again.known) == len(task.known)
+    again.batch(2)
+    assert len(again.known) == len(task.known) + 1
+
+
+def test_the_shipped_recipe_runs(brain: Path, tmp_path: Path) -> None:
+    train, sizes = str(write(tmp_path / "train", TEXTS)), stage(brain, tmp_path).model
+    folder = run_recipe(
+        "mini/align", tmp_path / "run", data__train=[train], data__held=[train], batch=4,
+        **{f"model__{key}": value for key, value in sizes.items()},
+    )  # fmt: skip
+    assert (folder / "model.safetensors").is_file()

@@ -1,4 +1,5 @@
-"""Discriminators: shapes, what they look at, gradients for both players, and that they learn to tell sounds apart."""
+"""Discriminators: shapes, what they look at, gradients for both groups, and that they learn to tell sounds apart."""
+
 import pytest
 import torch
 from torch.nn import functional as F

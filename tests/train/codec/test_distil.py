@@ -1,4 +1,5 @@
 """Semantic distillation: pooling and losses by hand, gradients, and that a codebook learns what the teacher hears."""
+
 import pytest
 import torch
 from torch.nn import functional as F

@@ -13,10 +13,10 @@ from torch import nn
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer
 from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.errors import ConfigError
-from antiphon.train.codec.kmeans import KMeansTask
 from antiphon.train.config import OptimConfig, StageConfig, load_recipe
-from antiphon.train.engine import train
+from antiphon.train.engine import build_task, train
 from tests.encoders.test_features import whisper_folder
+from tests.train.tiny import run_recipe
 
 pytest.importorskip("sklearn")
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "codecs" / "hubert-kmeans.yaml"
@@ -52,7 +52,7 @@ def test_it_is_scikit_learns_result(speech: Path, tmp_path: Path, capsys: pytest
 
     config = stage(speech, tmp_path)
     folder = train(config)
-    task = KMeansTask(config)
+    task = build_task(config)
     kmeans = MiniBatchKMeans(12, init="k-means++", n_init=3, reassignment_ratio=0.0, random_state=0)
     for step in range(6):
         kmeans.partial_fit(task.frames(task.batch(step)).numpy())
@@ -65,7 +65,7 @@ def test_it_refuses_more_than_one_process(speech: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
     with pytest.raises(ConfigError, match="without torchrun"):
-        KMeansTask(stage(speech, tmp_path))
+        build_task(stage(speech, tmp_path))
 
 
 def test_a_run_that_was_stopped_goes_on(speech: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ class Blobs(nn.Module):
 
 def test_it_finds_clusters(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("antiphon.train.codec.kmeans.load_features", lambda model, layer: Blobs())
-    task = KMeansTask(stage(speech, tmp_path, model={"features": "blobs", "codes": 4}))
+    task = build_task(stage(speech, tmp_path, model={"features": "blobs", "codes": 4}))
     task.model.train()
     told = [float(task.losses(task.batch(step))["distance"].detach()) for step in range(5)]
     assert told[-1] < 2e-3
@@ -110,7 +110,7 @@ def test_features_can_be_brought_to_unit_variance(
 
     monkeypatch.setattr("antiphon.train.codec.kmeans.load_features", lambda model, layer: Lopsided())
     config = stage(speech, tmp_path, model={"features": "blobs", "codes": 16, "standardise": True})
-    task = KMeansTask(config)
+    task = build_task(config)
     task.model.train()
     for step in range(3):
         task.losses(task.batch(step))
@@ -125,13 +125,22 @@ def test_features_can_be_brought_to_unit_variance(
 
 def test_errors_and_the_recipe(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(RECIPE)
-    assert recipe.model["layer"] == 9 and recipe.optim.lr == 0.0
+    assert recipe.model.layer == 9 and recipe.optim.lr == 0.0
     with pytest.raises(ConfigError, match="model.features"):
-        KMeansTask(stage(speech, tmp_path, model={}))
+        build_task(stage(speech, tmp_path, model={}))
     with pytest.raises(ConfigError, match="too few for 500"):
-        KMeansTask(stage(speech, tmp_path, model={"features": str(tmp_path / "whisper")}))
-    task = KMeansTask(stage(speech, tmp_path))
+        build_task(stage(speech, tmp_path, model={"features": str(tmp_path / "whisper")}))
+    task = build_task(stage(speech, tmp_path))
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(ConfigError, match="pip install"):
         task.model.train()
         task.losses(task.batch(0))
+
+
+def test_the_shipped_recipe_runs(speech: Path, tmp_path: Path) -> None:
+    tiny = stage(speech, tmp_path)
+    folder = run_recipe(
+        "codecs/hubert-kmeans", tmp_path / "run", model__features=tiny.model["features"], model__layer=2,
+        model__codes=12, data__speech=[str(speech)], data__seconds=0.5, batch=8,
+    )  # fmt: skip
+    assert SemanticTokenizer.from_pretrained(folder).codebook_size == 12

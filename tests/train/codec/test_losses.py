@@ -1,4 +1,4 @@
-"""Spectral losses: zero for the same sound, larger for a worse one, gradients for both players of the adversarial
+"""Spectral losses: zero for the same sound, larger for a worse one, gradients for both groups of the adversarial
 game.
 """
 

@@ -1,4 +1,5 @@
 """The mini codec in the task of all families: what quantization gives, gradients, the fit, and its two recipes."""
+
 import math
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.errors import ConfigError
 from antiphon.train import train
-from antiphon.train.codec.task import TokenizerTask, TrainableCodec
+from antiphon.train.codec.task import TrainableCodec
 from antiphon.train.config import load_recipe
-from antiphon.train.engine import freeze
+from antiphon.train.engine import build_task, freeze
 from tests.codecs.mini.test_model import TINY
 
-RECIPES = Path(__file__).resolve().parents[3] / "recipes" / "codecs"
+RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 KEPT = ("analysis.", "encoder.", "semantic.", "acoustic.")
 SMALL = ["model.mel_windows=[128,256]", "model.mel_bins=[10,20]", "batch=3", "steps=2", "log_every=1", "sample_every=2"]
 
@@ -75,7 +76,7 @@ def test_the_guided_sound_has_the_targets_pitch(codec):
     time = torch.arange(20 * 192) / 2400
     target = torch.sign(torch.sin(2 * math.pi * 150 * time))[None, None]
     torch.nn.init.constant_(codec.wave.pitch.bias, -1.0)  # it says that nothing is voiced
-    made, losses = codec.guided(codec.latents(target), target)
+    made, losses = codec.synthesize_guided(codec.latents(target), target)
     assert made.shape == (1, 1, 20 * 192 - TINY.look_ahead * TINY.hop)
     assert losses["voicing"] > 1.0  # nearly all of it is: ln(1 + e) nats each
     assert abs(losses["pitch"].item() - abs(-1.0 - math.log(150 / 200))) < 0.1
@@ -88,13 +89,13 @@ def test_the_guided_sound_has_the_targets_pitch(codec):
 def test_everything_that_trains_has_a_gradient(speech, tmp_path, codec):
     codec.save_pretrained(tmp_path / "codec")
     adversary = "model.stft={windows: [64, 128], channels: 2}"
-    config = recipe("mini-decoder.yaml", speech, tmp_path, f"model.start={tmp_path / 'codec'}", adversary)
+    config = recipe("codecs/mini-decoder.yaml", speech, tmp_path, f"model.start={tmp_path / 'codec'}", adversary)
     torch.manual_seed(0)
-    task = TokenizerTask(config)
+    task = build_task(config)
     assert isinstance(task.model.codec, TrainableCodec)
     freeze(task.model, config.trainable)
     task.model.train()
-    batch = task.batch(config.model["ahead"])
+    batch = task.batch(config.model.ahead)
     losses = task.losses(batch, "model")
     assert {"mel", "convergence", "adversarial", "matching", "voicing", "pitch", "audio"} <= set(losses)
     sum(loss for loss in losses.values() if loss.requires_grad).backward()
@@ -108,11 +109,11 @@ def test_everything_that_trains_has_a_gradient(speech, tmp_path, codec):
 def test_judges_learn_ahead_of_the_codec(speech, tmp_path, codec):
     codec.save_pretrained(tmp_path / "codec")
     more = [f"model.start={tmp_path / 'codec'}", "model.stft={windows: [64, 128], channels: 2}", "model.patience=1"]
-    task = TokenizerTask(recipe("mini-decoder.yaml", speech, tmp_path, *more, "model.ahead=2"))
+    task = build_task(recipe("codecs/mini-decoder.yaml", speech, tmp_path, *more, "model.ahead=2"))
     for step, (judged, heard) in enumerate([(False, False), (True, False), (True, False), (True, True)]):
         batch = task.batch(step)
         assert ("adversarial" in task.losses(batch, "model")) == heard
-        assert task.rests(step, "adversary") != judged
+        assert task.skips_update(step, "adversary") != judged
         assert not judged or float(task.losses(batch, "adversary")["discriminator"].detach()) > 0
 
 
@@ -121,7 +122,9 @@ def test_a_decoder_trained_on_leaves_the_codes_alone(speech, tmp_path, codec):
     codec.save_pretrained(tmp_path / "codec")
     before = MiniCodec.from_pretrained(tmp_path / "codec")
     more = [f"model.start={tmp_path / 'codec'}", "model.stft={windows: [64, 128], channels: 2}", "model.ahead=1"]
-    after = MiniCodec.from_pretrained(train(recipe("mini-decoder.yaml", speech, tmp_path, *more, "optim.warmup=0")))
+    after = MiniCodec.from_pretrained(
+        train(recipe("codecs/mini-decoder.yaml", speech, tmp_path, *more, "optim.warmup=0"))
+    )
     audio = torch.randn(2, 1, 2000)
     assert torch.equal(before.encode(audio), after.encode(audio))
     weights = after.state_dict()
@@ -132,14 +135,15 @@ def test_a_decoder_trained_on_leaves_the_codes_alone(speech, tmp_path, codec):
         assert not torch.equal(before.state_dict()[name], weights[name]), name
 
 
-def test_the_recipe_fits_and_trains(speech, tmp_path):
+@pytest.mark.parametrize("name", ["codecs/mini.yaml", "mini/codec.yaml"])
+def test_the_recipe_fits_and_trains(speech, tmp_path, name):
     pytest.importorskip("pystoi")
     sizes = {**vars(TINY), "codebook_size": 4}
     model = [f"model.codec.{key}={list(value) if isinstance(value, tuple) else value}" for key, value in sizes.items()]
-    config = recipe("mini.yaml", speech, tmp_path, *model, "model.fit=40")
+    config = recipe(name, speech, tmp_path, *model, "model.fit=40")
     torch.manual_seed(0)
-    codec = TokenizerTask(config).model.codec
-    audio = torch.from_numpy(TokenizerTask(config).speech[0].samples(0))[None, None].float()
+    codec = build_task(config).model.codec
+    audio = torch.from_numpy(build_task(config).speech[0].samples(0))[None, None].float()
     patches = codec.patches(audio)
     again = codec.synthesis(codec.analysis(patches))  # principal components: most of the spectrum comes back
     assert (again - patches).square().mean() < 0.5 * (patches - patches.mean((0, 1))).square().mean()
@@ -148,5 +152,5 @@ def test_the_recipe_fits_and_trains(speech, tmp_path):
 
 def test_the_fit_is_the_mini_codecs(speech, tmp_path):
     with pytest.raises(ConfigError, match="linear encoder"):
-        TokenizerTask(load_recipe(RECIPES / "encodec-tiny.yaml", [f"data.speech=[{speech}]", "model.fit=10",
+        build_task(load_recipe(RECIPES / "codecs" / "encodec-tiny.yaml", [f"data.speech=[{speech}]", "model.fit=10",
             "data.hours=null", "data.check=1", f"out={tmp_path}"]))  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from antiphon.codecs.dac import Dac, DacConfig
 from antiphon.codecs.mimi.model import Mimi, MimiConfig
 from antiphon.train.codec.discriminators import Discriminators
-from antiphon.train.codec.scale import CONVOLUTIONS, scale_judges, scale_to_data
+from antiphon.train.codec.scale import CONVOLUTIONS, scale_discriminators, scale_to_data
 
 DAC = Dac(DacConfig(ratios=(2, 4), encoder_width=2, decoder_width=8, codebooks=2, codebook_size=4))
 MIMI = Mimi(
@@ -44,7 +44,7 @@ def test_judges_sizes_after_scaling():
     bands = {"windows": [64, 128], "channels": 3, "bands": [0, 0.5, 1]}
     judges, audio = Discriminators({"periods": [2, 3], "channels": [2, 4]}, bands), 0.03 * torch.randn(2, 1, 640)
     before = [verdict.std().item() for verdict in judges(audio)[0]]
-    scale_judges(judges, audio)
+    scale_discriminators(judges, audio)
     hidden = [layer for part in judges.parts for tower in part.towers for layer in tower[:-1]]
     sizes = []
     for layer in hidden:

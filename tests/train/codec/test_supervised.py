@@ -14,9 +14,10 @@ from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedToke
 from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder
 from antiphon.errors import ConfigError
-from antiphon.train.codec.supervised import IGNORED, SupervisedTask, decoder_logits, fit_bottleneck
+from antiphon.train.codec.supervised import IGNORED, decoder_logits, fit_bottleneck
 from antiphon.train.config import OptimConfig, StageConfig, load_recipe
-from antiphon.train.engine import freeze, train
+from antiphon.train.engine import build_task, freeze, train
+from tests.train.tiny import run_recipe
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "codecs" / "whisper-vq.yaml"
 TEXTS = ["no", "yes", "hm", "stop"]
@@ -96,7 +97,7 @@ def test_the_fit_keeps_what_it_can(quantizer: str) -> None:
 
 
 def test_a_batch_is_a_function_of_the_step(whisper: Path, speech: Path, tmp_path: Path) -> None:
-    task, again = (SupervisedTask(stage(whisper, speech, tmp_path)) for _ in range(2))
+    task, again = (build_task(stage(whisper, speech, tmp_path)) for _ in range(2))
     for step in (0, 3, 1):
         a, b = task.batch(step), again.batch(step)
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -114,7 +115,7 @@ def test_a_batch_is_a_function_of_the_step(whisper: Path, speech: Path, tmp_path
 def test_what_is_kept_is_what_would_be_made_again(
     learns: list[str], whisper: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = SupervisedTask(stage(whisper, speech, tmp_path))
+    task = build_task(stage(whisper, speech, tmp_path))
     task.model.eval()
     freeze(task.model, learns)
     batch, again = task.batch(0), task.batch(2)
@@ -135,7 +136,7 @@ def test_what_is_kept_is_what_would_be_made_again(
 
 @pytest.mark.parametrize("model", [{"ctc": True}, {"quantizer": "fsq"}, {"restore": False}])
 def test_gradients_reach_what_trains_and_nothing_else(model: dict, whisper: Path, speech: Path, tmp_path: Path) -> None:
-    task = SupervisedTask(stage(whisper, speech, tmp_path, model))
+    task = build_task(stage(whisper, speech, tmp_path, model))
     names = freeze(
         task.model,
         ["tokenizer.bottleneck.*", "tokenizer.encoder.layers.2.*", *(["letters.*"] if "ctc" in model else [])],
@@ -153,7 +154,7 @@ def test_gradients_reach_what_trains_and_nothing_else(model: dict, whisper: Path
 
 
 def test_it_learns_a_tiny_set_by_heart_through_the_codes(whisper: Path, speech: Path, tmp_path: Path) -> None:
-    task = SupervisedTask(stage(whisper, speech, tmp_path))
+    task = build_task(stage(whisper, speech, tmp_path))
     # the layers before the codebook stay, and so do the codes
     freeze(task.model, ["tokenizer.bottleneck.*", "tokenizer.encoder.layers.2.*", "decoder.*"])
     optimizer = torch.optim.AdamW([p for p in task.model.parameters() if p.requires_grad], lr=1e-2)
@@ -178,7 +179,7 @@ def test_the_stage_runs_exports_and_goes_on(
     assert "no\n" in (tmp_path / "run" / "samples" / "000002.txt").read_text()
     first = SupervisedTokenizer.from_pretrained(folder)
     config = stage(whisper, speech, tmp_path, init=str(folder), out=str(tmp_path / "second"))
-    task = SupervisedTask(config)
+    task = build_task(config)
     assert torch.equal(task.model.tokenizer.bottleneck.inward.weight, first.bottleneck.inward.weight)
     before = task.model.tokenizer.bottleneck.quantizer.codes.clone()
     task.model.train()
@@ -192,8 +193,17 @@ def test_the_stage_runs_exports_and_goes_on(
 
 def test_errors_and_the_recipe(whisper: Path, speech: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE)
-    assert recipe.model["layer"] == 4 and "tokenizer.bottleneck.*" in recipe.trainable
-    with pytest.raises(ConfigError, match="model.whisper"):
-        SupervisedTask(stage(whisper, speech, tmp_path, data={}))
+    assert recipe.model.layer == 4 and "tokenizer.bottleneck.*" in recipe.trainable
+    with pytest.raises(ConfigError, match="no value for data.speech"):
+        build_task(stage(whisper, speech, tmp_path, data={}))
     with pytest.raises(ConfigError, match="no utterance"):
-        SupervisedTask(stage(whisper, speech, tmp_path, data={"speech": [str(speech)], "seconds": [8.0, 9.0]}))
+        build_task(stage(whisper, speech, tmp_path, data={"speech": [str(speech)], "seconds": [8.0, 9.0]}))
+
+
+def test_the_shipped_recipe_runs(whisper: Path, speech: Path, tmp_path: Path) -> None:
+    folder = run_recipe(
+        "codecs/whisper-vq", tmp_path / "run", model__whisper=str(whisper), model__layer=2, model__dim=8,
+        model__codebook_size=16, data__speech=[str(speech)], data__seconds=[0.1, 4.0], data__held=4, data__fit=100,
+        batch=4, trainable=["tokenizer.bottleneck.*"],
+    )  # fmt: skip
+    assert SupervisedTokenizer.from_pretrained(folder).codebook_size == 16

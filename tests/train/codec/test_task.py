@@ -1,4 +1,5 @@
 """The task that trains any codec: gradients where they should be, one batch overfits, processes agree, recipes load."""
+
 import dataclasses
 import json
 import os
@@ -20,7 +21,7 @@ from antiphon.nn.quantize import Quantized, SplitQuantizer
 from antiphon.train import StageConfig, train
 from antiphon.train.codec.task import TokenizerTask, TrainableCodec
 from antiphon.train.config import OptimConfig
-from antiphon.train.engine import freeze
+from antiphon.train.engine import build_task, freeze
 
 RATE = 8000
 
@@ -114,11 +115,11 @@ def config(folder, out="unused", model=None, data=None, **fields) -> StageConfig
     )
 
 
-def step(task: TokenizerTask, batch, player: str) -> dict[str, Tensor]:
-    """One player's losses, weighed as the engine weighs them, and their gradients."""
+def step(task: TokenizerTask, batch, group: str) -> dict[str, Tensor]:
+    """One group's losses, weighed as the engine weighs them, and their gradients."""
     task.model.train()
     task.model.zero_grad()
-    losses = task.losses(batch, player)
+    losses = task.losses(batch, group)
     weights = task.config.objective
     sum(weights.get(name, 1.0) * loss for name, loss in losses.items() if loss.requires_grad).backward()
     return losses
@@ -126,7 +127,7 @@ def step(task: TokenizerTask, batch, player: str) -> dict[str, Tensor]:
 
 def with_teacher(monkeypatch, folder, weight=1.0, **model) -> TokenizerTask:
     monkeypatch.setattr("antiphon.train.codec.task.load_features", lambda name, layer: Hearing())
-    return TokenizerTask(config(folder, model={"teacher": {}, **model}, objective={**ALL, "distillation": weight}))
+    return build_task(config(folder, model={"teacher": {}, **model}, objective={**ALL, "distillation": weight}))
 
 
 @pytest.mark.parametrize("balance", [True, False])
@@ -159,17 +160,17 @@ def test_each_player_has_the_gradients_it_should_have(folder, monkeypatch, balan
 )
 def test_one_batch_overfits(folder, objective, falls):
     torch.manual_seed(0)
-    task = TokenizerTask(config(folder, objective=objective, data={"seconds": 0.25}, batch=2))
+    task = build_task(config(folder, objective=objective, data={"seconds": 0.25}, batch=2))
     batch, values = task.batch(0), []
     optimizers = {
         name: torch.optim.Adam([p for n, p in task.model.named_parameters() if n.startswith(globs[0][:-1])], lr=rate)
-        for (name, globs), rate in zip(task.players.items(), (1e-2, 1e-4))
+        for (name, globs), rate in zip(task.optimizer_groups.items(), (1e-2, 1e-4))
     }
     for _ in range(40):
-        for player, optimizer in optimizers.items():
-            losses = step(task, batch, player)
+        for group, optimizer in optimizers.items():
+            losses = step(task, batch, group)
             optimizer.step()
-            if player == "model":
+            if group == "model":
                 values.append({name: float(loss.detach()) for name, loss in losses.items()})
     assert ("adversary" in optimizers) == ("adversarial" in objective)
     start, end = (np.mean([each[falls] for each in part]) for part in (values[:3], values[-3:]))
@@ -189,19 +190,21 @@ def test_distillation_reaches_the_first_codebook_alone(folder, monkeypatch):
 
 
 def test_a_codec_may_keep_the_map_to_its_teacher(folder, monkeypatch):
-    monkeypatch.setattr(Tiny, "taught", lambda self, first: first[..., : self.config.codebooks + 1], raising=False)
+    monkeypatch.setattr(
+        Tiny, "project_to_teacher", lambda self, first: first[..., : self.config.codebooks + 1], raising=False
+    )
     task = with_teacher(monkeypatch, folder)
     assert not list(task.model.distillation.parameters())
     step(task, task.batch(0), "model")
     assert task.model.codec.quantizer.semantic.inward.weight.grad.abs().sum() > 0
-    monkeypatch.setattr(Tiny, "taught", lambda self, first: first, raising=False)
+    monkeypatch.setattr(Tiny, "project_to_teacher", lambda self, first: first, raising=False)
     with pytest.raises(ConfigError, match="teacher of width 16"):
         with_teacher(monkeypatch, folder)
 
 
 def test_rows_that_skip_quantization_go_round_it(folder):
     torch.manual_seed(0)
-    task = TokenizerTask(config(folder, data={"skip": 0.5}))
+    task = build_task(config(folder, data={"skip": 0.5}))
     batch = next(batch for batch in map(task.batch, range(20)) if batch["skip"].tolist() == [True, False, True])
     seen, codec = [], task.model.codec
     codec.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].transpose(1, 2)))
@@ -213,7 +216,7 @@ def test_rows_that_skip_quantization_go_round_it(folder):
 
 
 def test_batches_follow_the_step_and_the_settings(folder):
-    task = TokenizerTask(config(folder, data={"dropout": 0.5, "skip": 0.3}, batch=100))
+    task = build_task(config(folder, data={"dropout": 0.5, "skip": 0.3}, batch=100))
     batch, again = task.batch(7), task.batch(7)
     assert all(torch.equal(batch[key], again[key]) for key in ("audio", "used", "skip"))
     assert not torch.equal(batch["audio"], task.batch(8)["audio"])
@@ -223,7 +226,7 @@ def test_batches_follow_the_step_and_the_settings(folder):
 
 
 def test_codebooks_learn_only_while_the_encoder_does(folder):
-    task = TokenizerTask(config(folder))
+    task = build_task(config(folder))
     codes = task.model.codec.quantizer.semantic.codebooks[0].codes
     step(task, task.batch(0), "model")
     before = codes.clone()
@@ -236,17 +239,21 @@ def test_codebooks_learn_only_while_the_encoder_does(folder):
 
 
 def test_judges_wait_as_long_as_they_are_told(folder):
-    task = TokenizerTask(config(folder, model={"patience": 1}))
+    task = build_task(config(folder, model={"patience": 1}))
     assert "adversarial" not in step(task, task.batch(0), "model")
-    assert task.rests(0, "adversary") and not task.rests(0, "model") and not task.rests(1, "adversary")
+    assert (
+        task.skips_update(0, "adversary")
+        and not task.skips_update(0, "model")
+        and not task.skips_update(1, "adversary")
+    )
     assert "adversarial" in step(task, task.batch(1), "model")
     assert float(step(task, task.batch(1), "adversary")["discriminator"].detach()) > 0
 
 
 def test_judges_learn_in_as_many_steps_as_they_are_told(folder, tmp_path):
     """Alone for two steps, then in two of three; what they hold of the steps in which they rest moves nothing."""
-    task = TokenizerTask(config(folder, model={"patience": 1, "ahead": 2, "learn": 2 / 3}))
-    assert [task.rests(n, "adversary") for n in range(9)] == [True, False, False, *[True, False, False] * 2]
+    task = build_task(config(folder, model={"patience": 1, "ahead": 2, "learn": 2 / 3}))
+    assert [task.skips_update(n, "adversary") for n in range(9)] == [True, False, False, *[True, False, False] * 2]
 
     def judged(steps: int) -> dict[str, Tensor]:
         model = {"patience": 1, "learn": 0.5}
@@ -261,7 +268,7 @@ def test_judges_learn_in_as_many_steps_as_they_are_told(folder, tmp_path):
 
 
 def test_all_that_a_loss_needs_moves_with_the_model(folder):
-    task = TokenizerTask(config(folder))
+    task = build_task(config(folder))
     task.model.to("meta")
     for name, value in vars(task).items():
         if isinstance(value, nn.Module):
@@ -330,7 +337,7 @@ def test_a_run_writes_the_codec_its_sound_and_scores(folder, tmp_path):
 )
 def test_bad_recipes_say_what_is_wrong(folder, changes, message):
     with pytest.raises(ConfigError, match=message):
-        TokenizerTask(config(folder, **changes))
+        build_task(config(folder, **changes))
 
 
 @pytest.mark.slow
@@ -376,4 +383,4 @@ def test_a_single_utterance_trains_and_none_is_refused(folder, tmp_path):
                 writer.add(Utterance(id=str(index), text="", voice="noise"), np.linspace(-0.1, 0.1, RATE // 4))
     assert train(config(tmp_path / "one", tmp_path / "run", sample_every=2, steps=2)).is_dir()
     with pytest.raises(ConfigError, match="none holds no utterance to train on"):
-        TokenizerTask(config(tmp_path / "none"))
+        build_task(config(tmp_path / "none"))

@@ -1,4 +1,5 @@
 """Instruction tuning: what is learnt is the reply and its end, by the adapters alone."""
+
 import json
 import math
 from pathlib import Path
@@ -12,7 +13,9 @@ from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.lora import Lora, LoraConfig
 from antiphon.train.config import StageConfig
+from antiphon.train.engine import build_task
 from antiphon.train.llm.instruct import IGNORED, ChatEncoder, InstructTask, bucket, collate, reply_loss
+from tests.train.tiny import run_recipe
 
 TINY = LlamaConfig(
     hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -57,14 +60,14 @@ def brain(tmp_path_factory) -> Path:
 
 def make_task(brain: Path, tmp_path: Path, **data) -> InstructTask:
     config = StageConfig(
-        task="",
+        task="antiphon.train.llm.instruct:InstructTask",
         model={"brain": str(brain), "rank": 4, "alpha": 8.0, "first": 1, "last": 3},
         data=data,
         steps=10,
         batch=6,
         out=str(tmp_path),
     )
-    return InstructTask(config)
+    return build_task(config)
 
 
 def test_labels_by_hand(brain: Path) -> None:
@@ -170,11 +173,11 @@ def test_focus_leaves_out_what_is_known(brain: Path, tmp_path: Path) -> None:
     task.export(tmp_path / "model")
     again = Lora.from_pretrained(tmp_path / "model", task.base, task.base.published_name)
     assert list(again.state_dict()) == list(task.model.state_dict())
-    surprise = json.loads((tmp_path / "surprise.json").read_text())
+    surprise = json.loads((tmp_path / "max_token_loss.json").read_text())
     assert set(surprise) == set(task.batch(0)[2]) and all(nats > 0 for nats in surprise.values())
     known = "The capital of France is Paris."
-    (tmp_path / "surprise.json").write_text(json.dumps({known: 0.1, "The capital of Italy is Rome.": 3.0}))
-    focused = make_task(brain, tmp_path, focus=[str(tmp_path / "surprise.json")], above=1.0, skip=["chat/*"])
+    (tmp_path / "max_token_loss.json").write_text(json.dumps({known: 0.1, "The capital of Italy is Rome.": 3.0}))
+    focused = make_task(brain, tmp_path, focus=[str(tmp_path / "max_token_loss.json")], above=1.0, skip=["chat/*"])
     single = [example for batch in focused.plan(0) for example in batch if len(example.turns) == 1]
     assert not any(example.kind.startswith("chat/") for example in single)
     assert known not in {example.turns[0][1] for example in single}
@@ -201,3 +204,24 @@ def test_fewer_examples_than_a_batch_are_one(brain: Path, tmp_path: Path) -> Non
     assert sorted(bucket([3, 1, 2], 8, random.Random(0))[0]) == [0, 1, 2]
     with pytest.raises(ModelError, match="no examples left; data.skip"):
         make_task(brain, tmp_path, skip=["*"]).batch(0)
+
+
+def test_what_is_known_of_replies_outlasts_a_stop(brain: Path, tmp_path: Path) -> None:
+    task, again = make_task(brain, tmp_path), make_task(brain, tmp_path)
+    task.losses(task.batch(0), "model")
+    again.load_state_dict(task.state_dict())
+    again.export(tmp_path / "model")
+    assert set(json.loads((tmp_path / "max_token_loss.json").read_text())) == set(task.batch(0)[2])
+
+
+@pytest.mark.parametrize("name", ["instruct", "instruct-focus"])
+def test_the_shipped_recipes_run(brain: Path, tmp_path: Path, name: str) -> None:
+    sizes = {"rank": 4, "alpha": 8.0, "first": 1, "last": 3, "brain": str(brain)}
+    places: dict[str, object] = {"data__texts": None, "batch": 6}
+    if name == "instruct-focus":
+        make_task(brain, tmp_path).export(tmp_path / "start")
+        places |= {"data__focus": [str(tmp_path / "max_token_loss.json")], "init": str(tmp_path / "start")}
+    folder = run_recipe(
+        f"mini/{name}", tmp_path / "run", **places, **{f"model__{key}": value for key, value in sizes.items()}
+    )
+    assert (folder / "model.safetensors").is_file() and (tmp_path / "run" / "max_token_loss.json").is_file()

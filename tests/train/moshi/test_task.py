@@ -1,4 +1,6 @@
 """The duplex task: what is a target, the loss by hand, the stages' batches, recipes that run, resume."""
+
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ from antiphon.data.dialogue.codes import CodedConversation, CodesWriter, about_c
 from antiphon.data.dialogue.format import Word
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.bundle import Duplex
+from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.weights import load
 from antiphon.train import StageConfig, load_recipe, train
 from antiphon.train.config import OptimConfig
+from antiphon.train.engine import build_task
 from antiphon.train.moshi.batches import speaking, swapped
 from antiphon.train.moshi.task import DuplexTask, moments
 
@@ -51,7 +55,16 @@ def make(folder: Path, moshi: dict | None = None, **data) -> DuplexTask:
     fields = {"codec": str(folder / "codec"), "pieces": str(folder / "pieces"), "conversations": str(folder / "talks")}
     fields |= {"mix": {"conversations": 1.0}, "held_out": 1, "frames": 24}
     model = {"moshi": MOSHI | (moshi or {})}
-    return DuplexTask(StageConfig(task="", steps=1, batch=4, out=str(folder), model=model, data=fields | data))
+    return build_task(
+        StageConfig(
+            task="antiphon.train.moshi.task:DuplexTask",
+            steps=1,
+            batch=4,
+            out=str(folder),
+            model=model,
+            data=fields | data,
+        )
+    )
 
 
 def test_batches_repeat_and_differ(folder):
@@ -174,7 +187,7 @@ def test_what_the_model_sees_is_disturbed_and_the_targets_are_not(folder):
 
 def test_text_alone_asks_for_no_codes(folder, monkeypatch):
     monkeypatch.setattr(DuplexTask, "_sentences", lambda self: ["Hello there.", "Yes, well, hello."] * 20)
-    task = make(folder, mix={"text": 1.0}, text="texts", conversations=None)
+    task = make(folder, mix={"text": 1.0}, text="texts", conversations=[])
     batch = task.batch(0)
     assert (batch["target"][:, 1:] == -1).all() and not batch["keep"].any()
     losses = task.losses(batch, "model")
@@ -184,9 +197,14 @@ def test_text_alone_asks_for_no_codes(folder, monkeypatch):
 def test_listening_asks_for_the_users_words_a_little_later(folder):
     task = make(folder, {"text_card": 290}, from_start=1.0)
     listening = StageConfig(
-        task="", steps=1, batch=4, out="", model=task.config.model | {"listen": 0.32}, data=task.data
+        task="antiphon.train.moshi.task:DuplexTask",
+        steps=1,
+        batch=4,
+        out="",
+        data=task.data,
+        model=dataclasses.replace(task.config.model, listen=0.32),
     )
-    task = DuplexTask(listening)
+    task = build_task(listening)
     batch = task.batch(0)
     assert batch["target"].shape[1] == 7 and batch["heard"].shape == (4, 1, 24)
     row = batch["heard"][0, 0].tolist()  # "hello" from 0.1 s on: frame 1, and 4 later
@@ -250,11 +268,13 @@ def test_recipes_run(folder, stage, monkeypatch):
     lag = 2 if stage in ("text", "audio") else 1
     moshi = MOSHI | {"delays": [0, 0, lag, lag, 0, lag, lag]}
     recipe = load_recipe(f"recipes/duplex/{stage}.yaml", [f"out={folder}/run", "steps=2", "batch=2", "data.frames=16"])
-    assert recipe.model["moshi"]["delays"][2] == lag
-    recipe.model["moshi"], recipe.init = moshi, None
+    assert recipe.model.moshi.delays[2] == lag
+    recipe.model.moshi, recipe.init = MoshiConfig.from_dict(moshi), None
     places = {"codec": "codec", "pieces": "pieces", "conversations": "talks", "speech": "heart"}
-    recipe.data |= {name: str(folder / place) for name, place in places.items() if name in recipe.data}
-    recipe.data["held_out"] = 1
+    for name, place in places.items():
+        if was := getattr(recipe.data, name):
+            setattr(recipe.data, name, [str(folder / place)] if isinstance(was, list) else str(folder / place))
+    recipe.data.held_out = 1
     model = train(recipe)
     assert {path.name for path in model.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
 

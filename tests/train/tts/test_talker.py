@@ -10,8 +10,10 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.codes import Coded
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
+from antiphon.train.engine import build_task
 from antiphon.train.tts.talker import TalkerTask, join
 from tests.codecs.mini.test_model import TINY
+from tests.train.tiny import run_recipe
 
 SIZES = dict(
     hidden=4, encoder_dim=8, encoder_layers=1, encoder_kernel=3, dim=8, heads=2, inner=8, layers=1, depth_dim=8,
@@ -38,7 +40,11 @@ def task(tmp_path) -> TalkerTask:
         speech="", codec=str(tmp_path / "codec"), codes=str(tmp_path / "codes"), frames=30, depth_share=1.0,
         noise=0.1, joined=0.0, held_out=1,
     )  # fmt: skip
-    return TalkerTask(StageConfig(task="", steps=1, out=str(tmp_path), model={"talker": SIZES}, data=data))
+    return build_task(
+        StageConfig(
+            task="antiphon.train.tts.talker:TalkerTask", steps=1, out=str(tmp_path), model={"talker": SIZES}, data=data
+        )
+    )
 
 
 def test_batches_repeat_and_nothing_past_the_end_is_a_target(task):
@@ -63,7 +69,7 @@ def test_losses_by_hand(task):
     targets = batch["grid"].transpose(1, 2)[batch["keep"]]
     there = targets[:, 0] >= 0
     slow = -torch.log_softmax(logits[0], -1)[there].gather(1, targets[there, :1]).mean()
-    task.data["noise"] = 0.0
+    task.data.noise = 0.0
     torch.testing.assert_close(task.losses(batch, "model")["semantic"], slow)
     wanted = torch.log1p(torch.tensor([0.12, 0.10]) / 0.025)  # the two phonemes; the silences around them are not asked
     torch.testing.assert_close(losses["duration"], (durations[:, 1:3] - wanted).abs().mean())
@@ -99,9 +105,23 @@ def test_states_belong_to_the_piece_that_set_the_phonemes_free():
 
 @pytest.mark.parametrize(("held_out", "count"), [(0, 6), (2, 4), (24, 3)])
 def test_no_more_than_half_is_held_out(task, held_out, count, tmp_path, capsys):
-    task.data["held_out"] = held_out
-    small = TalkerTask(task.config)
+    task.data.held_out = held_out
+    small = build_task(task.config)
     assert small.count == count and len(small.batch(0)["symbols"])
     if not held_out:
         small.sample(1, tmp_path / "samples")
         assert "nothing to speak, all 6 utterances train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["talker", "talker-thinker"])
+def test_the_shipped_recipes_run(task, tmp_path, name):
+    settings = {"data__codec": str(tmp_path / "codec"), "data__codes": str(tmp_path / "codes"), "data__frames": 30}
+    if name == "talker-thinker":
+        task.export(tmp_path / "start")
+        (tmp_path / "states").mkdir()
+        np.save(tmp_path / "states" / "states.npy", np.zeros((24, 4), np.float16))
+        (tmp_path / "states" / "index.json").write_text(json.dumps([[0, 1, 2, -1]] * 6))
+        settings |= {"data__thinker__states": str(tmp_path / "states"), "init": str(tmp_path / "start")}
+    sizes = {f"model__talker__{key}": value for key, value in SIZES.items()}
+    folder = run_recipe(f"mini/{name}", tmp_path / "run", **settings, **sizes)
+    assert (folder / "model.safetensors").is_file()
