@@ -6,8 +6,8 @@ once; or they are attached to it, or merged into it.
 
     lora = Lora(model, LoraConfig(rank=16, linears=("q_proj", "v_proj")))
     lora.attach(model)                                   # trains: only the pairs' parameters need gradients
-    lora.save(folder, published_name)                    # in the format of `peft`
-    lora = Lora.from_pretrained(folder, model, published_name)
+    lora.save(folder)                                    # in the format of `peft`
+    lora = Lora.from_pretrained(folder, model)
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from antiphon.errors import ModelError
+from antiphon.nn.weights import fill
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -119,7 +121,8 @@ class Lora(nn.Module):
     """Pairs of a model's linear layers, under the layers' own names.
 
     Args:
-        model: only its sizes and where it lies matter.
+        model: only its sizes and where it lies matter; and its `published_name`, if it has one: the name that a linear
+            layer has in `transformers`, under which files have it.
         config: which linear layers, and how.
 
     Raises:
@@ -129,6 +132,7 @@ class Lora(nn.Module):
     def __init__(self, model: nn.Module, config: LoraConfig):
         super().__init__()
         self.config = config
+        self.published: Callable[[str], str] = getattr(model, "published_name", str)
         weights = linears_of(model)
         self._names = config.chosen(list(weights))
         for name in self._names:
@@ -183,19 +187,19 @@ class Lora(nn.Module):
             weight = getattr(module, name)
             weight.add_((pair.scaling * (pair.lora_B.float() @ pair.lora_A.float())).to(weight.dtype))
 
-    def save(self, folder: Path | str, published: Callable[[str], str] = str) -> None:
-        """Writes adapter_config.json and adapter_model.safetensors (float16), as `peft` does; and config.json.
+    def _key(self, name: str) -> str:
+        """In files, of a pair's parameter."""
+        linear, _, part = name.rpartition(".")
+        return f"{PREFIX}{self.published(linear)}.{part}.weight"
 
-        Args:
-            folder: is made.
-            published: the name that a linear layer has in `transformers`.
-        """
+    def save(self, folder: Path | str) -> None:
+        """Writes adapter_config.json and adapter_model.safetensors (float16), as `peft` does; and config.json."""
         folder, weights = Path(folder), {}
         for name, pair in self.named_pairs():
             if pair.lora_A.dim() != 2:
                 raise ModelError(f"{name} is a linear layer a codebook, which the format of peft can't express")
             for part in ("lora_A", "lora_B"):
-                weights[f"{PREFIX}{published(name)}.{part}.weight"] = getattr(pair, part).detach().half().contiguous()
+                weights[self._key(f"{name}.{part}")] = getattr(pair, part).detach().cpu().half().contiguous()
         numbers = sorted({int(at[1]) for name in self._names if (at := _LAYER.search(name))})
         fields = {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True,
@@ -209,46 +213,47 @@ class Lora(nn.Module):
         (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
+    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
+        """What a folder holds, under the names of this module's parameters; others under their own."""
+        own = {self._key(name): name for name in self.state_dict()}
+        return {own.get(key, key): value for key, value in _read(Path(folder))[1].items()}
+
     @classmethod
-    def from_pretrained(cls, folder: Path | str, model: nn.Module, published: Callable[[str], str] = str) -> Lora:
+    def from_pretrained(cls, folder: Path | str, model: nn.Module) -> Lora:
         """Reads what `save` or `peft` wrote, or what `save` wrote before version 0.2, as float32.
 
         Args:
             folder: of the adapters.
             model: that they are for.
-            published: as in `save`.
 
         Raises:
             ModelError: files missing or unreadable, adapters of another kind, or made for another model.
         """
-        folder = Path(folder)
-        names = list(linears_of(model))
+        config, weights = _read(Path(folder))
+        rank, alpha = config["r"], config["lora_alpha"]
+        published = getattr(model, "published_name", str)
+        found = [name for name in linears_of(model) if f"{PREFIX}{published(name)}.lora_A.weight" in weights]
         try:
-            config, weights = _read_peft(folder) if (folder / CONFIG).is_file() else _read_earlier(folder)
-        except ModelError:
-            raise
-        except Exception as error:  # safetensors raises its own class
-            raise ModelError(f"cannot read the adapters in {folder}: {error}") from error
-        keys = {name: [f"{PREFIX}{published(name)}.{part}.weight" for part in ("lora_A", "lora_B")] for name in names}
-        found = [name for name in names if keys[name][0] in weights]
-        unknown = set(weights) - {key for name in found for key in keys[name]}
-        if unknown or not found:
-            what = f"{len(unknown)} unknown, first {min(unknown)}" if unknown else "none of its layers has any"
-            raise ModelError(f"the adapters in {folder} were made for another model: {what}")
-        lora = cls(model, LoraConfig(config["r"], config["lora_alpha"], tuple(found), system=config.get("system")))
-        for name, pair in lora.named_pairs():
-            for parameter, key in zip((pair.lora_A, pair.lora_B), keys[name]):
-                if key not in weights or weights[key].shape != parameter.shape:
-                    shape = list(weights[key].shape) if key in weights else "missing"
-                    raise ModelError(
-                        f"the adapters in {folder} were made for another model: {key} is {shape}, not "
-                        f"{list(parameter.shape)}"
-                    )
-                parameter.data.copy_(weights[key])
+            if not found:
+                raise ValueError(f"none of its layers has any; they are for {min(weights, default='nothing')}")
+            lora = cls(model, LoraConfig(rank, alpha, tuple(found), system=config.get("system")))
+            fill(lora, lora.read_weights(folder))
+        except ValueError as error:
+            raise ModelError(f"the adapters in {folder} were made for another model: {error}") from error
         return lora.eval()
 
 
-def _read_peft(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings and weights of a folder, by the names that peft gives them."""
+    try:
+        return _read_peft(folder) if (folder / CONFIG).is_file() else _read_earlier(folder)
+    except ModelError:
+        raise
+    except Exception as error:  # safetensors raises its own class
+        raise ModelError(f"cannot read the adapters in {folder}: {error}") from error
+
+
+def _read_peft(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     for name in ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save"):
         if config.get(name):
@@ -262,7 +267,7 @@ def _read_peft(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     return config, {key: value.float() for key, value in load_file(folder / WEIGHTS).items()}
 
 
-def _read_earlier(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+def _read_earlier(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A language model's adapters as saved before version 0.2: `layers.3.q_proj.down` and `up`, under Llama's names."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights = {}

@@ -126,7 +126,7 @@ class Thinker(nn.Module):
             ModelError: a part is missing or unreadable.
         """
         model = load_causal_lm(llm)
-        return cls(model, llm, Lora.from_pretrained(lora, model, model.published_name) if lora else None).eval()
+        return cls(model, llm, Lora.from_pretrained(lora, model) if lora else None).eval()
 
     @torch.inference_mode()
     def init_state(

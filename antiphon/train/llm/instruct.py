@@ -240,7 +240,7 @@ class InstructTask:
 
     def export(self, folder: Path) -> None:
         """Write the adapters in the format of peft; and beside the folder the largest losses."""
-        self.model.save(folder, self.base.published_name)
+        self.model.save(folder)
         (folder.parent / "max_token_loss.json").write_text(
             json.dumps(self.max_token_loss, indent=0, ensure_ascii=False), encoding="utf-8"
         )
