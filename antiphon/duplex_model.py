@@ -23,7 +23,7 @@ from antiphon.dialogue.session import Endpointer
 from antiphon.models.moshi.bundle import Duplex, codec_name
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
     from antiphon.models.moshi.model import MoshiSampling
 
 
@@ -55,12 +55,12 @@ class DuplexModel:
         return cls(Duplex.from_pretrained(folder, codec))
 
     @cached_property
-    def ears(self) -> Ears:
+    def ears(self) -> Recognizer:
         """Write down what the user says, where that is asked for: those of the preset "mini", fetched when first used.
         The model itself needs no words for what it hears."""
-        from antiphon.models.asr.recognizer import Ears
+        from antiphon.models.asr.recognizer import Recognizer
 
-        return Ears.from_pretrained(*(hub.folder(role) for role in ("ears", "adapter", "brain")))
+        return Recognizer.from_pretrained(*(hub.folder(role) for role in ("asr", "adapter", "llm")))
 
     def session(
         self,

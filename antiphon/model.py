@@ -24,10 +24,10 @@ from antiphon.dialogue.live import check_mode
 from antiphon.dialogue.session import Endpointer, HalfDuplexSession
 from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
 from antiphon.errors import UnsaidWarning
-from antiphon.models.asr.recognizer import Ears, Heard
+from antiphon.models.asr.recognizer import Heard, Recognizer
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import Voice
+from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
 
 if TYPE_CHECKING:
@@ -54,31 +54,31 @@ class Reply:
 
 
 class Model:
-    """Ears, thinker and voice. Weights are shared by every conversation; what differs is kept in states.
+    """Recognizer, thinker and synthesizer. Weights are shared by every conversation; what differs is kept in states.
 
     Args:
         ears, thinker, talker, codec: loaded parts.
     """
 
-    def __init__(self, ears: Ears, thinker: Thinker, talker: Talker, codec: MiniCodec):
+    def __init__(self, ears: Recognizer, thinker: Thinker, talker: Talker, codec: MiniCodec):
         self.ears, self.thinker, self.talker, self.codec = ears, thinker, talker, codec
-        self.voice = Voice(talker, codec, Phonemizer())
+        self.voice = Synthesizer(talker, codec, Phonemizer())
 
     @classmethod
     def from_pretrained(cls, name: str = "mini", **parts: str | Path) -> Model:
-        """Loads a preset; `parts` replaces any of ears, brain, adapter, lora, codec, talker by a folder or a hub id.
+        """Loads a preset; `parts` replaces any of asr, llm, adapter, lora, codec, talker by a folder or a hub id.
 
         Raises:
             HubError: a part that isn't there and can't be had.
         """
-        known = hub.preset(name).parts
+        known, parts = hub.preset(name).parts, {hub.role_of(role): part for role, part in parts.items()}
         if unknown := set(parts) - set(known):
             raise hub.HubError(f"{name!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(known)}")
         # What ships comes first: a part that is missing is told before anything is downloaded.
-        roles = ("adapter", "lora", "codec", "talker", "ears", "brain")
+        roles = ("adapter", "lora", "codec", "talker", "asr", "llm")
         folder = {role: hub.folder(parts.get(role, role), name) for role in roles}
-        ears = Ears.from_pretrained(folder["ears"], folder["adapter"], folder["brain"])
-        thinker = Thinker.from_pretrained(folder["brain"], folder["lora"])
+        ears = Recognizer.from_pretrained(folder["asr"], folder["adapter"], folder["llm"])
+        thinker = Thinker.from_pretrained(folder["llm"], folder["lora"])
         return cls(ears, thinker, Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"]))
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:

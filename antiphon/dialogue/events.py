@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.audio.io import Audio
 from antiphon.dialogue.tool_calls import Call, Calling
 from antiphon.models.llm.sampling import TokenSampling
-from antiphon.models.tts.synthesizer import Voice, VoiceState
+from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState
 
 if TYPE_CHECKING:
     from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
@@ -122,10 +122,10 @@ class Answer:
 
     thinker: Thinker
     state: ThinkerState
-    voice: Voice | None
+    voice: Synthesizer | None
     sampling: Sampling = field(default_factory=Sampling)
     text: str = ""
-    speech: VoiceState | None = None
+    speech: SynthesizerState | None = None
     calling: Calling | None = None
 
     def events(self) -> Iterator[Event | None]:

@@ -37,7 +37,7 @@ from antiphon.errors import ToolCallError
 
 if TYPE_CHECKING:
     from antiphon.model import Model
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
     from antiphon.models.llm.thinker import ThinkerState
     from antiphon.models.tts.synthesizer import Timing
 
@@ -156,8 +156,8 @@ class Turns:
         self.sample_rate: int = model.voice.sample_rate
         self.calls_functions = model.thinker.template.call_form is not None
 
-    def listen(self) -> EarsListener:
-        return EarsListener(self.model.ears, self.sample_rate)
+    def listen(self) -> RecognizerListener:
+        return RecognizerListener(self.model.ears, self.sample_rate)
 
     def talk(self) -> Talk:
         return Talk(self.model)
@@ -175,10 +175,10 @@ class Turns:
             yield Audio(piece, self.sample_rate)
 
 
-class EarsListener:
+class RecognizerListener:
     """The ears with a resampler before them."""
 
-    def __init__(self, ears: Ears, sample_rate: int):
+    def __init__(self, ears: Recognizer, sample_rate: int):
         self.ears, self.state = ears, ears.init_state()
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
 

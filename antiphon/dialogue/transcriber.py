@@ -15,7 +15,7 @@ from antiphon.dialogue.events import HeardEvent
 from antiphon.dialogue.session import HEARING_RATE, Endpointer
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears, EarsState
+    from antiphon.models.asr.recognizer import Recognizer, RecognizerState
 
 BEFORE = 4  # frames before a turn's first loud one that the ears get to hear
 
@@ -67,13 +67,13 @@ class Scribe:
         turn, resampler: what the ears made of the turn so far, and what brings frames to their rate; else None.
     """
 
-    ears: Ears
+    ears: Recognizer
     sample_rate: int = 24000
     endpointer: Endpointer | None = None
     before: deque[Tensor] = field(default_factory=lambda: deque(maxlen=BEFORE))
     start: float = 0.0
     time: float = 0.0
-    turn: EarsState | None = None
+    turn: RecognizerState | None = None
     resampler: soxr.ResampleStream | None = None
 
     def __post_init__(self) -> None:

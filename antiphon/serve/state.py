@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
-from antiphon.dialogue.half_duplex import Conversant, EarsListener, Listener, Talking
+from antiphon.dialogue.half_duplex import Conversant, Listener, RecognizerListener, Talking
 from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
@@ -20,7 +20,7 @@ from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.hall import DuplexHall
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
     from antiphon.serve.realtime.connection import RealtimeLine
     from antiphon.serve.realtime.webrtc import WebRtcCall
     from antiphon.serve.recordings import Recordings
@@ -39,13 +39,13 @@ class LiveOnly:
     voices = ("heart",)
     calls_functions = False
 
-    def __init__(self, name: str, ears: Ears | None = None, sample_rate: int = 24000):
+    def __init__(self, name: str, ears: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.ears, self.sample_rate = name, ears, sample_rate
 
     def listen(self) -> Listener:
         if self.ears is None:
             raise SessionError("This model writes nothing down; serve it with --hear, or serve another.")
-        return EarsListener(self.ears, self.sample_rate)
+        return RecognizerListener(self.ears, self.sample_rate)
 
     def talk(self) -> Talking:
         raise SessionError("This model talks live alone: use /v1/realtime or /api/chat.")

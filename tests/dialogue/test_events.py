@@ -11,7 +11,7 @@ import torch
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import Answer, AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import Voice
+from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 from tests.models.tts.test_talker import TINY as TINY_TALKER
@@ -36,7 +36,7 @@ PIECES = [
 
 
 @dataclass
-class Thought:
+class GeneratedToken:
     token: int
     text: str
     hidden: torch.Tensor
@@ -48,20 +48,20 @@ class ReadingThinker:
     def __init__(self) -> None:
         self.thought = 0
 
-    def stream(self, state, max_tokens, sampling) -> Iterator[Thought]:
+    def stream(self, state, max_tokens, sampling) -> Iterator[GeneratedToken]:
         for token, text in enumerate(PIECES[:max_tokens]):
             self.thought += 1
-            yield Thought(token, text, torch.randn(TINY_TALKER.hidden))
+            yield GeneratedToken(token, text, torch.randn(TINY_TALKER.hidden))
 
 
 @pytest.fixture(scope="module")
-def voice() -> Voice:
+def voice() -> Synthesizer:
     torch.manual_seed(0)
     talker = Talker(TINY_TALKER).eval()
     for linear in talker.out:
         torch.nn.init.normal_(linear.weight, std=0.5)
     torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
-    return Voice(talker, MiniCodec(TINY_CODEC).eval(), Phonemizer())
+    return Synthesizer(talker, MiniCodec(TINY_CODEC).eval(), Phonemizer())
 
 
 def test_sound_starts_while_the_sentence_is_still_thought(voice):

@@ -71,7 +71,7 @@ class EndlessThinker:
     def add_user(self, state: list[str], said: torch.Tensor) -> None:
         state.append("user")
 
-    def stream(self, state: list[str], max_tokens: int, **_: object):
+    def stream(self, state: list[str], max_tokens: int, sampling: object):
         try:
             for number in range(max_tokens):
                 time.sleep(0.001)

@@ -25,7 +25,7 @@ from antiphon.dialogue.events import AudioEvent, Event, HeardEvent, TextEvent
 from antiphon.dialogue.transcriber import FloorTracker, Scribe
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
 
 Span = tuple[float, float]
 ABOVE_NOISE = 12.0  # decibels by which the user's speech is louder than what else the recording holds
@@ -95,7 +95,7 @@ def replay_recording(
     stream: DuplexStream,
     recording: Audio,
     after: float = 4.0,
-    ears: Ears | None = None,
+    ears: Recognizer | None = None,
     realtime: bool = False,
     tell: Callable[[Event], None] | None = None,
 ) -> Replay:

@@ -28,7 +28,7 @@ from antiphon.dialogue.live import LiveSession, check_frame
 from antiphon.dialogue.transcriber import Scribe
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
 
 
 class DuplexSession(LiveSession):
@@ -47,7 +47,7 @@ class DuplexSession(LiveSession):
     def __init__(
         self,
         stream: DuplexStream,
-        ears: Ears | None = None,
+        ears: Recognizer | None = None,
         sample_rate: int | None = None,
         most_waiting: int | None = 12,
         patience: float | None = None,

@@ -101,7 +101,7 @@ def answer_speech(model, audio) -> tuple[str, str]:
 
 def bare_replies(bench: Bench, questions: Sequence[str]) -> list[str]:
     """The untouched language model's greedy replies to typed questions, with its own chat template and nothing else."""
-    brain = bench.config.parts.get("brain", "smollm2-135m-instruct")
+    llm = bench.config.parts.get("llm", "smollm2-135m-instruct")
 
     with tqdm(total=len(questions), desc="  bare model answers", unit="reply", file=sys.stderr, leave=False) as bar:
 
@@ -110,7 +110,7 @@ def bare_replies(bench: Bench, questions: Sequence[str]) -> list[str]:
             bar.update(len(rows))
             return made
 
-        return bench.memo.all([key_of("bare", brain, str(BARE_TOKENS), q) for q in questions], answer, chunk=25)
+        return bench.memo.all([key_of("bare", llm, str(BARE_TOKENS), q) for q in questions], answer, chunk=25)
 
 
 @torch.inference_mode()

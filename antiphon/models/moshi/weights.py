@@ -1,8 +1,8 @@
 """Moshi's folders: ours, and the two formats in which weights are published, Kyutai's own and that of `transformers`.
 
-    model = load("kyutai/moshiko-pytorch-bf16")         # any of them; adapters that lie beside the weights are merged
-    lora = load_lora(folder, model)                      # adapters of Kyutai's `moshi-finetune`
-    save_lora(lora, model.config, folder)                # as the `moshi` package loads them
+model = load("kyutai/moshiko-pytorch-bf16")         # any of them; adapters that lie beside the weights are merged
+lora = load_lora(folder, model)                      # adapters of Kyutai's `moshi-finetune`
+save_lora(lora, model.config, folder)                # as the `moshi` package loads them
 """
 
 from __future__ import annotations
@@ -258,6 +258,7 @@ def for_transformers(weights: dict[str, Tensor], config: MoshiConfig) -> dict[st
 def _halves(weight: Tensor, heads: int) -> Tensor:
     """The inverse of `neighbours`."""
     return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
 
 # Sizes
 

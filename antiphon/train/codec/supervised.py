@@ -39,7 +39,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
 IGNORED = -100
 
 
-class Recognizer(nn.Module):
+class TokenizerRecognizer(nn.Module):
     """A tokenizer and what makes it learn: Whisper's decoder and, with `ctc`, a linear layer onto letters."""
 
     def __init__(self, tokenizer: SupervisedTokenizer, decoder: WhisperDecoder, ctc: bool):
@@ -154,7 +154,7 @@ class SupervisedTask:
         self.words = Tokenizer.from_file(str(whisper / "tokenizer.json"))
         torch.manual_seed(config.seed)
         tokenizer, decoder = SupervisedTokenizer.from_whisper(whisper, **model), WhisperDecoder.from_pretrained(whisper)
-        self.model = Recognizer(tokenizer, decoder, ctc)
+        self.model = TokenizerRecognizer(tokenizer, decoder, ctc)
         self.keep, self.kept = data.keep, {}  # utterance -> what frozen layers gave [frames, width]
         self.silence, held, seconds = data.silence, data.held, data.seconds
         self.sets = [SpeechSet(folder, hours=data.hours, seconds=seconds) for folder in data.speech]

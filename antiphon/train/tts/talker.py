@@ -50,7 +50,7 @@ class TalkerModel:
 class ThinkerStates:
     """Whose thoughts the talker reads beside the phonemes."""
 
-    brain: str = "brain"
+    llm: str = "llm"
     """Part or folder of the language model."""
     lora: str = "lora"
     """Part or folder of its adapters."""
@@ -117,7 +117,7 @@ class TalkerTask:
     def _think(self, how: ThinkerStates) -> StateSet:
         if (Path(how.states) / "states.npy").exists():
             return StateSet(how.states)
-        thinker = Thinker.from_pretrained(hub.folder(how.brain), hub.folder(how.lora))
+        thinker = Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora))
         return think_set(self.set, thinker, how.states, how.count)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[Coded, np.ndarray | None]]:

@@ -12,7 +12,7 @@ from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama
 from antiphon.models.llm.load import causal_lm_class
 from antiphon.models.llm.thinker import Thinker
-from tests.models.llm.test_thinker import TEMPLATE, make_brain
+from tests.models.llm.test_thinker import TEMPLATE, make_llm
 
 # Unlike a Llama it thinks the least likely token: what matters is who is asked for it.
 SOURCE = """
@@ -63,7 +63,7 @@ def package(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.delitem(sys.modules, "echo_lm", raising=False)
     folder = tmp_path / "model"
     folder.mkdir()
-    make_brain(folder, TEMPLATE)
+    make_llm(folder, TEMPLATE)
     return folder
 
 

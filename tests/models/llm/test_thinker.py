@@ -36,12 +36,12 @@ TINY = LlamaConfig(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("brain")
-    make_brain(path, TEMPLATE)
+    path = tmp_path_factory.mktemp("llm")
+    make_llm(path, TEMPLATE)
     return path
 
 
-def make_brain(path: Path, template: str, marks: tuple[tuple[str, bool], ...] = ()) -> None:
+def make_llm(path: Path, template: str, marks: tuple[tuple[str, bool], ...] = ()) -> None:
     """A tiny random Llama as `transformers` saves it, with a byte-level tokenizer.
 
     Args:
@@ -239,7 +239,7 @@ def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
 
 
 def test_marks_are_text_though_they_are_special_tokens(tmp_path: Path) -> None:
-    make_brain(tmp_path, TEMPLATE, (("<tool_call>", True), ("<secret>", True)))
+    make_llm(tmp_path, TEMPLATE, (("<tool_call>", True), ("<secret>", True)))
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     marks = mark_tokens(tokenizer, MARKS)
     detokenizer = IncrementalDetokenizer(tokenizer, marks)
@@ -360,8 +360,8 @@ def test_errors_say_what_to_do(thinker: Thinker, tmp_path: Path) -> None:
 def test_real_weights_say_what_transformers_says() -> None:
     from antiphon.hub import folder as find
 
-    brain = Path(os.environ["ANTIPHON_BRAIN"]) if "ANTIPHON_BRAIN" in os.environ else find("smollm2-135m-instruct")
-    thinker = Thinker.from_pretrained(brain)
+    llm = Path(os.environ["ANTIPHON_LLM"]) if "ANTIPHON_LLM" in os.environ else find("smollm2-135m-instruct")
+    thinker = Thinker.from_pretrained(llm)
     for said in (
         "What is the capital of France?",
         "Tell me about the sea.",
@@ -370,4 +370,4 @@ def test_real_weights_say_what_transformers_says() -> None:
     ):
         state = thinker.init_state(voice=False)
         thinker.add_user(state, said)
-        assert tokens_of(thinker, state, 40) == generated(brain, [{"role": "user", "content": said}], 40)
+        assert tokens_of(thinker, state, 40) == generated(llm, [{"role": "user", "content": said}], 40)
