@@ -1,9 +1,9 @@
 """Waveform to codes and back, one file a family.
 
-    codec = antiphon.codecs.load("mimi")              # a short name, a folder or a hub id
-    codes = codec.encode(audio)                       # [batch, codebooks, frames]
-    state = codec.init_state(batch=1)                 # the same, live: state is a value
-    codes = codec.encode_step(frame, state)
+codec = antiphon.codecs.load("mimi")              # a short name, a folder or a hub id
+codes = codec.encode(audio)                       # [batch, codebooks, frames]
+state = codec.init_state(batch=1)                 # the same, live: state is a value
+codes = codec.encode_step(frame, state)
 """
 
 from __future__ import annotations

@@ -21,11 +21,10 @@ from torch.nn import functional as F
 from antiphon.codecs.module import CodecModule
 from antiphon.errors import HubError
 from antiphon.hub.weights import configured, load_into, read_config, read_weights, rename, write
-from antiphon.nn.overlap import Pieces, convolutions, growing, shrinking
-from antiphon.nn.quantize import Quantized
+from antiphon.nn.conv import Snake
+from antiphon.nn.overlap import Pieces, convolutions, downsample_in_chunks, upsample_in_chunks
+from antiphon.nn.quantize import FactorizedResidualQuantizer, Quantized
 from antiphon.nn.seanet import folded
-from antiphon.nn.snake import Snake
-from antiphon.nn.vq import FactorizedResidualQuantizer
 
 FAMILY = "dac"
 
@@ -146,7 +145,7 @@ class Dac(CodecModule):
         codes = self._checked(audio).new_empty((len(audio), levels, -(-audio.shape[-1] // hop)), dtype=torch.long)
         # Padded piece by piece: a long signal would be there twice.
         run, layers = lambda part: self.encoder(self._padded(part)), convolutions(self.encoder)
-        for piece in shrinking(run, layers, audio, hop, self.config.chunk):
+        for piece in downsample_in_chunks(run, layers, audio, hop, self.config.chunk):
             codes[..., at : at + self.config.chunk] = self.quantizer.encode(piece.transpose(1, 2), levels)
             at += self.config.chunk
         return codes
@@ -164,7 +163,7 @@ class Dac(CodecModule):
         hop, chunk = self.config.samples_per_frame, self.config.chunk
         parts = (self.quantizer.decode(part).mT for part in self._checked_codes(codes).split(chunk, dim=-1))
         latents = Pieces(parts, codes.shape[-1])
-        yield from growing(self.decoder, convolutions(self.decoder), latents, hop, chunk)
+        yield from upsample_in_chunks(self.decoder, convolutions(self.decoder), latents, hop, chunk)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors; weight norm, if training put it there, is multiplied out."""

@@ -2,7 +2,7 @@
 
 SEANet with an LSTM that looks both ways in the encoder, and a residual quantizer whose first codebook was taught by
 HuBERT. It looks ahead, so it works on whole signals only; long ones go through in overlapping chunks, which gives the
-same (`antiphon.nn.seanet_long`).
+same (`antiphon.nn.overlap`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from antiphon.codecs.module import CodecModule, fewer
 from antiphon.errors import HubError
 from antiphon.hub.weights import configured, load_ours, publish, read_config, read_weights, write
-from antiphon.nn.quantize import Quantized
+from antiphon.nn.overlap import decode_pieces, encode_pieces
+from antiphon.nn.quantize import Quantized, ResidualQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder
-from antiphon.nn.seanet_long import decode_pieces, encode_pieces
-from antiphon.nn.vq import PlainResidualQuantizer
 
 FAMILY = "speechtokenizer"
 FILE = "SpeechTokenizer.pt"  # the name under which the weights are published
@@ -86,7 +85,7 @@ class SpeechTokenizer(CodecModule):
     def __init__(self, config: SpeechTokenizerConfig):
         super().__init__(config)
         self.encoder, self.decoder = SeanetEncoder(config.seanet), SeanetDecoder(config.seanet)
-        self.quantizer = PlainResidualQuantizer(config.latent, config.codebooks, config.codebook_size)
+        self.quantizer = ResidualQuantizer(config.latent, 0, config.codebooks, config.codebook_size)
         same = config.latent == config.semantic
         self.transform = nn.Identity() if same else nn.Linear(config.latent, config.semantic)
 

@@ -235,3 +235,35 @@ def write(folder: Path | str, config: dict, weights: dict[str, Tensor], skip: tu
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     kept = {key: value for key, value in folded(weights).items() if not skip or not key.endswith(skip)}
     save_file({key: value.detach().contiguous().cpu() for key, value in kept.items()}, folder / "model.safetensors")
+
+
+SCALE = ".scale"  # behind the name of a tensor in int8: the scales of its rows
+
+
+def to_int8(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights for a file a quarter as large as in float32, which are computed with in float again: every matrix (and
+    stack of them) in int8, its rows' scales beside it in float16; vectors in float16.
+
+    A row's largest number becomes 127, so each number is off by at most 1/254 of that.
+    """
+    out: dict[str, Tensor] = {}
+    for key, weight in weights.items():
+        weight = weight.detach().float().cpu()
+        if weight.ndim < 2:
+            out[key] = weight.half().contiguous()
+            continue
+        scale = (weight.abs().amax(-1) / 127).clamp_min(1e-7).half()  # 1e-7: the least that float16 tells from 0
+        out[key + SCALE] = scale
+        out[key] = (weight / scale.float()[..., None]).round().clamp(-127, 127).to(torch.int8)
+    return out
+
+
+def from_int8(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `to_int8`, in float32; tensors that aren't in int8 stay as they are."""
+    out = {}
+    for key, weight in weights.items():
+        if key.endswith(SCALE) and key.removesuffix(SCALE) in weights:
+            continue
+        scale = weights.get(key + SCALE)
+        out[key] = weight if scale is None else weight.float() * scale.float()[..., None]
+    return out

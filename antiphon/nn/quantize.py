@@ -1,7 +1,9 @@
-"""Vector quantizers with codebooks learned by moving averages.
+"""Quantizers: vectors to codes and back.
 
-Gradient-trained codebooks collapse to a few dozen codes; averages, initialisation from data and replacement of dead
-codes keep all of them in use (van den Oord et al. 2017, appendix A.1; Zeghidour et al. 2021, section III-C).
+Codebooks learn by moving averages (`ResidualQuantizer`; `SplitQuantizer`, Mimi's), by gradient in few dimensions
+(`FactorizedResidualQuantizer`, DAC's), or are a fixed grid (`FSQ`). Where the gradient alone would let them collapse
+to a few dozen codes, averages, initialisation from data and replacement of dead codes keep all of them in use (van den
+Oord et al. 2017, appendix A.1; Zeghidour et al. 2021, section III-C).
 
 Under `torchrun` the codebooks of all processes stay the same: what a step has to share (counts, sums, and vectors that
 may replace dead codes) goes round in one all_reduce for all the levels of a quantizer.
@@ -9,6 +11,7 @@ may replace dead codes) goes round in one all_reduce for all the levels of a qua
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +20,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SPARES = 64  # codes that can be replaced in one step, a level
+from antiphon.nn.cpu import MAX_MKL_ROWS
+
+MAX_REPLACED_CODES = 64  # in one step, a level
 
 
 @dataclass
@@ -62,6 +67,7 @@ class Codebook(nn.Module):
         self.register_buffer("usage", torch.ones(size))
         self.register_buffer("total", self.codes.clone())
         self.register_buffer("ready", torch.tensor(False))
+        self._known: tuple[Tensor, int, Tensor] | None = None  # codes, their version, half of their squared lengths
 
     @torch.no_grad()
     def initialise(self, x: Tensor, rounds: int = 8) -> None:
@@ -82,16 +88,11 @@ class Codebook(nn.Module):
         self.total.copy_(self.codes * self.usage[:, None])
         self.ready.fill_(True)
 
-    @torch.no_grad()
-    def update(self, x: Tensor, index: Tensor) -> None:
-        """Moves the averages towards the vectors [n, dim] given to each code [n]; sums are shared between processes."""
-        update_codebooks([self], [x], [index])
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[n, dim] -> (codes' vectors [n, dim], indices [n]). In training mode the codebook learns."""
         quantized, index = self.look_up(x)
         if self.training:
-            self.update(x.detach(), index)
+            update_codebooks([self], [x.detach()], [index])
         return quantized, index
 
     def look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,6 +101,23 @@ class Codebook(nn.Module):
             self.initialise(x.detach())
         index = nearest(x.detach(), self.codes)
         return F.embedding(index, self.codes), index
+
+    @torch.no_grad()
+    def search(self, x: Tensor) -> Tensor:
+        """As `nearest`: [n, dim] -> [n]; quicker, since what the codes alone tell is computed only once."""
+        half = self._half_norms()
+        if len(x) <= MAX_MKL_ROWS:  # bound by reading the codes, which is quickest where they come first
+            return torch.addmm(half, self.codes, x.contiguous().T, alpha=-1).argmin(0)
+        return torch.addmm(half.T, x, self.codes.T, alpha=-1).argmin(1)
+
+    def _half_norms(self) -> Tensor:
+        """Half of each code's squared length, [size, 1]; computed again when the codes have changed."""
+        codes = self.codes
+        if codes.is_inference():  # nothing would tell that they have changed
+            return 0.5 * codes.square().sum(-1, keepdim=True)
+        if self._known is None or self._known[0] is not codes or self._known[1] != codes._version:
+            self._known = (codes, codes._version, 0.5 * codes.square().sum(-1, keepdim=True))
+        return self._known[2]
 
 
 @torch.no_grad()
@@ -118,7 +136,7 @@ def update_codebooks(books: Sequence[Codebook], vectors: Sequence[Tensor], indic
         counts.append(torch.zeros_like(book.usage).index_add_(0, index, torch.ones_like(x[:, 0])))
         totals.append(torch.zeros_like(book.total).index_add_(0, index, x))
         # Each process fills its share of the slots, so that the sum over processes is what they drew together.
-        spare = x.new_zeros(min(SPARES, book.size), x.shape[1])
+        spare = x.new_zeros(min(MAX_REPLACED_CODES, book.size), x.shape[1])
         mine = len(spare[rank::world])
         spare[rank::world] = x[torch.randint(len(x), (mine,), device=x.device)]
         spares.append(spare)
@@ -164,22 +182,14 @@ class ResidualQuantizer(nn.Module):
         self.outward = nn.Linear(inner, dim, bias=False) if inner else nn.Identity()
         self.codebooks = nn.ModuleList(Codebook(size, inner or dim, decay, dead) for _ in range(levels))
 
-    def forward(self, x: Tensor, used: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantizes with a straight-through gradient.
+    def quantized(self, x: Tensor, used: Tensor | None = None) -> Quantized:
+        """Quantizes with a straight-through gradient. In training mode the codebooks learn, and from all rows: a level
+        that a row leaves out sees what would have come to it.
 
         Args:
             x: [batch, frames, dim].
             used: [batch], how many levels each row uses (quantizer dropout); all when None.
-
-        Returns:
-            quantized [batch, frames, dim], codes [batch, levels, frames], commitment loss (mean squared distance).
         """
-        result = self.quantized(x, used)
-        return result.latents, result.codes, result.commitment
-
-    def quantized(self, x: Tensor, used: Tensor | None = None) -> Quantized:
-        """As `forward`, with everything that training needs. In training mode the codebooks learn, and from all rows: a
-        level that a row leaves out sees what would have come to it."""
         result, seen, chosen = self.observe(x, used)
         if self.training:
             update_codebooks(list(self.codebooks), seen, chosen)
@@ -217,20 +227,27 @@ class ResidualQuantizer(nn.Module):
         )
         return result, seen, chosen
 
-    def encode(self, x: Tensor) -> Tensor:
-        """[batch, frames, dim] -> codes [batch, levels, frames]."""
-        residual = self.inward(x).float()
-        codes = x.new_empty((x.shape[0], len(self.codebooks), x.shape[1]), dtype=torch.long)
-        for level, codebook in enumerate(self.codebooks):
-            index = nearest(residual.reshape(-1, residual.shape[-1]), codebook.codes)
-            residual = residual - F.embedding(index, codebook.codes).view_as(residual)
-            codes[:, level] = index.view(residual.shape[:2])
+    @torch.no_grad()
+    def encode(self, x: Tensor, levels: int | None = None) -> Tensor:
+        """[batch, frames, dim] -> codes [batch, levels (all when None), frames]."""
+        residual = self.inward(x).flatten(0, 1)
+        codes = x.new_empty((x.shape[0], len(self.codebooks[:levels]), x.shape[1]), dtype=torch.long)
+        for level, codebook in enumerate(self.codebooks[:levels]):
+            residual = residual.to(codebook.codes.dtype)
+            index = codebook.search(residual)
+            codes[:, level] = index.view(x.shape[:2])
+            if level + 1 < codes.shape[1]:
+                residual = residual - F.embedding(index, codebook.codes)
         return codes
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """codes [batch, levels or fewer, frames] -> [batch, frames, dim]."""
-        total = sum(F.embedding(codes[:, level], self.codebooks[level].codes) for level in range(codes.shape[1]))
-        return self.outward(total)
+    def decode(self, codes: Tensor, first: int = 0) -> Tensor:
+        """codes [batch, levels, frames] of codebook `first` and those behind it -> [batch, frames, dim]."""
+        books = self.codebooks[first : first + codes.shape[1]]
+        return self.outward(sum(F.embedding(own, book.codes) for own, book in zip(codes.unbind(1), books)))
+
+    def vectors(self) -> list[Tensor]:
+        """What each code adds to the latent, [size, dim] a codebook."""
+        return [self.outward(book.codes) for book in self.codebooks]
 
 
 class SplitQuantizer(nn.Module):
@@ -277,12 +294,151 @@ class SplitQuantizer(nn.Module):
             first=semantic.first,
         )
 
-    def encode(self, x: Tensor) -> Tensor:
-        """[batch, frames, dim] -> codes [batch, levels, frames]."""
-        return torch.cat([self.semantic.encode(x), self.acoustic.encode(x)], dim=1)
+    def encode(self, x: Tensor, levels: int | None = None) -> Tensor:
+        """[batch, frames, dim] -> codes [batch, levels (all when None), frames]."""
+        levels, first = levels or self.levels, len(self.semantic.codebooks)
+        semantic = self.semantic.encode(x, min(levels, first))
+        return torch.cat([semantic, self.acoustic.encode(x, levels - first)], dim=1) if levels > first else semantic
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [batch, levels or fewer, frames] -> [batch, frames, dim]."""
         first = len(self.semantic.codebooks)
         total = self.semantic.decode(codes[:, :first])
         return total + self.acoustic.decode(codes[:, first:]) if codes.shape[1] > first else total
+
+    def vectors(self) -> list[Tensor]:
+        """As `ResidualQuantizer.vectors`."""
+        return self.semantic.vectors() + self.acoustic.vectors()
+
+
+class FactorizedCodebook(nn.Module):
+    """A codebook in few dimensions, searched by angle and learned by gradient (Yu et al. 2021, section 3.2).
+
+    Args:
+        dim: width of the latent.
+        inner: width of the codes.
+        size: number of codes.
+    """
+
+    def __init__(self, dim: int, inner: int, size: int):
+        super().__init__()
+        self.inward = nn.Linear(dim, inner)
+        self.outward = nn.Linear(inner, dim)
+        # Fresh projections are each other's inverse, so that what comes back points where what went in did; a bias
+        # would send all of the small fresh latents to one code.
+        nn.init.orthogonal_(self.inward.weight)
+        self.outward.weight.data.copy_(self.inward.weight.mT)
+        for linear in (self.inward, self.outward):
+            nn.init.zeros_(linear.bias)
+        self.codes = nn.Parameter(torch.randn(size, inner))
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """[..., inner] -> index of the code at the smallest angle [...]."""
+        return (F.normalize(x, dim=-1) @ F.normalize(self.codes, dim=-1).T).argmax(-1)
+
+    def decode(self, index: Tensor) -> Tensor:
+        """[batch, frames] -> [batch, frames, dim]."""
+        return self.outward(F.embedding(index, self.codes))
+
+
+class FactorizedResidualQuantizer(nn.Module):
+    """Residual quantization with a projection for each codebook, as in DAC (Kumar et al. 2023, section 3.2).
+
+    Args:
+        dim, inner: width of latents, and of codes.
+        levels, size: number of codebooks, and codes in each.
+    """
+
+    def __init__(self, dim: int, inner: int, levels: int, size: int):
+        super().__init__()
+        self.codebooks = nn.ModuleList(FactorizedCodebook(dim, inner, size) for _ in range(levels))
+
+    def quantized(self, x: Tensor, used: Tensor | None = None) -> Quantized:
+        """Quantizes with a straight-through gradient; both losses are mean squared distances, mean over the levels.
+
+        Args:
+            x: [batch, frames, dim].
+            used: [batch], how many levels each row uses (quantizer dropout); all when None.
+        """
+        with torch.autocast(x.device.type, enabled=False):  # as `encode`: bf16 would take near codes for the nearest
+            return self._quantized(x.float(), used)
+
+    def _quantized(self, x: Tensor, used: Tensor | None) -> Quantized:
+        residual, total, codes, outputs = x, torch.zeros_like(x), [], []
+        commitment, moved = x.new_zeros(()), x.new_zeros(())
+        for level, codebook in enumerate(self.codebooks):
+            active = 1.0 if used is None else (used > level).to(x.dtype)[:, None, None]
+            inner = codebook.inward(residual)
+            index = codebook.nearest(inner.detach())
+            code = F.embedding(index, codebook.codes)
+            commitment = commitment + (active * (inner - code.detach()).square()).mean()
+            moved = moved + (active * (code - inner.detach()).square()).mean()
+            quantized = codebook.outward(inner + (code - inner).detach())
+            total = total + active * quantized
+            residual = residual - quantized
+            codes.append(index)
+            outputs.append(quantized)
+        levels = len(self.codebooks)
+        return Quantized(total, torch.stack(codes, dim=1), commitment / levels, moved / levels, outputs[0])
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, levels: int | None = None) -> Tensor:
+        """[batch, frames, dim] -> codes [batch, levels (all when None), frames]."""
+        codes = []
+        for codebook in self.codebooks[:levels]:
+            codes.append(codebook.nearest(codebook.inward(x)))
+            x = x - codebook.decode(codes[-1])
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [batch, levels or fewer, frames] -> [batch, frames, dim]."""
+        return sum(self.codebooks[level].decode(codes[:, level]) for level in range(codes.shape[1]))
+
+    def vectors(self) -> list[Tensor]:
+        """As `ResidualQuantizer.vectors`."""
+        return [codebook.outward(codebook.codes) for codebook in self.codebooks]
+
+
+class FSQ(nn.Module):
+    """Finite scalar quantization: each of a few dimensions is rounded to one of a few levels (Mentzer et al. 2023).
+
+    A grid of prod(levels) codes in len(levels) dimensions: nothing to learn, nothing to collapse. It takes the place of
+    a `Codebook`.
+
+    Args:
+        levels: of each dimension, at least 2; (8, 5, 5, 5) makes 1,000 codes, eight times 3 the 6,561 of CosyVoice 2
+            (Du et al. 2024, section 2.1).
+
+    Raises:
+        ValueError: a dimension with fewer than 2 levels.
+    """
+
+    def __init__(self, levels: tuple[int, ...]):
+        super().__init__()
+        if not levels or min(levels) < 2:
+            raise ValueError(f"levels are {tuple(levels)}: each dimension needs at least 2")
+        self.dim, self.size = len(levels), math.prod(levels)
+        counts = torch.tensor(levels)
+        self.register_buffer("levels", counts, persistent=False)
+        self.register_buffer("strides", torch.cat([counts.new_ones(1), counts[:-1]]).cumprod(0), persistent=False)
+
+    def bound(self, x: Tensor) -> Tensor:
+        """Squeezes [..., dim] into the range whose rounding gives each dimension its number of levels.
+
+        An even number of levels lies half a step off zero (section 3 of the paper, and its appendix's code).
+        """
+        half = (self.levels - 1) * (1 + 1e-3) / 2
+        offset = 0.5 * (self.levels % 2 == 0)
+        return torch.tanh(x + torch.atanh(offset / half)) * half - offset
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, dim] -> (grid points in [-1, 1] [n, dim] with the gradient of `bound`, indices [n])."""
+        bounded = self.bound(x.float())
+        steps = bounded.detach().round()
+        index = ((steps.long() + self.levels // 2) * self.strides).sum(-1)
+        return (bounded + (steps - bounded).detach()) / (self.levels // 2), index
+
+    def vectors(self, index: Tensor) -> Tensor:
+        """Indices of any shape [...] -> their grid points [..., dim]."""
+        steps = index[..., None] // self.strides % self.levels - self.levels // 2
+        return steps / (self.levels // 2)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from antiphon.errors import ConfigError
+from antiphon.nn.transformer import renamed
 from antiphon.nn.weights import misfit
 from antiphon.train.config import StageConfig, learning_rate, task_class, with_sections
 
@@ -144,7 +145,7 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
     elif not path.is_file():
         raise ConfigError(f"init: {path} does not exist; train that stage first or give another folder")
     else:
-        weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+        weights = renamed({name: tensor.float() for name, tensor in load_file(path).items()})
     if told := misfit(model, weights, strict=False):
         raise ConfigError(f"init: {path} is of other sizes than the recipe's model: {told}")
     missing, unknown = model.load_state_dict(weights, strict=False)
@@ -227,6 +228,7 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
+        state["model"] = renamed(state["model"])
         if told := misfit(self.task.model, state["model"]):
             raise ConfigError(f"{self.path} is of another recipe: {told}; give another out, or remove it")
         self.task.model.load_state_dict(state["model"])

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, Upsample
+from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, Upsample, convolve
 
 
 def random_splits(total: int, generator: torch.Generator, unit: int = 1) -> list[int]:
@@ -49,3 +49,18 @@ def test_a_fork_leaves_the_original_alone():
 def test_a_kernel_shorter_than_its_stride_is_refused():
     with pytest.raises(ValueError, match="shorter than stride"):
         CausalConv1d(1, 1, 2, stride=3)
+
+
+@pytest.mark.parametrize("kernel, stride, dilation", [(7, 1, 1), (3, 1, 2), (4, 2, 1), (5, 2, 1), (1, 1, 1), (6, 3, 1)])
+@pytest.mark.parametrize("length, width", [(9, 2), (40, 3), (400, 2)])
+def test_convolve_is_conv1d(kernel, stride, dilation, length, width):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv1d(width, 5, kernel, stride, dilation=dilation)
+    x = torch.randn(2, length, width)
+    weight = conv.weight.detach().transpose(1, 2).flatten(1)
+    expected = conv(x.mT).mT
+    for graded in (False, True):
+        with torch.set_grad_enabled(graded):
+            y = convolve(x, weight, conv.bias, kernel, stride, dilation)
+        torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+    assert convolve(x[:, :0], weight, None, kernel, stride, dilation).shape == (2, 0, 5)

@@ -1,15 +1,49 @@
 """Quantizers: nearest codes, residuals, straight-through gradients, moving averages by hand, codes that stay alive."""
 
+import itertools
+
 import pytest
 import torch
 
-from antiphon.nn.quantize import Codebook, ResidualQuantizer, SplitQuantizer, nearest, update_codebooks
-from antiphon.nn.vq import FactorizedResidualQuantizer
+from antiphon.nn.quantize import (
+    FSQ,
+    Codebook,
+    FactorizedResidualQuantizer,
+    ResidualQuantizer,
+    SplitQuantizer,
+    nearest,
+    update_codebooks,
+)
 
 
-def test_nearest_equals_the_slow_way():
-    x, codes = torch.randn(50, 4), torch.randn(9, 4)
-    assert torch.equal(nearest(x, codes), torch.cdist(x, codes).argmin(-1))
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_nearest_equals_the_slow_way_also_after_the_codes_have_changed(rows):
+    x, book = torch.randn(rows, 4), Codebook(9, 4)
+    for _ in range(2):
+        slow = torch.cdist(x, book.codes).argmin(-1)
+        assert torch.equal(nearest(x, book.codes), slow) and torch.equal(book.search(x), slow)
+        book.codes.copy_(torch.randn(9, 4))
+    with torch.inference_mode():
+        book = Codebook(9, 4)
+        for _ in range(2):
+            assert torch.equal(book.search(x), torch.cdist(x, book.codes).argmin(-1))
+            book.codes.copy_(torch.randn(9, 4))
+
+
+@pytest.mark.parametrize("kind", ["residual", "split", "factorized"])
+def test_vectors_are_what_each_code_adds_and_the_first_levels_stand_alone(kind):
+    torch.manual_seed(0)
+    quantizer = {
+        "residual": lambda: ResidualQuantizer(6, 4, 3, 8),
+        "split": lambda: SplitQuantizer(6, 4, 1, 2, 8),
+        "factorized": lambda: FactorizedResidualQuantizer(6, 4, 3, 8),
+    }[kind]()
+    codes, x = torch.randint(0, 8, (2, 3, 5)), torch.randn(2, 5, 6)
+    with torch.no_grad():
+        total = sum(vectors[codes[:, level]] for level, vectors in enumerate(quantizer.vectors()))
+        torch.testing.assert_close(quantizer.decode(codes), total, atol=1e-5, rtol=1e-5)
+        for levels in (1, 2, 3):
+            assert torch.equal(quantizer.encode(x, levels), quantizer.encode(x)[:, :levels])
 
 
 def test_initialisation_finds_clusters_and_uses_every_code():
@@ -28,7 +62,7 @@ def test_update_by_hand():
     book.codes.copy_(torch.tensor([[0.0], [10.0]]))
     book.total.copy_(book.codes)
     book.usage.fill_(1.0)
-    book.update(torch.tensor([[1.0], [3.0], [10.0]]), torch.tensor([0, 0, 1]))
+    update_codebooks([book], [torch.tensor([[1.0], [3.0], [10.0]])], [torch.tensor([0, 0, 1])])
     # usage: (1 + 2) / 2 and (1 + 1) / 2; totals: (0 + 4) / 2 and (10 + 10) / 2
     torch.testing.assert_close(book.codes, torch.tensor([[4 / 3], [10.0]]), atol=1e-5, rtol=0)
 
@@ -50,11 +84,11 @@ def test_more_levels_leave_less_and_codes_decode_to_the_same():
     torch.nn.init.eye_(quantizer.inward.weight)
     torch.nn.init.eye_(quantizer.outward.weight)
     x = torch.randn(8, 20, 6)
-    quantizer.train()(x)
-    quantizer.eval()
-    quantized, codes, _ = quantizer(x)
+    quantizer.train().quantized(x)
+    result = quantizer.eval().quantized(x)
+    codes = result.codes
     assert torch.equal(codes, quantizer.encode(x))
-    torch.testing.assert_close(quantizer.decode(codes), quantized, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(quantizer.decode(codes), result.latents, atol=1e-5, rtol=1e-5)
     errors = [float((x - quantizer.decode(codes[:, :k])).square().mean()) for k in (1, 2, 3, 4)]
     assert errors == sorted(errors, reverse=True)
 
@@ -64,10 +98,10 @@ def test_dropout_uses_that_many_levels_and_gradients_pass_straight_through():
     torch.nn.init.eye_(quantizer.inward.weight)
     torch.nn.init.eye_(quantizer.outward.weight)
     x = torch.randn(2, 5, 4, requires_grad=True)
-    quantized, codes, _ = quantizer(x, used=torch.tensor([1, 3]))
-    torch.testing.assert_close(quantized[0], quantizer.decode(codes[:1, :1])[0])
-    torch.testing.assert_close(quantized[1], quantizer.decode(codes[1:])[0])
-    quantized.sum().backward()
+    result = quantizer.quantized(x, used=torch.tensor([1, 3]))
+    torch.testing.assert_close(result.latents[0], quantizer.decode(result.codes[:1, :1])[0])
+    torch.testing.assert_close(result.latents[1], quantizer.decode(result.codes[1:])[0])
+    result.latents.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones_like(x))
 
 
@@ -163,3 +197,48 @@ def test_bf16_arithmetic_around_it_changes_no_code(kind):
         result = quantizer.quantized(x)
     assert torch.equal(result.codes, quantizer.encode(x))
     torch.testing.assert_close(result.latents, quantizer.decode(result.codes), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [(8, 5, 5, 5), (3,) * 8, (2, 4), (7,)])
+def test_every_code_has_its_own_point_and_gives_it_back(levels):
+    fsq = FSQ(levels)
+    index = torch.arange(fsq.size)
+    points = fsq.vectors(index)
+    assert points.shape == (fsq.size, len(levels)) and len(points.unique(dim=0)) == fsq.size
+    assert points.abs().max() <= 1
+    for dimension, count in enumerate(levels):
+        assert len(points[:, dimension].unique()) == count
+    # what is bounded to a grid point is that point again
+    half = fsq.levels // 2
+    offset = 0.5 * (fsq.levels % 2 == 0)
+    inner = torch.atanh((points * half + offset) / ((fsq.levels - 1) * (1 + 1e-3) / 2)) - torch.atanh(
+        offset / ((fsq.levels - 1) * (1 + 1e-3) / 2)
+    )
+    again, found = fsq(inner)
+    assert torch.equal(found, index) and torch.allclose(again, points, atol=1e-6)
+
+
+def test_rounding_is_that_of_a_slow_obvious_version():
+    fsq, x = FSQ((3, 5)), torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * 2
+    quantized, index = fsq(x)
+    grid = list(itertools.product((-1.0, 0.0, 1.0), (-2.0, -1.0, 0.0, 1.0, 2.0)))
+    for row in range(50):
+        bounded = [torch.tanh(x[row, d]) * (n - 1) * (1 + 1e-3) / 2 for d, n in enumerate((3, 5))]
+        best = min(grid, key=lambda point: sum((float(b) - p) ** 2 for b, p in zip(bounded, point)))
+        assert quantized[row].tolist() == [best[0], best[1] / 2]
+        assert index[row] == (best[0] + 1) + 3 * (best[1] + 2)
+
+
+def test_the_gradient_is_that_of_the_bound():
+    fsq, x = FSQ((4, 5)), torch.randn(6, 2, requires_grad=True)
+    fsq(x)[0].sum().backward()
+    got, x.grad = x.grad.clone(), None
+    (fsq.bound(x) / (fsq.levels // 2)).sum().backward()
+    assert torch.allclose(got, x.grad) and (got > 0).all()
+
+
+def test_too_few_levels_are_refused():
+    with pytest.raises(ValueError, match="at least 2"):
+        FSQ((3, 1))
+    with pytest.raises(ValueError, match="at least 2"):
+        FSQ(())

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
+from antiphon.nn.conv import pad
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder, folded, pack, unpack
 from antiphon.nn.state import fork, join, select
-from antiphon.nn.timeconv import convolve, pad
 
 THEIRS = {
     "causal": dict(num_filters=4, hidden_size=8),
@@ -118,21 +118,6 @@ def test_a_bidirectional_lstm_doubles_the_width_and_gradients_reach_everything()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
     with pytest.raises(ValueError, match="causal"):
         encoder.init_state(1)
-
-
-@pytest.mark.parametrize("kernel, stride, dilation", [(7, 1, 1), (3, 1, 2), (4, 2, 1), (5, 2, 1), (1, 1, 1), (6, 3, 1)])
-@pytest.mark.parametrize("length, width", [(9, 2), (40, 3), (400, 2)])
-def test_convolve_is_conv1d(kernel, stride, dilation, length, width):
-    torch.manual_seed(0)
-    conv = torch.nn.Conv1d(width, 5, kernel, stride, dilation=dilation)
-    x = torch.randn(2, length, width)
-    weight = conv.weight.detach().transpose(1, 2).flatten(1)
-    expected = conv(x.mT).mT
-    for graded in (False, True):
-        with torch.set_grad_enabled(graded):
-            y = convolve(x, weight, conv.bias, kernel, stride, dilation)
-        torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
-    assert convolve(x[:, :0], weight, None, kernel, stride, dilation).shape == (2, 0, 5)
 
 
 def test_padding_and_packing():

@@ -1,4 +1,4 @@
-"""States as values: forks are independent, rows leave and join, and what can't share a batch is refused."""
+"""States as values: forks are independent, rows leave, join, rest and grow; what can't share a batch is refused."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.nn.state import fork, in_groups, join, select
+from antiphon.nn.state import StateBatch, fork, in_groups, join, select, tensors
 
 
 @dataclass
@@ -77,3 +77,84 @@ def test_rows_are_stepped_in_groups():
     assert seen == [[1, 3], [0, 2], [4]] and torch.equal(torch.cat(outputs), after.layers[0].ring)
     assert after.layers[0].ring[:, 0].tolist() == [200.0, 102.0, 204.0, 106.0, 308.0]
     assert after.pair[0][:, 0].tolist() == [10.0, 12.0, 14.0, 16.0, 18.0]
+
+
+@dataclass
+class Moved:
+    """`ring` is changed in place by a step, `total` is replaced; both start as one tensor."""
+
+    ring: Tensor
+    total: list[Tensor]
+    name: str = "x"
+
+
+def fresh(rows: int, start: float = 0.0) -> Moved:
+    same = torch.full((rows, 2), start)
+    return Moved(same, [same])
+
+
+def step(x: Tensor, state: Moved) -> None:
+    state.ring += x[:, None]
+    state.total = [state.total[0] + 10 * x[:, None]]
+
+
+def values(rows: StateBatch) -> list[tuple[float, float]]:
+    return [(float(rows.get(row).ring[0, 0]), float(rows.get(row).total[0][0, 0])) for row in range(rows.count)]
+
+
+def test_steps_change_the_front_and_nothing_else():
+    rows = StateBatch(fresh, capacity=4)
+    for start in (1.0, 2.0, 3.0):
+        rows.add(fresh(1, start))
+    state = rows.front(2)
+    step(torch.tensor([5.0, 7.0]), state)
+    rows.keep(state)
+    assert values(rows) == [(6, 51), (9, 72), (3, 3)]
+    assert rows.front(2).name == "x"
+
+
+def test_rows_move_and_the_batch_grows():
+    rows = StateBatch(fresh)
+    assert [rows.add(fresh(1, float(start))) for start in range(5)] == [0, 1, 2, 3, 4] and rows.capacity == 8
+    rows.remove(1)
+    assert [ring for ring, _ in values(rows)] == [0, 4, 2, 3]
+    rows.swap(0, 2)
+    assert [ring for ring, _ in values(rows)] == [2, 4, 0, 3]
+    rows.remove(3)
+    assert [ring for ring, _ in values(rows)] == [2, 4, 0]
+    assert rows.add(fresh(1, 9.0)) == 3
+
+
+def test_what_is_got_and_put_is_copied():
+    rows = StateBatch(fresh, capacity=2)
+    given = fresh(1, 1.0)
+    rows.add(given)
+    given.ring += 1
+    got = rows.get(0)
+    got.ring += 5
+    assert values(rows) == [(1, 1)]
+    rows.put(0, got)
+    assert values(rows) == [(6, 1)]
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="at least one row"):
+        StateBatch(fresh, capacity=0)
+    rows = StateBatch(fresh)
+    rows.add(fresh(1))
+    for call in (lambda: rows.get(1), lambda: rows.remove(-1), lambda: rows.swap(0, 1)):
+        with pytest.raises(ValueError, match="1 are in use"):
+            call()
+    with pytest.raises(ValueError, match="another"):
+        rows.put(0, Moved(torch.zeros(1, 3), [torch.zeros(1, 2)]))
+    with pytest.raises(ValueError, match="different kinds"):
+        rows.put(0, Moved(torch.zeros(1, 2), []))
+    state = rows.front(1)
+    state.ring = torch.zeros(1, 3)
+    with pytest.raises(ValueError, match="can't grow"):
+        rows.keep(state)
+
+
+def test_tensors_of_a_state_in_order():
+    nested = {"a": (torch.tensor(1), None), "b": [Moved(torch.tensor(2), [torch.tensor(3)])]}
+    assert [int(tensor) for tensor in tensors(nested)] == [1, 2, 3]

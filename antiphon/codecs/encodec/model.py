@@ -21,10 +21,9 @@ from antiphon.codecs.base import CodecState
 from antiphon.codecs.encodec import weights as encodec_weights
 from antiphon.codecs.module import CodecModule, fewer
 from antiphon.hub.weights import configured, write
-from antiphon.nn.quantize import Quantized
+from antiphon.nn.quantize import Quantized, ResidualQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, SeanetState
 from antiphon.nn.state import in_groups
-from antiphon.nn.vq import PlainResidualQuantizer
 
 FAMILY = "encodec"
 
@@ -113,7 +112,7 @@ class _Encodec(CodecModule):
     def __init__(self, config: EncodecConfig):
         super().__init__(config)
         self.encoder, self.decoder = SeanetEncoder(config.seanet), SeanetDecoder(config.seanet)
-        self.quantizer = PlainResidualQuantizer(config.latent, config.codebooks, config.codebook_size)
+        self.quantizer = ResidualQuantizer(config.latent, 0, config.codebooks, config.codebook_size)
 
     def codebooks_at(self, bandwidth: float) -> int:
         """How many codebooks a bandwidth in kbit/s allows."""
@@ -206,9 +205,7 @@ class Encodec(_Encodec):
         return CodecState(self.encoder.init_state(batch), EncodecDecoderState(seanet, late))
 
     @torch.no_grad()
-    def encode_step(
-        self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None
-    ) -> Tensor:
+    def encode_step(self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None) -> Tensor:
         """More audio [batch, channels, any number of samples] -> the codes that are now certain [batch, codebooks, n],
         with -1 on the left of rows that have fewer than others; see `StreamingCodec.encode_step`."""
         levels = self._levels(codebooks)

@@ -22,10 +22,9 @@ from antiphon.codecs.mimi import weights as mimi_weights
 from antiphon.codecs.module import CodecModule, fewer
 from antiphon.errors import HubError
 from antiphon.hub.weights import configured, write
-from antiphon.nn.quantize import Codebook, Quantized, ResidualQuantizer, SplitQuantizer
+from antiphon.nn.quantize import Quantized, SplitQuantizer
 from antiphon.nn.seanet import SeanetConfig, SeanetConv, SeanetDecoder, SeanetEncoder, SeanetState, TailState
-from antiphon.nn.streaming_transformer import StreamingTransformer, StreamingTransformerState
-from antiphon.nn.timeconv import FEW
+from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
 
 FAMILY = "mimi"
 
@@ -125,66 +124,17 @@ class DepthwiseUpsample(nn.Module):
         return self.step(x, self.init_state(len(x)))
 
 
-class MimiQuantizer(SplitQuantizer):
-    """`SplitQuantizer` that searches quickly, in any number of codebooks.
-
-    Args:
-        config: sizes.
-    """
-
-    def __init__(self, config: MimiConfig):
-        acoustic = config.codebooks - config.semantic
-        super().__init__(config.dim, config.codebook_dim, config.semantic, acoustic, config.codebook_size)
-        self._norms: dict[int, tuple[Tensor, int, Tensor]] = {}
-
-    def _half_norms(self, place: int, codebook: Codebook) -> Tensor:
-        """Half of each code's squared length, [size, 1]; computed again when the codes have changed."""
-        codes = codebook.codes
-        if codes.is_inference():  # nothing would tell that they have changed
-            return 0.5 * codes.square().sum(-1, keepdim=True)
-        known = self._norms.get(place)
-        if known is None or known[0] is not codes or known[1] != codes._version:
-            known = self._norms[place] = (codes, codes._version, 0.5 * codes.square().sum(-1, keepdim=True))
-        return known[2]
-
-    def _search(self, quantizer: ResidualQuantizer, x: Tensor, levels: int, place: int) -> list[Tensor]:
-        """[n, dim] -> one [n] a level."""
-        residual = quantizer.inward(x)
-        found = []
-        for level, codebook in enumerate(quantizer.codebooks[:levels]):
-            half = self._half_norms(place + level, codebook)
-            if len(x) <= FEW:
-                index = torch.addmm(half, codebook.codes, residual.contiguous().T, alpha=-1).argmin(0)
-            else:
-                index = torch.addmm(half.T, residual, codebook.codes.T, alpha=-1).argmin(1)
-            found.append(index)
-            if level + 1 < levels:
-                residual = residual - F.embedding(index, codebook.codes)
-        return found
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, levels: int | None = None) -> Tensor:
-        """[batch, frames, dim] -> codes [batch, levels (all when None), frames]."""
-        batch, frames, dim = x.shape
-        levels, first = levels or self.levels, len(self.semantic.codebooks)
-        rows = x.reshape(-1, dim)
-        codes = self._search(self.semantic, rows, min(levels, first), 0)
-        if levels > first:
-            codes += self._search(self.acoustic, rows, levels - first, first)
-        return torch.stack(codes).view(levels, batch, frames).transpose(0, 1)
-
-
 @dataclass
 class MimiEncoderState:
     seanet: SeanetState
-    transformer: StreamingTransformerState
+    transformer: TransformerState
     down: TailState
 
 
 @dataclass
 class MimiDecoderState:
     up: TailState
-    transformer: StreamingTransformerState
+    transformer: TransformerState
     seanet: SeanetState
 
 
@@ -201,15 +151,20 @@ class Mimi(CodecModule):
     def __init__(self, config: MimiConfig):
         super().__init__(config)
         self.fewest = config.semantic
-        transformer = (config.dim, config.heads, config.inner, config.layers, config.window, config.layer_scale)
+        transformer = TransformerConfig(
+            config.dim, config.heads, config.inner, config.layers, config.window, norm="layer", eps=config.eps,
+            gated=False, layer_scale=config.layer_scale, last_norm=False, rope_base=config.rope_base, max_piece=8,
+        )  # fmt: skip
         self.encoder = SeanetEncoder(config.seanet, unit=config.samples_per_frame)
-        self.encoder_transformer = StreamingTransformer(*transformer, config.eps, config.rope_base)
+        self.encoder_transformer = Transformer(transformer)
         self.downsample = SeanetConv(
             config.dim, config.dim, 2 * config.stride, config.stride, activate=False, padding="replicate", bias=False
         )
-        self.quantizer = MimiQuantizer(config)
+        self.quantizer = SplitQuantizer(
+            config.dim, config.codebook_dim, config.semantic, config.codebooks - config.semantic, config.codebook_size
+        )
         self.upsample = DepthwiseUpsample(config.dim, config.stride)
-        self.decoder_transformer = StreamingTransformer(*transformer, config.eps, config.rope_base)
+        self.decoder_transformer = Transformer(transformer)
         self.decoder = SeanetDecoder(config.seanet)
 
     def _filled(self, audio: Tensor) -> Tensor:
@@ -267,9 +222,7 @@ class Mimi(CodecModule):
         return MimiDecoderState(*(part.init_state(batch) for part in parts))
 
     @torch.no_grad()
-    def encode_step(
-        self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None
-    ) -> Tensor:
+    def encode_step(self, audio: Tensor, state: CodecState, last: bool = False, codebooks: int | None = None) -> Tensor:
         """More audio [batch, channels, any number of samples] -> codes [batch, codebooks, whole frames so far]; see
         `StreamingCodec.encode_step`. `codebooks` as in `encode`."""
         levels = self._levels(codebooks)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from antiphon.errors import HubError
 from antiphon.hub.weights import fits, read_config, read_file, read_weights, unknown_to
 from antiphon.nn.seanet import SeanetConv, pack, unpack
+from antiphon.nn.transformer import neighbours
 
 # Ours (a regular expression), that of `transformers`, Kyutai's.
 NAMES = (
@@ -148,11 +149,6 @@ def _published(key: str, style: int) -> str:
     raise KeyError(key)
 
 
-def _neighbours(weight: Tensor, heads: int) -> Tensor:
-    """Rows of queries or keys for rotation in pairs of neighbours; `transformers` pairs the halves of a head."""
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
-
-
 def fitted(codec: nn.Module, weights: dict[str, Tensor], layout: str, path: Path | str) -> dict[str, Tensor]:
     """Weights under our names and in our layout.
 
@@ -206,7 +202,7 @@ def _fitted(key: str, module: nn.Module, take: Callable[[str], Tensor], layout: 
         name = _published(key, 1)
         if "{}" in name:
             q, k, v = (take(name.format(letter)) for letter in "qkv")
-            return torch.cat([_neighbours(q, heads), _neighbours(k, heads), v])
+            return torch.cat([neighbours(q, heads), neighbours(k, heads), v])
         value = take(name)
     if isinstance(module, SeanetConv) and key.endswith(".weight"):
         return pack(value, module)
@@ -230,9 +226,10 @@ def for_kyutai(codec: nn.Module) -> dict[str, Tensor]:
         else:
             name = _published(key, 2)
         if key.endswith(".total"):
-            value = codec.get_buffer(key.replace(".total", ".codes")) * codec.get_buffer(
-                key.replace(".total", ".usage")
-            ).clamp(min=1e-5)[:, None]
+            value = (
+                codec.get_buffer(key.replace(".total", ".codes"))
+                * codec.get_buffer(key.replace(".total", ".usage")).clamp(min=1e-5)[:, None]
+            )
         elif isinstance(module, SeanetConv) and key.endswith(".weight"):
             value = unpack(value, module)
         elif key == "upsample.weight":

@@ -28,8 +28,7 @@ from antiphon.encoders.base import FRAME_SAMPLES, length_mask
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.encoders.whisper.features import WhisperFeatures, whisper_mel
 from antiphon.errors import ModelError
-from antiphon.nn.fsq import FSQ
-from antiphon.nn.quantize import Codebook, nearest
+from antiphon.nn.quantize import FSQ, Codebook, nearest
 from antiphon.nn.weights import misfit
 
 FAMILY = "supervised"

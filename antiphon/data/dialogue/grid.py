@@ -22,7 +22,7 @@ from antiphon.data.dialogue.format import MODEL
 from antiphon.data.dialogue.monologue import Pieces, inner_monologue
 from antiphon.errors import DataError
 from antiphon.models.moshi.text_tokenizer import END, END_PAD, PAD
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 NOTHING = -1
 

@@ -27,7 +27,7 @@ from antiphon.audio.io import Audio
 from antiphon.errors import ModelError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import MoshiSampling
-from antiphon.nn.batch import Rows
+from antiphon.nn.state import StateBatch
 
 FREE = -1  # a token that isn't forced
 HUSH = 6  # silent frames between a voice prompt and the conversation
@@ -97,7 +97,7 @@ class DuplexEngine:
 
     def __init__(self, duplex: Duplex, sampling: MoshiSampling | None = None, capacity: int = 1):
         self.duplex, self.sampling = duplex, sampling or duplex.sampling
-        self._rows: Rows[Any] = Rows(self._fresh, capacity)
+        self._rows: StateBatch[Any] = StateBatch(self._fresh, capacity)
         self._live: dict[int, _Live] = {}
         self._order: list[int] = []  # handle of each row
         self._next = 0

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.errors import ModelError
-from antiphon.nn.rows import PackedWeights, times
+from antiphon.nn.cpu import PackedLinear, PackedWeights, product
 from antiphon.nn.weights import fill
 
 _PREFIX = "model.decoder."
@@ -108,22 +108,6 @@ class Writing:
         tokens = self.tokens[: self.max_tokens]
         sure = self.sure[: len(tokens) + self.ended]
         return Transcript(tokens, self.passes, self.no_speech, sum(sure) / max(1, len(sure)), self.ended)
-
-
-class PackedLinear(nn.Linear):
-    """A linear layer whose product reads a packed copy of its weight, once there is one.
-
-    Attributes:
-        packed: the copies of a whole decoder; None before `WhisperDecoder.pack`.
-    """
-
-    packed: PackedWeights | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.packed is None:
-            return super().forward(x)
-        out = times(x.flatten(0, -2), self.weight, self.packed).unflatten(0, x.shape[:-1])
-        return out if self.bias is None else out + self.bias
 
 
 class DecoderAttention(nn.Module):
@@ -264,7 +248,7 @@ class WhisperDecoder(nn.Module):
             x, pair = layer(x, past[index] if past else None, sound[index], mask, heard)
             kept.append(pair)
         x = self.layer_norm(x)
-        logits = times(x.flatten(0, 1), self.embed_tokens.weight, self.packed).unflatten(0, x.shape[:2])
+        logits = product(x.flatten(0, 1), self.embed_tokens.weight, packed=self.packed).unflatten(0, x.shape[:2])
         return logits, kept
 
     def begin(self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12) -> Writing:

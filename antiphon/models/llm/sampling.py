@@ -51,17 +51,19 @@ def sample_rows(
         if sampling.repetition != 1 and tokens:
             known = torch.tensor(sorted(set(tokens)), device=logits.device)
             logits = logits.index_put((torch.tensor(row), known), _penalised(logits[row, known], sampling.repetition))
-    groups: dict[tuple[float, int, float], list[int]] = {}
-    for row, sampling in enumerate(samplings):
-        groups.setdefault((sampling.temperature, sampling.top_k, sampling.top_p), []).append(row)
-    tokens = [0] * len(samplings)
-    for how, rows in groups.items():
-        chance = None
-        if how[0] > 0:
-            seeds, places = ([values[row] for row in rows] for values in ([s.seed for s in samplings], positions))
-            chance = uniforms(torch.tensor(seeds), torch.tensor(places), 1)[:, 0].to(logits.device)
-        for row, token in zip(rows, sample(logits if len(groups) == 1 else logits[rows], chance, *how).tolist()):
-            tokens[row] = token
+    seeds = torch.tensor([sampling.seed for sampling in samplings])
+    chance = uniforms(seeds, torch.tensor(positions), 1)[:, 0].to(logits.device)
+    return sample_each(logits, chance, [(s.temperature, s.top_k, s.top_p) for s in samplings]).tolist()
+
+
+def sample_each(logits: Tensor, chance: Tensor, settings: Sequence[tuple[float, int, float]]) -> Tensor:
+    """`sample` where each row has its own temperature, top_k and top_p: [batch, card], [batch] -> [batch]."""
+    if len(set(settings)) == 1:
+        return sample(logits, chance, *settings[0])
+    tokens = torch.zeros_like(chance, dtype=torch.long)
+    for setting in set(settings):
+        rows = torch.tensor([row for row, own in enumerate(settings) if own == setting], device=chance.device)
+        tokens[rows] = sample(logits[rows], chance[rows], *setting)
     return tokens
 
 

@@ -15,7 +15,7 @@ import torch
 from antiphon.errors import HubError
 from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.moshi.model import Moshi
-from antiphon.models.moshi.weights import neighbours
+from antiphon.nn.transformer import neighbours
 
 
 def language_model_sizes(folder: Path | str, layers: int | None = None) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def take_language_model(model: Moshi, folder: Path | str) -> None:
         layer.out.weight.copy_(source.o_proj.weight)
         layer.gate_up.weight.copy_(torch.cat([source.gate_proj.weight, source.up_proj.weight]))
         layer.down.weight.copy_(source.down_proj.weight)
-        layer.norm_attention.copy_(source.input_layernorm)
-        layer.norm_mlp.copy_(source.post_attention_layernorm)
+        layer.norm_attention.weight.copy_(source.input_layernorm)
+        layer.norm_mlp.weight.copy_(source.post_attention_layernorm)
     if config.layers == len(llama.layers):
-        model.temporal.norm.copy_(llama.norm)
+        model.temporal.norm.weight.copy_(llama.norm)
     vocabulary = llama.embed_tokens.weight
     if config.text_card == len(vocabulary):
         model.text_embedding.weight[: config.text_card] = vocabulary

@@ -1,9 +1,8 @@
-"""The two transformers of Moshi (Defossez et al. 2024, section 3.4): over time, and over the codes of one frame.
+"""Moshi's depth transformer, over the codes of one frame (Defossez et al. 2024, section 3.4.1).
 
-Both are written twice: `forward` for training, over everything at once and differentiable, and `step` for a live
-conversation, one frame at a time for many rows, each at its own position. At one row a step is bound by the reading of
-the weights, so each product reads its weight once (`antiphon.nn.rows`), queries, keys and values are one
-product, and so are the SwiGLU's two halves.
+It is written twice: `forward` for training, over everything at once and differentiable, and `step` for a live
+conversation, one codebook at a time. At one row a step is bound by the reading of the weights, so each product reads
+its weight once (`antiphon.nn.cpu`), queries, keys and values are one product, and so are the SwiGLU's two halves.
 """
 
 from __future__ import annotations
@@ -16,148 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
-from antiphon.nn.rows import PackedWeights, times
-from antiphon.nn.streaming_transformer import rotations
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Root mean square norm over the last dimension, computed in float32."""
-    if x.dtype == torch.float32:
-        return F.rms_norm(x, weight.shape, weight, eps)
-    return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
+from antiphon.nn.cpu import PackedWeights, product
+from antiphon.nn.transformer import rms_norm
 
 
 def _normal(*shape: int, std: float) -> nn.Parameter:
     return nn.Parameter(std * torch.randn(shape))
-
-
-class TemporalLayer(nn.Module):
-    """Pre-norm attention over the last frames, then a SwiGLU.
-
-    Args:
-        config: of the model.
-    """
-
-    def __init__(self, config: MoshiConfig):
-        super().__init__()
-        dim, self.heads, self.kv_heads = config.dim, config.heads, config.kv_heads
-        self.width, self.eps, self.context = dim // config.heads, config.eps, config.context
-        self.turned = (self.heads + self.kv_heads) * self.width  # queries and keys; values follow
-        self.norm_attention = nn.Parameter(torch.ones(dim))
-        self.project = nn.Linear(dim, self.turned + self.kv_heads * self.width, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
-        self.norm_mlp = nn.Parameter(torch.ones(dim))
-        self.gate_up = nn.Linear(dim, 2 * config.inner, bias=False)
-        self.down = nn.Linear(config.inner, dim, bias=False)
-        nn.init.normal_(self.project.weight, std=dim**-0.5)
-        nn.init.normal_(self.gate_up.weight, std=dim**-0.5)
-        nn.init.normal_(self.out.weight, std=(2 * config.layers * dim) ** -0.5)
-        nn.init.normal_(self.down.weight, std=(2 * config.layers * config.inner) ** -0.5)
-
-    def _turn(self, y: Tensor, turn: Tensor) -> Tensor:
-        """Turns neighbouring channels: [..., heads, width], rotations [..., 1, width / 2]."""
-        pairs = torch.view_as_complex(y.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * turn).flatten(-2).to(y.dtype)
-
-    def forward(self, x: Tensor, turn: Tensor, mask: Tensor | None) -> Tensor:
-        """[batch, time, dim] -> [batch, time, dim].
-
-        Args:
-            x: the residual stream.
-            turn: rotations [time, 1, width / 2].
-            mask: [time, time], true where a frame may be seen; None for all of the past.
-        """
-        y = self.project(rms_norm(x, self.norm_attention, self.eps))
-        turned = self._turn(y[..., : self.turned].unflatten(-1, (-1, self.width)), turn).transpose(1, 2)
-        q, k = turned.split([self.heads, self.kv_heads], dim=1)
-        v = y[..., self.turned :].unflatten(-1, (-1, self.width)).transpose(1, 2)
-        if self.heads > self.kv_heads:
-            k, v = (part.repeat_interleave(self.heads // self.kv_heads, dim=1) for part in (k, v))
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        x = x + self.out(seen.transpose(1, 2).flatten(2))
-        gate, up = self.gate_up(rms_norm(x, self.norm_mlp, self.eps)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
-
-    def step(
-        self, x: Tensor, turn: Tensor, ring: Tensor, where: tuple, mask: Tensor | None, length: int,
-        packed: PackedWeights | None,
-    ) -> Tensor:  # fmt: skip
-        """[batch, dim] -> [batch, dim].
-
-        Args:
-            x: the residual stream.
-            turn: rotations [batch, 1, width / 2].
-            ring: keys and values [batch, 2, kv_heads, context, width]; the new ones are stored in it.
-            where: indices of the batch and of the slots in which the new ones go.
-            mask: [batch, 1, 1, length], true where a slot holds a frame; None if all do.
-            length: slots that are looked at.
-            packed: copies of weights, or None.
-        """
-        batch, groups = x.shape[0], self.heads // self.kv_heads
-        y = times(rms_norm(x, self.norm_attention, self.eps), self.project.weight, packed).contiguous()
-        turned = self._turn(y[:, : self.turned].view(batch, -1, self.width), turn)
-        rows, slots = where
-        ring[rows, 0, :, slots] = turned[:, self.heads :]
-        ring[rows, 1, :, slots] = y[:, self.turned :].view(batch, self.kv_heads, self.width)
-        q = turned[:, : self.heads].reshape(batch, self.kv_heads, groups, self.width)
-        seen = F.scaled_dot_product_attention(q, ring[:, 0, :, :length], ring[:, 1, :, :length], attn_mask=mask)
-        x = x + times(seen.reshape(batch, -1), self.out.weight, packed)
-        gate, up = times(rms_norm(x, self.norm_mlp, self.eps), self.gate_up.weight, packed).chunk(2, dim=-1)
-        return x + times(F.silu(gate).mul_(up), self.down.weight, packed)
-
-
-class Temporal(nn.Module):
-    """Layers over time.
-
-    Args:
-        config: of the model.
-    """
-
-    def __init__(self, config: MoshiConfig):
-        super().__init__()
-        self.context, self.eps = config.context, config.eps
-        self.width, self.base = config.dim // config.heads, config.rope_base
-        self.layers = nn.ModuleList(TemporalLayer(config) for _ in range(config.layers))
-        self.norm = nn.Parameter(torch.ones(config.dim))
-        self.register_buffer("frequencies", torch.empty(self.width // 2), persistent=False)
-        self.reset()
-
-    def reset(self) -> None:
-        """Computes what is no weight; needed where a module was made without memory (`torch.device("meta")`)."""
-        pairs = torch.arange(self.width // 2, dtype=torch.float32, device=self.norm.device)
-        self.frequencies = torch.exp(pairs * (-2 * math.log(self.base) / self.width))
-
-    def init_rings(self, batch: int) -> list[Tensor]:
-        """Empty keys and values, one tensor a layer: [batch, 2, kv_heads, context, width]."""
-        shape = (batch, 2, self.layers[0].kv_heads, self.context, self.width)
-        return [self.norm.new_zeros(shape) for _ in self.layers]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, time, dim] -> [batch, time, dim], after the last norm."""
-        time = x.shape[1]
-        turn = rotations(torch.arange(time, device=x.device), self.frequencies)[:, None]
-        mask = None
-        if time > self.context:
-            mask = torch.ones(time, time, dtype=torch.bool, device=x.device).tril().triu(1 - self.context)
-        for layer in self.layers:
-            x = layer(x, turn, mask)
-        return rms_norm(x, self.norm, self.eps)
-
-    def step(self, x: Tensor, rings: list[Tensor], position: Tensor, packed: PackedWeights | None = None) -> Tensor:
-        """One frame [batch, dim] -> [batch, dim]; the rings are changed in place, `position` [batch] is not."""
-        turn = rotations(position, self.frequencies)[:, None]
-        at = position.tolist()
-        length, fewest = min(self.context, max(at) + 1), min(at) + 1
-        if fewest == max(at) + 1:
-            where = (slice(None), at[0] % self.context)
-        else:
-            where = (torch.arange(len(at), device=x.device), position % self.context)
-        mask = None
-        if fewest < length:
-            mask = (torch.arange(length, device=x.device) <= position[:, None])[:, None, None]
-        for layer, ring in zip(self.layers, rings):
-            x = layer.step(x, turn, ring, where, mask, length, packed)
-        return rms_norm(x, self.norm, self.eps)
 
 
 class DepthLayer(nn.Module):
@@ -219,7 +82,9 @@ class DepthLayer(nn.Module):
         """
         project, out, gate_up, down = parts
         batch = x.shape[0]
-        y = times(rms_norm(x, self.norm_attention, self.eps), project, packed).reshape(batch, 3, self.heads, -1)
+        y = product(rms_norm(x, self.norm_attention, self.eps), project, packed=packed).reshape(
+            batch, 3, self.heads, -1
+        )
         if level:
             cache[:, :, :, level] = y[:, 1:]
             keys, values = cache[:, :, :, : level + 1].unbind(1)
@@ -227,9 +92,9 @@ class DepthLayer(nn.Module):
         else:
             cache[:, :, :, 0] = y[:, 1:]
             seen = y[:, 2].reshape(batch, -1)
-        x = x + times(seen, out, packed)
-        gate, up = times(rms_norm(x, self.norm_mlp, self.eps), gate_up, packed).chunk(2, dim=-1)
-        return x + times(F.silu(gate).mul_(up), down, packed)
+        x = x + product(seen, out, packed=packed)
+        gate, up = product(rms_norm(x, self.norm_mlp, self.eps), gate_up, packed=packed).chunk(2, dim=-1)
+        return x + product(F.silu(gate).mul_(up), down, packed=packed)
 
 
 @dataclass
@@ -271,7 +136,7 @@ class Depth(nn.Module):
         self.register_buffer("sets", torch.tensor(depth.order), persistent=False)
 
     def reset(self) -> None:
-        """As `Temporal.reset`."""
+        """As `Transformer.reset`."""
         self.sets = torch.tensor(self.config.order, device=self.heads.device)
 
     def forward(self, states: Tensor, tokens: Tensor) -> Tensor:
@@ -302,7 +167,7 @@ class Depth(nn.Module):
     def start(self, state: Tensor, packed: PackedWeights | None = None) -> DepthFrame:
         """A frame, of the temporal state [batch, dim]."""
         depth, batch = self.config, state.shape[0]
-        read = times(state, self.state_in.flatten(0, 1), packed).reshape(batch, depth.sets, depth.dim)
+        read = product(state, self.state_in.flatten(0, 1), packed=packed).reshape(batch, depth.sets, depth.dim)
         shape = (batch, 2, depth.heads, depth.codebooks, depth.dim // depth.heads)
         cache = [state.new_empty(shape) for _ in self.layers]
         return DepthFrame(read.unbind(1), cache, [layer.parts() for layer in self.layers], self.heads.unbind(), packed)
@@ -323,7 +188,7 @@ class Depth(nn.Module):
         x = known + frame.read[which]
         for layer, parts, cache in zip(self.layers, frame.parts, frame.cache):
             x = layer.step(x, parts[which], cache, level, frame.packed)
-        return times(x, frame.heads[level], frame.packed)
+        return product(x, frame.heads[level], packed=frame.packed)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Moshi (Defossez et al. 2024, section 3.4): listens and speaks at once, every frame.
 
 A dialogue is a grid of streams: text (the inner monologue), the model's own codes, the user's codes, each with its
-delay (`antiphon.nn.streams.delay`). A temporal transformer reads a column of the grid a frame; from what it makes of
+delay (`antiphon.nn.delays.delay`). A temporal transformer reads a column of the grid a frame; from what it makes of
 the past, the next column is predicted: first the text, then, code by code, the voice, by a depth transformer.
 
     model = load(folder)                        # antiphon.models.moshi.weights
@@ -21,11 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antiphon.hub.weights import to_int8
 from antiphon.models.llm.sampling import sample, uniforms
 from antiphon.models.moshi.config import GREEDY, MoshiConfig, MoshiSampling
-from antiphon.models.moshi.layers import Depth, Temporal, start_embedding
-from antiphon.nn.int8 import shrink
-from antiphon.nn.rows import PackedWeights, times
+from antiphon.models.moshi.layers import Depth, start_embedding
+from antiphon.nn.cpu import PackedWeights, product
+from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
 
 FAMILY = "moshi"
 
@@ -50,17 +51,20 @@ class MoshiState:
     """Where conversations stand; a value that `antiphon.nn.state` can fork, select and join.
 
     Attributes:
-        rings: keys and values of the last frames, one tensor a layer.
-        position: frames so far, [batch].
+        temporal: of the temporal transformer.
         grid: the columns around the present one, [batch, streams, columns]: some past ones, and those to come, as far
             as something is known of them. -1 where nothing is.
         seed: of each row's chance, [batch].
     """
 
-    rings: list[Tensor]
-    position: Tensor
+    temporal: TransformerState
     grid: Tensor
     seed: Tensor
+
+    @property
+    def position(self) -> Tensor:
+        """Frames so far, [batch]."""
+        return self.temporal.position
 
 
 class Moshi(nn.Module):
@@ -77,7 +81,15 @@ class Moshi(nn.Module):
         codes = (config.streams - 1) * (config.card + 1)
         self.text_embedding = nn.Embedding(config.text_card + 2, config.dim, padding_idx=config.text_card + 1)
         self.code_embedding = nn.EmbeddingBag(codes + 1, config.dim, mode="sum", padding_idx=codes)
-        self.temporal = Temporal(config)
+        self.temporal = Transformer(temporal_config(config))
+        for layer in self.temporal.layers:
+            for linear, fan in (
+                (layer.project, config.dim),
+                (layer.gate_up, config.dim),
+                (layer.out, 2 * config.layers * config.dim),
+                (layer.down, 2 * config.layers * config.inner),
+            ):
+                nn.init.normal_(linear.weight, std=fan**-0.5)
         self.text_head = nn.Linear(config.dim, config.text_card, bias=False)
         self.depth = Depth(config)
         nn.init.normal_(self.text_head.weight, std=0.1 * config.dim**-0.5)
@@ -126,7 +138,7 @@ class Moshi(nn.Module):
         """Logits of every column, those before it given; differentiable.
 
         Args:
-            delayed: the grid after `antiphon.nn.streams.delay`, -1 where nothing is, [batch, streams, time] int64.
+            delayed: the grid after `antiphon.nn.delays.delay`, -1 where nothing is, [batch, streams, time] int64.
                 Before the first frame each stream has its initial token, and so it has while it is late.
             keep: [batch, time], the frames whose codes are asked for; None for all.
         """
@@ -156,8 +168,7 @@ class Moshi(nn.Module):
         if len(seeds) != batch:
             raise ValueError(f"{batch} rows need as many seeds, got {len(seeds)}")
         return MoshiState(
-            self.temporal.init_rings(batch),
-            torch.zeros(batch, dtype=torch.long, device=device),
+            self.temporal.init_state(batch),
             start.repeat(batch, 1, 1),
             torch.tensor(seeds, dtype=torch.long, device=device),
         )
@@ -201,17 +212,17 @@ class Moshi(nn.Module):
             self._put(grid, self._forced[:1], forced_text[:, None])
         if forced_own is not None:
             self._put(grid, self._forced[1:], forced_own)
-        hidden = self.temporal.step(
-            self._embed(grid.index_select(1, self._input)), state.rings, state.position, self.packed
-        )
+        position = state.position
+        read = self._embed(grid.index_select(1, self._input))[:, None]
+        hidden = self.temporal.step(read, state.temporal, self.packed)[:, 0]
         given = grid.index_select(1, self._now[: 1 + codes])
         given = given if bool((given >= 0).any()) else None
-        made = self._column(hidden, codes, given, sampling, state)
+        chance = None if sampling.greedy else uniforms(state.seed, position, 1 + codes)
+        made = self._column(hidden, codes, given, sampling, chance)
         grid.index_copy_(1, self._now[: 1 + codes], made)
         done = grid.index_select(1, self._done[: 1 + codes])
         done = torch.where(done == self.initial[: 1 + codes], -1, done)
         state.grid = F.pad(grid.view(len(grid), config.streams, -1)[:, :, 1:], (0, 1), value=-1)
-        state.position = state.position + 1
         return done
 
     def pack(self) -> None:
@@ -244,16 +255,15 @@ class Moshi(nn.Module):
         grid.index_copy_(1, where, torch.where(known >= 0, known, tokens.to(known)))
 
     def _column(
-        self, hidden: Tensor, codes: int, given: Tensor | None, sampling: MoshiSampling, state: MoshiState
+        self, hidden: Tensor, codes: int, given: Tensor | None, sampling: MoshiSampling, chance: Tensor | None
     ) -> Tensor:
-        """Draws a column [batch, 1 + codes] from what the temporal transformer gave."""
-        chance = None if sampling.greedy else uniforms(state.seed, state.position, 1 + codes)
+        """Draws a column [batch, 1 + codes] from what the temporal transformer gave, by chance [batch, 1 + codes]."""
 
         def token(logits: Tensor, level: int, temperature: float, top_k: int) -> Tensor:
             drawn = sample(logits, None if chance is None else chance[:, level], temperature, top_k)
             return drawn if given is None else torch.where(given[:, level] >= 0, given[:, level], drawn)
 
-        logits = times(hidden, self.text_head.weight, self.packed)
+        logits = product(hidden, self.text_head.weight, packed=self.packed)
         if sampling.pad_bonus:
             logits = logits.contiguous()
             logits[:, self.config.pad] += sampling.pad_bonus
@@ -303,16 +313,26 @@ class Moshi(nn.Module):
             self.depth.heads[k] = projected(level, width, scale)
 
     def save_pretrained(self, folder: Path | str, dtype: torch.dtype = torch.float16) -> None:
-        """Writes config.json and model.safetensors; `dtype` torch.int8 halves the file again (`antiphon.nn.int8`)."""
+        """Writes config.json and model.safetensors; `dtype` torch.int8 halves the file again (`to_int8`)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"family": FAMILY, **self.config.to_dict()}, indent=2) + "\n")
         weights = self.state_dict()
         if dtype == torch.int8:
-            weights = shrink(weights)
+            weights = to_int8(weights)
         else:
             weights = {key: value.detach().to(dtype).contiguous().cpu() for key, value in weights.items()}
         save_file(weights, folder / "model.safetensors")
+
+
+
+def temporal_config(config: MoshiConfig) -> TransformerConfig:
+    """Of the transformer over time."""
+    return TransformerConfig(
+        config.dim, config.heads, config.inner, config.layers, config.context, kv_heads=config.kv_heads, eps=config.eps,
+        rope_base=config.rope_base,
+    )  # fmt: skip
+
 
 
 def codebook_vectors(codec: nn.Module) -> list[Tensor]:

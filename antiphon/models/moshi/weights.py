@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from antiphon.errors import ConfigError, HubError
-from antiphon.hub.weights import read_config
+from antiphon.hub.weights import from_int8, read_config
 from antiphon.models.lora import Lora, LoraConfig, linears_of
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig, moshi_7b
 from antiphon.models.moshi.model import Moshi
-from antiphon.nn.int8 import restore
+from antiphon.nn.transformer import halves, neighbours, renamed
 from antiphon.nn.weights import fill
 
 # Ours (a regular expression), Kyutai's, that of `transformers`. "{}" stands for many tensors that are one of ours:
@@ -33,9 +33,10 @@ NAMES = (
     (r"text_embedding\.weight", "text_emb.weight", "decoder.model.embed_tokens.weight"),
     (r"code_embedding\.weight", "emb.{}.weight", "embed_tokens.{}.weight"),
     (r"text_head\.weight", "text_linear.weight", "decoder.lm_head.weight"),
-    (r"temporal\.norm", "out_norm.alpha", "decoder.model.norm.weight"),
-    (r"temporal\.layers\.(\d+)\.norm_attention", _TEMPORAL + "norm1.alpha", _TEMPORAL_HF + "input_layernorm.weight"),
-    (r"temporal\.layers\.(\d+)\.norm_mlp", _TEMPORAL + "norm2.alpha",
+    (r"temporal\.norm\.weight", "out_norm.alpha", "decoder.model.norm.weight"),
+    (r"temporal\.layers\.(\d+)\.norm_attention\.weight", _TEMPORAL + "norm1.alpha",
+     _TEMPORAL_HF + "input_layernorm.weight"),
+    (r"temporal\.layers\.(\d+)\.norm_mlp\.weight", _TEMPORAL + "norm2.alpha",
      _TEMPORAL_HF + "post_attention_layernorm.weight"),
     (r"temporal\.layers\.(\d+)\.project\.weight", _TEMPORAL + "self_attn.in_projs.0.weight",
      _TEMPORAL_HF + "self_attn.{qkv}_proj.linear.weight"),
@@ -120,7 +121,7 @@ def read(folder: Path) -> tuple[MoshiConfig, dict[str, Tensor]]:
     else:
         fields = read_config(folder)
         if fields.get("family") == "moshi":
-            return MoshiConfig.from_dict(fields), restore(_files(folder, fields))
+            return MoshiConfig.from_dict(fields), renamed(from_int8(_files(folder, fields)))
         if "hidden_size" in fields and fields.get("model_type") == "moshi":
             config, style = from_transformers(fields, folder), 2
         elif "dim" in fields and "dep_q" in fields:
@@ -200,11 +201,6 @@ def _joined(key: str, parts: list[Tensor], config: MoshiConfig, style: int) -> T
     return torch.stack(parts) if key.startswith("depth") else parts[0]
 
 
-def neighbours(weight: Tensor, heads: int) -> Tensor:
-    """Rows of queries or keys for rotation in pairs of neighbours, from those for rotation of a head's halves."""
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
-
-
 def split(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Kyutai's weights with one tensor a codebook; older files have those of all codebooks one below the other."""
     out = {}
@@ -248,16 +244,11 @@ def for_transformers(weights: dict[str, Tensor], config: MoshiConfig) -> dict[st
             parts = list(value[:-1].chunk(len(names))) if names else []
         elif len(names) == 3 and key.startswith("temporal"):
             q, k, v = value.split([config.dim, config.kv_heads * width, config.kv_heads * width])
-            parts = [_halves(q, config.heads), _halves(k, config.kv_heads), v]
+            parts = [halves(q, config.heads), halves(k, config.kv_heads), v]
         else:
             parts = list(value.chunk(3, dim=-2)) if len(names) == 3 else [value]
         out |= {name: part.contiguous() for name, part in zip(names, parts, strict=True)}
     return out
-
-
-def _halves(weight: Tensor, heads: int) -> Tensor:
-    """The inverse of `neighbours`."""
-    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
 # Sizes

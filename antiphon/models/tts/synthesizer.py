@@ -109,14 +109,16 @@ class Synthesizer:
         May be asked while the reply is being spoken on another thread: words count when the talker has given them their
         time, so text that runs ahead of the speech is not said yet.
         """
-        ends, read = state.talker.ends, tuple(state.read)
+        ends, read = state.talker.text.ends, tuple(state.read)
         return Timing(state.text, None if ends is None else ends[0].clone(), read)
 
     @staticmethod
     def _has_read(state: SynthesizerState, characters: int) -> None:
         """Notes where the talker stands when it has so much of the text; the pause behind a word isn't waited for."""
-        symbols = len(state.talker.symbols)
-        while symbols > 1 and state.talker.symbols[symbols - 1] <= alphabet()[" "]:  # marks have the lowest numbers
+        symbols = len(state.talker.text.symbols)
+        while (
+            symbols > 1 and state.talker.text.symbols[symbols - 1] <= alphabet()[" "]
+        ):  # marks have the lowest numbers
             symbols -= 1
         if characters > state.read[-1][0]:
             state.read.append((characters, symbols))

@@ -30,7 +30,7 @@ from antiphon.encoders.whisper.encoder import attention_mask
 from antiphon.errors import ConfigError
 from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND
-from antiphon.nn.fsq import FSQ
+from antiphon.nn.quantize import FSQ
 from antiphon.train.asr.align import plain, word_errors
 from antiphon.train.codec.fit import principal_components
 from antiphon.train.config import StageConfig

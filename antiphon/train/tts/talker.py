@@ -26,7 +26,7 @@ from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.durations import DURATION_UNIT, TalkerConfig
 from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.talker import Talker
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 from antiphon.train.config import StageConfig
 
 

@@ -12,8 +12,7 @@ from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.errors import ModelError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import GREEDY
-from antiphon.nn.batch import tensors
-from antiphon.nn.state import fork
+from antiphon.nn.state import fork, tensors
 from tests.dialogue.duplex.tiny_duplex import CONFIG, LIVELY, SAMPLES, noise, tiny_duplex
 
 FRAMES = 20  # more than the model's context

@@ -16,9 +16,8 @@ from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.lora import Lora, LoraConfig
-from antiphon.nn.batch import Rows as StateBatch
 from antiphon.nn.cache import join
-from antiphon.nn.state import fork, select
+from antiphon.nn.state import StateBatch, fork, select
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

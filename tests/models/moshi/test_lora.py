@@ -13,7 +13,7 @@ from antiphon.models.moshi.config import DepthConfig
 from antiphon.models.moshi.model import Moshi, MoshiConfig
 from antiphon.models.moshi.weights import LORA_FILE as FILE
 from antiphon.models.moshi.weights import for_kyutai, load, load_lora, read_lora, save_lora, to_kyutai
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
 

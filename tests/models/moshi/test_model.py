@@ -13,7 +13,7 @@ from antiphon.models.moshi.config import DepthConfig, moshi_7b
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig, MoshiSampling
 from antiphon.models.moshi.weights import load
 from antiphon.nn import state as states
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 DEPTH = {"dim": 32, "heads": 2, "layers": 2, "inner": 48, "codebooks": 4}
 SIZES = {
@@ -356,10 +356,11 @@ def test_packed_weights_give_the_same_and_changed_ones_are_not_used():
 
     def run() -> torch.Tensor:
         state = model.init_state(6)
-        state.rings = [ring + 0.1 * torch.arange(6)[:, None, None, None, None] for ring in state.rings]
+        temporal = state.temporal
+        temporal.rings = [ring + 0.1 * torch.arange(6)[:, None, None, None, None] for ring in temporal.rings]
         for _ in range(3):
             model.step(user, state)
-        return torch.stack(state.rings)
+        return torch.stack(temporal.rings)
 
     before = run()
     model.pack()

@@ -20,7 +20,7 @@ from antiphon.models.moshi.weights import (
     read,
     to_kyutai,
 )
-from antiphon.nn.streams import delay
+from antiphon.nn.delays import delay
 
 os.environ.setdefault("NO_TORCH_COMPILE", "1")
 

@@ -66,7 +66,7 @@ def test_text_that_runs_ahead_of_the_speech_is_not_said_yet(voice):
 
 def test_the_pause_behind_a_word_is_not_waited_for(voice):
     state, _ = speak(voice, PIECES)
-    ends, flour = state.talker.ends[0], state.read[5]
+    ends, flour = state.talker.text.ends[0], state.read[5]
     assert state.text[: flour[0]].endswith("flour,")
     assert voice.timing(state).until(float(ends[flour[1] - 1])).endswith("flour,")
     assert flour[1] < state.read[6][1] and voice.timing(state).until(float(ends[flour[1] - 1]) - 1e-3).endswith("from")

@@ -1,9 +1,11 @@
-"""Products of a few rows with large weights, as live models need them: bound by how fast the weights are read.
+"""Products of rows with large weights on a CPU, as live models need them: bound by how fast the weights are read.
 
 Found on CPUs with AVX-512, in float32: MKL's product with one row (a matrix times a vector) reads memory at half the
 speed of that with two, and three rows cost more than four; so rows are padded. The weight must come first, and the rows
 be contiguous. For more rows oneDNN is quicker. Twice as quick as any of them is FBGEMM's product with weights that are
 kept in float16 and computed with in float32: half as much is read. `PackedWeights` keeps them.
+
+This is the only file that calls operators of PyTorch which aren't public.
 """
 
 from __future__ import annotations
@@ -13,14 +15,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-FEW = 16  # rows up to which reading the weight is what takes the time
-SMALL = 400_000  # numbers in a weight up to which MKL's product is as quick as oneDNN's for eight rows
-
-
-LARGE = 500_000  # numbers in a weight from which on two threads are quicker than one
+MAX_PACKED_ROWS = 16  # up to which reading the weight is what takes the time
+MAX_MKL_ROWS = 3  # up to which MKL's product is quicker than oneDNN's
+MIN_SHARED_NUMBERS = 500_000  # in a weight, from which on two threads are quicker than one
 
 # FBGEMM's product by way of `torch.ops.quantized` takes 8 us before it begins, that of `torch` itself 1 us; but that
 # one has one thread only, and is to be removed some day.
@@ -48,7 +48,7 @@ class PackedWeights:
             warnings.simplefilter("ignore")  # each warns once that it is to be removed
             for weight in weights:
                 if weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference():
-                    direct = _DIRECT and (threads == 1 or weight.numel() < LARGE)
+                    direct = _DIRECT and (threads == 1 or weight.numel() < MIN_SHARED_NUMBERS)
                     packed = (direct, _pack(weight.detach().contiguous(), direct))
                     self._kept[weight.data_ptr()] = (weight._version, weight.detach(), packed)
                     if direct not in warned:
@@ -81,22 +81,39 @@ def _packed_product(rows: Tensor, packed: tuple[bool, Any]) -> Tensor:
     return torch.ops.quantized.linear_dynamic_fp16(rows, packed[1])
 
 
-def times(rows: Tensor, weight: Tensor, packed: PackedWeights | None = None) -> Tensor:
-    """rows [n, in] times weight [out, in] -> [n, out]; as `F.linear`, but quicker for a few rows on a CPU.
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, packed: PackedWeights | None = None) -> Tensor:
+    """rows [n, in] times weight [out, in], plus bias [out] -> [n, out]; as `F.linear`, but quicker on a CPU.
 
     Args:
-        rows, weight: as said.
-        packed: copies of weights.
+        rows, weight, bias: as said.
+        packed: copies of weights, which are used for a few rows.
     """
     n = rows.shape[0]
-    if packed is not None and n <= FEW and not torch.is_grad_enabled() and (found := packed.find(weight)) is not None:
-        return _packed_product(rows, found)
+    if packed is not None and n <= MAX_PACKED_ROWS and not torch.is_grad_enabled():
+        if (copy := packed.find(weight)) is not None:
+            y = _packed_product(rows, copy)
+            return y if bias is None else y + bias
     if rows.device.type != "cpu" or rows.dtype != torch.float32 or torch.is_grad_enabled():
-        return F.linear(rows, weight)
-    if n == 1:
-        return (weight @ torch.cat((rows, rows)).T)[:, 0].contiguous()[None]
-    if n == 3:
-        return (weight @ torch.cat((rows, rows[:1])).T)[:, :3].T
-    if n > 4 and weight.numel() > SMALL and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, None, "none", [], "")
-    return (weight @ rows.contiguous().T).T
+        return F.linear(rows, weight, bias)
+    if n > MAX_MKL_ROWS and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(rows.contiguous(), weight, bias, "none", [], "")
+    if n in (1, 3):
+        rows = torch.cat((rows, rows[:1]))
+    rows = rows.contiguous().T
+    y = weight @ rows if bias is None else torch.addmm(bias[:, None], weight, rows)
+    return y[:, 0].contiguous()[None] if n == 1 else y[:, :n].T
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer whose product reads a packed copy of its weight, once there is one.
+
+    Attributes:
+        packed: the copies of a whole model; None until it makes them.
+    """
+
+    packed: PackedWeights | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.packed is None:
+            return super().forward(x)
+        return product(x.flatten(0, -2), self.weight, self.bias, self.packed).unflatten(0, x.shape[:-1])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.nn.streams import delay, undelay
+from antiphon.nn.delays import delay, undelay
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(1, 6))

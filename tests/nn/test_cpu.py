@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-import antiphon.nn.rows as module
-from antiphon.nn.rows import PackedWeights, times
+import antiphon.nn.cpu as module
+from antiphon.nn.cpu import PackedLinear, PackedWeights, product
 
 pack = pytest.mark.skipif(
     torch.backends.quantized.engine not in ("x86", "fbgemm"), reason="needs FBGEMM, which is for x86"
@@ -22,9 +22,10 @@ def test_any_number_of_rows(shape, packed):
     kept = PackedWeights([weight]) if packed else None
     for n in (1, 2, 3, 4, 5, 8, 9, 20):
         for rows in (torch.randn(n, shape[1]), torch.randn(shape[1], n).T, torch.randn(n, 2 * shape[1])[:, ::2]):
-            expected = torch.nn.functional.linear(rows, weight)
-            with torch.no_grad():
-                torch.testing.assert_close(times(rows, weight, kept), expected, atol=2e-4, rtol=1e-4)
+            for bias in (None, torch.randn(shape[0])):
+                expected = torch.nn.functional.linear(rows, weight, bias)
+                with torch.no_grad():
+                    torch.testing.assert_close(product(rows, weight, bias, kept), expected, atol=2e-4, rtol=1e-4)
 
 
 @pack
@@ -37,10 +38,10 @@ def test_copies_are_of_half_precision_and_used_only_while_the_weight_is_as_it_wa
     assert len(kept) == 2 and kept.find(weight[0]) is not None
     with torch.no_grad():
         rounded = rows @ weight[1].half().float().T
-        torch.testing.assert_close(times(rows, weight[1], kept), rounded, atol=1e-5, rtol=0)
+        torch.testing.assert_close(product(rows, weight[1], packed=kept), rounded, atol=1e-5, rtol=0)
         weight.mul_(2.0)
         assert kept.find(weight[0]) is None
-        torch.testing.assert_close(times(rows, weight[1], kept), rows @ weight[1].T, atol=1e-4, rtol=0)
+        torch.testing.assert_close(product(rows, weight[1], packed=kept), rows @ weight[1].T, atol=1e-4, rtol=0)
     kept = PackedWeights(weight)
     assert kept.find(weight[1][:, :8]) is None
     assert len(copy.deepcopy(kept)) == len(pickle.loads(pickle.dumps(kept))) == 0
@@ -51,13 +52,23 @@ def test_weights_made_in_inference_mode_have_no_copies():
         weight, rows = torch.randn(6, 4), torch.randn(2, 4)
         kept = PackedWeights([weight])
         assert len(kept) == 0
-        torch.testing.assert_close(times(rows, weight, kept), rows @ weight.T)
+        torch.testing.assert_close(product(rows, weight, packed=kept), rows @ weight.T)
+
+
+@pack
+def test_a_packed_layer_is_the_layer():
+    torch.manual_seed(0)
+    layer, x = PackedLinear(16, 24), torch.randn(2, 3, 16)
+    with torch.no_grad():
+        before = layer(x)
+        layer.packed = PackedWeights([layer.weight])
+        torch.testing.assert_close(layer(x), before, atol=5e-3, rtol=1e-2)
 
 
 def test_gradients_and_other_dtypes_go_the_usual_way():
     weight = torch.nn.Parameter(torch.randn(6, 4))
-    times(torch.randn(1, 4), weight).sum().backward()
+    product(torch.randn(1, 4), weight).sum().backward()
     assert weight.grad.abs().max() > 0
     with torch.no_grad():
-        half = times(torch.ones(1, 4, dtype=torch.bfloat16), weight.bfloat16())
+        half = product(torch.ones(1, 4, dtype=torch.bfloat16), weight.bfloat16())
     assert half.dtype == torch.bfloat16 and len(PackedWeights([weight.bfloat16()])) == 0

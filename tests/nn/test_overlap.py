@@ -1,13 +1,12 @@
-"""A SEANet that looks ahead, in chunks: what the whole gives, whatever the chunk, the padding and the length."""
+"""Networks that look ahead, in chunks: what the whole gives, whatever the chunk, the padding and the length."""
 
 import weakref
 
 import pytest
 import torch
 
-from antiphon.nn.overlap import Pieces, convolutions, needed
+from antiphon.nn.overlap import Pieces, _parts, convolutions, decode_pieces, encode_pieces, lstm_pieces, needed
 from antiphon.nn.seanet import SeanetConfig, SeanetDecoder, SeanetEncoder, SkipLstm
-from antiphon.nn.seanet_long import _parts, decode_pieces, encode_pieces, lstm_pieces
 
 SHAPES = [
     {"padding": "reflect", "bidirectional": True},
