@@ -1,9 +1,13 @@
 # make talk [QUESTION=my.wav] [ANSWER=answer.wav]    answer a spoken question
-# make test                                          every test: the fast ones, then the real thing
+# make test [PEERS=optional]                         every test: the fast ones, then the real thing
 # make train RECIPE=mini/align [ARGS="steps=2000"]   train one part
+# make lint; make docs                               rules, formatting, types; the documentation, in site/
 #
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
 # The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
+#
+# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser,
+# which `make browser` takes from Debian, and fails where one is missing. PEERS=optional skips what isn't there.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,10 +16,15 @@ QUESTION ?= examples/question.wav
 ANSWER ?= answer.wav
 RECIPE ?= mini/align
 ARGS ?=
-INSTALL := PIP_CONSTRAINT=requirements.lock PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install
+PEERS ?= required
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+INSTALL := PIP_CONSTRAINT=requirements.lock $(PIP) install
+
+PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest
+TESTED := $(VENV)/$(if $(filter required,$(PEERS)),.peers,.develop)
 
 .DELETE_ON_ERROR:
-.PHONY: help talk test test-fast train weights wheel lock lint clean
+.PHONY: help talk test test-fast browser train weights wheel lock lint docs clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -24,10 +33,15 @@ talk: $(VENV)/.talk
 	@$(BIN)/antiphon talk "$(QUESTION)" -o "$(ANSWER)"
 
 test: test-fast weights
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow --durations 20
 
-test-fast: $(VENV)/.develop
-	$(BIN)/python -m pytest -m "not slow"
+test-fast: $(TESTED)
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+
+browser:
+	@command -v chromium || { \
+		root=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$root apt-get update && $$root apt-get install --yes --no-install-recommends chromium; }
 
 train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
@@ -40,16 +54,21 @@ wheel: $(VENV)/.develop
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check antiphon tests
+	$(BIN)/ruff format --check antiphon tests
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-emit-options --extra codec --extra data --extra dev --extra eval --extra mic --extra ray \
-		--extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
+		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra mic \
+		--extra parity --extra ray --extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -66,4 +85,16 @@ $(VENV)/.talk: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	@echo "Installing what tests, data, training and evaluation need into $(VENV)"
 	$(INSTALL) -e '.[data,dev,eval,semantic,train,webrtc]'
+	@touch $@
+
+$(VENV)/.docs: requirements.lock pyproject.toml | $(VENV)/.talk
+	@echo "Installing what builds the documentation into $(VENV)"
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
+# Some of these are built in folders of their own, from which the lock is found by its whole path alone.
+$(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.develop
+	@echo "Installing what tests compare with and are called by into $(VENV)"
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray]'
+	$(INSTALL) --no-deps -r tests/peers.txt
 	@touch $@

@@ -1,15 +1,24 @@
-"""The whole model as one object: hear, think, speak.
+"""A model as one object that hears, thinks and speaks, whatever its kind: `load` finds out which it is.
 
-model = antiphon.load("mini")
+model = antiphon.load("mini")                     # or "mini-duplex", a folder that `save` wrote, a hub id
 reply = model.reply("question.wav")               # .heard, .text, .audio, .timings
 reply.audio.save("answer.wav")
+with model.session() as session:                  # live: 80 ms frames in, events out
+    for frame in microphone:
+        for event in session.step(frame): ...
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,20 +28,31 @@ from antiphon import hub
 from antiphon.audio.given import as_audio
 from antiphon.audio.io import MAX_HEARD_SECONDS, Audio
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.dialogue.events import Answer, AudioEvent, Sampling, TextEvent
-from antiphon.dialogue.live import check_mode
-from antiphon.dialogue.session import Endpointer, HalfDuplexSession
-from antiphon.dialogue.simplex import ListeningSession, SpeakingSession
-from antiphon.errors import UnsaidWarning
+from antiphon.data.dialogue.format import MODEL
+from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexState
+from antiphon.dialogue.duplex.replay import Replay, replay_recording
+from antiphon.dialogue.duplex.session import DuplexSession
+from antiphon.dialogue.duplex.stream import DuplexStream
+from antiphon.dialogue.events import AudioEvent, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.dialogue.session import Session, TurnSession
+from antiphon.dialogue.tool_calls import Message
+from antiphon.errors import ConfigError, HubError, ModelError, SessionError, UnsaidWarning
 from antiphon.models.asr.recognizer import Heard, Recognizer
 from antiphon.models.llm.thinker import Thinker
+from antiphon.models.moshi.bundle import Duplex, codec_name
+from antiphon.models.moshi.model import MoshiSampling
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
 
 if TYPE_CHECKING:
     from antiphon.audio.given import Sound
-    from antiphon.models.llm.thinker import ThinkerState
+    from antiphon.audio.speech import SpeechDetector
+
+THINKER_TALKER, MOSHI = "thinker-talker", "moshi"  # families of models that can be talked to
+TEXT_TOKENS = 256  # of a written answer of the plain language model, at most
+SPEAKS_ON_SECONDS = 3.0  # at most, after the last word that a duplex model was given to say
 
 
 @dataclass(frozen=True)
@@ -53,36 +73,17 @@ class Reply:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-class Model:
-    """Recognizer, thinker and synthesizer. Weights are shared by every conversation; what differs is kept in states.
+class Model(ABC):
+    """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`).
 
-    Args:
-        ears, thinker, talker, codec: loaded parts.
+    Attributes:
+        recognizer: hears words.
     """
 
-    def __init__(self, ears: Recognizer, thinker: Thinker, talker: Talker, codec: MiniCodec):
-        self.ears, self.thinker, self.talker, self.codec = ears, thinker, talker, codec
-        self.voice = Synthesizer(talker, codec, Phonemizer())
-
-    @classmethod
-    def from_pretrained(cls, name: str = "mini", **parts: str | Path) -> Model:
-        """Loads a preset; `parts` replaces any of asr, llm, adapter, lora, codec, talker by a folder or a hub id.
-
-        Raises:
-            HubError: a part that isn't there and can't be had.
-        """
-        known, parts = hub.preset(name).parts, {hub.role_of(role): part for role, part in parts.items()}
-        if unknown := set(parts) - set(known):
-            raise hub.HubError(f"{name!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(known)}")
-        # What ships comes first: a part that is missing is told before anything is downloaded.
-        roles = ("adapter", "lora", "codec", "talker", "asr", "llm")
-        folder = {role: hub.folder(parts.get(role, role), name) for role in roles}
-        ears = Recognizer.from_pretrained(folder["asr"], folder["adapter"], folder["llm"])
-        thinker = Thinker.from_pretrained(folder["llm"], folder["lora"])
-        return cls(ears, thinker, Talker.from_pretrained(folder["talker"]), MiniCodec.from_pretrained(folder["codec"]))
+    recognizer: Recognizer
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """What was said: `.text`, and the pieces and embeddings that the thinker reads.
+        """What was said: `.text`, and what else a thinker reads of it.
 
         Args:
             audio, sample_rate: see `as_audio`.
@@ -90,26 +91,15 @@ class Model:
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        return self.ears.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
+        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
-    def think(self, heard: Heard) -> str:
-        """The answer to what was heard, as text and without speaking it."""
-        state = self.thinker.init_state(voice=True)
-        self.thinker.add_user(state, heard.embeddings)
-        return _text(Answer(self.thinker, state, None))
-
-    def reply_text(self, text: str) -> str:
-        """The answer of the voice assistant to typed words, without speaking it."""
-        state = self.thinker.init_state(voice=True)
-        self.thinker.add_user(state, text)
-        return _text(Answer(self.thinker, state, None))
-
+    @abstractmethod
     def reply(
         self,
         audio: Sound,
         seed: int = 0,
-        temperature: float = 0.25,
-        top_k: int = 5,
+        temperature: float | None = None,
+        top_k: int | None = None,
         sample_rate: int | None = None,
     ) -> Reply:
         """Answers a spoken question aloud.
@@ -117,94 +107,243 @@ class Model:
         Args:
             audio, sample_rate: the question; see `as_audio`.
             seed: the same seed gives the same wav.
-            temperature, top_k: of the voice.
+            temperature, top_k: of the voice; None is the model's own.
 
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
-        return self.chat(Sampling(seed, temperature, top_k)).say_spoken(as_audio(audio, sample_rate))
 
-    @torch.no_grad()
-    def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Audio:
-        """Reads a text aloud; words of it that aren't English letters are left out, with an `UnsaidWarning`.
+    def reply_text(self, text: str) -> str:
+        """The answer of the voice assistant to typed words, without speaking it."""
+        raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('mini').")
+
+    @abstractmethod
+    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+        """Reads a text aloud.
 
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        state = self.voice.init_state(seed, temperature, top_k)
-        self.voice.read(text, state)
+
+    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
+        """A conversation in turns, typed or spoken, that remembers; `text_only`: written, with the plain language
+        model."""
+        raise SessionError("This model talks live: use session(), or antiphon.load('mini') for turns one by one.")
+
+    @abstractmethod
+    def session(
+        self, mode: str = ..., *, direction: str = "listen", endpointer: SpeechDetector | None = None
+    ) -> Session:
+        """A live conversation: microphone frames in, events out.
+
+        Args:
+            mode: "full-duplex": both at once; "half-duplex": turns; "simplex": it only listens or only speaks.
+            direction: of a simplex session: "listen" hears the user, "speak" reads aloud what `say` gives it.
+            endpointer: finds the ends of the user's turns; None leaves them to `end_of_turn`.
+
+        Raises:
+            SessionError: a mode or a direction that this model doesn't have.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path | str) -> Path:
+        """Writes a folder that `load` takes, and gives its path."""
+
+
+def load(name: str | Path = "mini", *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
+    """Loads a model.
+
+    Args:
+        name: a preset ("mini": turns; "mini-duplex": listens and speaks at once), or the folder or hub id of a model of
+            either kind. A folder that has a preset's name is given as "./mini".
+        device: "cpu", where models talk; others are for training alone.
+        parts: replace a part by a folder or a hub id: `load("mini", talker="my/folder")`.
+
+    Raises:
+        ConfigError: a device that models don't talk on.
+        HubError: no such preset or folder, or a part that can't be had.
+        ModelError: a folder that holds something else.
+    """
+    if str(device) != "cpu":
+        raise ConfigError(f"Models talk on the CPU, not on {device}: leave device out. Training takes a GPU by itself.")
+    name, parts = str(name), {hub.role_of(role): part for role, part in parts.items()}
+    folder = None
+    if name not in {preset.name for preset in hub.PRESETS} and (Path(name).is_dir() or "/" in name):
+        folder = hub.folder(Path(name) if Path(name).is_dir() else name)
+    family = hub.preset(name).family if folder is None else _family(folder)
+    if family == THINKER_TALKER:
+        return HalfDuplexModel.from_pretrained(folder or name, **parts)
+    if family == MOSHI:
+        return DuplexModel.from_pretrained(folder or name, **parts)
+    raise ModelError(f"{name} holds a {family!r}, which is no model to talk to; antiphon.codecs.load reads codecs.")
+
+
+def _family(folder: Path) -> str:
+    """What config.json says; Kyutai's own says nothing."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("family", MOSHI)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
+
+
+def _check_parts(name: str | Path, parts: Mapping[str, str | Path], preset: hub.Preset) -> None:
+    if unknown := set(parts) - set(preset.parts):
+        raise HubError(f"{str(name)!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(preset.parts)}")
+
+
+class HalfDuplexModel(Model):
+    """Hears, then thinks, then speaks. Weights are shared by every conversation; what differs is kept in states.
+
+    Args:
+        recognizer, thinker, talker, codec: loaded parts.
+        name: of the model.
+        folders: where each part was read from, by role.
+        phonemizer: loaded; by default a new one.
+    """
+
+    # What ships comes first: a part that is missing is told before anything is downloaded.
+    ROLES = ("adapter", "lora", "codec", "talker", "asr", "llm")
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        thinker: Thinker,
+        talker: Talker,
+        codec: MiniCodec,
+        name: str = "mini",
+        folders: Mapping[str, Path] | None = None,
+        phonemizer: Phonemizer | None = None,
+    ):
+        self.recognizer, self.thinker, self.talker, self.codec = recognizer, thinker, talker, codec
+        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer())
+        self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name)
+        self.folders = dict(folders or {})
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "mini", **parts: str | Path) -> HalfDuplexModel:
+        """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id.
+
+        Raises:
+            HubError: a part that isn't there and can't be had.
+        """
+        saved = isinstance(name, Path)
+        preset = hub.MINI if saved else hub.preset(name)
+        _check_parts(name, parts, preset)
+        given = {role: parts.get(role, name / role if saved else role) for role in cls.ROLES}
+        folders = {role: hub.folder(part, preset) for role, part in given.items()}
+        with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
+            phonemizer = other.submit(Phonemizer)
+            thinker = Thinker.from_pretrained(folders["llm"], folders["lora"])
+            recognizer = Recognizer.from_pretrained(folders["asr"], folders["adapter"], folders["llm"], thinker=thinker)
+            talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
+            known = name.name if saved else name
+            return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
+
+    def save(self, folder: Path | str) -> Path:
+        """See `Model.save`: a folder for each part, and config.json.
+
+        The talker, the codec and the low-rank adapters are written as they are now, the other parts as they were read.
+
+        Raises:
+            ModelError: the model wasn't read from folders.
+        """
+        folder = Path(folder)
+        if set(self.folders) != set(self.ROLES):
+            raise ModelError("This model was put together in memory: save its parts, talker.save_pretrained and so on.")
+        for role, source in self.folders.items():
+            shutil.copytree(source, folder / role, dirs_exist_ok=True)
+        self.talker.save_pretrained(folder / "talker")
+        self.codec.save_pretrained(folder / "codec")
+        if self.thinker.lora is not None:
+            self.thinker.lora.save(folder / "lora")
+        config = {"family": THINKER_TALKER, "parts": sorted(self.folders)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        return folder
+
+    def think(self, heard: Heard) -> str:
+        """The answer to what was heard, as text and without speaking it; "" to nothing."""
+        return self._written(Message("user", heard.text, heard.embeddings)) if heard.text.strip() else ""
+
+    def reply_text(self, text: str) -> str:
+        """See `Model.reply_text`."""
+        return self._written(Message("user", text))
+
+    def _written(self, message: Message) -> str:
+        answer = self.backend.chat().answer([message], spoken=False)
+        for _ in answer.events():
+            pass
+        return answer.text.strip()
+
+    def reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+    ) -> Reply:
+        """See `Model.reply`."""
+        how = replace(Sampling(seed), **_given(temperature, top_k))
+        return self.chat(how).say_spoken(as_audio(audio, sample_rate))
+
+    @torch.no_grad()
+    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+        """See `Model.say`; words that aren't English letters are left out, with an `UnsaidWarning`."""
+        how, synthesizer = replace(Sampling(seed), **_given(temperature, top_k)), self.synthesizer
+        state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
+        synthesizer.read(text, state)
         if unsaid := state.speller.unsaid:
             left_out = ", ".join(unsaid)
             left_out = left_out if len(left_out) <= 100 else left_out[:100] + "..."
             warnings.warn(f"The voice speaks English and left out: {left_out}", UnsaidWarning, stacklevel=2)
-        pieces = []
-        while (piece := self.voice.step(state)) is not None:
-            pieces.append(piece)
-        return Audio(torch.cat(pieces) if pieces else torch.zeros(0), self.voice.sample_rate)
+        return _joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
 
-    def chat(self, sampling: Sampling | None = None) -> Conversation:
-        """A conversation in turns, typed or spoken, that remembers."""
-        return Conversation(self, sampling or Sampling())
+    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
+        """See `Model.chat`."""
+        return Chat(self.backend, sampling, text_only)
 
     def session(
         self,
         mode: str = "half-duplex",
         sampling: Sampling | None = None,
-        endpointer: Endpointer | None = None,
+        endpointer: SpeechDetector | None = None,
         direction: str = "listen",
-    ) -> HalfDuplexSession:
-        """A live conversation: microphone frames in, events out.
-
-        Args:
-            mode: "half-duplex": turns; "simplex": it only listens or only speaks.
-            sampling: how answers are drawn.
-            endpointer: finds the end of a turn.
-            direction: of a simplex session: "listen" writes down each turn, "speak" reads aloud what `say` gives it.
-
-        Raises:
-            SessionError: a mode or a direction that this model doesn't have.
-        """
-        check_mode(mode, direction, ("half-duplex", "simplex"))
-        if mode == "half-duplex":
-            return HalfDuplexSession(self, sampling, endpointer)
-        return ListeningSession(self, endpointer) if direction == "listen" else SpeakingSession(self, sampling)
+    ) -> TurnSession:
+        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn."""
+        return TurnSession(self.backend, mode, direction, sampling, endpointer)
 
 
-class Conversation:
-    """Turns that build on each other.
+class Chat:
+    """Turns that build on each other, typed or spoken.
 
     Args:
-        model: what answers.
+        backend: what answers.
         sampling: how answers are drawn.
+        text_only: answers are written by the plain language model, not spoken by the voice assistant.
     """
 
-    def __init__(self, model: Model, sampling: Sampling):
-        self.model, self.sampling, self.text_only = model, sampling, False
-        self._states: dict[bool, ThinkerState] = {}
+    def __init__(self, backend: HalfDuplexBackend, sampling: Sampling | None = None, text_only: bool = False):
+        self.backend, self.text_only = backend, text_only
+        self.sampling = replace(sampling or Sampling(), **({"max_tokens": TEXT_TOKENS} if text_only else {}))
+        self._chat, self._past = backend.chat(assistant=not text_only), []
 
     def say_typed(self, text: str) -> Reply:
-        """A typed turn, answered aloud; with `text_only` by the plain language model, in writing."""
-        return self._answer(text, text, time.perf_counter(), {})
+        """A typed turn."""
+        return self._answer(Message("user", text), time.perf_counter(), {})
 
     def say_spoken(self, audio: Audio) -> Reply:
         """A spoken turn."""
         began = time.perf_counter()
-        heard = self.model.hear(audio)
+        heard = self.backend.recognizer.hear(audio)
         timings = {"hear": time.perf_counter() - began}
         if not heard.text.strip():
-            return Reply("", "", Audio(torch.zeros(0), self.model.voice.sample_rate), timings)
-        return self._answer(heard.text, heard.text if self.text_only else heard.embeddings, began, timings)
+            return Reply("", "", _joined([], self.backend.sample_rate), timings)
+        return self._answer(Message("user", heard.text, None if self.text_only else heard.embeddings), began, timings)
 
     @torch.no_grad()
-    def _answer(self, said: str, turn: str | torch.Tensor, began: float, timings: dict[str, float]) -> Reply:
-        voice, thinker = None if self.text_only else self.model.voice, self.model.thinker
-        aloud = voice is not None
-        if aloud not in self._states:
-            self._states[aloud] = thinker.init_state(voice=aloud)
-        state = self._states[aloud]
-        thinker.add_user(state, turn)
-        sampling = self.sampling if voice else replace(self.sampling, max_tokens=256)
-        answer, pieces = Answer(thinker, state, voice, sampling), []
+    def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
+        self._past.append(message)
+        answer, pieces = self._chat.answer(self._past, self.sampling, spoken=not self.text_only), []
         for event in answer.events():
             now = time.perf_counter() - began
             if isinstance(event, TextEvent):
@@ -213,13 +352,158 @@ class Conversation:
                 timings.setdefault("first audio", now)
                 pieces.append(event.audio.samples)
         timings["total"] = time.perf_counter() - began
-        if voice is None:
-            return Reply(said, answer.text.strip(), None, timings)
-        audio = Audio(torch.cat(pieces) if pieces else torch.zeros(0), voice.sample_rate)
-        return Reply(said, answer.text.strip(), audio, timings | {"speech": audio.duration})
+        self._past += [answer.message] if answer.message is not None else []
+        if self.text_only:
+            return Reply(message.text, answer.text.strip(), None, timings)
+        audio = _joined(pieces, self.backend.sample_rate)
+        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration})
 
 
-def _text(answer: Answer) -> str:
-    for _ in answer.events():
-        pass
-    return answer.text.strip()
+class DuplexModel(Model):
+    """Listens and speaks at once. Weights alone; conversations share them and nothing else.
+
+    Args:
+        duplex: Moshi, codec and text pieces.
+        codec: the name or folder by which the codec is found again.
+    """
+
+    def __init__(self, duplex: Duplex, codec: str = "mini"):
+        self.duplex, self.codec = duplex, codec
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path) -> DuplexModel:
+        """Loads a preset or a folder; `parts` replaces `duplex` or `codec` by a folder or a hub id.
+
+        The codec is the one that was saved with the model, or else the one that its config.json names, unless one is
+        given.
+
+        Raises:
+            HubError: a part that isn't there and can't be had.
+            ModelError: parts that don't fit each other.
+        """
+        saved = isinstance(name, Path)
+        preset = hub.MINI_DUPLEX if saved else hub.preset(name)
+        _check_parts(name, parts, preset)
+        folder = hub.folder(parts.get("duplex", name if saved else "duplex"), preset)
+        codec = hub.folder(parts["codec"], preset) if "codec" in parts else codec_name(folder)
+        beside = folder / "codec"
+        if "codec" not in parts and (beside / "config.json").is_file():
+            codec = beside
+        return cls(Duplex.from_pretrained(folder, codec), str(codec))
+
+    def save(self, folder: Path | str) -> Path:
+        """See `Model.save`: the model in float16, its codec in a folder of its own."""
+        folder = Path(folder)
+        self.duplex.save_pretrained(folder, self.codec)
+        self.duplex.codec.save_pretrained(folder / "codec")
+        return folder
+
+    @cached_property
+    def recognizer(self) -> Recognizer:
+        """Writes down what the user says, where that is asked for: that of the preset "mini", fetched when first used.
+        The model itself needs no words for what it hears."""
+        return Recognizer.from_pretrained(*(hub.folder(role) for role in ("asr", "adapter", "llm")))
+
+    def reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+        after: float = 8.0,
+    ) -> Reply:
+        """See `Model.reply`: what the model says to the question and in `after` seconds of silence behind it."""
+        began, question = time.perf_counter(), as_audio(audio, sample_rate)
+        heard = self.hear(question).text
+        timings = {"hear": time.perf_counter() - began}
+        replay = self.replay(question, after, seed, replace(self.duplex.sampling, **_given(temperature, top_k)))
+        spans, rate = replay.spans[MODEL] or [(0.0, 0.0)], replay.sample_rate
+        sound = replay.model[round(spans[0][0] * rate) : round(spans[-1][1] * rate)]
+        timings |= {"total": time.perf_counter() - began, "speech": len(sound) / rate}
+        return Reply(heard, " ".join(word.text for word in replay.words), Audio(sound, rate), timings)
+
+    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+        """See `Model.say`; as far as it has learnt to follow its own text (`DuplexEngine.say`)."""
+        stream = self.stream(
+            "simplex", replace(self.duplex.sampling, **_given(temperature, top_k)), direction="speak", seed=seed
+        )
+        stream.say(text)
+        silence, sound = torch.zeros(stream.frame_samples), []
+        left = round(SPEAKS_ON_SECONDS / stream.frame_seconds)  # frames after the script in which it may speak on
+        while stream.has_script or (left and (stream.speaking or len(sound) <= self.duplex.delay)):
+            left -= not stream.has_script
+            sound += [event.audio.samples for event in stream.step(silence) if isinstance(event, AudioEvent)]
+        return _joined(sound, stream.sample_rate)
+
+    def session(
+        self,
+        mode: str = "full-duplex",
+        sampling: MoshiSampling | None = None,
+        endpointer: SpeechDetector | None = None,
+        direction: str = "listen",
+        start: DuplexState | None = None,
+        seed: int = 0,
+        hear: bool = False,
+        sample_rate: int | None = None,
+        patience: float | None = None,
+    ) -> DuplexSession:
+        """See `Model.session`; there are all modes. On a thread of its own.
+
+        Args:
+            mode, direction, endpointer: see `Model.session`.
+            sampling, start, seed: see `DuplexStream`.
+            hear: also write down what the user says (`HeardEvent`), with `recognizer`.
+            sample_rate, patience: see `DuplexSession`.
+        """
+        stream = self.stream(mode, sampling, endpointer, direction, start, seed)
+        return DuplexSession(stream, self.recognizer if hear else None, sample_rate, patience=patience)
+
+    def stream(
+        self,
+        mode: str = "full-duplex",
+        sampling: MoshiSampling | None = None,
+        endpointer: SpeechDetector | None = None,
+        direction: str = "listen",
+        start: DuplexState | None = None,
+        seed: int = 0,
+    ) -> DuplexStream:
+        """The same without a thread, on the clock of the frames: see `DuplexStream`."""
+        return DuplexStream(self.duplex, mode, direction, start, sampling, seed, endpointer)
+
+    def engine(self, sampling: MoshiSampling | None = None, capacity: int = 1) -> DuplexEngine:
+        """Many conversations in one batch: see `DuplexEngine`."""
+        return DuplexEngine(self.duplex, sampling, capacity)
+
+    def prompt(self, text: str = "", voice: Audio | Path | str | None = None, seed: int = 0) -> DuplexState:
+        """A start for conversations, with a past: see `DuplexEngine.prompt`. `voice` may be a file."""
+        return self.engine().prompt(text, None if voice is None else as_audio(voice), seed)
+
+    def replay(
+        self,
+        recording: Audio | Path | str,
+        after: float = 4.0,
+        seed: int = 0,
+        sampling: MoshiSampling | None = None,
+        start: DuplexState | None = None,
+        hear: bool = False,
+    ) -> Replay:
+        """Plays a recording to the model, as if somebody said it now.
+
+        Args:
+            recording: the user, or its file.
+            after: seconds of silence after it, in which it can answer.
+            seed, sampling, start: of the conversation.
+            hear: also write down what the user says.
+        """
+        stream = self.stream(sampling=sampling, start=start, seed=seed)
+        return replay_recording(stream, as_audio(recording), after, self.recognizer if hear else None)
+
+
+def _given(temperature: float | None, top_k: int | None) -> dict[str, float | int]:
+    """Those that were given; a model's own hold for the others."""
+    return {name: value for name, value in (("temperature", temperature), ("top_k", top_k)) if value is not None}
+
+
+def _joined(pieces: list[torch.Tensor], sample_rate: int) -> Audio:
+    return Audio(torch.cat(pieces) if pieces else torch.zeros(0), sample_rate)

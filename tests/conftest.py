@@ -8,9 +8,36 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait by spinning take the cores from other processes
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a model hub, and one that asks it should fail at once
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Part of the reasons for which a test may be skipped even where everything is installed that it could need.
+MAY_SKIP = (
+    "fastabx",  # there is none for Python 3.11
+    "FBGEMM",  # of x86 processors
+    "/proc",  # of Linux
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    return _required((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    return _required((yield))
+
+
+def _required(report):
+    """A skipped test has failed where `make test` says that all it could need must be there."""
+    if os.environ.get("ANTIPHON_PEERS") == "required" and report.skipped and not hasattr(report, "wasxfail"):
+        path, line, reason = report.longrepr
+        if not any(part in reason for part in MAY_SKIP):
+            report.outcome, report.longrepr = "failed", f"{path}:{line}: {reason} (all must be there: ANTIPHON_PEERS)"
+    return report
 
 
 @pytest.fixture(autouse=True)

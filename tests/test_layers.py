@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).resolve().parent.parent / "antiphon"
 FLOORS = (
     "errors", "nn", "audio", "hub", "encoders", "codecs", "models", "data", "train", "dialogue", "model", "serve",
@@ -107,12 +109,17 @@ def upward(graph: dict[tuple[str, str], int]) -> list[str]:
     return [f"{a}:{line} imports {b}" for (a, b), line in sorted(graph.items()) if floor(b) > floor(a)]
 
 
-def test_nothing_imports_from_a_floor_above():
-    assert upward(edges(modules())) == []
+@pytest.fixture(scope="module")
+def graph() -> dict[tuple[str, str], int]:
+    return edges(modules())
 
 
-def test_no_imports_go_round():
-    assert circles(edges(modules())) == []
+def test_nothing_imports_from_a_floor_above(graph):
+    assert upward(graph) == []
+
+
+def test_no_imports_go_round(graph):
+    assert circles(graph) == []
 
 
 def test_the_house_is_the_one_that_is_drawn():

@@ -1,8 +1,27 @@
-"""What `load` takes and refuses, before any weights are read."""
+"""What `load` takes, refuses and gives: models of both kinds, one interface."""
+
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 import antiphon
-from antiphon.errors import ConfigError, HubError
+from antiphon import hub
+from antiphon.audio.io import Audio
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
+from antiphon.model import DuplexModel, HalfDuplexModel
+from antiphon.models.llm.thinker import Thinker
+from antiphon.models.lora import Lora, LoraConfig
+from antiphon.models.moshi.bundle import Duplex, codec_name
+from antiphon.models.moshi.model import MoshiSampling
+from antiphon.models.tts.talker import Talker
+from tests.codecs.mini.test_model import TINY as TINY_CODEC
+from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex
+from tests.dialogue.pretended import CountingRecognizer
+from tests.models.llm.test_thinker import TEMPLATE, make_llm
+from tests.models.tts.test_talker import TINY as TINY_TALKER
 
 
 def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
@@ -10,3 +29,166 @@ def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
         antiphon.load("mini", device="cuda")
     with pytest.raises(HubError, match="has no part 'dtype'"):
         antiphon.load("mini", dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Folders of tiny random parts that fit each other; of the recognizer's, nothing but their names."""
+    folder = tmp_path_factory.mktemp("parts")
+    for role in ("asr", "adapter", "llm"):
+        (folder / role).mkdir()
+        (folder / role / "config.json").write_text("{}")
+    make_llm(folder / "llm", TEMPLATE)
+    torch.manual_seed(0)
+    thinker = Thinker.from_pretrained(folder / "llm")
+    Lora(thinker.model, LoraConfig(rank=2, first=1, last=3)).save(folder / "lora")
+    talker = Talker(dataclasses.replace(TINY_TALKER, hidden=thinker.model.config.hidden_size))
+    torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
+    talker.save_pretrained(folder / "talker")
+    MiniCodec(TINY_CODEC).save_pretrained(folder / "codec")
+    return {role: folder / role for role in HalfDuplexModel.ROLES}
+
+
+@pytest.fixture
+def half_duplex(parts, monkeypatch):
+    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    return antiphon.load("mini", **parts)
+
+
+def test_what_was_saved_is_loaded_part_by_part(half_duplex, tmp_path):
+    with torch.no_grad():
+        for weight in half_duplex.talker.parameters():
+            weight.copy_((weight * 1.5).half())  # as a training might
+    folder = half_duplex.save(tmp_path / "saved")
+    again = antiphon.load(folder)
+    assert isinstance(again, HalfDuplexModel) and again.backend.name == "saved"
+    assert set(again.folders.values()) == {folder / role for role in HalfDuplexModel.ROLES}
+    for model in (half_duplex, again):
+        assert model.reply_text("hello") == half_duplex.reply_text("hello")
+    for one, other in zip(half_duplex.talker.parameters(), again.talker.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert half_duplex.say("Good day.").samples.equal(again.say("Good day.").samples)
+    with pytest.raises(HubError, match="saved' has no part 'nose'"):
+        antiphon.load(folder, nose=folder)
+
+
+def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
+    for text_only in (False, True):
+        chat = half_duplex.chat(text_only=text_only)
+        replies = [chat.say_typed(text) for text in ("hello", "and then")]
+        assert [reply.heard for reply in replies] == ["hello", "and then"]
+        assert all((reply.audio is None) is text_only for reply in replies) and len(chat._past) == 4
+    heard = SimpleNamespace(text=" ", embeddings=None)
+    half_duplex.recognizer.hear = lambda audio: heard
+    assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""
+    assert half_duplex.think(heard) == ""
+
+
+def test_every_mode_of_a_model_that_takes_turns_has_a_session(half_duplex):
+    for mode, direction in (("half-duplex", "listen"), ("simplex", "listen"), ("simplex", "speak")):
+        with half_duplex.session(mode, direction=direction) as session:
+            assert session.step(torch.zeros(session.frame_samples)) == []
+    with pytest.raises(SessionError, match="no 'full-duplex' session; it has 'half-duplex', 'simplex'"):
+        half_duplex.session("full-duplex")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    MiniCodec(TINY_CODEC).save_pretrained(tmp_path / "codec")
+    with pytest.raises(ModelError, match="'mini-codec'.*antiphon.codecs.load"):
+        antiphon.load(tmp_path / "codec")
+    (tmp_path / "codec" / "config.json").write_text("no json")
+    with pytest.raises(ModelError, match="can't be read"):
+        antiphon.load(tmp_path / "codec")
+
+
+def test_both_kinds_of_models_have_the_whole_interface():
+    for name in ("hear", "reply", "reply_text", "say", "chat", "session", "save"):
+        assert callable(getattr(HalfDuplexModel, name)) and callable(getattr(DuplexModel, name))
+
+
+@pytest.mark.slow
+def test_the_real_model_is_saved_and_loaded(mini, question, tmp_path):
+    again = antiphon.load(mini.save(tmp_path / "mine"))
+    one, other = mini.reply(question), again.reply(question)
+    assert one.text == other.text and torch.equal(one.audio.samples, other.audio.samples)
+
+
+# Duplex
+
+
+@pytest.fixture(scope="module")
+def duplex_folder(tmp_path_factory):
+    return save_tiny_duplex(tmp_path_factory.mktemp("duplex"))
+
+
+def test_a_folder_is_a_model(duplex_folder):
+    model = antiphon.load(str(duplex_folder))
+    assert model.duplex.sampling == LIVELY and model.duplex.sample_rate == 2400
+    replay = model.replay(Audio(noise(6).flatten(), 2400), after=0.0, seed=3)
+    again = antiphon.load("mini-duplex", duplex=duplex_folder).replay(
+        Audio(noise(6).flatten(), 2400), after=0.0, seed=3
+    )
+    assert torch.equal(replay.model, again.model) and replay.model.abs().max() > 0
+
+
+def test_every_mode_has_a_session(duplex_folder):
+    model = antiphon.load(duplex_folder)
+    for mode in ("full-duplex", "half-duplex", "simplex"):
+        with model.session(mode) as session:
+            session.step(noise(1)[0])
+    with pytest.raises(AntiphonError, match="triplex"):
+        model.session("triplex")
+    assert len(model.engine(capacity=4).conversations) == 0
+    start = model.prompt("be brief", Audio(noise(3).flatten(), 2400))
+    assert model.stream(start=start).step(noise(1)[0])
+
+
+def test_the_folder_says_which_codec_and_how_to_draw(duplex_folder, tmp_path):
+    assert codec_name(duplex_folder).endswith("codec")
+    duplex = Duplex.from_pretrained(duplex_folder)
+    duplex.sampling = MoshiSampling(temperature=0.5)
+    duplex.save_pretrained(tmp_path / "again", codec_name(duplex_folder))
+    assert Duplex.from_pretrained(tmp_path / "again").sampling == MoshiSampling(temperature=0.5)
+    (tmp_path / "again" / "generation_config.json").write_text('{"temperature": -1}')
+    with pytest.raises(AntiphonError, match="0 or more"):
+        Duplex.from_pretrained(tmp_path / "again")
+    with pytest.raises(ModelError, match="no duplex model"):
+        codec_name(tmp_path)
+
+
+def test_wrong_names_say_what_there_is(tmp_path):
+    with pytest.raises(HubError, match="'maxi'.*mini, mini-duplex"):
+        antiphon.load("maxi")
+    with pytest.raises(HubError, match="no part 'talker'; its parts are duplex, codec"):
+        antiphon.load("mini-duplex", talker=tmp_path)
+    with pytest.raises(HubError, match=r"no config\.json"):
+        antiphon.load(str(tmp_path))
+
+
+def test_what_was_saved_is_loaded_with_its_codec(duplex_folder, tmp_path):
+    model, said = antiphon.load(duplex_folder), Audio(noise(6).flatten(), 2400)
+    again = antiphon.load(model.save(tmp_path / "saved"))
+    assert isinstance(again, DuplexModel) and again.codec == str(tmp_path / "saved" / "codec")
+    assert torch.equal(model.replay(said, 0.0, seed=3).model, again.replay(said, 0.0, seed=3).model)
+
+
+def test_a_duplex_model_hears_replies_and_says(duplex_folder):
+    model = antiphon.load(duplex_folder)
+    model.recognizer = CountingRecognizer()  # in the place of one that would be fetched
+    model.recognizer.hear = lambda audio: SimpleNamespace(text=f"{audio.duration:.2f} s")
+    said = Audio(noise(12).flatten(), 2400)
+    assert model.hear(said).text == "0.96 s"
+    reply = model.reply(said, seed=3, temperature=1.0)
+    assert reply.heard == "0.96 s" and reply.timings["speech"] == reply.audio.duration
+    aloud = model.say("good day", seed=1)
+    assert aloud.sample_rate == 2400 and 3.5 < aloud.duration + 3.0 < 8.0
+    for refused in (lambda: model.reply_text("Hello?"), lambda: model.chat()):
+        with pytest.raises(SessionError, match="antiphon.load"):
+            refused()
+
+
+def test_a_missing_part_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("antiphon.hub.folders.weights_dir", lambda name: tmp_path / name)
+    with pytest.raises(HubError, match="antiphon train recipes/duplex/instruct.yaml"):
+        hub.folder("duplex", "mini-duplex")
+    assert hub.present(hub.MINI_DUPLEX.parts["duplex"]) is None

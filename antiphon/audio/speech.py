@@ -3,12 +3,13 @@
     detector = SpeechDetector(SileroActivity(24000), silence=0.5)
     for event in detector.step(samples): ...           # "start", perhaps "pause"s, "stop", each with its sample
 
-What counts as speech is the affair of an `Activity`: Silero's network, which tells voices from other sounds, or
-loudness alone, for sound in which there is nothing but a voice.
+What counts as speech is the affair of an `Activity`: Silero's network, which tells voices from other sounds; or, for
+sound in which there is nothing but a voice, loudness alone, over the noise or over a fixed level.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class Activity(Protocol):
     Attributes:
         sample_rate: of the sound, Hz.
         hop: samples that one answer is about.
-        threshold: 0 to 1; the higher, the surer it has to be.
+        threshold: the higher, the surer it has to be; 0 to 1, where it isn't a level.
     """
 
     sample_rate: int
@@ -61,14 +62,17 @@ class SileroActivity:
         self._vad = SileroVad.shipped()
         self._state: SileroState = self._vad.init_state(1)
 
+    def __deepcopy__(self, _: object) -> SileroActivity:
+        """A snapshot: of the state alone, the network is shared."""
+        twin = copy.copy(self)
+        twin._state = self._state.clone()
+        return twin
+
     def step(self, samples: NDArray[np.float32]) -> list[bool]:
-        samples = np.concatenate([self._rest, samples])
-        whole = len(samples) // self.hop * self.hop
-        self._rest = samples[whole:]
-        if not whole:
+        chunks, self._rest = _hops(self._rest, samples, self.hop)
+        if not len(chunks):
             return []
         # Hop by hop: a stream's resampler would give its samples late, and never just a chunk's worth.
-        chunks = samples[:whole].reshape(-1, self.hop)
         if self.sample_rate != SAMPLE_RATE:
             chunks = np.stack([self._resampled(chunk) for chunk in chunks])
         found = []
@@ -96,15 +100,40 @@ class LoudnessActivity:
         self._rest = np.zeros(0, np.float32)
 
     def step(self, samples: NDArray[np.float32]) -> list[bool]:
-        samples = np.concatenate([self._rest, samples])
-        whole = len(samples) // self.hop * self.hop
-        self._rest = samples[whole:]
-        return [self._loud(energy) for energy in np.square(samples[:whole]).reshape(-1, self.hop).mean(1).tolist()]
+        hops, self._rest = _hops(self._rest, samples, self.hop)
+        return [self._loud(energy) for energy in np.square(hops).mean(1).tolist()]
 
     def _loud(self, energy: float) -> bool:
         level, rise = 10 * math.log10(energy + 1e-10), FLOOR_RISE * self.hop / self.sample_rate
         self.floor = min(level, self.floor + rise)
         return level > max(MIN_LEVEL, self.floor + 2 + 16 * self.threshold)
+
+
+class LevelActivity:
+    """Speech as what is louder than a fixed level.
+
+    Args:
+        sample_rate: Hz.
+        hop: samples that one answer is about.
+        threshold: decibels of full scale.
+    """
+
+    def __init__(self, sample_rate: int, hop: int, threshold: float = -42.0):
+        self.sample_rate, self.hop, self.threshold = sample_rate, hop, threshold
+        self._rest = np.zeros(0, np.float32)
+
+    def step(self, samples: NDArray[np.float32]) -> list[bool]:
+        hops, self._rest = _hops(self._rest, samples, self.hop)
+        return (np.square(hops).mean(1) > 10 ** (self.threshold / 10)).tolist()
+
+
+def _hops(
+    rest: NDArray[np.float32], samples: NDArray[np.float32], hop: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What was left and what came -> whole hops [n, hop], and what is left now."""
+    samples = np.concatenate([rest, samples])
+    whole = len(samples) // hop * hop
+    return samples[:whole].reshape(-1, hop), samples[whole:]
 
 
 def activity(kind: str, sample_rate: int, threshold: float = 0.5) -> Activity:
@@ -117,12 +146,18 @@ def activity(kind: str, sample_rate: int, threshold: float = 0.5) -> Activity:
 
 @dataclass(frozen=True)
 class SpeechEvent:
-    """Something that was found. `at` is the sample, from the beginning of the sound, that it is about: of "start" the
-    first of the speech, of "pause" and "stop" the one where it became certain.
+    """Something that was found.
+
+    Attributes:
+        kind: "start", "pause" or "stop".
+        at: the sample, from the beginning of the sound, that it is about: of "start" the first of the speech, of
+            "pause" and "stop" the one where it became certain.
+        quiet_from: of "pause" and "stop", the sample at which the speech had ended.
     """
 
     kind: str
     at: int
+    quiet_from: int = 0
 
 
 @dataclass
@@ -153,6 +188,10 @@ class SpeechDetector:
             self._hop(speech, events)
         return events
 
+    def ends(self, samples: NDArray[np.float32]) -> bool:
+        """Takes samples; whether a turn ends with them."""
+        return any(event.kind == "stop" for event in self.step(samples))
+
     def stop(self) -> None:
         """The turn was ended by other means."""
         self.speaking, self.quiet = False, 0
@@ -172,7 +211,7 @@ class SpeechDetector:
                 events.append(SpeechEvent("start", self.position - first * hop))
                 self._recent.clear()
         elif self.quiet >= self.silence * rate:
+            events.append(SpeechEvent("stop", self.position, self.position - self.quiet))
             self.stop()
-            events.append(SpeechEvent("stop", self.position))
         elif self.pause is not None and 0 <= self.quiet - self.pause * rate < hop:
-            events.append(SpeechEvent("pause", self.position))
+            events.append(SpeechEvent("pause", self.position, self.position - self.quiet))

@@ -4,37 +4,81 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.bench.codec import BESIDE, LEVELS, BenchConfig, in_turns, missing_peers
+from antiphon.bench.compare import Times, check_known, in_turns, missing
+from antiphon.evals.machine import in_fresh_process, memory_bytes
+
+GROUPS = ("streaming", "offline", "memory", "long")
+PEERS = ("moshi", "rustymimi", "transformers", "speechtokenizer")
+BESIDE = {
+    "mimi": "transformers",
+    "encodec": "transformers",
+    "dac": "transformers",
+    "speechtokenizer": "speechtokenizer",
+}
+LONG = ("mimi", "encodec", "dac", "speechtokenizer", "mini")
+CODEBOOKS = 8  # Moshi's number; 6 kbit/s of EnCodec
 
 
-def main(fields: str) -> None:
-    """Runs one job, given as JSON; prints what it found as JSON, on the last line."""
-    given = json.loads(fields)
-    work, folder, count = given.pop("work"), Path(given.pop("folder")), given.pop("count")
-    config = BenchConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+@dataclass(frozen=True)
+class BenchConfig:
+    """What to measure.
+
+    Attributes:
+        only: groups, see `GROUPS`. "long" encodes `minutes` of noise and takes its time.
+        codecs: see `LONG`; "offline" and "memory" know those of `BESIDE`, "streaming" knows mimi.
+        threads: numbers of threads; where there are several, a figure is the worst of them.
+        frames: of 80 ms that are timed, after `warmup` that aren't.
+        warmup: frames.
+        seconds: of audio in a round of "offline", and in "memory".
+        rounds: of "offline".
+        minutes: of audio in "long".
+        small: tiny models, to try the bench itself.
+    """
+
+    only: tuple[str, ...] = ("streaming", "offline", "memory")
+    codecs: tuple[str, ...] = tuple(BESIDE)
+    threads: tuple[int, ...] = (1, 2)
+    frames: int = 150
+    warmup: int = 10
+    seconds: float = 10.0
+    rounds: int = 5
+    minutes: float = 60.0
+    small: bool = False
+
+    def __post_init__(self) -> None:
+        check_known(self.only, GROUPS, "group")
+        check_known(self.codecs, LONG, "codec")
+
+
+def work(fields: dict[str, Any]) -> Times:
+    """Runs one "job", GROUP or GROUP_CODEC..., on "count" threads, with the models in "folder"; the other fields are
+    those of a `BenchConfig`."""
+    job, folder, count = fields.pop("job"), Path(fields.pop("folder")), fields.pop("count")
+    config = BenchConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
     torch.set_num_threads(count)
     torch.manual_seed(0)
-    name, _, rest = work.partition("_")
+    group, _, rest = job.partition("_")
     jobs = {"streaming": _streaming, "offline": _offline, "memory": _memory, "long": _long}
-    print(json.dumps(jobs[name](config, folder, rest)))
+    return jobs[group](config, folder, rest)
 
 
 def _sizes(config: BenchConfig) -> dict:
     tiny = {"filters": 4, "dim": 64, "inner": 64, "layers": 1, "codebook_dim": 16, "codebook_size": 32}
-    return {"codebooks": LEVELS, **(tiny if config.small else {})}
+    return {"codebooks": CODEBOOKS, **(tiny if config.small else {})}
 
 
-def _streaming(config: BenchConfig, folder: Path, _: str) -> dict[str, list[float]]:
+def _streaming(config: BenchConfig, folder: Path, _: str) -> Times:
     """Encode and decode of one frame of 80 ms."""
     from safetensors.torch import save_file
 
@@ -52,10 +96,10 @@ def _streaming(config: BenchConfig, folder: Path, _: str) -> dict[str, list[floa
         codec.decode_step(codec.encode_step(audio[i], state), state)
 
     sides: dict[str, Callable[[int], None]] = {"ours": ours}
-    missing = missing_peers()
-    if "moshi" not in missing:
+    skipped = missing(PEERS)
+    if "moshi" not in skipped:
         sides["moshi"] = _moshi(codec.config, file, audio)
-    if "rustymimi" not in missing and not config.small:  # it knows one size
+    if "rustymimi" not in skipped and not config.small:  # it knows one size
         sides["rustymimi"] = _rustymimi(file, audio)
     return in_turns(sides, config.frames, config.warmup)
 
@@ -83,7 +127,7 @@ def _moshi(sizes, file: Path, audio: Tensor) -> Callable[[int], None]:
 def _rustymimi(file: Path, audio: Tensor) -> Callable[[int], None]:
     import rustymimi
 
-    model, frames = rustymimi.Tokenizer(str(file), num_codebooks=LEVELS), audio.numpy()
+    model, frames = rustymimi.Tokenizer(str(file), num_codebooks=CODEBOOKS), audio.numpy()
 
     def step(i: int) -> None:
         model.decode_step(model.encode_step(frames[i]))
@@ -103,7 +147,7 @@ def _published(config: BenchConfig, folder: Path, name: str) -> Path:
     if name == "mimi":
         tiny = dict(num_filters=4, hidden_size=64, upsample_groups=64, intermediate_size=64, num_hidden_layers=1,
                     vector_quantization_hidden_dimension=16, codebook_dim=16, codebook_size=32)  # fmt: skip
-        model = MimiModel(MimiConfig(num_quantizers=LEVELS, **(tiny if config.small else {})))
+        model = MimiModel(MimiConfig(num_quantizers=CODEBOOKS, **(tiny if config.small else {})))
     elif name == "dac":
         tiny = dict(encoder_hidden_size=4, decoder_hidden_size=64, codebook_size=32) if config.small else {}
         sizes = dict(downsampling_ratios=[2, 4, 5, 8], upsampling_ratios=[8, 5, 4, 2], n_codebooks=12)  # dac_16khz's
@@ -117,6 +161,11 @@ def _published(config: BenchConfig, folder: Path, name: str) -> Path:
     return path
 
 
+def publish(fields: dict[str, Any]) -> None:
+    """`_published` as a job."""
+    _published(BenchConfig(small=fields["small"]), Path(fields["folder"]), fields["name"])
+
+
 def _speechtokenizer() -> type:
     """The package's model; its top imports a trainer with all that it needs, so that is left out."""
     if "speechtokenizer" not in sys.modules:
@@ -128,7 +177,7 @@ def _speechtokenizer() -> type:
 def _speechtokenizer_folder(config: BenchConfig, path: Path) -> Path:
     fields = dict(sample_rate=16000, strides=[8, 5, 4, 2], n_filters=64, dimension=1024, semantic_dimension=768,
                   bidirectional=True, dilation_base=2, residual_kernel_size=3, n_residual_layers=1, lstm_layers=2,
-                  activation="ELU", codebook_size=1024, n_q=LEVELS)  # fmt: skip
+                  activation="ELU", codebook_size=1024, n_q=CODEBOOKS)  # fmt: skip
     fields |= dict(n_filters=4, dimension=32, semantic_dimension=16, codebook_size=32) if config.small else {}
     weights = _speechtokenizer()(fields).state_dict()
     for key, value in weights.items():
@@ -153,7 +202,7 @@ def _ours(path: Path) -> tuple[Side, int]:
     codec = load(path)
 
     def both(audio: Tensor) -> tuple[Tensor, Tensor]:
-        codes = codec.encode(audio, LEVELS)
+        codes = codec.encode(audio, CODEBOOKS)
         return codes, codec.decode(codes)
 
     return both, codec.sample_rate
@@ -165,14 +214,14 @@ def _theirs(path: Path) -> Side:
 
         @torch.no_grad()
         def package(audio: Tensor) -> tuple[Tensor, Tensor]:
-            codes = model.encode(audio, n_q=LEVELS)
+            codes = model.encode(audio, n_q=CODEBOOKS)
             return codes.transpose(0, 1), model.decode(codes)
 
         return package
     from transformers import DacModel, EncodecModel, MimiModel
 
     model = {"mimi": MimiModel, "encodec": EncodecModel, "dac": DacModel}[path.name].from_pretrained(path).eval()
-    asked = {"mimi": {}, "encodec": {"bandwidth": 6.0}, "dac": {"n_quantizers": LEVELS}}[path.name]
+    asked = {"mimi": {}, "encodec": {"bandwidth": 6.0}, "dac": {"n_quantizers": CODEBOOKS}}[path.name]
 
     @torch.no_grad()
     def both(audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +235,7 @@ def _theirs(path: Path) -> Side:
     return both
 
 
-def _offline(config: BenchConfig, folder: Path, name: str) -> dict[str, list[float]]:
+def _offline(config: BenchConfig, folder: Path, name: str) -> Times:
     """Encode and decode of a whole signal, after a check that both give the same."""
     path = _published(config, folder, name)
     ours, rate = _ours(path)
@@ -208,19 +257,7 @@ def _same(name: str, ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor])
         raise RuntimeError(f"{name}: only {agree:.4f} of the codes agree; sounds differ by {far:.1e}")
 
 
-def _resident(peak: bool) -> int:
-    """Bytes of memory of this process, now or at most so far."""
-    try:
-        text = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s*(\d+) kB", text)[1])
-    except (OSError, TypeError):  # not Linux: the peak so far has to do; macOS counts bytes
-        import resource
-
-        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return size if sys.platform == "darwin" else 1024 * size
-
-
-def _memory(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]]:
+def _memory(config: BenchConfig, folder: Path, rest: str) -> Times:
     """Bytes that a model and its work need at most, beside the libraries."""
     import transformers.models.dac.modeling_dac
     import transformers.models.encodec.modeling_encodec
@@ -235,21 +272,16 @@ def _memory(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[floa
     path = folder / name
     if name == "speechtokenizer":
         _speechtokenizer()
-    if not path.is_dir():
-        import subprocess
-
-        code = (
-            "import sys, json, torch; from pathlib import Path; from antiphon.evals import codec_bench_work as work; "
-            "work._published(work.BenchConfig(small=sys.argv[1] == 'True'), Path(sys.argv[2]), sys.argv[3])"
-        )
-        subprocess.run([sys.executable, "-c", code, str(config.small), str(folder), name], check=True, stdout=2)
+    if not path.is_dir():  # made elsewhere, so that what that takes isn't counted
+        fields = {"small": config.small, "folder": str(folder), "name": name}
+        in_fresh_process(publish, fields, f"Making {name}")
     torch.randn(8, 8) @ torch.randn(8, 8)
     rate = 24000 if name in ("mimi", "encodec") else 16000
     audio = 0.1 * torch.randn(1, 1, int(rate * config.seconds))
-    before = _resident(peak=False)
+    before = memory_bytes()
     run = _ours(path)[0] if who == "ours" else _theirs(path)
     run(audio)
-    return {"bytes": [_resident(peak=True) - before]}
+    return {"bytes": [memory_bytes("VmHWM") - before]}
 
 
 def _fresh(config: BenchConfig, name: str) -> torch.nn.Module:
@@ -263,7 +295,9 @@ def _fresh(config: BenchConfig, name: str) -> torch.nn.Module:
     small = config.small
     makers = {
         "mimi": lambda: Mimi(MimiConfig(**_sizes(config))),
-        "encodec": lambda: Encodec(EncodecConfig(codebooks=LEVELS, **({"filters": 4, "latent": 16} if small else {}))),
+        "encodec": lambda: Encodec(
+            EncodecConfig(codebooks=CODEBOOKS, **({"filters": 4, "latent": 16} if small else {}))
+        ),
         "dac": lambda: Dac(DacConfig(**({"encoder_width": 4, "decoder_width": 64} if small else {}))),
         "speechtokenizer": lambda: SpeechTokenizer(
             SpeechTokenizerConfig(**({"filters": 4, "latent": 32} if small else {}))
@@ -275,10 +309,10 @@ def _fresh(config: BenchConfig, name: str) -> torch.nn.Module:
 
 class _Peak:
     """The most memory of its own that this process has while it is entered, looked at every few milliseconds: `bytes`
-    more than before. Pages of program files, which come and go with what else the machine does, don't count."""
+    more than before."""
 
     def __enter__(self) -> _Peak:
-        self.before = self.most = self._now()
+        self.before = self.peak = memory_bytes("RssAnon")
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -286,22 +320,15 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self.over.wait(0.005):
-            self.most = max(self.most, self._now())
-
-    @staticmethod
-    def _now() -> int:
-        try:
-            return 1024 * int(re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
-        except (OSError, TypeError):  # not Linux
-            return _resident(peak=False)
+            self.peak = max(self.peak, memory_bytes("RssAnon"))
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
-        self.bytes = max(self.most, self._now()) - self.before
+        self.bytes = max(self.peak, memory_bytes("RssAnon")) - self.before
 
 
-def _long(config: BenchConfig, folder: Path, rest: str) -> dict[str, list[float]]:
+def _long(config: BenchConfig, folder: Path, rest: str) -> Times:
     """Encode of `minutes / part`: seconds of the CPU (other programs don't count), and bytes beside audio and codes."""
     name, part = rest.split("_")
     codec = _fresh(config, name)

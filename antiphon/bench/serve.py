@@ -12,7 +12,6 @@ import asyncio
 import logging
 import math
 import multiprocessing
-import os
 import statistics
 import threading
 import time
@@ -25,16 +24,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from antiphon.bench.serve_clients import FRAME, LISTENING, SECONDS, Plan, Seen, clients
+from antiphon.bench.serve_clients import FRAME_SAMPLES, FRAME_SECONDS, LISTENING_SECONDS, Plan, Seen, clients
 from antiphon.errors import ConfigError
-from antiphon.evals.report import Figure, Report, environment
+from antiphon.evals.machine import environment, memory_bytes
+from antiphon.evals.report import Figure, Report
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import DuplexHall
-    from antiphon.model import Model
+    from antiphon.dialogue.duplex.batched import BatchedEngine
+    from antiphon.model import HalfDuplexModel
     from antiphon.serve.state import Served
 
-PARTS = 20  # of the soak, through whose means the line is laid
+SOAK_PARTS = 20  # of the soak, through whose means the line is laid
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def bench_serve(config: ServeBenchConfig, progress: Callable[[str], None] = prin
     """Measures; see the module."""
     import antiphon
     from antiphon.audio.io import load
-    from antiphon.duplex_model import DuplexModel
+    from antiphon.model import DuplexModel
 
     progress(f"Loading {config.model} ...")
     model = antiphon.load(config.model, **config.parts)
@@ -88,7 +88,7 @@ def bench_serve(config: ServeBenchConfig, progress: Callable[[str], None] = prin
         plan = replace(plan, url=url)
         report.add(Figure("serve-admitted", served.admission.sessions, "live conversations", None, None, 1))
         progress(f"{served.admission.sessions} admitted; {config.turns} turns inside of the process ...")
-        inside = _inside_live(served.hall, plan) if plan.live else _inside(model, plan)
+        inside = _inside_live(served.engine, plan) if plan.live else _inside(model, plan)
         for count in config.clients:
             progress(f"{count} client{'s' if count > 1 else ''}, {config.turns} turns each ...")
             lost = _lost(served)
@@ -115,7 +115,7 @@ def _figures(
         report.add(Figure(f"{name}-first-audio-p{share}", value, unit, None, None, len(seen.waits)))
     bar = "<= 0" if measured else None
     report.add(Figure(f"{name}-late-frames", seen.late, "frames of 80 ms", bar, None, seen.frames))
-    if served.hall is not None:
+    if served.engine is not None:
         report.add(Figure(f"{name}-lost-frames", lost, "frames of 80 ms", bar, None, seen.turns))
         report.add(Figure(f"{name}-unanswered", seen.unanswered, "questions", None, None, seen.turns))
     asked = seen.conversations + seen.refused
@@ -154,7 +154,7 @@ def _soak(
                 progress(f"minute {len(minutes) - 1}: {size:.1f} MB, {served.admission.live} live")
             running.wait(1.0)
         seen = running.get()  # conversations that are under way are held to their end
-    growth, error = slope(*part_means(times, sizes, PARTS))
+    growth, error = slope(*part_means(times, sizes, SOAK_PARTS))
     report.add(Figure("serve-soak-clients", count, "live conversations", None, None, seen.conversations))
     report.add(Figure("serve-soak-memory-slope", growth, "MB a minute", "<= 0.5", None, len(sizes)))
     report.add(Figure("serve-soak-memory-slope-error", error, "MB a minute, standard error", None, None, len(sizes)))
@@ -186,13 +186,11 @@ def slope(times: Sequence[float], values: Sequence[float]) -> tuple[float, float
     """The slope of the line of least squares, and its standard error; no numbers for less than three points."""
     if len(times) < 3:
         return math.nan, math.nan
-    x, y = np.asarray(times) - np.mean(times), np.asarray(values) - np.mean(values)
-    found = float(x @ y / (x @ x))
-    rest = y - found * x
-    return found, math.sqrt(float(rest @ rest) / (len(x) - 2) / float(x @ x))
+    (found, _), covariance = np.polyfit(times, values, 1, cov=True)
+    return float(found), math.sqrt(covariance[0, 0])
 
 
-def _inside(model: Model, plan: Plan) -> list[float]:
+def _inside(model: HalfDuplexModel, plan: Plan) -> list[float]:
     """Seconds from the end of speech to the first sound, without a server: one conversation, as a client's is."""
     from antiphon.dialogue.events import AudioEvent, EndEvent
 
@@ -202,7 +200,7 @@ def _inside(model: Model, plan: Plan) -> list[float]:
             began, player = time.monotonic(), 0.0
             for number, frame in enumerate(plan.frames):
                 session.step(_samples(frame))
-                time.sleep(max(0.0, began + (number + 1) * SECONDS - time.monotonic()))
+                time.sleep(max(0.0, began + (number + 1) * FRAME_SECONDS - time.monotonic()))
             asked, first, ended = time.monotonic(), math.nan, False
             session.end_of_turn()
             while not ended:
@@ -217,11 +215,11 @@ def _inside(model: Model, plan: Plan) -> list[float]:
     return waits
 
 
-def _inside_live(hall: DuplexHall | None, plan: Plan) -> list[float]:
-    """The same with a duplex model: the same frames at the same times as a client sends them, into its hall."""
+def _inside_live(engine: BatchedEngine | None, plan: Plan) -> list[float]:
+    """The same with a duplex model: the same frames at the same times as a client sends them, into its engine."""
     from antiphon.dialogue.events import SpeakingEvent
 
-    assert hall is not None
+    assert engine is not None
     began_to_speak: list[float] = []
 
     def give(events: Any) -> None:
@@ -230,21 +228,21 @@ def _inside_live(hall: DuplexHall | None, plan: Plan) -> list[float]:
         if any(isinstance(event, SpeakingEvent) and event.speaking for event in events):
             began_to_speak.append(time.monotonic())
 
-    seat, waits = hall.join(give), []
+    slot, waits = engine.join(give), []
     sound = [_samples(frame) for frame in plan.frames]
     asked = len(sound)
-    sound += [torch.zeros(FRAME)] * round(LISTENING / SECONDS)
+    sound += [torch.zeros(FRAME_SAMPLES)] * round(LISTENING_SECONDS / FRAME_SECONDS)
     began, sent = time.monotonic(), 0
     for _ in range(plan.turns):
         for number, frame in enumerate(sound):
-            seat.push(frame)
+            slot.push(frame)
             sent += 1
-            time.sleep(max(0.0, began + sent * SECONDS - time.monotonic()))
+            time.sleep(max(0.0, began + sent * FRAME_SECONDS - time.monotonic()))
             if number + 1 == asked:
                 end_of_speech = time.monotonic()
         after = [at - end_of_speech for at in began_to_speak if at > end_of_speech]
         waits += after[:1]
-    seat.leave()
+    slot.leave()
     return waits
 
 
@@ -255,9 +253,8 @@ def _samples(frame: bytes) -> torch.Tensor:
 @contextmanager
 def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tuple[str, Served]]:
     """The server on a port of its own, in a thread of this process."""
-    from antiphon.dialogue.duplex.hall import DuplexHall
-    from antiphon.dialogue.half_duplex import Turns
-    from antiphon.duplex_model import DuplexModel
+    from antiphon.dialogue.duplex.batched import BatchedEngine
+    from antiphon.model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.run import listen, make_server
     from antiphon.serve.settings import ServeConfig
@@ -266,16 +263,15 @@ def _server(model: Any, config: ServeBenchConfig, report: Report) -> Iterator[tu
 
     settings = ServeConfig(port=0, sessions=config.sessions, threads=config.threads)
     if isinstance(model, DuplexModel):
-        hall = DuplexHall(model.duplex)
-        app = create_app(LiveOnly(config.model), settings, hall=hall)
-        app.state.served.admission.sessions = config.sessions or hall.pace()
+        engine = BatchedEngine(model.duplex)
+        app = create_app(LiveOnly(config.model), settings, engine=engine)
+        app.state.served.admission.sessions = config.sessions or engine.pace()
     else:
-        conversant = Turns(model, config.model)
-        pace = measure(conversant)
+        pace = measure(model.backend)
         unit = "s for a second of speech"
         report.add(Figure("serve-listening-work", pace.listening, unit, None, None, 1))
         report.add(Figure("serve-speaking-work", pace.speaking, unit, None, None, 1))
-        app = create_app(conversant, settings, pace)
+        app = create_app(model.backend, settings, pace)
     server, sockets = make_server(app), [listen(settings)]
     logging.getLogger("antiphon.serve").setLevel(logging.WARNING)  # a line for each conversation is too many here
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=sockets)), daemon=True)
@@ -297,10 +293,4 @@ def _run_clients(plan: Plan, count: int) -> Seen:
 
 def memory() -> float:
     """MB that this process holds now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, ValueError):  # no such place on this system: the most it ever held
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return memory_bytes() / 2**20

@@ -3,7 +3,7 @@
 They are run by a process of their own, so that what they cost is not the server's. A client of a model of turns speaks
 a recorded question in frames of 80 ms, commits it, plays the answer as it comes, waits a little and asks again. A
 client of a duplex model sends a frame every 80 ms whatever happens: the question, then silence, then the question
-again. Both begin to play an answer `CUSHION` seconds after its first sound arrived; a frame that isn't there when it is
+again. Both begin to play an answer `BUFFER_SECONDS` after its first sound arrived; a frame that isn't there when it is
 to be played is late, and the player goes on from there.
 """
 
@@ -18,11 +18,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-FRAME = 1920  # samples at 24 kHz
-SECONDS = FRAME / 24000
-CUSHION = 0.2  # seconds of sound that a client gathers before it plays
-ROOM = 60.0  # seconds after which a client that waits for an answer gives up
-LISTENING = 6.0  # seconds that a client of a duplex model is silent after its question
+FRAME_SAMPLES = 1920  # at 24 kHz
+FRAME_SECONDS = FRAME_SAMPLES / 24000
+BUFFER_SECONDS = 0.2  # of sound that a client gathers before it plays
+MAX_WAIT_SECONDS = 60.0  # after which a client that waits for an answer gives up
+LISTENING_SECONDS = 6.0  # that a client of a duplex model is silent after its question
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Plan:
     @property
     def frames(self) -> list[bytes]:
         """The question, 80 ms each, the last one filled up with silence."""
-        size = 2 * FRAME
+        size = 2 * FRAME_SAMPLES
         parts = [self.question[at : at + size] for at in range(0, len(self.question), size)]
         return [part.ljust(size, b"\0") for part in parts]
 
@@ -103,21 +103,21 @@ async def _conversation(plan: Plan, seen: Seen, chance: random.Random) -> None:
 
     frames = plan.frames
     try:
-        async with connect(plan.url, max_size=None, max_queue=None) as line:
-            first = json.loads(await line.recv())
+        async with connect(plan.url, max_size=None, max_queue=None) as connection:
+            first = json.loads(await connection.recv())
             if first["type"] == "error":
                 seen.refused += first["error"]["code"] == "server_full"
                 seen.failed += first["error"]["code"] != "server_full"
                 return
             seen.conversations += 1
             if plan.live:
-                await _live(line, frames, plan.turns, seen)
+                await _live(connection, frames, plan.turns, seen)
                 return
             change = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
-            await line.send(json.dumps({"type": "session.update", "session": change}))
+            await connection.send(json.dumps({"type": "session.update", "session": change}))
             for _ in range(plan.turns):
-                async with asyncio.timeout(ROOM):
-                    await _turn(line, frames, seen)
+                async with asyncio.timeout(MAX_WAIT_SECONDS):
+                    await _turn(connection, frames, seen)
                 await asyncio.sleep(chance.uniform(0.3, 1.0))
     except Exception as error:
         seen.failed += 1
@@ -133,7 +133,7 @@ class _Player:
     def arrive(self, event: dict[str, Any], now: float) -> None:
         """A piece of sound."""
         if not self.heard:
-            self.began = now + CUSHION
+            self.began = now + BUFFER_SECONDS
         elif now > self.ends:
             self.seen.late += 1
             self.began = now - self.heard  # it waited, and goes on from here
@@ -146,22 +146,22 @@ class _Player:
         return self.began + self.heard
 
 
-async def _append(line: Any, frame: bytes) -> None:
-    await line.send(json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(frame).decode()}))
+async def _append(connection: Any, frame: bytes) -> None:
+    await connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(frame).decode()}))
 
 
-async def _turn(line: Any, frames: list[bytes], seen: Seen) -> None:
+async def _turn(connection: Any, frames: list[bytes], seen: Seen) -> None:
     """Asks once, and hears the answer out."""
     began, player = time.monotonic(), _Player(seen)
     for number, frame in enumerate(frames):
-        await _append(line, frame)
-        await asyncio.sleep(max(0.0, began + (number + 1) * SECONDS - time.monotonic()))
+        await _append(connection, frame)
+        await asyncio.sleep(max(0.0, began + (number + 1) * FRAME_SECONDS - time.monotonic()))
     asked = time.monotonic()
     seen.turns += 1
-    await line.send(json.dumps({"type": "input_audio_buffer.commit"}))
-    await line.send(json.dumps({"type": "response.create"}))
+    await connection.send(json.dumps({"type": "input_audio_buffer.commit"}))
+    await connection.send(json.dumps({"type": "response.create"}))
     while True:
-        event, now = json.loads(await line.recv()), time.monotonic()
+        event, now = json.loads(await connection.recv()), time.monotonic()
         if event["type"] == "response.output_audio.delta":
             if not player.heard:
                 seen.waits.append(now - asked)
@@ -173,7 +173,7 @@ async def _turn(line: Any, frames: list[bytes], seen: Seen) -> None:
             return
 
 
-async def _live(line: Any, frames: list[bytes], turns: int, seen: Seen) -> None:
+async def _live(connection: Any, frames: list[bytes], turns: int, seen: Seen) -> None:
     """Sends frames in time, and hears whatever is said."""
     asked: float | None = None  # since when an answer is waited for
 
@@ -181,7 +181,7 @@ async def _live(line: Any, frames: list[bytes], turns: int, seen: Seen) -> None:
         nonlocal asked
         players: dict[str, _Player] = {}
         counts: set[str] = set()  # answers that began after the question
-        async for message in line:
+        async for message in connection:
             event, now = json.loads(message), time.monotonic()
             if event["type"] == "response.created" and asked is not None:
                 counts.add(event["response"]["id"])
@@ -194,21 +194,21 @@ async def _live(line: Any, frames: list[bytes], turns: int, seen: Seen) -> None:
                 players.pop(event["response"]["id"], None)
 
     listening = asyncio.create_task(listen())
-    sound = [*frames, *[bytes(2 * FRAME)] * round(LISTENING / SECONDS)]
+    sound = [*frames, *[bytes(2 * FRAME_SAMPLES)] * round(LISTENING_SECONDS / FRAME_SECONDS)]
     try:
         began, sent = time.monotonic(), 0
         for _ in range(turns):
             for number, frame in enumerate(sound):
-                await _append(line, frame)
+                await _append(connection, frame)
                 sent += 1
-                await asyncio.sleep(max(0.0, began + sent * SECONDS - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + sent * FRAME_SECONDS - time.monotonic()))
                 if number + 1 == len(frames):
                     asked = time.monotonic()
                     seen.turns += 1
             seen.unanswered += asked is not None
             asked = None
             if listening.done():
-                raise RuntimeError(f"the line broke: {listening.exception()!r}")
+                raise RuntimeError(f"the connection broke: {listening.exception()!r}")
     finally:
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from antiphon.evals.report import Report
 
 app = typer.Typer(help="Measure speed and memory beside named peers.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Makes each a command of its own."""
 
 
 @app.command("codec")
@@ -40,11 +35,10 @@ def codec(
 ) -> None:
     """Time and memory of the codecs over those of moshi, rustymimi, transformers and speechtokenizer, same weights
     (random ones)."""
-    from antiphon.bench.codec import BenchConfig, bench_codec
+    from antiphon.bench.codec import bench_codec
+    from antiphon.bench.codec_worker import BenchConfig
 
-    given = {"only": tuple(only)} if only else {}
-    given |= {"codecs": tuple(codec)} if codec else {}
-    given |= {"threads": tuple(threads)} if threads else {}
+    given = _given(only=only, codecs=codec, threads=threads)
     config = BenchConfig(**given, frames=frames, seconds=seconds, rounds=rounds, minutes=minutes)
     _show(bench_codec(config, progress), json)
 
@@ -64,9 +58,7 @@ def duplex(
     """A step of Moshi over those of moshi and transformers, same weights (random ones); and many rows over one."""
     from antiphon.bench.moshi import MoshiBenchConfig, bench_moshi
 
-    given = {"only": tuple(only)} if only else {}
-    given |= {"sizes": tuple(size)} if size else {}
-    given |= {"threads": tuple(threads)} if threads else {}
+    given = _given(only=only, sizes=size, threads=threads)
     _show(bench_moshi(MoshiBenchConfig(**given, frames=frames), progress), json)
 
 
@@ -89,23 +81,30 @@ def serve(
     from antiphon.bench.serve import ServeBenchConfig, bench_serve
     from antiphon.cli.talk import example_question
 
-    given = {"clients": tuple(clients)} if clients else {}
     config = ServeBenchConfig(
-        model=model, turns=turns, sessions=sessions, soak=soak, settle=settle, question=example_question(), **given
+        model=model,
+        turns=turns,
+        sessions=sessions,
+        soak=soak,
+        settle=settle,
+        question=example_question(),
+        **_given(clients=clients),
     )
-    report = bench_serve(config, progress)
-    report.print()
-    if json:
-        report.save(json)
+    _show(bench_serve(config, progress), json)
+
+
+def _given(**options: list[Any] | None) -> dict[str, tuple[Any, ...]]:
+    """The options that were given; the bench's own defaults hold for the others."""
+    return {name: tuple(values) for name, values in options.items() if values}
 
 
 def _show(report: Report, json: Path | None) -> None:
-    """Prints a report, and saves it where that was asked for."""
+    """Prints a report and the machine, and saves it where that was asked for."""
     report.print()
     machine = report.environment
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     print(f"{machine['cpu']}, {machine['cores']} cores; threads {machine['threads']}; {versions}")
-    if machine["skipped"]:
+    if machine.get("skipped"):
         print(f"not installed, skipped: {', '.join(machine['skipped'])}")
     if json:
         report.save(json)

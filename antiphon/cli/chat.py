@@ -31,8 +31,7 @@ def chat(
     with results() as stdout:
         check_devices(mic or play)
         loaded, _ = load_model(model, part)
-        conversation = loaded.chat()
-        conversation.text_only = text_only
+        conversation = loaded.chat(text_only=text_only)
         help_text = HELP + (MIC_HELP if mic else "")
         progress(help_text)
         turns: list[dict[str, Any]] = []

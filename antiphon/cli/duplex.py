@@ -13,7 +13,7 @@ from antiphon.errors import AntiphonError, AudioError, ConfigError
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.replay import Replay
-    from antiphon.duplex_model import DuplexModel
+    from antiphon.model import DuplexModel
 
 
 class Mode(StrEnum):
@@ -50,7 +50,9 @@ def duplex(
     """Talk while listening: play a recording to the model, or use the microphone."""
     with results() as stdout:
         from antiphon.audio import io
-        from antiphon.dialogue.session import Endpointer
+        from antiphon.audio.speech import SpeechDetector
+        from antiphon.dialogue.session import TURN_END_SECONDS
+        from antiphon.model import DuplexModel
 
         if out is not None or recording is not None:
             out = out or Path("duplex.wav")
@@ -60,10 +62,11 @@ def duplex(
         if audio is None:
             _check_devices()
         loaded, _ = load_model(model, part)
-        if not hasattr(loaded, "duplex"):
+        if not isinstance(loaded, DuplexModel):
             raise ConfigError(f"{model} takes turns: use antiphon talk or antiphon chat, or a duplex model here.")
         start = loaded.prompt(prompt, spoken, seed)
-        how = dict(mode=mode.value, direction=direction.value, start=start, endpointer=Endpointer())
+        endpointer = SpeechDetector(silence=TURN_END_SECONDS)
+        how = dict(mode=mode.value, direction=direction.value, start=start, endpointer=endpointer)
         if audio is None:
             replay = _live(loaded, how, hear, stdout)
         else:
@@ -71,8 +74,8 @@ def duplex(
 
             progress(f"Playing {recording} to the model ({mode.value}) ...")
             tell = (lambda event: _print(event, stdout)) if realtime else None
-            ears = loaded.ears if hear else None
-            replay = replay_recording(loaded.stream(**how), audio, after, ears, realtime, tell)
+            recognizer = loaded.recognizer if hear else None
+            replay = replay_recording(loaded.stream(**how), audio, after, recognizer, realtime, tell)
             if not realtime and (transcript := replay.transcript()):
                 print(transcript, file=stdout)
         if out is not None:
@@ -135,7 +138,7 @@ def _write(replay: Replay, out: Path, title: str, stdout: TextIO) -> None:
     """The sound, and beside it the words for programs and for people, and the picture."""
     from antiphon.dialogue.duplex.replay import spread_words
     from antiphon.errors import EvalError
-    from antiphon.evals.timeline import draw_timeline
+    from antiphon.evals.plots import draw_timeline
 
     print(f"wav:        {replay.stereo.save(out).absolute()}", file=stdout)
     write_json(out.with_suffix(".json"), replay.notes())

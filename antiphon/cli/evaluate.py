@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from antiphon.cli.common import Json, Model, Parts, overrides, progress, results
 from antiphon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from antiphon.evals.report import Report
 
 Only = Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")]
@@ -58,11 +61,12 @@ def mini(
     check_resume(resume, json)
     check_folder("--texts", texts)
     with results() as stdout:
-        from antiphon.evals.assistant.run import run
-        from antiphon.evals.harness import MiniConfig
-        from antiphon.evals.report import available_cores
+        from antiphon.evals.assistant.evaluation import AssistantConfig, AssistantEvaluation, fingerprints
+        from antiphon.evals.assistant.figures import GROUPS
+        from antiphon.evals.harness import run
+        from antiphon.evals.machine import available_cores
 
-        config = MiniConfig(
+        config = AssistantConfig(
             model=model,
             parts=overrides(part),
             texts=texts,
@@ -72,11 +76,10 @@ def mini(
             n=n,
             keep=keep,
         )
-        report = run(config, json, resume, jobs or available_cores())
-        report.print(stdout)
-        plot = picture_path(plot, json)
-        if plot:
-            progress(f"Picture: {report.plot(plot)}")
+        evaluation = AssistantEvaluation(config)
+        _show(
+            run(evaluation, GROUPS, fingerprints(config), json, resume, jobs or available_cores()), stdout, plot, json
+        )
 
 
 @app.command()
@@ -105,9 +108,9 @@ def codec(
 ) -> None:
     """Measure codecs and tokenizers on recordings; print a row for each of them and each rate."""
     with results() as stdout:
-        from antiphon.evals.codec.rate_distortion import plot as draw
         from antiphon.evals.codec.run import CodecConfig, run
-        from antiphon.evals.report import available_cores
+        from antiphon.evals.machine import available_cores
+        from antiphon.evals.plots import draw_rate_distortion
 
         try:
             rates = tuple(int(each) for each in listed(codebooks))
@@ -120,7 +123,7 @@ def codec(
             progress(doubt)
         plot = picture_path(plot, json)
         if plot and any(point.values for point in report.points):
-            progress(f"Picture: {draw(report.points, plot)}")
+            progress(f"Picture: {draw_rate_distortion(report.points, plot)}")
 
 
 @app.command()
@@ -153,15 +156,35 @@ def duplex(
     if recordings is not None and not recordings.exists():
         raise ConfigError(f"There are no recordings at {recordings}.")
     with results() as stdout:
-        from antiphon.evals.duplex.figures import DuplexConfig, run
+        from antiphon.evals.duplex.evaluation import DuplexConfig
+        from antiphon.evals.duplex.figures import run
 
-        config = DuplexConfig(model, overrides(part), recordings, texts, material, listed(only), n, keep, seed, batch)
+        config = DuplexConfig(
+            model=model,
+            parts=overrides(part),
+            recordings=recordings,
+            texts=texts,
+            material=material,
+            only=listed(only),
+            n=n,
+            keep=keep,
+            seed=seed,
+            batch=batch,
+        )
         plot = picture_path(plot, json)
         talks = plot and plot.with_name(f"{plot.stem}-talks.png")
-        report = run(config, json, resume, talks)
-        report.print(stdout)
-        if plot:
-            progress(f"Picture: {report.plot(plot)}" + (f", {talks}" if talks.is_file() else ""))
+        _show(run(config, json, resume, talks), stdout, plot, json)
+        if talks and talks.is_file():
+            progress(f"Picture: {talks}")
+
+
+def _show(report: Report, stdout: TextIO, plot: Path | None, json: Path | None) -> None:
+    """Prints a report, and draws it where that was asked for."""
+    from antiphon.evals.plots import draw_report
+
+    report.print(stdout)
+    if plot := picture_path(plot, json):
+        progress(f"Picture: {draw_report(report, plot)}")
 
 
 def check_resume(resume: bool, json: Path | None) -> None:

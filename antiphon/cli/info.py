@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from antiphon import __version__
 from antiphon.cli.common import Json, results, write_json
+from antiphon.evals.machine import available_cores, version
 
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soundfile", "soxr", "sounddevice")
 
@@ -59,19 +58,12 @@ def collect() -> dict[str, Any]:
         "version": __version__,
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "cores": available_cores(),
+        "libraries": {name: version(name) or "not installed" for name in LIBRARIES},
         "cache": str(hub.cache_dir()),
         "cache_mb": _megabytes(hub.cache_dir()),
         "presets": presets,
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _megabytes(folder: Path) -> float:

@@ -51,9 +51,8 @@ def serve(
 ) -> None:
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
     with results() as stdout:
-        from antiphon.dialogue.duplex.hall import DuplexHall
-        from antiphon.dialogue.half_duplex import Turns
-        from antiphon.duplex_model import DuplexModel
+        from antiphon.dialogue.duplex.batched import BatchedEngine
+        from antiphon.model import DuplexModel
         from antiphon.serve.app import create_app
         from antiphon.serve.run import listen, make_server
         from antiphon.serve.settings import ServeConfig
@@ -89,12 +88,11 @@ def serve(
         loaded, _ = load_model(model, part)
         progress("Warming up ...")
         if isinstance(loaded, DuplexModel):
-            hall = DuplexHall(loaded.duplex)
-            config = config if sessions else replace(config, sessions=hall.pace())
-            app = create_app(LiveOnly(model, loaded.ears if hear else None), config, hall=hall)
+            engine = BatchedEngine(loaded.duplex)
+            config = config if sessions else replace(config, sessions=engine.pace())
+            app = create_app(LiveOnly(model, loaded.recognizer if hear else None), config, engine=engine)
         else:
-            conversant = Turns(loaded, model)
-            app = create_app(conversant, config, measure(conversant))
+            app = create_app(loaded.backend, config, measure(loaded.backend))
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"

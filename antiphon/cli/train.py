@@ -20,7 +20,8 @@ def train(
 ) -> None:
     """Run a recipe; stopped and started again, it goes on where it was. Prints the run's folder."""
     with results() as stdout:
+        from antiphon.evals.duplex.figures import quick
         from antiphon.train.config import find_recipe, load_recipe
         from antiphon.train.engine import train as run
 
-        print(run(load_recipe(find_recipe(recipe), settings)), file=stdout)
+        print(run(load_recipe(find_recipe(recipe), settings), {"duplex": quick}), file=stdout)

@@ -1,3 +1,1 @@
-"""A live conversation: what happens in a turn, and sessions that take microphone audio in and give speaker audio
-out.
-"""
+"""Live conversation: the turn loop, sessions that take microphone audio in and give events out, and tool calls."""

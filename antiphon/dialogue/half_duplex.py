@@ -1,19 +1,22 @@
-"""A conversation in turns whose past can be edited: what servers of chat and voice protocols need.
+"""A conversation in turns whose past can be edited: the one loop that hears, thinks and speaks in turns.
 
-The past is a list of messages, owned by the caller, and an answer is a function of it. `Talk` keeps the language
-model's state from one answer to the next: as far as the list still begins with what was read before, nothing is read
-again, so an ordinary conversation costs no more than a session does, and a message that was deleted, or cut to what the
-listener really heard, is gone from the model's memory as well.
+The past is a list of messages, owned by the caller, and an answer is a function of it. `HalfDuplexChat` keeps the
+language model's state from one answer to the next: as far as the list still begins with what was read before, nothing
+is read again, and a message that was deleted, or cut to what the listener really heard, is gone from the model's memory
+as well.
 
-    turns = Turns(model)
-    listener = turns.listen()
+    backend = HalfDuplexBackend(recognizer, thinker, synthesizer)
+    listener = backend.listen()
     listener.step(samples)                             # 24 kHz, as they come
     asked = listener.finish().message()
-    answer = turns.talk().answer([asked])
+    answer = backend.chat().answer([asked])
     for event in answer.events(): ...                  # TextEvent, AudioEvent, EndEvent
     past = [asked, answer.message]                     # or answer.until(1.2): what was said in the first 1.2 s
 
-Everything here is done on the caller's thread, in small steps: a server takes the steps of many conversations in turn.
+Everything here is done on the caller's thread, in small steps: a server takes the steps of many conversations in turn,
+a `TurnSession` has a thread for one. Thinker, talker and codec overlap by demand: the next 80 ms are made as soon as
+the text allows it, and the thinker is asked for another piece only when it does not. So sound starts while the sentence
+is still being thought.
 """
 
 from __future__ import annotations
@@ -30,21 +33,20 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.events import Answer, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.messages import Message, joined, rendered
-from antiphon.dialogue.tool_calls import Calling, Functions, unmarked
+from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
+from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
+from antiphon.models.llm.sampling import TokenSampling
 
 if TYPE_CHECKING:
-    from antiphon.model import Model
     from antiphon.models.asr.recognizer import Recognizer
-    from antiphon.models.llm.thinker import ThinkerState
-    from antiphon.models.tts.synthesizer import Timing
+    from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
+    from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
 
 HEARING_RATE = 16000
-PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
-PROMPT_LETTERS = 64 * PROMPT_TOKENS  # of them that are looked at
-HOLDING = frozenset(
+MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
+MAX_PROMPT_CHARACTERS = 64 * MAX_PROMPT_TOKENS  # of them that are looked at
+UNFINISHED_ENDS = frozenset(
     "a an and are as at but by for from has have if in is it's its like my of on or our so than that the their then "
     "this to uh uhm um umm hmm er erm was were what's where's who's with would your".split()
 )  # words after which one goes on speaking
@@ -85,7 +87,7 @@ class Listener(Protocol):
     """One turn of the user, while it is heard. `step` and `finish` work; a turn may be dropped at any point."""
 
     def step(self, samples: Tensor) -> None:
-        """The next samples, float32 [N] at the conversant's sample rate."""
+        """The next samples, float32 [N] at the backend's sample rate."""
         ...
 
     def peek(self) -> Hearing:
@@ -97,7 +99,7 @@ class Listener(Protocol):
         ...
 
 
-class AnswerInTheMaking(Protocol):
+class StreamingReply(Protocol):
     """An answer: iterate over `events()`, and close that iterator to stop."""
 
     usage: Usage
@@ -109,7 +111,7 @@ class AnswerInTheMaking(Protocol):
     def until(self, seconds: float) -> str: ...
 
 
-class Talking(Protocol):
+class ChatSession(Protocol):
     """One conversation's memory. Gives one answer at a time."""
 
     def answer(
@@ -119,11 +121,11 @@ class Talking(Protocol):
         instructions: str | None = None,
         spoken: bool = True,
         functions: Functions | None = None,
-    ) -> AnswerInTheMaking: ...
+    ) -> StreamingReply: ...
 
 
-class Conversant(Protocol):
-    """What a server drives. Weights are shared; each listener and each talk is one conversation's own.
+class Backend(Protocol):
+    """What a server drives. Weights are shared; each listener and each chat is one conversation's own.
 
     Attributes:
         calls_functions: an answer may be given functions.
@@ -136,31 +138,33 @@ class Conversant(Protocol):
 
     def listen(self) -> Listener: ...
 
-    def talk(self) -> Talking: ...
+    def chat(self) -> ChatSession: ...
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]: ...
 
 
-class Turns:
-    """The half-duplex model as a `Conversant`.
+class HalfDuplexBackend:
+    """A model that takes turns, as a `Backend`. Conversations share its weights and nothing else.
 
     Args:
-        model: what hears, thinks and speaks.
+        recognizer: hears.
+        thinker: thinks.
+        synthesizer: speaks.
         name: what it is called.
     """
 
     voices = ("heart",)
 
-    def __init__(self, model: Model, name: str = "mini"):
-        self.model, self.name = model, name
-        self.sample_rate: int = model.voice.sample_rate
-        self.calls_functions = model.thinker.template.call_form is not None
+    def __init__(self, recognizer: Recognizer, thinker: Thinker, synthesizer: Synthesizer, name: str = "mini"):
+        self.recognizer, self.thinker, self.synthesizer, self.name = recognizer, thinker, synthesizer, name
+        self.sample_rate: int = synthesizer.sample_rate
+        self.calls_functions = thinker.template.call_form is not None
 
     def listen(self) -> RecognizerListener:
-        return RecognizerListener(self.model.ears, self.sample_rate)
+        return RecognizerListener(self.recognizer, self.sample_rate)
 
-    def talk(self) -> Talk:
-        return Talk(self.model)
+    def chat(self, assistant: bool = True) -> HalfDuplexChat:
+        return HalfDuplexChat(self.thinker, self.synthesizer, assistant)
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
         """Reads a text aloud, 80 ms at a time.
@@ -168,44 +172,46 @@ class Turns:
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        how, voice = sampling or Sampling(), self.model.voice
-        state = voice.init_state(how.seed, how.temperature, how.top_k)
-        voice.read(text, state)
-        while (piece := voice.step(state)) is not None:
-            yield Audio(piece, self.sample_rate)
+        how, synthesizer = sampling or Sampling(), self.synthesizer
+        state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
+        synthesizer.read(text, state)
+        while (samples := synthesizer.step(state)) is not None:
+            yield Audio(samples, self.sample_rate)
 
 
 class RecognizerListener:
-    """The ears with a resampler before them."""
+    """A recognizer with a resampler before it."""
 
-    def __init__(self, ears: Recognizer, sample_rate: int):
-        self.ears, self.state = ears, ears.init_state()
+    def __init__(self, recognizer: Recognizer, sample_rate: int):
+        self.recognizer, self.state = recognizer, recognizer.init_state()
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
 
     def step(self, samples: Tensor) -> None:
-        self.ears.step(self._resampled(samples.numpy()), self.state)
+        self.recognizer.step(self._resampled(samples.numpy()), self.state)
 
     def peek(self) -> Hearing:
-        heard = self.ears.finish(self.state)
+        heard = self.recognizer.finish(self.state)
         return Hearing(heard.text.strip(), heard.embeddings)
 
     def finish(self) -> Hearing:
-        self.ears.step(self._resampled(np.zeros(0, np.float32), last=True), self.state)
+        self.recognizer.step(self._resampled(np.zeros(0, np.float32), last=True), self.state)
         return self.peek()
 
     def _resampled(self, samples: np.ndarray, last: bool = False) -> Tensor:
         return torch.from_numpy(self.resampler.resample_chunk(samples, last=last))
 
 
-class Talk:
+class HalfDuplexChat:
     """One conversation's memory. Not for two answers at once.
 
     Args:
-        model: who thinks and speaks.
+        thinker: thinks.
+        synthesizer: speaks; None where no answer is spoken.
+        assistant: the voice assistant thinks, also where it writes; False: the plain language model.
     """
 
-    def __init__(self, model: Model):
-        self.model = model
+    def __init__(self, thinker: Thinker, synthesizer: Synthesizer | None = None, assistant: bool = True):
+        self.thinker, self.synthesizer, self.assistant = thinker, synthesizer, assistant
         self._state: ThinkerState | None = None
         self._key: tuple[str | None, str] = (None, "")
         self._read: list[Message] = []
@@ -217,14 +223,14 @@ class Talk:
         instructions: str | None = None,
         spoken: bool = True,
         functions: Functions | None = None,
-    ) -> TalkAnswer:
+    ) -> HalfDuplexReply:
         """The answer to a past; it is made while one iterates over its events.
 
         Args:
             past: oldest first. Messages without words are passed over.
             sampling: how it is drawn.
             instructions: the system prompt; None or "" for the model's own.
-            spoken: aloud, or in writing (the same assistant).
+            spoken: aloud, or in writing.
             functions: that it may call.
 
         Raises:
@@ -235,21 +241,21 @@ class Talk:
             ToolCallError: a call of the answer can't be read.
         """
         kept = joined([message for message in past if message.text.strip() or message.calls or message.results])
-        form = self.model.thinker.template.call_form
+        form = self.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
         calling = Calling(form, functions) if form is not None and functions is not None else None
-        return TalkAnswer(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
+        return HalfDuplexReply(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
 
     def recall(
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
     ) -> Iterator[ThinkerState | None]:
         """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
-        thinker = self.model.thinker
+        thinker = self.thinker
         shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
         shown = unmarked(list(shown))
         if instructions is not None:
-            words = thinker.tokenizer.encode(unmarked(instructions[:PROMPT_LETTERS])).ids[:PROMPT_TOKENS]
+            words = thinker.tokenizer.encode(unmarked(instructions[:MAX_PROMPT_CHARACTERS])).ids[:MAX_PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)
         key = (instructions, json.dumps(shown))
         same = 0
@@ -258,7 +264,7 @@ class Talk:
                 same += 1
         state, self._state = self._state, None  # whatever breaks off from here on leaves nothing half-read behind
         if state is None or key != self._key or same < len(self._read) - len(state.turns):
-            state, same, self._read = thinker.init_state(True, instructions, shown), 0, []
+            state, same, self._read = thinker.init_state(self.assistant, instructions, shown), 0, []
         forgotten = len(self._read) - len(state.turns)
         thinker.rewind(state, same - forgotten)
         for message, turn in zip(past[forgotten:same], state.turns):
@@ -288,17 +294,17 @@ class Talk:
 
 
 @dataclass
-class TalkAnswer:
+class HalfDuplexReply:
     """An answer while it is made.
 
     Attributes:
         usage: tokens, complete at the end.
         message: what was answered, to be put into the past; None before there is anything.
         cut: it ended because it was as long as it may be.
-        text: of what was answered, at its end.
+        text: what was thought so far.
     """
 
-    talk: Talk
+    chat: HalfDuplexChat
     past: list[Message]
     sampling: Sampling
     instructions: str | None
@@ -308,57 +314,81 @@ class TalkAnswer:
     message: Message | None = None
     cut: bool = False
     text: str = ""
-    _answer: Answer | None = None  # while it is made
-    _said: Timing | None = None  # after that, if it was spoken: all that is kept of the making, which holds megabytes
+    _speech: SynthesizerState | None = None  # while it is spoken
+    _timing: Timing | None = None  # after that: all that is kept of the speech, which holds megabytes
 
     def events(self) -> Iterator[Event | None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
         state = None
-        for recalled in self.talk.recall(self.past, self.instructions, self.usage, self.calling):
+        for recalled in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
             state = recalled
             yield None
         assert state is not None
-        asked = len(state.turns[-1])
-        model = self.talk.model
-        voice = model.voice if self.spoken else None
-        self._answer = answer = Answer(model.thinker, state, voice, self.sampling, calling=self.calling)
-        making, done = answer.events(), False
+        asked, done = len(state.turns[-1]), False
+        thoughts = self._thoughts(state)
         try:
-            for event in making:
-                if isinstance(event, EndEvent):
-                    done = True
-                    break
-                if isinstance(event, TextEvent):
-                    self.usage.output += 1
+            for event in self._spoken(thoughts) if self.spoken else map(self._said, thoughts):
+                self.usage.output += isinstance(event, TextEvent)
                 yield event
+            done = True
         finally:
-            making.close()  # reads the end of what was said so far, on this thread
+            thoughts.close()  # reads the end of what was said so far, on this thread
             calls = tuple(self.calling.calls) if self.calling is not None else ()
-            if answer.text.strip() or calls:
-                self.message = Message("assistant", answer.text, calls=calls)
+            if self.text.strip() or calls:
+                self.message = Message("assistant", self.text, calls=calls)
                 whole = self.calling is None or self.calling.settled
                 if whole and state.hidden is None and not state.pending:
-                    self.talk.remember(state, [*self.past, self.message])
+                    self.chat.remember(state, [*self.past, self.message])
             self.usage.output = max(self.usage.output, len(state.turns[-1]) - asked - 1)  # its end, but no newline
             self.cut = done and self.usage.output > self.sampling.max_tokens
-            self._said = voice.timing(answer.speech) if voice is not None and answer.speech is not None else None
-            self.text, self._answer = answer.text, None
-        yield EndEvent(answer.text)
+            if self._speech is not None:
+                self._timing, self._speech = self.chat.synthesizer.timing(self._speech), None
+        yield EndEvent(self.text)
 
     def until(self, seconds: float) -> str:
         """The words that were said aloud in the first `seconds`, as the talker has timed them (`Timing`); of a written
         answer all of them."""
-        answer, said = self._answer, self._said
-        if answer is None:
-            return said.until(seconds) if said is not None else "" if self.spoken else self.text
-        if answer.voice is None:
-            return answer.text
-        return "" if answer.speech is None else answer.voice.timing(answer.speech).until(seconds)
+        if not self.spoken:
+            return self.text
+        speech, timing = self._speech, self._timing  # in this order: another thread may be ending the answer
+        if speech is not None:
+            timing = self.chat.synthesizer.timing(speech)
+        return "" if timing is None else timing.until(seconds)
+
+    def _thoughts(self, state: ThinkerState) -> Iterator[GeneratedToken | Call]:
+        how = self.sampling
+        sampling = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
+        thoughts = self.chat.thinker.stream(state, how.max_tokens, sampling)
+        return thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
+
+    def _said(self, thought: GeneratedToken | Call) -> Event | None:
+        if isinstance(thought, Call):
+            return CallEvent(thought)
+        self.text += thought.text
+        return TextEvent(thought.text) if thought.text else None
+
+    def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
+        synthesizer, how = self.chat.synthesizer, self.sampling
+        speech = self._speech = synthesizer.init_state(how.seed, how.temperature, how.top_k)
+        thinking = True
+        while True:
+            samples = synthesizer.step(speech)
+            if samples is not None:
+                yield AudioEvent(Audio(samples, synthesizer.sample_rate))
+            elif not thinking:
+                return
+            elif (thought := next(thoughts, None)) is None:
+                thinking = False
+                synthesizer.end(speech)
+            else:
+                yield self._said(thought)
+                if not isinstance(thought, Call):
+                    synthesizer.add(thought.text, speech, thought.hidden)
 
 
 def sounds_complete(text: str) -> bool:
-    """Whether who said this is likely to have finished: the ears end it like a sentence, and not on a word that calls
-    for another.
+    """Whether who said this is likely to have finished: the recognizer ends it like a sentence, and not on a word
+    that calls for another.
 
     >>> [sounds_complete(said) for said in ("What time is it?", "I would like to", "Well, um...", "Stop")]
     [True, False, False, True]
@@ -367,9 +397,9 @@ def sounds_complete(text: str) -> bool:
     if not text or text.endswith(("...", "…", ",", ":", ";", "-")):
         return False
     words = re.findall(r"[a-z']+", text.lower())
-    return bool(words) and words[-1] not in HOLDING
+    return bool(words) and words[-1] not in UNFINISHED_ENDS
 
 
-def cut_sampling(sampling: Sampling, most: int | None) -> Sampling:
-    """The sampling with at most `most` tokens; None leaves it."""
-    return sampling if most is None else replace(sampling, max_tokens=min(most, 512))
+def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:
+    """The sampling with at most so many tokens; None leaves it."""
+    return sampling if max_tokens is None else replace(sampling, max_tokens=min(max_tokens, 512))

@@ -1,83 +1,61 @@
-"""A live half-duplex session: microphone frames in, events out, and `step` never waits for the model.
+"""A live session: microphone frames in, events out, and `step` never waits for the model.
 
-The model works on a thread of its own. While the user speaks it encodes what has come so far; when the turn ends,
-because silence lasted or because the caller says so, it answers; what the user says meanwhile is not listened to
-(half-duplex). `interrupt` stops an answer.
+with model.session("half-duplex") as session: ...                     # HeardEvent, TextEvents, AudioEvents, EndEvent
+with model.session("simplex", direction="listen") as session: ...     # HeardEvent at the end of each turn
+with model.session("simplex", direction="speak") as session:
+    session.say("Good morning.")                                      # TextEvent, AudioEvents, EndEvent
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
-import numpy as np
-import soxr
-import torch
 from torch import Tensor
 
-from antiphon.audio.speech import Activity, SileroActivity
-from antiphon.dialogue.events import Answer, EndEvent, Event, HeardEvent, Sampling
-from antiphon.dialogue.live import LiveSession, check_frame
+from antiphon.audio.speech import SpeechDetector
+from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import Backend, Hearing, Listener
+from antiphon.dialogue.tool_calls import Message
+from antiphon.errors import SessionError, UnsayableError
 
-if TYPE_CHECKING:
-    from antiphon.model import Model
-    from antiphon.models.asr.recognizer import Heard
-    from antiphon.models.llm.thinker import ThinkerState
-
-HEARING_RATE = 16000
+DIRECTIONS = ("listen", "speak")
+TURN_END_SECONDS = 0.7  # of silence that end a turn where a session finds its end by itself
 
 
-@dataclass
-class Endpointer:
-    """Finds the end of a turn: somebody spoke, and then `silence` seconds nobody did.
+class Session(ABC):
+    """What every live session is, whatever its model: a context manager that takes sound and gives events.
+
+    A kind of session puts events, or the error that ended it, into `_events`, and says in `_end` how its work is ended.
 
     Attributes:
-        silence: seconds without speech that end a turn.
-        min_speech: seconds of speech without which there is no turn.
-        activity: what counts as speech; its sample rate is that of the frames.
-        spoken, quiet: seconds of speech in this turn, and without it since.
+        mode: "full-duplex", "half-duplex" or "simplex".
+        direction: of a simplex session, "listen" or "speak".
+        sample_rate: of the sound both ways, Hz.
+        frame_samples: of the 80 ms that `step` usually gets.
+
+    Raises:
+        SessionError: a mode that isn't one of `modes`, or a direction that there isn't.
     """
 
-    silence: float = 0.7
-    min_speech: float = 0.16
-    activity: Activity = field(default_factory=SileroActivity)
-    spoken: float = 0.0
-    quiet: float = 0.0
+    sample_rate: int
+    frame_samples: int
 
-    def step(self, frame: Tensor) -> bool:
-        """Takes the next frame [samples]; true when it ends the turn."""
-        seconds = self.activity.hop / self.activity.sample_rate
-        for speech in self.activity.step(frame.numpy()):
-            if speech:
-                self.spoken, self.quiet = self.spoken + seconds, 0.0
-            else:
-                self.quiet += seconds
-        return self.spoken >= self.min_speech and self.quiet >= self.silence
+    def __init__(self, mode: str, direction: str, modes: Sequence[str]):
+        check_mode(mode, direction, modes)
+        self.mode, self.direction = mode, direction
+        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._closed = threading.Event()
 
-    def reset(self) -> None:
-        self.spoken = self.quiet = 0.0
+    def __enter__(self) -> Self:
+        return self
 
-
-class HalfDuplexSession(LiveSession):
-    """Turns: the user speaks, then the model. A context manager.
-
-    Args:
-        model: what listens, thinks and speaks; sessions share its weights and nothing else.
-        sampling: how answers are drawn.
-        endpointer: finds the end of a turn; None leaves that to `end_of_turn`.
-    """
-
-    sample_rate = 24000
-    frame_samples = 1920
-
-    def __init__(self, model: Model, sampling: Sampling | None = None, endpointer: Endpointer | None = None):
-        super().__init__("antiphon-session")
-        self.model, self.sampling, self.endpointer = model, sampling or Sampling(), endpointer
-        self._incoming: queue.SimpleQueue[Tensor | str] = queue.SimpleQueue()
-        self._interrupted = threading.Event()
-        self._start()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def step(self, frame: Tensor) -> list[Event]:
         """Gives the session what the microphone heard and takes what is ready; returns at once.
@@ -86,70 +64,213 @@ class HalfDuplexSession(LiveSession):
             frame: float32 [samples] at `sample_rate`, usually 80 ms (`frame_samples`) of it.
 
         Returns:
-            Events since the last call, in order. Sound comes as fast as it is made, faster than it is to be played.
+            Events since the last call, in order.
 
         Raises:
             SessionError: the session is closed, or the frame isn't one-dimensional.
         """
         self._check_open()
-        check_frame(frame)
-        self._incoming.put(frame)
+        if frame.ndim != 1:
+            raise SessionError(f"a frame is [samples], got {list(frame.shape)}; mix channels down first")
+        self._take(frame)
         return self.poll()
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """Has the model say a text, after what it was given before."""
+
+    @abstractmethod
+    def end_of_turn(self) -> None:
+        """Half-duplex: the user has finished; answer now."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Half-duplex: the answer ends, and it is the user's turn."""
+
+    def poll(self) -> list[Event]:
+        """What is ready, without giving anything. An error of the model is raised here, and ends the session."""
+        events = []
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, BaseException):
+                self.close()
+                raise event
+            events.append(event)
+        return events
+
+    def close(self) -> None:
+        """Ends the session; what is under way is dropped."""
+        self._closed.set()
+        self._end()
+
+    @abstractmethod
+    def _take(self, frame: Tensor) -> None:
+        """Hands a frame to whoever works on it; doesn't wait."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Ends the work and waits for that, if it hasn't ended; `_closed` is set by then."""
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise SessionError("the session is closed; open a new one with model.session()")
+
+
+def check_mode(mode: str, direction: str, modes: Sequence[str]) -> None:
+    """Whether there is such a session.
+
+    Raises:
+        SessionError: a mode that isn't one of `modes`, or a direction that isn't one of `DIRECTIONS`.
+    """
+    if mode not in modes:
+        raise SessionError(f"this model has no {mode!r} session; it has {', '.join(map(repr, modes))}")
+    if direction not in DIRECTIONS:
+        raise SessionError(f"a simplex session listens or speaks: 'listen' or 'speak', not {direction!r}")
+
+
+@dataclass(frozen=True)
+class _Say:
+    """Command: the text is to be read aloud."""
+
+    text: str
+
+
+_END_OF_TURN, _CLOSE = object(), object()  # commands
+
+
+class TurnSession(Session):
+    """One side at a time, on a thread of its own.
+
+    Half-duplex: the user speaks, then the model; what the user says meanwhile is not listened to. Simplex: the model
+    writes down the user's turns ("listen"), or reads aloud what `say` gives it ("speak").
+
+    While the user speaks, what has come so far is encoded. A turn ends because silence lasted or because the caller
+    says so. Sound comes as fast as it is made, faster than it is to be played.
+
+    Args:
+        backend: what listens, thinks and speaks.
+        mode: "half-duplex" or "simplex".
+        direction: of a simplex session.
+        sampling: how answers are drawn.
+        endpointer: finds the end of a turn; None leaves that to `end_of_turn`, or in a listening simplex session to
+            silence.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        mode: str = "half-duplex",
+        direction: str = "listen",
+        sampling: Sampling | None = None,
+        endpointer: SpeechDetector | None = None,
+    ):
+        super().__init__(mode, direction, ("half-duplex", "simplex"))
+        self.backend, self.sampling = backend, sampling or Sampling()
+        if endpointer is None and mode == "simplex" and direction == "listen":
+            endpointer = SpeechDetector(silence=TURN_END_SECONDS)
+        self.endpointer = endpointer
+        self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
+        self._chat = backend.chat() if mode == "half-duplex" else None
+        self._past: list[Message] = []
+        self._listener: Listener | None = None  # of the turn under way
+        self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
+        self._interrupted = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
+        self._thread.start()
+
+    def say(self, text: str) -> None:
+        """Something to be read aloud, after what was given before.
+
+        Raises:
+            SessionError: the session is closed, or doesn't read aloud.
+        """
+        self._check_open()
+        if (self.mode, self.direction) != ("simplex", "speak"):
+            raise SessionError('this session answers; model.session("simplex", direction="speak") reads aloud')
+        self._incoming.put(_Say(text))
 
     def end_of_turn(self) -> None:
         """The user has finished: answer now."""
-        self._incoming.put("end")
+        self._incoming.put(_END_OF_TURN)
 
     def interrupt(self) -> None:
         """Stops the answer that is being made; it ends with an EndEvent marked so."""
         self._interrupted.set()
 
-    def _wake(self) -> None:
+    def _take(self, frame: Tensor) -> None:
+        self._incoming.put(frame)
+
+    def _end(self) -> None:
         self._interrupted.set()
-        self._incoming.put("close")
+        self._incoming.put(_CLOSE)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
 
-    def _work(self) -> None:
-        state = self.model.thinker.init_state(voice=True)
-        while not self._closed.is_set():
-            if (heard := self._listen()) is not None:
-                self._answer(heard, state)
+    def _run(self) -> None:
+        listens = self.mode == "half-duplex" or self.direction == "listen"
+        try:
+            while not self._closed.is_set():
+                if listens and self._listener is None:
+                    self._listener = self.backend.listen()  # before the turn begins: the first one takes a while
+                item = self._incoming.get()
+                if isinstance(item, _Say):
+                    self._read_aloud(item.text)
+                elif item is not _CLOSE and listens and (item is _END_OF_TURN or self._hears_end(item)):
+                    self._turn_over()
+        except BaseException as error:  # handed to the caller: a thread must not die in silence
+            self._events.put(error)
 
-    def _listen(self) -> Heard | None:
-        """Hears one turn; None if the session was closed."""
-        ears, resampler = (
-            self.model.ears.init_state(),
-            soxr.ResampleStream(self.sample_rate, HEARING_RATE, 1, dtype="float32"),
-        )
-        if self.endpointer:
-            self.endpointer.reset()
-        while True:
-            item = self._incoming.get()
-            if isinstance(item, str):
-                if item == "close":
-                    return None
-                self.model.ears.step(_resampled(resampler, np.zeros(0, np.float32), last=True), ears)
-                return self.model.ears.finish(ears)
-            self.model.ears.step(_resampled(resampler, item.numpy()), ears)
-            if self.endpointer and self.endpointer.step(item):
-                return self.model.ears.finish(ears)
+    def _hears_end(self, frame: Tensor) -> bool:
+        """Listens to a frame; whether it ends the turn."""
+        self._listener.step(frame)
+        return self.endpointer is not None and self.endpointer.ends(frame.numpy())
 
-    def _answer(self, heard: Heard, state: ThinkerState) -> None:
+    def _turn_over(self) -> None:
+        heard, self._listener = self._listener.finish(), None
+        if self.endpointer is not None:
+            self.endpointer.stop()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
-        self._events.put(HeardEvent(heard.text))
-        if not heard.text.strip():
+        if self._chat is not None or heard.text:
+            self._events.put(HeardEvent(heard.text))
+        if self._chat is not None:
+            self._answer(heard)
+
+    def _answer(self, heard: Hearing) -> None:
+        if not heard.text:
             self._events.put(EndEvent(""))
             return
-        self.model.thinker.add_user(state, heard.embeddings)
-        answer = Answer(self.model.thinker, state, self.model.voice, self.sampling)
-        for event in answer.events():
+        self._past.append(heard.message())
+        answer = self._chat.answer(self._past, self.sampling)
+        making = answer.events()
+        self._give(making, lambda: answer.text)
+        making.close()
+        if answer.message is not None:
+            self._past.append(answer.message)
+        self._pass_over_frames()
+
+    def _read_aloud(self, text: str) -> None:
+        self._interrupted.clear()
+        self._events.put(TextEvent(text))
+        try:
+            whole = self._give(map(AudioEvent, self.backend.say(text, self.sampling)), lambda: text)
+        except UnsayableError:
+            whole = True  # there is nothing to be heard of it
+        if whole:
+            self._events.put(EndEvent(text))
+
+    def _give(self, events: Iterator[Event | None], said: Callable[[], str]) -> bool:
+        """Hands events to the caller as they are made; false if that was interrupted, which is told too."""
+        for event in events:
             if self._interrupted.is_set() or self._closed.is_set():
-                self._events.put(EndEvent(answer.text, interrupted=True))
-                break
-            self._events.put(event)
-        while not self._incoming.empty():  # half-duplex: what was said meanwhile is gone
-            if self._incoming.get() == "close":
+                self._events.put(EndEvent(said(), interrupted=True))
+                return False
+            if event is not None:
+                self._events.put(event)
+        return True
+
+    def _pass_over_frames(self) -> None:
+        """What was said during an answer is gone, and so is a word that it was over."""
+        while not self._incoming.empty():
+            if self._incoming.get() is _CLOSE:
+                self._incoming.put(_CLOSE)
                 return
-
-
-def _resampled(stream: soxr.ResampleStream, samples: np.ndarray, last: bool = False) -> Tensor:
-    return torch.from_numpy(stream.resample_chunk(samples, last=last))

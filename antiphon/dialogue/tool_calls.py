@@ -1,4 +1,5 @@
-"""Functions that a language model may call: which ones, and its calls, parsed out of an answer while it is thought.
+"""Functions that a language model may call, its calls, parsed out of an answer while it is thought, and the messages of
+a conversation's past, which hold them.
 
 A `CallParser` takes an answer's text in any pieces and gives text, which is passed on and spoken, and calls, each when
 it is complete. A piece that may be the beginning of a call is held back until it is clear. What comes of a text doesn't
@@ -17,15 +18,20 @@ cut.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from torch import Tensor
+
 from antiphon.errors import ToolCallError
-from antiphon.models.llm.chat_template import CallForm, Rendered
+from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
 from antiphon.models.llm.thinker import GeneratedToken
 
-DEPTH = 40  # of what clients give as JSON
+MAX_JSON_DEPTH = 40  # of what clients give
+LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
+JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*("|\\?\Z)|[\[\]{}]', re.DOTALL)  # strings, whole or cut off, and brackets
 
 
 @dataclass(frozen=True)
@@ -78,23 +84,72 @@ class Functions:
         return frozenset(one["function"]["name"] for one in self.shown)
 
 
+@dataclass(frozen=True, eq=False)
+class Message:
+    """One message of the past. Two are the same only if they are the same object, or if they are the same calls or
+    results of functions.
+
+    Attributes:
+        role: "user", "assistant" or "system"; "function" for results.
+        text: its words.
+        embeddings: what the language model reads instead of the words, [T, width], where it was heard.
+        calls: of functions, by the assistant.
+        results: of a "function".
+    """
+
+    role: str
+    text: str
+    embeddings: Tensor | None = None
+    calls: tuple[Call, ...] = ()
+    results: tuple[Result, ...] = ()
+
+    def same(self, other: Message) -> bool:
+        """Whether the language model reads the same, and has read it if it read the other."""
+        mine = (self.role, self.text, self.calls, self.results)
+        by_value = bool(self.calls or self.results)
+        return self is other or (by_value and mine == (other.role, other.text, other.calls, other.results))
+
+
+def joined(past: Sequence[Message]) -> list[Message]:
+    """A past as it is read: calls stand with the text before them, results in one message, in the order of the calls.
+
+    A call or result alone is a message of its own where it is kept; chat templates write them together.
+    """
+    found: list[Message] = []
+    for message in past:
+        last = found[-1] if found else None
+        if last is not None and message.results and last.results:
+            results = (*last.results, *message.results)
+            ids = [call.id for call in found[-2].calls] if len(found) > 1 else []
+            results = tuple(sorted(results, key=lambda one: ids.index(one.id) if one.id in ids else len(ids)))
+            found[-1] = replace(last, results=results)
+        elif last is not None and last.role == "assistant" and message.calls and not message.text.strip():
+            found[-1] = replace(last, calls=(*last.calls, *message.calls))
+        else:
+            found.append(message)
+    return found
+
+
+def rendered(message: Message) -> list[Rendered]:
+    """Calls or results as chat templates take them."""
+    if message.calls:
+        calls = [(call.name, unmarked(json.loads(call.arguments))) for call in message.calls]
+        return [written_calls(unmarked(message.text).strip(), calls)]
+    return [{"role": "tool", "content": unmarked(result.text)} for result in message.results]
+
+
 class CallParser:
     """See the module.
 
     Args:
         form: in which calls are written.
         names: of the functions that there are.
-
-    Attributes:
-        settled: no call has begun that wasn't given, and nothing is held back but space.
     """
 
     def __init__(self, form: CallForm, names: Collection[str]):
         self.form, self.names = form, names
-        self._step = self._text  # then `_read` and `_close` for each call
-        self._held = ""  # what may be the beginning of a call, or is the beginning of its end
-        self._value: list[str] = []
-        self._depth, self._quoted, self._escaped = 0, False, False
+        self._rest = ""  # what hasn't been dealt with
+        self._where: Literal["text", "call", "behind"] = "text"  # behind the JSON of a call, before its end
         self._calls: list[Call] = []  # that have been read and not been given
         self._found: list[str | Call] = []
         self._error: ToolCallError | None = None
@@ -102,7 +157,8 @@ class CallParser:
 
     @property
     def settled(self) -> bool:
-        return self._error is None and self._step == self._text and not self._held.strip()
+        """No call has begun that wasn't given, and nothing is held back but space."""
+        return self._error is None and self._where == "text" and not self._rest.strip()
 
     def feed(self, text: str) -> list[str | Call]:
         """More of the answer -> text and calls.
@@ -111,9 +167,10 @@ class CallParser:
             ToolCallError: a call can't be read.
         """
         self._fail()
+        self._rest += text
         try:
-            for letter in text:
-                self._step(letter)
+            while {"text": self._text, "call": self._call, "behind": self._behind}[self._where]():
+                pass
         except ToolCallError as error:
             self._error = error  # but first what came before it
         return self._take() if self._found else self._fail() or []
@@ -128,13 +185,12 @@ class CallParser:
             ToolCallError: it ends in the midst of a call.
         """
         self._fail()
-        if self._step == self._read and not cut:
+        if self._where == "call" and not cut:
             raise ToolCallError("The model began to call a function and broke off.")
-        if self._step == self._close:
+        if self._where == "behind":
             self._give()
-        elif self._step == self._text:
-            self._pass_on(self._held)
-            self._held = ""
+        elif self._where == "text":
+            self._pass_on(len(self._rest))
         return self._take()
 
     def _fail(self) -> None:
@@ -145,88 +201,78 @@ class CallParser:
         found, self._found = self._found, []
         return found
 
-    def _pass_on(self, text: str) -> None:
-        """Gives text; around calls, space is not kept."""
+    # One step each, with what is at the beginning of the rest; false where more of it must come first
+
+    def _text(self) -> bool:
+        form = self.form
+        if form.opens and form.opens in self._rest:
+            at = self._rest.index(form.opens)
+            self._pass_on(len(self._rest[:at].rstrip()))
+            self._rest, self._where = self._rest.lstrip().removeprefix(form.opens), "call"
+            return True
+        held = next(n for n in range(len(form.opens), -1, -1) if self._rest.endswith(form.opens[:n]))
+        if not form.opens and (self._called or not self._said):  # only a whole reply is a call, or several in a row
+            body = self._rest.lstrip().lstrip("; \n" if self._called else None)
+            if body.startswith("{"):
+                self._rest, self._where = body, "call"
+                return True
+            held = len(self._rest) if not body else 0
+        self._pass_on(len(self._rest[: len(self._rest) - held].rstrip()))
+        return False
+
+    def _call(self) -> bool:
+        self._rest = self._rest.lstrip()
+        if self._rest and self._rest[0] not in "{[":
+            raise ToolCallError("The model began to call a function and wrote no JSON.")
+        end = json_end(self._rest)
+        if end is None:
+            return False
+        self._calls = read_calls(self._rest[:end], self.form, self.names)
+        self._rest, self._where = self._rest[end:], "behind"
+        if not self.form.closes:
+            self._give()
+        return True
+
+    def _behind(self) -> bool:
+        self._rest = self._rest.lstrip()
+        if self._rest.startswith(self.form.closes):
+            self._rest = self._rest.removeprefix(self.form.closes)
+        elif self.form.closes.startswith(self._rest):
+            return False
+        self._give()  # also where its end was forgotten
+        return True
+
+    def _pass_on(self, size: int) -> None:
+        """Gives the beginning of the rest as text; around calls, space is not kept."""
+        text, self._rest = self._rest[:size], self._rest[size:]
         if self._called:
             text = text.lstrip()
-            if not text:
-                return
-            text = f" {text}" if self._said else text
-            self._called = False
+            text = f" {text}" if text and self._said else text
         if text:
-            self._said = True
-            if self._found and isinstance(self._found[-1], str):
-                self._found[-1] += text
-            else:
-                self._found.append(text)
-
-    # What is done with a letter
-
-    def _text(self, letter: str) -> None:
-        self._held += letter
-        while self._held:
-            body = self._held.lstrip()
-            if self.form.opens:
-                begun = body == self.form.opens
-                may_be = self.form.opens.startswith(body)
-            else:  # only a whole reply is a call, or several with semicolons between
-                body = body.lstrip("; \n") if self._called else body
-                begun, may_be = body == "{" and (self._called or not self._said), not body
-            if begun:
-                self._value, self._depth, self._quoted, self._escaped, self._held = [], 0, False, False, ""
-                self._step = self._read
-                if not self.form.opens:
-                    self._read("{")
-                return
-            if may_be:
-                return
-            self._pass_on(self._held[0])
-            self._held = self._held[1:]
-
-    def _read(self, letter: str) -> None:
-        """More of a call's JSON; strings are followed, as marks and braces in them are not the end of it."""
-        if not self._value:
-            if letter.isspace():
-                return
-            if letter not in "{[":
-                raise ToolCallError("The model began to call a function and wrote no JSON.")
-        self._value.append(letter)
-        if self._quoted:
-            if self._escaped:
-                self._escaped = False
-            elif letter == "\\":
-                self._escaped = True
-            elif letter == '"':
-                self._quoted = False
-        elif letter == '"':
-            self._quoted = True
-        elif letter in "{[":
-            self._depth += 1
-        elif letter in "}]":
-            self._depth -= 1
-            if not self._depth:
-                self._calls = read_calls("".join(self._value), self.form, self.names)
-                self._step = self._close
-                if not self.form.closes:
-                    self._give()
-
-    def _close(self, letter: str) -> None:
-        """What stands behind a call; its end may have been forgotten."""
-        if not self._held and letter.isspace():
-            return
-        self._held += letter
-        if self._held == self.form.closes:
-            self._held = ""
-            self._give()
-        elif not self.form.closes.startswith(self._held):
-            rest, self._held = self._held, ""
-            self._give()
-            for again in rest:
-                self._step(again)
+            self._said, self._called = True, False
+            self._found.append(text)
 
     def _give(self) -> None:
         self._found += self._calls
-        self._calls, self._called, self._step, self._held = [], True, self._text, ""
+        self._calls, self._called, self._where = [], True, "text"
+
+
+def json_end(text: str) -> int | None:
+    """Where the object or list ends that a text begins with; None if it isn't complete.
+
+    >>> json_end('{"a": "}"} and'), json_end('{"a": "}')
+    (10, None)
+    """
+    depth = 0
+    for mark in JSON_MARKS.finditer(text):
+        if mark[0].startswith('"'):
+            if mark[1] != '"':
+                return None
+            continue
+        depth += 1 if mark[0] in "{[" else -1
+        if not depth:
+            return mark.end()
+    return None
 
 
 def read_calls(text: str, form: CallForm, names: Collection[str]) -> list[Call]:
@@ -265,22 +311,13 @@ def as_arguments(given: Any, name: str) -> str:
         given = json.loads(given) if isinstance(given, str) else given
         if isinstance(given, dict):
             text = json.dumps(given, ensure_ascii=False, allow_nan=False)
-            return text if _is_unicode(text) else json.dumps(given)
+            return json.dumps(given) if LONE_SURROGATES.search(text) else text
     except (ValueError, RecursionError):
         pass
     raise ToolCallError(f"The arguments of '{name[:64]}' are no JSON object.")
 
 
-def _is_unicode(text: str) -> bool:
-    """False for halves of characters, which JSON can escape and UTF-8 can't write."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def unmarked(given: Any, depth: int = DEPTH) -> Any:
+def unmarked(given: Any, depth: int = MAX_JSON_DEPTH) -> Any:
     """Text, or what JSON may hold, without what a language model's tokenizer takes for marks.
 
     >>> unmarked({"a<|im_end|>": ["<|im_<|x|>end|>", 1]})
@@ -292,7 +329,7 @@ def unmarked(given: Any, depth: int = DEPTH) -> Any:
     if isinstance(given, str):
         return _unmarked_text(given)
     if depth < 0:
-        raise ToolCallError(f"JSON that is nested more than {DEPTH} deep can't be read.")
+        raise ToolCallError(f"JSON that is nested more than {MAX_JSON_DEPTH} deep can't be read.")
     if isinstance(given, dict):
         return {unmarked(key): unmarked(value, depth - 1) for key, value in given.items()}
     return [unmarked(value, depth - 1) for value in given] if isinstance(given, list) else given
@@ -338,12 +375,12 @@ class Calling:
     def settled(self) -> bool:
         return self.parser.settled and not self._dropped
 
-    def part(self, thoughts: Iterator[GeneratedToken], most: int) -> Iterator[GeneratedToken | Call]:
+    def part(self, thoughts: Iterator[GeneratedToken], max_tokens: int) -> Iterator[GeneratedToken | Call]:
         """Thoughts -> text, as thoughts, and calls, when each is complete. Thoughts that give neither have no text.
 
         Args:
             thoughts: of the answer, behind what it `begins` with; closed at the end.
-            most: tokens that it may have.
+            max_tokens: that it may have.
 
         Raises:
             ToolCallError: a call can't be read.
@@ -360,7 +397,7 @@ class Calling:
         finally:
             thoughts.close()
         if last is not None:
-            yield from self._given(self.parser.finish(cut=count >= most), last)
+            yield from self._given(self.parser.finish(cut=count >= max_tokens), last)
         elif self.begins:
             raise ToolCallError("The model was to call a function and did not.")
 

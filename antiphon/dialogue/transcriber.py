@@ -6,118 +6,65 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import soxr
-import torch
 from torch import Tensor
 
-from antiphon.audio.speech import SileroActivity
+from antiphon.audio.speech import SileroActivity, SpeechDetector
 from antiphon.dialogue.events import HeardEvent
-from antiphon.dialogue.session import HEARING_RATE, Endpointer
+from antiphon.dialogue.half_duplex import RecognizerListener
+from antiphon.dialogue.session import TURN_END_SECONDS
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Recognizer, RecognizerState
+    from antiphon.models.asr.recognizer import Recognizer
 
-BEFORE = 4  # frames before a turn's first loud one that the ears get to hear
-
-
-@dataclass
-class FloorTracker:
-    """When somebody speaks, by loudness.
-
-    Attributes:
-        threshold: decibels of full scale above which a frame is speech.
-        silence: seconds without that end it; shorter ones are pauses between words.
-        speaking: whether it is on.
-        quiet_since: when the silence began that may end it; None while it is loud.
-    """
-
-    threshold: float = -42.0
-    silence: float = 0.4
-    speaking: bool = False
-    quiet_since: float | None = None
-
-    def step(self, frame: Tensor, start: float, seconds: float) -> tuple[bool, float] | None:
-        """Takes the next frame [samples], which begins at `start`; gives (speaking, since when) if that changed."""
-        loud = float(frame.square().mean()) > 10 ** (self.threshold / 10)
-        if loud:
-            self.quiet_since = None
-            if not self.speaking:
-                self.speaking = True
-                return True, start
-            return None
-        if not self.speaking:
-            return None
-        self.quiet_since = start if self.quiet_since is None else self.quiet_since
-        if start + seconds - self.quiet_since < self.silence - 1e-6:
-            return None
-        self.speaking, since = False, self.quiet_since
-        return False, since
+LEAD_FRAMES = 6  # up to and with the one in which a turn was found that the recognizer gets to hear
 
 
 @dataclass
-class Scribe:
-    """One user, live. `step` takes as long as the ears need at the end of a turn.
+class Transcriber:
+    """One user, live. `step` takes as long as the recognizer needs at the end of a turn.
 
     Attributes:
-        ears: a recogniser; shared, it keeps no state.
+        recognizer: shared, it keeps no state.
         sample_rate: of the frames, Hz.
-        endpointer: finds the end of a turn; None for one at the frames' rate.
-        before: the newest frames while nobody speaks.
-        start, time: seconds at which the turn began, and that have been heard.
-        turn, resampler: what the ears made of the turn so far, and what brings frames to their rate; else None.
+        detector: finds the user's turns; None for one at the frames' rate.
+        lead: the newest frames while nobody speaks.
+        start: seconds at which the turn under way began.
+        turn: what is heard of it; None while nobody speaks.
     """
 
-    ears: Recognizer
+    recognizer: Recognizer
     sample_rate: int = 24000
-    endpointer: Endpointer | None = None
-    before: deque[Tensor] = field(default_factory=lambda: deque(maxlen=BEFORE))
+    detector: SpeechDetector | None = None
+    lead: deque[Tensor] = field(default_factory=lambda: deque(maxlen=LEAD_FRAMES))
     start: float = 0.0
-    time: float = 0.0
-    turn: RecognizerState | None = None
-    resampler: soxr.ResampleStream | None = None
+    turn: RecognizerListener | None = None
 
     def __post_init__(self) -> None:
-        self.endpointer = self.endpointer or Endpointer(activity=SileroActivity(self.sample_rate))
+        self.detector = self.detector or SpeechDetector(SileroActivity(self.sample_rate), TURN_END_SECONDS)
 
     def step(self, frame: Tensor) -> HeardEvent | None:
         """Takes the next frame [samples]; gives what was said in the turn that it ends."""
-        seconds = len(frame) / self.sample_rate
-        over = self.endpointer.step(frame)
-        self.time += seconds
         if self.turn is None:
-            self.before.append(frame)
-            if self.endpointer.spoken > 0:
-                self._begin(seconds)
+            self.lead.append(frame)
         else:
-            self._hear(frame)
-        if over:
-            return self._end()
-        if self.turn is not None and self.endpointer.quiet >= self.endpointer.silence:
-            self._drop()  # too short for speech
-        return None
+            self.turn.step(frame)
+        heard = None
+        for event in self.detector.step(frame.numpy()):
+            if event.kind == "start":
+                self.start = event.at / self.sample_rate
+                self.turn = RecognizerListener(self.recognizer, self.sample_rate)
+                while self.lead:
+                    self.turn.step(self.lead.popleft())
+            elif event.kind == "stop":
+                heard = self._end(event.quiet_from)
+        return heard
 
     def finish(self) -> HeardEvent | None:
         """Nothing more comes: what was said last, if it was anything."""
-        return self._end() if self.turn is not None else None
+        return self._end(self.detector.position - self.detector.quiet) if self.turn is not None else None
 
-    def _begin(self, seconds: float) -> None:
-        self.turn = self.ears.init_state()
-        self.resampler = soxr.ResampleStream(self.sample_rate, HEARING_RATE, 1, dtype="float32")
-        self.start = self.time - seconds
-        for frame in self.before:
-            self._hear(frame)
-        self.before.clear()
-
-    def _hear(self, frame: Tensor, last: bool = False) -> None:
-        samples = self.resampler.resample_chunk(frame.numpy(), last=last)
-        self.ears.step(torch.from_numpy(samples), self.turn)
-
-    def _end(self) -> HeardEvent | None:
-        self._hear(torch.zeros(0), last=True)
-        text, end = self.ears.finish(self.turn).text.strip(), self.time - self.endpointer.quiet
-        self._drop()
-        return HeardEvent(text, self.start, end) if text else None
-
-    def _drop(self) -> None:
-        self.turn, self.resampler = None, None
-        self.endpointer.reset()
+    def _end(self, at: int) -> HeardEvent | None:
+        self.detector.stop()
+        turn, self.turn = self.turn, None
+        text = turn.finish().text
+        return HeardEvent(text, self.start, at / self.sample_rate) if text else None

@@ -1,6 +1,8 @@
-"""What the models can do, measured: pure metrics, the judges that they need, and the tasks that put both together.
+"""What the models can do, measured.
 
-- `text`: word error rate, token F1, loops. `speech`: STOI, DNSMOS, log-mel distance. `judge`: Whisper as a listener.
-- `figures`: a figure, a report of them as table, JSON and picture.
-- `mini`: every figure of the mini model (`antiphon eval mini`).
+- `metrics/`: pure functions of sounds, texts, codes and phones. `asr_judge`: Whisper as a listener.
+- `assistant/`: every figure of the mini model (`antiphon eval mini`). `codec/`: codecs beside each other (`antiphon
+  eval codec`). `duplex/`: who speaks when (`antiphon eval duplex`).
+- `harness`: what evaluations of a model share, and the run itself. `cache`: results that need no measuring again.
+- `report`: a figure, and a report of them as table and JSON. `plots`: pictures. `machine`: what they were measured on.
 """

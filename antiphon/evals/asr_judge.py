@@ -1,4 +1,4 @@
-"""Whisper as a judge of intelligibility: what does a listener who never met our model understand?
+"""The ASR judge, Whisper: what does a listener who never met our model understand?
 
 Greedy, English, no timestamps, float32. Whisper was made for windows of 30 s; most of the work on a short clip goes
 into the padding. Here clips are padded by eight to ten seconds, those of like length heard together: measured on 48
@@ -22,17 +22,17 @@ from antiphon.evals.metrics.text import loops
 
 log = logging.getLogger(__name__)
 
-RATE = 16000
-WINDOW = 30.0  # seconds that Whisper knows
-STEP = 2.0  # seconds; padded lengths are multiples of it
-FIRST = 96  # tokens of a first transcript: enough for most clips, and soon over where one never ends
-MOST = 224  # tokens of a second one: Whisper's own limit
+SAMPLE_RATE = 16000
+MAX_SECONDS = 30.0  # that Whisper hears at once
+PAD_STEP_SECONDS = 2.0  # padded lengths are multiples of it
+FIRST_MAX_TOKENS = 96  # of a first transcript: enough for most clips, and soon over where one never ends
+MAX_TOKENS = 224  # of a second one: Whisper's own limit
 START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcribe|> <|notimestamps|>
 END = 50257
 BLANK = 220  # " ", which may not come first
 
 
-class Judge:
+class AsrJudge:
     """Whisper with its own decoder.
 
     Args:
@@ -53,10 +53,10 @@ class Judge:
         banned[[t for t in NON_SPEECH_TOKENS_MULTI if t < vocabulary]] = True
         banned[END + 1 :] = True
         self.banned = banned
-        self.most = min(MOST, model.config.max_target_positions - len(START))
+        self.max_tokens = min(MAX_TOKENS, model.config.max_target_positions - len(START))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path | None = None) -> Judge:
+    def from_pretrained(cls, folder: str | Path | None = None) -> AsrJudge:
         """Reads Whisper.
 
         Args:
@@ -85,8 +85,8 @@ class Judge:
         self,
         clips: Sequence[Audio],
         batch: int = 16,
-        spare: float = 8.0,
-        max_tokens: int = FIRST,
+        min_padding: float = 8.0,
+        max_tokens: int = FIRST_MAX_TOKENS,
         progress: Callable[[int], None] | None = None,
     ) -> list[str]:
         """What is said in each clip.
@@ -94,8 +94,8 @@ class Judge:
         Args:
             clips: at most 30 s each, any sample rate.
             batch: clips heard at once.
-            spare: least seconds of padding; 30 gives Whisper's own full window.
-            max_tokens: of a first transcript; one that gets this long is made again, of up to `MOST`.
+            min_padding: seconds; 30 gives Whisper's own full window.
+            max_tokens: of a first transcript; one that gets this long is made again, of up to `MAX_TOKENS`.
             progress: called with the number of clips just done.
 
         Returns:
@@ -107,24 +107,26 @@ class Judge:
         waves = [self._wave(i, clip) for i, clip in enumerate(clips)]
         texts = [""] * len(waves)
         doubtful = []
-        for samples, rows in batches([len(w) for w in waves], spare, batch):
+        for samples, rows in batches([len(w) for w in waves], min_padding, batch):
             heard = self._hear([waves[i] for i in rows], samples, max_tokens)
             for i, (text, finished) in zip(rows, heard, strict=True):
                 texts[i] = text
                 # What repeats itself in the full window already would do so again.
-                if not finished or (loops(text) and samples < WINDOW * RATE):
+                if not finished or (loops(text) and samples < MAX_SECONDS * SAMPLE_RATE):
                     doubtful.append(i)
             if progress:
                 progress(len(rows))
         for i in doubtful:
             log.debug("clip %d again with the full window: %r", i, texts[i])
-            texts[i] = self._hear([waves[i]], int(WINDOW * RATE), self.most)[0][0]
+            texts[i] = self._hear([waves[i]], int(MAX_SECONDS * SAMPLE_RATE), self.max_tokens)[0][0]
         return texts
 
     def _wave(self, index: int, clip: Audio) -> Tensor:
-        if clip.duration > WINDOW:
-            raise EvalError(f"Clip {index} is {clip.duration:.1f} s long; the judge hears at most {WINDOW:.0f} s.")
-        wave = clip.mono().resample(RATE).samples.float()
+        if clip.duration > MAX_SECONDS:
+            raise EvalError(
+                f"Clip {index} is {clip.duration:.1f} s long; the ASR judge hears up to {MAX_SECONDS:.0f} s."
+            )
+        wave = clip.mono().resample(SAMPLE_RATE).samples.float()
         # Some of our sounds end in their last phoneme; an empty one must still give one frame.
         return wave if wave.numel() else torch.zeros(160)
 
@@ -133,8 +135,8 @@ class Judge:
         """Returns (text, whether it came to an end by itself) for a batch padded to `samples`."""
         samples -= samples % 320  # two mel frames make one of the encoder's
         mel = self.features(
-            [w.numpy() for w in waves], sampling_rate=RATE, padding="max_length", max_length=samples, truncation=True,
-            return_tensors="pt",
+            [w.numpy() for w in waves], sampling_rate=SAMPLE_RATE, padding="max_length", max_length=samples,
+            truncation=True, return_tensors="pt",
         ).input_features  # fmt: skip
         memory = self.encode(mel)
         rows = torch.arange(len(waves))
@@ -183,24 +185,24 @@ class Judge:
         return encoder.layer_norm(x)
 
 
-def batches(lengths: Sequence[int], spare: float, batch: int) -> list[tuple[int, list[int]]]:
+def batches(lengths: Sequence[int], min_padding: float, batch: int) -> list[tuple[int, list[int]]]:
     """Puts clips together that are padded to the same length.
 
-    That length follows from a clip's own alone (a whole multiple of `STEP` seconds), so that its transcript doesn't
+    That length follows from a clip's own alone (a multiple of `PAD_STEP_SECONDS`), so that its transcript doesn't
     depend on what else is heard.
 
     Args:
         lengths: samples of each clip.
-        spare: least seconds of padding, where the window has room for it.
-        batch: most clips at once.
+        min_padding: seconds, where the window has room for it.
+        batch: clips at once, at most.
 
     Returns:
         (samples to pad to, indices of clips), the shortest first.
     """
-    step, window = int(STEP * RATE), int(WINDOW * RATE)
+    step, window = int(PAD_STEP_SECONDS * SAMPLE_RATE), int(MAX_SECONDS * SAMPLE_RATE)
     groups: dict[int, list[int]] = {}
     for i, length in enumerate(lengths):
-        groups.setdefault(min(window, -(-(length + int(spare * RATE)) // step) * step), []).append(i)
+        groups.setdefault(min(window, -(-(length + int(min_padding * SAMPLE_RATE)) // step) * step), []).append(i)
     return [
         (samples, rows[i : i + batch]) for samples, rows in sorted(groups.items()) for i in range(0, len(rows), batch)
     ]

@@ -1,7 +1,7 @@
-"""Answers that never change, kept: what the judge hears in the teacher's voice, what the bare model replies, ...
+"""The result cache: what never changes is measured once, such as what the ASR judge hears in the teacher's voice.
 
-References depend on the material alone, so a second evaluation needs not measure them again. A memo is a file of JSON
-lines in the user's cache, `{"key": ..., "value": ...}`; lines that cannot be read (a run that was killed while
+References depend on the material alone, so a second evaluation needs not measure them again. A cache is a file of JSON
+lines, `{"key": ..., "value": ...}`; lines that cannot be read (a run that was killed while
 writing) are passed over and measured anew. Delete the file to forget.
 """
 
@@ -21,7 +21,7 @@ from antiphon.audio.io import Audio
 from antiphon.errors import DataError
 
 
-class Memo:
+class ResultCache:
     """Values by key, on disk.
 
     Args:
@@ -39,7 +39,7 @@ class Memo:
                 except (ValueError, KeyError, TypeError):
                     continue
 
-    def all(self, keys: Sequence[str], make: Callable[[list[int]], Sequence[Any]], chunk: int = 64) -> list[Any]:
+    def get(self, keys: Sequence[str], make: Callable[[list[int]], Sequence[Any]], chunk: int = 64) -> list[Any]:
         """The values of `keys`.
 
         Args:
@@ -89,14 +89,14 @@ def key_of(*things: str | Audio) -> str:
     return digest.hexdigest()[:24]
 
 
-def packed(codes: np.ndarray) -> dict:
+def pack_codes(codes: np.ndarray) -> dict:
     """Codes [codebooks, frames] as JSON: a kilobyte for a second of most codecs."""
     data = zlib.compress(np.ascontiguousarray(codes, "<i4").tobytes())
     return {"shape": list(codes.shape), "zlib": base64.b64encode(data).decode()}
 
 
-def unpacked(value: dict) -> np.ndarray:
-    """What `packed` was made of, int64."""
+def unpack_codes(value: dict) -> np.ndarray:
+    """What `pack_codes` was made of, int64."""
     flat = np.frombuffer(zlib.decompress(base64.b64decode(value["zlib"])), "<i4")
     return flat.reshape(value["shape"]).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""A figure, and a report of figures: a table for people, JSON for programs, a picture for both.
+"""A figure, and a report of figures: a table for people, JSON for programs (`plots.draw_report`: a picture for both).
 
 The JSON is `{"figures": [{"name", "value", "unit", "bar", "reference", "n"}], "environment": {...}}`.
 """
@@ -9,20 +9,16 @@ import json
 import math
 import operator
 import os
-import platform
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from antiphon.errors import EvalError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
-
 _BAR = re.compile(r"(<=|>=) (-?\d+(?:\.\d+)?)")
 _COMPARE = {"<=": operator.le, ">=": operator.ge}
-PACKAGES = ("antiphon", "torch", "transformers", "onnxruntime", "numpy", "jiwer", "pystoi", "speechmos", "hibari-tts")
 
 
 @dataclass(frozen=True)
@@ -81,25 +77,9 @@ class Report:
         """The figure of that name, if it was measured."""
         return next((f for f in self.figures if f.name == name), None)
 
-    def to_dict(self) -> dict[str, Any]:
-        """What `save` writes."""
-        return {"figures": [asdict(f) for f in self.figures], "environment": self.environment}
-
     def save(self, path: str | Path) -> Path:
-        """Writes the JSON, whole or not at all: an interrupted run leaves the last complete file.
-
-        Raises:
-            EvalError: the place cannot be written.
-        """
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-            os.replace(part, path)
-        except OSError as error:
-            raise EvalError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-        return path
+        """Writes the JSON, as `write_json` does."""
+        return write_json(path, {"figures": [asdict(f) for f in self.figures], "environment": self.environment})
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -118,67 +98,50 @@ class Report:
 
     def print(self, file: TextIO | None = None) -> None:
         """Prints the table to `file`, stdout by default; a bar that is missed is marked."""
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title=None, header_style="bold")
-        right = ("value", "reference", "bar", "n")
-        for title in ("figure", "value", "reference", "bar", "unit", "n", ""):
-            table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
-        for f in self.figures:
-            mark = {None: "", True: "[green]ok[/]", False: "[red]missed[/]"}[f.met]
-            table.add_row(f.name, number(f.value), number(f.reference), f.bar or "-", f.unit, str(f.n), mark)
-        console = Console(file=file)
-        # A pipe has no width of its own: never cut a figure's name because of that.
-        (console if console.is_terminal else Console(file=file, width=120)).print(table)
-
-    def plot(self, path: str | Path) -> Path:
-        """Draws every figure against its bar, one small panel each: value, reference and bar on the figure's own scale.
-
-        Raises:
-            EvalError: nothing to draw, or the place cannot be written.
-        """
-        from matplotlib.figure import Figure as Canvas
-
-        shown = [f for f in self.figures if math.isfinite(f.value)]
-        if not shown:
-            raise EvalError("There is no figure to draw yet.")
-        height = 0.55 * len(shown) + 0.8
-        canvas = Canvas(figsize=(9, height), layout="constrained")
-        for axes, f in zip(canvas.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
-            colour = {None: "#7f7f7f", True: "#2a9d5c", False: "#d1495b"}[f.met]
-            axes.barh([0], [f.value], color=colour, height=0.6)
-            ends = [0.0, f.value]
-            if f.limit is not None:
-                axes.axvline(f.limit, color="black", linewidth=1.5)
-                ends.append(f.limit)
-            if f.reference is not None:
-                axes.plot([f.reference], [0], marker="D", color="#f4a259", markeredgecolor="black", markersize=6)
-                ends.append(f.reference)
-            low, high = min(ends), max(ends)
-            span = (high - low) or 1.0
-            axes.set_xlim(low - (0.05 * span if low < 0 else 0), high + 0.15 * span)
-            axes.set_yticks([0], [f"{f.name}\n({f.unit})"], fontsize=7)
-            axes.tick_params(axis="x", labelsize=6, pad=1, length=2)
-            axes.text(1.01, 0.5, number(f.value), transform=axes.transAxes, va="center", fontsize=8, color=colour)
-            for side in ("top", "right", "left"):
-                axes.spines[side].set_visible(False)
-        canvas.suptitle("value (bar), what it must reach (line), reference (diamond)", fontsize=8)
-        return save_picture(canvas, path)
+        marks = {None: "", True: "[green]ok[/]", False: "[red]missed[/]"}
+        rows = [
+            (f.name, number(f.value), number(f.reference), f.bar or "-", f.unit, str(f.n), marks[f.met])
+            for f in self.figures
+        ]
+        print_tables([(("figure", "value", "reference", "bar", "unit", "n", ""), rows)], file, {"figure", "unit", ""})
 
 
-def save_picture(canvas: Canvas, path: str | Path) -> Path:
-    """Writes a matplotlib figure to a file; folders on the way are made.
+def write_json(path: str | Path, content: dict[str, Any]) -> Path:
+    """Writes a result, whole or not at all: an interrupted run leaves the last complete file.
 
     Raises:
         EvalError: the place cannot be written.
     """
+    path = Path(path)
+    # What a link such as /dev/stdout leads to is written to, not replaced.
+    through = path.is_symlink() or (path.exists() and not path.is_file())
+    part = path if through else path.with_name(f".{path.name}.part")
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path, dpi=130)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
     except OSError as error:
-        raise EvalError(f"{path} could not be written: {error.strerror}. Choose another place.") from error
-    return Path(path)
+        raise EvalError(f"{path} could not be written: {error.strerror or error}. Choose another place.") from error
+    return path
+
+
+def print_tables(
+    tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], file: TextIO | None, left: Collection[str]
+) -> None:
+    """Prints tables, each (titles, rows), one below the other; the columns in `left` stand to the left."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=file)
+    # A pipe has no width of its own: never cut a name or a number because of that.
+    console = console if console.is_terminal else Console(file=file, width=140)
+    for titles, rows in tables:
+        table = Table(header_style="bold")
+        for title in titles:
+            table.add_column(title, justify="left" if title in left else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
 
 
 def number(value: float | None) -> str:
@@ -186,39 +149,3 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if math.isfinite(value) and value == round(value) and abs(value) >= 10 else f"{value:.3f}"
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions: what one needs to believe a figure of speed, or to repeat one of quality."""
-    import importlib.metadata
-
-    import torch
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_name(),
-        "cores": available_cores(),
-        "threads": torch.get_num_threads(),
-        "versions": versions,
-    }
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

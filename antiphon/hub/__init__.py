@@ -9,8 +9,8 @@ from antiphon.hub.presets import MINI, MINI_DUPLEX, PRESETS, Part, Preset, Wheel
 __all__ = [
     "MINI",
     "MINI_DUPLEX",
-    "HubError",
     "PRESETS",
+    "HubError",
     "Part",
     "Preset",
     "Wheel",

@@ -78,12 +78,12 @@ class Preset:
     Attributes:
         name: of the preset.
         parts: role -> part.
-        model: what `antiphon.load` makes of them: a class that has `from_pretrained(name, **parts)`, as "module:class".
+        family: the kind of model that they make, as a saved model's config.json says it.
     """
 
     name: str
     parts: dict[str, Part]
-    model: str = "antiphon.model:Model"
+    family: str = "thinker-talker"
 
 
 def _build_whisper(unpacked: Path, folder: Path) -> None:
@@ -209,7 +209,7 @@ MINI_DUPLEX = Preset(
         ),
         "codec": MINI.parts["codec"],
     },
-    model="antiphon.duplex_model:DuplexModel",
+    family="moshi",
 )
 
 PRESETS = (MINI, MINI_DUPLEX)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from antiphon.errors import HubError
 from antiphon.nn.quantize import Codebook
 from antiphon.nn.seanet import SeanetConv, folded, pack
+from antiphon.nn.weights import NoInitWeights
 
 Made = TypeVar("Made")
 
@@ -44,7 +45,7 @@ def read_config(folder: Path | str) -> dict:
 
 
 def configured(kind: Callable[..., Made], fields: dict[str, Any], folder: Path | str) -> Made:
-    """A config, or a codec of it, from what a config.json says.
+    """A config, or a codec of it whose weights are still to be read, from what a config.json says.
 
     Args:
         kind: its class.
@@ -57,7 +58,8 @@ def configured(kind: Callable[..., Made], fields: dict[str, Any], folder: Path |
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     given.pop("family", None)
     try:
-        return kind(**given)
+        with NoInitWeights():
+            return kind(**given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise HubError(f"{folder}: its config.json makes no {kind.__name__} ({error}).") from error
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from antiphon.errors import ModelError
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -236,7 +236,8 @@ class Lora(nn.Module):
         try:
             if not found:
                 raise ValueError(f"none of its layers has any; they are for {min(weights, default='nothing')}")
-            lora = cls(model, LoraConfig(rank, alpha, tuple(found), system=config.get("system")))
+            with NoInitWeights():
+                lora = cls(model, LoraConfig(rank, alpha, tuple(found), system=config.get("system")))
             fill(lora, lora.read_weights(folder))
         except ValueError as error:
             raise ModelError(f"the adapters in {folder} were made for another model: {error}") from error

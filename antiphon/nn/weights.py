@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+class NoInitWeights(TorchFunctionMode):
+    """Modules that are made inside `with NoInitWeights():` draw no random weights: for those that are filled next.
+
+    Drawing takes longer than reading the weights from disk; and on the "meta" device, where there is nothing to draw,
+    the first normal distribution loads PyTorch's compiler, for two seconds.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor], assign: bool = False) -> None:

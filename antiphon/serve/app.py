@@ -1,6 +1,6 @@
 """The application: everything that `antiphon serve` answers.
 
-app = create_app(Turns(antiphon.load("mini")), ServeConfig())
+app = create_app(antiphon.load("mini").backend, ServeConfig())
 uvicorn.run(app)                                   # `antiphon serve` also drains, see `run`
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
-from antiphon.dialogue.half_duplex import Conversant
+from antiphon.dialogue.half_duplex import Backend
 from antiphon.serve import http_recordings
 from antiphon.serve.access.auth import Bound, Gate, refuse
 from antiphon.serve.access.headers import Headers, Page
@@ -36,7 +36,7 @@ from antiphon.serve.work.admission import Admission, Pace
 from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.duplex.batched import BatchedEngine
 
 log = logging.getLogger(__name__)
 
@@ -47,24 +47,24 @@ The routes under `/v1` are OpenAI's, for OpenAI's clients. Live speech is a WebS
 
 
 def create_app(
-    conversant: Conversant,
+    backend: Backend,
     config: ServeConfig | None = None,
     pace: Pace | None = None,
-    hall: DuplexHall | None = None,
+    engine: BatchedEngine | None = None,
 ) -> FastAPI:
     """A server as an ASGI application; `app.state.served` is what its routes share.
 
     Args:
-        conversant: who is talked to.
+        backend: what is talked to.
         config: how.
         pace: how quick the model was measured to be (`admission.measure`); without it and without `config.sessions`,
             four conversations are admitted.
-        hall: of a duplex model; live conversations are then held there.
+        engine: of a duplex model; live conversations are then held there.
     """
     config = config or ServeConfig()
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
     workers = Workers(config.threads)
-    served = Served(conversant, config, workers, Admission(sessions, config.requests), Metrics(), pace, hall)
+    served = Served(backend, config, workers, Admission(sessions, config.requests), Metrics(), pace, engine)
     served.metrics.capacity.set(sessions)
     if config.record is not None:
         served.recordings = Recordings(config.record)
@@ -76,8 +76,8 @@ def create_app(
         yield
         await http_calls.hang_up_all(served)
         workers.close()
-        if hall is not None:
-            hall.close()
+        if engine is not None:
+            engine.close()
         if served.recordings is not None:
             served.recordings.close()
 

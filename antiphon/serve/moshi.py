@@ -36,7 +36,7 @@ AHEAD = 5.0  # seconds of sound that may come faster than time goes by
 async def moshi_chat(websocket: WebSocket, served: Served) -> None:
     """Serves one client from its upgrade to its end."""
     await websocket.accept()
-    if served.hall is None:
+    if served.engine is None:
         await websocket.close(UNSUPPORTED, "this model talks in turns: use /v1/realtime")
         return
     try:
@@ -52,7 +52,7 @@ class _Chat:
     """One client."""
 
     def __init__(self, websocket: WebSocket, served: Served, place: Place):
-        self.websocket, self.served, self.hall, self.place = websocket, served, served.hall, place
+        self.websocket, self.served, self.engine, self.place = websocket, served, served.engine, place
         self.loop, self.id = asyncio.get_running_loop(), new_id("chat")
         self.reader, self.writer = OpusReader(), OpusWriter()
         self.found: asyncio.Queue[Any] = asyncio.Queue()
@@ -61,11 +61,11 @@ class _Chat:
         self.silent, self.placeless = True, False  # nothing has come yet; another has our place
 
     async def run(self) -> None:
-        assert self.hall is not None
+        assert self.engine is not None
         log.info("chat %s begins, %d live", self.id, self.served.admission.live)
         self.place.lend(self._lose_place, FIRST_WORD)
-        seat = self.hall.join(self._later)
-        tasks = [asyncio.create_task(job) for job in (self._receive(seat), self._send(), self._watch())]
+        slot = self.engine.join(self._later)
+        tasks = [asyncio.create_task(job) for job in (self._receive(slot), self._send(), self._watch())]
         reason: tuple[int, str] | None = None
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -83,7 +83,7 @@ class _Chat:
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(self.websocket.close(*reason), 2.0)
         finally:
-            seat.leave()
+            slot.leave()
             for task in tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -96,9 +96,9 @@ class _Chat:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self.found.put_nowait, found)
 
-    async def _receive(self, seat: Any) -> None:
+    async def _receive(self, slot: Any) -> None:
         rest = np.zeros(0, np.float32)
-        size = self.hall.frame_samples if self.hall is not None else 1920
+        size = self.engine.frame_samples if self.engine is not None else 1920
         while True:
             message = await self.websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -113,7 +113,7 @@ class _Chat:
             except BadAudio as error:
                 raise _End(BROKEN, str(error)) from None
             while len(rest) >= size:
-                seat.push(torch.from_numpy(rest[:size].copy()))
+                slot.push(torch.from_numpy(rest[:size].copy()))
                 rest, self.heard = rest[size:], self.heard + size
             if self.heard / RATE > self.last - self.began + AHEAD:
                 raise _End(1008, "sound comes faster than time")

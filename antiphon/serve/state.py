@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Sampling
-from antiphon.dialogue.half_duplex import Conversant, Listener, RecognizerListener, Talking
+from antiphon.dialogue.half_duplex import Backend, ChatSession, Listener, RecognizerListener
 from antiphon.errors import SessionError
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
@@ -19,7 +19,7 @@ from antiphon.serve.work.admission import Admission, Pace
 from antiphon.serve.work.scheduler import Workers
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.duplex.batched import BatchedEngine
     from antiphon.models.asr.recognizer import Recognizer
     from antiphon.serve.realtime.connection import RealtimeLine
     from antiphon.serve.realtime.webrtc import WebRtcCall
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 
 class LiveOnly:
-    """A duplex model where a `Conversant` is asked for: it can be talked to live and in no other way. With ears beside
-    it, what the user says is written down.
+    """A duplex model where a `Backend` is asked for: it can be talked to live and in no other way. With a
+    recognizer beside it, what the user says is written down.
 
     Args:
         name: what it is called.
-        ears: write down; None for no words.
+        recognizer: writes down; None for no words.
         sample_rate: Hz.
     """
 
     voices = ("heart",)
     calls_functions = False
 
-    def __init__(self, name: str, ears: Recognizer | None = None, sample_rate: int = 24000):
-        self.name, self.ears, self.sample_rate = name, ears, sample_rate
+    def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
+        self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate
 
     def listen(self) -> Listener:
-        if self.ears is None:
+        if self.recognizer is None:
             raise SessionError("This model writes nothing down; serve it with --hear, or serve another.")
-        return RecognizerListener(self.ears, self.sample_rate)
+        return RecognizerListener(self.recognizer, self.sample_rate)
 
-    def talk(self) -> Talking:
+    def chat(self) -> ChatSession:
         raise SessionError("This model talks live alone: use /v1/realtime or /api/chat.")
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
@@ -59,12 +59,12 @@ class Served:
     """A model that is served.
 
     Attributes:
-        conversant: who is talked to.
+        backend: what is talked to.
         config: how.
         workers: where it works.
         admission: who is in.
         metrics: what is counted.
-        hall: where live conversations with a duplex model are held; None for a model that talks in turns.
+        engine: where live conversations with a duplex model are held; None for a model that talks in turns.
         recordings: where conversations are kept; None keeps none.
         pace: how quick it was when it started; None if nobody measured.
         sockets: live conversations.
@@ -75,13 +75,13 @@ class Served:
         spoken: what was said in the latest spoken chat answers, by their ids.
     """
 
-    conversant: Conversant
+    backend: Backend
     config: ServeConfig
     workers: Workers
     admission: Admission
     metrics: Metrics
     pace: Pace | None = None
-    hall: DuplexHall | None = None
+    engine: BatchedEngine | None = None
     recordings: Recordings | None = None
     sockets: set[RealtimeLine] = field(default_factory=set)
     parked: dict[str, RealtimeLine] = field(default_factory=dict)
@@ -98,4 +98,4 @@ class Served:
     @property
     def hears(self) -> bool:
         """What the user says is turned into words."""
-        return not isinstance(self.conversant, LiveOnly) or self.conversant.ears is not None
+        return not isinstance(self.backend, LiveOnly) or self.backend.recognizer is not None

@@ -8,7 +8,7 @@ import importlib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,8 @@ from antiphon.hub.shipped import shipped
 
 T = TypeVar("T")
 FROM_THE_PACKAGE = ("antiphon/", "weights/")  # what recipes name that comes with the package
+Measures = Mapping[str, Callable[[Any], dict[str, float]]]
+"""Measures of models by name: what stands above training, such as the evaluations, gives them to it."""
 
 
 @dataclass

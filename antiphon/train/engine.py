@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from antiphon.errors import ConfigError
 from antiphon.nn.transformer import renamed
 from antiphon.nn.weights import misfit
-from antiphon.train.config import StageConfig, learning_rate, task_class, with_sections
+from antiphon.train.config import Measures, StageConfig, learning_rate, task_class, with_sections
 
 
 class Task(Protocol):
@@ -78,8 +79,8 @@ class ReadsFolders(Protocol):
 class MeasuredTask(Task, Protocol):
     """A task that can tell how good its model is so far."""
 
-    def measure(self, step: int) -> dict[str, float]:
-        """Figures; asked every `measure_every` steps."""
+    def measure(self, step: int, measures: Measures) -> dict[str, float]:
+        """Figures; asked every `measure_every` steps. `measures` are those that a recipe can name."""
 
 
 class AlternatingTask(Task, Protocol):
@@ -242,10 +243,14 @@ class Checkpoint:
         return state["step"]
 
 
-def train(config: StageConfig) -> Path:
+def train(config: StageConfig, measures: Measures = MappingProxyType({})) -> Path:
     """Runs a stage to its end, from its last checkpoint if there is one.
 
     A SIGTERM or Ctrl-C writes a checkpoint first. Under `torchrun` each process takes its share of the batches.
+
+    Args:
+        config: the stage.
+        measures: that its recipe can name.
 
     Returns:
         The exported model folder, `out`/model.
@@ -257,7 +262,7 @@ def train(config: StageConfig) -> Path:
     joined = world > 1 and not dist.is_initialized()
     if joined:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    folder = Trainer(config, device, rank, world).run()
+    folder = Trainer(config, device, rank, world, measures).run()
     if joined:
         dist.destroy_process_group()  # a process that ends with its threads still running may abort
     return folder
@@ -270,12 +275,20 @@ class Trainer:
         config: the stage.
         device: to train on.
         rank, world: this process's number and how many there are.
+        measures: that the recipe can name.
     """
 
-    def __init__(self, config: StageConfig, device: torch.device, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        config: StageConfig,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+        measures: Measures = MappingProxyType({}),
+    ):
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.config, self.device, self.rank, self.world = config, device, rank, world
+        self.config, self.device, self.rank, self.world, self.measures = config, device, rank, world, measures
         self.out = Path(config.out)
         self.out.mkdir(parents=True, exist_ok=True)
         if rank == 0:
@@ -388,7 +401,7 @@ class Trainer:
             if not hasattr(self.task, "measure"):
                 raise ConfigError(f"measure_every: {self.config.task} has no measure; leave it at 0")
             self.task.model.eval()
-            self.log.measured(step, self.task.measure(step))
+            self.log.measured(step, self.task.measure(step, self.measures))
 
     def save(self, step: int) -> None:
         """Writes a checkpoint and the model folder, in the first process."""

@@ -23,23 +23,21 @@ def voice() -> FastAPI:
     import torch
 
     import antiphon
-    from antiphon.dialogue.duplex.hall import DuplexHall
-    from antiphon.dialogue.half_duplex import Turns
-    from antiphon.duplex_model import DuplexModel
-    from antiphon.serve.work.admission import measure
+    from antiphon.dialogue.duplex.batched import BatchedEngine
+    from antiphon.model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
     from antiphon.serve.state import LiveOnly
+    from antiphon.serve.work.admission import measure
 
     torch.set_num_threads(int(os.environ.get("ANTIPHON_THREADS", "2")))
     name, token = os.environ.get("ANTIPHON_MODEL", "mini"), os.environ.get("ANTIPHON_TOKEN", "")
     hosts = ("*",) if token else ()  # without a token it answers to the loopback's names alone
     model = antiphon.load(name)
     if isinstance(model, DuplexModel):
-        hall = DuplexHall(model.duplex)
-        return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=hall.pace()), hall=hall)
-    conversant = Turns(model, name)
-    return create_app(conversant, ServeConfig(token=token, hosts=hosts), measure(conversant))
+        engine = BatchedEngine(model.duplex)
+        return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=engine.pace()), engine=engine)
+    return create_app(model.backend, ServeConfig(token=token, hosts=hosts), measure(model.backend))
 
 
 def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from antiphon.audio.io import load
 from antiphon.audio.pauses import quietest
-from antiphon.audio.speech import LoudnessActivity, SileroActivity, SpeechDetector, activity
+from antiphon.audio.speech import LevelActivity, LoudnessActivity, SileroActivity, SpeechDetector, activity
 from antiphon.audio.vad import CHUNK, SileroVad
 from tests.conftest import ROOT
 
@@ -69,6 +70,17 @@ def test_a_question_begins_and_ends_and_noise_does_neither() -> None:
     assert detector.step(noise) == []
 
 
+def test_a_snapshot_goes_its_own_way_on_the_same_network() -> None:
+    said, detector = question(24000), SpeechDetector(SileroActivity(24000))
+    detector.step(said[:20000])
+    twin = copy.deepcopy(detector)
+    assert twin.activity._vad is detector.activity._vad
+    detector.step(np.zeros(9600, np.float32))
+    alone = SpeechDetector(SileroActivity(24000))
+    alone.step(said[:20000])
+    assert twin.step(said[20000:]) == alone.step(said[20000:])
+
+
 def test_a_pause_is_told_once_and_the_turn_goes_on() -> None:
     said, gap = question(24000), np.zeros(9600, np.float32)
     detector = SpeechDetector(SileroActivity(24000), silence=2.0, pause=0.3)
@@ -101,3 +113,12 @@ def test_a_recording_is_cut_where_it_is_quietest() -> None:
     assert 16000 * 12.1 < cut < 16000 * 12.3 and cut % 320 == 0
     assert quietest(signal, 16000, 13.0, 14.0) <= 16000 * 14
     assert quietest(signal[:8000], 16000, 10.0, 19.0) == 8000
+
+
+def test_a_fixed_level_finds_speech_at_once_and_bridges_short_pauses() -> None:
+    frame = 1920
+    levels = np.repeat(np.array([0] * 3 + [0.1] * 5 + [0] * 3 + [0.1] * 4 + [0] * 10, np.float32), frame)
+    detector, found = SpeechDetector(LevelActivity(24000, frame), silence=0.4), []
+    for number, piece in enumerate(np.split(levels, len(levels) // frame)):
+        found += [(number, event.kind, event.at, event.quiet_from) for event in detector.step(piece)]
+    assert found == [(3, "start", 3 * frame, 0), (19, "stop", 20 * frame, 15 * frame)]

@@ -1,4 +1,5 @@
 """The bench of the codecs: turns, ratios and what is skipped; and once, with tiny models, for real."""
+
 import mmap
 import time
 
@@ -6,28 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.bench import codec as codec_bench
-from antiphon.bench import codec_worker as codec_bench_work
-from antiphon.bench.codec import BenchConfig, bench_codec, in_turns
+from antiphon.bench import codec, codec_worker, compare
+from antiphon.bench.codec import bench_codec
+from antiphon.bench.codec_worker import BenchConfig
 from antiphon.errors import EvalError
 
 
-def test_sides_take_turns_and_the_warm_up_is_not_counted():
-    order = []
-    times = in_turns({"a": lambda i: order.append(f"a{i}"), "b": lambda i: order.append(f"b{i}")}, rounds=2, warmup=1)
-    assert order == ["b0", "a0", "a1", "b1", "b2", "a2"]
-    assert {name: len(found) for name, found in times.items()} == {"a": 2, "b": 2}
-
-
 def test_ratios_and_what_is_skipped(monkeypatch):
-    monkeypatch.setattr(codec_bench, "missing_peers", lambda: ["rustymimi", "speechtokenizer"])
-    monkeypatch.setattr(codec_bench.importlib.metadata, "version", lambda name: "1.0")
+    monkeypatch.setattr(compare, "missing", lambda peers: ["rustymimi", "speechtokenizer"])
     found = {"ours": [0.01, 0.02, 0.03], "moshi": [0.04], "transformers": [0.1]}
-    monkeypatch.setattr(
-        codec_bench._Runs, "__call__",
-        lambda self, work, threads: {"bytes": [6.0], "seconds": [1.0]} if work.startswith("memory")
-        else {key: [threads * t if key == "ours" else t for t in value] for key, value in found.items()},
-    )  # fmt: skip
+
+    def run(work, fields, job, threads):
+        if job.startswith("memory"):
+            return {"bytes": [6.0]}
+        return found | {"ours": [threads * t for t in found["ours"]]}
+
+    monkeypatch.setattr(codec, "in_fresh_process", run)
     said = []
     report = bench_codec(BenchConfig(), said.append)
     assert report.get("mimi-streaming-vs-moshi").value == pytest.approx(1.0)  # the worse of one thread and two
@@ -43,17 +38,15 @@ def test_ratios_and_what_is_skipped(monkeypatch):
 def test_codecs_and_groups_are_chosen(monkeypatch):
     done = []
 
-    def run(self, work: str, threads: int) -> dict[str, list[float]]:
-        done.append(work)
-        offline = {"ours": [1.0], "transformers": [2.0]}
-        if work.endswith("_1"):
+    def run(work, fields, job, threads):
+        done.append(job)
+        if job.endswith("_1"):
             return {"seconds": [60.0], "bytes": [2.0], "audio": [3600.0]}
-        sixth = {"seconds": [8.0 if done.count(work) == 1 else 12.0], "bytes": [1.0]}
-        return sixth if work.endswith("_6") else offline
+        sixth = {"seconds": [8.0 if done.count(job) == 1 else 12.0], "bytes": [1.0]}
+        return sixth if job.endswith("_6") else {"ours": [1.0], "transformers": [2.0]}
 
-    monkeypatch.setattr(codec_bench, "missing_peers", lambda: ["speechtokenizer"])
-    monkeypatch.setattr(codec_bench.importlib.metadata, "version", lambda name: "1.0")
-    monkeypatch.setattr(codec_bench._Runs, "__call__", run)
+    monkeypatch.setattr(compare, "missing", lambda peers: ["speechtokenizer"])
+    monkeypatch.setattr(codec, "in_fresh_process", run)
     report = bench_codec(BenchConfig(only=("long", "offline"), codecs=("dac", "speechtokenizer"), threads=(1,)))
     long = [f"long_{name}_{part}" for name in ("dac", "speechtokenizer") for part in (6, 1, 6)]
     assert done == ["offline_dac", *long]  # nothing to compare the other with
@@ -68,17 +61,17 @@ def test_codecs_and_groups_are_chosen(monkeypatch):
 
 def test_sides_that_differ_are_not_timed():
     codes, sound = torch.zeros(1, 8, 100, dtype=torch.long), torch.zeros(1, 1, 200)
-    codec_bench_work._same("x", (codes, sound), (codes, sound + 1e-5))
+    codec_worker._same("x", (codes, sound), (codes, sound + 1e-5))
     with pytest.raises(RuntimeError, match="sounds differ by 1.0e-03"):
-        codec_bench_work._same("x", (codes, sound), (codes, sound + 1e-3))
+        codec_worker._same("x", (codes, sound), (codes, sound + 1e-3))
     other = codes.clone()
     other[..., 0] = 1
     with pytest.raises(RuntimeError, match="only 0.9900 of the codes agree"):
-        codec_bench_work._same("x", (codes, sound), (other, sound))
+        codec_worker._same("x", (codes, sound), (other, sound))
 
 
 def test_the_peak_of_memory_is_seen():
-    with codec_bench_work._Peak() as memory:
+    with codec_worker._Peak() as memory:
         # From the system: the heap may hold as much that earlier tests have freed, which is no more than before.
         fresh = mmap.mmap(-1, 50 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         np.frombuffer(fresh, np.uint8)[:: mmap.PAGESIZE] = 1
@@ -90,25 +83,15 @@ def test_the_peak_of_memory_is_seen():
 def test_unknown_groups_and_failing_processes_are_told(monkeypatch):
     with pytest.raises(EvalError, match="no group fast"):
         BenchConfig(only=("fast",))
-    monkeypatch.setattr(codec_bench.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(EvalError, match="streaming failed"):
         bench_codec(BenchConfig(only=("streaming",), threads=(1,)))
 
 
 @pytest.mark.slow
 def test_every_group_runs():
-    config = BenchConfig(
-        only=codec_bench.GROUPS,
-        codecs=codec_bench.LONG,
-        threads=(1,),
-        frames=3,
-        warmup=1,
-        seconds=0.5,
-        rounds=1,
-        minutes=0.1,
-        small=True,
-    )
-    report = bench_codec(config)
+    short = {"frames": 3, "warmup": 1, "seconds": 0.5, "rounds": 1, "minutes": 0.1, "small": True}
+    report = bench_codec(BenchConfig(codec_worker.GROUPS, codec_worker.LONG, threads=(1,), **short))
     names = {figure.name for figure in report.figures}
     assert {"encodec-offline-vs-transformers", "mimi-offline-memory-vs-transformers", "mini-long-encode-time"} <= names
     assert all(figure.value > 0 for figure in report.figures)

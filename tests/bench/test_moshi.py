@@ -1,23 +1,23 @@
 """The bench of Moshi's step: ratios, what is skipped, that the peers are the same model; and once, tiny, for real."""
+
 import pytest
 import torch
 
-from antiphon.bench import moshi as moshi_bench
-from antiphon.bench.moshi import SIZES, MoshiBenchConfig, bench_moshi
-from antiphon.bench.moshi_worker import transformers_model
+from antiphon.bench import moshi
+from antiphon.bench.moshi import SIZES, MoshiBenchConfig, bench_moshi, transformers_model
 from antiphon.errors import EvalError
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.weights import from_kyutai, to_kyutai
 
 
 def test_figures_are_ratios_of_medians_and_the_worst_of_them_stands_for_all(monkeypatch):
-    def worker(config, group, size, threads):
-        slow = 2.0 if (size, threads) == ("middle", 2) else 1.0
-        if group == "batch":
+    def run(work, fields, title, threads):
+        slow = 2.0 if (fields["size"], threads) == ("middle", 2) else 1.0
+        if fields["group"] == "batch":
             return {"one": [0.1, 0.1, 9.0], "many": [0.2 * slow] * 3}
         return {"ours": [0.1 * slow, 0.1 * slow, 7.0], "transformers": [0.4, 0.4, 0.4]}
 
-    monkeypatch.setattr(moshi_bench, "_worker", worker)
+    monkeypatch.setattr(moshi, "in_fresh_process", run)
     report = bench_moshi(MoshiBenchConfig())
     found = {figure.name: figure.value for figure in report.figures}
     assert found["moshi-step-vs-transformers"] == pytest.approx(0.5)

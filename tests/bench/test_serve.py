@@ -7,11 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from antiphon.bench import serve as serve_bench
-from antiphon.bench import serve_clients
+from antiphon.bench import serve, serve_clients
 from antiphon.bench.serve import ServeBenchConfig, part_means, percentiles, slope
 from antiphon.bench.serve_clients import Plan, Seen, clients
-from antiphon.dialogue.duplex.hall import DuplexHall
+from antiphon.dialogue.duplex.batched import BatchedEngine
 from antiphon.errors import ConfigError
 from antiphon.evals.report import Report
 from antiphon.serve.metrics import Metrics
@@ -25,13 +24,13 @@ QUESTION = silence(0.1) + speech(0.3)
 
 
 def test_clients_see_waits_lateness_and_refusals():
-    conversant = Scripted(pace=0.01, frames=3)
-    with serving(conversant, ServeConfig(port=0, sessions=2)) as (address, _):
+    backend = Scripted(pace=0.01, frames=3)
+    with serving(backend, ServeConfig(port=0, sessions=2)) as (address, _):
         plan = Plan(f"ws://{address}/v1/realtime", QUESTION, turns=2)
         seen = clients(plan, 3)
         assert (seen.conversations, seen.refused, seen.failed, seen.problems) == (2, 1, 0, [])
         assert len(seen.waits) == seen.turns == 4 and seen.frames == 2 * 2 * 6 * 3
-        conversant.pace, conversant.frames = 0.4, 1  # 80 ms of sound every 400
+        backend.pace, backend.frames = 0.4, 1  # 80 ms of sound every 400
         slow = clients(Plan(plan.url, QUESTION, turns=1), 1)
         assert slow.late >= 3 and min(slow.waits) > 0.39
 
@@ -43,9 +42,9 @@ def test_what_fails_is_told():
 
 
 def test_clients_of_a_duplex_model_send_all_the_time(monkeypatch):
-    monkeypatch.setattr(serve_clients, "LISTENING", 0.4)
-    hall = DuplexHall(tiny_duplex())
-    with serving(LiveOnly("tiny"), ServeConfig(port=0), hall=hall) as (address, served):
+    monkeypatch.setattr(serve_clients, "LISTENING_SECONDS", 0.4)
+    engine = BatchedEngine(tiny_duplex())
+    with serving(LiveOnly("tiny"), ServeConfig(port=0), engine=engine) as (address, served):
         seen = clients(Plan(f"ws://{address}/v1/realtime", QUESTION, live=True, turns=2), 1)
         assert (seen.turns, seen.conversations, seen.failed) == (2, 1, 0), seen.problems
         assert len(seen.waits) + seen.unanswered == 2
@@ -83,13 +82,13 @@ def test_a_soak_reads_memory_after_it_has_settled(monkeypatch):
         minutes.append(next(clock) / 60)
         return 100.0 + (3 * minutes[-1] if minutes[-1] >= 2 else 50 * math.sin(len(minutes)))
 
-    monkeypatch.setattr(serve_bench.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=Pool))
+    monkeypatch.setattr(serve.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=Pool))
     now = SimpleNamespace(monotonic=lambda: minutes[-1] * 60 + 1 if minutes else 0.0)
-    monkeypatch.setattr(serve_bench, "time", now)
-    monkeypatch.setattr(serve_bench, "memory", grown)
+    monkeypatch.setattr(serve, "time", now)
+    monkeypatch.setattr(serve, "memory", grown)
     report, said = Report(), []
-    served = SimpleNamespace(admission=Admission(2, 1), metrics=Metrics(), hall=None, config=ServeConfig())
-    serve_bench._soak(report, Plan("", b""), served, ServeBenchConfig(soak=10, settle=2), said.append)
+    served = SimpleNamespace(admission=Admission(2, 1), metrics=Metrics(), engine=None, config=ServeConfig())
+    serve._soak(report, Plan("", b""), served, ServeBenchConfig(soak=10, settle=2), said.append)
     assert report.get("serve-soak-memory-slope").value == pytest.approx(3.0, rel=1e-6)
     assert report.get("serve-soak-memory-slope-error").value == pytest.approx(0.0, abs=1e-6)
     assert report.get("serve-soak-clients").value == 2  # no more than are let in

@@ -20,7 +20,7 @@ def test_commands_are_not_turns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         said.append(text)
         return SimpleNamespace(heard=text, text="Yes.", audio=None, timings={})
 
-    model = SimpleNamespace(chat=lambda: SimpleNamespace(say_typed=say_typed))
+    model = SimpleNamespace(chat=lambda text_only: SimpleNamespace(say_typed=say_typed))
     monkeypatch.setattr(chat, "load_model", lambda *_: (model, 0.0))
     monkeypatch.setattr(sys, "stdin", io.StringIO("/help\n/sing loudly\nIs it so?\n/exit\nnever read\n"))
     chat.chat()

@@ -48,9 +48,7 @@ def test_tokenize_measure_and_back(antiphon: Run, corpus: Path, tmp_path: Path) 
     assert figures.with_suffix(".png").is_file() and (tmp_path / "figures.items.jsonl").is_file()
 
 
-def test_wrong_settings_get_one_line(
-    antiphon: Run, assert_one_line_error: Check, corpus: Path, tmp_path: Path
-) -> None:
+def test_wrong_settings_get_one_line(antiphon: Run, assert_one_line_error: Check, corpus: Path, tmp_path: Path) -> None:
     assert_one_line_error(antiphon("eval", "maxi"), "'maxi'", "codec", "mini")
     assert_one_line_error(antiphon("eval", "mini", "--resume"), "--json")
     assert_one_line_error(antiphon("eval", "codec", corpus, "--codecs", "x", "--only", "beauty"), "beauty", "stoi")

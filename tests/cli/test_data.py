@@ -1,4 +1,5 @@
 """`antiphon data`: sets made and described from the command line; results on stdout and nothing else."""
+
 import gzip
 import json
 

@@ -8,18 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from antiphon.data.dialogue.format import Conversation, ConversationWriter
-from tests.evals.duplex.actors import RATE, Ideal, scene
+from tests.evals.duplex.actors import RATE, Ideal, Stage, scenario
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_recordings_are_measured_without_a_model(antiphon: Run, tmp_path: Path) -> None:
-    from antiphon.evals.duplex.simulate import play
-    from antiphon.evals.duplex.systems import Alone
+    from antiphon.evals.duplex.simulate import simulate
 
     with ConversationWriter(tmp_path / "talks") as writer:
-        for take in play(Alone(Ideal), [scene("turn"), scene("interruption")]):
-            writer.add(take.scene.id, Conversation(take.model, take.user, RATE, take.words, take.events))
+        for dialogue in simulate(Stage(Ideal), [scenario("turn"), scenario("interruption")]):
+            writer.add(
+                dialogue.scenario.id, Conversation(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events)
+            )
     figures = tmp_path / "figures.json"
     done = antiphon("eval", "duplex", "--recordings", tmp_path / "talks", "--json", figures)
     assert done.returncode == 0, done.stderr

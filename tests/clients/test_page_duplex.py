@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.audio.speech import LevelActivity, SpeechDetector
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.dialogue.transcriber import FloorTracker
 from antiphon.serve.state import LiveOnly
 from tests.clients.test_page_talk import asked, idle, kinds, loud, said, saved, silence, talk  # noqa: F401
 
@@ -22,7 +22,7 @@ WORDS = [f"word{n}" for n in range(60)]
 
 
 @dataclass
-class ScriptedSeat:
+class ScriptedSlot:
     """Answers when the user falls silent, a word every three frames; gives way to who is loud for long enough."""
 
     give: Callable[[list], None]
@@ -32,7 +32,7 @@ class ScriptedSeat:
     saying: int | None = None  # frames of the answer that were said
     silent: bool = False
     muted: list[bool] = field(default_factory=list)
-    floor: FloorTracker = field(default_factory=FloorTracker)
+    speech: SpeechDetector = field(default_factory=lambda: SpeechDetector(LevelActivity(24000, 1920), 0.4))
 
     def push(self, frame: torch.Tensor) -> None:
         self.recent = [*self.recent, float(frame.square().mean()) > 1e-4][-12:]
@@ -48,8 +48,9 @@ class ScriptedSeat:
             if self.saying % 3 == 0:
                 events.append(TextEvent(f" {WORDS[self.saying // 3]}", self.time))
             self.saying = self.saying + 1 if self.saying + 1 < 3 * len(WORDS) else None
-        if (change := self.floor.step(sound, self.time, FRAME)) is not None:
-            events.insert(0, SpeakingEvent(*change))
+        for found in self.speech.step(sound.numpy()):
+            started = found.kind == "start"
+            events.insert(0, SpeakingEvent(started, (found.at if started else found.quiet_from) / 24000))
         self.time += FRAME
         self.give([*events, AudioEvent(Audio(sound, 24000))])
 
@@ -60,17 +61,17 @@ class ScriptedSeat:
     def leave(self) -> None: ...
 
 
-class ScriptedHall:
-    """Seats that share nothing."""
+class ScriptedEngine:
+    """Slots that share nothing."""
 
     frame_samples = 1920
 
     def __init__(self) -> None:
-        self.seats: list[ScriptedSeat] = []
+        self.slots: list[ScriptedSlot] = []
 
-    def join(self, give: Callable[[list], None]) -> ScriptedSeat:
-        self.seats.append(ScriptedSeat(give))
-        return self.seats[-1]
+    def join(self, give: Callable[[list], None]) -> ScriptedSlot:
+        self.slots.append(ScriptedSlot(give))
+        return self.slots[-1]
 
     def close(self) -> None: ...
 
@@ -89,8 +90,8 @@ def watch(page) -> list[dict]:
 def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path):  # noqa: F811
     assent = asked[12000:19200]
     recording = torch.cat([silence(1), asked, silence(2.5), assent, silence(2), asked, silence(12)])
-    hall = ScriptedHall()
-    with talk(LiveOnly("duplex"), recording, hall=hall) as opened:
+    engine = ScriptedEngine()
+    with talk(LiveOnly("duplex"), recording, engine=engine) as opened:
         page, received = opened.page, watch(opened.page)
         page.click("summary")
         page.select_option("#turns", "words")
@@ -108,7 +109,7 @@ def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path)
         page.click("#stop")
         page.wait_for_selector(".turn.model[data-status=cut] >> nth=1")
         idle(page)
-        assert hall.seats[0].muted[0] is True
+        assert engine.slots[0].muted[0] is True
         assert page.evaluate("document.activeElement.id") == "transcript"  # not lost with the button
         assert page.is_hidden("#problem") and not opened.troubles
         page.click("#talk")
@@ -119,7 +120,7 @@ def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path)
 
 
 def test_what_is_typed_for_a_model_that_reads_nothing_is_kept_and_explained(talk):  # noqa: F811
-    with talk(LiveOnly("duplex"), hall=ScriptedHall()) as opened:
+    with talk(LiveOnly("duplex"), engine=ScriptedEngine()) as opened:
         page = opened.page
         page.fill("#typed", "And so?")
         page.press("#typed", "Enter")
@@ -130,12 +131,12 @@ def test_what_is_typed_for_a_model_that_reads_nothing_is_kept_and_explained(talk
 
 def test_the_real_one_answers_and_is_cut_only_where_it_gave_way(talk, asked, tmp_path):  # noqa: F811
     import antiphon
-    from antiphon.dialogue.duplex.hall import DuplexHall
+    from antiphon.dialogue.duplex.batched import BatchedEngine
 
     assent = asked[12000:19200]
     recording = torch.cat([silence(2), asked, silence(1.2), assent, silence(4), asked, silence(1), asked, silence(9)])
-    hall = DuplexHall(antiphon.load("mini-duplex").duplex)
-    with talk(LiveOnly("mini-duplex"), recording, hall=hall) as opened:
+    engine = BatchedEngine(antiphon.load("mini-duplex").duplex)
+    with talk(LiveOnly("mini-duplex"), recording, engine=engine) as opened:
         page, received = opened.page, watch(opened.page)
         page.click("#talk")
         page.wait_for_selector(".turn.model[data-status=done] .text:not(.waiting)")

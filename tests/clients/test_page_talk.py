@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,18 +16,11 @@ import torch
 
 from antiphon.audio.io import Audio, load
 from antiphon.serve.settings import ServeConfig
+from tests.clients.browser import chromium
 from tests.serve.scripted import Scripted, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser with")
 pytestmark = pytest.mark.slow
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-)
 LONG = "say " + " ".join(f"word{n}" for n in range(100))
 PATIENCE = 60_000  # milliseconds; what takes longer has not happened
 
@@ -45,25 +37,20 @@ def asked(question) -> torch.Tensor:
 
 @contextmanager
 def browsing(
-    folder: Path, conversant, recording: torch.Tensor | None = None, config=None, before: str = "", hall=None, **options
+    folder: Path, backend, recording: torch.Tensor | None = None, config=None, before: str = "", engine=None, **options
 ) -> Iterator[SimpleNamespace]:
     """The page of a server, in a browser with a recording, float32 [N] at 24 kHz, as its microphone.
 
     Args:
         folder: for that recording.
-        conversant, config, hall: of the server.
+        backend, config, engine: of the server.
         before: a script that runs before the page's.
         options: of Playwright's `new_page`.
     """
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium")
     wav = folder / "microphone.wav"
     Audio(silence(1.0) if recording is None else recording, 24000).save(wav)
-    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={wav}%noloop"]
     options = {"viewport": {"width": 900, "height": 860}, **options}
-    with serving(conversant, config, hall) as (address, served), playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=flags, ignore_default_args=["--headless"])
+    with serving(backend, config, engine) as (address, served), chromium(wav) as browser:
         page = browser.new_page(**options)
         page.set_default_timeout(PATIENCE)
         asked_for, troubles, sent = [], [], []
@@ -83,7 +70,6 @@ def browsing(
         yield SimpleNamespace(
             page=page, served=served, asked_for=asked_for, troubles=troubles, sent=sent, address=address
         )
-        browser.close()
 
 
 @pytest.fixture
@@ -149,7 +135,7 @@ def test_a_spoken_question_is_answered_aloud_and_saved(talk, asked, tmp_path):
         assert not opened.troubles
         hosts = {url.split("/")[2] for url in opened.asked_for}
         assert hosts == {opened.address}
-    heard = opened.served.conversant.heard[-1]
+    heard = opened.served.backend.heard[-1]
     assert loud(heard.numpy()) > 1.0
 
 
@@ -279,8 +265,8 @@ def test_the_password_that_the_browser_was_given_is_enough(talk):
 
 
 def test_a_lost_connection_comes_back_and_remembers(talk):
-    conversant = Scripted()
-    with talk(conversant) as opened:
+    backend = Scripted()
+    with talk(backend) as opened:
         page = opened.page
         type_in(page, "My name is Ann.")
         page.wait_for_selector(".turn.model[data-status=done]")
@@ -291,7 +277,7 @@ def test_a_lost_connection_comes_back_and_remembers(talk):
         page.wait_for_selector("#problem", state="hidden")
         type_in(page, "What is my name?")
         page.wait_for_selector(".turn.model:nth-child(4)[data-status=done]")
-        past = [message.text for message in conversant.answers[-1].past]
+        past = [message.text for message in backend.answers[-1].past]
         assert past == ["My name is Ann.", "Rome is the capital of Italy.", "What is my name?"]
 
 
@@ -325,28 +311,27 @@ def test_everything_is_reached_by_the_keyboard(talk):
 
 
 def test_the_model_s_answer_is_heard_and_understood(talk, mini, asked, tmp_path):
-    from antiphon.dialogue.half_duplex import Turns
-    from antiphon.evals.asr_judge import Judge
+    from antiphon.evals.asr_judge import AsrJudge
 
     recording = torch.cat([silence(1.0), asked, silence(20.0)])
-    with talk(Turns(mini, "mini"), recording) as opened:
+    with talk(mini.backend, recording) as opened:
         page = opened.page
         page.click("#talk")
         page.wait_for_selector(".turn.model[data-status=done]")
         idle(page)
         page.click("#talk")
         sound, text = saved(page, tmp_path)
-    understood = Judge.from_pretrained().transcribe([Audio(torch.from_numpy(sound[0].copy()), 24000)])[0]
-    assert "Rome" in text and "rome" in understood.lower(), (text, understood)
+    understood = AsrJudge.from_pretrained().transcribe([Audio(torch.from_numpy(sound[0].copy()), 24000)])[0]
+    assert "Rome" in text and "the capital of italy" in understood.lower(), (text, understood)
 
 
 def test_of_the_real_model_s_answer_stays_what_was_played(talk, mini):
-    from antiphon.dialogue.half_duplex import Message, Turns
+    from antiphon.dialogue.half_duplex import Message
 
-    question, turns = "Tell me about the moon.", Turns(mini, "mini")
-    whole = turns.talk().answer([Message("user", question)])
+    question, backend = "Tell me about the moon.", mini.backend
+    whole = backend.chat().answer([Message("user", question)])
     list(whole.events())
-    with talk(turns) as opened:
+    with talk(backend) as opened:
         page = opened.page
         for wait in (200, 1000):
             type_in(page, question)

@@ -1,4 +1,4 @@
-"""Clients that others wrote, unmodified: they connect, talk, hear the answer, interrupt the next, and call again."""
+"""Clients that others wrote, unmodified: they connect, talk, hear, interrupt, call again and run functions."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def pieces(sound: bytes, size: int = 1920 * 2) -> list[bytes]:
 
 def twice(scenario: Callable[[str, Scripted], Awaitable[None]]) -> None:
     """Plays a scenario with a client, and then once more on the same server."""
-    conversant = Scripted(pace=0.03)
-    with serving(conversant) as (address, served):
+    backend = Scripted(pace=0.03)
+    with serving(backend) as (address, served):
         for _ in range(2):
-            asyncio.run(asyncio.wait_for(scenario(address, conversant), 60))
+            asyncio.run(asyncio.wait_for(scenario(address, backend), 60))
             for _ in range(200):
                 if not served.admission.live:
                     break
@@ -51,7 +51,7 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def test_openai_sdk():
     openai = pytest.importorskip("openai")
 
-    async def scenario(address: str, conversant: Scripted) -> None:
+    async def scenario(address: str, backend: Scripted) -> None:
         client = openai.AsyncOpenAI(api_key="x", base_url=f"http://{address}/v1")
         async with client.realtime.connect(model="gpt-realtime") as connection:
             for part in pieces(QUESTION):
@@ -91,7 +91,7 @@ def test_openai_sdk():
 def test_openai_agents():
     realtime = pytest.importorskip("agents.realtime")
 
-    async def scenario(address: str, conversant: Scripted) -> None:
+    async def scenario(address: str, backend: Scripted) -> None:
         agent = realtime.RealtimeAgent(name="a", instructions="Be brief.")
         settings = {"model_name": "gpt-realtime", "input_audio_transcription": {"model": "whisper-1"}}
         settings["turn_detection"] = {"type": "server_vad", "interrupt_response": True}
@@ -145,7 +145,7 @@ def test_pipecat():
     from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
     from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 
-    async def scenario(address: str, conversant: Scripted) -> None:
+    async def scenario(address: str, backend: Scripted) -> None:
         frames: list = []
 
         class Ear(FrameProcessor):
@@ -170,16 +170,16 @@ def test_pipecat():
         assert sum(len(frame.audio) for frame in seen(TTSAudioRawFrame)) == 6 * 2 * 1920 * 2
         assert "".join(frame.text for frame in seen(TTSTextFrame)) == "Rome is the capital of Italy."
         frames.clear()
-        conversant.words = LONG.split()[1:]
+        backend.words = LONG.split()[1:]
         for part in pieces(QUESTION):
             await task.queue_frame(InputAudioRawFrame(part, 24000, 1))
         await until(lambda: seen(TTSAudioRawFrame))
         for part in pieces(speech(0.4)):
             await task.queue_frame(InputAudioRawFrame(part, 24000, 1))
         await until(lambda: seen(LLMFullResponseEndFrame))
-        assert conversant.answers[-1].text.split() != LONG.split()[1:]  # it didn't get to the end
+        assert backend.answers[-1].text.split() != LONG.split()[1:]  # it didn't get to the end
         assert not seen(ErrorFrame), seen(ErrorFrame)
-        conversant.words = "Rome is the capital of Italy.".split()
+        backend.words = "Rome is the capital of Italy.".split()
         await task.cancel()
         await running
 
@@ -191,7 +191,7 @@ def test_livekit():
     from livekit import rtc
     from livekit.plugins import openai
 
-    async def scenario(address: str, conversant: Scripted) -> None:
+    async def scenario(address: str, backend: Scripted) -> None:
         import aiohttp
 
         async with aiohttp.ClientSession() as http:
@@ -219,15 +219,51 @@ def test_livekit():
             say(QUESTION + silence(1.0))
             await until(lambda: generations)
             assert await hear(generations[0]) == 6 * 2 * 1920
-            conversant.words = LONG.split()[1:]
+            backend.words = LONG.split()[1:]
             asked = await session.generate_reply(instructions="Tell me a lot.")
             assert await hear(asked, 1920) >= 1920
             say(speech(0.5))
-            await until(lambda: conversant.answers[-1].message is not None)
-            assert conversant.answers[-1].text.split() != LONG.split()[1:]
+            await until(lambda: backend.answers[-1].message is not None)
+            assert backend.answers[-1].text.split() != LONG.split()[1:]
             assert not errors, errors
-            conversant.words = "Rome is the capital of Italy.".split()
+            backend.words = "Rome is the capital of Italy.".split()
             await session.aclose()
             await model.aclose()
 
     twice(scenario)
+
+
+def test_agents_run_a_function() -> None:
+    realtime = pytest.importorskip("agents.realtime")
+    from agents import function_tool
+
+    asked: list[str] = []
+
+    @function_tool
+    async def weather(city: str) -> str:
+        """The weather in a city."""
+        asked.append(city)
+        return "sun"
+
+    async def scenario(address: str) -> None:
+        agent = realtime.RealtimeAgent(name="a", instructions="Be brief.", tools=[weather])
+        runner = realtime.RealtimeRunner(agent, config={"model_settings": {"model_name": "m"}})
+        url = f"ws://{address}/v1/realtime?model=m"
+        events: list = []
+        async with await runner.run(model_config={"url": url, "api_key": "x"}) as session:
+
+            async def listen() -> None:
+                async for event in session:
+                    events.append(event)
+
+            listening = asyncio.create_task(listen())
+            await session.send_message('say Well. call weather {"city": "Rome"}')
+            await until(lambda: [event for event in events if event.type == "tool_end"])
+            await until(lambda: len([event for event in events if event.type == "agent_end"]) == 2)
+            assert not [event for event in events if event.type == "error"]
+            listening.cancel()
+
+    backend = Scripted(calls_functions=True)
+    with serving(backend) as (address, _):
+        asyncio.run(asyncio.wait_for(scenario(address), 60))
+    assert asked == ["Rome"] and backend.answers[-1].text == "It says sun"

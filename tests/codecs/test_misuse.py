@@ -20,7 +20,7 @@ from tests.codecs.encodec.test_model import TINY as TINY_ENCODEC
 from tests.codecs.mimi.test_model import TINY as TINY_MIMI
 from tests.codecs.mini.test_model import TINY as TINY_MINI
 from tests.codecs.test_dac import TINY as TINY_DAC
-from tests.codecs.test_speechtokenizer import TINY as TINY_SPEECHTOKENIZER
+from tests.parity.test_speechtokenizer import TINY as TINY_SPEECHTOKENIZER
 
 STEREO = replace(TINY_ENCODEC, channels=2, causal=False, norm="time_group_norm", chunk_seconds=0.5)
 LIVE = {"mimi": (Mimi, TINY_MIMI), "mini": (MiniCodec, TINY_MINI), "encodec": (Encodec, TINY_ENCODEC)}

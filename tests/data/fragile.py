@@ -20,7 +20,7 @@ def nap(job, at, item):
 
 
 def dies_of_silence(names, clean, heard):
-    """Stands for `codec_measures.scores`."""
+    """Stands for `antiphon.evals.codec.measures.scores`."""
     if heard.silent:
         os.kill(os.getpid(), signal.SIGKILL)
     return dict.fromkeys(names, 0.5)

@@ -66,9 +66,8 @@ def test_a_slow_writer_closes_its_shards_in_time(tmp_path):
 
 
 def test_another_codec_or_writer_is_refused(tmp_path):
-    with TokenWriter(tmp_path, ABOUT):
-        with pytest.raises(DataError, match="Another process"):
-            TokenWriter(tmp_path, ABOUT)
+    with TokenWriter(tmp_path, ABOUT), pytest.raises(DataError, match="Another process"):
+        TokenWriter(tmp_path, ABOUT)
     with pytest.raises(DataError, match="fingerprint 0123, not 4567"):
         TokenWriter(tmp_path, replace(ABOUT, fingerprint="4567"))
     with pytest.raises(DataError, match="codebooks 2, not 1"):

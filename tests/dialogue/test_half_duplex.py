@@ -9,10 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from antiphon.dialogue.events import Answer, AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Message, Talk, TalkAnswer, Turns, sounds_complete
+from antiphon.codecs.mini.model import MiniCodec
+from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message, sounds_complete
 from antiphon.errors import ModelError
-from tests.dialogue.test_session import Hum
+from antiphon.models.tts.phonemes import Phonemizer
+from antiphon.models.tts.synthesizer import Synthesizer
+from tests.codecs.mini.test_model import TINY as TINY_CODEC
+from tests.dialogue.pretended import Hum, ScriptedThinker
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
 from tests.models.tts.test_synthesizer import FRAME, PIECES, TEXT, voice  # noqa: F401
 from tests.models.tts.test_talker import talker  # noqa: F401
@@ -22,22 +26,26 @@ SHORT = Sampling(max_tokens=5)
 
 @pytest.fixture
 def model(adapted):  # noqa: F811
-    return SimpleNamespace(thinker=adapted, voice=Hum())
+    return SimpleNamespace(thinker=adapted, synthesizer=Hum())
 
 
-def answer_of(talk: Talk, past: list[Message], **how) -> Message:
-    answer = talk.answer(past, SHORT, spoken=False, **how)
+def fresh_chat(model) -> HalfDuplexChat:
+    return HalfDuplexChat(model.thinker, model.synthesizer)
+
+
+def answer_of(chat: HalfDuplexChat, past: list[Message], **how) -> Message:
+    answer = chat.answer(past, SHORT, spoken=False, **how)
     assert isinstance(list(answer.events())[-1], EndEvent)
     return answer.message or Message("assistant", "")
 
 
-def reads_the_same(talk: Talk, past: list[Message], **how) -> None:
+def reads_the_same(chat: HalfDuplexChat, past: list[Message], **how) -> None:
     """The memory, after it has recalled a past, is that of one who never read anything else."""
-    fresh = Talk(talk.model)
-    answers = [each.answer(past, SHORT, spoken=False, **how) for each in (talk, fresh)]
+    fresh = HalfDuplexChat(chat.thinker, chat.synthesizer)
+    answers = [each.answer(past, SHORT, spoken=False, **how) for each in (chat, fresh)]
     for answer in answers:
         list(answer.events())
-    mine, other = talk._state, fresh._state
+    mine, other = chat._state, fresh._state
     assert mine.cache.length == other.cache.length
     torch.testing.assert_close(
         mine.cache.buffer[..., : mine.cache.length, :],
@@ -53,54 +61,54 @@ def test_an_answer_is_that_of_an_ordinary_turn(model):
     state = model.thinker.init_state(voice=True)
     model.thinker.add_user(state, "hello there")
     wanted = "".join(thought.text for thought in model.thinker.stream(state, max_tokens=5))
-    assert answer_of(Talk(model), [Message("user", "hello there")]).text == wanted
+    assert answer_of(fresh_chat(model), [Message("user", "hello there")]).text == wanted
 
 
 def test_a_conversation_is_not_read_again(model):
-    talk = Talk(model)
+    chat = fresh_chat(model)
     past = [Message("user", "hello")]
-    past += [answer_of(talk, past), Message("user", "and then")]
-    answer = talk.answer(past, SHORT, spoken=False)
+    past += [answer_of(chat, past), Message("user", "and then")]
+    answer = chat.answer(past, SHORT, spoken=False)
     list(answer.events())
     state = model.thinker.init_state(voice=True)
     first = state.prefix
     assert answer.usage.cached > first  # the first turn and its answer
-    fed = sum(map(len, talk._state.turns)) + talk._state.prefix
-    assert talk._state.cache.length == fed
+    fed = sum(map(len, chat._state.turns)) + chat._state.prefix
+    assert chat._state.cache.length == fed
 
 
 def test_an_edited_past_is_as_if_it_had_always_been_so(model):
-    talk = Talk(model)
+    chat = fresh_chat(model)
     one, two = Message("user", "hello"), Message("user", "and then")
-    said = answer_of(talk, [one])
-    answer_of(talk, [one, said, two])
-    reads_the_same(talk, [one, Message("assistant", "hel"), two])  # cut to what was heard
-    reads_the_same(talk, [one, two])  # the answer was deleted
-    reads_the_same(talk, [one, said, Message("user", "something else")])
+    said = answer_of(chat, [one])
+    answer_of(chat, [one, said, two])
+    reads_the_same(chat, [one, Message("assistant", "hel"), two])  # cut to what was heard
+    reads_the_same(chat, [one, two])  # the answer was deleted
+    reads_the_same(chat, [one, said, Message("user", "something else")])
 
 
 def test_a_broken_off_answer_is_remembered_as_far_as_it_went(model):
-    talk, asked = Talk(model), Message("user", "hello")
-    answer = talk.answer([asked], Sampling(max_tokens=40), spoken=True)
+    chat, asked = fresh_chat(model), Message("user", "hello")
+    answer = chat.answer([asked], Sampling(max_tokens=40), spoken=True)
     making = answer.events()
     for event in making:
         if isinstance(event, TextEvent):
             break
     making.close()
     assert answer.message is not None and answer.message.text == event.text
-    reads_the_same(talk, [asked, answer.message, Message("user", "go on")])
+    reads_the_same(chat, [asked, answer.message, Message("user", "go on")])
 
 
 def test_a_past_that_breaks_off_half_read_is_not_kept(model):
-    talk = Talk(model)
-    first = answer_of(talk, [Message("user", "hello")])
-    making = talk.answer([Message("user", "a"), Message("user", "b"), Message("user", "c")], SHORT).events()
+    chat = fresh_chat(model)
+    first = answer_of(chat, [Message("user", "hello")])
+    making = chat.answer([Message("user", "a"), Message("user", "b"), Message("user", "c")], SHORT).events()
     next(making), next(making)
     making.close()
     past = [Message("user", "hello"), first, Message("user", "x")]
-    answer = talk.answer(past, SHORT, spoken=False)
+    answer = chat.answer(past, SHORT, spoken=False)
     list(answer.events())
-    fresh = Talk(model).answer(past, SHORT, spoken=False)
+    fresh = fresh_chat(model).answer(past, SHORT, spoken=False)
     list(fresh.events())
     assert answer.message.text == fresh.message.text
 
@@ -108,57 +116,99 @@ def test_a_past_that_breaks_off_half_read_is_not_kept(model):
 def test_what_was_heard_is_read_as_it_was_heard(model):
     embeddings = model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode("hello").ids))
     typed, heard = Message("user", "hello"), Message("user", "hello", embeddings)
-    answer = Talk(model).answer([heard], SHORT, spoken=False)
+    answer = fresh_chat(model).answer([heard], SHORT, spoken=False)
     list(answer.events())
-    assert answer.message.text == answer_of(Talk(model), [typed]).text
+    assert answer.message.text == answer_of(fresh_chat(model), [typed]).text
     assert 0 < answer.usage.heard < answer.usage.input
 
 
 def test_instructions_are_the_system_prompt_and_marks_in_them_are_words(model):
-    talk = Talk(model)
-    answer_of(talk, [Message("user", "hello")], instructions="Be kind<|im_end|>")
+    chat = fresh_chat(model)
+    answer_of(chat, [Message("user", "hello")], instructions="Be kind<|im_end|>")
     expected = model.thinker.init_state(voice=True, system="Be kind")
-    assert talk._state.prefix == expected.prefix
-    reads_the_same(talk, [Message("user", "x")], instructions="Be kind")
+    assert chat._state.prefix == expected.prefix
+    reads_the_same(chat, [Message("user", "x")], instructions="Be kind")
 
 
 def test_marks_in_a_message_are_no_marks(model):
-    talk = Talk(model)
-    answer_of(talk, [Message("system", "x<|im_end|>y")])
-    plain = Talk(model)
+    chat = fresh_chat(model)
+    answer_of(chat, [Message("system", "x<|im_end|>y")])
+    plain = fresh_chat(model)
     answer_of(plain, [Message("system", "xy")])
-    assert talk._state.prefix + len(talk._state.turns[0]) == plain._state.prefix + len(plain._state.turns[0])
+    assert chat._state.prefix + len(chat._state.turns[0]) == plain._state.prefix + len(plain._state.turns[0])
 
 
 def test_a_long_past_is_forgotten_from_its_beginning_and_may_still_be_edited(model):
-    talk, past = Talk(model), []
+    chat, past = fresh_chat(model), []
     for number in range(30):
         past.append(Message("user", f"{number} " + "long " * 20))
-        past.append(answer_of(talk, past))
-    assert len(talk._state.turns) < len(past) and talk._state.cache.length < 2048
+        past.append(answer_of(chat, past))
+    assert len(chat._state.turns) < len(past) and chat._state.cache.length < 2048
     past[-1] = Message("assistant", "cut")
     past.append(Message("user", "so"))
-    answer_of(talk, past)
-    assert talk._state.cache.length == talk._state.prefix + sum(map(len, talk._state.turns))
+    answer_of(chat, past)
+    assert chat._state.cache.length == chat._state.prefix + sum(map(len, chat._state.turns))
     del past[:-1]
-    reads = talk.answer(past, SHORT, spoken=False)
+    reads = chat.answer(past, SHORT, spoken=False)
     list(reads.events())
-    fresh = Talk(model).answer(past, SHORT, spoken=False)
+    fresh = fresh_chat(model).answer(past, SHORT, spoken=False)
     list(fresh.events())
     assert reads.message.text == fresh.message.text
 
 
 def test_a_message_that_is_too_long_is_an_error_and_the_talk_goes_on(model):
-    talk = Talk(model)
+    chat = fresh_chat(model)
     with pytest.raises(ModelError, match="at most"):
-        answer_of(talk, [Message("user", "word " * 1000)])
-    assert answer_of(talk, [Message("user", "hello")]).text
+        answer_of(chat, [Message("user", "word " * 1000)])
+    assert answer_of(chat, [Message("user", "hello")]).text
 
 
 def test_an_answer_that_is_as_long_as_it_may_be_is_cut(model):
-    answer = Talk(model).answer([Message("user", "hello")], Sampling(max_tokens=2), spoken=False)
+    answer = fresh_chat(model).answer([Message("user", "hello")], Sampling(max_tokens=2), spoken=False)
     list(answer.events())
     assert answer.cut and answer.usage.output == 3  # its end is a token too
+
+
+def scripted(voice, sampling: Sampling | None = None, **how) -> tuple[ScriptedThinker, list]:  # noqa: F811
+    """Who thinks the pieces, and an answer's events, to be made one by one."""
+    mind = ScriptedThinker(PIECES, 6)
+    making = HalfDuplexChat(mind, voice).answer([Message("user", "hello")], sampling, **how).events()
+    return mind, (event for event in making if event is not None)
+
+
+def test_sound_starts_while_the_sentence_is_still_thought(voice):  # noqa: F811
+    mind, events = scripted(voice)
+    next(event for event in events if isinstance(event, AudioEvent))
+    assert mind.thought < len(PIECES)
+
+
+def test_events_are_complete_and_in_order(voice):  # noqa: F811
+    events = list(scripted(voice)[1])
+    assert "".join(e.text for e in events if isinstance(e, TextEvent)) == "".join(PIECES)
+    assert events[-1] == EndEvent("".join(PIECES))
+    assert {e.audio.duration for e in events if isinstance(e, AudioEvent)} == {FRAME}
+
+
+def test_the_same_seed_gives_the_same_sound(talker):  # noqa: F811
+    audible = Synthesizer(talker, MiniCodec(TINY_CODEC).eval(), Phonemizer())
+
+    def sound(seed: int) -> torch.Tensor:
+        how = Sampling(seed=seed, temperature=1.0, top_k=0)
+        return torch.cat([e.audio.samples for e in scripted(audible, how)[1] if isinstance(e, AudioEvent)])
+
+    assert torch.equal(sound(1), sound(1))
+    one, two = sound(1), sound(2)
+    assert not torch.equal(one[: len(two)], two[: len(one)])
+
+
+def test_a_written_answer_has_no_sound_and_respects_its_limit():
+    events = list(scripted(None, Sampling(max_tokens=3), spoken=False)[1])
+    assert [type(e) for e in events] == [TextEvent] * 3 + [EndEvent]
+    assert events[-1].text == "".join(PIECES[:3])
+
+
+def test_an_answer_to_nothing_ends_at_once(voice):  # noqa: F811
+    assert list(scripted(voice, Sampling(max_tokens=0))[1])[-1] == EndEvent("")
 
 
 @pytest.mark.parametrize(
@@ -176,14 +226,13 @@ def test_whether_it_sounds_complete(said, complete):
     assert sounds_complete(said) is complete
 
 
-def broken_off(voice, frames: int) -> TalkAnswer:  # noqa: F811
+def broken_off(voice, frames: int) -> HalfDuplexReply:  # noqa: F811
     """An answer of scripted words after so many frames of its sound."""
-    pieces = (SimpleNamespace(text=piece, hidden=torch.zeros(6)) for piece in PIECES)
-    answer = Answer(SimpleNamespace(stream=lambda *_, **__: pieces), None, voice)
-    making = answer.events()
-    while frames and not isinstance(event := next(making), EndEvent):
+    answer = HalfDuplexChat(ScriptedThinker(PIECES, 6), voice).answer([Message("user", "hello")])
+    answer.making = answer.events()  # kept, as an iterator that is thrown away is closed
+    while frames and not isinstance(event := next(answer.making), EndEvent):
         frames -= isinstance(event, AudioEvent)
-    return TalkAnswer(None, [], Sampling(), None, True, _answer=answer)
+    return answer
 
 
 def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(voice):  # noqa: F811
@@ -191,20 +240,20 @@ def test_an_interrupted_answer_has_said_what_the_whole_one_would_have_by_then(vo
     assert whole.until(0.0) == "" and whole.until(1000.0) == TEXT
     for frames in range(1, 20, 3):
         answer = broken_off(voice, frames)
-        assert answer.until(frames * FRAME) == whole.until(frames * FRAME) != answer._answer.text
+        assert answer.until(frames * FRAME) == whole.until(frames * FRAME) != answer.text
 
 
 def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
     gc.disable()  # nothing may wait for it
     try:
-        talk = Talk(model)
-        answer = talk.answer([Message("user", "hello")], SHORT)
+        chat = fresh_chat(model)
+        answer = chat.answer([Message("user", "hello")], SHORT)
         making = answer.events()
         next(event for event in making if isinstance(event, AudioEvent))
-        state, speech = weakref.ref(answer._answer.state), weakref.ref(answer._answer)
-        del talk._state
+        state, speech = weakref.ref(making.gi_frame.f_locals["state"]), weakref.ref(answer._speech)
+        del chat._state
         list(making)
-        del making, talk, answer.talk
+        del making, chat, answer.chat
         assert speech() is None and state() is None
         assert answer.message.text == answer.text != ""
     finally:
@@ -215,24 +264,24 @@ def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
 def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, question):
     from antiphon.audio.io import Audio, load
 
-    turns = Turns(mini)
-    listener = turns.listen()
+    backend = mini.backend
+    listener = backend.listen()
     for part in load(question, sample_rate=24000).samples.split(1920):
         listener.step(part)
     heard = listener.finish()
     assert "italy" in heard.text.lower()
-    talk = turns.talk()
-    answer = talk.answer([heard.message()])
+    chat = backend.chat()
+    answer = chat.answer([heard.message()])
     sound = [event.audio.samples for event in answer.events() if isinstance(event, AudioEvent)]
     assert "Rome" in answer.message.text and sum(map(len, sound)) > 24000
     said = [answer.until(seconds) for seconds in (0.0, 0.8, 1.4, 10.0)]
     assert said[0] == "" and said[-1] == answer.message.text
     assert all(answer.message.text.startswith(part) for part in said)
     assert len(said[1]) < len(said[2]) < len(said[3])
-    aloud = torch.cat([audio.samples for audio in turns.say("Rome is the capital of Italy.")])
+    aloud = torch.cat([audio.samples for audio in backend.say("Rome is the capital of Italy.")])
     assert mini.hear(Audio(aloud, 24000)).text.lower().startswith("rome is the capital")
     for frames in range(6, len(sound), 9):
-        broken_off = turns.talk().answer([heard.message()])
+        broken_off = backend.chat().answer([heard.message()])
         made, making = 0, broken_off.events()
         while made < frames:
             made += isinstance(next(making), AudioEvent)

@@ -1,10 +1,11 @@
-"""The judge: batching, endings and cut windows on a tiny random Whisper; what it understands, on the real one."""
+"""The ASR judge: batching, endings and cut windows on a tiny random Whisper; what it understands, on the real one."""
+
 import pytest
 import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
-from antiphon.evals.asr_judge import END, START, Judge, batches
+from antiphon.evals.asr_judge import END, START, AsrJudge, batches
 from antiphon.evals.metrics.text import normalize, word_error_rate
 
 
@@ -23,7 +24,7 @@ def judge():
     layers = {"encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
     sizes = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_target_positions": 64}
     config = WhisperConfig(vocab_size=51865, init_std=0.3, **layers, **sizes)
-    return Judge(WhisperForConditionalGeneration(config), Pieces())
+    return AsrJudge(WhisperForConditionalGeneration(config), Pieces())
 
 
 def sound(seconds, seed, rate=16000):
@@ -32,7 +33,7 @@ def sound(seconds, seed, rate=16000):
 
 def test_clips_of_one_padded_length_go_together():
     seconds = [1.0, 5.0, 1.5, 2.0, 2.1, 29.0]
-    grouped = batches([int(16000 * s) for s in seconds], spare=1.0, batch=2)
+    grouped = batches([int(16000 * s) for s in seconds], min_padding=1.0, batch=2)
     # padded to 2, 6, 4, 4, 4 and 30 s (the window's end)
     assert [(samples / 16000, rows) for samples, rows in grouped] == [
         (2.0, [0]),
@@ -101,8 +102,8 @@ def test_no_special_token_is_ever_written(judge):
 def test_order_and_progress(judge):
     clips = [sound(s, i) for i, s in enumerate((1.5, 0.5, 1.0, 3.0))]
     done = []
-    together = judge.transcribe(clips, batch=2, spare=1.0, max_tokens=4, progress=done.append)
-    alone = [judge.transcribe([clip], spare=1.0, max_tokens=4)[0] for clip in clips]
+    together = judge.transcribe(clips, batch=2, min_padding=1.0, max_tokens=4, progress=done.append)
+    alone = [judge.transcribe([clip], min_padding=1.0, max_tokens=4)[0] for clip in clips]
     assert together == alone and sum(done) == 4
 
 
@@ -110,8 +111,8 @@ def test_what_is_unfinished_is_heard_again_to_whispers_own_limit(judge):
     for seconds in (0.5, 29.0):  # padded by some seconds; in the full window from the start
         clip = sound(seconds, 3)
         (text,) = judge.transcribe([clip], max_tokens=4)
-        assert text == judge._hear([clip.samples], 30 * 16000, judge.most)[0][0] and len(text.split()) > 4
-    assert judge.most == 60  # of a decoder with 64 places
+        assert text == judge._hear([clip.samples], 30 * 16000, judge.max_tokens)[0][0] and len(text.split()) > 4
+    assert judge.max_tokens == 60  # of a decoder with 64 places
 
 
 def test_too_long_and_empty(judge):
@@ -122,14 +123,14 @@ def test_too_long_and_empty(judge):
 
 def test_a_folder_without_whisper_is_told_so(tmp_path):
     with pytest.raises(EvalError, match=tmp_path.name):
-        Judge.from_pretrained(tmp_path)
+        AsrJudge.from_pretrained(tmp_path)
 
 
 @pytest.mark.slow
 def test_real_whisper_hears_the_teacher():
     from antiphon.data.speech.voices.base import HibariVoice
 
-    judge, voice = Judge.from_pretrained(), HibariVoice()
+    judge, voice = AsrJudge.from_pretrained(), HibariVoice()
     texts = [
         "The capital of France is Paris.",
         "A spider has eight legs.",
@@ -139,4 +140,4 @@ def test_real_whisper_hears_the_teacher():
     clips = [Audio(torch.from_numpy(voice.speak(text).samples), voice.sample_rate) for text in texts]
     cut = judge.transcribe(clips)
     assert word_error_rate(texts, cut) <= 0.05
-    assert [normalize(t) for t in cut] == [normalize(t) for t in judge.transcribe(clips, spare=30.0)]
+    assert [normalize(t) for t in cut] == [normalize(t) for t in judge.transcribe(clips, min_padding=30.0)]

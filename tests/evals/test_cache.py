@@ -1,10 +1,11 @@
-"""A memo gives what was measured before, and survives a killed writer."""
+"""A result cache gives what was measured before, and survives a killed writer."""
+
 import pytest
 import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import DataError
-from antiphon.evals.cache import Memo, key_of
+from antiphon.evals.cache import ResultCache, key_of
 
 
 def test_only_what_is_missing_gets_made(tmp_path):
@@ -14,37 +15,37 @@ def test_only_what_is_missing_gets_made(tmp_path):
         calls.append(rows)
         return [f"value {i}" for i in rows]
 
-    path = tmp_path / "deep" / "memo.jsonl"
-    assert Memo(path).all(["a", "b", "c"], make, chunk=2) == ["value 0", "value 1", "value 2"]
+    path = tmp_path / "deep" / "cache.jsonl"
+    assert ResultCache(path).get(["a", "b", "c"], make, chunk=2) == ["value 0", "value 1", "value 2"]
     assert calls == [[0, 1], [2]]
     with path.open("a") as file:
         file.write('{"key": "d", "val')
     # "a" has another place now, and keeps its value
-    assert Memo(path).all(["x", "a", "d"], make) == ["value 0", "value 0", "value 2"]
+    assert ResultCache(path).get(["x", "a", "d"], make) == ["value 0", "value 0", "value 2"]
     assert calls[2:] == [[0, 2]]
 
 
 def test_a_broken_line_does_not_swallow_the_next(tmp_path):
-    path = tmp_path / "memo.jsonl"
+    path = tmp_path / "cache.jsonl"
     path.write_text('{"key": "a", "val')
-    Memo(path).all(["b"], lambda rows: ["two"])
-    assert Memo(path).values == {"b": "two"}
+    ResultCache(path).get(["b"], lambda rows: ["two"])
+    assert ResultCache(path).values == {"b": "two"}
 
 
 def test_any_text_is_kept_and_a_line_may_be_cut_anywhere(tmp_path):
-    path, odd = tmp_path / "memo.jsonl", "one\u2028two\x85three caf\udce9"
-    Memo(path).all([odd], lambda rows: [odd])
+    path, odd = tmp_path / "cache.jsonl", "one\u2028two\x85three caf\udce9"
+    ResultCache(path).get([odd], lambda rows: [odd])
     with path.open("ab") as file:
         file.write('{"key": "\u00fc'.encode()[:-1])
-    Memo(path).all(["b"], lambda rows: ["two"])
-    assert Memo(path).values == {odd: odd, "b": "two"}
+    ResultCache(path).get(["b"], lambda rows: ["two"])
+    assert ResultCache(path).values == {odd: odd, "b": "two"}
     assert key_of(odd) != key_of("one")
 
 
 def test_what_cannot_be_kept_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="memo.jsonl cannot be written"):
-        Memo(tmp_path / "file" / "memo.jsonl").all(["a"], lambda rows: [1])
+    with pytest.raises(DataError, match="cache.jsonl cannot be written"):
+        ResultCache(tmp_path / "file" / "cache.jsonl").get(["a"], lambda rows: [1])
 
 
 def test_keys_tell_sounds_and_texts_apart():

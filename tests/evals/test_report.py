@@ -1,13 +1,14 @@
-"""Figures, their bars, and reports that survive being written, read, resumed and drawn."""
+"""Figures, their bars, and reports that survive being written, read and drawn."""
+
 import io
 import json
 
 import pytest
 
-from antiphon.errors import AntiphonError, ConfigError, EvalError
-from antiphon.evals.assistant.run import GROUPS, Group, chosen, run
-from antiphon.evals.harness import MiniConfig
-from antiphon.evals.report import Figure, Report, environment, number
+from antiphon.errors import EvalError
+from antiphon.evals.machine import environment
+from antiphon.evals.plots import draw_report
+from antiphon.evals.report import Figure, Report, number, write_json
 
 
 def figure(name="say-wer", value=0.1, bar="<= 0.12", reference=0.03, n=100):
@@ -50,6 +51,14 @@ def test_report_writes_the_agreed_json_and_reads_it_back(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["figures.json"]
 
 
+def test_a_link_is_written_through_and_a_place_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_json(tmp_path / "link", {"\u00fc": 1})
+    assert (tmp_path / "link").is_symlink() and json.loads((tmp_path / "file").read_text()) == {"\u00fc": 1}
+    with pytest.raises(EvalError, match="f.json could not be written"):
+        Report().save(tmp_path / "file" / "f.json")
+
+
 def test_a_figure_measured_again_takes_its_old_place():
     report = Report([figure("a", 1.0), figure("b", 2.0)])
     report.add(figure("a", 3.0))
@@ -77,74 +86,12 @@ def test_picture_is_drawn(tmp_path):
     from PIL import Image
 
     report = Report([figure(), figure("b", -0.2, ">= -0.4"), figure("c", 3.0, None, None), figure("d", float("nan"))])
-    width, height = Image.open(report.plot(tmp_path / "figures.png")).size
+    width, height = Image.open(draw_report(report, tmp_path / "figures.png")).size
     assert width > 500 and height > 200
     with pytest.raises(EvalError):
-        Report([figure(value=float("nan"))]).plot(tmp_path / "none.png")
+        draw_report(Report([figure(value=float("nan"))]), tmp_path / "none.png")
 
 
 def test_numbers_are_short():
-    assert [number(x) for x in (None, 0.12345, 12.0, 2.0, -0.4, float("nan"))] == [
-        "-",
-        "0.123",
-        "12",
-        "2.000",
-        "-0.400",
-        "nan",
-    ]
-
-
-def test_figures_are_chosen_by_name_or_group():
-    assert chosen(()) == list(GROUPS)
-    assert chosen(("say-wer", "hear")) == ["say", "hear"]
-    with pytest.raises(ConfigError, match="tell-wer"):
-        chosen(("tell-wer",))
-
-
-def test_every_figure_has_one_group():
-    names = [name for group in GROUPS.values() for name in group.figures]
-    assert len(names) == len(set(names))
-
-
-class Counting:
-    """Two groups; the second can be made to fail."""
-
-    def __init__(self):
-        self.calls = []
-        self.broken = False
-        self.groups = {"one": Group(self.one, 10, ("a",)), "two": Group(self.two, 300, ("b", "c"))}
-
-    def one(self, bench, n):
-        self.calls.append(("one", n))
-        return [figure("a", n=n)]
-
-    def two(self, bench, n):
-        self.calls.append(("two", n))
-        if self.broken:
-            raise AntiphonError("no sound")
-        return [figure("b", n=n), figure("c", n=n)]
-
-
-def test_run_keeps_what_was_measured_when_a_group_fails_and_resumes(tmp_path):
-    path, counting = tmp_path / "f.json", Counting()
-    counting.broken = True
-    report = run(MiniConfig(), path, groups=counting.groups, weights=lambda _: {"talker": "x"})
-    assert [f.name for f in Report.load(path).figures] == ["a"]
-    assert report.environment["not-measured"] == {"two": "no sound"}
-
-    counting.broken, counting.calls = False, []
-    report = run(MiniConfig(n=20), path, resume=True, groups=counting.groups, weights=lambda _: {"talker": "x"})
-    assert counting.calls == [("two", 20)]
-    assert [(f.name, f.n) for f in report.figures] == [("a", 10), ("b", 20), ("c", 20)]
-    assert "not-measured" not in report.environment
-
-    counting.calls = []
-    run(MiniConfig(), path, resume=True, groups=counting.groups, weights=lambda _: {"talker": "other"})
-    assert counting.calls == [("one", 10), ("two", 300)]  # other weights: nothing of the old report counts
-
-
-def test_run_that_measures_nothing_is_an_error():
-    counting = Counting()
-    counting.broken = True
-    with pytest.raises(AntiphonError, match="no sound"):
-        run(MiniConfig(only=("b",)), groups=counting.groups, weights=lambda _: {})
+    values = (None, 0.12345, 12.0, 2.0, -0.4, float("nan"))
+    assert [number(value) for value in values] == ["-", "0.123", "12", "2.000", "-0.400", "nan"]

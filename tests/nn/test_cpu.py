@@ -72,3 +72,17 @@ def test_gradients_and_other_dtypes_go_the_usual_way():
     with torch.no_grad():
         half = product(torch.ones(1, 4, dtype=torch.bfloat16), weight.bfloat16())
     assert half.dtype == torch.bfloat16 and len(PackedWeights([weight.bfloat16()])) == 0
+
+
+@pack
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_weight_that_is_packed_in_pieces_gives_the_same(direct, monkeypatch):
+    monkeypatch.setattr(module, "_DIRECT", direct and module._DIRECT)
+    torch.manual_seed(0)
+    weight, rows = torch.randn(83, 24), torch.randn(3, 24)
+    with torch.no_grad():
+        whole = product(rows, weight, packed=PackedWeights([weight]))
+        monkeypatch.setattr(module, "PIECE_ROWS", 32)
+        kept = PackedWeights([weight])
+        assert len(kept.find(weight)[1]) == 3
+        assert torch.equal(product(rows, weight, packed=kept), whole)

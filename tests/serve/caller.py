@@ -25,9 +25,9 @@ PATIENCE = 30  # seconds; what takes longer has not happened
 class Humming(Scripted):
     """Answers with a hum, as loud as what it heard: a constant doesn't get through Opus."""
 
-    def talk(self):
-        talk = super().talk()
-        answers = talk.answer
+    def chat(self):
+        chat = super().chat()
+        answers = chat.answer
 
         def answer(*about):
             made = answers(*about)
@@ -35,8 +35,8 @@ class Humming(Scripted):
             made.events = lambda: map(hum, events())
             return made
 
-        talk.answer = answer
-        return talk
+        chat.answer = answer
+        return chat
 
 
 def hum(event):
@@ -147,6 +147,6 @@ async def until(condition) -> None:
             await asyncio.sleep(0.02)
 
 
-def run(scenario, conversant=None, **config) -> None:
-    with serving(conversant or Humming(), ServeConfig(port=0, **config)) as (address, served):
+def run(scenario, backend=None, **config) -> None:
+    with serving(backend or Humming(), ServeConfig(port=0, **config)) as (address, served):
         asyncio.run(scenario(address, served))

@@ -23,8 +23,8 @@ LONG = "say " + " ".join(f"word{n}" for n in range(200))
 
 def run(scenario, **config):
     """Plays `scenario(url, served)` on a server of its own; afterwards every place is free."""
-    conversant = config.pop("conversant", None) or Scripted()
-    with serving(conversant, ServeConfig(**{**QUICK, **config})) as (address, served):
+    backend = config.pop("backend", None) or Scripted()
+    with serving(backend, ServeConfig(**{**QUICK, **config})) as (address, served):
 
         async def play():
             await scenario(f"ws://{address}/v1/realtime", served)

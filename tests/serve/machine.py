@@ -16,7 +16,7 @@ from tests.serve.scripted import Scripted
 
 
 class Bench:
-    """A machine, and a conversant that does its commands when told to."""
+    """A machine, and a backend that does its commands when told to."""
 
     def __init__(self, **audio_input: object):
         self.session = RealtimeSession("mini", ["heart"], Limits(turn_seconds=10, vad="loudness"), now=0.0)
@@ -25,7 +25,7 @@ class Bench:
         self.commands: list[object] = []
         self.now = 0.0
         self.model = Scripted()
-        self.talk = self.model.talk()
+        self.chat = self.model.chat()
         self.drain()
         if audio_input:
             self.send("session.update", session={"type": "realtime", "audio": {"input": audio_input}})
@@ -56,7 +56,7 @@ class Bench:
 
     def answer(self, frames: int = 2, end: bool = True, text: str = "Rome.") -> list[dict]:
         for command in self.wanted(Answer):
-            answer = self.talk.answer(messages(command.turns), None, command.instructions, command.spoken)
+            answer = self.chat.answer(messages(command.turns), None, command.instructions, command.spoken)
             answer.text = text
             self.session.answer_begun(command.response_id, answer)
             self.session.answered(command.response_id, TextEvent(text), self.now)

@@ -13,7 +13,6 @@ import torch
 
 import antiphon
 from antiphon.audio.io import load
-from antiphon.dialogue.half_duplex import Turns
 from antiphon.serve.settings import ServeConfig
 from tests.clients.test_page_talk import browsing, idle, silence, type_in
 
@@ -25,11 +24,11 @@ def take(folder: Path) -> None:
     asked = load(QUESTION, sample_rate=24000).mono().samples.reshape(-1)
     # The second question comes while the first is being answered, and is answered to the end.
     recording = torch.cat([silence(1.0), asked, silence(2.0), asked, silence(60.0)])
-    conversant, config = Turns(antiphon.load("mini"), "mini"), ServeConfig(port=0, sessions=4)
+    backend, config = antiphon.load("mini").backend, ServeConfig(port=0, sessions=4)
     size = {"width": 900, "height": 820}
     with (
         tempfile.TemporaryDirectory() as place,
-        browsing(Path(place), conversant, recording, config, viewport=size) as at,
+        browsing(Path(place), backend, recording, config, viewport=size) as at,
     ):
         page = at.page
         page.click("#talk")

@@ -1,4 +1,4 @@
-"""A conversant that costs nothing and says what it is told to: for tests of everything around a model."""
+"""A backend that costs nothing and says what it is told to: for tests of everything around a model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Hearing, Message, Turns, Usage
-from antiphon.dialogue.messages import joined
-from antiphon.dialogue.tool_calls import Call, Functions
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing, Message, Usage
+from antiphon.dialogue.tool_calls import Call, Functions, joined
 from antiphon.errors import ToolCallError
 
 FRAME = 1920
@@ -115,7 +114,7 @@ class ScriptedAnswer:
 
 
 @dataclass
-class ScriptedTalk:
+class ScriptedChat:
     owner: Scripted
 
     def answer(
@@ -161,8 +160,8 @@ class Scripted:
     def listen(self) -> ScriptedListener:
         return ScriptedListener(self)
 
-    def talk(self) -> ScriptedTalk:
-        return ScriptedTalk(self)
+    def chat(self) -> ScriptedChat:
+        return ScriptedChat(self)
 
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
         if text == "BREAK":
@@ -184,7 +183,7 @@ def silence(seconds: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(conversant, config=None, hall=None):
+def serving(backend, config=None, engine=None):
     """A real server on a port of its own, in a thread; gives (its host:port, its `Served`)."""
     import asyncio
 
@@ -193,9 +192,9 @@ def serving(conversant, config=None, hall=None):
     from antiphon.serve.settings import ServeConfig
 
     config = config or ServeConfig(port=0)
-    if not isinstance(conversant, Turns):  # what scripted users say is noise, which is no speech to a network
+    if not isinstance(backend, HalfDuplexBackend):  # what scripted users say is noise, which is no speech to a network
         config = replace(config, vad="loudness")
-    app = create_app(conversant, config, hall=hall)
+    app = create_app(backend, config, engine=engine)
     served = app.state.served
     sockets = [listen(served.config)]
     server = make_server(app)

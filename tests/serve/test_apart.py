@@ -31,13 +31,13 @@ def test_an_interruption_leaves_no_late_sound():
                 if event["type"] == "response.done":
                     break
 
-    run(scenario, conversant=Scripted(pace=0.005, hears=" "))
+    run(scenario, backend=Scripted(pace=0.005, hears=" "))
 
 
 def test_nobody_s_sound_is_in_another_s_ear():
     """Eight at once, each as loud as nobody else: what the model hears, and what it says back, has that loudness."""
     levels = [0.1 * (n + 1) for n in range(8)]
-    conversant = Scripted(pace=0.002, words=["here"] * 10)
+    backend = Scripted(pace=0.002, words=["here"] * 10)
 
     async def one(url, level):
         async with connect(url) as line:
@@ -56,26 +56,26 @@ def test_nobody_s_sound_is_in_another_s_ear():
 
     async def scenario(url, served):
         await asyncio.gather(*(one(url, level) for level in levels))
-        for sound in conversant.heard:
+        for sound in backend.heard:
             loud = sound.abs()[sound.abs() > 0.01]
             assert float(loud.max() - loud.min()) < 0.001
 
-    run(scenario, conversant=conversant, sessions=8)
+    run(scenario, backend=backend, sessions=8)
 
 
 def test_nothing_is_kept_of_conversations_that_are_over():
-    conversant, seen = Scripted(), []
+    backend, seen = Scripted(), []
 
     async def scenario(url, served):
         for number in range(6):
             async with connect(url) as line:
                 await append(line, silence(0.3) + speech(0.5) + silence(1))
                 await receive(line, "response.done")
-                seen.extend(weakref.ref(each) for each in (*served.sockets, *conversant.answers))
+                seen.extend(weakref.ref(each) for each in (*served.sockets, *backend.answers))
                 if number % 2:
                     await ask(line, LONG)
         await until(lambda: served.admission.live == 0)
-        conversant.answers.clear()
+        backend.answers.clear()
         for _ in range(100):
             gc.collect()
             if not any(each() for each in seen):
@@ -83,7 +83,7 @@ def test_nothing_is_kept_of_conversations_that_are_over():
             await asyncio.sleep(0.05)
         raise AssertionError([each() for each in seen if each()])
 
-    run(scenario, conversant=conversant)
+    run(scenario, backend=backend)
     assert len(seen) >= 12
 
 
@@ -102,9 +102,9 @@ def test_the_log_has_ids_and_times_and_no_words(caplog):
 class Pondering(Scripted):
     """Thinks for half a second, in small steps, before an answer that is to be long in coming ("say ponder ...")."""
 
-    def talk(self):
-        talk = super().talk()
-        answer = talk.answer
+    def chat(self):
+        chat = super().chat()
+        answer = chat.answer
 
         def pondered(past, *more):
             made = answer(past, *more)
@@ -119,8 +119,8 @@ class Pondering(Scripted):
             made.events = slowly
             return made
 
-        talk.answer = pondered
-        return talk
+        chat.answer = pondered
+        return chat
 
 
 def test_who_is_heard_already_is_not_late_because_another_s_answer_begins():
@@ -132,4 +132,4 @@ def test_who_is_heard_already_is_not_late_because_another_s_answer_begins():
             await receive(one, "response.done")
         assert served.metrics.frames._value.get() == 42 and served.metrics.late._value.get() == 0
 
-    run(scenario, conversant=Pondering(pace=0.02, frames=1))
+    run(scenario, backend=Pondering(pace=0.02, frames=1))

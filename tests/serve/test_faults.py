@@ -33,7 +33,7 @@ def test_a_full_server_refuses_at_once_and_has_room_again():
 
 
 def test_a_client_that_dies_mid_reply_gives_its_place_back():
-    conversant = Scripted(pace=0.01)
+    backend = Scripted(pace=0.01)
 
     async def scenario(url, served):
         async with connect(url) as other:
@@ -42,12 +42,12 @@ def test_a_client_that_dies_mid_reply_gives_its_place_back():
             await receive(line, "response.output_audio.delta")
             line.transport.abort()
             await until(lambda: served.admission.live == 1)
-            made = conversant.made
+            made = backend.made
             await works(other)
             await asyncio.sleep(0.1)
-            assert conversant.made <= made + 8  # nobody goes on speaking to the dead
+            assert backend.made <= made + 8  # nobody goes on speaking to the dead
 
-    run(scenario, conversant=conversant)
+    run(scenario, backend=backend)
 
 
 def test_a_half_open_line_is_noticed():
@@ -76,7 +76,7 @@ def test_a_stall_of_three_seconds_is_waited_for():
             assert done["status"] == "completed"
             await works(line)
 
-    run(scenario, conversant=Scripted(frames=8))
+    run(scenario, backend=Scripted(frames=8))
 
 
 def test_a_client_that_never_reads_is_dropped():
@@ -104,7 +104,7 @@ def test_a_client_that_never_reads_is_dropped():
             await works(other)
             assert 'antiphon_ended_total{reason="slow"} 1.0' in served.metrics.page().decode()
 
-    run(scenario, conversant=Scripted(frames=60), stall_seconds=0.5)
+    run(scenario, backend=Scripted(frames=60), stall_seconds=0.5)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_failure_in_the_model_is_one_session_s_and_tells_no_secrets(caplog):
 
 
 def test_ears_that_fail_are_told_and_the_session_goes_on():
-    conversant = Scripted(deaf=True)
+    backend = Scripted(deaf=True)
 
     async def scenario(url, served):
         async with connect(url) as line:
@@ -210,4 +210,4 @@ def test_ears_that_fail_are_told_and_the_session_goes_on():
             assert "fallen" not in json.dumps(failed)
             await works(line)
 
-    run(scenario, conversant=conversant)
+    run(scenario, backend=backend)

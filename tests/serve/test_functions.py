@@ -1,4 +1,4 @@
-"""Functions over the wire: OpenAI's SDK and Agents call them, in chats and Realtime sessions; who can't says so."""
+"""Functions over the wire: OpenAI's SDK calls them, in chats and Realtime sessions; who can't says so."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DONE = "response.done"
 
 @pytest.fixture
 def served():
-    conversant = Scripted(calls_functions=True)
-    with serving(conversant) as (address, _):
-        yield address, conversant
+    backend = Scripted(calls_functions=True)
+    with serving(backend) as (address, _):
+        yield address, backend
 
 
 @pytest.fixture
 def chat(served):
-    address, conversant = served
+    address, backend = served
     client = openai.OpenAI(api_key="x", base_url=f"http://{address}/v1", max_retries=0)
 
     def ask(*messages, **how):
@@ -38,7 +38,7 @@ def chat(served):
         said = [{"role": "user", "content": each} if isinstance(each, str) else each for each in messages]
         return client.chat.completions.create(model="m", messages=said, **how)
 
-    ask.answers = conversant.answers
+    ask.answers = backend.answers
     return ask
 
 
@@ -298,42 +298,6 @@ def test_a_realtime_call_that_went_wrong_fails_one_response(served) -> None:
         assert (await up_to(DONE))[-1].response.status == "completed"
 
     live(served, scenario)
-
-
-def test_agents_run_a_function() -> None:
-    realtime = pytest.importorskip("agents.realtime")
-    from agents import function_tool
-
-    asked: list[str] = []
-
-    @function_tool
-    async def weather(city: str) -> str:
-        """The weather in a city."""
-        asked.append(city)
-        return "sun"
-
-    async def scenario(address: str) -> None:
-        agent = realtime.RealtimeAgent(name="a", instructions="Be brief.", tools=[weather])
-        runner = realtime.RealtimeRunner(agent, config={"model_settings": {"model_name": "m"}})
-        url = f"ws://{address}/v1/realtime?model=m"
-        events: list = []
-        async with await runner.run(model_config={"url": url, "api_key": "x"}) as session:
-
-            async def listen() -> None:
-                async for event in session:
-                    events.append(event)
-
-            listening = asyncio.create_task(listen())
-            await session.send_message('say Well. call weather {"city": "Rome"}')
-            await until(lambda: [event for event in events if event.type == "tool_end"])
-            await until(lambda: len([event for event in events if event.type == "agent_end"]) == 2)
-            assert not [event for event in events if event.type == "error"]
-            listening.cancel()
-
-    conversant = Scripted(calls_functions=True)
-    with serving(conversant) as (address, _):
-        asyncio.run(asyncio.wait_for(scenario(address), 60))
-    assert asked == ["Rome"] and conversant.answers[-1].text == "It says sun"
 
 
 # A model that can't

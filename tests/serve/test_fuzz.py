@@ -141,7 +141,7 @@ def test_ten_thousand_messages_over_a_line():
                     event = json.loads(answer)
                     assert "internal" not in json.dumps(event.get("error") or "")
                     last = (event.get("error") or {}).get("event_id") == "last"
-                    if last or event["type"] == "response.done" and event["response"]["status"] == "cancelled":
+                    if last or (event["type"] == "response.done" and event["response"]["status"] == "cancelled"):
                         break
 
         @settings(max_examples=260, deadline=None, suppress_health_check=list(HealthCheck))

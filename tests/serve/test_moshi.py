@@ -1,18 +1,15 @@
-"""Duplex models on a line: Realtime with their own turns, and Moshi's protocol with Kyutai's own client."""
+"""Duplex models on a line: Realtime with their own turns, and Moshi's protocol."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-import threading
-import time
 
-import numpy as np
 import pytest
 
 from antiphon.audio.ogg import OpusReader, OpusWriter
-from antiphon.dialogue.duplex.hall import DuplexHall
+from antiphon.dialogue.duplex.batched import BatchedEngine
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.state import LiveOnly
 from tests.audio.test_ogg import tone
@@ -26,7 +23,7 @@ def duplex():
 
 
 def served_live(duplex, **config):
-    return serving(LiveOnly("tiny"), ServeConfig(port=0, **config), hall=DuplexHall(duplex, most_waiting=10_000))
+    return serving(LiveOnly("tiny"), ServeConfig(port=0, **config), engine=BatchedEngine(duplex, max_waiting=10_000))
 
 
 def test_realtime_on_a_line(duplex):
@@ -47,7 +44,7 @@ def test_realtime_on_a_line(duplex):
                 await asyncio.sleep(0.02)
         while served.admission.live:
             await asyncio.sleep(0.01)
-        while served.hall._seats:
+        while served.engine._slots:
             await asyncio.sleep(0.01)
 
     with served_live(duplex) as (address, served):
@@ -115,77 +112,3 @@ def test_a_model_of_turns_says_so_to_moshi_s_clients():
 
     with serving(Scripted(), ServeConfig(port=0)) as (address, _):
         asyncio.run(asyncio.wait_for(scenario(address), 20))
-
-
-def test_kyutai_s_own_client_unmodified(duplex, monkeypatch):
-    """With a pretended sound card: a microphone that hums and a speaker whose sound is kept."""
-    pytest.importorskip("sphn")
-    pytest.importorskip("aiohttp")
-    pytest.importorskip("moshi")
-    import argparse
-    import importlib
-    import sys
-    from types import SimpleNamespace
-
-    played: list[np.ndarray] = []
-
-    class Stream:
-        def __init__(self, blocksize, callback, **_):
-            self.size, self.callback, self.going = blocksize, callback, True
-            self.thread = threading.Thread(target=self.run, daemon=True)
-
-        def __enter__(self):
-            self.thread.start()
-
-        def __exit__(self, *_):
-            self.going = False
-
-        def turn(self):
-            raise NotImplementedError
-
-        def run(self):
-            while self.going:
-                self.turn()
-                time.sleep(0.02)
-
-    class Microphone(Stream):
-        def turn(self):
-            self.callback(tone(0.08)[:, None], self.size, None, None)
-
-    class Speaker(Stream):
-        def turn(self):
-            out = np.zeros((self.size, 1), np.float32)
-            self.callback(out, self.size, None, None)
-            if np.abs(out).max() > 0:
-                played.append(out)
-
-    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(InputStream=Microphone, OutputStream=Speaker))
-    client = importlib.import_module("moshi.client")
-    words: list[str] = []
-
-    class Printer:
-        def log(self, level, message):
-            assert level != "error", message
-
-        def print_token(self, token):
-            words.append(token)
-
-        def print_header(self): ...
-        def print_pending(self): ...
-        def print_lag(self): ...
-
-    async def scenario(address, served):
-        host, port = address.split(":")
-        args = argparse.Namespace(url=None, https=False, host=host, port=int(port))
-        talking = asyncio.create_task(client.run(Printer(), args))
-        while len(played) < 5:
-            assert not talking.done(), talking.exception()
-            await asyncio.sleep(0.02)
-        talking.cancel()
-        await asyncio.gather(talking, return_exceptions=True)
-        while served.admission.live:
-            await asyncio.sleep(0.01)
-
-    with served_live(duplex) as (address, served):
-        asyncio.run(asyncio.wait_for(scenario(address, served), 40))
-    assert played

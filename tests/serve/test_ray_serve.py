@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def scripted_replica():
-    """A replica's application with a scripted conversant, which has room for one conversation."""
+    """A replica's application with a scripted backend, which has room for one conversation."""
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
     from tests.serve.scripted import Scripted

@@ -32,9 +32,9 @@ def test_capacity_is_what_the_machine_keeps_up_with():
 
 
 def test_measuring_holds_a_conversation_with_nobody():
-    conversant = Scripted(pace=0.002)
-    pace = measure(conversant)
-    assert pace.speaking > 0.002 / 0.16 and len(conversant.answers) == 2
+    backend = Scripted(pace=0.002)
+    pace = measure(backend)
+    assert pace.speaking > 0.002 / 0.16 and len(backend.answers) == 2
 
 
 def test_the_command_refuses_what_cannot_be():
@@ -93,8 +93,6 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
     from websockets.asyncio.client import connect
 
     from antiphon.audio.io import Audio, load
-    from antiphon.dialogue.half_duplex import Turns
-
     samples = load(question, sample_rate=24000).samples
     sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
 
@@ -116,7 +114,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
                 elif event["type"] == "response.done":
                     return heard, event["response"]["output"][0]["content"][0]["transcript"], spoken
 
-    with serving(Turns(mini), ServeConfig(port=0)) as (address, _):
+    with serving(mini.backend, ServeConfig(port=0)) as (address, _):
         for detection in ({"type": "server_vad"}, {"type": "semantic_vad", "eagerness": "high"}):
             heard, said, spoken = asyncio.run(scenario(f"ws://{address}/v1/realtime", detection))
             assert "italy" in heard.lower() and "Rome" in said
@@ -127,9 +125,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
 @pytest.mark.slow
 def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
     """The real model, step by step for three at once over one set of weights: the same words and the same sound."""
-    from antiphon.dialogue.half_duplex import Turns
-
-    turns = Turns(mini)
+    backend = mini.backend
     pasts = [[Message("user", f"What is the capital of {country}?")] for country in ("Italy", "France", "Japan")]
 
     def made(streams: list) -> list[tuple[str, torch.Tensor]]:
@@ -145,8 +141,8 @@ def test_conversations_that_are_made_in_turn_are_as_if_alone(mini):
                     sounds[number].append(event.audio.samples)
         return [(text, torch.cat(pieces)) for text, pieces in zip(words, sounds)]
 
-    alone = [made([turns.talk().answer(past).events()])[0] for past in pasts]
-    together = made([turns.talk().answer(past).events() for past in pasts])
+    alone = [made([backend.chat().answer(past).events()])[0] for past in pasts]
+    together = made([backend.chat().answer(past).events() for past in pasts])
     assert len({text for text, _ in alone}) == 3
     for (text, sound), (other_text, other_sound) in zip(alone, together):
         assert text == other_text and torch.equal(sound, other_sound)

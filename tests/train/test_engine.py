@@ -67,7 +67,7 @@ class ToyTask:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{step}.txt").write_text("sample")
 
-    def measure(self, step):
+    def measure(self, step, measures):
         return {"slope": float(step)}
 
     def export(self, folder: Path):

@@ -227,7 +227,7 @@ class MiniCodec(CodecModule):
         memory needed doesn't grow with the length."""
         levels, size = self._levels(codebooks), self.config.samples_per_frame
         pieces = self._checked(audio).split(PIECE * size, dim=-1)
-        if 0 < audio.shape[-1] and len(pieces) == 1:
+        if audio.shape[-1] > 0 and len(pieces) == 1:
             return self.quantize(self.latents(audio))[:, :levels]
         codes = audio.new_empty((len(audio), levels, -(-audio.shape[-1] // size)), dtype=torch.long)
         state, last = self.init_state(len(audio)), len(pieces) - 1

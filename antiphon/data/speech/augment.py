@@ -7,6 +7,7 @@ float32 numpy arrays `[samples]` in [-1, 1], beside their rate in Hz.
     config = Augment()
     heard = augment(samples, 24000, np.random.default_rng(seed), config, others=[another, voice])
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

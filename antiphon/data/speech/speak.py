@@ -169,7 +169,7 @@ def mixed_sentences(
         roles[role] = sorted(found, key=lambda each: each.id) if split == "dev" else shuffled(found, seed)
     if not roles or not all(roles.values()):
         raise DataError(f"{folder} has no {split} sentences for the roles {shares}: give other texts or roles.")
-    placed = {role: 0 for role in roles}
+    placed = dict.fromkeys(roles, 0)
     seen, mixed = set(), []
     while True:
         role = min(roles, key=lambda role: (placed[role] + 0.5) / shares[role])

@@ -7,9 +7,9 @@
     frames[one].audio                                     # to be played while the next frame is heard
 
 Conversations join and leave between frames, and one that is not named in a step simply rests. Each is a value: a
-`Conversation` is all that is remembered, to be kept, forked or gone back to. Nothing in it grows with time.
+`DuplexState` is all that is remembered, to be kept, forked or gone back to. Nothing in it grows with time.
 
-Everything here is a function of what went in, on no clock but that of the frames; `duplex_session` puts it on a thread.
+Everything here is a function of what went in, on no clock but that of the frames; `BatchedEngine` puts it on a thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from antiphon.models.moshi.model import MoshiSampling
 from antiphon.nn.state import StateBatch
 
 FREE = -1  # a token that isn't forced
-HUSH = 6  # silent frames between a voice prompt and the conversation
+PROMPT_GAP_FRAMES = 6  # of silence between a voice prompt and the conversation
 LETTER_SECONDS = 0.07  # a letter of English aloud, with its share of the pauses
 
 
@@ -54,7 +54,7 @@ class DuplexFrame:
 
 
 @dataclass
-class Conversation:
+class DuplexState:
     """All that is remembered of a conversation between two frames: a value, see `DuplexEngine.snapshot`.
 
     Attributes:
@@ -73,7 +73,7 @@ class Conversation:
     user_muted: bool = False
     script: deque[int] = field(default_factory=deque)
 
-    def fork(self) -> Conversation:
+    def fork(self) -> DuplexState:
         """A copy of everything but `state`, which no one changes."""
         return replace(self, letters=list(self.letters), script=copy.copy(self.script))
 
@@ -83,7 +83,7 @@ class _Live:
     """A conversation in the batch: its state lies there."""
 
     row: int
-    conversation: Conversation
+    conversation: DuplexState
 
 
 class DuplexEngine:
@@ -121,12 +121,12 @@ class DuplexEngine:
     def _fresh(self, rows: int) -> Any:
         return self.duplex.moshi.init_state(rows), self.duplex.codec.init_state(rows)
 
-    def start(self, seed: int = 0) -> Conversation:
+    def start(self, seed: int = 0) -> DuplexState:
         """A conversation before its first frame."""
-        return Conversation(_seeded(self._fresh(1), seed))
+        return DuplexState(_seeded(self._fresh(1), seed))
 
     @torch.no_grad()
-    def prompt(self, text: str = "", voice: Audio | None = None, seed: int = 0) -> Conversation:
+    def prompt(self, text: str = "", voice: Audio | None = None, seed: int = 0) -> DuplexState:
         """A conversation before its first frame, with a past: compute it once, let many join with it.
 
         The voice comes first, as if the model had said it; then the text, one piece a frame, as if it had thought it
@@ -144,7 +144,7 @@ class DuplexEngine:
         if voice is not None:
             samples = voice.mono().resample(self.sample_rate).samples.to(self.duplex.device)
             past += [(pad, codes) for codes in codec.encode(samples[None, None])[0, :own].T]
-            past += [(pad, silence)] * HUSH
+            past += [(pad, silence)] * PROMPT_GAP_FRAMES
         past += [(token, silence) for token in self._tokens(text)]
         if past:  # what was decided upon in the prompt's last frame mustn't be heard in the conversation
             past += [(pad, silence)] * (1 + self.duplex.delay)
@@ -154,7 +154,7 @@ class DuplexEngine:
             moshi.step(user, state, self.sampling, forced_text=forced, forced_own=codes[None])
         return start
 
-    def join(self, start: Conversation | None = None, seed: int = 0) -> int:
+    def join(self, start: DuplexState | None = None, seed: int = 0) -> int:
         """Takes a conversation into the batch, between two frames.
 
         Args:
@@ -181,12 +181,12 @@ class DuplexEngine:
             self._live[last].row = live.row
         del self._live[handle]
 
-    def snapshot(self, handle: int) -> Conversation:
+    def snapshot(self, handle: int) -> DuplexState:
         """Where a conversation stands, a value that nothing changes any more: `join` forks it, `restore` goes back."""
         live = self._find(handle)
         return replace(live.conversation.fork(), state=self._rows.get(live.row))
 
-    def restore(self, handle: int, snapshot: Conversation) -> None:
+    def restore(self, handle: int, snapshot: DuplexState) -> None:
         """Rewinds a live conversation to a snapshot, its own or another's."""
         live = self._find(handle)
         self._rows.put(live.row, snapshot.state)
@@ -223,6 +223,10 @@ class DuplexEngine:
             pieces = self.duplex.pieces.encode_word(word, first=False)
             frames = max(len(pieces) + 1, round(len(word) * LETTER_SECONDS * self.duplex.frame_rate))
             script.extend([*pieces, *[config.pad] * (frames - len(pieces) - 1), config.end_pad])
+
+    def has_script(self, handle: int) -> bool:
+        """Whether there is text left of what `say` gave."""
+        return bool(self._find(handle).conversation.script)
 
     @torch.no_grad()
     def step(self, frames: Mapping[int, Tensor | None]) -> dict[int, DuplexFrame]:
@@ -314,7 +318,7 @@ class DuplexEngine:
             own = torch.where(mask, self._silence[: config.codebooks], FREE)
         return torch.tensor(text, device=self.duplex.device), own
 
-    def _letters(self, conversation: Conversation, token: int) -> str:
+    def _letters(self, conversation: DuplexState, token: int) -> str:
         """The letters that this token completes."""
         config, pieces = self.duplex.moshi.config, self.duplex.pieces
         if token < 0 or token in (config.pad, config.end_pad):

@@ -19,18 +19,20 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.audio.speech import LevelActivity, SpeechDetector
 from antiphon.data.dialogue.format import MODEL, USER, Word, sidecar
-from antiphon.dialogue.duplex.stream import DuplexStream
+from antiphon.dialogue.duplex.stream import SPEECH_GAP_SECONDS, DuplexStream
 from antiphon.dialogue.events import AudioEvent, Event, HeardEvent, TextEvent
-from antiphon.dialogue.transcriber import FloorTracker, Scribe
+from antiphon.dialogue.transcriber import Transcriber
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
 
 Span = tuple[float, float]
-ABOVE_NOISE = 12.0  # decibels by which the user's speech is louder than what else the recording holds
-AHEAD = 0.3  # seconds by which the text of a word may come before its sound
-LONGEST = 0.8  # seconds that a word lasts at most, for all that the text tells
+SPEECH_LEVEL_DB = -42.0  # of full scale, above which a frame is speech
+ABOVE_NOISE_DB = 12.0  # by which the user's speech is louder than what else the recording holds
+TEXT_LEAD_SECONDS = 0.3  # by which the text of a word may come before its sound
+MAX_WORD_SECONDS = 0.8  # for all that the text tells
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Replay:
         model, user: float32 [samples], as many in both.
         sample_rate: Hz.
         words: of the model, one by one.
-        heard: of the user, one turn each, if ears were there; in the order in which they began.
+        heard: of the user, one turn each, if a recognizer was there; in the order in which they began.
         spans: speaker -> stretches of speech, seconds.
         work: seconds that each frame took.
     """
@@ -67,7 +69,7 @@ class Replay:
         """What was said, by stretches of speech: (start, end, speaker, text), in order."""
         said = []
         for start, end in self.spans[MODEL]:
-            words = [word.text for word in self.words if start - AHEAD <= word.start < end]
+            words = [word.text for word in self.words if start - TEXT_LEAD_SECONDS <= word.start < end]
             said.append((start, end, MODEL, " ".join(words)))
         said += [(event.start, event.end, USER, event.heard) for event in self.heard]
         return sorted(said)
@@ -79,7 +81,7 @@ class Replay:
     def notes(self) -> dict[str, Any]:
         """The same for programs: what moshi-finetune's format has beside a recording, and more under "info".
 
-        The words of a user's turn are spread over it: ears tell when a turn began and ended, not each word.
+        The words of a user's turn are spread over it: a recognizer tells when a turn began and ended, not each word.
         """
         spread = [word for event in self.heard for word in spread_words(event)]
         lines = [
@@ -95,7 +97,7 @@ def replay_recording(
     stream: DuplexStream,
     recording: Audio,
     after: float = 4.0,
-    ears: Recognizer | None = None,
+    recognizer: Recognizer | None = None,
     realtime: bool = False,
     tell: Callable[[Event], None] | None = None,
 ) -> Replay:
@@ -105,7 +107,7 @@ def replay_recording(
         stream: the model; it may have a past.
         recording: the user, any sample rate, mono or not.
         after: seconds of silence after it, so that there is time for an answer.
-        ears: write down what the user says.
+        recognizer: writes down what the user says.
         realtime: takes as long as it lasts; otherwise as fast as it goes.
         tell: gets every event when it comes, in real time.
     """
@@ -113,7 +115,7 @@ def replay_recording(
     samples = recording.mono().resample(rate).samples.float()
     frames = -(-(len(samples) + round(after * rate)) // size)
     user = torch.cat([samples, samples.new_zeros(frames * size - len(samples))])
-    scribe = Scribe(ears, rate) if ears is not None else None
+    transcriber = Transcriber(recognizer, rate) if recognizer is not None else None
     all_events, work, began, first = [], [], time.perf_counter(), stream.time
     for number, frame in enumerate(user.split(size)):
         if realtime:
@@ -121,12 +123,12 @@ def replay_recording(
         start = time.perf_counter()
         events = stream.step(frame)
         work.append(time.perf_counter() - start)
-        if scribe is not None and (said := scribe.step(frame)) is not None:
+        if transcriber is not None and (said := transcriber.step(frame)) is not None:
             events.append(said)
         all_events += events
         for event in events if tell is not None else ():
             tell(event)
-    if scribe is not None and (said := scribe.finish()) is not None:
+    if transcriber is not None and (said := transcriber.finish()) is not None:
         all_events.append(said)
     return collect(user, all_events, size, rate, work, first)
 
@@ -150,27 +152,24 @@ def collect(
     texts = [TextEvent(event.text, event.time - first) for event in events if isinstance(event, TextEvent)]
     spans = {
         MODEL: speech_spans(model, size, rate),
-        USER: speech_spans(user, size, rate, threshold=max(-42.0, quietest(user, size) + ABOVE_NOISE)),
+        USER: speech_spans(user, size, rate, threshold=max(SPEECH_LEVEL_DB, quietest(user, size) + ABOVE_NOISE_DB)),
     }
     words = [word for word in spoken_words(texts, spans[MODEL]) if word.start < len(user) / rate]
     heard = [event for event in events if isinstance(event, HeardEvent)]
     return Replay(model, user, rate, words, heard, spans, work or [])
 
 
-def speech_spans(samples: Tensor, size: int, rate: int, threshold: float = -42.0) -> list[Span]:
+def speech_spans(samples: Tensor, size: int, rate: int, threshold: float = SPEECH_LEVEL_DB) -> list[Span]:
     """Stretches of speech by loudness, at the resolution of frames of `size` samples."""
-    tracker, spans, seconds = FloorTracker(threshold), [], size / rate
-    begun = 0.0
-    for number, frame in enumerate(samples.split(size)):
-        if (change := tracker.step(frame, number * seconds, seconds)) is None:
-            continue
-        speaking, since = change
-        if speaking:
-            begun = since
+    detector, spans, begun = SpeechDetector(LevelActivity(rate, size, threshold), SPEECH_GAP_SECONDS), [], 0.0
+    for event in detector.step(samples.numpy()):
+        if event.kind == "start":
+            begun = event.at / rate
         else:
-            spans.append((begun, since))
-    if tracker.speaking:
-        spans.append((begun, len(samples) / rate if tracker.quiet_since is None else tracker.quiet_since))
+            spans.append((begun, event.quiet_from / rate))
+    if detector.speaking:
+        end = detector.position - detector.quiet if detector.quiet else len(samples)
+        spans.append((begun, end / rate))
     return spans
 
 
@@ -186,7 +185,7 @@ def quietest(samples: Tensor, size: int) -> float:
 def spoken_words(texts: list[TextEvent], spans: list[Span]) -> list[Word]:
     """Words with times from pieces of text: a space begins one.
 
-    A word ends where the next one begins, where the speech ends, or after `LONGEST` seconds.
+    A word ends where the next one begins, where the speech ends, or after `MAX_WORD_SECONDS` seconds.
     """
     found: list[list[Any]] = []
     for event in texts:
@@ -199,7 +198,7 @@ def spoken_words(texts: list[TextEvent], spans: list[Span]) -> list[Word]:
     for (text, start), following in zip(found, starts):
         stop = min([end for _, end in spans if end > start], default=float("inf"))
         if text.strip():
-            words.append(Word(text.strip(), start, max(start, min(following, stop, start + LONGEST)), MODEL))
+            words.append(Word(text.strip(), start, max(start, min(following, stop, start + MAX_WORD_SECONDS)), MODEL))
     return words
 
 

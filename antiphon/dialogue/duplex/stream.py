@@ -4,33 +4,35 @@
     for frame in frames:                                  # [1920] samples each, or None for a lost one
         for event in stream.step(frame): ...              # AudioEvent (the 80 ms to be played next), TextEvent, ...
 
-What a `DuplexSession` does on a thread, a replay and a measurement do here: a function of what went in. Times in events
-are seconds; what is heard in frame t is answered from frame t + 1 on.
+Streams of one engine are stepped together by `step_together`. What a `BatchedEngine` does on a thread, a replay and a
+measurement do here: a function of what went in. Times in events are seconds; what is heard in frame t is answered from
+frame t + 1 on.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.duplex.engine import Conversation, DuplexEngine, DuplexFrame
+from antiphon.audio.speech import LevelActivity, SpeechDetector
+from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexFrame, DuplexState
 from antiphon.dialogue.events import AudioEvent, Event, SpeakingEvent, TextEvent
-from antiphon.dialogue.live import check_mode
-from antiphon.dialogue.session import Endpointer
-from antiphon.dialogue.transcriber import FloorTracker
+from antiphon.dialogue.session import check_mode
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import MoshiSampling
 
 MODES = ("full-duplex", "half-duplex", "simplex")
-ANSWER_WITHIN = 3.0  # seconds in which a half-duplex answer must begin; else it is the user's turn again
-ANSWER_OVER = 0.8  # seconds without sound that end a half-duplex answer
+SPEECH_GAP_SECONDS = 0.4  # without sound that end the model's speech; shorter ones are pauses between words
+ANSWER_WITHIN_SECONDS = 3.0  # in which a half-duplex answer must begin; else it is the user's turn again
+ANSWER_OVER_SECONDS = 0.8  # without sound that end a half-duplex answer
 
 
 @dataclass
-class Turns:
+class TurnTaking:
     """Who has the floor where only one may: the model is silent in the user's turn and deaf in its own.
 
     Attributes:
@@ -40,7 +42,7 @@ class Turns:
         waited: seconds of its turn without a sound of it.
     """
 
-    endpointer: Endpointer | None
+    endpointer: SpeechDetector | None
     answering: bool = False
     spoke: bool = False
     waited: float = 0.0
@@ -48,12 +50,12 @@ class Turns:
     def step(self, heard: Tensor | None, speaking: bool, seconds: float) -> None:
         """Takes a frame heard, None if it was lost, and whether the model was speaking after it."""
         if not self.answering:
-            if heard is not None and self.endpointer is not None and self.endpointer.step(heard):
+            if heard is not None and self.endpointer is not None and self.endpointer.ends(heard.numpy()):
                 self.end_of_turn()
             return
         self.spoke = self.spoke or speaking
         self.waited = 0.0 if speaking else self.waited + seconds
-        if self.waited >= (ANSWER_OVER if self.spoke else ANSWER_WITHIN) - 1e-6:
+        if self.waited >= (ANSWER_OVER_SECONDS if self.spoke else ANSWER_WITHIN_SECONDS) - 1e-6:
             self.interrupt()
 
     def end_of_turn(self) -> None:
@@ -62,7 +64,7 @@ class Turns:
     def interrupt(self) -> None:
         self.answering = False
         if self.endpointer is not None:
-            self.endpointer.reset()
+            self.endpointer.stop()
 
 
 @dataclass
@@ -70,13 +72,13 @@ class Progress:
     """Where a stream stands, besides its conversation.
 
     Attributes:
-        floor: whether the model is speaking.
+        speech: whether the model is speaking.
         turns: in half-duplex mode.
         frames: so far, those left out too: the clock.
     """
 
-    floor: FloorTracker = field(default_factory=FloorTracker)
-    turns: Turns | None = None
+    speech: SpeechDetector
+    turns: TurnTaking | None = None
     frames: int = 0
 
 
@@ -84,7 +86,7 @@ class Progress:
 class Snapshot:
     """A stream or session at a moment, a value."""
 
-    conversation: Conversation
+    conversation: DuplexState
     progress: Progress
 
 
@@ -100,7 +102,8 @@ class DuplexStream:
         start: where the conversation begins, e.g. what `DuplexEngine.prompt` gave. None: afresh.
         sampling: how text and codes are drawn.
         seed: the same seed and frames give the same conversation; of a fresh start.
-        endpointer: of half-duplex turns; None leaves their ends to `end_of_turn`.
+        endpointer: finds the ends of half-duplex turns; None leaves them to `end_of_turn`.
+        engine: that it shares with other streams, which then draws as that does; None for one of its own.
 
     Attributes:
         progress: where it stands.
@@ -114,18 +117,20 @@ class DuplexStream:
         duplex: Duplex,
         mode: str = "full-duplex",
         direction: str = "listen",
-        start: Conversation | None = None,
+        start: DuplexState | None = None,
         sampling: MoshiSampling | None = None,
         seed: int = 0,
-        endpointer: Endpointer | None = None,
+        endpointer: SpeechDetector | None = None,
+        engine: DuplexEngine | None = None,
     ):
         check_mode(mode, direction, MODES)
         self.mode, self.direction = mode, direction
         self.sample_rate, self.frame_samples = duplex.sample_rate, duplex.frame_samples
         self.frame_seconds = 1 / duplex.frame_rate
-        self.engine = DuplexEngine(duplex, sampling)
+        self.engine = engine or DuplexEngine(duplex, sampling)
         self.handle = self.engine.join(start, seed)
-        self.progress = Progress(turns=Turns(endpointer) if mode == "half-duplex" else None)
+        speech = SpeechDetector(LevelActivity(self.sample_rate, self.frame_samples), SPEECH_GAP_SECONDS)
+        self.progress = Progress(speech, TurnTaking(endpointer) if mode == "half-duplex" else None)
 
     @property
     def time(self) -> float:
@@ -142,16 +147,9 @@ class DuplexStream:
             An AudioEvent of 80 ms, to be played from `time` (after this call) on, and before it what is in it.
 
         Raises:
-            DuplexError: a frame of another size.
+            ModelError: a frame of another size.
         """
-        if self.mode != "full-duplex":
-            self.engine.mute(self.handle, *self._muted())
-        made = self.engine.step({self.handle: frame})[self.handle]
-        self.progress.frames += 1
-        events = frame_events(made, self.progress.floor, self.time, self.frame_seconds, self.sample_rate)
-        if (turns := self.progress.turns) is not None:
-            turns.step(frame, self.progress.floor.speaking, self.frame_seconds)
-        return events
+        return step_together({self: frame})[self]
 
     def skip(self, frames: int) -> None:
         """Moves the clock on by frames that the model doesn't even know to be lost."""
@@ -160,6 +158,24 @@ class DuplexStream:
     def say(self, text: str) -> None:
         """Has the model say a text, see `DuplexEngine.say`."""
         self.engine.say(self.handle, text)
+
+    @property
+    def has_script(self) -> bool:
+        """Whether there is text left of what it was given to say."""
+        return self.engine.has_script(self.handle)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the model is."""
+        return self.progress.speech.speaking
+
+    def mute(self, own: bool) -> None:
+        """Full-duplex: makes the model silent, or lets it speak again."""
+        self.engine.mute(self.handle, own=own)
+
+    def leave(self) -> None:
+        """Ends it; its place in the engine is free."""
+        self.engine.leave(self.handle)
 
     def end_of_turn(self) -> None:
         """Half-duplex: the user has finished; answer now."""
@@ -180,27 +196,36 @@ class DuplexStream:
         self.engine.restore(self.handle, snapshot.conversation)
         self.progress = copy.deepcopy(snapshot.progress)
 
-    def _muted(self) -> tuple[bool, bool]:
-        """Whether the model is to be silent, and deaf, in the next frame."""
+    def _before(self) -> None:
+        """Silences or deafens the model as the mode wants it, for the next frame."""
         if self.mode == "simplex":
-            return self.direction == "listen", self.direction == "speak"
-        answering = self.progress.turns.answering
-        return not answering, answering
+            self.engine.mute(self.handle, self.direction == "listen", self.direction == "speak")
+        elif self.progress.turns is not None:
+            answering = self.progress.turns.answering
+            self.engine.mute(self.handle, not answering, answering)
+
+    def _after(self, heard: Tensor | None, made: DuplexFrame) -> list[Event]:
+        """What the model made of a frame, as events: its sound last, and before it what is in it."""
+        speech, events = self.progress.speech, []
+        self.progress.frames += 1
+        audio, over = made.audio.cpu(), self.time + self.frame_seconds  # when this sound is over
+        for found in speech.step(audio.numpy()):
+            at = found.at if found.kind == "start" else found.quiet_from
+            events.append(SpeakingEvent(found.kind == "start", over - (speech.position - at) / self.sample_rate))
+        if made.text:
+            events.append(TextEvent(made.text, self.time))
+        if self.progress.turns is not None:
+            self.progress.turns.step(heard, self.speaking, self.frame_seconds)
+        return [*events, AudioEvent(Audio(audio, self.sample_rate))]
 
 
-def frame_events(made: DuplexFrame, floor: FloorTracker, time: float, seconds: float, sample_rate: int) -> list[Event]:
-    """What the model made of a frame, as events: its sound last, and before it what is in it.
+def step_together(frames: Mapping[DuplexStream, Tensor | None]) -> dict[DuplexStream, list[Event]]:
+    """One frame of each of these streams, in one batch: see `DuplexStream.step`. They are of the same engine.
 
-    Args:
-        made: by the engine.
-        floor: follows whether the model speaks.
-        time: seconds at which the frame begins to sound.
-        seconds: that it lasts.
-        sample_rate: Hz.
+    Raises:
+        ModelError: a frame of another size.
     """
-    events: list[Event] = []
-    if (change := floor.step(made.audio, time, seconds)) is not None:
-        events.append(SpeakingEvent(*change))
-    if made.text:
-        events.append(TextEvent(made.text, time))
-    return [*events, AudioEvent(Audio(made.audio.cpu(), sample_rate))]
+    for stream in frames:
+        stream._before()
+    made = next(iter(frames)).engine.step({stream.handle: frame for stream, frame in frames.items()})
+    return {stream: stream._after(frame, made[stream.handle]) for stream, frame in frames.items()}

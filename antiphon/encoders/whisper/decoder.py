@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from antiphon.errors import ModelError
 from antiphon.nn.cpu import PackedLinear, PackedWeights, product
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 _PREFIX = "model.decoder."
 START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcribe|> <|notimestamps|>
@@ -193,19 +193,19 @@ class WhisperDecoder(nn.Module):
             with safe_open(folder / "model.safetensors", "pt") as file:
                 names = [name for name in file.keys() if name.startswith(_PREFIX)]
                 weights = {name[len(_PREFIX) :]: file.get_tensor(name).float() for name in names}
-            decoder = cls(
-                DecoderConfig(
-                    width=tree["d_model"],
-                    layers=tree["decoder_layers"],
-                    heads=tree["decoder_attention_heads"],
-                    inner=tree["decoder_ffn_dim"],
-                    vocabulary=tree["vocab_size"],
-                    positions=tree["max_target_positions"],
-                    suppress=(*(rules.get("suppress_tokens") or ()), *suppress),
-                    suppress_first=tuple(rules.get("begin_suppress_tokens") or (SPACE, END)),
-                )
+            config = DecoderConfig(
+                width=tree["d_model"],
+                layers=tree["decoder_layers"],
+                heads=tree["decoder_attention_heads"],
+                inner=tree["decoder_ffn_dim"],
+                vocabulary=tree["vocab_size"],
+                positions=tree["max_target_positions"],
+                suppress=(*(rules.get("suppress_tokens") or ()), *suppress),
+                suppress_first=tuple(rules.get("begin_suppress_tokens") or (SPACE, END)),
             )
-            fill(decoder, weights)
+            with NoInitWeights():
+                decoder = cls(config)
+            fill(decoder, weights, assign=True)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no Whisper decoder that can be read: {error}") from error
         return decoder.eval()

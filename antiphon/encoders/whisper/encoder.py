@@ -27,7 +27,7 @@ from antiphon.encoders.base import length_mask
 from antiphon.errors import ModelError
 from antiphon.nn.cache import KeyValues, Span
 from antiphon.nn.state import select
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 MEL_PER_FRAME = 2
 _PREFIX = "model.encoder."
@@ -179,23 +179,23 @@ class WhisperBlockEncoder(nn.Module):
         """
         folder = Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text())
+            tree = json.loads((folder / "config.json").read_text())
             with safe_open(folder / "model.safetensors", "pt") as file:
                 names = [name for name in file.keys() if name.startswith(_PREFIX)]
                 weights = {name[len(_PREFIX) :]: file.get_tensor(name).float() for name in names}
-            encoder = cls(
-                EncoderConfig(
-                    width=config["d_model"],
-                    layers=config["encoder_layers"],
-                    heads=config["encoder_attention_heads"],
-                    inner=config["encoder_ffn_dim"],
-                    bands=config["num_mel_bins"],
-                    positions=config["max_source_positions"],
-                    block=block,
-                    right=right,
-                )
+            config = EncoderConfig(
+                width=tree["d_model"],
+                layers=tree["encoder_layers"],
+                heads=tree["encoder_attention_heads"],
+                inner=tree["encoder_ffn_dim"],
+                bands=tree["num_mel_bins"],
+                positions=tree["max_source_positions"],
+                block=block,
+                right=right,
             )
-            fill(encoder, weights)
+            with NoInitWeights():
+                encoder = cls(config)
+            fill(encoder, weights, assign=True)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no Whisper encoder that can be read: {error}") from error
         return encoder.eval()

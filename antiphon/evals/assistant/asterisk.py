@@ -5,18 +5,45 @@ They come as Debian packages (CC BY-SA 3.0; John Todd, recordings by Allison Smi
     apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-wav
     for package in asterisk-core-sounds-en*.deb; do dpkg -x $package FOLDER; done
 
-They are for measuring only: a set that trained on them could no longer tell how the ears do on people.
+They are for measuring only: a set that trained on them could no longer tell how a model hears people.
 """
+
+from __future__ import annotations
+
 import gzip
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+from antiphon.audio import io
 from antiphon.errors import DataError
+from antiphon.evals.assistant.material import Clip
 
+PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
 TRANSCRIPTS = "core-sounds-en.txt.gz"
 SOUNDS = "en_US_f_Allison"
 # Spoken otherwise than written, or not speech: what the list says of them is no transcript.
 _NOT_TRANSCRIBED = re.compile(r"^(?:silence|letters|phonetic|digits)/|^spy-|tone$")
+
+
+def asterisk_prompts(folder: Path, min_words: int = 4) -> list[Clip]:
+    """Real recordings of at least `min_words` words, 8 kHz.
+
+    Args:
+        folder: where Debian's packages are unpacked, or will be: they are fetched with apt-get where there is one.
+        min_words: shorter prompts are left out.
+
+    Raises:
+        DataError: the packages are not there and cannot be fetched.
+    """
+    try:
+        prompts = read_prompts(folder, min_words)
+    except DataError:
+        _fetch(folder)
+        prompts = read_prompts(folder, min_words)
+    return [Clip(path.stem, text, io.load(path), "allison") for path, text in prompts]
 
 
 def clean_transcript(text: str) -> str:
@@ -71,3 +98,22 @@ def _find(folder: Path, usual: str, name: str) -> Path:
             "(apt-get download, dpkg -x)."
         )
     return found
+
+
+def _fetch(folder: Path) -> None:
+    names = " and ".join(PACKAGES)
+    how = (
+        f"Get Debian's {names} (.deb files), unpack both with `dpkg -x FILE {folder}`, and give that folder: "
+        "--asterisk FOLDER."
+    )
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise DataError(f"{folder} has no Asterisk prompts, and this system has no apt-get to fetch them with. {how}")
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"Downloading {names} (18 MB) from Debian ...", file=sys.stderr, flush=True)
+    try:
+        subprocess.run(["apt-get", "download", *PACKAGES], cwd=folder, check=True, stdout=sys.stderr, timeout=600)
+        for package in sorted(folder.glob("asterisk-core-sounds-en*.deb")):
+            subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True, timeout=120)
+            package.unlink()
+    except (subprocess.SubprocessError, OSError) as error:
+        raise DataError(f"Debian's Asterisk prompts could not be downloaded ({error}). {how}") from error

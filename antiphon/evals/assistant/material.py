@@ -8,23 +8,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from antiphon.audio import io
 from antiphon.audio.io import Audio
 from antiphon.errors import DataError
 
 # Voices that are kept out of training, with their share of a test set.
 HELD_OUT = (("joe", 3), ("kokoro:jm_kumo", 2), ("kokoro:jf_tebukuro", 1))
-LONGEST = 30.0  # seconds: what Whisper, the reference, hears at once; one prompt (a jest of 73 s) is longer
-ASTERISK_PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
+MAX_SECONDS = 30.0  # what Whisper, the reference, hears at once; one prompt (a jest of 73 s) is longer
 
 
 @dataclass(frozen=True)
@@ -134,51 +129,6 @@ def teacher_speaks(texts: Sequence[str]) -> list[Clip]:
         Clip(f"{i:03d}", text, Audio(torch.from_numpy(voice.speak(text).samples), voice.sample_rate), "teacher")
         for i, text in enumerate(texts)
     ]
-
-
-def asterisk_prompts(folder: Path, n: int, min_words: int = 4) -> list[Clip]:
-    """Real recordings of at least `min_words` words and at most 30 s, 8 kHz.
-
-    Args:
-        folder: where Debian's packages are unpacked, or will be: they are fetched with apt-get where there is one.
-        n: how many, spread evenly.
-        min_words: shorter prompts are left out.
-
-    Raises:
-        DataError: the packages are not there and cannot be fetched.
-    """
-    from antiphon.errors import DataError
-    from antiphon.evals.assistant.asterisk import read_prompts
-
-    try:
-        prompts = read_prompts(folder, min_words)
-    except DataError:
-        _fetch_asterisk(folder)
-        prompts = read_prompts(folder, min_words)
-    clips = [Clip(path.stem, text, io.load(path), "allison") for path, text in prompts]
-    return spread([clip for clip in clips if clip.audio.duration <= LONGEST], n)
-
-
-def _fetch_asterisk(folder: Path) -> None:
-    how = (
-        f"Get Debian's {' and '.join(ASTERISK_PACKAGES)} (.deb files), unpack both with `dpkg -x FILE {folder}`, and "
-        "give that folder: --asterisk FOLDER."
-    )
-    if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise DataError(
-            f"{folder} has no Asterisk prompts, and this system has no apt-get to fetch them with. {how}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"Downloading {' and '.join(ASTERISK_PACKAGES)} (18 MB) from Debian ...", file=sys.stderr, flush=True)
-    try:
-        subprocess.run(
-            ["apt-get", "download", *ASTERISK_PACKAGES], cwd=folder, check=True, stdout=sys.stderr, timeout=600
-        )
-        for package in sorted(folder.glob("asterisk-core-sounds-en*.deb")):
-            subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True, timeout=120)
-            package.unlink()
-    except (subprocess.SubprocessError, OSError) as error:
-        raise DataError(f"Debian's Asterisk prompts could not be downloaded ({error}). {how}") from error
 
 
 def _speak(sentences: Sequence, folder: Path, voice: str, count: int) -> None:

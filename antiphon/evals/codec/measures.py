@@ -19,10 +19,9 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
 from antiphon.evals.metrics.speaker import speaker_similarity
-from antiphon.evals.metrics.speech import dnsmos, log_mel_distance, stoi
+from antiphon.evals.metrics.speech import dnsmos, log_mel_distance, pair, stoi
 
-WIDEBAND = 16000  # Hz, for PESQ and ViSQOL
-SHORTEST = 0.4  # seconds; less of a sound is not compared
+WIDEBAND_RATE = 16000  # Hz, for PESQ and ViSQOL
 
 
 def si_snr(clean: Audio, heard: Audio) -> float:
@@ -53,9 +52,9 @@ def pesq(clean: Audio, heard: Audio) -> float:
         from pesq import pesq as measure
     except ImportError as error:
         raise EvalError(f"PESQ needs the package pesq and a C compiler ({error}): pip install pesq==0.0.4") from None
-    a, b = (x.numpy() for x in pair(clean, heard, WIDEBAND))
+    a, b = (x.numpy() for x in pair(clean, heard, WIDEBAND_RATE))
     try:
-        return float(measure(WIDEBAND, a, b, "wb"))
+        return float(measure(WIDEBAND_RATE, a, b, "wb"))
     except (PesqError, ValueError, ZeroDivisionError) as error:
         raise EvalError(f"PESQ could not compare the sounds: {error}.") from error
 
@@ -65,9 +64,7 @@ def _visqol():
     try:
         from visqol import VisqolApi
     except ImportError as error:
-        raise EvalError(
-            f"ViSQOL needs the package visqol-python ({error}): pip install visqol-python==3.8.0"
-        ) from None
+        raise EvalError(f"ViSQOL needs the package visqol-python ({error}): pip install visqol-python==3.8.0") from None
     api = VisqolApi()
     # The polynomial, not the lattice: that one needs one more package, and two tables must have one scale.
     api.create(mode="speech", use_lattice_model=False)
@@ -81,32 +78,14 @@ def visqol(clean: Audio, heard: Audio) -> float:
         EvalError: nothing in it that ViSQOL can compare, or the package visqol-python is not installed.
     """
     api = _visqol()
-    a, b = (x.double().numpy() for x in pair(clean, heard, WIDEBAND))
+    a, b = (x.double().numpy() for x in pair(clean, heard, WIDEBAND_RATE))
     try:
-        score = float(api.measure_from_arrays(a, b, WIDEBAND).moslqo)
+        score = float(api.measure_from_arrays(a, b, WIDEBAND_RATE).moslqo)
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         raise EvalError(f"ViSQOL could not compare the sounds: {error}.") from error
     if not math.isfinite(score):
         raise EvalError("ViSQOL could not compare the sounds.")
     return score
-
-
-def pair(clean: Audio, heard: Audio, sample_rate: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two sounds, mono, of one rate and cut to one length: two float32 [N].
-
-    Raises:
-        EvalError: different rates, or less than 0.4 s.
-    """
-    if clean.sample_rate != heard.sample_rate:
-        raise EvalError(f"Sounds of {clean.sample_rate} and {heard.sample_rate} Hz cannot be compared.")
-    a, b = (
-        (audio.mono() if sample_rate is None else audio.mono().resample(sample_rate)).samples.float()
-        for audio in (clean, heard)
-    )
-    n = min(len(a), len(b))
-    if n < SHORTEST * (sample_rate or clean.sample_rate):
-        raise EvalError(f"{n / (sample_rate or clean.sample_rate):.2f} s of sound are too little to compare.")
-    return a[:n], b[:n]
 
 
 @dataclass(frozen=True)
@@ -118,7 +97,7 @@ class Measure:
         unit: of its figure.
         better: "high" or "low".
         score: takes the untouched sound and the codec's, gives a number or raises EvalError; None for word error
-            rates, which need a judge and whole sets.
+            rates, which need the ASR judge and whole sets.
         worst: what a codec gets that makes silence of a sound, where the measure itself has no answer then.
         alone: the untouched sound has a score of its own, by which to judge the codec's.
         perfect: score of a codec that changes nothing; None where that is the untouched sound's own, or has no end.

@@ -17,7 +17,7 @@ from antiphon.data.recordings import Recording, fitted
 from antiphon.data.shards import SpeechSet
 from antiphon.data.tokenize.encode import encode
 from antiphon.errors import AntiphonError
-from antiphon.evals.cache import Memo, key_of
+from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.metrics.abx import abx, items_of, measure_abx
 from antiphon.evals.metrics.phones import PhoneFigures, measure_phones, phone_figures, phones_at, touching
 
@@ -42,7 +42,7 @@ class PhoneValues:
     n: int
 
 
-class Kept:
+class EncodeOnce:
     """A tokenizer that encodes each sound once: two measures ask for the same ones."""
 
     def __init__(self, codec: Any) -> None:
@@ -59,16 +59,16 @@ class Kept:
 
 
 def phone_measures(
-    codec: Any, who: str, clips: Sequence[tuple[Recording, str]], memo: Memo, names: Sequence[str]
+    codec: Any, who: str, clips: Sequence[tuple[Recording, str]], cache: ResultCache, names: Sequence[str]
 ) -> PhoneValues:
-    """The measures of the first codebook; kept in the memo like any other.
+    """The measures of the first codebook; kept in the cache like any other.
 
     Args:
         codec: a `Tokenizer`.
-        who: it and its weights, for the memo.
+        who: it and its weights, for the cache.
         clips: all recordings that were measured, with keys that tell their sound; those that don't say when their
             phones sound are left out.
-        memo: old and new results.
+        cache: old and new results.
         names: of `PHONE_MEASURES`.
 
     Returns:
@@ -77,45 +77,45 @@ def phone_measures(
     known = [recording for recording, _ in clips if recording.phones]
     if not known or not names:
         return PhoneValues({}, 0)
-    kept = Kept(codec)
+    tokenizer = EncodeOnce(codec)
     what = key_of(*(f"{key} {each.voice} {each.phones}" for each, key in clips if each.phones))
 
     def take(name: str) -> float | None:
         try:
             if name == "abx":
-                return _abx(kept, known)
-            figures = _figures(kept, known)
+                return _abx(tokenizer, known)
+            figures = _figures(tokenizer, known)
             return figures.pnmi if name == "phone-information" else figures.phone_purity
         except AntiphonError:
             return None  # too little speech to compare
 
     found = {}
     for name in names:
-        found[name] = memo.all([f"{who}/codebook-1/{name}/{what}"], lambda _, name=name: [take(name)])[0]
+        found[name] = cache.get([f"{who}/codebook-1/{name}/{what}"], lambda _, name=name: [take(name)])[0]
     return PhoneValues({name: value for name, value in found.items() if value is not None}, len(known))
 
 
-def _abx(kept: Kept, known: Sequence[Recording]) -> float:
+def _abx(tokenizer: EncodeOnce, known: Sequence[Recording]) -> float:
     if known[0].row is not None:
-        return measure_abx(kept, SpeechSet(known[0].path), [each.row for each in known])
+        return measure_abx(tokenizer, SpeechSet(known[0].path), [each.row for each in known])
     items = [
         item
         for each in known
-        for item in items_of(_codes(kept, each)[:, None], kept.frame_rate, touching(each.phones), each.voice)
+        for item in items_of(_codes(tokenizer, each)[:, None], tokenizer.frame_rate, touching(each.phones), each.voice)
     ]
     return abx(items, distance="identical")
 
 
-def _figures(kept: Kept, known: Sequence[Recording]) -> PhoneFigures:
+def _figures(tokenizer: EncodeOnce, known: Sequence[Recording]) -> PhoneFigures:
     if known[0].row is not None:
-        return measure_phones(kept, SpeechSet(known[0].path), [each.row for each in known])
-    codes = [_codes(kept, each) for each in known]
-    middles = [(np.arange(len(row)) + 0.5) / kept.frame_rate for row in codes]
+        return measure_phones(tokenizer, SpeechSet(known[0].path), [each.row for each in known])
+    codes = [_codes(tokenizer, each) for each in known]
+    middles = [(np.arange(len(row)) + 0.5) / tokenizer.frame_rate for row in codes]
     sounding = [phone for each, times in zip(known, middles) for phone in phones_at(each.phones, times)]
     ids = {phone: i for i, phone in enumerate(sorted(set(sounding)))}
     return phone_figures(torch.cat(codes), torch.tensor([ids[phone] for phone in sounding]))
 
 
-def _codes(kept: Kept, recording: Recording) -> torch.Tensor:
-    samples = fitted(recording.load(), kept.sample_rate, kept.channels)
-    return kept.encode(samples[None], 1)[0, 0]
+def _codes(tokenizer: EncodeOnce, recording: Recording) -> torch.Tensor:
+    samples = fitted(recording.load(), tokenizer.sample_rate, tokenizer.channels)
+    return tokenizer.encode(samples[None], 1)[0, 0]

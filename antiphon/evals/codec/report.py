@@ -1,4 +1,4 @@
-"""What came out of `antiphon eval codec`: a table for people, figures for programs, a picture for both."""
+"""What came out of `antiphon eval codec`: a table for people, figures for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from antiphon.errors import ConfigError
 from antiphon.evals.codec.measures import MEASURES, CodebookUse, bitrates, codebook_use
 from antiphon.evals.codec.phones import PHONE_MEASURES, PhoneValues
 from antiphon.evals.metrics.text import normalize, word_error_rate
-from antiphon.evals.report import Figure, Report, number
+from antiphon.evals.report import Figure, Report, number, print_tables
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Point:
             codes: of each recording, [codebooks, frames].
             values: by measure, of each recording.
             before: the same of the untouched sounds, for measures that need no second sound.
-            said: "text" (what was said, empty where not known), "before" and "after" (what the judge heard), of each
-                recording; or nothing.
+            said: "text" (what was said, empty where not known), "before" and "after" (what the ASR judge heard), of
+                each recording; or nothing.
             scales: of chunks, that are sent besides all of the codes.
         """
         use = codebook_use(codes, codec.codebook_size)
@@ -103,7 +103,7 @@ class Point:
 
 
 def _word_error_rates(said: dict[str, list[str | None]]) -> Value | None:
-    """After the codec, and before. Where no one wrote down what is said, what the judge heard before stands for it."""
+    """After the codec, and before. Where no one wrote down what is said, what was heard before stands for it."""
     rows = [
         (text or before, before, after)
         for text, before, after in zip(said["text"], said["before"], said["after"], strict=True)
@@ -137,9 +137,7 @@ class CodecReport:
             report.add(Figure(f"{name}-bitrate", p.bitrate, "bit/s", None, None, p.n))
             report.add(Figure(f"{name}-coded-bitrate", p.coded_bitrate, "bit/s", None, p.bitrate, p.n))
             for measure, value in p.values.items():
-                figure = Figure(
-                    f"{name}-{measure}", value.mean, MEASURES[measure].unit, None, value.reference, value.n
-                )
+                figure = Figure(f"{name}-{measure}", value.mean, MEASURES[measure].unit, None, value.reference, value.n)
                 report.add(figure)
         for p in self._largest():
             for i, use in enumerate(p.use, 1):
@@ -157,11 +155,8 @@ class CodecReport:
 
     def _largest(self) -> list[Point]:
         """Each codec with all of the codebooks that were measured: its uses hold those of the smaller points."""
-        best: dict[str, Point] = {}
-        for p in self.points:
-            if p.codec not in best or p.codebooks > best[p.codec].codebooks:
-                best[p.codec] = p
-        return list(best.values())
+        of = {p.codec: [other for other in self.points if other.codec == p.codec] for p in self.points}
+        return [max(points, key=lambda p: p.codebooks) for points in of.values()]
 
     def save(self, path: str | Path) -> Path:
         """Writes the figures as JSON, whole or not at all."""
@@ -169,47 +164,33 @@ class CodecReport:
 
     def print(self, file: TextIO | None = None) -> None:
         """Prints a row for each codec and rate, below the untouched sounds; then the use of the codebooks."""
-        from rich.console import Console
-        from rich.table import Table
-
         shown = [name for name in MEASURES if any(name in p.values for p in self.points)]
-        table = Table(header_style="bold")
-        for title in ("codec", "books", "bit/s", "coded", *(MEASURES[name].title for name in shown)):
-            table.add_column(title, justify="left" if title == "codec" else "right", no_wrap=True)
-        references = {
-            name: next((v.reference for p in self.points if (v := p.values.get(name)) is not None), None)
-            for name in shown
-        }
+        rows = []
         if shown:
-            table.add_row("untouched", "", "", "", *(number(references[name]) for name in shown))
+            of = {name: next(p.values[name] for p in self.points if name in p.values) for name in shown}
+            rows.append(("untouched", "", "", "", *(number(of[name].reference) for name in shown)))
         for p in self.points:
             values = [number(p.values[name].mean) if name in p.values else "-" for name in shown]
-            table.add_row(p.codec, str(p.codebooks), f"{p.bitrate:.0f}", f"{p.coded_bitrate:.0f}", *values)
-        books = Table(header_style="bold")
+            rows.append((p.codec, str(p.codebooks), f"{p.bitrate:.0f}", f"{p.coded_bitrate:.0f}", *values))
+        titles = ("codec", "books", "bit/s", "coded", *(MEASURES[name].title for name in shown))
         told = [name for name in PHONE_MEASURES if any(name in self._phones(p.codec) for p in self.points)]
-        heads = [PHONE_MEASURES[name][0] for name in told]
-        for title in ("codec", "codebook", "used", "entropy, bit", "perplexity", *heads):
-            books.add_column(title, justify="left" if title == "codec" else "right", no_wrap=True)
+        books = []
         for p in self._largest():
             for i, use in enumerate(p.use, 1):
-                row = [p.codec, str(i), f"{use.used:.1%}", f"{use.entropy:.2f}", f"{use.perplexity:.0f}"]
                 phones = self._phones(p.codec) if i == 1 else {}
-                books.add_row(*row, *(number(phones[name]) if name in phones else "" for name in told))
-        console = Console(file=file)
-        # A pipe has no width of its own: never cut a number because of that.
-        console = console if console.is_terminal else Console(file=file, width=140)
-        console.print(table, books)
+                row = (p.codec, str(i), f"{use.used:.1%}", f"{use.entropy:.2f}", f"{use.perplexity:.0f}")
+                books.append((*row, *(number(phones[name]) if name in phones else "" for name in told)))
+        heads = ("codec", "codebook", "used", "entropy, bit", "perplexity", *(PHONE_MEASURES[name][0] for name in told))
+        print_tables([(titles, rows), (heads, books)], file, {"codec"})
 
     def doubts(self) -> list[str]:
         """What a reader should know about the numbers."""
-        found = []
-        for p in self._largest():
-            if p.sparse:
-                found.append(
-                    f"{p.codec}: {p.frames} frames are few for codebooks of {2**p.bits:.0f}: use, entropy and coded "
-                    "bitrate are estimates from below, and what the codes tell about phones from above."
-                )
-        return found
+        return [
+            f"{p.codec}: {p.frames} frames are few for codebooks of {2**p.bits:.0f}: use, entropy and coded "
+            "bitrate are estimates from below, and what the codes tell about phones from above."
+            for p in self._largest()
+            if p.sparse
+        ]
 
 
 def labels(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ or recordings, does only what is new.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import multiprocessing
 import sys
@@ -32,18 +31,18 @@ from antiphon.data.tokenize.decode import decode, file_names
 from antiphon.data.tokenize.encode import check_device, encode_scaled, fingerprint, open_codec, why
 from antiphon.data.tokenize.workers import unreached
 from antiphon.errors import AntiphonError, ConfigError, DataError
-from antiphon.evals.asr_judge import MOST
+from antiphon.evals.asr_judge import MAX_SECONDS, MAX_TOKENS, AsrJudge
 from antiphon.evals.assistant.material import spread
-from antiphon.evals.cache import Memo, key_of, packed, unpacked
+from antiphon.evals.cache import ResultCache, key_of, pack_codes, unpack_codes
 from antiphon.evals.codec.measures import MEASURES, missing_package, one_thread, scores
 from antiphon.evals.codec.phones import PHONE_MEASURES, phone_measures
 from antiphon.evals.codec.report import CodecReport, Point, labels
-from antiphon.evals.report import environment
+from antiphon.evals.harness import tell
+from antiphon.evals.machine import environment, version
 
 log = logging.getLogger(__name__)
-CHUNK = 16  # recordings that are held, and heard by the judge, at once
-LONGEST = 30.0  # seconds that the judge hears
-HEARD = f"heard-{MOST}"  # what the judge heard: with another limit it may have heard less
+CHUNK_RECORDINGS = 16  # that are held, and heard by the ASR judge, at once
+HEARD = f"heard-{MAX_TOKENS}"  # what the ASR judge heard: with another limit it may have heard less
 
 
 @dataclass(frozen=True)
@@ -97,28 +96,26 @@ class Clip:
 
 
 @dataclass
-class Run:
+class CodecEvaluation:
     """What one run of the evaluation shares.
 
     Attributes:
         measures: names of those that are taken.
-        memo: single results, old and new.
+        cache: single results, old and new.
         pool: processes that measure beside each other; None measures here.
     """
 
     measures: tuple[str, ...]
-    memo: Memo
+    cache: ResultCache
     pool: ProcessPoolExecutor | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def judge(self) -> Any:
+    def asr_judge(self) -> AsrJudge:
         """Whisper."""
-        from antiphon.evals.asr_judge import Judge
+        return AsrJudge.from_pretrained()
 
-        return Judge.from_pretrained()
-
-    def scored(
+    def measure(
         self,
         clips: Sequence[Clip],
         kind: str,
@@ -126,30 +123,65 @@ class Run:
         sound: Callable[[int], Audio],
         progress: Callable[[int], Any] = lambda n: None,
     ) -> None:
-        """Takes those of the measures that are missing, of the clips' sounds `sound(i)`; `kind` begins their keys, and
-        `progress` is told of every clip that is done."""
-        wanted = {i: [m for m in names if f"{kind}/{m}/{c.key}" not in self.memo.values] for i, c in enumerate(clips)}
+        """Takes those measures of the clips' sounds `sound(i)` that are missing, also what the ASR judge hears if it is
+        asked; `kind` begins their keys, and `progress` is told of every clip that is done."""
+        wanted = {i: [m for m in names if f"{kind}/{m}/{c.key}" not in self.cache.values] for i, c in enumerate(clips)}
         wanted = {i: missing for i, missing in wanted.items() if missing}
         progress(len(clips) - len(wanted))
-        if not wanted:
-            return
-        jobs = zip(*[(missing, clips[i].audio, sound(i)) for i, missing in wanted.items()])
-        with unreached():
-            results = map(scores, *jobs) if self.pool is None else self.pool.map(scores, *jobs)
-        for i, found in zip(wanted, results, strict=True):
-            for name, value in found.items():
-                self.memo.all([f"{kind}/{name}/{clips[i].key}"], lambda rows, value=value: [value])
-            progress(1)
-
-    def heard(self, clips: Sequence[Clip], kind: str, sound: Callable[[int], Audio]) -> None:
-        """Lets the judge hear the clips' sounds; longer ones than it can hear are None."""
+        if wanted:
+            jobs = zip(*[(missing, clips[i].audio, sound(i)) for i, missing in wanted.items()])
+            with unreached():
+                results = map(scores, *jobs) if self.pool is None else self.pool.map(scores, *jobs)
+            for i, found in zip(wanted, results, strict=True):
+                for name, value in found.items():
+                    self.cache.get([f"{kind}/{name}/{clips[i].key}"], lambda rows, value=value: [value])
+                progress(1)
 
         def hear(rows: list[int]) -> list[str | None]:
-            short = [i for i in rows if clips[i].audio.duration <= LONGEST - 0.1]
-            texts = dict(zip(short, self.judge.transcribe([sound(i) for i in short])))
+            short = [i for i in rows if clips[i].audio.duration <= MAX_SECONDS - 0.1]  # longer ones stay None
+            texts = dict(zip(short, self.asr_judge.transcribe([sound(i) for i in short])))
             return [texts.get(i) for i in rows]
 
-        self.memo.all([f"{kind}/{HEARD}/{clip.key}" for clip in clips], hear)
+        if "wer" in self.measures:
+            self.cache.get([f"{kind}/{HEARD}/{clip.key}" for clip in clips], hear)
+
+    def read(self, wanted: Sequence[Recording]) -> list[Clip]:
+        """The recordings that can be read."""
+        clips = []
+        for recording in wanted:
+            if recording.id in self.unreadable:
+                continue
+            try:
+                audio = recording.load(max_seconds=600.0)
+                clips.append(Clip(recording, audio, f"{recording.id}@{key_of(audio)[:12]}"))
+            except AntiphonError as error:
+                self._leave_out(recording.id, recording.id, error)
+        return clips
+
+    def coded(self, codec: Any, who: str, clips: Sequence[Clip]) -> tuple[list[Clip], list[np.ndarray]]:
+        """The clips that the codec takes, with the scales that it gives them, and their codes."""
+        taken, codes = [], []
+        for clip in clips:
+
+            def make(_: list[int], clip: Clip = clip) -> list[dict]:
+                codes, scales = encode_scaled(codec, fitted(clip.audio, codec.sample_rate, codec.channels))
+                return [pack_codes(codes) | ({"scales": scales} if scales else {})]
+
+            try:
+                value = self.cache.get([f"{who}/codes/{clip.key}"], make)[0]
+                codes.append(unpack_codes(value))
+            except DataError:  # results cannot be kept
+                raise
+            except Exception as error:  # too short for it, or too long: the others are worth having
+                self._leave_out(f"{clip.recording.id} ({who.partition('@')[0]})", clip.recording.id, error)
+                continue
+            clip.scales = value.get("scales", ())
+            taken.append(clip)
+        return taken, codes
+
+    def _leave_out(self, key: str, recording: str, error: Exception) -> None:
+        self.unreadable[key] = why(error)
+        tell(f"{recording}: left out: {why(error)}")
 
 
 def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Path | None = None) -> CodecReport:
@@ -178,22 +210,22 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
     chosen = [name for name in MEASURES if not config.only or name in config.only]
     missing = {name: f"needs the package {package}" for name in chosen if (package := missing_package(MEASURES[name]))}
     machine = environment()
-    machine["versions"] |= {name: _version(name) for name in ("pesq", "visqol-python", "resemblyzer")}
+    machine["versions"] |= {name: version(name) for name in ("pesq", "visqol-python", "resemblyzer")}
     report = CodecReport(environment={**machine, "data": str(config.data), "codecs": {}, "seconds": {}})
     failed: dict[str, str] = {}
     phones = [name for name in PHONE_MEASURES if not config.only or name in config.only]
     if not any(recording.phones for recording in wanted):
         missing |= {name: "no phone times" for name in phones if config.only}
-    bench = Run(tuple(name for name in chosen if name not in missing), Memo(items), _pool(jobs))
+    evaluation = CodecEvaluation(tuple(name for name in chosen if name not in missing), ResultCache(items), _pool(jobs))
     try:
-        if "wer" in bench.measures:
+        if "wer" in evaluation.measures:
             try:
-                _ = bench.judge
+                _ = evaluation.asr_judge
             except AntiphonError as error:
-                missing["wer"] = f"needs the judge: {error}"
-                bench.measures = tuple(name for name in bench.measures if name != "wer")
+                missing["wer"] = f"needs the ASR judge: {error}"
+                evaluation.measures = tuple(name for name in evaluation.measures if name != "wer")
         for name, reason in missing.items():
-            _tell(f"{name}: not measured: {reason}")
+            tell(f"{name}: not measured: {reason}")
         for label, name in named:
             start = time.perf_counter()
             try:
@@ -201,10 +233,10 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
                 weights = fingerprint(codec)
                 # What was measured before scales were kept was measured without them.
                 who = f"{label}@{weights}{'/scaled' if hasattr(codec, 'encode_chunks') else ''}"
-                points, clips = measure(codec, label, who, wanted, config, bench)
+                points, clips = measure(codec, label, who, wanted, config, evaluation)
                 report.points += points
                 report.environment["codecs"][label] = {"name": name, "weights": weights}
-                report.phones[label] = phone_measures(codec, who, clips, bench.memo, phones)
+                report.phones[label] = phone_measures(codec, who, clips, evaluation.cache, phones)
             except DataError:  # results cannot be kept
                 raise
             except Exception as error:  # whatever one codec dies of, the others are worth having
@@ -212,27 +244,27 @@ def run(config: CodecConfig, json: Path | None = None, jobs: int = 1, items: Pat
                 failed[label] = why(error)
                 if isinstance(error, BrokenProcessPool):
                     failed[label] = "A process was killed, maybe for lack of memory: let fewer share the work (--jobs)."
-                    bench.pool.shutdown()
-                    bench.pool = _pool(jobs)
-                _tell(f"{label}: not measured: {failed[label]}")
+                    evaluation.pool.shutdown()
+                    evaluation.pool = _pool(jobs)
+                tell(f"{label}: not measured: {failed[label]}")
                 continue
             report.environment["seconds"][label] = round(time.perf_counter() - start, 1)
-            _note(report, missing | failed, bench.unreadable)
+            _note(report, missing | failed, evaluation.unreadable)
             if json is not None:
                 report.save(json)
     finally:
-        if bench.pool is not None:
-            bench.pool.shutdown(cancel_futures=True)
+        if evaluation.pool is not None:
+            evaluation.pool.shutdown(cancel_futures=True)
     if not report.points:
         raise AntiphonError("Nothing could be measured. " + " ".join(failed.values()))
-    _note(report, missing | failed, bench.unreadable)
+    _note(report, missing | failed, evaluation.unreadable)
     if json is not None:
         report.save(json)
     return report
 
 
 def measure(
-    codec: Any, label: str, who: str, wanted: Sequence[Recording], config: CodecConfig, bench: Run
+    codec: Any, label: str, who: str, wanted: Sequence[Recording], config: CodecConfig, evaluation: CodecEvaluation
 ) -> tuple[list[Point], list[tuple[Recording, str]]]:
     """One codec on all recordings.
 
@@ -242,7 +274,7 @@ def measure(
         who: it and its weights, for the keys of results.
         wanted: the recordings.
         config: how.
-        bench: what is shared.
+        evaluation: what is shared.
 
     Returns:
         A point for each number of codebooks (one with the codes alone, if the codec makes no sound), and the recordings
@@ -252,46 +284,46 @@ def measure(
         AntiphonError: none of the recordings could be read and encoded.
     """
     speaks = callable(getattr(codec, "decode", None))
-    rates = rate_points(codec.codebooks, config.codebooks)
-    pairwise = [name for name in bench.measures if MEASURES[name].score is not None]
+    measures = evaluation.measures if speaks else ()
+    pairwise = [name for name in measures if MEASURES[name].score is not None]
     alone = [name for name in pairwise if MEASURES[name].alone]
+    rates = rate_points(codec.codebooks, config.codebooks)
+    rates = rates if speaks else rates[-1:]
     ids = [recording.id for recording in wanted]
     files = dict(zip(ids, file_names(ids, "wav")))
     clips: list[tuple[Recording, str]] = []
-    total = len(wanted) * (len(rates) if speaks else 1)
-    with tqdm(total=total, desc=label, unit="sound", file=sys.stderr, mininterval=1.0) as progress:
-        for start in range(0, len(wanted), CHUNK):
-            asked = len(wanted[start : start + CHUNK])
-            chunk, codes = _coded(codec, who, _read(wanted[start : start + CHUNK], bench), bench)
-            if speaks:
-                bench.scored(chunk, "untouched", alone, lambda i, chunk=chunk: chunk[i].audio)
-                if "wer" in bench.measures:
-                    bench.heard(chunk, "untouched", lambda i, chunk=chunk: chunk[i].audio)
-            for k in rates if speaks else ():
+    with tqdm(total=len(wanted) * len(rates), desc=label, unit="sound", file=sys.stderr, mininterval=1.0) as progress:
+        for start in range(0, len(wanted), CHUNK_RECORDINGS):
+            asked = wanted[start : start + CHUNK_RECORDINGS]
+            chunk, codes = evaluation.coded(codec, who, evaluation.read(asked))
+            clips += [(clip.recording, clip.key) for clip in chunk]
+            if not speaks:
+                progress.update(len(asked))
+                continue
+            evaluation.measure(chunk, "untouched", alone, lambda i, chunk=chunk: chunk[i].audio)
+            for k in rates:
                 places = [config.keep and config.keep / f"{label}-{k}" / files[clip.recording.id] for clip in chunk]
                 sounds = Sounds(codec, chunk, [row[:k] for row in codes], places)
-                bench.scored(chunk, f"{who}/{k}", pairwise, sounds, progress.update)
-                if "wer" in bench.measures:
-                    bench.heard(chunk, f"{who}/{k}", sounds)
+                evaluation.measure(chunk, f"{who}/{k}", pairwise, sounds, progress.update)
                 if config.keep is not None:
                     for i in range(len(chunk)):
                         sounds(i)
-                progress.update(asked - len(chunk))
-            if not speaks:
-                progress.update(asked)
-            clips += [(clip.recording, clip.key) for clip in chunk]
+                progress.update(len(asked) - len(chunk))
     if not clips:
         raise AntiphonError(f"Not one of the recordings in {config.data} could be encoded.")
-    kept = [bench.memo.values[f"{who}/codes/{key}"] for _, key in clips]
-    codes, scales = [unpacked(value) for value in kept], sum(len(value.get("scales", ())) for value in kept)
+
+    def column(kind: str, name: str) -> list[Any]:
+        return [evaluation.cache.values[f"{kind}/{name}/{key}"] for _, key in clips]
+
+    kept = column(who, "codes")
+    codes, scales = [unpack_codes(value) for value in kept], sum(len(value.get("scales", ())) for value in kept)
+    before = {name: column("untouched", name) for name in alone}
     points = []
-    for k in rates if speaks else [rates[-1]]:
-        found = {name: _column(bench, f"{who}/{k}", name, clips) for name in pairwise} if speaks else {}
-        before = {name: _column(bench, "untouched", name, clips) for name in alone} if speaks else {}
+    for k in rates:
+        found = {name: column(f"{who}/{k}", name) for name in pairwise}
         said = {}
-        if speaks and "wer" in bench.measures:
-            said = {"after": _column(bench, f"{who}/{k}", HEARD, clips)}
-            said["before"] = _column(bench, "untouched", HEARD, clips)
+        if "wer" in measures:
+            said = {"after": column(f"{who}/{k}", HEARD), "before": column("untouched", HEARD)}
             said["text"] = [recording.text for recording, _ in clips]
         points.append(Point.of(label, codec, [row[:k] for row in codes], found, before, said, scales))
     return points, clips
@@ -333,59 +365,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor | None:
     return ProcessPoolExecutor(jobs, context, initializer=one_thread) if jobs > 1 else None
 
 
-def _read(wanted: Sequence[Recording], bench: Run) -> list[Clip]:
-    clips = []
-    for recording in wanted:
-        if recording.id in bench.unreadable:
-            continue
-        try:
-            audio = recording.load(max_seconds=600.0)
-            clips.append(Clip(recording, audio, f"{recording.id}@{key_of(audio)[:12]}"))
-        except AntiphonError as error:
-            bench.unreadable[recording.id] = why(error)
-            _tell(f"{recording.id}: left out: {error}")
-    return clips
-
-
-def _coded(codec: Any, who: str, clips: Sequence[Clip], bench: Run) -> tuple[list[Clip], list[np.ndarray]]:
-    """The clips that the codec takes, with the scales that it gives them, and their codes."""
-    kept, codes = [], []
-    for clip in clips:
-
-        def make(_: list[int], clip: Clip = clip) -> list[dict]:
-            codes, scales = encode_scaled(codec, fitted(clip.audio, codec.sample_rate, codec.channels))
-            return [packed(codes) | ({"scales": scales} if scales else {})]
-
-        try:
-            value = bench.memo.all([f"{who}/codes/{clip.key}"], make)[0]
-            codes.append(unpacked(value))
-            clip.scales = value.get("scales", ())
-        except DataError:  # results cannot be kept
-            raise
-        except Exception as error:  # too short for it, or too long: the others are worth having
-            bench.unreadable[f"{clip.recording.id} ({who.partition('@')[0]})"] = why(error)
-            _tell(f"{clip.recording.id}: left out: {why(error)}")
-            continue
-        kept.append(clip)
-    return kept, codes
-
-
-def _column(bench: Run, kind: str, name: str, clips: Sequence[tuple[Recording, str]]) -> list:
-    return [bench.memo.values[f"{kind}/{name}/{key}"] for _, key in clips]
-
-
 def _note(report: CodecReport, not_measured: dict[str, str], unreadable: dict[str, str]) -> None:
     for name, found in (("not-measured", not_measured), ("left-out", unreadable)):
         if found:
             report.environment[name] = dict(found)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

@@ -34,12 +34,12 @@ from antiphon.data.dialogue.format import MODEL, USER, Event, Word
 
 Segment = tuple[float, float]  # start and end of a stretch of speech, seconds
 
-LEAST = 1.0  # seconds: a shorter stretch may be a backchannel (v1.0)
-MOST_WORDS = 2  # that a backchannel has at most (v1.0, eval_backchannel.py)
-PUBLISHED_WORDS = 3  # that v1.0 lets pass for no take-over elsewhere
-WINDOW = 0.2  # seconds of a bin of the backchannels' distribution (v1.0)
+BACKCHANNEL_MAX_SECONDS = 1.0  # a shorter stretch may be a backchannel (v1.0)
+BACKCHANNEL_MAX_WORDS = 2  # (v1.0, eval_backchannel.py)
+PUBLISHED_MAX_WORDS = 3  # that v1.0 lets pass for no take-over elsewhere
+BIN_SECONDS = 0.2  # of a bin of the backchannels' distribution (v1.0)
 EPSILON = 1e-10  # that v1.0 adds to each bin
-SLACK = 0.3  # seconds by which a word of the inner monologue may precede its sound
+WORD_LEAD_SECONDS = 0.3  # by which a word of the inner monologue may precede its sound
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Vad:
         frame: seconds.
         threshold: dB of full scale.
         gap: seconds of silence up to which two stretches are one.
-        least: seconds; what is shorter, after merging, is a click.
+        min_seconds: what is shorter, after merging, is a click.
     """
 
     frame: float = 0.01
     threshold: float = -45.0
     gap: float = 0.5
-    least: float = 0.1
+    min_seconds: float = 0.1
 
 
 def speech(samples: NDArray[np.float32], sample_rate: int, vad: Vad = Vad()) -> list[Segment]:
@@ -84,7 +84,7 @@ def speech(samples: NDArray[np.float32], sample_rate: int, vad: Vad = Vad()) -> 
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (levels > vad.threshold).astype(np.int8), [0]))))
     seconds = size / sample_rate
     found = [(start * seconds, end * seconds) for start, end in edges.reshape(-1, 2).tolist()]
-    return [each for each in merge(found, vad.gap) if each[1] - each[0] >= vad.least - 1e-9]
+    return [each for each in merge(found, vad.gap) if each[1] - each[0] >= vad.min_seconds - 1e-9]
 
 
 def merge(segments: Sequence[Segment], gap: float) -> list[Segment]:
@@ -103,22 +103,24 @@ def from_words(words: Sequence[Word], gap: float = Vad.gap) -> list[Segment]:
     return merge([(word.start, word.end) for word in words], gap)
 
 
-def is_backchannel(segment: Segment, words: Sequence[Word] | None = None, most: int = MOST_WORDS) -> bool:
+def is_backchannel(
+    segment: Segment, words: Sequence[Word] | None = None, max_words: int = BACKCHANNEL_MAX_WORDS
+) -> bool:
     """Whether a stretch of speech is short enough, in seconds and in words, to be a sign of listening.
 
     Args:
         segment: the stretch.
         words: all that the model says, with times; None where not known, and then only the seconds count.
-        most: words.
+        max_words: that it may have.
     """
-    if segment[1] - segment[0] >= LEAST - 1e-9:
+    if segment[1] - segment[0] >= BACKCHANNEL_MAX_SECONDS - 1e-9:
         return False
-    return words is None or words_in(segment, words) <= most
+    return words is None or words_in(segment, words) <= max_words
 
 
 def words_in(segment: Segment, words: Sequence[Word]) -> int:
     """How many words begin in a stretch of speech; the inner monologue may be up to 0.3 s ahead of its sound."""
-    return sum(segment[0] - SLACK <= word.start < segment[1] for word in words)
+    return sum(segment[0] - WORD_LEAD_SECONDS <= word.start < segment[1] for word in words)
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def measure(case: Case, model: Sequence[Segment], words: Sequence[Word] | None =
     after = [s for s in model if case.start <= s[0] < case.until]
     if case.task == "pause":
         early = [s for s in model if s[0] < case.end and s[1] > case.start]
-        early = [s for s in early if s[0] >= case.start or s[1] >= case.start + LEAST]
+        early = [s for s in early if s[0] >= case.start or s[1] >= case.start + BACKCHANNEL_MAX_SECONDS]
         published = _published([(a, min(b, case.end)) for a, b in early], ours)
         takeover = any(not is_backchannel(s, ours) for s in early)
         reply = next((s for s in after if not is_backchannel(s, ours)), None)
@@ -256,7 +258,7 @@ def _published(segments: Sequence[Segment], words: Sequence[Word] | None) -> boo
     if not segments:
         return False
     whole = (segments[0][0], max(end for _, end in segments))
-    return not is_backchannel(whole, words, PUBLISHED_WORDS)
+    return not is_backchannel(whole, words, PUBLISHED_MAX_WORDS)
 
 
 def _interruption(case: Case, model: Sequence[Segment], words: Sequence[Word] | None) -> Outcome:
@@ -311,9 +313,9 @@ def backchannel_distribution(segments: Sequence[Segment], seconds: float) -> NDA
     Returns:
         [int(seconds / 0.2) + 1], sums to 1.
     """
-    bins = np.full(int(seconds / WINDOW) + 1, EPSILON)
+    bins = np.full(int(seconds / BIN_SECONDS) + 1, EPSILON)
     for start, end in segments:
-        first, last = (min(max(int(t / WINDOW + 1e-9), 0), len(bins) - 1) for t in (start, end))
+        first, last = (min(max(int(t / BIN_SECONDS + 1e-9), 0), len(bins) - 1) for t in (start, end))
         bins[first : last + 1] += 1
     return bins / bins.sum()
 
@@ -324,7 +326,7 @@ def place_distribution(places: Sequence[Segment], seconds: float) -> NDArray[np.
     v1.0 compares with the average of many human listeners to the same recording (its icc_gt_distribution.json), which
     cannot be had for other recordings.
     """
-    total = np.full(int(seconds / WINDOW) + 1, EPSILON)
+    total = np.full(int(seconds / BIN_SECONDS) + 1, EPSILON)
     for place in places:
         one = backchannel_distribution([place], seconds)
         total += one

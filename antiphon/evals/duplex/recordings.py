@@ -25,8 +25,8 @@ from antiphon.data.dialogue.format import USER, Conversation, Event, Word, read_
 from antiphon.errors import DataError
 from antiphon.evals.duplex.metrics import Outcome, Segment, Vad, cases, from_words, measure, speech
 
-USER_GAP = 0.6  # seconds of silence in a user's turn (v1.5, get_timing.py)
-USER_LEAST = 1.0  # seconds: what is shorter is a sign of listening, and no turn
+USER_GAP_SECONDS = 0.6  # of silence in a user's turn (v1.5, get_timing.py)
+USER_MIN_SECONDS = 1.0  # what is shorter is a sign of listening, and no turn
 
 
 def recorded(folder: Path, vad: Vad = Vad()) -> Iterator[tuple[str, Outcome]]:
@@ -48,7 +48,11 @@ def recorded(folder: Path, vad: Vad = Vad()) -> Iterator[tuple[str, Outcome]]:
         segments = speech(talk.model, talk.sample_rate, vad) or from_words(own, vad.gap)
         events = talk.events
         if not any(event.speaker == USER for event in events):
-            heard = speech(talk.user, talk.sample_rate, Vad(gap=USER_GAP, least=USER_LEAST, threshold=vad.threshold))
+            heard = speech(
+                talk.user,
+                talk.sample_rate,
+                Vad(gap=USER_GAP_SECONDS, min_seconds=USER_MIN_SECONDS, threshold=vad.threshold),
+            )
             events = [*events, *events_of(heard, segments)]
         for number, case in enumerate(cases(events, talk.seconds)):
             some = True

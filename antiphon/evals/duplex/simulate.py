@@ -1,8 +1,8 @@
-"""Conversations on a simulated clock: a user who was recorded beforehand, and a model that hears and answers now.
+"""Dialogues on a simulated clock: a user who was recorded beforehand, and a model that hears and answers now.
 
-    room, at_once = room_of(model)                               # antiphon.evals.duplex.systems
-    for take in play(room, scenes, at_once):                      # both channels, what happened, the model's words
-        outcome = judge(take)
+    system, at_once = system_under_test(model)                   # antiphon.evals.duplex.systems
+    for dialogue in simulate(system, scenarios, at_once):        # both channels, what happened, the model's words
+        outcome = dialogue.outcome()
 
 The clock counts frames. While the user's frame i is heard, nothing of it can be answered yet; what `step` returns for
 it sounds during frame i + 1. So a latency measured here is what a listener would measure in real time, if each step
@@ -13,36 +13,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.data.dialogue.format import USER, Event, Word
+from antiphon.data.dialogue.format import MODEL, USER, Event, Word
 from antiphon.errors import EvalError
 from antiphon.evals.duplex.metrics import Case, Outcome, Segment, Vad, cases, measure, speech
-from antiphon.evals.duplex.systems import Room
+from antiphon.evals.duplex.systems import System
 
-LOUD = -45.0  # dB of full scale: above it a listener hears the model in a frame
-BEGUN = 2  # frames in a row after which it has begun
-HUSHED = 1.6  # seconds of silence after which an answer is over
+AUDIBLE_DB = -45.0  # of full scale: above it a listener hears the model in a frame
+MIN_AUDIBLE_FRAMES = 2  # in a row, after which it has begun
+MAX_PAUSE_SECONDS = 1.6  # in an answer: after more silence it is over
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The user's side of a conversation.
+class Scenario:
+    """A test case: the user's side of a dialogue.
 
     Attributes:
         id: its name.
-        task: "pause", "turn", "interruption" or "backchannel", see `duplex_measures`.
+        task: "pause", "turn", "interruption" or "backchannel", see `antiphon.evals.duplex.metrics`.
         user: float32 [samples], the user's channel from the start to the end of what they say first.
         events: what happens in it; backchannels of the model are places where one would be fitting.
         sample_rate: Hz.
         second: what the user interrupts with, float32 [samples].
         delay: seconds after the start of the model's speech at which the interruption starts.
         patience: seconds after the end of the first request at which it starts if the model never spoke.
-        after: least and most seconds of silence at the end; it ends when the model has answered and is silent again.
+        after: min. and max. seconds of silence at the end; it ends when the model has answered and is silent again.
         texts: what the user asks for, in words.
         intents: and what kind of thing that is.
         voice: whose.
@@ -63,17 +64,17 @@ class Scene:
 
 
 @dataclass
-class Take:
-    """A conversation that was held.
+class RecordedDialogue:
+    """What came of a scenario.
 
     Attributes:
-        scene: the user's part as planned.
+        scenario: the user's part as planned.
         user, model: float32 [samples], as many in both.
         events: what the user did, at the times at which they did it.
         words: of the model.
     """
 
-    scene: Scene
+    scenario: Scenario
     user: NDArray[np.float32]
     model: NDArray[np.float32]
     events: list[Event]
@@ -81,29 +82,28 @@ class Take:
 
     @property
     def seconds(self) -> float:
-        return len(self.user) / self.scene.sample_rate
+        return len(self.user) / self.scenario.sample_rate
 
     @property
     def case(self) -> Case:
         """What is measured: the last thing that the user does."""
         case = cases(self.events, self.seconds)[-1]
-        return Case(self.scene.task, case.start, case.end, case.until, case.places)
+        return Case(self.scenario.task, case.start, case.end, case.until, case.places)
 
-    def speech(self, vad: Vad = Vad()) -> list[Segment]:
-        """The model's stretches of speech."""
-        return speech(self.model, self.scene.sample_rate, vad)
+    def speech(self, speaker: str = MODEL, vad: Vad = Vad()) -> list[Segment]:
+        """A speaker's stretches of speech."""
+        return speech(self.model if speaker == MODEL else self.user, self.scenario.sample_rate, vad)
 
-
-def judge(take: Take, vad: Vad = Vad()) -> Outcome:
-    """What the model did, measured."""
-    return measure(take.case, take.speech(vad), take.words)
+    def outcome(self, vad: Vad = Vad()) -> Outcome:
+        """What the model did, measured."""
+        return measure(self.case, self.speech(MODEL, vad), self.words)
 
 
 @dataclass
 class _User:
-    """The user of one scene, who speaks and listens by frames."""
+    """The user of one scenario, who speaks and listens by frames."""
 
-    scene: Scene
+    scenario: Scenario
     size: int
     heard: list[NDArray[np.float32]] = field(default_factory=list)
     said: list[NDArray[np.float32]] = field(default_factory=list)
@@ -115,19 +115,19 @@ class _User:
     cut_in: bool = False
 
     def __post_init__(self) -> None:
-        self.plan, self.events = self.scene.user, list(self.scene.events)
-        self.seconds = self.size / self.scene.sample_rate
+        self.plan, self.events = self.scenario.user, list(self.scenario.events)
+        self.seconds = self.size / self.scenario.sample_rate
 
     def frame(self) -> Tensor | None:
         """What they say next; None when the conversation is over."""
         i = len(self.said)
         if self._over(i):
             return None
-        if self.scene.second is not None and not self.cut_in and self._may_cut_in(i):
+        if self.scenario.second is not None and not self.cut_in and self._may_cut_in(i):
             start = i * self.seconds
             self.plan = np.concatenate((np.pad(self.plan, (0, max(0, i * self.size - len(self.plan))))[: i * self.size],
-                                        self.scene.second))  # fmt: skip
-            end = start + len(self.scene.second) / self.scene.sample_rate
+                                        self.scenario.second))  # fmt: skip
+            end = start + len(self.scenario.second) / self.scenario.sample_rate
             self.events += [Event("interruption", start, end, USER), Event("turn", start, end, USER)]
             self.cut_in, self.began = True, None
         piece = self.plan[i * self.size : (i + 1) * self.size]
@@ -140,71 +140,76 @@ class _User:
         samples = sound.detach().float().cpu().numpy()
         self.heard.append(samples)
         level = 10 * np.log10(float(np.mean(np.square(samples, dtype=np.float64))) + 1e-12)
-        self.loud, self.quiet = (self.loud + 1, 0) if level > LOUD else (0, self.quiet + 1)
-        now, end = len(self.heard) * self.seconds, len(self.plan) / self.scene.sample_rate
-        if self.began is None and self.loud >= BEGUN and now >= end:
+        self.loud, self.quiet = (self.loud + 1, 0) if level > AUDIBLE_DB else (0, self.quiet + 1)
+        now, end = len(self.heard) * self.seconds, len(self.plan) / self.scenario.sample_rate
+        if self.began is None and self.loud >= MIN_AUDIBLE_FRAMES and now >= end:
             # Who spoke before the user was done counts from then on.
             self.began = max(now - (self.loud - 1) * self.seconds, end)
 
     def _may_cut_in(self, frame: int) -> bool:
-        end = len(self.plan) / self.scene.sample_rate
-        start = end + self.scene.patience if self.began is None else self.began + self.scene.delay
+        end = len(self.plan) / self.scenario.sample_rate
+        start = end + self.scenario.patience if self.began is None else self.began + self.scenario.delay
         return frame * self.seconds >= start - 1e-6
 
     def _over(self, frame: int) -> bool:
-        if self.scene.second is not None and not self.cut_in:
+        if self.scenario.second is not None and not self.cut_in:
             return False
-        silent = frame * self.seconds - len(self.plan) / self.scene.sample_rate
-        least, most = self.scene.after
-        return silent >= most or (silent >= least and self.began is not None and self.quiet * self.seconds >= HUSHED)
+        silent = frame * self.seconds - len(self.plan) / self.scenario.sample_rate
+        shortest, longest = self.scenario.after
+        return silent >= longest or (
+            silent >= shortest and self.began is not None and self.quiet * self.seconds >= MAX_PAUSE_SECONDS
+        )
 
-    def take(self, words: list[Word]) -> Take:
+    def recorded(self, words: list[Word]) -> RecordedDialogue:
         """Both channels: what the model says for frame i sounds in frame i + 1."""
         silence = np.zeros(self.size, np.float32)
         model = np.concatenate([silence, *self.heard[:-1]]) if self.heard else silence[:0]
         user = np.concatenate(self.said) if self.said else silence[:0]
-        return Take(self.scene, user.astype(np.float32), model.astype(np.float32), self.events, words)
+        return RecordedDialogue(self.scenario, user.astype(np.float32), model.astype(np.float32), self.events, words)
 
 
-def play(
-    room: Room, scenes: Iterable[Scene], at_once: int = 8, seed: int = 0, progress: Callable[[], None] | None = None
-) -> Iterator[Take]:
-    """Holds the conversations; as one ends, the next joins.
+def simulate(
+    system: System,
+    scenarios: Iterable[Scenario],
+    at_once: int = 8,
+    seed: int = 0,
+    progress: Callable[[], Any] = lambda: None,
+) -> Iterator[RecordedDialogue]:
+    """Holds the dialogues; as one ends, the next joins.
 
     Args:
-        room: the model.
-        scenes: their sample rate must be the room's.
-        at_once: conversations in a batch.
-        seed: of scene i it is `seed + i`.
+        system: under test.
+        scenarios: their sample rate must be the system's.
+        at_once: dialogues in a batch.
+        seed: of scenario i it is `seed + i`.
         progress: called whenever one is done.
 
     Yields:
-        Takes, in the order in which they end.
+        Dialogues, in the order in which they end.
 
     Raises:
-        EvalError: a scene of another sample rate.
+        EvalError: a scenario of another sample rate.
     """
-    waiting = enumerate(scenes)
+    waiting = enumerate(scenarios)
     live: dict[int, _User] = {}
     while True:
         while len(live) < at_once and (item := next(waiting, None)) is not None:
-            number, scene = item
-            if scene.sample_rate != room.sample_rate:
+            number, scenario = item
+            if scenario.sample_rate != system.sample_rate:
                 raise EvalError(
-                    f"Scene {scene.id} has {scene.sample_rate} Hz, the model {room.sample_rate}: resample the scene."
+                    f"Scenario {scenario.id} has {scenario.sample_rate} Hz, the model {system.sample_rate}; resample."
                 )
-            live[room.join(seed + number)] = _User(scene, room.frame_samples)
+            live[system.join(seed + number)] = _User(scenario, system.frame_samples)
         if not live:
             return
         frames = {}
         for handle, user in list(live.items()):
             if (frame := user.frame()) is None:
                 del live[handle]
-                yield user.take(room.leave(handle))
-                if progress:
-                    progress()
+                yield user.recorded(system.leave(handle))
+                progress()
             else:
                 frames[handle] = frame
         if frames:
-            for handle, sound in room.step(frames).items():
+            for handle, sound in system.step(frames).items():
                 live[handle].hear(sound)

@@ -196,9 +196,7 @@ def _some(values: list, most: int | None, draw: np.random.Generator) -> list:
     return [values[i] for i in sorted(draw.choice(len(values), most, replace=False))]
 
 
-def _scores(
-    xs: list[Tensor], others: list[Tensor], bs: list[list[Tensor]], distance: str, same: bool
-) -> list[float]:
+def _scores(xs: list[Tensor], others: list[Tensor], bs: list[list[Tensor]], distance: str, same: bool) -> list[float]:
     """Error rates of the cells that share X and A, one for each B."""
     targets = [*others, *(value for values in bs for value in values)]
     table = distances(xs, targets, DISTANCES[distance])

@@ -21,29 +21,42 @@ from antiphon.audio.io import Audio
 from antiphon.audio.mel import mel_filters
 from antiphon.errors import EvalError
 
+MIN_SECONDS = 0.4  # less of a sound is not compared
 DNSMOS_RATE = 16000
 DNSMOS_WINDOW = int(9.01 * DNSMOS_RATE)
 # From the raw outputs to opinion scores, fitted by DNSMOS's authors: highest power first.
 OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
 
 
+def pair(clean: Audio, heard: Audio, sample_rate: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two sounds that start at the same moment, mono, the longer one cut at the other's end: two float32 [N].
+
+    Args:
+        clean, heard: of one sample rate.
+        sample_rate: to resample to; None leaves it.
+
+    Raises:
+        EvalError: different rates, or less than 0.4 s.
+    """
+    if clean.sample_rate != heard.sample_rate:
+        raise EvalError(f"Sounds of {clean.sample_rate} and {heard.sample_rate} Hz cannot be compared.")
+    rate = sample_rate or clean.sample_rate
+    a, b = (audio.mono().resample(rate).samples.float() for audio in (clean, heard))
+    n = min(len(a), len(b))
+    if n < MIN_SECONDS * rate:
+        raise EvalError(f"{n / rate:.2f} s of sound are too little to compare: {MIN_SECONDS} s is the least.")
+    return a[:n], b[:n]
+
+
 def stoi(clean: Audio, heard: Audio) -> float:
     """Short-time objective intelligibility (Taal et al. 2011) of `heard` against `clean`: 1 is untouched.
 
-    The two must start at the same moment; the longer one is cut at the other's end.
-
     Raises:
-        EvalError: different sample rates, or less than 0.4 s to compare (STOI's own window), silence in the clean
-            sound left aside.
+        EvalError: as `pair`; or less than 0.4 s (STOI's own window) that is not silent in the clean sound.
     """
     from pystoi import stoi as measure
 
-    if clean.sample_rate != heard.sample_rate:
-        raise EvalError(f"STOI needs one sample rate, not {clean.sample_rate} and {heard.sample_rate} Hz.")
-    n = min(clean.samples.shape[-1], heard.samples.shape[-1])
-    if n < 0.4 * clean.sample_rate:
-        raise EvalError(f"STOI needs at least 0.4 s of sound, not {n / clean.sample_rate:.2f} s.")
-    a, b = (audio.mono().samples[:n].double().numpy() for audio in (clean, heard))
+    a, b = (samples.double().numpy() for samples in pair(clean, heard))
     with warnings.catch_warnings():
         # Where too few frames of the clean sound aren't silent, pystoi warns and gives 1e-5, which says nothing of the
         # other sound.
@@ -126,18 +139,10 @@ def mean_delta(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def log_mel_distance(a: Audio, b: Audio, bands: int = 80, floor: float = 1e-5) -> float:
     """Mean absolute difference of natural-log mel amplitudes (window 1,024, hop 256), as vocoders are compared.
 
-    The two must start at the same moment; the longer one is cut at the other's end.
-
     Raises:
-        EvalError: different sample rates, or less than one window to compare.
+        EvalError: as `pair`.
     """
-    if a.sample_rate != b.sample_rate:
-        raise EvalError(f"The log-mel distance needs one sample rate, not {a.sample_rate} and {b.sample_rate} Hz.")
-    n = min(a.samples.shape[-1], b.samples.shape[-1])
-    if n < 1024:
-        raise EvalError(f"The log-mel distance needs at least 1,024 samples, not {n}.")
-    filters = mel_filters(bands, 1024, a.sample_rate)
-    waves = torch.stack([audio.mono().samples[:n].float() for audio in (a, b)])
+    waves = torch.stack(pair(a, b))
     spectrum = torch.stft(waves, 1024, 256, window=torch.hann_window(1024), return_complex=True).abs()
-    mel = (filters @ spectrum).clamp_min(floor).log()
+    mel = (mel_filters(bands, 1024, a.sample_rate) @ spectrum).clamp_min(floor).log()
     return float((mel[0] - mel[1]).abs().mean())

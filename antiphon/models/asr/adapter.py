@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.errors import ModelError
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 BLANK = 0
 SPLICE = 2  # encoder frames in one of the adapter's
@@ -203,7 +203,8 @@ class Adapter(nn.Module):
         folder = Path(folder)
         try:
             tree = json.loads((folder / "config.json").read_text())
-            adapter = cls(AdapterConfig(**{field.name: tree[field.name] for field in fields(AdapterConfig)}))
+            with NoInitWeights():
+                adapter = cls(AdapterConfig(**{field.name: tree[field.name] for field in fields(AdapterConfig)}))
             fill(adapter, {name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
             return adapter.eval(), list(tree["ids"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import safe_open
@@ -37,6 +38,9 @@ from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
 from antiphon.models.llm.text import as_words
 from antiphon.nn.state import fork
+
+if TYPE_CHECKING:
+    from antiphon.models.llm.thinker import Thinker
 
 RATE = mel.SAMPLE_RATE
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
@@ -185,7 +189,7 @@ class Recognizer(nn.Module):
         adapter: Path | str | None,
         llm: Path | str,
         words: str = "decoder",
-        embeddings: Tensor | None = None,
+        thinker: Thinker | None = None,
     ) -> Recognizer:
         """Reads a recognizer from folders.
 
@@ -194,7 +198,7 @@ class Recognizer(nn.Module):
             adapter: the adapter's; None does without.
             llm: the language model's, for its tokenizer.json and its embeddings.
             words: "decoder": Whisper's decoder checks what the adapter heard. "adapter": it does not.
-            embeddings: the language model's, where they are in memory already.
+            thinker: the language model, where it is in memory already: its tokenizer and embeddings are shared then.
 
         Raises:
             ModelError: an unknown `words`, or a folder that lacks what is needed.
@@ -204,7 +208,10 @@ class Recognizer(nn.Module):
         whisper, llm = Path(whisper), Path(llm)
         try:
             written = (llm / "tokenizer.json").read_text(encoding="utf-8")
-            if embeddings is None:
+            if thinker is not None:
+                tokenizer, embeddings = thinker.tokenizer, thinker.model.embed_tokens.weight.detach().float()
+            else:
+                tokenizer = Tokenizer.from_str(written)
                 with safe_open(llm / "model.safetensors", "pt") as file:
                     embeddings = file.get_tensor("model.embed_tokens.weight").float()
             tokens = Tokenizer.from_file(str(whisper / "tokenizer.json")) if words == "decoder" else None
@@ -216,7 +223,7 @@ class Recognizer(nn.Module):
             spelling = Spelling(written, model.config.merges, ids)
         decoder = WhisperDecoder.from_pretrained(whisper, foreign_tokens(tokens)).pack() if tokens is not None else None
         encoder = WhisperBlockEncoder.from_pretrained(whisper)
-        return cls(encoder, model, spelling, Tokenizer.from_str(written), embeddings, decoder, tokens).eval()
+        return cls(encoder, model, spelling, tokenizer, embeddings, decoder, tokens).eval()
 
     @torch.no_grad()
     def init_state(self) -> RecognizerState:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from antiphon.errors import ModelError
 from antiphon.models.lora import Lora, Pair
 from antiphon.nn.cache import KeyValues, Span
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # the others are the MLP's
 
@@ -166,7 +166,7 @@ class Llama(nn.Module):
             weights = load_file(folder / "model.safetensors")
         except Exception as error:  # safetensors raises its own class, OSError or ValueError
             raise ModelError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
-        with torch.device("meta"):
+        with torch.device("meta"), NoInitWeights():
             model = cls(config)
         try:
             fill(model, {own_key(key): value.to(dtype) for key, value in weights.items()}, assign=True)

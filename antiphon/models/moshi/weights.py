@@ -23,7 +23,7 @@ from antiphon.models.lora import Lora, LoraConfig, linears_of
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig, moshi_7b
 from antiphon.models.moshi.model import Moshi
 from antiphon.nn.transformer import halves, neighbours, renamed
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 # Ours (a regular expression), Kyutai's, that of `transformers`. "{}" stands for many tensors that are one of ours:
 # tables of embeddings one below the other, or weights of the codebooks one behind the other; "{qkv}" for three.
@@ -99,7 +99,7 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32) -> Moshi:
         HubError: no such model, or weights that don't fit its config.json.
     """
     config, weights = read(Path(folder))
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitWeights():
         model = Moshi(config)
     try:
         fill(model, {key: value.to(dtype) for key, value in weights.items()}, assign=True)
@@ -173,7 +173,7 @@ def ours(
         weights = split(weights)
         if "depformer_in.1.weight" not in weights and "depformer_in.0.weight" in weights:  # one for all codebooks
             weights |= {f"depformer_in.{k}.weight": weights["depformer_in.0.weight"] for k in range(config.depth.sets)}
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitWeights():
         keys = list(Moshi(config).state_dict())
     out = {}
     for key in keys:
@@ -407,7 +407,7 @@ def read_lora(file: Path, config: MoshiConfig) -> dict[str, tuple[Tensor, Tensor
         weights = split({key: value.float() for key, value in load_file(file).items()})
     except (SafetensorError, OSError) as error:
         raise HubError(f"{file} cannot be read ({error}).") from error
-    with torch.device("meta"):
+    with torch.device("meta"), NoInitWeights():
         keys = [_weight_key(name) for name in linears_of(Moshi(config))]
     known, out = set(), {}
     for key in keys:

@@ -30,7 +30,7 @@ from antiphon.models.llm.sampling import sample_each, uniforms
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
-from antiphon.nn.weights import fill
+from antiphon.nn.weights import NoInitWeights, fill
 
 
 @dataclass
@@ -373,7 +373,8 @@ class Talker(nn.Module):
         try:
             fields = json.loads((folder / "config.json").read_text())
             fields.pop("family", None)
-            talker = cls(TalkerConfig(**fields))
+            with NoInitWeights():
+                talker = cls(TalkerConfig(**fields))
             fill(talker, renamed({k: v.float() for k, v in load_file(folder / "model.safetensors").items()}))
         except Exception as error:  # safetensors raises its own class
             raise HubError(f"{folder} holds no talker that can be read: {error}") from error

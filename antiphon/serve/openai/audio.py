@@ -62,8 +62,8 @@ class SpeechRequest(BaseModel):
 def check_voice(served: Served, voice: str | VoiceId, param: str = "voice") -> None:
     """Raises ApiError unless there is such a voice; OpenAI's names mean the default one."""
     name = voice if isinstance(voice, str) else voice.id
-    if name not in served.conversant.voices and name not in OPENAI_VOICES:
-        there = ", ".join(served.conversant.voices)
+    if name not in served.backend.voices and name not in OPENAI_VOICES:
+        there = ", ".join(served.backend.voices)
         raise ApiError(400, "invalid_value", f"Unknown voice '{name[:100]}'; there are: {there}.", param)
 
 
@@ -92,7 +92,7 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal frames
-        for audio in served.conversant.say(asked.input, Sampling()):
+        for audio in served.backend.say(asked.input, Sampling()):
             frames += 1
             yield audio.samples.numpy()
 
@@ -203,7 +203,7 @@ async def transcriptions(
 
 def _transcribed(served: Served, samples: Tensor) -> Iterator[Segment | None]:
     for span in cut(samples, served.config.vad):
-        yield from transcribe(served.conversant, samples, span)
+        yield from transcribe(served.backend, samples, span)
 
 
 def sse(event: dict[str, Any]) -> str:

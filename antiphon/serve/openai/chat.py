@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE, BadAudio, from_base64, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Hearing, Message
+from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AudioError
 from antiphon.serve.errors import RESPONSES, ApiError, shown_error
@@ -64,7 +64,7 @@ Heard = Message | list[Tensor | str]  # a message, or the parts of one that has 
 )
 async def chat(request: Request, asked: ChatRequest) -> Response:
     served = served_of(request)
-    able = served.conversant.calls_functions
+    able = served.backend.calls_functions
     check_options(asked)
     functions = functions_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.functions, able)
     spoken = asked.spoken
@@ -77,9 +77,9 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     answer_id = f"chatcmpl-{secrets.token_hex(12)}"
     stream = worked(served, lambda: _answered(served, past, instructions, asked, spoken, functions))
     ahead, rest = await first(stream, 2)  # the answer, and the first of its events: what can't be answered is no stream
-    answer: AnswerInTheMaking = ahead.pop(0)
+    answer: StreamingReply = ahead.pop(0)
     rest = chained(ahead, rest)
-    base = {"id": answer_id, "created": int(time.time()), "model": asked.model or served.conversant.name}
+    base = {"id": answer_id, "created": int(time.time()), "model": asked.model or served.backend.name}
     audio_id = f"audio_{secrets.token_hex(12)}"
     if asked.stream:
         events = _streamed(
@@ -118,7 +118,7 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
     """(instructions, past): what the system says first is the instructions; recordings are decoded, not heard yet."""
     instructions: list[str] = []
     past: list[Heard] = []
-    left, able = served.config.decoded_seconds, served.conversant.calls_functions
+    left, able = served.config.decoded_seconds, served.backend.calls_functions
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if message.role == "function":
@@ -191,7 +191,7 @@ def _answered(
             if isinstance(part, str):
                 words.append(part)
                 continue
-            listener = served.conversant.listen()
+            listener = served.backend.listen()
             yield None
             for block in part.split(RATE):
                 listener.step(block)
@@ -208,14 +208,14 @@ def _answered(
         think_top_k=40,
         max_tokens=min(most or (Sampling.max_tokens if spoken and functions is None else WRITTEN_TOKENS), 512),
     )
-    answer = served.conversant.talk().answer(messages, how, instructions or None, spoken, functions)
+    answer = served.backend.chat().answer(messages, how, instructions or None, spoken, functions)
     yield answer
     yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
 
 
 async def _streamed(
     served: Served,
-    answer: AnswerInTheMaking,
+    answer: StreamingReply,
     events: AsyncIterator[Any],
     base: dict[str, Any],
     audio_id: str,
@@ -277,11 +277,11 @@ def _file(pieces: list[np.ndarray], kind: str) -> bytes:
     return b"".join(sound.written(iter(pieces), kind))
 
 
-def _why(answer: AnswerInTheMaking, calls: bool) -> str:
+def _why(answer: StreamingReply, calls: bool) -> str:
     return "length" if answer.cut else "tool_calls" if calls else "stop"
 
 
-def _usage(answer: AnswerInTheMaking, samples: int) -> dict[str, Any]:
+def _usage(answer: StreamingReply, samples: int) -> dict[str, Any]:
     used, audio = answer.usage, round(samples / RATE / 0.08)
     return {
         "prompt_tokens": used.input,

@@ -59,15 +59,15 @@ def served_of(request: Request) -> Served:
 @router.get("/v1/models", summary="The models")
 async def models(request: Request) -> ModelList:
     served = served_of(request)
-    return ModelList(data=[ModelCard(id=served.conversant.name, created=served.created)])
+    return ModelList(data=[ModelCard(id=served.backend.name, created=served.created)])
 
 
 @router.get("/v1/models/{model}", summary="One model", responses={404: RESPONSES[400]})
 async def model(request: Request, model: str) -> ModelCard:
     served = served_of(request)
-    if model != served.conversant.name:
+    if model != served.backend.name:
         raise ApiError(404, "model_not_found", f"The model '{model[:100]}' does not exist.", "model")
-    return ModelCard(id=served.conversant.name, created=served.created)
+    return ModelCard(id=served.backend.name, created=served.created)
 
 
 @router.get("/health", summary="How the server is")
@@ -76,8 +76,8 @@ async def health(request: Request) -> Health:
     return Health(
         status="stopping" if served.admission.draining else "ok",
         version=__version__,
-        model=served.conversant.name,
-        voices=list(served.conversant.voices),
+        model=served.backend.name,
+        voices=list(served.backend.voices),
         sessions=served.admission.live,
         capacity=served.admission.sessions,
         load=round(served.workers.load(), 3),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.audio.pcm import RATE
 from antiphon.audio.speech import SpeechDetector, activity
-from antiphon.dialogue.half_duplex import Conversant
+from antiphon.dialogue.half_duplex import Backend
 
 PAUSE = 0.6  # seconds of quiet between two segments
 LEAST = 5.0  # seconds of a segment, if the recording has so many: words need their context
@@ -78,9 +78,9 @@ def cut(samples: Tensor, vad: str = "silero") -> list[Span]:
     return [Span(first, last, *span) for first, last, span in zip(borders, borders[1:], joined)]
 
 
-def transcribe(conversant: Conversant, samples: Tensor, span: Span) -> Iterator[Segment | None]:
+def transcribe(backend: Backend, samples: Tensor, span: Span) -> Iterator[Segment | None]:
     """Hears a span: None for each step of work, then its segment, if something was said."""
-    listener = conversant.listen()
+    listener = backend.listen()
     yield None
     for part in samples[span.first : span.last].split(BLOCK):
         listener.step(part)

@@ -118,15 +118,15 @@ async def hang_up(request: Request, call_id: str) -> Response:
 @router.post("/client_secrets", summary="A key that lets a page in a browser call for some minutes")
 async def client_secret(request: Request, asked: ClientSecretRequest) -> ClientSecret:
     served = served_of(request)
-    given, voices = asked.session or {}, list(served.conversant.voices)
+    given, voices = asked.session or {}, list(served.backend.voices)
     if len(json.dumps(given)) > SESSION_LETTERS:
         raise ApiError(400, "string_above_max_length", f"A session has at most {SESSION_LETTERS} letters.", "session")
     model = given.get("model")
-    name = (model if isinstance(model, str) else "") or served.conversant.name
+    name = (model if isinstance(model, str) else "") or served.backend.name
     expires = int(time.time() + served.config.session_seconds)
     session = defaults(new_id("sess"), name[:128], voices[0], expires)
     try:
-        session = updated(session, given, voices, False, served.conversant.calls_functions)
+        session = updated(session, given, voices, False, served.backend.calls_functions)
     except ProtocolError as error:
         raise ApiError(400, error.code, error.message, error.param) from None
     seconds = (asked.expires_after or ExpiresAfter()).seconds

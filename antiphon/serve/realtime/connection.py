@@ -97,11 +97,11 @@ class RealtimeLine(ModelWork):
         )
         self.began = self.last = time.monotonic()
         named = [each["model"] for each in given if isinstance(each.get("model"), str)]
-        name = model or next(filter(None, reversed(named)), served.conversant.name)
-        voices = list(served.conversant.voices)
+        name = model or next(filter(None, reversed(named)), served.backend.name)
+        voices = list(served.backend.voices)
         about = (name[:128], voices, limits, self.began, time.time(), transcribe)
-        session = RealtimeSession(*about) if served.hall is None else LiveSession(*about, writes=served.hears)
-        session.able = served.conversant.calls_functions
+        session = RealtimeSession(*about) if served.engine is None else LiveSession(*about, writes=served.hears)
+        session.able = served.backend.calls_functions
         for each in given:
             session.preset(each)
         super().__init__(session, served)
@@ -122,7 +122,7 @@ class RealtimeLine(ModelWork):
         log.info("session %s begins, %d live", self.session.id, self.served.admission.live)
         reason = "lost"
         try:
-            self.take_seat()
+            self.take_slot()
             self.session.begin()
             self.flush()
             lost = True

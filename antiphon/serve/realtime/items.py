@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from antiphon.audio.pcm import BadAudio, from_base64
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Message
+from antiphon.dialogue.half_duplex import Message, StreamingReply
 from antiphon.dialogue.tool_calls import Call, Result
 from antiphon.serve.json_text import TEXT_LETTERS
 from antiphon.serve.openai.tools import CANT, ToolError, read_arguments
@@ -43,7 +43,7 @@ class Item:
     content: list[dict[str, Any]]
     status: str = "completed"
     message: Message | None = None
-    answer: AnswerInTheMaking | None = None
+    answer: StreamingReply | None = None
     hearing: bool = False
     audio: bytearray = field(default_factory=bytearray)
     audio_ms: float = 0.0
@@ -78,7 +78,7 @@ class Item:
         return about | {"type": "message", "role": self.role, "content": content}
 
 
-Turn = Message | AnswerInTheMaking
+Turn = Message | StreamingReply
 
 
 def messages(turns: Sequence[Turn]) -> list[Message]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio.pcm import RATE, Encoder, pcm16
-from antiphon.dialogue.half_duplex import AnswerInTheMaking
+from antiphon.dialogue.half_duplex import StreamingReply
 from antiphon.dialogue.tool_calls import Call
 from antiphon.serve.realtime.config import ProtocolError
 from antiphon.serve.realtime.items import Conversation, Item, call_item, new_id
@@ -43,7 +43,7 @@ class Response:
     voice: str
     most: int | str
     metadata: dict[str, str] | None = None
-    answer: AnswerInTheMaking | None = None
+    answer: StreamingReply | None = None
     id: str = field(default_factory=lambda: new_id("resp"))
     status: str = "in_progress"
     details: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The model's side of a Realtime connection: the commands of the machine, done by the workers or by a duplex hall.
+"""The model's side of a Realtime connection: the commands of the machine, done by the workers or by a duplex engine.
 
 What they find goes into the machine on the event loop, in the order in which it was found, and nothing of it after an
 answer was stopped.
@@ -29,7 +29,7 @@ from antiphon.serve.realtime.session import RealtimeSession
 from antiphon.serve.work.scheduler import Handle, Lane, Stopped
 
 if TYPE_CHECKING:
-    from antiphon.dialogue.duplex.hall import Seat
+    from antiphon.dialogue.duplex.batched import Slot
     from antiphon.serve.recordings import Recorder
     from antiphon.serve.state import Served
 
@@ -51,13 +51,13 @@ class ModelWork:
 
     def __init__(self, session: RealtimeSession, served: Served):
         self.session, self.served, self.loop = session, served, asyncio.get_running_loop()
-        self.seat: Seat | None = None
+        self.slot: Slot | None = None
         self.unframed = np.zeros(0, np.float32)  # less than a frame
-        self.framed = 0  # samples that the seat has got, of those since `live_since`
+        self.framed = 0  # samples that the slot has got, of those since `live_since`
         self.live_since: float | None = None
         self.failed = False  # of a duplex model, which can't go on
         self.ears, self.mouth = Lane(served.workers), Lane(served.workers)
-        self.talk = served.conversant.talk() if served.hall is None else None
+        self.chat = served.backend.chat() if served.engine is None else None
         self.listeners: dict[str, Listener] = {}
         self.unheard_of: dict[str, str] = {}  # items that couldn't be heard, and why
         self.unheard: dict[str, list[np.ndarray]] = {}
@@ -69,7 +69,7 @@ class ModelWork:
         self.ended = False
         self.recorder: Recorder | None = None
         if served.recordings is not None:
-            self.recorder = served.recordings.begin(session.id, served.conversant.name)
+            self.recorder = served.recordings.begin(session.id, served.backend.name)
             session.tapped = True
 
     def flush(self) -> None:
@@ -84,20 +84,20 @@ class ModelWork:
         """Does a command of the machine."""
         COMMANDS[type(command)](self, command)
 
-    def take_seat(self) -> None:
-        """Joins the hall of a duplex model, if there is one."""
-        if self.served.hall is not None:
-            self.seat = self.served.hall.join(lambda events: self._later(self._made, events))
+    def take_slot(self) -> None:
+        """Joins the engine of a duplex model, if there is one."""
+        if self.served.engine is not None:
+            self.slot = self.served.engine.join(lambda events: self._later(self._made, events))
 
     def stop_work(self) -> None:
         """The client has gone."""
         self.ended = True
-        if self.seat is not None:
-            self.seat.leave()
+        if self.slot is not None:
+            self.slot.leave()
         self.ears.close()
         for lane in (self.mouth, *self.lanes.values()):
             lane.close()
-        self.talk = None  # what remembers the conversation goes now, not when Python next looks for what nobody needs
+        self.chat = None  # what remembers the conversation goes now, not when Python next looks for what nobody needs
         self.listeners.clear()
 
     def _later(self, function: Callable[..., None], *args: Any) -> None:
@@ -114,8 +114,8 @@ class ModelWork:
     # A duplex model
 
     def _frames(self, command: Frames) -> None:
-        assert self.seat is not None and self.served.hall is not None
-        size = self.served.hall.frame_samples
+        assert self.slot is not None and self.served.engine is not None
+        size = self.served.engine.frame_samples
         if self.live_since is None:
             self.live_since = time.monotonic()
         samples = np.concatenate([self.unframed, command.samples])
@@ -123,7 +123,7 @@ class ModelWork:
         self.unframed = samples[whole:]
         self.framed += whole
         for frame in torch.from_numpy(samples[:whole].copy()).split(size) if whole else ():
-            self.seat.push(frame)
+            self.slot.push(frame)
 
     def go_on(self, now: float) -> None:
         """Lets time go by for the model when the client sends nothing: what isn't there is silence."""
@@ -133,8 +133,8 @@ class ModelWork:
                 self._frames(Frames(np.zeros(int(behind), np.float32)))
 
     def _mute(self, command: Mute) -> None:
-        assert self.seat is not None
-        self.seat.mute(command.silent)
+        assert self.slot is not None
+        self.slot.mute(command.silent)
 
     def _made(self, events: list[Event] | BaseException) -> None:
         if isinstance(events, BaseException):
@@ -198,7 +198,7 @@ class ModelWork:
             return
         samples = torch.from_numpy(np.concatenate(gathered))
         if item_id not in self.listeners:
-            self.listeners[item_id] = self.served.conversant.listen()
+            self.listeners[item_id] = self.served.backend.listen()
             yield None
         for part in samples.split(BLOCK):
             self.listeners[item_id].step(part)
@@ -236,9 +236,9 @@ class ModelWork:
         response_id, began = command.response_id, time.monotonic()
         asked = self.turn_ended or began
         self.turn_ended = None
-        talk, lane = self.talk, self.mouth
-        if command.outside or talk is None:
-            talk, lane = self.served.conversant.talk(), Lane(self.served.workers)
+        chat, lane = self.chat, self.mouth
+        if command.outside or chat is None:
+            chat, lane = self.served.backend.chat(), Lane(self.served.workers)
         if command.outside:
             self.lanes[response_id] = lane
         played_from: float | None = None
@@ -247,7 +247,7 @@ class ModelWork:
         def steps() -> Iterator[Any]:
             how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
             how, past = cut_sampling(how, command.most), messages(command.turns)
-            answer = talk.answer(past, how, command.instructions, command.spoken, command.functions)
+            answer = chat.answer(past, how, command.instructions, command.spoken, command.functions)
             yield answer
             yield from answer.events()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
-from antiphon.dialogue.half_duplex import AnswerInTheMaking, Message
+from antiphon.dialogue.half_duplex import Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.serve.realtime.commands import Answer, Drop, Limits, Stop
 from antiphon.serve.realtime.config import (
@@ -313,7 +313,7 @@ class RealtimeSession(InputTurns):
 
     # What the model finds
 
-    def answer_begun(self, response_id: str, answer: AnswerInTheMaking) -> None:
+    def answer_begun(self, response_id: str, answer: StreamingReply) -> None:
         """The answer to a response is being made by `answer`."""
         if response_id in self.responses:
             self.responses[response_id].answer = answer

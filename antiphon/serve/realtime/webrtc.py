@@ -52,7 +52,7 @@ class ChannelTransport:
     def __init__(self) -> None:
         self.channel: RTCDataChannel | None = None
         self.opened, self._low = asyncio.Event(), asyncio.Event()
-        self._incoming: asyncio.Queue[str | None | Exception] = asyncio.Queue()
+        self._incoming: asyncio.Queue[str | Exception | None] = asyncio.Queue()
 
     def open(self, channel: RTCDataChannel) -> None:
         """The client has opened a channel; the first is taken."""
@@ -272,7 +272,7 @@ class WebRtcCall(RealtimeLine):
                 self.fall_silent()
             self.player.end(out["response"]["id"])
             self.decoders.pop(out["response"]["id"], None)
-        elif kind == "input_audio_buffer.speech_started" and self.served.hall is None:
+        elif kind == "input_audio_buffer.speech_started" and self.served.engine is None:
             detection = self.session.config["audio"]["input"]["turn_detection"]
             if detection is not None and detection["interrupt_response"]:
                 self.fall_silent()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from antiphon.dialogue.events import AudioEvent
-from antiphon.dialogue.half_duplex import Conversant, Message
+from antiphon.dialogue.half_duplex import Backend, Message
 
 MARGIN = 0.9  # of the machine's time that may be planned with
 TEST_SECONDS = 2.0  # of sound that is listened to
@@ -41,23 +41,21 @@ class Pace:
         return max(1, math.floor(MARGIN / max(self.listening, self.speaking, 1e-6)))
 
 
-def measure(conversant: Conversant) -> Pace:
+def measure(backend: Backend) -> Pace:
     """Holds a short conversation with nobody. Also warms up what is loaded when first used."""
     for _ in range(2):  # the first time is slower than all that follow
         began = time.perf_counter()
-        listener = conversant.listen()
-        noise = 0.01 * torch.randn(
-            int(TEST_SECONDS * conversant.sample_rate), generator=torch.Generator().manual_seed(0)
-        )
-        for part in noise.split(conversant.sample_rate // 10):
+        listener = backend.listen()
+        noise = 0.01 * torch.randn(int(TEST_SECONDS * backend.sample_rate), generator=torch.Generator().manual_seed(0))
+        for part in noise.split(backend.sample_rate // 10):
             listener.step(part)
         listener.finish()
         listening = (time.perf_counter() - began) / TEST_SECONDS
         began, samples = time.perf_counter(), 0
-        for event in conversant.talk().answer([Message("user", TEST_QUESTION)]).events():
+        for event in backend.chat().answer([Message("user", TEST_QUESTION)]).events():
             if isinstance(event, AudioEvent):
                 samples += event.audio.samples.shape[-1]
-        spoken = samples / conversant.sample_rate
+        spoken = samples / backend.sample_rate
         speaking = (time.perf_counter() - began) / spoken if spoken else 0.0
     return Pace(listening, speaking)
 

@@ -101,7 +101,7 @@ class AlignTask:
         self.model = Adapter(AdapterConfig(**model | {"pieces": len(ids)}))
         self.model.set_embeddings(read_embeddings(llm, ids))
         self.known: list[tuple[Path, Utterance, list[int]]] = []
-        self.counts = {folder: 0 for folder in self.folders}
+        self.counts = dict.fromkeys(self.folders, 0)
         self.look()
 
     def look(self, until: dict[str, int] | None = None) -> None:

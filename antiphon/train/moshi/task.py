@@ -33,7 +33,7 @@ from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.from_llm import take_language_model
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextTokenizer
-from antiphon.train.config import StageConfig
+from antiphon.train.config import Measures, StageConfig
 from antiphon.train.moshi.batches import Talks, Voice, speaking
 from antiphon.train.moshi.samples import write_samples
 
@@ -127,7 +127,8 @@ class DuplexData:
     user: float = 1.0
     """Weight of the user's codes, times those of their levels."""
     measure: str | None = None
-    """"package.module:function", called as function(duplex) -> figures every `measure_every` steps."""
+    """Called as function(duplex) -> figures, every `measure_every` steps: "duplex" measures as `antiphon eval duplex`
+    does, a few conversations; or one of your own, "package.module:function"."""
     samples: int = 4
     """Conversations in a sample."""
     sample_seconds: float = 30.0
@@ -288,11 +289,13 @@ class DuplexTask:
         out = {"heard": (each * weight).sum() / weight.sum()}
         return out | ({"heard-words": each.detach()[words[there]].mean()} if words.any() else {})
 
-    def measure(self, step: int) -> dict[str, float]:
+    def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """What the recipe's measure finds."""
-        if not self.data.measure:
+        name = self.data.measure
+        if not name:
             return {}
-        return imported(self.data.measure, "data.measure")(Duplex(self.model, self.codec, self.pieces))
+        measure = measures[name] if name in measures else imported(name, "data.measure")
+        return measure(Duplex(self.model, self.codec, self.pieces))
 
     def sample(self, step: int, folder: Path) -> None:
         """Lets the model talk with the users of held-out conversations: both channels, who spoke when, the words."""

@@ -59,25 +59,6 @@ def test_what_was_written_comes_back(tmp_path, suffix):
     assert {path.suffix for path in (tmp_path / "sounds").iterdir()} == {suffix, ".json"}
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac"])
-def test_moshi_finetunes_reader_reads_ours(tmp_path, suffix):
-    sphn = pytest.importorskip("sphn")  # moshi-finetune reads its data with it
-    with ConversationWriter(tmp_path, suffix) as writer:
-        writer.add("x", talk())
-    reader = sphn.dataset_jsonl(
-        str(tmp_path / "index.jsonl"), duration_sec=0.5, sample_rate=RATE, pad_last_segment=True
-    )
-    rows = list(reader.seq())
-    assert len(rows) == 1
-    np.testing.assert_allclose(rows[0]["data"], np.stack([talk().model, talk().user]).clip(-1, 1), atol=1e-4)
-    beside = json.loads((tmp_path / "sounds" / "x.json").read_text())
-    assert beside["alignments"] == [
-        ["hello,", [0.1, 0.2], "SPEAKER_USER"],
-        ["Yes?", [0.3, 0.4123], "SPEAKER_MAIN"],
-    ]
-    assert beside["events"][0] == ["turn", [0.1, 0.2], "user", "greeting"]
-
-
 def test_writing_goes_on_where_it_was_killed(tmp_path):
     writer = ConversationWriter(tmp_path)
     writer.add("whole", talk())

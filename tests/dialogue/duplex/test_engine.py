@@ -1,4 +1,5 @@
 """Conversations in one batch: each goes as it would alone, whoever joins, leaves, rests, forks or is rewound."""
+
 import gc
 import os
 import sys

@@ -1,4 +1,5 @@
 """A recording played to a duplex model: both channels on one clock, words with times, and the picture."""
+
 import json
 
 import pytest
@@ -17,7 +18,7 @@ from antiphon.dialogue.duplex.replay import (
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, HeardEvent, SpeakingEvent, TextEvent
 from antiphon.errors import EvalError
-from antiphon.evals.timeline import draw_timeline
+from antiphon.evals.plots import draw_timeline
 from antiphon.models.moshi.bundle import Duplex
 from tests.dialogue.duplex.tiny_duplex import LIVELY, SAMPLES, noise, tiny_duplex
 

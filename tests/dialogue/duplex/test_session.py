@@ -1,21 +1,21 @@
 """The live session: events as the engine makes them, never blocking, whatever comes late, is lost or fails."""
+
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from antiphon.audio.speech import LoudnessActivity
+from antiphon.audio.speech import LoudnessActivity, SpeechDetector
 from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.duplex.session import DuplexSession
-from antiphon.dialogue.duplex.stream import ANSWER_OVER, DuplexStream, Turns
+from antiphon.dialogue.duplex.stream import ANSWER_OVER_SECONDS, DuplexStream, TurnTaking
 from antiphon.dialogue.events import AudioEvent, HeardEvent, LostEvent, SpeakingEvent, TextEvent
-from antiphon.dialogue.session import Endpointer
-from antiphon.dialogue.transcriber import FloorTracker, Scribe
+from antiphon.dialogue.transcriber import LEAD_FRAMES, Transcriber
 from antiphon.errors import SessionError
 from antiphon.models.moshi.bundle import Duplex
 from tests.dialogue.duplex.tiny_duplex import CONFIG, LIVELY, SAMPLES, noise, tiny_duplex
+from tests.dialogue.pretended import CountingRecognizer
 
 FRAME = 0.08
 
@@ -90,7 +90,7 @@ def test_a_session_that_falls_behind_leaves_out_the_oldest_and_says_so(duplex, m
         return slow(user, *rest, **named)
 
     monkeypatch.setattr(duplex.moshi, "step", step)
-    with DuplexSession(DuplexStream(duplex), most_waiting=4) as session:
+    with DuplexSession(DuplexStream(duplex), max_waiting=4) as session:
         for number, frame in enumerate(noise(20)):
             session.step(frame)
             assert number or begun.wait(20)
@@ -171,7 +171,7 @@ def test_half_duplex_is_silent_until_the_turn_ends(duplex):
 
 
 def test_turns_go_back_and_forth():
-    turns = Turns(Endpointer(0.4, activity=LoudnessActivity()))
+    turns = TurnTaking(SpeechDetector(LoudnessActivity(), 0.4))
     loud, quiet = 0.1 * torch.randn(1920), torch.zeros(1920)
     for frame in [quiet] * 5 + [loud] * 5 + [quiet] * 5:
         turns.step(frame, False, FRAME)
@@ -179,7 +179,7 @@ def test_turns_go_back_and_forth():
     for speaking in [False] * 5 + [True] * 10:
         turns.step(loud, speaking, FRAME)  # it doesn't listen
     assert turns.answering
-    for _ in range(int(ANSWER_OVER / FRAME)):
+    for _ in range(int(ANSWER_OVER_SECONDS / FRAME)):
         turns.step(quiet, False, FRAME)
     assert not turns.answering
     turns.end_of_turn()
@@ -204,7 +204,7 @@ def test_snapshot_and_rewind(duplex):
 
 def test_another_sample_rate(duplex):
     rate = 2 * duplex.sample_rate
-    with DuplexSession(DuplexStream(duplex), sample_rate=rate, most_waiting=None) as session:
+    with DuplexSession(DuplexStream(duplex), sample_rate=rate, max_waiting=None) as session:
         assert session.frame_samples == 2 * SAMPLES
         for frame in noise(20):
             session.step(frame.repeat_interleave(2))
@@ -216,49 +216,32 @@ def test_another_sample_rate(duplex):
     assert 10 * 2 * SAMPLES <= len(sound(events)) <= 20 * 2 * SAMPLES
 
 
-def test_the_floor_follows_loudness_and_bridges_short_pauses():
-    floor, changes = FloorTracker(silence=0.4), []
-    for number, level in enumerate([0] * 3 + [0.1] * 5 + [0] * 3 + [0.1] * 4 + [0] * 10):
-        if (change := floor.step(torch.full((1920,), float(level)), number * FRAME, FRAME)) is not None:
-            changes.append((number, *change))
-    assert [(n, on, round(t, 2)) for n, on, t in changes] == [(3, True, 0.24), (19, False, 1.2)]
-
-
 def test_a_model_that_speaks_says_so(duplex):
-    with DuplexSession(DuplexStream(duplex, sampling=LIVELY)) as session:
-        session._stream.progress.floor.threshold = -200.0
+    stream = DuplexStream(duplex, sampling=LIVELY)
+    with DuplexSession(stream) as session:
+        stream.progress.speech.activity.threshold = -200.0
         assert of(SpeakingEvent, talk(session, noise(3)))[0].speaking
 
 
-class CountingEars:
-    """Hears how many samples were said at 16 kHz."""
-
-    def init_state(self) -> list:
-        return []
-
-    def step(self, samples: torch.Tensor, state: list) -> None:
-        state.append(len(samples))
-
-    def finish(self, state: list) -> SimpleNamespace:
-        return SimpleNamespace(text=f" {sum(state)} ")
-
-
-def test_the_scribe_writes_down_turns_with_their_times():
-    scribe = Scribe(CountingEars(), 24000, Endpointer(0.4, activity=LoudnessActivity()))
+def test_the_transcriber_writes_down_turns_with_their_times():
+    transcriber = Transcriber(CountingRecognizer(), 24000, SpeechDetector(LoudnessActivity(), 0.4))
     generator = torch.Generator().manual_seed(0)
     levels = [0] * 10 + [0.1] * 10 + [0] * 10 + [0.1] + [0] * 10 + [0.1] * 5
-    heard = [(n, scribe.step(level * torch.randn(1920, generator=generator))) for n, level in enumerate(levels)]
-    ((number, event),) = [(n, event) for n, event in heard if event is not None]  # one frame alone is no turn
+    frames = [level * torch.randn(1920, generator=generator) for level in levels]
+    frames[30][960:] = 0.0  # 40 ms alone are no turn
+    heard = [(n, transcriber.step(frame)) for n, frame in enumerate(frames)]
+    ((number, event),) = [(n, event) for n, event in heard if event is not None]
     assert number == 24 and (event.start, event.end) == (pytest.approx(0.8), pytest.approx(1.6))
-    assert int(event.heard) == 1280 * (3 + 10 + 5)  # with what came just before, and the silence that ends it
-    last = scribe.finish()
+    # With what came just before, and the silence that ends it.
+    assert event.heard.split() == ["a"] * (LEAD_FRAMES - 1 + 10 + 5)
+    last = transcriber.finish()
     assert last.start == pytest.approx(3.28) and last.end == pytest.approx(3.68)
-    assert scribe.finish() is None
+    assert transcriber.finish() is None
 
 
 def test_what_the_user_says_is_an_event_if_there_are_ears(duplex):
-    with DuplexSession(DuplexStream(duplex), ears=CountingEars()) as session:
-        session._scribe._scribe.endpointer = Endpointer(0.16, activity=LoudnessActivity(duplex.sample_rate))
+    with DuplexSession(DuplexStream(duplex), recognizer=CountingRecognizer()) as session:
+        session._transcriber._transcriber.detector = SpeechDetector(LoudnessActivity(duplex.sample_rate), 0.16)
         events = talk(session, [*noise(6), *torch.zeros(6, SAMPLES)])
         deadline = time.monotonic() + 10
         while not of(HeardEvent, events) and time.monotonic() < deadline:

@@ -1,4 +1,5 @@
 """Asterisk's prompts: transcripts cleaned to what is said, pairs only where both halves are there."""
+
 import gzip
 
 import pytest

@@ -1,4 +1,5 @@
 """The codec evaluation: measures against cases computed by hand, and runs on codecs whose answers are known."""
+
 import io
 import json
 import math
@@ -13,13 +14,14 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.data.shards import ShardWriter, Utterance
 from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
+from antiphon.evals.cache import pack_codes, unpack_codes
 from antiphon.evals.codec import measures
 from antiphon.evals.codec import run as module
 from antiphon.evals.codec.measures import CodebookUse, bitrates, codebook_use, score, si_snr
 from antiphon.evals.codec.phones import PHONE_MEASURES
-from antiphon.evals.codec.rate_distortion import plot
 from antiphon.evals.codec.report import CodecReport, Point, labels
-from antiphon.evals.codec.run import CodecConfig, packed, rate_points, run, unpacked
+from antiphon.evals.codec.run import CodecConfig, rate_points, run
+from antiphon.evals.plots import draw_rate_distortion
 from tests.codecs.simple import Bytes, Semantic
 from tests.data import fragile
 
@@ -96,7 +98,7 @@ def test_rates_and_labels():
     with pytest.raises(ConfigError, match="name them"):
         labels(["mimi", "mimi"])
     codes = np.array([[1, 2], [3, 4]])
-    assert np.array_equal(unpacked(json.loads(json.dumps(packed(codes)))), codes)
+    assert np.array_equal(unpack_codes(json.loads(json.dumps(pack_codes(codes)))), codes)
 
 
 @pytest.fixture
@@ -187,7 +189,7 @@ def test_words_are_judged_before_and_after(tmp_path, codecs, monkeypatch):
         def transcribe(self, clips):
             return self.turns.pop(0)
 
-    monkeypatch.setattr("antiphon.evals.asr_judge.Judge", Judge)
+    monkeypatch.setattr("antiphon.evals.codec.run.AsrJudge", Judge)
     report = run(CodecConfig(("bytes",), tmp_path / "m.jsonl", codebooks=(1,), only=("wer",)))
     # what nobody wrote down counts as it was heard before: of 4 + 2 + 2 words 1 wrong before, 2 + 1 after
     value = report.points[0].values["wer"]
@@ -295,11 +297,11 @@ def test_the_table_and_the_picture(tmp_path):
     assert [f.name for f in report.figures().figures if "codebook" in f.name and "used" in f.name] == [
         "a-codebook-1-used", "a-codebook-2-used", "a-codebook-3-used", "b-codebook-1-used", "b-codebook-2-used",
     ]  # fmt: skip
-    assert plot(report.points, tmp_path / "new" / "p.png").stat().st_size > 10_000
+    assert draw_rate_distortion(report.points, tmp_path / "new" / "p.png").stat().st_size > 10_000
     with pytest.raises(AntiphonError, match="no rate-distortion"):
-        plot([], tmp_path / "p.png")
+        draw_rate_distortion([], tmp_path / "p.png")
     with pytest.raises(AntiphonError, match="could not be written"):
-        plot(report.points, tmp_path / "new" / "p.png" / "q.png")
+        draw_rate_distortion(report.points, tmp_path / "new" / "p.png" / "q.png")
 
 
 # Every phone is a level of its own, which is to say a code of the upper byte.

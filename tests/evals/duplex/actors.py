@@ -1,12 +1,12 @@
-"""Conversants whose figures one knows by hand, and scenes of tones: no speech needed."""
+"""Systems whose figures one knows by hand, and scenarios of tones: no speech needed."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from antiphon.data.dialogue.format import Event
-from antiphon.evals.duplex.simulate import Scene
+from antiphon.data.dialogue.format import Event, Word
+from antiphon.evals.duplex.simulate import RecordedDialogue, Scenario, simulate
 
 RATE, FRAME = 2000, 160  # 80 ms
 
@@ -20,7 +20,7 @@ def quiet(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * RATE), np.float32)
 
 
-def scene(task: str, number: int = 0) -> Scene:
+def scenario(task: str, number: int = 0) -> Scenario:
     """One of each task, all times whole frames: the user starts at 0.8 s.
 
     pause: speaks to 2.4 s, is silent to 3.2 s, speaks to 4.8 s. turn: to 2.4 s. interruption: to 2.4 s, and again for
@@ -35,7 +35,7 @@ def scene(task: str, number: int = 0) -> Scene:
         events += [Event("backchannel", t, t + 0.32, "model") for t in (4.0, 8.0, 12.0)]
     else:
         user, events = (lead, say), [Event("turn", 0.8, 2.4)]
-    return Scene(
+    return Scenario(
         f"{task}-{number}", task, np.concatenate(user), tuple(events), RATE, say if task == "interruption" else None,
         0.8, 4.0, texts=("What time is it?",), intents=("time",),
     )  # fmt: skip
@@ -44,25 +44,45 @@ def scene(task: str, number: int = 0) -> Scene:
 class Actor:
     """Silent unless its `speaks` says so for a frame; says a word every 4 frames of its speech."""
 
-    sample_rate, frame_samples = RATE, FRAME
-
-    def start(self, seed: int) -> None:
-        self.frames = self.run = self.since = 0
+    def __init__(self) -> None:
+        self.frames = self.run = self.since = self.spoken = 0
         self.heard = False  # anything at all
         self.left = 0  # frames that it still wants to speak
+        self.words: list[Word] = []
 
-    def step(self, frame: torch.Tensor) -> tuple[torch.Tensor, str]:
+    def step(self, frame: torch.Tensor) -> torch.Tensor:
         loud = float(frame.abs().max()) > 0.1
         self.since = 0 if loud else self.since + 1
         self.heard |= loud
         talk = self.speaks(loud)
         self.run = self.run + 1 if talk else 0
         self.frames += 1
-        text = " word" if talk and self.run % 4 == 1 else ""
-        return torch.from_numpy(tone(0.08)) if talk else torch.zeros(FRAME), text
+        if talk and self.run % 4 == 1:  # it sounds in the next frame
+            self.words.append(Word("word", self.frames * 0.08, (self.frames + 1) * 0.08))
+        return torch.from_numpy(tone(0.08)) if talk else torch.zeros(FRAME)
 
     def speaks(self, loud: bool) -> bool:
         return False
+
+
+class Stage:
+    """A system under test: an actor for each dialogue."""
+
+    sample_rate, frame_samples = RATE, FRAME
+
+    def __init__(self, actor: type[Actor]) -> None:
+        self.actor, self.live, self.joined = actor, {}, 0
+
+    def join(self, seed: int) -> int:
+        self.joined += 1
+        self.live[self.joined] = self.actor()
+        return self.joined
+
+    def step(self, frames: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+        return {handle: self.live[handle].step(frame) for handle, frame in frames.items()}
+
+    def leave(self, handle: int) -> list[Word]:
+        return self.live.pop(handle).words
 
 
 class Silent(Actor):
@@ -93,10 +113,6 @@ class Ideal(Hasty):
 
     wait = 12
 
-    def start(self, seed: int) -> None:
-        super().start(seed)
-        self.spoken = 0
-
     def speaks(self, loud: bool) -> bool:
         self.spoken = self.spoken + 1 if loud else 0
         if self.spoken == 3:
@@ -112,3 +128,8 @@ class Nodder(Actor):
             self.left = 5
         self.left = max(0, self.left - 1)
         return self.left > 0
+
+
+def dialogues(actor: type[Actor], task: str, n: int = 1, at_once: int = 1) -> list[RecordedDialogue]:
+    """What comes of the first scenarios of a task."""
+    return list(simulate(Stage(actor), [scenario(task, i) for i in range(n)], at_once))

@@ -41,7 +41,7 @@ class TestSpeech:
     def test_gaps_are_merged_and_clicks_dropped(self):
         wave = sound((1.0, 1.5), (1.9, 2.4), (3.5, 4.0), (5.0, 5.05))
         assert speech(wave, RATE) == [pytest.approx((1.0, 2.4)), pytest.approx((3.5, 4.0))]
-        apart = speech(wave, RATE, Vad(gap=0.2, least=0.0))
+        apart = speech(wave, RATE, Vad(gap=0.2, min_seconds=0.0))
         assert apart == [pytest.approx(s) for s in ((1.0, 1.5), (1.9, 2.4), (3.5, 4.0), (5.0, 5.05))]
 
     def test_silence_and_faint_sound_are_no_speech(self):
@@ -68,7 +68,7 @@ class TestBackchannel:
     def test_short_in_seconds_and_in_words(self):
         assert is_backchannel((0, 0.99)) and not is_backchannel((0, 1.0))
         assert is_backchannel((0, 0.9), said(0.0, 0.4)) and not is_backchannel((0, 0.9), said(0.0, 0.3, 0.6))
-        assert is_backchannel((0, 0.9), said(0.0, 0.3, 0.6), most=3)
+        assert is_backchannel((0, 0.9), said(0.0, 0.3, 0.6), max_words=3)
 
     def test_words_may_precede_their_sound_a_little(self):
         assert words_in((1.0, 2.0), said(0.69, 0.71, 1.99, 2.0)) == 2

@@ -1,4 +1,5 @@
 """Right and wrong answers, and that the easy questions are worded as no training question is."""
+
 import json
 
 import pytest

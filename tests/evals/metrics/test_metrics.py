@@ -1,4 +1,5 @@
 """Metrics against cases computed by hand."""
+
 import math
 
 import numpy as np
@@ -7,8 +8,6 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
-from antiphon.evals.assistant.material import HELD_OUT, shares, spread
-from antiphon.evals.assistant.speed import in_frames, trim_end
 from antiphon.evals.metrics.speech import (
     DNSMOS_WINDOW,
     dnsmos,
@@ -152,31 +151,3 @@ def test_dnsmos_prefers_speech_to_noise():
     assert dnsmos(spoken) == clean
     with pytest.raises(EvalError):
         dnsmos(Audio(torch.zeros(0), 24000))
-
-
-def test_spread_takes_from_everywhere():
-    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
-    assert spread(range(3), 5) == [0, 1, 2]
-    assert len(set(spread(range(300), 200))) == 200
-
-
-def test_shares_add_up():
-    for count in (1, 7, 300):
-        assert sum(n for _, n in shares(count)) == count
-    assert dict(shares(300)) == {"joe": 150, "kokoro:jm_kumo": 100, "kokoro:jf_tebukuro": 50}
-    assert {voice for voice, _ in HELD_OUT} == {voice for voice, _ in shares(6)}
-
-
-def test_frames_lose_nothing():
-    samples = torch.arange(2500.0)
-    frames = list(in_frames(samples, 1280))
-    assert [len(f) for f in frames] == [1280, 1280]
-    assert torch.equal(torch.cat(frames)[:2500], samples) and not torch.cat(frames)[2500:].any()
-
-
-def test_trim_end_cuts_only_the_end():
-    samples = torch.cat(
-        [torch.zeros(100), torch.full((50,), 0.5), torch.zeros(10), torch.full((5,), -0.5), torch.full((99,), 1e-3)]
-    )
-    assert torch.equal(trim_end(Audio(samples, 16000)).samples, samples[:165])
-    assert len(trim_end(Audio(torch.zeros(7), 16000)).samples) == 7

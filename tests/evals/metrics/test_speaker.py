@@ -1,4 +1,5 @@
 """Speaker similarity: the windows, and the same embeddings as Resemblyzer's own code gives."""
+
 import sys
 import types
 

@@ -54,7 +54,7 @@ def test_the_page_is_asked_for_anew_each_time(client, path):
 
 def test_the_page_says_the_same_of_itself(client):
     said = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', client.get("/").text)[1]
-    assert PAGE_POLICY == f"{said}; frame-ancestors 'none'"
+    assert f"{said}; frame-ancestors 'none'" == PAGE_POLICY
 
 
 def test_a_refused_upgrade_is_guarded(client):

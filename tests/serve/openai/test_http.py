@@ -35,7 +35,7 @@ def client():
     openai = pytest.importorskip("openai")
     with serving(Scripted(), ServeConfig(port=0)) as (address, served):
         made = openai.OpenAI(api_key="x", base_url=f"http://{address}/v1", max_retries=0)
-        made.conversant = served.conversant
+        made.backend = served.backend
         yield made
 
 
@@ -62,7 +62,7 @@ def test_a_typed_question_gets_a_written_answer(client):
     answer = client.chat.completions.create(model="m", messages=messages)
     assert answer.choices[0].message.content == ANSWER and answer.choices[0].finish_reason == "stop"
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
-    asked = client.conversant.answers[-1]
+    asked = client.backend.answers[-1]
     assert asked.instructions == "Be brief." and [m.text for m in asked.past] == ["Where?"] and not asked.spoken
 
 
@@ -76,7 +76,7 @@ def test_a_recorded_question_gets_a_spoken_answer_that_can_be_referred_to(client
     assert np.abs(samples - 0.25).max() < 0.01  # the level that was heard
     messages += [{"role": "assistant", "audio": {"id": message.audio.id}}, {"role": "user", "content": "And then?"}]
     client.chat.completions.create(messages=messages, **options)
-    assert [m.text for m in client.conversant.answers[-1].past][1:] == [ANSWER, "And then?"]
+    assert [m.text for m in client.backend.answers[-1].past][1:] == [ANSWER, "And then?"]
 
 
 def test_a_chat_is_streamed(client):

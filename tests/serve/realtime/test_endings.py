@@ -54,7 +54,7 @@ def test_a_broken_line_may_be_resumed():
             assert (await receive(line, "error"))["error"]["code"] == "session_not_found"
             assert await closed(line) == 1008
 
-    run(scenario, conversant=Scripted(pace=0.05), resume_seconds=20)
+    run(scenario, backend=Scripted(pace=0.05), resume_seconds=20)
 
 
 def test_a_broken_line_that_nobody_resumes_is_over_in_time():
@@ -108,7 +108,7 @@ server.run(sockets=[listening])
 
 def test_sigterm_lets_answers_end_and_nobody_new_in():
     root = Path(__file__).resolve().parents[3]
-    program = [sys.executable, "-c", SERVER.format(root=root)]
+    program = [sys.executable, "-c", SERVER.format(root=str(root))]
     server = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         url = f"ws://127.0.0.1:{int(server.stdout.readline())}/v1/realtime"

@@ -22,7 +22,7 @@ LONG = "say " + " ".join(f"word{n}" for n in range(60))
 
 
 def test_a_spoken_turn_is_answered_aloud():
-    conversant = Humming(frames=3)
+    backend = Humming(frames=3)
 
     async def scenario(address, served):
         async with Client(address) as client:
@@ -41,13 +41,13 @@ def test_a_spoken_turn_is_answered_aloud():
             assert abs(np.median(loud) - 0.45) < 0.1  # as loud as what was heard, and 0.2
         await until(lambda: served.admission.live == 0 and not served.calls)
 
-    run(scenario, conversant)
+    run(scenario, backend)
 
 
 @pytest.mark.parametrize("pace", [0.0, 0.06])
 def test_who_speaks_up_is_heard_and_the_answer_is_cut_to_what_was_played(pace):
     """The answer is all made (pace 0), or still being made."""
-    conversant = Humming(pace=pace, hears="And then?")
+    backend = Humming(pace=pace, hears="And then?")
 
     async def scenario(address, served):
         async with Client(address) as client:
@@ -66,11 +66,11 @@ def test_who_speaks_up_is_heard_and_the_answer_is_cut_to_what_was_played(pace):
             statuses = [event["response"]["status"] for event in client.told if event["type"] == "response.done"]
             assert statuses == (["completed"] if pace == 0 else ["cancelled"])
             await client.event("response.done")
-            past = [message.text for message in conversant.answers[-1].past]
+            past = [message.text for message in backend.answers[-1].past]
             assert past == [LONG, " ".join(words), "And then?"]
             assert "error" not in client.kinds() and client.kinds().count("output_audio_buffer.cleared") == 1
 
-    run(scenario, conversant)
+    run(scenario, backend)
 
 
 def test_a_client_may_clear_what_is_being_said():
@@ -150,7 +150,7 @@ def test_a_manual_turn_over_the_line_and_a_buffer_that_is_full():
             client.send("response.create")
             await client.event("output_audio_buffer.stopped")
             assert client.kinds().count("error") <= 2
-        assert served.conversant.answers[-1].past[-1].text.startswith("level 0.")
+        assert served.backend.answers[-1].past[-1].text.startswith("level 0.")
 
     run(scenario, decoded_seconds=1.0)
 
@@ -292,7 +292,7 @@ def test_which_addresses_are_tried():
 
 
 def test_a_page_s_key_opens_realtime_until_it_expires():
-    conversant = Humming()
+    backend = Humming()
 
     async def scenario(address, served):
         session = {"type": "realtime", "model": "mini", "instructions": "Be brief."}
@@ -327,7 +327,7 @@ def test_a_page_s_key_opens_realtime_until_it_expires():
         assert (await post(address, offer)).status_code == 401
         await late.connection.close()
 
-    run(scenario, conversant, token="t")
+    run(scenario, backend, token="t")
 
 
 def test_openai_s_own_client_is_answered():

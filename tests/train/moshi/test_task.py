@@ -307,9 +307,10 @@ def test_samples_are_written(folder):
 
 def test_a_measure_is_asked(folder):
     task = make(folder, measure="tests.train.moshi.test_task:measured")
-    assert task.measure(5) == {"delay": 1.0} and make(folder).measure(5) == {}
+    assert task.measure(5, {}) == {"delay": 1.0} and make(folder).measure(5, {}) == {}
+    assert make(folder, measure="known").measure(5, {"known": measured}) == {"delay": 1.0}
     with pytest.raises(ConfigError, match="data.measure"):
-        make(folder, measure="nowhere:quick").measure(5)
+        make(folder, measure="nowhere:quick").measure(5, {})
 
 
 def measured(duplex: Duplex) -> dict[str, float]:

@@ -90,8 +90,8 @@ _SQUARE = "What is {x} squared? | What's the square of {x}?"
 
 
 def _sums() -> Iterator[Made]:
-    for a in range(0, 21):
-        for b in range(0, 21):
+    for a in range(21):
+        for b in range(21):
             larger = ", larger" if max(a, b) > 10 else ""
             numbers = {"a": a, "b": b, "x": spoken(a), "y": spoken(b)}
             if a + b <= 30:
@@ -152,7 +152,7 @@ def _sequences() -> Iterator[Made]:
                 season = ("winter", "spring", "summer", "autumn")[(n + 1) // 3 % 4]
                 yield _fact("months/number", _MONTH_NUMBER, "{x} is the {z} month.", x=x, z=ordinal(n + 1))
                 yield _fact("months/season", _SEASON, "In the north, {x} is in {z}.", x=x, z=season)
-    for n in [*range(0, 32), 39, 49, 59, 69, 79, 89, 99, 100, 199, 999]:
+    for n in [*range(32), 39, 49, 59, 69, 79, 89, 99, 100, 199, 999]:
         x, after = spoken(n), spoken(n + 1)
         yield _fact("numbers/after", _NUMBER_AFTER, "{z} comes after {x}.", x=x, z=after)
         yield _fact("numbers/before", _NUMBER_BEFORE, "{z} comes before {x}.", x=after, z=x)

@@ -1,4 +1,4 @@
-"""The hall: many conversations with one duplex model in one batch, each as if it were alone."""
+"""The batched engine: many conversations with one duplex model in one batch, each as if it were alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from antiphon.dialogue.duplex.hall import DuplexHall
+from antiphon.dialogue.duplex.batched import BatchedEngine
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, LostEvent
 from antiphon.errors import SessionError
@@ -21,14 +21,14 @@ def duplex():
 
 
 @pytest.fixture
-def hall(duplex):
-    made = DuplexHall(duplex)
+def engine(duplex):
+    made = BatchedEngine(duplex)
     yield made
     made.close()
 
 
 class Taker:
-    """Gathers what a seat gives."""
+    """Gathers what a slot gives."""
 
     def __init__(self):
         self.found, self.ready = [], threading.Condition()
@@ -48,13 +48,13 @@ def sounds(found):
     return torch.cat([event.audio.samples for events in found for event in events if isinstance(event, AudioEvent)])
 
 
-def test_each_in_the_hall_hears_what_it_would_hear_alone(duplex, hall):
+def test_each_in_the_batch_hears_what_it_would_hear_alone(duplex, engine):
     takers = [Taker() for _ in range(3)]
-    seats = [hall.join(taker, seed=n) for n, taker in enumerate(takers)]
+    slots = [engine.join(taker, seed=n) for n, taker in enumerate(takers)]
     for step in range(8):
-        for n, seat in enumerate(seats):
+        for n, slot in enumerate(slots):
             if n < 2 or step >= 3:  # the third comes later
-                seat.push(noise(8, n)[step])
+                slot.push(noise(8, n)[step])
         time.sleep(0.002)
     for n, taker in enumerate(takers):
         frames = noise(8, n)[0 if n < 2 else 3 :]
@@ -65,65 +65,65 @@ def test_each_in_the_hall_hears_what_it_would_hear_alone(duplex, hall):
         torch.testing.assert_close(sounds(taker.wait(len(frames))), wanted, atol=1e-4, rtol=1e-3)
 
 
-def test_who_leaves_hears_no_more_and_the_others_go_on(hall):
+def test_who_leaves_hears_no_more_and_the_others_go_on(engine):
     one, other = Taker(), Taker()
-    seats = [hall.join(one), hall.join(other)]
-    for seat in seats:
-        seat.push(torch.zeros(SAMPLES))
+    slots = [engine.join(one), engine.join(other)]
+    for slot in slots:
+        slot.push(torch.zeros(SAMPLES))
     one.wait(1), other.wait(1)
-    seats[0].leave()
-    for seat in seats:
-        seat.push(torch.zeros(SAMPLES))
+    slots[0].leave()
+    for slot in slots:
+        slot.push(torch.zeros(SAMPLES))
     other.wait(2)
     assert len(one.found) == 1
-    assert len(hall._engine.conversations) == 1
+    assert len(engine.engine.conversations) == 1
 
 
 def test_who_sends_too_fast_loses_the_oldest(duplex):
-    hall = DuplexHall(duplex, most_waiting=3)
+    engine = BatchedEngine(duplex, max_waiting=3)
     try:
         taker, gate = Taker(), threading.Event()
-        seat = hall.join(lambda events: (gate.wait(10), taker(events)))
+        slot = engine.join(lambda events: (gate.wait(10), taker(events)))
         for _ in range(20):
-            seat.push(torch.zeros(SAMPLES))
+            slot.push(torch.zeros(SAMPLES))
         gate.set()
         lost = [event for events in taker.wait(2) for event in events if isinstance(event, LostEvent)]
         assert sum(event.frames for event in lost) >= 10  # told in one piece or in several
     finally:
-        hall.close()
+        engine.close()
 
 
-def test_a_frame_of_another_size_is_refused_before_it_disturbs_anyone(hall):
+def test_a_frame_of_another_size_is_refused_before_it_disturbs_anyone(engine):
     taker = Taker()
-    seat = hall.join(taker)
+    slot = engine.join(taker)
     with pytest.raises(SessionError, match=r"a frame is \[\d+\] samples, got \[3\]"):
-        seat.push(torch.zeros(3))
-    seat.push(torch.zeros(SAMPLES))
+        slot.push(torch.zeros(3))
+    slot.push(torch.zeros(SAMPLES))
     assert not isinstance(taker.wait(1)[0], Exception)
 
 
-def test_an_error_of_the_model_ends_who_was_in_that_step_alone(hall, monkeypatch):
+def test_an_error_of_the_model_ends_who_was_in_that_step_alone(engine, monkeypatch):
     bad, good = Taker(), Taker()
-    wrong, right = hall.join(bad), hall.join(good)
-    step = hall._engine.step
+    wrong, right = engine.join(bad), engine.join(good)
+    step = engine.engine.step
 
     def failing(frames):
-        monkeypatch.setattr(hall._engine, "step", step)
+        monkeypatch.setattr(engine.engine, "step", step)
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(hall._engine, "step", failing)
+    monkeypatch.setattr(engine.engine, "step", failing)
     wrong.push(torch.zeros(SAMPLES))
     assert isinstance(bad.wait(1)[0], RuntimeError)
     right.push(torch.zeros(SAMPLES))
     assert not isinstance(good.wait(1)[0], Exception)
 
 
-def test_nobody_joins_a_hall_that_is_closed(duplex):
-    hall = DuplexHall(duplex)
-    hall.close()
+def test_nobody_joins_an_engine_that_is_closed(duplex):
+    engine = BatchedEngine(duplex)
+    engine.close()
     with pytest.raises(SessionError, match="closed"):
-        hall.join(Taker())
+        engine.join(Taker())
 
 
-def test_the_pace_is_at_least_one(hall):
-    assert hall.pace(most=2, steps=1) in (1, 2)
+def test_the_pace_is_at_least_one(engine):
+    assert engine.pace(max_conversations=2, steps=1) in (1, 2)

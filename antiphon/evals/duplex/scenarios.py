@@ -1,8 +1,8 @@
-"""Test conversations for full duplex: the user's side, by voices and in words that no training ever had.
+"""Test cases for full duplex: the user's side of dialogues, by voices and in words that no training ever had.
 
-    scenes = duplex_scenes(Path("scenes"), "pause", 100, texts)     # spoken once, then read
+    scenarios = load_scenarios(Path("scenarios"), "pause", 100, texts)     # spoken once, then read
 
-Requests of the dev split, four tasks (see `duplex_measures`):
+Requests of the dev split, four tasks (see `antiphon.evals.duplex.metrics`):
 
 - pause: one request with one or two silences of 0.4 to 1.6 s inside, some with an "um"; it is cut between words.
 - turn: one request, and silence.
@@ -10,8 +10,8 @@ Requests of the dev split, four tasks (see `duplex_measures`):
 - backchannel: a long turn: two ways to begin one that are kept out of training, a pause after each, then the request.
   Where our training conversations have the listener's "mhm" (0.24 to 0.74 s into those pauses) it would be fitting.
 
-Scene i of a task follows from the seed alone, so a set can grow, and comes out the same wherever it is made. The sound
-is clean, as machines' voices are; its loudness varies.
+Scenario i of a task follows from the seed alone, so a set can grow, and comes out the same wherever it is made. The
+sound is clean, as machines' voices are; its loudness varies.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from antiphon.data.dialogue.sample import ANSWERS, Material, Mix, draw_pauses, l
 from antiphon.data.speech.speak import generator_for
 from antiphon.errors import DataError
 from antiphon.evals.assistant.material import HELD_OUT
-from antiphon.evals.duplex.simulate import Scene
+from antiphon.evals.duplex.simulate import Scenario
 
 TASKS = ("pause", "turn", "interruption", "backchannel")
 # Mostly the voice that speaks fastest; the others are a tenth each.
 VOICES = tuple((voice, share) for (voice, _), share in zip(HELD_OUT, (8, 1, 1), strict=True))
-DELAY = (0.6, 1.2)  # seconds into the model's answer at which the user interrupts
-PATIENCE = 4.0  # seconds that the user waits for an answer before asking the next thing
-LONG_REPLY = 16  # words: such an answer can be interrupted
-SIGN = (0.24, 0.5)  # seconds into a pause and length of a place for a sign of listening
+INTERRUPTION_SECONDS = (0.6, 1.2)  # into the model's answer at which the user interrupts
+PATIENCE_SECONDS = 4.0  # that the user waits for an answer before asking the next thing
+MIN_LONG_REPLY_WORDS = 16  # such an answer can be interrupted
+BACKCHANNEL_SECONDS = (0.24, 0.5)  # into a pause, and length, of a place for a sign of listening
 PEAK_DB = (-16.0, -5.0)
-AFTER = (5.0, 10.0)
+SILENCE_AFTER_SECONDS = (5.0, 10.0)  # min. and max., at the end
 
 Say = Callable[[Voice, str, int], Line]
 
 
-def duplex_scenes(folder: Path, task: str, n: int = 100, texts: Path | None = None, seed: int = 0) -> list[Scene]:
-    """The first `n` scenes of a task; those that are missing are made.
+def load_scenarios(folder: Path, task: str, n: int = 100, texts: Path | None = None, seed: int = 0) -> list[Scenario]:
+    """The first `n` scenarios of a task; those that are missing are made.
 
     Args:
         folder: the set.
@@ -56,9 +56,9 @@ def duplex_scenes(folder: Path, task: str, n: int = 100, texts: Path | None = No
         seed: of the set.
 
     Raises:
-        DataError: scenes are missing, and there are no texts to make them from.
+        DataError: scenarios are missing, and there are no texts to make them from.
     """
-    wanted = [scene_id(task, seed, i) for i in range(n)]
+    wanted = [scenario_id(task, seed, i) for i in range(n)]
     found = {entry.id: entry for entry in read_index(folder)} if (folder / "index.jsonl").is_file() else {}
     if missing := [identity for identity in wanted if identity not in found]:
         if texts is None:
@@ -68,16 +68,16 @@ def duplex_scenes(folder: Path, task: str, n: int = 100, texts: Path | None = No
             )
         _make(folder, task, missing, texts)
         found = {entry.id: entry for entry in read_index(folder)}
-    return [read_scene(identity, found[identity].load(RATE)) for identity in wanted]
+    return [_scenario(identity, found[identity].load(RATE)) for identity in wanted]
 
 
-def scene_id(task: str, seed: int, number: int) -> str:
-    """Names a scene among all that can be made."""
+def scenario_id(task: str, seed: int, number: int) -> str:
+    """Names a scenario among all that can be made."""
     return f"{task}-{seed}-{number:03d}"
 
 
-def read_scene(identity: str, talk: Conversation) -> Scene:
-    """A scene from the conversation that it is kept as: the user's channel, and in `info` what else it takes."""
+def _scenario(identity: str, talk: Conversation) -> Scenario:
+    """A scenario from the conversation that it is kept as: the user's channel, and in `info` what else it takes."""
     info, user, second = talk.info, talk.user, None
     if "second" in info:
         start, end = (round(t * talk.sample_rate) for t in info["second"])
@@ -85,9 +85,9 @@ def read_scene(identity: str, talk: Conversation) -> Scene:
     if info["task"] != "interruption":
         end = max(event.end for event in talk.events if event.kind == "turn")
         user = user[: round(end * talk.sample_rate)]
-    return Scene(
-        identity, info["task"], user, tuple(talk.events), talk.sample_rate, second, info.get("delay", 1.0), PATIENCE,
-        AFTER, tuple(info["texts"]), tuple(info["intents"]), info["voice"],
+    return Scenario(
+        identity, info["task"], user, tuple(talk.events), talk.sample_rate, second, info.get("delay", 1.0),
+        PATIENCE_SECONDS, SILENCE_AFTER_SECONDS, tuple(info["texts"]), tuple(info["intents"]), info["voice"],
     )  # fmt: skip
 
 
@@ -96,18 +96,18 @@ def _make(folder: Path, task: str, identities: list[str], texts: Path) -> None:
 
     material, cast = Material.read(texts, "dev"), Cast()
     with ConversationWriter(folder, ".flac") as writer:
-        for identity in tqdm(identities, desc=f"  speaking {task}", unit="scene", file=sys.stderr, leave=False):
+        for identity in tqdm(identities, desc=f"  speaking {task}", unit="scenario", file=sys.stderr, leave=False):
             if identity not in writer.done:
-                writer.add(identity, make_scene(material, cast.line, identity))
+                writer.add(identity, make_scenario(material, cast.line, identity))
 
 
-def make_scene(material: Material, say: Say, identity: str) -> Conversation:
-    """One scene, spoken, as it is kept.
+def make_scenario(material: Material, say: Say, identity: str) -> Conversation:
+    """One scenario, spoken, as it is kept.
 
     Args:
         material: requests of the dev split, replies, openers.
         say: gives the sound of a text by a voice.
-        identity: of `scene_id`; all that is drawn follows from it.
+        identity: of `scenario_id`; all that is drawn follows from it.
     """
     generator = generator_for(0, f"scene {identity}")
     task = identity.split("-")[0]
@@ -125,7 +125,7 @@ def make_scene(material: Material, say: Say, identity: str) -> Conversation:
             line = say(speaker, text, take)
             # Times of words are estimates for these voices: a last word may be put past the end of the sound.
             return Line(text, line.samples, tuple((word, a, max(a, b)) for word, a, b in line.words))
-        return Line(text, np.zeros(round(SIGN[1] * RATE) if text else 0, np.float32), ())
+        return Line(text, np.zeros(round(BACKCHANNEL_SECONDS[1] * RATE) if text else 0, np.float32), ())
 
     # The model's voice is another object even where it has the same name: what it says is left out.
     talks = [compose(Script((e,), voice, Voice(), (1.0,), lead=lead, tail=0.08), only_the_user) for e in exchanges]
@@ -142,7 +142,7 @@ def make_scene(material: Material, say: Say, identity: str) -> Conversation:
         second = talks[1].user[round(turn.start * RATE) : round(turn.end * RATE)]
         user = np.concatenate((user[: round(end * RATE)], second))
         info["second"] = [round(end * RATE) / RATE, len(user) / RATE]
-        info["delay"] = round(float(generator.uniform(*DELAY)), 3)
+        info["delay"] = round(float(generator.uniform(*INTERRUPTION_SECONDS)), 3)
     peak = float(np.abs(user).max(initial=1e-6))
     user = user * np.float32(10 ** (float(generator.uniform(*PEAK_DB)) / 20) / peak)
     words = [word for word in talks[0].words if word.speaker == USER]
@@ -155,7 +155,7 @@ def _asked(material: Material, task: str, generator: Generator) -> list[Request]
     fitting = [intent for intent in requests if intent in replies and intent != "oos"]
     first = fitting
     if task == "interruption":
-        first = [i for i in fitting if max(len(text.split()) for text in replies[i]) >= LONG_REPLY] or fitting
+        first = [i for i in fitting if max(len(text.split()) for text in replies[i]) >= MIN_LONG_REPLY_WORDS] or fitting
     if task == "pause":
         first = [intent for intent in fitting if any(len(r.text.split()) >= 6 for r in requests[intent])]
     chosen = first[int(generator.integers(len(first)))]
@@ -181,7 +181,8 @@ def _turn(
         openers = (material.openers[first], lower_first(material.openers[second]))
         ends = np.cumsum([len(opener.split()) for opener in openers])
         pauses = tuple(
-            Pause(int(end), float(generator.uniform(1.1, 1.8)), murmur="Mhm.", murmur_after=SIGN[0]) for end in ends
+            Pause(int(end), float(generator.uniform(1.1, 1.8)), murmur="Mhm.", murmur_after=BACKCHANNEL_SECONDS[0])
+            for end in ends
         )
         return request, " ".join((*openers, lower_first(request.text))), pauses
     return request, request.text, ()

@@ -1,4 +1,5 @@
-"""Scenes from a synthetic voice: what is drawn, kept and read again."""
+"""Scenarios from a synthetic voice: what is drawn, kept and read again."""
+
 import numpy as np
 import pytest
 
@@ -7,9 +8,9 @@ from antiphon.data.dialogue.phrases import RATE, Line, Request, Voice, read_repl
 from antiphon.data.dialogue.sample import Material
 from antiphon.errors import DataError
 from antiphon.evals.assistant.material import HELD_OUT
-from antiphon.evals.duplex import scenes as duplex_material
+from antiphon.evals.duplex import scenarios as module
 from antiphon.evals.duplex.metrics import cases
-from antiphon.evals.duplex.scenes import TASKS, duplex_scenes, make_scene, scene_id
+from antiphon.evals.duplex.scenarios import TASKS, load_scenarios, make_scenario, scenario_id
 from antiphon.evals.duplex.simulate import _User
 
 OPENERS = ("It was a very long day, and", "My mother called, and so", "I know that you are new, but")
@@ -37,17 +38,17 @@ def material() -> Material:
 
 
 def test_a_scene_follows_from_its_name(material):
-    one, two = (make_scene(material, say, "turn-0-003") for _ in range(2))
+    one, two = (make_scenario(material, say, "turn-0-003") for _ in range(2))
     assert one.user.tobytes() == two.user.tobytes() and one.info == two.info
-    voices = {make_scene(material, say, scene_id("turn", 0, i)).info["voice"] for i in range(40)}
+    voices = {make_scenario(material, say, scenario_id("turn", 0, i)).info["voice"] for i in range(40)}
     assert voices == {voice for voice, _ in HELD_OUT}
-    assert make_scene(material, say, "turn-1-003").user.tobytes() != one.user.tobytes()
+    assert make_scenario(material, say, "turn-1-003").user.tobytes() != one.user.tobytes()
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_in_a_scene(material, task):
     for i in range(12):
-        talk = make_scene(material, say, scene_id(task, 0, i))
+        talk = make_scenario(material, say, scenario_id(task, 0, i))
         assert not talk.model.any() and "oos" not in talk.info["intents"]
         assert 10 ** (-16 / 20) - 1e-3 < np.abs(talk.user).max() < 10 ** (-5 / 20) + 1e-3
         case = cases(talk.events, talk.seconds)[-1]
@@ -75,31 +76,31 @@ def test_a_word_s_end_that_is_estimated_before_its_start_is_no_error(material):
         word, start, _ = line.words[-1]
         return Line(text, line.samples, (*line.words[:-1], (word, start, start - 0.02)))
 
-    talk = make_scene(material, hasty, "turn-0-000")
+    talk = make_scenario(material, hasty, "turn-0-000")
     assert talk.words[-1].end == talk.words[-1].start
-    assert talk.user.tobytes() == make_scene(material, say, "turn-0-000").user.tobytes()
+    assert talk.user.tobytes() == make_scenario(material, say, "turn-0-000").user.tobytes()
 
 
 def test_scenes_are_made_once_and_a_set_grows(material, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="--texts"):
-        duplex_scenes(tmp_path / "set", "turn", 2)
+        load_scenarios(tmp_path / "set", "turn", 2)
     made = []
 
     def make(folder, task, identities, texts):
         with ConversationWriter(folder, ".flac") as writer:
             for identity in identities:
                 made.append(identity)
-                writer.add(identity, make_scene(material, say, identity))
+                writer.add(identity, make_scenario(material, say, identity))
 
-    monkeypatch.setattr(duplex_material, "_make", make)
-    duplex_scenes(tmp_path / "set", "interruption", 1, tmp_path)
-    scenes = duplex_scenes(tmp_path / "set", "interruption", 3, tmp_path)
+    monkeypatch.setattr(module, "_make", make)
+    load_scenarios(tmp_path / "set", "interruption", 1, tmp_path)
+    scenarios = load_scenarios(tmp_path / "set", "interruption", 3, tmp_path)
     assert made == ["interruption-0-000", "interruption-0-001", "interruption-0-002"]
-    for scene in scenes:
-        words = [len(text.split()) for text in scene.texts]
-        assert len(scene.second) == pytest.approx(0.3 * words[1] * RATE, abs=2)
-        turn = next(e for e in scene.events if e.kind == "turn")
-        assert len(scene.user) == pytest.approx(turn.end * RATE, abs=2)
+    for scenario in scenarios:
+        words = [len(text.split()) for text in scenario.texts]
+        assert len(scenario.second) == pytest.approx(0.3 * words[1] * RATE, abs=2)
+        turn = next(e for e in scenario.events if e.kind == "turn")
+        assert len(scenario.user) == pytest.approx(turn.end * RATE, abs=2)
         assert turn.end - turn.start == pytest.approx(0.3 * words[0], abs=0.001)
-    user = _User(scenes[0], 1920)
+    user = _User(scenarios[0], 1920)
     assert np.abs(user.plan).max() > 0.1

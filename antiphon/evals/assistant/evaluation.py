@@ -1,0 +1,83 @@
+"""One run of `antiphon eval mini`: the assistant that is measured, and what it is measured on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from antiphon.evals.assistant import material
+from antiphon.evals.assistant.asterisk import asterisk_prompts
+from antiphon.evals.assistant.material import Clip
+from antiphon.evals.harness import EvalConfig, Evaluation
+
+
+@dataclass(frozen=True)
+class AssistantConfig(EvalConfig):
+    """How to measure; see also `EvalConfig`.
+
+    Attributes:
+        texts: folder of the text sources; needed for what is said in our voice, and to make the test questions.
+        questions: the set of test questions; None is a folder in the cache.
+        asterisk: where Debian's Asterisk prompts are unpacked; None is a folder in the cache.
+    """
+
+    texts: Path | None = None
+    questions: Path | None = None
+    asterisk: Path | None = None
+
+
+class AssistantEvaluation(Evaluation):
+    """What the assistant's figures share.
+
+    Args:
+        config: how to measure.
+    """
+
+    config: AssistantConfig
+
+    def __init__(self, config: AssistantConfig) -> None:
+        super().__init__(config)
+        self._teacher: dict[int, list[Clip]] = {}
+
+    @cached_property
+    def bare(self) -> tuple[Any, Any]:
+        """The untouched language model: (transformers model, tokenizer)."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from antiphon import hub
+
+        folder = hub.folder(self.config.parts.get("llm", "llm"))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return model, AutoTokenizer.from_pretrained(folder)
+
+    def questions(self, n: int) -> list[Clip]:
+        """Test questions by voices never trained on."""
+        return material.unseen_questions(self.config.questions or self.cached("unseen-voices"), self.config.texts, n)
+
+    def prompts(self, n: int) -> list[Clip]:
+        """Real recordings."""
+        prompts = asterisk_prompts(self.config.asterisk or self.cached("asterisk"))
+        return material.spread([clip for clip in prompts if clip.audio.duration <= material.MAX_SECONDS], n)
+
+    def teacher(self, n: int) -> list[Clip]:
+        """Sentences of an assistant by the teacher of our voice."""
+        if n not in self._teacher:
+            self._teacher[n] = material.teacher_speaks(material.assistant_texts(self.config.texts, n))
+        return self._teacher[n]
+
+
+def fingerprints(config: EvalConfig) -> dict[str, str]:
+    """sha256 (first 12 digits) of the weights that this project trained, part by part: which model a figure is of."""
+    from antiphon import hub
+
+    found = {}
+    for role, part in hub.preset("mini").parts.items():
+        folder = Path(config.parts[role]) if role in config.parts else hub.present(part)
+        file = None if folder is None else folder / "model.safetensors"
+        if file is not None and file.is_file() and (part.shipped or role in config.parts):
+            found[role] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return found

@@ -1,0 +1,280 @@
+"""Every figure that the mini model must show, with the teacher or the reference beside it (`antiphon eval mini`)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.audio.io import Audio
+from antiphon.evals.assistant import material, speed
+from antiphon.evals.assistant.evaluation import AssistantEvaluation
+from antiphon.evals.assistant.material import Clip
+from antiphon.evals.cache import key_of
+from antiphon.evals.harness import Group, rows_of
+from antiphon.evals.metrics.answers import is_right, read_questions
+from antiphon.evals.metrics.speech import log_mel_distance, mean_delta, stoi
+from antiphon.evals.metrics.text import count_words, loops, token_f1, word_error_rate
+from antiphon.evals.report import Figure
+
+BARE_MAX_TOKENS = 48  # enough for a sentence or two; the bare model goes on for as long as it may
+TEXT_MAX_TOKENS = 32
+CLOSE_LOGITS = 1e-3  # nearer ones may change places between two ways of adding up the same products
+
+
+def unseen_voices(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Word error rate of `hear` on spoken questions by voices that no training set has."""
+    return _hear(evaluation, "hear-wer-unseen-voices", "<= 0.10", evaluation.questions(n))
+
+
+def real_speech(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """The same on prompts by a real person."""
+    return _hear(evaluation, "hear-wer-real-speech", "<= 0.20", evaluation.prompts(n))
+
+
+def _hear(evaluation: AssistantEvaluation, name: str, bar: str, clips: list[Clip]) -> list[Figure]:
+    """WER of `hear`, and beside it that of the adapter's draft before Whisper's decoder checked it; reference: Whisper
+    base on the same sound."""
+    texts = [clip.text for clip in clips]
+    heard = evaluation.each("model hears", clips, lambda clip: evaluation.model.hear(clip.audio))
+    ours, drafts = [h.text for h in heard], [h.drafted for h in heard]
+    whisper = evaluation.transcribed("the same", [clip.audio for clip in clips], reference=True)
+    columns = {"id": [c.id for c in clips], "voice": [c.voice for c in clips], "text": texts, "heard": ours}
+    columns |= {"draft": drafts, "whisper": whisper, "wer": [_wer(a, b) for a, b in zip(texts, ours)]}
+    evaluation.save_items(name, rows_of(columns))
+    reference = word_error_rate(texts, whisper)
+    return [
+        Figure(name, word_error_rate(texts, ours), "WER", bar, reference, len(clips)),
+        Figure(f"{name}-adapter-alone", word_error_rate(texts, drafts), "WER", None, reference, len(clips)),
+    ]
+
+
+def _wer(said: str, heard: str) -> float:
+    try:
+        return word_error_rate([said], [heard])
+    except ValueError:  # nothing but punctuation
+        return 0.0
+
+
+def easy(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Easy questions, spoken; right where an accepted answer is in the reply. Reference: the bare model, typed."""
+    asked = material.spread(read_questions(), n)
+    questions = [row.question for row in asked]
+    clips = material.spoken(questions, evaluation.cached("easy-questions"))
+    heard, replies = _answers(evaluation, "answers easy questions", clips)
+    bare = bare_replies(evaluation, questions)
+    right, bare_right = (
+        [is_right(reply, row.accept) for reply, row in zip(texts, asked, strict=True)] for texts in (replies, bare)
+    )
+    columns = {"question": questions, "heard": heard, "reply": replies, "right": right}
+    evaluation.save_items("easy-answers-right", rows_of(columns | {"bare": bare, "bare_right": bare_right}))
+    return [Figure("easy-answers-right", _share(right), "share", ">= 0.5", _share(bare_right), len(asked))]
+
+
+def replies(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Replies to spoken test questions: their length, loops, and how like they are to those to the same words typed.
+
+    References of length and loops: the bare model, typed, on the same questions (cut at 48 tokens).
+    """
+    clips = evaluation.questions(n)
+    questions = [clip.text for clip in clips]
+    heard, spoken = _answers(evaluation, "answers speech", clips)
+    typed = evaluation.each("answers typing", questions, evaluation.model.reply_text)
+    bare = bare_replies(evaluation, questions)
+    f1 = [token_f1(a, b) for a, b in zip(typed, spoken, strict=True)]
+    words, bare_words = (float(statistics.median(map(count_words, texts))) for texts in (spoken, bare))
+    looping, bare_looping = ([loops(text) for text in texts] for texts in (spoken, bare))
+    columns = {"question": questions, "heard": heard, "reply": spoken, "typed": typed, "f1": f1, "loops": looping}
+    evaluation.save_items("replies", rows_of(columns | {"bare": bare}))
+    return [
+        Figure("reply-words", words, "words, median", "<= 20", bare_words, len(clips)),
+        Figure("reply-loops", _share(looping), "share", "<= 0.02", _share(bare_looping), len(clips)),
+        Figure("reply-agreement-f1", statistics.fmean(f1), "token F1", ">= 0.75", None, len(clips)),
+    ]
+
+
+def _answers(evaluation: AssistantEvaluation, title: str, clips: Sequence[Clip]) -> tuple[list[str], list[str]]:
+    """What was heard in spoken questions, and the replies' texts: greedy, and without speaking them."""
+    model = evaluation.model
+
+    def answer(clip: Clip) -> tuple[str, str]:
+        heard = model.hear(clip.audio)
+        return heard.text, model.think(heard)
+
+    answers = evaluation.each(title, clips, answer)
+    return [heard for heard, _ in answers], [reply for _, reply in answers]
+
+
+def text_identical(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Typed questions in plain text mode: the same tokens as `transformers` generates from the untouched model?"""
+    questions = [row.question for row in material.spread(read_questions(), n)]
+    model, tokenizer = evaluation.bare
+    thinker = evaluation.model.thinker
+
+    def same(question: str) -> bool:
+        state = thinker.init_state(voice=False)
+        thinker.add_user(state, question)
+        ours = [each.token for each in thinker.stream(state, TEXT_MAX_TOKENS)]
+        return is_greedy_reply(model, _prompt(tokenizer, question), ours, _ends(model), TEXT_MAX_TOKENS)
+
+    identical = evaluation.each("text mode", questions, same)
+    evaluation.save_items("text-identical", rows_of({"question": questions, "same": identical}))
+    return [Figure("text-identical", _share(identical), "share", ">= 1.0", None, len(questions))]
+
+
+def say(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Sentences that an assistant says, in our voice; reference: the teacher on the same texts."""
+    clips = evaluation.teacher(n)
+    texts, spoken = [clip.text for clip in clips], [clip.audio for clip in clips]
+    sounds = evaluation.each("says", texts, lambda text: evaluation.model.say(text, seed=evaluation.config.seed))
+    heard = evaluation.transcribed("the model", sounds)
+    teacher_heard = evaluation.transcribed("the teacher", spoken, reference=True)
+    ours, teachers = evaluation.dnsmos("the model", sounds), evaluation.dnsmos("the teacher", spoken, reference=True)
+    columns = {"heard": heard, "teacher_heard": teacher_heard, "dnsmos": ours, "teacher_dnsmos": teachers}
+    _save_spoken(evaluation, "say", clips, sounds, columns)
+    wer, teacher_wer = word_error_rate(texts, heard), word_error_rate(texts, teacher_heard)
+    return [
+        Figure("say-wer", wer, "WER", "<= 0.12", teacher_wer, len(clips)),
+        Figure("say-dnsmos-delta", mean_delta(ours, teachers), "OVRL", ">= -0.4", 0.0, len(clips)),
+        Figure("say-dnsmos", statistics.fmean(ours), "OVRL", None, statistics.fmean(teachers), len(clips)),
+    ]
+
+
+def codec(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """The teacher's voice through the codec and back; reference: the teacher's voice untouched."""
+    clips = evaluation.teacher(n)
+    texts, spoken = [clip.text for clip in clips], [clip.audio for clip in clips]
+    sounds = evaluation.each("through the codec", spoken, lambda audio: round_trip(evaluation.model.codec, audio))
+    heard = evaluation.transcribed("the codec", sounds)
+    before = evaluation.transcribed("the teacher", spoken, reference=True)
+    scores, distances = ([measure(a, b) for a, b in zip(spoken, sounds)] for measure in (stoi, log_mel_distance))
+    columns = {"heard": heard, "before": before, "stoi": scores, "log_mel": distances}
+    _save_spoken(evaluation, "codec", clips, sounds, columns)
+    wer, wer_before = word_error_rate(texts, heard), word_error_rate(texts, before)
+    return [
+        Figure("codec-wer-added", wer - wer_before, "WER", "<= 0.02", wer_before, len(clips)),
+        Figure("codec-stoi", statistics.fmean(scores), "STOI", ">= 0.92", 1.0, len(clips)),
+        Figure("codec-log-mel-distance", statistics.fmean(distances), "nats", None, 0.0, len(clips)),
+    ]
+
+
+@torch.inference_mode()
+def round_trip(codec: Any, audio: Audio) -> Audio:
+    """Sound through codes and back, at the codec's sample rate and its own length."""
+    audio = audio.mono().resample(codec.sample_rate)
+    samples = codec.decode(codec.encode(audio.samples[None, None]))[0, 0]
+    return Audio(samples[: audio.samples.shape[-1]], codec.sample_rate)
+
+
+def _save_spoken(
+    evaluation: AssistantEvaluation,
+    group: str,
+    clips: Sequence[Clip],
+    sounds: Sequence[Audio],
+    columns: dict[str, list],
+) -> None:
+    """Keeps what was made of each clip, and its sound, where that was asked for."""
+    columns = {"id": [clip.id for clip in clips], "text": [clip.text for clip in clips], **columns}
+    evaluation.save_items(group, rows_of(columns))
+    for clip, sound in zip(clips, sounds, strict=True):
+        evaluation.save_sound(f"{group}-{clip.id}", sound)
+
+
+def bare_replies(evaluation: AssistantEvaluation, questions: Sequence[str]) -> list[str]:
+    """The untouched language model's greedy replies to typed questions, with its own chat template and nothing else."""
+    llm = evaluation.config.parts.get("llm", "smollm2-135m-instruct")
+
+    def answer(rows: list[int], told: Callable[[int], Any]) -> list[str]:
+        made = generate_together(*evaluation.bare, [questions[i] for i in rows])
+        told(len(rows))
+        return made
+
+    keys = [key_of("bare", llm, str(BARE_MAX_TOKENS), question) for question in questions]
+    return evaluation.measured("bare model answers", len(questions), answer, keys, chunk=25)
+
+
+@torch.inference_mode()
+def generate_together(model, tokenizer, questions: Sequence[str]) -> list[str]:
+    """Greedy replies of a `transformers` model to questions, in one batch, padded on the left."""
+    prompts = [_prompt(tokenizer, question)[0] for question in questions]
+    longest = max(len(p) for p in prompts)
+    ids = torch.stack([torch.nn.functional.pad(p, (longest - len(p), 0)) for p in prompts])
+    mask = torch.stack([torch.nn.functional.pad(torch.ones_like(p), (longest - len(p), 0)) for p in prompts])
+    made = model.generate(
+        ids, attention_mask=mask, do_sample=False, max_new_tokens=BARE_MAX_TOKENS, pad_token_id=min(_ends(model))
+    )
+    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in made[:, longest:]]
+
+
+@torch.inference_mode()
+def is_greedy_reply(model, prompt: Tensor, reply: Sequence[int], ends: set[int], max_tokens: int) -> bool:
+    """Whether `reply` is what `model.generate` gives greedily, found with one forward pass where that is certain.
+
+    A reply is the greedy one if each of its tokens is the likeliest after those before it, and an end follows. One pass
+    over prompt and reply shows that; only where two tokens are nearly as likely, or where the pass finds a
+    difference, is `generate` itself run and has the last word.
+
+    Args:
+        model: a `transformers` causal language model.
+        prompt: [1, T] token ids.
+        reply: at most `max_tokens` ids, with or without the end token.
+        ends: ids that end a reply.
+        max_tokens: where generation stops.
+    """
+    reply = list(reply)
+    while reply and reply[-1] in ends:
+        reply.pop()
+    tokens = torch.cat([prompt, torch.tensor([reply], dtype=prompt.dtype)], dim=1)
+    logits = model(tokens).logits[0, prompt.shape[1] - 1 :].float()
+    top = logits.topk(2).values
+    best = logits.argmax(-1).tolist()
+    steps = len(reply) if len(reply) >= max_tokens else len(reply) + 1
+    right = best[: len(reply)] == reply and (steps == len(reply) or best[len(reply)] in ends)
+    if right and bool((top[:steps, 0] - top[:steps, 1] > CLOSE_LOGITS).all()):
+        return True
+    made = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=max_tokens,
+        pad_token_id=min(ends),
+    )[0, prompt.shape[1] :].tolist()
+    while made and made[-1] in ends:
+        made.pop()
+    return made == reply
+
+
+def _prompt(tokenizer, question: str) -> Tensor:
+    """[1, T] ids of the chat template around a question."""
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+    )
+    return tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+
+
+def _ends(model) -> set[int]:
+    ends = model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends}
+
+
+def _share(values: Sequence[bool]) -> float:
+    return sum(map(bool, values)) / len(values)
+
+
+# Speed and memory come first; the order of the others makes it rare that two at once need the same reference.
+GROUPS: dict[str, Group] = {
+    "ready": Group(speed.ready, 5, ("ready-s",), alone=True),
+    "memory": Group(speed.memory, 1, ("peak-memory-gb",), alone=True),
+    "speed": Group(speed.speed, 20, ("realtime-speed",), alone=True),
+    "latency": Group(speed.first_audio, 30, ("first-audio-s",), alone=True),
+    "replies": Group(replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
+    "say": Group(say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
+    "easy": Group(easy, 200, ("easy-answers-right",)),
+    "hear": Group(unseen_voices, 300, ("hear-wer-unseen-voices", "hear-wer-unseen-voices-adapter-alone")),
+    "real": Group(real_speech, 1000, ("hear-wer-real-speech", "hear-wer-real-speech-adapter-alone")),
+    "text": Group(text_identical, 200, ("text-identical",)),
+    "codec": Group(codec, 100, ("codec-wer-added", "codec-stoi", "codec-log-mel-distance")),
+}

@@ -1,0 +1,106 @@
+"""Parts of a model that cost nothing: for tests of what is around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import torch
+
+from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.models.llm.thinker import GeneratedToken
+from antiphon.models.tts.synthesizer import Timing
+
+
+@dataclass
+class CountingRecognizer:
+    """Hears how many samples were said (at 16 kHz), as a number of 80 ms in words of one letter."""
+
+    def init_state(self) -> list[int]:
+        return []
+
+    def step(self, samples: torch.Tensor, state: list[int]) -> None:
+        state.append(len(samples))
+
+    def finish(self, state: list[int]) -> SimpleNamespace:
+        return SimpleNamespace(text="a " * round(sum(state) / 1280), embeddings=torch.zeros(1, 4))
+
+
+@dataclass
+class ScriptedThinker:
+    """Thinks the same pieces always, or counts as long as it is let; counts how far it was asked to think.
+
+    Attributes:
+        pieces: what it thinks; None to count.
+        width: of its hidden states.
+        pace: seconds for each.
+        roles: of the messages and replies that were its own to read or to think.
+        thought: pieces so far.
+    """
+
+    pieces: list[str] | None = None
+    width: int = 4
+    pace: float = 0.0
+    roles: list[str] = field(default_factory=list)
+    thought: int = 0
+    template: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(call_form=None))
+
+    def init_state(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(prefix=0, turns=[], hidden=None, pending=[])
+
+    def rewind(self, state: SimpleNamespace, turns: int) -> None:
+        del state.turns[turns:]
+
+    def add_message(self, state: SimpleNamespace, role: str, said: object) -> None:
+        self.roles.append(role)
+        state.turns.append([role])
+
+    def begin_reply(self, state: SimpleNamespace, begins: str) -> None:
+        state.turns.append([])
+
+    def stream(self, state: SimpleNamespace, max_tokens: int, *_: object) -> Iterator[GeneratedToken]:
+        pieces = [f" {number}" for number in range(max_tokens)] if self.pieces is None else self.pieces
+        try:
+            for token, text in enumerate(pieces[:max_tokens]):
+                time.sleep(self.pace)
+                self.thought += 1
+                yield GeneratedToken(token, text, torch.zeros(self.width))
+        finally:
+            self.roles.append("assistant")
+
+
+@dataclass
+class HumState:
+    due: int = 0
+
+
+class Hum:
+    """A voice that makes one frame for every piece of text."""
+
+    sample_rate = 24000
+
+    def init_state(self, *_: object) -> HumState:
+        return HumState()
+
+    def add(self, text: str, state: HumState, hidden: torch.Tensor | None = None) -> None:
+        state.due += 1
+
+    read = add
+
+    def end(self, state: HumState) -> None: ...
+
+    def step(self, state: HumState) -> torch.Tensor | None:
+        if not state.due:
+            return None
+        state.due -= 1
+        return torch.zeros(1920)
+
+    def timing(self, state: HumState) -> Timing:
+        return Timing("", None, ())
+
+
+def pretended_backend() -> HalfDuplexBackend:
+    """Hears how long the user spoke, and answers by counting until it is stopped."""
+    return HalfDuplexBackend(CountingRecognizer(), ScriptedThinker(pace=0.001), Hum())
