@@ -38,12 +38,12 @@ from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
 from antiphon.errors import ConfigError, HubError, ModelError, SessionError, UnsaidWarning
-from antiphon.models.asr.recognizer import Ears, Heard
+from antiphon.models.asr.recognizer import Heard, Recognizer
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import Voice
+from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def load(name: str | Path = "mini", *, device: str = "cpu", **parts: str | Path)
     """
     if str(device) != "cpu":
         raise ConfigError(f"Models talk on the CPU, not on {device}: leave device out. Training takes a GPU by itself.")
-    name = str(name)
+    name, parts = str(name), {hub.role_of(role): part for role, part in parts.items()}
     folder = None
     if name not in {preset.name for preset in hub.PRESETS} and (Path(name).is_dir() or "/" in name):
         folder = hub.folder(Path(name) if Path(name).is_dir() else name)
@@ -196,11 +196,11 @@ class HalfDuplexModel(Model):
     """
 
     # What ships comes first: a part that is missing is told before anything is downloaded.
-    ROLES = ("adapter", "lora", "codec", "talker", "ears", "brain")
+    ROLES = ("adapter", "lora", "codec", "talker", "asr", "llm")
 
     def __init__(
         self,
-        recognizer: Ears,
+        recognizer: Recognizer,
         thinker: Thinker,
         talker: Talker,
         codec: MiniCodec,
@@ -209,7 +209,7 @@ class HalfDuplexModel(Model):
         phonemizer: Phonemizer | None = None,
     ):
         self.recognizer, self.thinker, self.talker, self.codec = recognizer, thinker, talker, codec
-        self.synthesizer = Voice(talker, codec, phonemizer or Phonemizer())
+        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer())
         self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name)
         self.folders = dict(folders or {})
 
@@ -227,8 +227,8 @@ class HalfDuplexModel(Model):
         folders = {role: hub.folder(part, preset) for role, part in given.items()}
         with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
             phonemizer = other.submit(Phonemizer)
-            thinker = Thinker.from_pretrained(folders["brain"], folders["lora"])
-            recognizer = Ears.from_pretrained(folders["ears"], folders["adapter"], folders["brain"], thinker=thinker)
+            thinker = Thinker.from_pretrained(folders["llm"], folders["lora"])
+            recognizer = Recognizer.from_pretrained(folders["asr"], folders["adapter"], folders["llm"], thinker=thinker)
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             known = saved.name if saved else str(name)
             return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
@@ -398,10 +398,10 @@ class DuplexModel(Model):
         return folder
 
     @cached_property
-    def recognizer(self) -> Ears:
+    def recognizer(self) -> Recognizer:
         """Writes down what the user says, where that is asked for: that of the preset "mini", fetched when first used.
         The model itself needs no words for what it hears."""
-        return Ears.from_pretrained(hub.folder("ears"), hub.folder("adapter"), hub.folder("brain"))
+        return Recognizer.from_pretrained(hub.folder("asr"), hub.folder("adapter"), hub.folder("llm"))
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
         """See `Model.hear`; done by the `recognizer`."""

@@ -12,15 +12,15 @@ from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
-from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.llm.thinker import Thinker
+from antiphon.models.lora import Lora, LoraConfig
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
 from antiphon.models.tts.talker import Talker
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex
 from tests.dialogue.pretended import CountingRecognizer
-from tests.models.llm.test_thinker import TEMPLATE, make_brain
+from tests.models.llm.test_thinker import TEMPLATE, make_llm
 from tests.models.tts.test_talker import TINY as TINY_TALKER
 
 
@@ -35,13 +35,13 @@ def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
 def parts(tmp_path_factory):
     """Folders of tiny random parts that fit each other; of the recognizer's, nothing but their names."""
     folder = tmp_path_factory.mktemp("parts")
-    for role in ("ears", "adapter", "brain"):
+    for role in ("asr", "adapter", "llm"):
         (folder / role).mkdir()
         (folder / role / "config.json").write_text("{}")
-    make_brain(folder / "brain", TEMPLATE)
+    make_llm(folder / "llm", TEMPLATE)
     torch.manual_seed(0)
-    thinker = Thinker.from_pretrained(folder / "brain")
-    Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(thinker.model.layers[0])).save(folder / "lora")
+    thinker = Thinker.from_pretrained(folder / "llm")
+    Lora(thinker.model, LoraConfig(rank=2, first=1, last=3)).save(folder / "lora")
     talker = Talker(dataclasses.replace(TINY_TALKER, hidden=thinker.model.config.hidden_size))
     torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
     talker.save_pretrained(folder / "talker")
@@ -51,7 +51,7 @@ def parts(tmp_path_factory):
 
 @pytest.fixture
 def half_duplex(parts, monkeypatch):
-    monkeypatch.setattr("antiphon.model.Ears.from_pretrained", lambda *_, **__: CountingRecognizer())
+    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     return antiphon.load("mini", **parts)
 
 

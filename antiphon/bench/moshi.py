@@ -33,8 +33,7 @@ from antiphon.evals.machine import in_fresh_process
 from antiphon.evals.report import Report
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
 from antiphon.models.moshi.model import Moshi
-from antiphon.models.moshi.published import to_kyutai
-from antiphon.models.moshi.weights import for_kyutai, for_transformers
+from antiphon.models.moshi.weights import for_kyutai, for_transformers, to_kyutai
 
 Step = Callable[[int], Any]
 GROUPS = ("step", "batch")

@@ -18,7 +18,7 @@ from antiphon.evals import report
 Model = Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")]
 Parts = Annotated[
     list[str] | None,
-    typer.Option("--part", help="Replace a part: ROLE=FOLDER or ROLE=HUB-ID, e.g. brain=./my-brain. May be repeated."),
+    typer.Option("--part", help="Replace a part: ROLE=FOLDER or ROLE=HUB-ID, e.g. llm=./my-llm. May be repeated."),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same wav.")]
 Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is always the likeliest sound.", min=0.0)]
@@ -41,13 +41,15 @@ def progress(message: str) -> None:
 
 
 def overrides(parts: list[str] | None) -> dict[str, str]:
-    """["brain=./mine"] -> {"brain": "./mine"}."""
+    """["llm=./mine"] -> {"llm": "./mine"}."""
+    from antiphon.hub import role_of
+
     found = {}
     for part in parts or []:
         role, mark, source = part.partition("=")
         if not (role and mark and source):
             raise ConfigError(f"--part takes ROLE=FOLDER or ROLE=HUB-ID, not {part!r}.")
-        found[role] = source
+        found[role_of(role)] = source
     return found
 
 

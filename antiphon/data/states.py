@@ -28,7 +28,8 @@ def thought_states(thinker: Thinker, texts: Sequence[str]) -> list[tuple[list[st
         texts: replies, none of them empty; of like length, since the shorter ones are padded.
 
     Returns:
-        for each text, its pieces and the state from which each was thought [pieces, hidden], as `Thought.hidden` is.
+        for each text, its pieces and the state from which each was thought [pieces, hidden], as
+        `GeneratedToken.hidden` is.
     """
     state = thinker.init_state(voice=True)
     thinker.add_user(state, ASKED)
@@ -36,7 +37,7 @@ def thought_states(thinker: Thinker, texts: Sequence[str]) -> list[tuple[list[st
     before = pad_sequence([torch.tensor(ids[:-1], dtype=torch.long) for ids in tokens], batch_first=True)
     hidden = state.hidden.expand(len(texts), 1, -1)
     if before.shape[1]:  # attention is causal: nothing sees the padding
-        rest = thinker.model(thinker.model.embed(before), state.cache.fork(len(texts)), thinker.lora)
+        rest = thinker.model(thinker.model.embed(before), state.cache.fork([0] * len(texts)), thinker.lora)
         hidden = torch.cat([hidden, rest], dim=1)
     return [([thinker.tokenizer.decode([i]) for i in ids], row[: len(ids)]) for ids, row in zip(tokens, hidden)]
 

@@ -36,11 +36,12 @@ from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
+from antiphon.models.llm.sampling import TokenSampling
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
-    from antiphon.models.llm.thinker import Thinker, ThinkerState, Thought
-    from antiphon.models.tts.synthesizer import Timing, Voice, VoiceState
+    from antiphon.models.asr.recognizer import Recognizer
+    from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
+    from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
 
 HEARING_RATE = 16000
 MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
@@ -155,7 +156,7 @@ class HalfDuplexBackend:
 
     voices: Sequence[str] = ("heart",)
 
-    def __init__(self, recognizer: Ears, thinker: Thinker, synthesizer: Voice, name: str = "mini"):
+    def __init__(self, recognizer: Recognizer, thinker: Thinker, synthesizer: Synthesizer, name: str = "mini"):
         self.recognizer, self.thinker, self.synthesizer, self.name = recognizer, thinker, synthesizer, name
         self.sample_rate: int = synthesizer.sample_rate
         self.calls_functions = thinker.template.call_form is not None
@@ -182,7 +183,7 @@ class HalfDuplexBackend:
 class RecognizerListener:
     """A recognizer with a resampler before it."""
 
-    def __init__(self, recognizer: Ears, sample_rate: int):
+    def __init__(self, recognizer: Recognizer, sample_rate: int):
         self.recognizer, self.state = recognizer, recognizer.init_state()
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
 
@@ -210,7 +211,7 @@ class HalfDuplexChat:
         assistant: the voice assistant thinks, also where it writes; False: the plain language model.
     """
 
-    def __init__(self, thinker: Thinker, synthesizer: Voice, assistant: bool = True):
+    def __init__(self, thinker: Thinker, synthesizer: Synthesizer, assistant: bool = True):
         self.thinker, self.synthesizer, self.assistant = thinker, synthesizer, assistant
         self._state: ThinkerState | None = None
         self._key: tuple[str | None, str] = (None, "")
@@ -315,7 +316,7 @@ class HalfDuplexReply:
     message: Message | None = None
     cut: bool = False
     text: str = ""
-    _speech: VoiceState | None = None  # while it is spoken
+    _speech: SynthesizerState | None = None  # while it is spoken
     _timing: Timing | None = None  # after that: all that is kept of the speech, which holds megabytes
 
     def events(self) -> Generator[Event | None, None, None]:
@@ -356,24 +357,19 @@ class HalfDuplexReply:
             timing = self.chat.synthesizer.timing(speech)
         return "" if timing is None else timing.until(seconds)
 
-    def _thoughts(self, state: ThinkerState) -> Generator[Thought | Call, None, None]:
+    def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
-        thoughts = self.chat.thinker.stream(
-            state,
-            max_tokens=how.max_tokens,
-            temperature=how.think_temperature,
-            top_k=how.think_top_k,
-            generator=torch.Generator().manual_seed(how.seed) if how.think_temperature > 0 else None,
-        )
+        sampling = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
+        thoughts = self.chat.thinker.stream(state, how.max_tokens, sampling)
         yield from thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
 
-    def _said(self, thought: Thought | Call) -> Event | None:
+    def _said(self, thought: GeneratedToken | Call) -> Event | None:
         if isinstance(thought, Call):
             return CallEvent(thought)
         self.text += thought.text
         return TextEvent(thought.text) if thought.text else None
 
-    def _spoken(self, thoughts: Iterator[Thought | Call]) -> Iterator[Event | None]:
+    def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling
         speech = self._speech = synthesizer.init_state(how.seed, how.temperature, how.top_k)
         thinking = True

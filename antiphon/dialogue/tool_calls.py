@@ -27,7 +27,7 @@ from torch import Tensor
 
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
-from antiphon.models.llm.thinker import Thought
+from antiphon.models.llm.thinker import GeneratedToken
 
 MAX_JSON_DEPTH = 40  # of what clients give
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
@@ -375,7 +375,7 @@ class Calling:
     def settled(self) -> bool:
         return self.parser.settled and not self._dropped
 
-    def part(self, thoughts: Iterator[Thought], max_tokens: int) -> Iterator[Thought | Call]:
+    def part(self, thoughts: Iterator[GeneratedToken], max_tokens: int) -> Iterator[GeneratedToken | Call]:
         """Thoughts -> text, as thoughts, and calls, when each is complete. Thoughts that give neither have no text.
 
         Args:
@@ -401,7 +401,7 @@ class Calling:
         elif self.begins:
             raise ToolCallError("The model was to call a function and did not.")
 
-    def _given(self, found: list[str | Call], thought: Thought) -> Iterator[Thought | Call]:
+    def _given(self, found: list[str | Call], thought: GeneratedToken) -> Iterator[GeneratedToken | Call]:
         if not found:
             yield replace(thought, text="")
         for one in found:

@@ -14,7 +14,7 @@ from antiphon.dialogue.half_duplex import RecognizerListener
 from antiphon.dialogue.session import TURN_END_SECONDS
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
 
 LEAD_FRAMES = 6  # up to and with the one in which a turn was found that the recognizer gets to hear
 
@@ -32,7 +32,7 @@ class Transcriber:
         turn: what is heard of it; None while nobody speaks.
     """
 
-    recognizer: Ears
+    recognizer: Recognizer
     sample_rate: int = 24000
     detector: SpeechDetector | None = None
     lead: deque[Tensor] = field(default_factory=lambda: deque(maxlen=LEAD_FRAMES))

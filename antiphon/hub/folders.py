@@ -6,7 +6,7 @@ from pathlib import Path
 
 from antiphon.errors import HubError
 from antiphon.hub.fetch import cached_folder, fetch
-from antiphon.hub.presets import MINI, Part, Preset, preset
+from antiphon.hub.presets import MINI, Part, Preset, preset, role_of
 from antiphon.hub.shipped import shipped
 
 
@@ -19,8 +19,8 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     """The folder of a part, fetched and converted first if need be.
 
     Args:
-        part: a `Part`; or a role or part name of the preset ("brain", "whisper-base"); or a folder; or a hub id
-            ("organisation/name"). A folder that has the name of a part is given as "./brain".
+        part: a `Part`; or a role or part name of the preset ("llm", "whisper-base"); or a folder; or a hub id
+            ("organisation/name"). A folder that has the name of a part is given as "./llm".
         of: the preset whose names are meant.
 
     Returns:
@@ -31,7 +31,7 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     """
     of = preset(of) if isinstance(of, str) else of
     if isinstance(part, str):
-        part = of.parts.get(part) or next((each for each in of.parts.values() if each.name == part), part)
+        part = of.parts.get(role_of(part)) or next((each for each in of.parts.values() if each.name == part), part)
     if isinstance(part, Part):
         return _shipped(part) if part.shipped else fetch(part)
     path = Path(part).expanduser()

@@ -161,9 +161,9 @@ def _shipped(name: str, title: str, recipe: str, size: int, sha256: str) -> Part
 MINI = Preset(
     name="mini",
     parts={
-        "ears": WHISPER_BASE,
+        "asr": WHISPER_BASE,
         "judge": WHISPER_BASE,
-        "brain": SMOLLM2_135M_INSTRUCT,
+        "llm": SMOLLM2_135M_INSTRUCT,
         "adapter": _shipped(
             "adapter",
             "From Whisper's features to the language model's embeddings",
@@ -213,6 +213,12 @@ MINI_DUPLEX = Preset(
 )
 
 PRESETS = (MINI, MINI_DUPLEX)
+EARLIER_ROLES = {"ears": "asr", "brain": "llm"}  # as they were called before version 0.2; still understood
+
+
+def role_of(name: str) -> str:
+    """Today's name of a role."""
+    return EARLIER_ROLES.get(name, name)
 
 
 def preset(name: str) -> Preset:

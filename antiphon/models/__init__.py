@@ -1,1 +1,1 @@
-"""What predicts: ears, thinker, talker."""
+"""What predicts: recognizer, thinker, talker, and Moshi, which is all three."""

@@ -23,7 +23,7 @@ from antiphon.serve.work.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.batched import BatchedEngine
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
     from antiphon.serve.recordings import Recordings
 
 
@@ -93,7 +93,7 @@ class LiveOnly:
     voices = ("heart",)
     calls_functions = False
 
-    def __init__(self, name: str, recognizer: Ears | None = None, sample_rate: int = 24000):
+    def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate
 
     def listen(self) -> Listener:

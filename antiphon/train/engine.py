@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -66,6 +66,14 @@ class StatefulTask(Task, Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on with what `state_dict` gave."""
+
+
+@runtime_checkable
+class ReadsFolders(Protocol):
+    """A model that is saved in a format of its own."""
+
+    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
+        """What a folder holds, under the names of the model's parameters."""
 
 
 class MeasuredTask(Task, Protocol):
@@ -130,11 +138,15 @@ def freeze(model: nn.Module, trainable: list[str]) -> list[str]:
 
 
 def load_weights(model: nn.Module, folder: Path | str) -> None:
-    """Starts a model from folder/model.safetensors; says how many tensors either of the two lacks."""
+    """Starts a model from folder/model.safetensors, or from what the model itself reads of the folder; says how many
+    tensors either of the two lacks."""
     path = Path(folder) / "model.safetensors"
-    if not path.is_file():
+    if isinstance(model, ReadsFolders):
+        weights = model.read_weights(folder)
+    elif not path.is_file():
         raise ConfigError(f"init: {path} does not exist; train that stage first or give another folder")
-    weights = renamed({name: tensor.float() for name, tensor in load_file(path).items()})
+    else:
+        weights = renamed({name: tensor.float() for name, tensor in load_file(path).items()})
     if told := misfit(model, weights, strict=False):
         raise ConfigError(f"init: {path} is of other sizes than the recipe's model: {told}")
     missing, unknown = model.load_state_dict(weights, strict=False)

@@ -7,7 +7,7 @@ from antiphon.bench import moshi
 from antiphon.bench.moshi import SIZES, MoshiBenchConfig, bench_moshi, transformers_model
 from antiphon.errors import EvalError
 from antiphon.models.moshi.model import Moshi
-from antiphon.models.moshi.published import from_kyutai, to_kyutai
+from antiphon.models.moshi.weights import from_kyutai, to_kyutai
 
 
 def test_figures_are_ratios_of_medians_and_the_worst_of_them_stands_for_all(monkeypatch):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import torch
 
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
-from antiphon.models.llm.thinker import Thought
+from antiphon.models.llm.thinker import GeneratedToken
 from antiphon.models.tts.synthesizer import Timing
 
 
@@ -60,13 +60,13 @@ class ScriptedThinker:
     def begin_reply(self, state: SimpleNamespace, begins: str) -> None:
         state.turns.append([])
 
-    def stream(self, state: SimpleNamespace, max_tokens: int, **_: object) -> Iterator[Thought]:
+    def stream(self, state: SimpleNamespace, max_tokens: int, *_: object) -> Iterator[GeneratedToken]:
         pieces = [f" {number}" for number in range(max_tokens)] if self.pieces is None else self.pieces
         try:
             for token, text in enumerate(pieces[:max_tokens]):
                 time.sleep(self.pace)
                 self.thought += 1
-                yield Thought(token, text, torch.zeros(self.width))
+                yield GeneratedToken(token, text, torch.zeros(self.width))
         finally:
             self.roles.append("assistant")
 

@@ -14,7 +14,7 @@ from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message, sounds_complete
 from antiphon.errors import ModelError
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import Voice
+from antiphon.models.tts.synthesizer import Synthesizer
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 from tests.dialogue.pretended import Hum, ScriptedThinker
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
@@ -190,7 +190,7 @@ def test_events_are_complete_and_in_order(voice):  # noqa: F811
 
 
 def test_the_same_seed_gives_the_same_sound(talker):  # noqa: F811
-    audible = Voice(talker, MiniCodec(TINY_CODEC).eval(), Phonemizer())
+    audible = Synthesizer(talker, MiniCodec(TINY_CODEC).eval(), Phonemizer())
 
     def sound(seed: int) -> torch.Tensor:
         how = Sampling(seed=seed, temperature=1.0, top_k=0)

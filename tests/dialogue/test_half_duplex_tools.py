@@ -15,7 +15,7 @@ from antiphon.models.llm import thinker as module
 from antiphon.models.llm.thinker import Thinker
 from tests.dialogue.pretended import Hum
 from tests.models.llm.test_chat_template import CLOCK, TOOLS
-from tests.models.llm.test_thinker import folder, make_brain, thinker  # noqa: F401
+from tests.models.llm.test_thinker import folder, make_llm, thinker  # noqa: F401
 
 LONG = Sampling(max_tokens=200)
 CALL = '<tool_call>\n{"name": "clock", "arguments": {"zone": "é"}}\n</tool_call>'
@@ -24,16 +24,16 @@ FUNCTIONS = Functions((CLOCK,))
 
 
 @pytest.fixture(scope="module")
-def brain(tmp_path_factory):
+def llm(tmp_path_factory):
     """Whose tokenizer has the marks of calls as tokens, one of them special."""
     path = tmp_path_factory.mktemp("calling")
-    make_brain(path, TOOLS, (("<tool_call>", False), ("</tool_call>", True)))
+    make_llm(path, TOOLS, (("<tool_call>", False), ("</tool_call>", True)))
     return path
 
 
 @pytest.fixture(scope="module")
-def model(brain):
-    return SimpleNamespace(thinker=Thinker.from_pretrained(brain), synthesizer=Hum())
+def model(llm):
+    return SimpleNamespace(thinker=Thinker.from_pretrained(llm), synthesizer=Hum())
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def says(monkeypatch, model):
 
     def script(text: str) -> None:
         tokens = iter([*model.thinker.tokenizer.encode(text, add_special_tokens=False).ids, model.thinker.end])
-        monkeypatch.setattr(module, "pick", lambda *_: next(tokens))
+        monkeypatch.setattr(module, "sample_rows", lambda *_: [next(tokens)])
 
     return script
 
@@ -55,10 +55,10 @@ def read_by(state) -> torch.Tensor:
     return torch.cat(state.turns)
 
 
-def as_transformers_writes_it(brain, model, conversation: list[dict]) -> torch.Tensor:
+def as_transformers_writes_it(llm, model, conversation: list[dict]) -> torch.Tensor:
     from transformers import AutoTokenizer
 
-    text = AutoTokenizer.from_pretrained(brain).apply_chat_template(
+    text = AutoTokenizer.from_pretrained(llm).apply_chat_template(
         conversation, tools=[CLOCK], add_generation_prompt=True, tokenize=False
     )
     return model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode(text).ids))
@@ -77,7 +77,7 @@ def asked_again(chat: HalfDuplexChat, past: list[Message], says) -> tuple:
     return read, answer.usage
 
 
-def test_calls_and_results_are_read_as_transformers_writes_them(brain, model, says) -> None:
+def test_calls_and_results_are_read_as_transformers_writes_them(llm, model, says) -> None:
     chat, asked = fresh_chat(model), Message("user", "what time is it")
     says("Well.\n" + CALL)
     answer = chat.answer([asked], LONG, "Be brief.", False, FUNCTIONS)
@@ -96,7 +96,7 @@ def test_calls_and_results_are_read_as_transformers_writes_them(brain, model, sa
         {"role": "tool", "content": "noon"},
         {"role": "tool", "content": "one"},
     ]
-    wanted = as_transformers_writes_it(brain, model, conversation)
+    wanted = as_transformers_writes_it(llm, model, conversation)
     remembered, usage = asked_again(chat, past, says)
     fresh, other = asked_again(fresh_chat(model), past, says)
     apart, _ = asked_again(fresh_chat(model), [asked, Message("assistant", "Well."), Message("assistant", "",

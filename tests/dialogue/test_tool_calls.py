@@ -16,7 +16,7 @@ from antiphon.dialogue import tool_calls as module
 from antiphon.dialogue.tool_calls import Call, Calling, CallParser, Functions, unmarked
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, CallForm
-from antiphon.models.llm.thinker import Thought
+from antiphon.models.llm.thinker import GeneratedToken
 
 NAMES = {"weather", "clock"}
 ROME = Call("weather", '{"city": "Rome"}')
@@ -162,7 +162,7 @@ def test_what_may_be_a_call_is_held_back_and_no_more() -> None:
 def thoughts(text: str, size: int = 3, closed: list | None = None):
     try:
         for at in range(0, len(text), size):
-            yield Thought(at, text[at : at + size], torch.full((2,), float(at)))
+            yield GeneratedToken(at, text[at : at + size], torch.full((2,), float(at)))
     finally:
         if closed is not None:
             closed.append(True)
@@ -182,7 +182,7 @@ TWICE = 'So.<tool_call>{"name": "clock"}</tool_call><tool_call>{"name": "clock"}
 def test_an_answer_has_as_many_calls_as_are_wanted(functions: Functions, calls: int) -> None:
     calling, closed = Calling(HERMES, functions), []
     out = list(calling.part(thoughts(TWICE, closed=closed), 100))
-    assert "".join(one.text for one in out if isinstance(one, Thought)) == "So."
+    assert "".join(one.text for one in out if isinstance(one, GeneratedToken)) == "So."
     assert [one for one in out if isinstance(one, Call)] == [CLOCK] * calls == calling.calls
     assert closed == [True]
     assert calling.settled is (calls == 2)  # else the model has thought a call that nobody was given
@@ -197,7 +197,7 @@ def test_a_call_that_is_asked_for_is_begun(form: CallForm, only: str | None) -> 
         rest = f'weather", "{form.key}":{rest}'
     out = list(calling.part(thoughts(rest), 100))
     assert [one for one in out if isinstance(one, Call)] == [ROME]
-    assert not any(one.text for one in out if isinstance(one, Thought))
+    assert not any(one.text for one in out if isinstance(one, GeneratedToken))
 
 
 def test_a_call_that_is_asked_for_and_not_made_is_an_error() -> None:

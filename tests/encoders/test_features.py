@@ -10,14 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.encoders.features import (
-    SelfSupervisedFeatures,
-    WhisperFeatures,
-    attention_mask,
-    load_features,
-    whisper_mel,
-)
-from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.encoders import load_features
+from antiphon.encoders.ssl import SelfSupervisedFeatures
+from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder, attention_mask
+from antiphon.encoders.whisper.features import WhisperFeatures, whisper_mel
 from antiphon.errors import ModelError
 
 SIZES = dict(

@@ -33,7 +33,7 @@ def test_every_part_of_every_preset_says_what_it_is() -> None:
                 assert wheel.members
                 assert part.disk >= part.size
             assert part.shipped == (part.build is None)
-    assert set(hub.preset("mini").parts) == {"ears", "judge", "brain", "adapter", "lora", "codec", "talker"}
+    assert set(hub.preset("mini").parts) == {"asr", "judge", "llm", "adapter", "lora", "codec", "talker"}
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
@@ -54,8 +54,9 @@ def test_the_cache_is_the_users_unless_the_environment_names_one(monkeypatch, tm
 
 def test_roles_and_names_lead_to_the_same_folder(cache: Path) -> None:
     made = {part: model_folder(cached_folder(part)) for part in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT)}
-    assert hub.folder("ears") == hub.folder("judge") == hub.folder("whisper-base") == made[WHISPER_BASE]
-    assert hub.folder("brain") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
+    assert hub.folder("asr") == hub.folder("judge") == hub.folder("whisper-base") == made[WHISPER_BASE]
+    assert hub.folder("llm") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
+    assert hub.folder("ears") == hub.folder("asr") and hub.folder("brain") == hub.folder("llm")  # earlier names
     assert hub.present(WHISPER_BASE) == made[WHISPER_BASE]
 
 

@@ -7,9 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from antiphon.errors import HubError
-from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
-from antiphon.models.moshi.published import from_kyutai
-from antiphon.models.moshi.weights import for_kyutai, ours, published, read
+from antiphon.models.moshi.model import GREEDY, MoshiConfig
+from antiphon.models.moshi.weights import for_kyutai, from_kyutai, load, ours, published, read
 from antiphon.nn.delays import delay
 from tests.models.moshi.test_weights import KYUTAI, a_grid
 
@@ -39,7 +38,7 @@ def folder_of(model, path, fields: dict = KYUTAI, name: str = "model.safetensors
 ])  # fmt: skip
 def test_logits_are_those_of_the_moshi_package(given, tmp_path):
     theirs = kyutai(**given)
-    mine = Moshi.from_pretrained(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
+    mine = load(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
     grid = a_grid(70)  # the context is 48
     grid[0, 3:6, 20:25] = -1
     with torch.no_grad():
@@ -62,7 +61,7 @@ def test_greedy_steps_are_those_of_the_moshi_package(delays, packed, tmp_path):
     given = {"delays": delays, "num_layers": 2, "depformer_num_layers": 1}
     theirs = kyutai(**given).half().float()
     lm = pytest.importorskip("moshi.models.lm")
-    mine = Moshi.from_pretrained(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
+    mine = load(folder_of(theirs, tmp_path / "m", {**KYUTAI, **given}))
     if packed:
         mine.pack()
     user = torch.randint(30, (2, 4, 200), generator=torch.Generator().manual_seed(1))

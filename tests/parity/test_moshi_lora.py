@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from antiphon.errors import HubError
-from antiphon.models.moshi.lora import FILE, MoshiLora
 from antiphon.models.moshi.model import Moshi
-from antiphon.models.moshi.published import to_kyutai
-from antiphon.models.moshi.weights import for_kyutai
+from antiphon.models.moshi.weights import LORA_FILE as FILE
+from antiphon.models.moshi.weights import for_kyutai, load, load_lora, save_lora, to_kyutai
 from antiphon.nn.delays import delay
 from tests.models.moshi.test_lora import a_grid, filled, logits, make
 
@@ -20,7 +19,7 @@ def test_what_we_write_the_moshi_package_reads(schedule, tmp_path):
     loaders = pytest.importorskip("moshi.models.loaders")
     model = make(schedule=schedule)
     lora = filled(model, scaling=0.7)
-    lora.save(tmp_path / "lora", dtype=torch.float32)
+    save_lora(lora, model.config, tmp_path / "lora", dtype=torch.float32)
     save_file(for_kyutai(model.state_dict(), model.config), tmp_path / "base.safetensors")
     fields = json.loads((tmp_path / "lora" / "config.json").read_text())
     assert fields.pop("lora_name") == FILE and fields.pop("model_type") == "moshi" and fields["lora_rank"] == 4
@@ -55,12 +54,12 @@ def test_what_the_moshi_package_writes_we_read(tmp_path):
     save_file({key: value.detach().contiguous() for key, value in state.items()}, tmp_path / "m" / FILE)
     config = {**fields, "lora": True, "lora_scaling": 1.5}
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
-    lora = MoshiLora.from_pretrained(tmp_path / "m", model)
-    assert (lora.rank, lora.scaling) == (4, 1.5)
+    lora = load_lora(tmp_path / "m", model)
+    assert (lora.config.rank, lora.config.alpha) == (4, 6.0)
     with pytest.raises(HubError, match="LoRA checkpoint alone"):
-        Moshi.from_pretrained(tmp_path / "m")
+        load(tmp_path / "m")
     save_file(for_kyutai(model.state_dict(), model.config), tmp_path / "m" / "model.safetensors")
-    whole = Moshi.from_pretrained(tmp_path / "m")  # merged
+    whole = load(tmp_path / "m")  # merged
     lora.merge(model)
     torch.testing.assert_close(logits(whole), logits(model), atol=1e-5, rtol=0)
     merged = for_kyutai(model.state_dict(), model.config)

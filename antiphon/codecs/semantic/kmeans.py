@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from antiphon.encoders.features import SpeechFeatures, load_features, mask_of
+from antiphon.codecs.semantic.features import load_features
+from antiphon.encoders.base import SpeechFeatures, length_mask
 from antiphon.errors import ModelError
 from antiphon.nn.quantize import nearest
 
@@ -85,7 +86,7 @@ class SemanticTokenizer(nn.Module):
         values, frames = self.features(samples, lengths)
         parts = values.float().flatten(0, 1).split(8192)
         codes = torch.cat([nearest(part * self.scale, self.centroids) for part in parts])
-        codes = codes.view(values.shape[:2]) * mask_of(frames, values.shape[1])
+        codes = codes.view(values.shape[:2]) * length_mask(frames, values.shape[1])
         return codes[:, None], frames
 
     def save_pretrained(self, folder: Path | str) -> None:

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.audio.mel import SAMPLE_RATE
-from antiphon.encoders.features import FRAME, attention_mask, mask_of, whisper_layer, whisper_mel, whisper_stem
+from antiphon.encoders.base import FRAME_SAMPLES, length_mask
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.encoders.whisper.features import WhisperFeatures, whisper_mel
 from antiphon.errors import ModelError
 from antiphon.nn.quantize import FSQ, Codebook, nearest
 from antiphon.nn.weights import misfit
@@ -168,7 +169,7 @@ class SupervisedTokenizer(nn.Module):
 
     @property
     def frame_rate(self) -> float:
-        return SAMPLE_RATE / (FRAME * self.config.pool)
+        return SAMPLE_RATE / (FRAME_SAMPLES * self.config.pool)
 
     @property
     def codebook_size(self) -> int:
@@ -177,21 +178,16 @@ class SupervisedTokenizer(nn.Module):
     def stem(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder's first layer gets: at most 30 s of audio [batch, samples], lengths [batch] in samples ->
         [batch, frames, width], frames of the encoder in each row [batch]."""
-        encoder, frames = self.encoder, -(-lengths // FRAME)
-        x = whisper_stem(encoder, whisper_mel(audio, lengths, encoder.config.bands), frames)
-        return x + encoder.embed_positions.weight[: x.shape[1]], frames
+        return self.encoder.embed(whisper_mel(audio, lengths, self.config.bands)), -(-lengths // FRAME_SAMPLES)
 
     def below(self, x: Tensor, frames: Tensor, first: int, last: int) -> Tensor:
         """Layers `first` to `last` - 1 of the encoder, over [batch, frames, width] and `frames` of each row [batch]."""
-        mask = attention_mask(frames, x.shape[1], self.config.block)
-        for layer in self.encoder.layers[first:last]:
-            x = whisper_layer(layer, x, mask)
-        return x
+        return self.encoder.run(x, frames, first, last, self.config.block)
 
     def pooled(self, x: Tensor, frames: Tensor) -> Tensor:
         """What the layers below the quantizer give [batch, frames, width], without positions and averaged: [batch,
         frames of codes, width]."""
-        pool, there = self.config.pool, mask_of(frames, x.shape[1])[:, :, None].to(x.dtype)
+        pool, there = self.config.pool, length_mask(frames, x.shape[1])[:, :, None].to(x.dtype)
         x = (x - self.encoder.embed_positions.weight[: x.shape[1]]) * there
         x = F.pad(x, (0, 0, 0, -x.shape[1] % pool)).unflatten(1, (-1, pool))
         count = F.pad(there, (0, 0, 0, -there.shape[1] % pool)).unflatten(1, (-1, pool)).sum(2)
@@ -213,16 +209,13 @@ class SupervisedTokenizer(nn.Module):
         else:
             frames, block = -(-frames // self.config.pool), block // self.config.pool
         x = x + encoder.embed_positions.weight[: x.shape[1]]
-        mask = attention_mask(frames, x.shape[1], block)
-        for layer in encoder.layers[self.config.layer :]:
-            x = whisper_layer(layer, x, mask)
-        return encoder.layer_norm(x), frames
+        return encoder.layer_norm(encoder.run(x, frames, self.config.layer, None, block)), frames
 
     def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Through the quantizer, differentiable: at most 30 s of audio [batch, samples], lengths [batch] -> the
         encoder's output [batch, frames, width], its frames [batch], codes [batch, frames of codes], commitment."""
         x, frames = self.lower(audio, lengths)
-        x, codes, commitment = self.bottleneck(x, mask_of(-(-frames // self.config.pool), x.shape[1]))
+        x, codes, commitment = self.bottleneck(x, length_mask(-(-frames // self.config.pool), x.shape[1]))
         return *self.upper(x, frames), codes, commitment
 
     def latents(self, audio: Tensor) -> Tensor:
@@ -246,7 +239,7 @@ class SupervisedTokenizer(nn.Module):
         Each row's codes are what it gives alone; after its end there are zeros.
         """
         latents, count = self._in_windows(samples, lengths)
-        codes = self.bottleneck.encode(latents) * mask_of(count, latents.shape[1])
+        codes = self.bottleneck.encode(latents) * length_mask(count, latents.shape[1])
         return codes[:, None], count
 
     @torch.no_grad()
@@ -263,15 +256,13 @@ class SupervisedTokenizer(nn.Module):
     def continuous(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Plain features without the quantizer, for adapters: [batch, samples], lengths [batch] -> the encoder's
         output [batch, 50 a second, width], frames [batch]."""
-        from antiphon.encoders.features import WhisperFeatures
-
         return WhisperFeatures(self.encoder)(samples, lengths)
 
     def _in_windows(self, samples: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """`lower` for any length: latents [batch, frames, width], frames of codes [batch]."""
         if lengths is None:
             lengths = torch.full((len(samples),), samples.shape[1], device=samples.device)
-        size = FRAME * self.config.pool
+        size = FRAME_SAMPLES * self.config.pool
         each, count = self.config.positions // self.config.pool, -(-lengths // size)
         parts = [samples.new_zeros(len(samples), 0, self.config.width)]
         for start in range(0, -(-samples.shape[1] // size), each):
@@ -320,7 +311,7 @@ class SupervisedTokenizer(nn.Module):
 
 
 class SupervisedFeatures(nn.Module):
-    """What a tokenizer's quantizer is given, as `encoders.features.SpeechFeatures`: a teacher for distillation.
+    """What a tokenizer's quantizer is given, as `encoders.SpeechFeatures`: a teacher for distillation.
 
     Args:
         tokenizer: whose.
@@ -346,7 +337,7 @@ class SupervisedFeatures(nn.Module):
     def forward(self, audio: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `SpeechFeatures`."""
         latents, count = self.tokenizer._in_windows(audio, lengths)
-        return latents * mask_of(count, latents.shape[1])[:, :, None], count
+        return latents * length_mask(count, latents.shape[1])[:, :, None], count
 
 
 def _samples(audio: Tensor) -> Tensor:

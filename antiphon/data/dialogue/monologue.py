@@ -28,7 +28,7 @@ from antiphon.models.moshi.text_tokenizer import END_PAD, PAD
 
 
 class Pieces(Protocol):
-    """Words to pieces and back, such as `antiphon.models.moshi.text_tokenizer.TextPieces`."""
+    """Words to pieces and back, such as `antiphon.models.moshi.text_tokenizer.TextTokenizer`."""
 
     def encode_word(self, word: str, first: bool = False) -> list[int]:
         """Ids of a word with the space before it, which the first of a text has not."""

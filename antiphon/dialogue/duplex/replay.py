@@ -26,7 +26,7 @@ from antiphon.dialogue.events import AudioEvent, Event, HeardEvent, TextEvent
 from antiphon.dialogue.transcriber import Transcriber
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
 
 Span = tuple[float, float]
 SPEECH_LEVEL_DB = -42.0  # of full scale, above which a frame is speech
@@ -97,7 +97,7 @@ def replay_recording(
     stream: DuplexStream,
     recording: Audio,
     after: float = 4.0,
-    recognizer: Ears | None = None,
+    recognizer: Recognizer | None = None,
     realtime: bool = False,
     tell: Callable[[Event], None] | None = None,
 ) -> Replay:

@@ -29,7 +29,7 @@ from antiphon.dialogue.session import Session
 from antiphon.dialogue.transcriber import Transcriber
 
 if TYPE_CHECKING:
-    from antiphon.models.asr.recognizer import Ears
+    from antiphon.models.asr.recognizer import Recognizer
 
 
 class DuplexSession(Session):
@@ -47,7 +47,7 @@ class DuplexSession(Session):
     def __init__(
         self,
         stream: DuplexStream,
-        recognizer: Ears | None = None,
+        recognizer: Recognizer | None = None,
         sample_rate: int | None = None,
         max_waiting: int | None = 12,
         patience: float | None = None,

@@ -147,13 +147,15 @@ class DecoderLayer(nn.Module):
         self.fc2 = PackedLinear(config.inner, config.width)
         self.final_layer_norm = nn.LayerNorm(config.width)
 
-    def forward(self, x: Tensor, past: Pair | None, sound: Pair, mask: Tensor) -> tuple[Tensor, Pair]:
+    def forward(
+        self, x: Tensor, past: Pair | None, sound: Pair, mask: Tensor, heard: Tensor | None
+    ) -> tuple[Tensor, Pair]:
         """x [B, T, width] -> the same, and self-attention's keys and values, the past's included."""
         y = self.self_attn_layer_norm(x)
         new = self.self_attn.pair(y)
         pair = new if past is None else (torch.cat([past[0], new[0]], 2), torch.cat([past[1], new[1]], 2))
         x = x + self.self_attn(y, pair, mask)
-        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), sound)
+        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), sound, heard)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), pair
 
 
@@ -223,13 +225,16 @@ class WhisperDecoder(nn.Module):
         """What each layer's attention needs of features [1, frames, width]; those of later frames can be appended."""
         return [layer.encoder_attn.pair(features) for layer in self.layers]
 
-    def forward(self, tokens: Tensor, sound: list[Pair], past: list[Pair] | None = None) -> tuple[Tensor, list[Pair]]:
+    def forward(
+        self, tokens: Tensor, sound: list[Pair], past: list[Pair] | None = None, heard: Tensor | None = None
+    ) -> tuple[Tensor, list[Pair]]:
         """Logits of what follows each token.
 
         Args:
             tokens: [B, T].
             sound: from `listen`.
             past: what an earlier call returned for the tokens before these.
+            heard: [B, 1, 1, frames], True where a row has sound; None where all frames are.
 
         Returns:
             ([B, T, vocabulary], past with these tokens).
@@ -240,7 +245,7 @@ class WhisperDecoder(nn.Module):
         mask = torch.ones(count, before + count, dtype=torch.bool, device=tokens.device).tril(before)
         kept = []
         for index, layer in enumerate(self.layers):
-            x, pair = layer(x, past[index] if past else None, sound[index], mask)
+            x, pair = layer(x, past[index] if past else None, sound[index], mask, heard)
             kept.append(pair)
         x = self.layer_norm(x)
         logits = product(x.flatten(0, 1), self.embed_tokens.weight, packed=self.packed).unflatten(0, x.shape[:2])

@@ -1,28 +1,32 @@
-"""Whisper's encoder, run in blocks while the speaker is still talking.
+"""Whisper's encoder: whole recordings, or in blocks while the speaker is still talking.
 
-Whisper's encoder sees 30 s at once. Here a block of frames (50 a second) sees itself, all blocks before it (through a
-key-value cache) and a few frames after it, which are computed for the block's sake and then computed anew as part of
-the next one. Weights and key names are those of `transformers`' WhisperEncoder; with one block that covers everything,
-so are the results.
+Whisper's encoder sees 30 s at once; `embed` and `run` do as it does. With a state, a block of frames (50 a second) sees
+itself, all blocks before it (through a key-value cache) and a few frames after it, which are computed for the block's
+sake and then computed anew as part of the next one. Weights and key names are those of `transformers`' WhisperEncoder;
+with one block that covers everything, so are the results.
 
     encoder = WhisperBlockEncoder.from_pretrained(folder)
     state = encoder.init_state(batch=1)
-    features = encoder.step(mel, state)              # [1, frames, 512], as many as the mel so far allows
-    features = encoder.step(mel, state, last=True)   # the rest
+    features, frames = encoder.step(mel, state)              # [1, most, 512], as many as the mel so far allows; [1]
+    features, frames = encoder.step(mel, state, last=True)   # the rest
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
+from antiphon.encoders.base import length_mask
 from antiphon.errors import ModelError
+from antiphon.nn.cache import KeyValues, Span
+from antiphon.nn.state import select
 from antiphon.nn.weights import NoInitWeights, fill
 
 MEL_PER_FRAME = 2
@@ -62,29 +66,25 @@ class EncoderConfig:
 
 @dataclass
 class EncoderState:
-    """One batch of signals under way. `step` replaces fields and never writes into a tensor: a copy is a snapshot.
+    """Signals under way, rows of a batch; a value that `antiphon.nn.state` can fork and select and `antiphon.nn.cache`
+    can join. Rows may be out of step.
 
     Attributes:
-        mel: [batch, bands, n], from mel frame `2 * frame - 2` (the convolutions' left context) on.
-        frame: frames given out since the encoder last started afresh.
-        begun: whether a block was taken out; before that, the signal's left edge is in `mel`.
-        keys: per layer [batch, heads, frame, width / heads].
-        values: likewise.
+        mel: [batch, bands, room], from two mel frames before the next frame on (the convolutions' left context); zeros
+            behind what is there.
+        waiting: how many mel frames of each row are there, [batch].
+        begun: whether a block was taken out, [batch]; before that, the signal's left edge is in `mel`.
+        cache: keys and values of the frames given out since the encoder last started afresh.
     """
 
     mel: Tensor
-    frame: int = 0
-    begun: bool = False
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
-
-    def clone(self) -> EncoderState:
-        """A snapshot that can go its own way."""
-        return EncoderState(self.mel, self.frame, self.begun, list(self.keys), list(self.values))
+    waiting: Tensor
+    begun: Tensor
+    cache: KeyValues
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over cached and new frames; every new frame sees all of them."""
+    """Multi-head attention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -94,18 +94,16 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, keys: Tensor | None, values: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, T, width] with the cache [B, H, S, D] -> (out [B, T, width], keys and values [B, H, S + T, D])."""
-        batch, time, width = x.shape
-
-        def split(y: Tensor) -> Tensor:
-            return y.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
-
-        query, key, value = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        if keys is not None and values is not None:
-            key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
-        out = F.scaled_dot_product_attention(query, key, value)
-        return self.out_proj(out.transpose(1, 2).reshape(batch, time, width)), key, value
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KeyValues | None, layer: int, span: Span | None) -> Tensor:
+        """As `EncoderLayer.forward`."""
+        query, key, value = (
+            project(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if cache is not None:
+            key, value = cache.put(layer, key, value, span)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):
@@ -119,11 +117,36 @@ class EncoderLayer(nn.Module):
         self.fc2 = nn.Linear(config.inner, config.width)
         self.final_layer_norm = nn.LayerNorm(config.width)
 
-    def forward(self, x: Tensor, keys: Tensor | None, values: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """As `SelfAttention.forward`."""
-        out, keys, values = self.self_attn(self.self_attn_layer_norm(x), keys, values)
-        x = x + out
-        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), keys, values
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, cache: KeyValues | None = None, layer: int = 0,
+        span: Span | None = None,
+    ) -> Tensor:  # fmt: skip
+        """[batch, T, width] -> the same.
+
+        Args:
+            x: frames.
+            mask: [batch, 1, 1 or T, frames seen], True where a frame may look; None where it may look at all.
+            cache: keys and values of what came before, which get those of these frames in `span`; `layer` is this
+                layer's number there. None: a frame sees these frames alone.
+        """
+        x = x + self.self_attn(self.self_attn_layer_norm(x), mask, cache, layer, span)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+def attention_mask(frames: Tensor, longest: int, block: int = 0) -> Tensor | None:
+    """Which frames a frame may look at: those of its row and, with `block`, none of a later block of so many frames.
+
+    Returns:
+        [batch, 1, 1 or T, T]; None where every frame may look at all.
+    """
+    mask = None
+    if int(frames.min()) < longest:
+        mask = length_mask(frames, longest)[:, None, None]
+    if 0 < block < longest:
+        at = torch.arange(longest, device=frames.device) // block
+        seen = (at[None, :] <= at[:, None])[None, None]
+        mask = seen if mask is None else mask & seen
+    return mask
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -177,70 +200,124 @@ class WhisperBlockEncoder(nn.Module):
             raise ModelError(f"{folder} holds no Whisper encoder that can be read: {error}") from error
         return encoder.eval()
 
+    def embed(self, mel: Tensor) -> Tensor:
+        """What the first layer gets of whole signals: [batch, bands, 2 T] -> [batch, T, width]."""
+        x = self._convolve(F.pad(mel, (MEL_PER_FRAME, 1)), torch.zeros(len(mel), dtype=torch.bool, device=mel.device))
+        return x + self.embed_positions.weight[: x.shape[1]]
+
+    def run(
+        self, x: Tensor, frames: Tensor | None = None, first: int = 0, last: int | None = None, block: int = 0
+    ) -> Tensor:
+        """Layers `first` to `last` (exclusive; None: to the end), without the norm behind them.
+
+        Args:
+            x: [batch, T, width].
+            frames: of each row [batch]; None where all are whole.
+            first, last: which layers.
+            block: frames in a block that doesn't see later ones, 0 for no such limit.
+        """
+        mask = None if frames is None else attention_mask(frames, x.shape[1], block)
+        for layer in self.layers[first:last]:
+            x = layer(x, mask)
+        return x
+
     def init_state(self, batch: int = 1) -> EncoderState:
         """The state before the first mel frame."""
+        config, weight = self.config, self.layer_norm.weight
+        room = MEL_PER_FRAME * (config.block + config.right + 1) + 1
+        frames = min(config.positions, config.block + config.right)
         # Two frames of zeros stand before the first: the convolutions' padding.
-        return EncoderState(self.layer_norm.weight.new_zeros(batch, self.config.bands, MEL_PER_FRAME))
+        return EncoderState(
+            weight.new_zeros(batch, config.bands, room),
+            torch.full((batch,), MEL_PER_FRAME, device=weight.device),
+            torch.zeros(batch, dtype=torch.bool, device=weight.device),
+            KeyValues.empty(batch, config.layers, config.heads, config.width // config.heads, frames, weight),
+        )
 
-    def step(self, mel: Tensor, state: EncoderState, last: bool = False) -> Tensor:
+    def step(
+        self, mel: Tensor, state: EncoderState, last: bool | Tensor = False, counts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features of the blocks that are complete.
 
         Args:
             mel: [batch, bands, n] at 100 frames/s, any n, 0 too.
             state: changed to the state after this step.
-            last: nothing follows: give everything. An odd last mel frame is doubled. The state is spent afterwards.
+            last: nothing follows, for all rows or for each [batch]: give everything. An odd last mel frame is doubled.
+                The row is spent afterwards.
+            counts: how many mel frames of each row are meant [batch], 0 for one that stands still; None for all.
 
         Returns:
-            [batch, frames, width] at 50 frames/s; often no frames.
+            [batch, most, width] at 50 frames/s, often none, zeros behind a row's own; frames of each row [batch].
         """
-        state.mel = torch.cat([state.mel, mel], dim=2)
-        if last and state.mel.shape[2] % MEL_PER_FRAME:
-            state.mel = torch.cat([state.mel, state.mel[:, :, -1:]], dim=2)
-        out = []
-        while True:
-            waiting = state.mel.shape[2] // MEL_PER_FRAME - 1
-            block = min(self.config.block, self.config.positions - state.frame)
-            right = min(self.config.right, self.config.positions - state.frame - block)
-            # The convolutions look one mel frame ahead.
-            if state.mel.shape[2] > MEL_PER_FRAME * (block + right + 1):
-                out.append(self._run(state, block, right, ended=False))
-            elif last and waiting > 0:
-                out.append(self._run(state, min(block, waiting), min(right, max(waiting - block, 0)), ended=True))
-            else:
-                break
-            if state.frame == self.config.positions:
-                state.frame, state.keys, state.values = 0, [], []
-        return torch.cat(out, dim=1) if out else self.layer_norm.weight.new_zeros(mel.shape[0], 0, self.config.width)
+        mel = self._take(mel, state, counts, last)
+        out: list[list[Tensor]] = [[] for _ in mel]
+        ends = last.tolist() if isinstance(last, Tensor) else [last] * len(mel)
+        while groups := self._ready(state, ends):
+            for (block, right), rows in groups.items():
+                for row, features in zip(rows, self._run(mel, state, rows, block, right)):
+                    out[row].append(features)
+        state.mel = mel[:, :, : state.mel.shape[2]]
+        nothing = self.layer_norm.weight.new_zeros(0, self.config.width)
+        features = pad_sequence([torch.cat([nothing, *parts]) for parts in out], batch_first=True)
+        return features, torch.tensor([sum(map(len, parts)) for parts in out], device=mel.device)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Whole signals: [batch, bands, n] -> [batch, ceil(n / 2), width]."""
-        return self.step(mel, self.init_state(mel.shape[0]), last=True)
+        """Whole signals in blocks: [batch, bands, n] -> [batch, ceil(n / 2), width]."""
+        return self.step(mel, self.init_state(mel.shape[0]), last=True)[0]
 
-    def _run(self, state: EncoderState, block: int, right: int, ended: bool) -> Tensor:
-        """Takes one block out of the state."""
-        x = self._stem(state, block + right)
-        x = x + self.embed_positions.weight[state.frame : state.frame + block + right]
-        end = state.frame + block
-        keys, values = [], []
-        for index, layer in enumerate(self.layers):
-            cached = (state.keys[index], state.values[index]) if state.keys else (None, None)
-            x, key, value = layer(x, *cached)
-            keys.append(key[:, :, :end])
-            values.append(value[:, :, :end])
-        state.keys, state.values, state.frame, state.begun = keys, values, end, True
-        state.mel = state.mel[:, :, MEL_PER_FRAME * block :]
+    def _take(self, mel: Tensor, state: EncoderState, counts: Tensor | None, last: bool | Tensor) -> Tensor:
+        """What waits with what is new, [batch, bands, more], zeros behind it; counts it in `state.waiting`."""
+        held = F.pad(state.mel, (0, mel.shape[2] + 1))
+        places = state.waiting[:, None] + torch.arange(mel.shape[2], device=mel.device)
+        held.scatter_(2, places[:, None].expand_as(mel), mel)
+        waiting = state.waiting + (mel.shape[2] if counts is None else counts)
+        odd = ((waiting % MEL_PER_FRAME == 1) & last).nonzero()[:, 0]
+        held[odd, :, waiting[odd]] = held[odd, :, waiting[odd] - 1]
+        state.waiting = waiting.index_add(0, odd, torch.ones_like(odd))
+        return held * length_mask(state.waiting, held.shape[2])[:, None]
+
+    def _ready(self, state: EncoderState, ends: list[bool]) -> dict[tuple[int, int], list[int]]:
+        """Rows that have a block to give, by its frames and those after it that it sees."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, (mel, frame) in enumerate(zip(state.waiting.tolist(), state.cache.length.tolist())):
+            waiting = mel // MEL_PER_FRAME - 1
+            block = min(self.config.block, self.config.positions - frame)
+            right = min(self.config.right, self.config.positions - frame - block)
+            # The convolutions look one mel frame ahead.
+            if mel > MEL_PER_FRAME * (block + right + 1):
+                groups.setdefault((block, right), []).append(row)
+            elif ends[row] and waiting > 0:
+                groups.setdefault((min(block, waiting), min(right, max(waiting - block, 0))), []).append(row)
+        return groups
+
+    def _run(self, mel: Tensor, state: EncoderState, rows: list[int], block: int, right: int) -> Tensor:
+        """Takes one block of each of these rows out of `mel` and the state: [rows, block, width]."""
+        where, steps = torch.tensor(rows, device=mel.device), block + right
+        cache = select(state.cache, where)
+        span = cache.reserve(steps)
+        x = self._convolve(mel[where, :, : MEL_PER_FRAME * (steps + 1) + 1], state.begun[where])
+        x = x + self.embed_positions.weight[span.positions]
+        mask = None if span.start is not None else length_mask(cache.length + steps, span.end)[:, None, None]
+        for number, layer in enumerate(self.layers):
+            x = layer(x, mask, cache, number, span)
+        cache.advance(block)
+        cache.length = torch.where(cache.length == self.config.positions, 0, cache.length)
+        if cache.capacity > state.cache.capacity:
+            state.cache.resize(cache.capacity)
+        state.cache.buffer[where] = cache.buffer
+        state.cache.length = state.cache.length.index_copy(0, where, cache.length)
+        state.begun = state.begun.index_fill(0, where, True)
+        state.waiting = state.waiting.index_add(0, where, torch.full_like(where, -MEL_PER_FRAME * block))
+        mel[where] = F.pad(mel[where][:, :, MEL_PER_FRAME * block :], (0, MEL_PER_FRAME * block))
         return self.layer_norm(x[:, :block])
 
-    def _stem(self, state: EncoderState, frames: int) -> Tensor:
-        """The two convolutions for the next frames: [B, frames, width].
+    def _convolve(self, mel: Tensor, begun: Tensor) -> Tensor:
+        """The two convolutions: [batch, bands, 2 T + 3] -> [batch, T, width].
 
         Frame j needs the first convolution's outputs 2j - 1 to 2j + 1, those mel frames 2j - 2 to 2j + 2. Outside the
-        signal Whisper pads the mel, and the first convolution's output too, with zeros.
+        signal Whisper pads the mel, and the first convolution's output too, with zeros: of rows that haven't `begun`
+        [batch] the first output is outside.
         """
-        mel = state.mel[:, :, : MEL_PER_FRAME * (frames + 1) + 1]
-        if mel.shape[2] == MEL_PER_FRAME * (frames + 1):
-            mel = F.pad(mel, (0, 1))
         x = F.gelu(self.conv1(mel))
-        if not state.begun:
-            x = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, 1:]], dim=2)
+        x = torch.cat([x[:, :, :1] * begun[:, None, None], x[:, :, 1:]], dim=2)
         return F.gelu(self.conv2(x)).transpose(1, 2)

@@ -117,7 +117,7 @@ def text_identical(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     def same(question: str) -> bool:
         state = thinker.init_state(voice=False)
         thinker.add_user(state, question)
-        ours = [each.token for each in thinker.stream(state, max_tokens=TEXT_MAX_TOKENS, temperature=0.0)]
+        ours = [each.token for each in thinker.stream(state, TEXT_MAX_TOKENS)]
         return is_greedy_reply(model, _prompt(tokenizer, question), ours, _ends(model), TEXT_MAX_TOKENS)
 
     identical = evaluation.each("text mode", questions, same)
@@ -185,14 +185,14 @@ def _save_spoken(
 
 def bare_replies(evaluation: AssistantEvaluation, questions: Sequence[str]) -> list[str]:
     """The untouched language model's greedy replies to typed questions, with its own chat template and nothing else."""
-    brain = evaluation.config.parts.get("brain", "smollm2-135m-instruct")
+    llm = evaluation.config.parts.get("llm", "smollm2-135m-instruct")
 
     def answer(rows: list[int], told: Callable[[int], Any]) -> list[str]:
         made = generate_together(*evaluation.bare, [questions[i] for i in rows])
         told(len(rows))
         return made
 
-    keys = [key_of("bare", brain, str(BARE_MAX_TOKENS), question) for question in questions]
+    keys = [key_of("bare", llm, str(BARE_MAX_TOKENS), question) for question in questions]
     return evaluation.measured("bare model answers", len(questions), answer, keys, chunk=25)
 
 

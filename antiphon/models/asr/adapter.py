@@ -3,10 +3,11 @@
 Pairs of 50 Hz features become 25 Hz vectors in the language model's embedding space; a piece's logit is the scaled
 cosine with that piece's frozen embedding (moved by a small learnt offset), and CTC (Graves et al. 2006) aligns the two.
 
-A language model's 49,000 pieces are too many to learn from hours of speech: most occur a handful of times. So the ears
-spell with the pieces that the tokenizer's *first* merges make. Byte-pair encoding builds long pieces out of these
-short ones, so they are pieces of the same language model with embeddings of its own; common words are still one piece
-each, rare ones a few. What the language model reads is the tokenizer's own segmentation of the text that they spell.
+A language model's 49,000 pieces are too many to learn from hours of speech: most occur a handful of times. So the
+adapter spells with the pieces that the tokenizer's *first* merges make. Byte-pair encoding builds long pieces out of
+these short ones, so they are pieces of the same language model with embeddings of its own; common words are still one
+piece each, rare ones a few. What the language model reads is the tokenizer's own segmentation of the text that they
+spell.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ class AdapterConfig:
 
 
 class Spelling:
-    """Text <-> the pieces that the ears know.
+    """Text <-> the pieces that the adapter knows.
 
     Args:
         tokenizer: the language model's `tokenizer.json`, as text.
         merges: how many of its merges are used.
-        ids: the language model's ids of the ears' pieces, in the order of the logits (after the blank); None for all.
+        ids: the language model's ids of the adapter's pieces, in the order of the logits (after the blank); None for
+            all.
 
     Raises:
         ModelError: the tokenizer is no byte-pair encoding.
@@ -77,14 +79,14 @@ class Spelling:
     def __init__(self, tokenizer: str, merges: int, ids: list[int] | None = None) -> None:
         tree = json.loads(tokenizer)
         if tree.get("model", {}).get("type") != "BPE":
-            raise ModelError("the language model's tokenizer.json is no byte-pair encoding; these ears need one")
+            raise ModelError("the language model's tokenizer.json is no byte-pair encoding; the adapter needs one")
         tree["model"]["merges"] = tree["model"]["merges"][:merges]
         self.tokenizer = Tokenizer.from_str(json.dumps(tree))
         self.ids = list(range(self.tokenizer.get_vocab_size())) if ids is None else list(ids)
         self.index = {token: position + 1 for position, token in enumerate(self.ids)}
 
     def spell(self, text: str) -> list[int]:
-        """Indices into the logits (1 and up). Pieces that the ears don't know are left out."""
+        """Indices into the logits (1 and up). Pieces that the adapter doesn't know are left out."""
         return [self.index[token] for token in self.tokenizer.encode(text).ids if token in self.index]
 
     def text(self, indices: list[int]) -> str:

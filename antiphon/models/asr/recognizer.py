@@ -1,9 +1,9 @@
-"""The ears: samples in as they come; text, and what the language model reads, out when the speaker is done.
+"""Speech recognition: samples in as they come; text, and what the language model reads, out when the speaker is done.
 
-    ears = Ears.from_pretrained(whisper, adapter, brain)
-    state = ears.init_state()
-    ears.step(samples, state)            # 16 kHz, as often and as many as one likes
-    heard = ears.finish(state)           # .text, .tokens, .embeddings
+    recognizer = Recognizer.from_pretrained(whisper, adapter, llm)
+    state = recognizer.init_state()
+    recognizer.step(samples, state)      # 16 kHz, as often and as many as one likes
+    heard = recognizer.finish(state)     # .text, .tokens, .embeddings
 
 A voice activity detector says whether anybody spoke at all. While the speaker talks, the encoder runs block by block
 and Whisper's decoder drafts what was said so far. A window that is over (the speaker is done, or it is long and was
@@ -30,19 +30,19 @@ from antiphon.audio import mel
 from antiphon.audio.io import Audio
 from antiphon.audio.pauses import quietest
 from antiphon.audio.vad import CHUNK, SileroState, SileroVad
-from antiphon.encoders.features import whisper_layer, whisper_stem
+from antiphon.encoders.base import FRAME_SAMPLES
 from antiphon.encoders.whisper.decoder import Pair, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
 from antiphon.models.llm.text import as_words
+from antiphon.nn.state import fork
 
 if TYPE_CHECKING:
     from antiphon.models.llm.thinker import Thinker
 
 RATE = mel.SAMPLE_RATE
-FRAME = 320  # samples of a frame of the encoder
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
 SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
 SHORT_SECONDS, LEAD_SECONDS = 3.0, 0.1  # a word that begins at once is heard better after a moment of silence
@@ -93,7 +93,7 @@ class Window:
     @property
     def frames(self) -> int:
         """Encoder frames that the samples reach into."""
-        return -(-len(self.samples) // FRAME)
+        return -(-len(self.samples) // FRAME_SAMPLES)
 
     def clone(self) -> Window:
         """A snapshot that can go its own way."""
@@ -101,7 +101,7 @@ class Window:
 
 
 @dataclass
-class EarsState:
+class RecognizerState:
     """One speaker's turn under way. Fields are replaced and never written into: a copy is a snapshot.
 
     Attributes:
@@ -130,12 +130,12 @@ class EarsState:
     closed: list[Window] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
 
-    def clone(self) -> EarsState:
+    def clone(self) -> RecognizerState:
         """A snapshot that can go its own way."""
         return replace(
             self,
             vad=self.vad.clone(),
-            encoder=self.encoder.clone(),
+            encoder=fork(self.encoder),
             writing=replace(self.writing) if self.writing else None,
             closed=[window.clone() for window in self.closed],
             texts=list(self.texts),
@@ -147,7 +147,7 @@ class EarsState:
         return self.sound[0][0].shape[2] if self.sound else 0
 
 
-class Ears(nn.Module):
+class Recognizer(nn.Module):
     """Encoder, adapter, piece vocabulary and, if words are to be checked, Whisper's decoder.
 
     Args:
@@ -175,7 +175,7 @@ class Ears(nn.Module):
     ) -> None:
         super().__init__()
         if (adapter is None or spelling is None) and (decoder is None or whisper is None):
-            raise ModelError("Ears need an adapter with its spelling, a decoder with its tokenizer, or both.")
+            raise ModelError("A recognizer needs an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
         self.spelling, self.tokenizer, self.whisper = spelling, tokenizer, whisper
         self.vad = SileroVad.shipped()
@@ -185,18 +185,18 @@ class Ears(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        ears: Path | str,
+        whisper: Path | str,
         adapter: Path | str | None,
-        brain: Path | str,
+        llm: Path | str,
         words: str = "decoder",
         thinker: Thinker | None = None,
-    ) -> Ears:
-        """Reads the ears from folders.
+    ) -> Recognizer:
+        """Reads a recognizer from folders.
 
         Args:
-            ears: Whisper's (config.json, model.safetensors, tokenizer.json).
+            whisper: Whisper's (config.json, model.safetensors, tokenizer.json).
             adapter: the adapter's; None does without.
-            brain: the language model's, for its tokenizer.json and its embeddings.
+            llm: the language model's, for its tokenizer.json and its embeddings.
             words: "decoder": Whisper's decoder checks what the adapter heard. "adapter": it does not.
             thinker: the language model, where it is in memory already: its tokenizer and embeddings are shared then.
 
@@ -205,37 +205,37 @@ class Ears(nn.Module):
         """
         if words not in ("decoder", "adapter"):
             raise ModelError(f"words is {words!r}: choose decoder or adapter.")
-        ears, brain = Path(ears), Path(brain)
+        whisper, llm = Path(whisper), Path(llm)
         try:
-            written = (brain / "tokenizer.json").read_text(encoding="utf-8")
+            written = (llm / "tokenizer.json").read_text(encoding="utf-8")
             if thinker is not None:
                 tokenizer, embeddings = thinker.tokenizer, thinker.model.embed_tokens.weight.detach().float()
             else:
                 tokenizer = Tokenizer.from_str(written)
-                with safe_open(brain / "model.safetensors", "pt") as file:
+                with safe_open(llm / "model.safetensors", "pt") as file:
                     embeddings = file.get_tensor("model.embed_tokens.weight").float()
-            whisper = Tokenizer.from_file(str(ears / "tokenizer.json")) if words == "decoder" else None
+            tokens = Tokenizer.from_file(str(whisper / "tokenizer.json")) if words == "decoder" else None
         except Exception as error:
-            raise ModelError(f"{ears} and {brain} do not hold tokenizer.json and the embeddings: {error}") from error
+            raise ModelError(f"{whisper} and {llm} do not hold tokenizer.json and the embeddings: {error}") from error
         model, spelling = None, None
         if adapter is not None:
             model, ids = Adapter.from_pretrained(adapter)
             spelling = Spelling(written, model.config.merges, ids)
-        decoder = WhisperDecoder.from_pretrained(ears, foreign_tokens(whisper)).pack() if whisper is not None else None
-        encoder = WhisperBlockEncoder.from_pretrained(ears)
-        return cls(encoder, model, spelling, tokenizer, embeddings, decoder, whisper).eval()
+        decoder = WhisperDecoder.from_pretrained(whisper, foreign_tokens(tokens)).pack() if tokens is not None else None
+        encoder = WhisperBlockEncoder.from_pretrained(whisper)
+        return cls(encoder, model, spelling, tokenizer, embeddings, decoder, tokens).eval()
 
     @torch.no_grad()
-    def init_state(self) -> EarsState:
+    def init_state(self) -> RecognizerState:
         """The state before a turn's first sample. The first call takes a second or so more than the others."""
         if self.decoder is not None and not self._quiet:
             self._learn_silence()
         vad = self.vad.init_state(1)
         self.vad.step(torch.zeros(1, 3 * CHUNK), vad)  # likewise
-        return EarsState(vad, mel.init_state(1), self.encoder.init_state(1))
+        return RecognizerState(vad, mel.init_state(1), self.encoder.init_state(1))
 
     @torch.no_grad()
-    def step(self, samples: Tensor, state: EarsState, ahead: bool = True) -> None:
+    def step(self, samples: Tensor, state: RecognizerState, ahead: bool = True) -> None:
         """Takes samples and does a share of the work on them that fits their length.
 
         Args:
@@ -245,7 +245,7 @@ class Ears(nn.Module):
                 nobody waits for the end. What is heard stays the same.
         """
         if samples.ndim != 1:
-            raise ModelError(f"Ears take mono samples [N], not {list(samples.shape)}.")
+            raise ModelError(f"A recognizer takes mono samples [N], not {list(samples.shape)}.")
         for piece in samples.split(self._window_samples):
             self._take(piece, state)
             units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else 0
@@ -255,7 +255,7 @@ class Ears(nn.Module):
                 state.texts, state.closed = [*state.texts, *self._written(state.closed)], []
 
     @torch.no_grad()
-    def finish(self, state: EarsState) -> Heard:
+    def finish(self, state: RecognizerState) -> Heard:
         """What was said up to here. The state stays as it is, so that a speaker who only paused can go on."""
         state = state.clone()
         # The detector answers for whole chunks, and a moment late.
@@ -277,22 +277,22 @@ class Ears(nn.Module):
     @property
     def _window_samples(self) -> int:
         """Samples after which a window is closed."""
-        return int(self.encoder.config.positions * WINDOW_SHARE) * FRAME
+        return int(self.encoder.config.positions * WINDOW_SHARE) * FRAME_SAMPLES
 
-    def _take(self, samples: Tensor, state: EarsState) -> None:
+    def _take(self, samples: Tensor, state: RecognizerState) -> None:
         """Adds samples to the window; closes it where it is long enough, at its quietest place."""
         state.voice = self._listen(samples, state)
         state.samples = torch.cat([state.samples, samples])
         while len(state.samples) >= self._window_samples:
-            first = self.encoder.config.positions * CUT_SHARE * FRAME / RATE
+            first = self.encoder.config.positions * CUT_SHARE * FRAME_SAMPLES / RATE
             window = state.samples[: self._window_samples]
             self._close(quietest(window, RATE, first, len(window) / RATE), state.voice, state)
 
-    def _listen(self, samples: Tensor, state: EarsState) -> Tensor:
+    def _listen(self, samples: Tensor, state: RecognizerState) -> Tensor:
         """The detector's answers for the window, with those for more samples."""
         return torch.cat([state.voice, self.vad.step(samples[None], state.vad)[0]])
 
-    def _close(self, size: int, voice: Tensor, state: EarsState) -> None:
+    def _close(self, size: int, voice: Tensor, state: RecognizerState) -> None:
         """Ends a window after `size` samples: it is to be written down, and the next begins with what is left."""
         chunks = (state.begun + size) // CHUNK - state.begun // CHUNK
         if size:
@@ -303,7 +303,7 @@ class Ears(nn.Module):
 
     # Work
 
-    def _work(self, state: EarsState) -> int:
+    def _work(self, state: RecognizerState) -> int:
         """Does the next piece of work that waits; gives its cost in units, 0 if nothing is to do."""
         if state.closed:
             self._write(state)
@@ -314,16 +314,16 @@ class Ears(nn.Module):
             return len(self.encoder.layers)
         return self._read_ahead(state)
 
-    def _encode(self, state: EarsState) -> bool:
+    def _encode(self, state: RecognizerState) -> bool:
         """Encodes the next block of the current window, if all of it was heard."""
-        size = min(self.encoder.config.block * FRAME, len(state.samples) - state.taken)
+        size = min(self.encoder.config.block * FRAME_SAMPLES, len(state.samples) - state.taken)
         if not size:
             return False
         new, state.mel = mel.step(
             state.samples[None, state.taken : state.taken + size], state.mel, bands=self.encoder.config.bands
         )
         state.taken += size
-        features = self.encoder.step(new, state.encoder)
+        features, _ = self.encoder.step(new, state.encoder)
         if not features.shape[1]:
             return False
         heard = self.decoder.listen(features)
@@ -332,7 +332,7 @@ class Ears(nn.Module):
         ] or heard
         return True
 
-    def _read_ahead(self, state: EarsState) -> int:
+    def _read_ahead(self, state: RecognizerState) -> int:
         """A pass of the decoder over the blocks that are complete."""
         if state.writing is None:
             if state.frames == state.reading or not was_spoken(state.voice):
@@ -350,12 +350,12 @@ class Ears(nn.Module):
             state.writing = None
         return 1
 
-    def _drafted(self, state: EarsState) -> list[int]:
+    def _drafted(self, state: RecognizerState) -> list[int]:
         """The best draft of the current window that there is."""
         written = state.writing.tokens if state.writing else []
         return written if len(written) > len(state.draft) else state.draft
 
-    def _write(self, state: EarsState) -> None:
+    def _write(self, state: RecognizerState) -> None:
         """The next piece of work on the oldest closed window."""
         window, *others = state.closed
         if self._advance(window):
@@ -395,8 +395,8 @@ class Ears(nn.Module):
                 return False
             self._begin(window)
         elif window.layers < len(self.encoder.layers):
-            layer = self.encoder.layers[window.layers]
-            window.hidden, window.layers = whisper_layer(layer, window.hidden, None), window.layers + 1
+            window.hidden = self.encoder.run(window.hidden, None, window.layers, window.layers + 1)
+            window.layers += 1
         elif self.decoder is not None:
             self._draft(window)
         else:
@@ -405,15 +405,13 @@ class Ears(nn.Module):
 
     def _begin(self, window: Window) -> None:
         """The encoder's convolutions over a window and the silence after it."""
-        room = self.encoder.config.positions * FRAME
+        room = self.encoder.config.positions * FRAME_SAMPLES
         before = int(LEAD_SECONDS * RATE) if len(window.samples) < SHORT_SECONDS * RATE else 0
         after = min(int(SILENCE_SECONDS * RATE), room - before - len(window.samples))
         samples = F.pad(window.samples[:room], (before, after))
         spectrum = mel.log_mel(samples[None], self.encoder.config.bands)
         spectrum = F.pad(spectrum, (0, spectrum.shape[2] % 2), mode="replicate")
-        frames = spectrum.shape[2] // 2
-        window.hidden = whisper_stem(self.encoder, spectrum, torch.tensor([frames]))
-        window.hidden = window.hidden + self.encoder.embed_positions.weight[:frames]
+        window.hidden = self.encoder.embed(spectrum)
 
     def _draft(self, window: Window) -> None:
         """The encoder is done: joins the drafts, and lets the decoder begin."""
@@ -463,11 +461,7 @@ class Ears(nn.Module):
         """Encodes a silent window, whole as Whisper saw it: with one encoded in blocks 3 of 12 turns looped."""
         config = self.encoder.config
         silent = torch.full((1, config.bands, 2 * config.positions), (mel.FLOOR - 8.0 + 4.0) / 4.0)
-        hidden = whisper_stem(self.encoder, silent, torch.tensor([config.positions]))
-        hidden = hidden + self.encoder.embed_positions.weight
-        for layer in self.encoder.layers:
-            hidden = whisper_layer(layer, hidden, None)
-        self._quiet = self.decoder.listen(self.encoder.layer_norm(hidden))
+        self._quiet = self.decoder.listen(self.encoder.layer_norm(self.encoder.run(self.encoder.embed(silent))))
 
 
 def join_sound(first: list[Pair], second: list[Pair]) -> list[Pair]:

@@ -17,8 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from antiphon.errors import ModelError
-from antiphon.models.llm.lora import Lora, apply
+from antiphon.models.lora import Lora, Pair
+from antiphon.nn.cache import KeyValues, Span
 from antiphon.nn.weights import NoInitWeights, fill
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # the others are the MLP's
 
 
 @dataclass(frozen=True)
@@ -62,61 +65,11 @@ class LlamaConfig:
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
-class KeyValues:
-    """Keys and values of what was read so far, for every layer: `[layers, 2, batch, heads, capacity, d]`.
-
-    A value like any other: fork it, keep it, drop it. Room doubles when it runs out.
-    """
-
-    def __init__(self, config: LlamaConfig, batch: int = 1, capacity: int = 128, dtype: torch.dtype = torch.float32):
-        shape = (config.num_hidden_layers, 2, batch, config.num_key_value_heads, capacity, config.head_dim)
-        self.buffer = torch.empty(shape, dtype=dtype)
-        self.length = 0
-
-    def room(self, extra: int) -> None:
-        """Make sure that `extra` more positions fit."""
-        capacity = self.buffer.shape[4]
-        if self.length + extra > capacity:
-            shape = list(self.buffer.shape)
-            shape[4] = max(2 * capacity, self.length + extra)
-            larger = self.buffer.new_empty(shape)
-            larger[..., : self.length, :] = self.buffer[..., : self.length, :]
-            self.buffer = larger
-
-    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `[batch, heads, T, d]` after what is there; returns everything of this layer, `[batch, heads, length
-        + T, d]`.
-        """
-        end = self.length + keys.shape[2]
-        own = self.buffer[layer]
-        own[0, :, :, self.length : end] = keys
-        own[1, :, :, self.length : end] = values
-        return own[0, :, :, :end], own[1, :, :, :end]
-
-    def fork(self, batch: int | None = None) -> KeyValues:
-        """A copy that goes its own way; holds only what is filled, with a little room.
-
-        Args:
-            batch: rows of the copy, where this has one row: each gets the same. None keeps the rows.
-        """
-        other = object.__new__(KeyValues)
-        shape = list(self.buffer.shape)
-        shape[4] = self.length + 64
-        shape[2] = batch or shape[2]
-        other.buffer = self.buffer.new_empty(shape)
-        other.buffer[..., : self.length, :] = self.buffer[..., : self.length, :]
-        other.length = self.length
-        return other
-
-    def cut(self, length: int) -> None:
-        """Forget everything after the first `length` positions."""
-        self.length = min(self.length, length)
-
-
 def rope_table(config: LlamaConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[T, d]` of the rotary embedding (RoFormer, Su et al. 2021), halves repeated."""
+    """Cosines and sines `[..., d]` of the rotary embedding (RoFormer, Su et al. 2021), halves repeated, at positions
+    `[...]`."""
     powers = torch.arange(0, config.head_dim, 2, device=positions.device).float() / config.head_dim
-    angles = positions.float()[:, None] * (1.0 / config.rope_theta**powers)[None]
+    angles = positions.float()[..., None] * (1.0 / config.rope_theta**powers)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
@@ -126,6 +79,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
     return x * cos + turned * sin
+
+
+def apply(linear: nn.Linear, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor:
+    """`linear(x)` plus the correction of the pair called `name`, if there is one."""
+    y = linear(x)
+    return y + pairs[name].correction(x) if name in pairs else y
 
 
 class Layer(nn.Module):
@@ -152,9 +111,11 @@ class Layer(nn.Module):
         mask: Tensor | None,
         cache: KeyValues | None,
         number: int,
-        lora: nn.ModuleDict | None,
+        span: Span | None,
+        lora: dict[str, Pair],
     ) -> Tensor:
-        """Args as in :meth:`Llama.forward`; `x` `[B, T, width]` float32 residual stream, `lora` this layer's pairs."""
+        """Args as in :meth:`Llama.forward`; `x` `[B, T, width]` float32 residual stream, `mask` `[B, 1, T, positions]`
+        true where a token may look, `span` where these tokens lie in the cache, `lora` this layer's pairs."""
         config, dtype = self.config, self.input_layernorm.dtype
         batch, steps, width = x.shape
         d, heads, groups = config.head_dim, config.num_attention_heads, config.num_key_value_heads
@@ -164,10 +125,10 @@ class Layer(nn.Module):
         v = apply(self.v_proj, normed, lora, "v_proj").view(batch, steps, groups, d).transpose(1, 2)
         q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:
-            k, v = cache.put(number, k, v)
+            k, v = cache.put(number, k, v, span)
         if steps == 1:
             # Queries that share a key-value head become rows of one small attention: nothing is repeated.
-            mixed = F.scaled_dot_product_attention(q.reshape(batch, groups, heads // groups, d), k, v)
+            mixed = F.scaled_dot_product_attention(q.reshape(batch, groups, heads // groups, d), k, v, attn_mask=mask)
             mixed = mixed.reshape(batch, 1, heads * d)
         else:
             k, v = (part.repeat_interleave(heads // groups, dim=1) for part in (k, v))
@@ -213,6 +174,28 @@ class Llama(nn.Module):
             raise ModelError(f"the weights in {folder} don't fit its config.json: {error}") from error
         return model.eval().requires_grad_(False)
 
+    @property
+    def width(self) -> int:
+        """Of embeddings and hidden states."""
+        return self.config.hidden_size
+
+    @property
+    def context(self) -> int:
+        """Tokens of a conversation, at most."""
+        return self.config.max_position_embeddings
+
+    def init_cache(self, batch: int = 1, capacity: int = 128) -> KeyValues:
+        """A cache that has read nothing, with room for so many tokens at first."""
+        config = self.config
+        sizes = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
+        return KeyValues.empty(batch, *sizes, capacity, self.norm)
+
+    @staticmethod
+    def published_name(linear: str) -> str:
+        """`transformers`' name of a linear layer: ``layers.3.q_proj`` -> ``model.layers.3.self_attn.q_proj``."""
+        path, _, leaf = linear.rpartition(".")
+        return f"model.{path}.{'self_attn' if leaf in ATTENTION else 'mlp'}.{leaf}"
+
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids `[B, T]` -> float32 embeddings `[B, T, width]`."""
         return self.embed_tokens(tokens).float()
@@ -222,6 +205,7 @@ class Llama(nn.Module):
         x: Tensor,
         cache: KeyValues | None = None,
         lora: Lora | None = None,
+        counts: Tensor | None = None,
         first: int = 0,
         last: int | None = None,
     ) -> Tensor:
@@ -229,8 +213,10 @@ class Llama(nn.Module):
 
         Args:
             x: `[B, T, width]` float32: embeddings, or what layer `first - 1` gave.
-            cache: what came before; gets the new keys and values. Without it the sequence starts at position 0.
+            cache: what came before, of each row as much as it has; gets the new keys and values. Without it the
+                sequences start at position 0.
             lora: adapters to add, or None for the untouched model.
+            counts: `[B]`, how many of the T each row reads, its first ones; 0 for a row that stands still. None: all.
             first, last: the layers to run. With a cache all must be run.
 
         Returns:
@@ -239,26 +225,26 @@ class Llama(nn.Module):
         Raises:
             ModelError: longer than the model's context.
         """
-        config = self.config
-        past, steps = (cache.length if cache is not None else 0), x.shape[1]
-        if past + steps > config.max_position_embeddings:
+        config, steps = self.config, x.shape[1]
+        end = steps if cache is None else int((cache.length + (steps if counts is None else counts)).max())
+        if end > self.context:
             raise ModelError(
-                f"{past + steps} tokens are more than the language model reads ({config.max_position_embeddings}): "
-                "start a new conversation"
+                f"{end} tokens are more than the language model reads ({self.context}): start a new conversation"
             )
+        span = Span(0, torch.arange(steps, device=x.device), steps) if cache is None else cache.reserve(steps)
         last = config.num_hidden_layers if last is None else last
-        dtype = self.norm.dtype
-        rope = tuple(part.to(dtype) for part in rope_table(config, torch.arange(past, past + steps, device=x.device)))
+        rope = tuple(part.to(self.norm.dtype) for part in rope_table(config, span.positions))
         mask = None
-        if past and steps > 1:
-            mask = torch.ones(steps, past + steps, dtype=torch.bool, device=x.device).tril(diagonal=past)
-        if cache is not None:
-            cache.room(steps)
+        if span.start is None:
+            rope = tuple(part[:, None] for part in rope)
+            mask = (torch.arange(span.end, device=x.device) <= span.positions[..., None])[:, None]
+        elif span.start and steps > 1:
+            mask = torch.ones(steps, span.end, dtype=torch.bool, device=x.device).tril(diagonal=span.start)
         for number in range(first, last):
-            pairs = lora.layer(number) if lora is not None else None
-            x = self.layers[number](x, rope, mask, cache, number, pairs)
+            pairs = lora.inside(f"layers.{number}") if lora is not None else {}
+            x = self.layers[number](x, rope, mask, cache, number, span, pairs)
         if cache is not None:
-            cache.length += steps
+            cache.advance(steps if counts is None else counts)
         if last == config.num_hidden_layers:
             x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
         return x

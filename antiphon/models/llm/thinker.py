@@ -1,4 +1,4 @@
-"""The thinker: reads what the user said, as text or as embeddings from the ears, and thinks a reply, token by token.
+"""The thinker: reads what the user said, as text or as embeddings, and thinks a reply, token by token.
 
 Two modes over the same weights, chosen per conversation:
 
@@ -8,34 +8,41 @@ Two modes over the same weights, chosen per conversation:
 
     state = thinker.init_state(voice=True)
     thinker.add_user(state, "What is the capital of Italy?")
-    for thought in thinker.stream(state):
-        print(thought.text, end="")
+    for token in thinker.stream(state):
+        print(token.text, end="")
+
+Conversations that share a step (`stream_many`) may stand anywhere, each with its own sampling.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
-from antiphon.models.llm.llama import KeyValues, Llama
-from antiphon.models.llm.lora import Lora, shapes_of
-from antiphon.models.llm.reply_pieces import Unfinished, goes_round, pick, piece_bytes
+from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
+from antiphon.models.llm.load import Cache, CausalLM, load_causal_lm
+from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
 from antiphon.models.llm.text import as_words
+from antiphon.models.lora import Lora
+from antiphon.nn.cache import join
 
-CONTEXT = 2048  # tokens of a conversation that are kept; older turns are forgotten
-PROMPTS = 8  # system prompts that are kept read
+MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
+MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
+GREEDY = TokenSampling()
 
 
 @dataclass(frozen=True)
-class Thought:
+class GeneratedToken:
     """One token of a reply.
 
     Attributes:
@@ -56,7 +63,7 @@ class ThinkerState:
 
     Attributes:
         voice: adapters on.
-        cache: keys and values of everything read and thought so far.
+        cache: of everything read and thought so far, one row.
         prefix: how many positions of it are the system prompt, which is never forgotten.
         turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after
             forgetting.
@@ -68,7 +75,7 @@ class ThinkerState:
     """
 
     voice: bool
-    cache: KeyValues
+    cache: Cache
     prefix: int
     turns: list[Tensor] = field(default_factory=list)
     hidden: Tensor | None = None
@@ -92,7 +99,7 @@ class Thinker(nn.Module):
         lora: adapters for voice mode; None: voice mode runs without.
     """
 
-    def __init__(self, model: Llama, folder: Path | str, lora: Lora | None = None):
+    def __init__(self, model: CausalLM, folder: Path | str, lora: Lora | None = None):
         super().__init__()
         self.model, self.lora = model, lora
         folder = Path(folder)
@@ -108,18 +115,18 @@ class Thinker(nn.Module):
             raise ModelError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
         self.end: int = end
         self.default_system = self.template.default_system
-        self.pieces = piece_bytes(self.tokenizer, MARKS)
+        self.marks = mark_tokens(self.tokenizer, MARKS)
         self._prefixes: dict[tuple[bool, str | None, str], ThinkerState] = {}
 
     @classmethod
-    def from_pretrained(cls, brain: Path | str, lora: Path | str | None = None) -> Thinker:
+    def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:
         """Load the language model's folder and, for voice mode, the adapters' folder.
 
         Raises:
             ModelError: a part is missing or unreadable.
         """
-        model = Llama.from_pretrained(brain)
-        return cls(model, brain, Lora.from_pretrained(lora, shapes_of(model.layers[0])) if lora else None).eval()
+        model = load_causal_lm(llm)
+        return cls(model, llm, Lora.from_pretrained(lora, model) if lora else None).eval()
 
     @torch.inference_mode()
     def init_state(
@@ -144,20 +151,20 @@ class Thinker(nn.Module):
         key = (voice, system, json.dumps(functions) if functions else "")
         known = self._prefixes.pop(key, None)
         if known is None:
-            known = ThinkerState(voice, KeyValues(self.model.config), 0, guarded=voice and not functions)
+            known = ThinkerState(voice, self.model.init_cache(), 0, guarded=voice and not functions)
             if functions:
                 prompt = self.tokenizer.encode(self.template.opening(system, functions)).ids
-                most = min(CONTEXT, self.model.config.max_position_embeddings) * 3 // 4
-                if len(prompt) > most:
+                room = min(MAX_CONTEXT_TOKENS, self.model.context) * 3 // 4
+                if len(prompt) > room:
                     raise ModelError(
-                        f"the functions and instructions take {len(prompt)} tokens; there is room for {most}"
+                        f"the functions and instructions take {len(prompt)} tokens; there is room for {room}"
                     )
                 self._read(known, self._embed(prompt))
             elif system is not None:
                 self._read(known, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
-            known.prefix = known.cache.length
+            known.prefix = int(known.cache.length)
         self._prefixes[key] = known  # the last of the queue again
-        for old in list(self._prefixes)[:-PROMPTS]:  # a copy: other threads begin conversations, too
+        for old in list(self._prefixes)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
             self._prefixes.pop(old, None)
         return known.fork()
 
@@ -168,7 +175,7 @@ class Thinker(nn.Module):
         Args:
             state: the conversation; a reply that is still unfinished there is ended.
             said: text, or token ids, or embeddings `[T, width]` in the language model's embedding space. Of a text,
-                voice mode reads the words alone (`as_words`), as it does of what the ears hear.
+                voice mode reads the words alone (`as_words`), as it does of what was heard.
 
         Raises:
             ModelError: nothing was said, or more than fits.
@@ -178,9 +185,9 @@ class Thinker(nn.Module):
             turn = self._embed_turn(state, f"<|im_start|>user\n{read}<|im_end|>\n<|im_start|>assistant\n")
         else:
             content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
-            if content.ndim != 2 or content.shape[1] != self.model.config.hidden_size or not len(content):
+            if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
                 raise ModelError(
-                    f"a user's turn is text, token ids or embeddings [T, {self.model.config.hidden_size}]; "
+                    f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; "
                     f"got {tuple(content.shape)}"
                 )
             parts = (
@@ -249,7 +256,7 @@ class Thinker(nn.Module):
         """
         room = self._room(state, len(turn))
         if state.hidden is not None or state.pending:
-            self._end_reply(state)
+            self._end_replies([state], state.cache)
         if entry is not None:
             state.history.append(entry)
         if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
@@ -267,107 +274,134 @@ class Thinker(nn.Module):
         elif unread is not None:
             self._read(state, unread)
 
-    @torch.inference_mode()
     def stream(
-        self,
-        state: ThinkerState,
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[Thought]:
+        self, state: ThinkerState, max_tokens: int = 64, sampling: TokenSampling = GREEDY
+    ) -> Iterator[GeneratedToken]:
         """Think the reply that is due, token by token; may be abandoned at any point.
 
         Args:
             state: a conversation whose last turn is the user's.
             max_tokens: the reply is cut after so many.
-            temperature: 0 for greedy.
-            top_k: sample from so many of the likeliest tokens; 0 for all.
-            generator: of the sampling; the same seed gives the same reply.
+            sampling: how tokens are drawn; the same seed gives the same reply.
 
         Yields:
-            One thought per token; the end of the turn is not among them.
+            The tokens; the end of the turn is not among them.
 
         Raises:
             ModelError: no reply is due.
         """
-        if state.hidden is None:
+        with closing(self.stream_many([state], max_tokens, [sampling])) as steps:
+            for tokens in steps:
+                yield from tokens.values()
+
+    def stream_many(
+        self,
+        states: Sequence[ThinkerState],
+        max_tokens: int = 64,
+        samplings: Sequence[TokenSampling] | None = None,
+    ) -> Iterator[dict[int, GeneratedToken]]:
+        """Think the replies that are due to several conversations, a token of each at a time; see `stream`.
+
+        Each gets what it gets alone: they may be of any length, and end when they end.
+
+        Args:
+            states: conversations, all of them with adapters or none.
+            max_tokens, samplings: as in `stream`.
+
+        Yields:
+            The next tokens, by the number of their conversation; those whose reply is over are missing.
+
+        Raises:
+            ModelError: no reply is due to one of them, or their modes differ.
+        """
+        if any(state.hidden is None for state in states):
             raise ModelError("no reply is due: add what the user said first (add_user)")
-        unfinished, tokens, said = Unfinished(self.pieces), [], ""
-        state.history.append(("assistant", ""))
+        lora, samplings = self._lora(states), samplings or [GREEDY] * len(states)
+        texts = [IncrementalDetokenizer(self.tokenizer, self.marks) for _ in states]
+        said: list[list[int]] = [[] for _ in states]
+        for state in states:
+            state.history.append(("assistant", ""))
+        cache = states[0].cache if len(states) == 1 else join([state.cache for state in states])
+        going = list(range(len(states)))
         try:
-            for _ in range(max_tokens):
-                hidden = state.hidden
-                token = pick(self.model.logits(hidden), temperature, top_k, generator)
-                if token == self.end:
-                    break
-                tokens.append(token)
-                if state.guarded and goes_round(tokens):
-                    break
-                text = unfinished.add(token)
-                said += text
-                state.history[-1] = ("assistant", said)
-                state.pending = [token]
-                yield Thought(token, text, hidden)
-                state.hidden = self._read(state, self._remember(state, [token]))
-                state.pending = []
+            for position in range(max_tokens):
+                with torch.inference_mode():
+                    chosen = sample_rows(
+                        self.model.logits(torch.stack([states[row].hidden for row in going])),
+                        [samplings[row] for row in going], [position] * len(going), [said[row] for row in going],
+                    )  # fmt: skip
+                tokens: dict[int, GeneratedToken] = {}
+                for row, token in zip(going, chosen):
+                    state = states[row]
+                    if token == self.end or (state.guarded and is_repeating([*said[row], token])):
+                        continue
+                    said[row].append(token)
+                    text = texts[row].add(token)
+                    state.history[-1] = ("assistant", state.history[-1][1] + text)
+                    state.pending = [token]
+                    tokens[row] = GeneratedToken(token, text, state.hidden)
+                going = list(tokens)
+                if not going:
+                    return
+                yield tokens
+                with torch.inference_mode():
+                    x = self._embed([tokens[row].token if row in tokens else 0 for row in range(len(states))])
+                    counts = torch.tensor([row in tokens for row in range(len(states))], dtype=torch.long)
+                    hidden = self.model(x[:, None], cache, lora, counts if len(going) < len(states) else None)[:, 0]
+                for row in going:
+                    states[row].turns[-1] = torch.cat((states[row].turns[-1], x[row : row + 1]))
+                    states[row].hidden, states[row].pending = hidden[row], []
         finally:
-            self._end_reply(state)
+            self._end_replies(states, cache)
 
     def reply(self, said: str | Sequence[int] | Tensor, voice: bool = True, max_tokens: int = 64) -> str:
         """The greedy reply to one question, as text."""
         state = self.init_state(voice)
         self.add_user(state, said)
-        return "".join(thought.text for thought in self.stream(state, max_tokens)).strip()
+        return "".join(token.text for token in self.stream(state, max_tokens)).strip()
 
     @torch.inference_mode()
     def reply_many(
         self, questions: Sequence[str], voice: bool = True, max_tokens: int = 64, batch: int = 32
     ) -> list[str]:
         """The greedy replies to many single questions, several at once: for measuring, where it is several times as
-        fast.
-
-        Questions of the same number of tokens go together, so nothing is padded and each reply is what :meth:`reply`
-        gives, up to the rounding of other matrix shapes.
-        """
-        lora = self.lora if voice else None
-        system = self.init_state(voice)
+        fast. Each is what :meth:`reply` gives, up to the rounding of other matrix shapes."""
+        replies = [""] * len(questions)
         turns = [
-            self.tokenizer.encode(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n").ids
+            self._embed(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n")
             for asked in (map(as_words, questions) if voice else questions)
         ]
         order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
-        replies = [""] * len(turns)
-        while order:
-            group = [index for index in order[:batch] if len(turns[index]) == len(turns[order[0]])]
-            order = order[len(group) :]
-            cache = system.cache.fork(len(group))
-            hidden = self.model(self._embed([turns[index] for index in group]), cache, lora)[:, -1]
-            said: list[list[int]] = [[] for _ in group]
-            going = [True] * len(group)
-            for _ in range(max_tokens):
-                best = self.model.logits(hidden).argmax(dim=-1)
-                for row, token in enumerate(best.tolist()):
-                    going[row] = going[row] and token != self.end
-                    if going[row]:
-                        said[row].append(token)
-                        going[row] = not (voice and goes_round(said[row]))
-                        if not going[row]:
-                            said[row].pop()
-                if not any(going):
-                    break
-                hidden = self.model(self._embed(best)[:, None], cache, lora)[:, -1]
-            for index, tokens in zip(group, said, strict=True):
-                unfinished = Unfinished(self.pieces)
-                replies[index] = "".join(unfinished.add(token) for token in tokens).strip()
-        return replies
+        for at in range(0, len(order), batch):
+            group = order[at : at + batch]
+            states = [self.init_state(voice) for _ in group]
+            cache, lora = join([state.cache for state in states]), self._lora(states)
+            counts = torch.tensor([len(turns[index]) for index in group])
+            hidden = self.model(pad_sequence([turns[index] for index in group], batch_first=True), cache, lora, counts)
+            for row, (state, index) in enumerate(zip(states, group)):
+                state.cache, state.hidden = cache.fork([row]), hidden[row, counts[row] - 1]
+                state.turns.append(turns[index])
+            for tokens in self.stream_many(states, max_tokens):
+                for row, token in tokens.items():
+                    replies[group[row]] += token.text
+        return [reply.strip() for reply in replies]
 
-    def _end_reply(self, state: ThinkerState) -> None:
-        """Read what of the reply is unread, and the end of the turn."""
+    def _lora(self, states: Sequence[ThinkerState]) -> Lora | None:
+        """The adapters that conversations share a step with."""
+        if len({state.voice for state in states}) > 1:
+            raise ModelError("conversations in voice mode and in text mode can't share a step")
+        return self.lora if states[0].voice else None
+
+    def _end_replies(self, states: Sequence[ThinkerState], cache: Cache) -> None:
+        """Read what of the replies is unread, and the ends of the turns, into the cache that has a row of each."""
         with torch.inference_mode():
             newline = self.tokenizer.encode("\n").ids
-            self._read(state, self._remember(state, [*state.pending, self.end, *newline]))
-        state.hidden, state.pending = None, []
+            ends = [self._remember(state, [*state.pending, self.end, *newline]) for state in states]
+            counts = torch.tensor([len(end) for end in ends])
+            self.model(pad_sequence(ends, batch_first=True), cache, self._lora(states), counts)
+        for row, state in enumerate(states):
+            state.cache = cache if len(states) == 1 else cache.fork([row])
+            state.hidden, state.pending = None, []
 
     def _remember(self, state: ThinkerState, tokens: list[int]) -> Tensor:
         x = self._embed(tokens)
@@ -376,11 +410,11 @@ class Thinker(nn.Module):
 
     def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
         """Feed embeddings `[T, width]`; returns the last hidden state `[width]`."""
-        return self.model(x[None], state.cache, self.lora if state.voice else None)[0, -1]
+        return self.model(x[None], state.cache, self._lora([state]))[0, -1]
 
     def _room(self, state: ThinkerState, tokens: int) -> int:
         """Tokens of turns that are kept; raises TooLongError for a turn that is too long for them."""
-        room = min(CONTEXT, self.model.config.max_position_embeddings) - state.prefix
+        room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
         if tokens > room // 2:
             raise TooLongError(f"the turn has {tokens} tokens; at most {room // 2} are understood: say it in parts")
         return room

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from antiphon import codecs
 from antiphon.errors import ModelError
-from antiphon.models.moshi.model import Moshi, MoshiSampling
+from antiphon.models.moshi.config import MoshiSampling
+from antiphon.models.moshi.model import Moshi
+from antiphon.models.moshi.weights import load
 
 if TYPE_CHECKING:
     from antiphon.codecs.base import StreamingCodec
-    from antiphon.models.moshi.text_tokenizer import TextPieces
+    from antiphon.models.moshi.text_tokenizer import TextTokenizer
 
 SAMPLING_FILE = "generation_config.json"
 SETTLED = 16  # frames of silence after which a codec says nothing but that it is silent
@@ -43,7 +45,9 @@ class Duplex:
         ModelError: they don't fit.
     """
 
-    def __init__(self, moshi: Moshi, codec: StreamingCodec, pieces: TextPieces, sampling: MoshiSampling | None = None):
+    def __init__(
+        self, moshi: Moshi, codec: StreamingCodec, pieces: TextTokenizer, sampling: MoshiSampling | None = None
+    ):
         config = moshi.config
         used = max(config.codebooks, config.user_codebooks)
         if codec.codebooks < used or codec.codebook_size != config.card:
@@ -67,7 +71,7 @@ class Duplex:
             ModelError: parts that don't fit.
             AntiphonError: a part that can't be read.
         """
-        from antiphon.models.moshi.text_tokenizer import TextPieces
+        from antiphon.models.moshi.text_tokenizer import TextTokenizer
 
         folder = Path(folder)
         if codec is None:
@@ -75,7 +79,7 @@ class Duplex:
         if isinstance(codec, (str, Path)):
             codec = codecs.load(codec)
         sampling = _sampling(folder / SAMPLING_FILE)
-        return cls(Moshi.from_pretrained(folder).eval(), codec, TextPieces.from_pretrained(folder), sampling)
+        return cls(load(folder), codec, TextTokenizer.from_pretrained(folder), sampling)
 
     def save_pretrained(self, folder: Path | str, codec: str = "mini", dtype: torch.dtype = torch.float16) -> None:
         """Writes the folder.

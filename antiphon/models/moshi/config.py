@@ -158,6 +158,35 @@ class MoshiConfig:
             raise ConfigError(f"These are no sizes of a Moshi model: {error}.") from error
 
 
+@dataclass(frozen=True)
+class MoshiSampling:
+    """How tokens are drawn. The defaults are Moshi's.
+
+    Attributes:
+        temperature, top_k: of the codes; temperature 0 takes the likeliest, top_k 0 draws from all.
+        text_temperature, text_top_k: of the text.
+        pad_bonus: added to the logit of "no word here": above 0 the model speaks less, below 0 more.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 250
+    text_temperature: float = 0.7
+    text_top_k: int = 25
+    pad_bonus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.temperature, self.text_temperature, self.top_k, self.text_top_k) < 0:
+            raise ConfigError("temperatures and top_k must be 0 or more.")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether nothing is left to chance."""
+        return self.temperature == 0 and self.text_temperature == 0
+
+
+GREEDY = MoshiSampling(temperature=0.0, text_temperature=0.0)
+
+
 def moshi_7b() -> MoshiConfig:
     """The published model (`kyutai/moshiko-*`, `moshika-*`)."""
     depth = DepthConfig(dim=1024, heads=16, layers=6, inner=2816, codebooks=8)

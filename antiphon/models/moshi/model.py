@@ -4,7 +4,7 @@ A dialogue is a grid of streams: text (the inner monologue), the model's own cod
 delay (`antiphon.nn.delays.delay`). A temporal transformer reads a column of the grid a frame; from what it makes of
 the past, the next column is predicted: first the text, then, code by code, the voice, by a depth transformer.
 
-    model = Moshi.from_pretrained(folder)
+    model = load(folder)                        # antiphon.models.moshi.weights
     state = model.init_state(batch=1)
     tokens = model.step(user_codes, state)      # every 80 ms: [1, 1 + codebooks], text and the own voice's codes
 """
@@ -22,13 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.hub.weights import to_int8
-from antiphon.models.moshi.config import MoshiConfig
+from antiphon.models.llm.sampling import sample, uniforms
+from antiphon.models.moshi.config import GREEDY, MoshiConfig, MoshiSampling
 from antiphon.models.moshi.layers import Depth, start_embedding
-from antiphon.models.moshi.sampling import GREEDY, MoshiSampling, draw, uniforms
 from antiphon.nn.cpu import PackedWeights, product
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
-from antiphon.nn.weights import NoInitWeights
-from antiphon.nn.weights import fill as fill_module
 
 FAMILY = "moshi"
 
@@ -262,7 +260,7 @@ class Moshi(nn.Module):
         """Draws a column [batch, 1 + codes] from what the temporal transformer gave, by chance [batch, 1 + codes]."""
 
         def token(logits: Tensor, level: int, temperature: float, top_k: int) -> Tensor:
-            drawn = draw(logits, None if chance is None else chance[:, level], temperature, top_k)
+            drawn = sample(logits, None if chance is None else chance[:, level], temperature, top_k)
             return drawn if given is None else torch.where(given[:, level] >= 0, given[:, level], drawn)
 
         logits = product(hidden, self.text_head.weight, packed=self.packed)
@@ -326,23 +324,6 @@ class Moshi(nn.Module):
             weights = {key: value.detach().to(dtype).contiguous().cpu() for key, value in weights.items()}
         save_file(weights, folder / "model.safetensors")
 
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, dtype: torch.dtype = torch.float32) -> Moshi:
-        """Reads a folder in evaluation mode: what `save_pretrained` wrote, or a published one (`moshi_weights`).
-
-        Args:
-            folder: the model's.
-            dtype: of the weights; float32 is quickest on most CPUs, bfloat16 halves the memory.
-
-        Raises:
-            HubError: no such model, or weights that don't fit its config.json.
-        """
-        from antiphon.models.moshi.weights import read
-
-        config, weights = read(Path(folder))
-        with torch.device("meta"), NoInitWeights():
-            model = cls(config)
-        return fill(model, weights, dtype, folder)
 
 
 def temporal_config(config: MoshiConfig) -> TransformerConfig:
@@ -353,17 +334,3 @@ def temporal_config(config: MoshiConfig) -> TransformerConfig:
     )  # fmt: skip
 
 
-def fill(model: Moshi, weights: dict[str, Tensor], dtype: torch.dtype, folder: Path | str) -> Moshi:
-    """Gives a model made on the "meta" device its weights.
-
-    Raises:
-        HubError: they don't fit.
-    """
-    from antiphon.errors import HubError
-
-    try:
-        fill_module(model, {key: value.to(dtype) for key, value in weights.items()}, assign=True)
-    except ValueError as error:
-        raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
-    model.reset()
-    return model.eval()

@@ -17,7 +17,7 @@ SPECIAL = ("<end_pad>", "<unk>", "<end>", "<pad>")
 FILE = "tokenizer.json"
 
 
-class TextPieces:
+class TextTokenizer:
     """Words to pieces and back.
 
     Args:
@@ -40,7 +40,7 @@ class TextPieces:
         return self.model.get_piece_size() if self._spm else self.model.get_vocab_size()
 
     @classmethod
-    def train(cls, texts: Iterable[str], size: int) -> TextPieces:
+    def train(cls, texts: Iterable[str], size: int) -> TextTokenizer:
         """Learns pieces from texts.
 
         Args:
@@ -119,7 +119,7 @@ class TextPieces:
             self.model.save(str(folder / FILE))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> TextPieces:
+    def from_pretrained(cls, folder: Path | str) -> TextTokenizer:
         """Reads tokenizer.json of a folder, or a SentencePiece model (tokenizer*.model, as Moshi's), or such a file.
 
         Raises:
@@ -133,7 +133,7 @@ class TextPieces:
         return cls._spm_from(file) if file.suffix == ".model" else cls._from_json(file)
 
     @classmethod
-    def _from_json(cls, file: Path) -> TextPieces:
+    def _from_json(cls, file: Path) -> TextTokenizer:
         from tokenizers import Tokenizer
 
         try:
@@ -145,7 +145,7 @@ class TextPieces:
         return cls(model)
 
     @classmethod
-    def _spm_from(cls, file: Path) -> TextPieces:
+    def _spm_from(cls, file: Path) -> TextTokenizer:
         try:
             import sentencepiece
         except ImportError as error:

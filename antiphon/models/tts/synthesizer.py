@@ -16,7 +16,7 @@ from antiphon.models.tts.talker import Talker, TalkerState
 
 
 @dataclass
-class VoiceState:
+class SynthesizerState:
     """One reply that is being spoken.
 
     Attributes:
@@ -38,7 +38,7 @@ class Timing:
     Attributes:
         text: all that is to be said, so far.
         ends: seconds at which each of the talker's symbols has been said, [symbols]; None before there is any sound.
-        read: as in `VoiceState`.
+        read: as in `SynthesizerState`.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Timing:
         return self.text[: self.read[at][0]]
 
 
-class Voice:
+class Synthesizer:
     """Speaks.
 
     Args:
@@ -71,23 +71,23 @@ class Voice:
     def sample_rate(self) -> int:
         return self.codec.sample_rate
 
-    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> VoiceState:
+    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> SynthesizerState:
         """A new reply; the same seed and text give the same sound. See `Talker.init_state`."""
         talker = self.talker.init_state(seed, temperature, top_k)
-        return VoiceState(self.speller.init_state(), talker, self.codec.init_state(1))
+        return SynthesizerState(self.speller.init_state(), talker, self.codec.init_state(1))
 
-    def add(self, text: str, state: VoiceState, hidden: Tensor | None = None) -> None:
+    def add(self, text: str, state: SynthesizerState, hidden: Tensor | None = None) -> None:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
         state.text += text
         self._add_words(self.speller.words(text, state.speller), state, hidden)
 
-    def end(self, state: VoiceState) -> None:
+    def end(self, state: SynthesizerState) -> None:
         """No more text will come."""
         self._add_words(self.speller.words("", state.speller, last=True), state)
         self._has_read(state, len(state.text))
         self.talker.end_text(state.talker)
 
-    def read(self, text: str, state: VoiceState) -> None:
+    def read(self, text: str, state: SynthesizerState) -> None:
         """A whole text to say.
 
         Raises:
@@ -98,31 +98,33 @@ class Voice:
         if not state.speller.speaks:
             raise UnsayableError("The voice speaks English and can say nothing of that text.")
 
-    def _add_words(self, words: list[SpelledWord], state: VoiceState, hidden: Tensor | None = None) -> None:
+    def _add_words(self, words: list[SpelledWord], state: SynthesizerState, hidden: Tensor | None = None) -> None:
         for word in words:
             self.talker.add_phonemes(word.phonemes, state.talker, hidden)
             self._has_read(state, word.end)
 
-    def timing(self, state: VoiceState) -> Timing:
+    def timing(self, state: SynthesizerState) -> Timing:
         """When the words are heard, as far as is known.
 
         May be asked while the reply is being spoken on another thread: words count when the talker has given them their
         time, so text that runs ahead of the speech is not said yet.
         """
-        ends, read = state.talker.ends, tuple(state.read)
+        ends, read = state.talker.text.ends, tuple(state.read)
         return Timing(state.text, None if ends is None else ends[0].clone(), read)
 
     @staticmethod
-    def _has_read(state: VoiceState, characters: int) -> None:
+    def _has_read(state: SynthesizerState, characters: int) -> None:
         """Notes where the talker stands when it has so much of the text; the pause behind a word isn't waited for."""
-        symbols = len(state.talker.symbols)
-        while symbols > 1 and state.talker.symbols[symbols - 1] <= alphabet()[" "]:  # marks have the lowest numbers
+        symbols = len(state.talker.text.symbols)
+        while (
+            symbols > 1 and state.talker.text.symbols[symbols - 1] <= alphabet()[" "]
+        ):  # marks have the lowest numbers
             symbols -= 1
         if characters > state.read[-1][0]:
             state.read.append((characters, symbols))
 
     @torch.no_grad()
-    def step(self, state: VoiceState) -> Tensor | None:
+    def step(self, state: SynthesizerState) -> Tensor | None:
         """The next 80 ms, [samples]; None if more text is needed first, or if all is said (`state.talker.done`)."""
         codes = self.talker.step(state.talker)
         return None if codes is None else self.codec.decode_step(codes, state.codec)[0, 0]

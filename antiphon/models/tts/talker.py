@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.codecs.module import CodecModule
+from antiphon.codecs.base import CodecModule
 from antiphon.errors import HubError
+from antiphon.models.llm.sampling import sample_each, uniforms
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
@@ -32,29 +34,60 @@ from antiphon.nn.weights import NoInitWeights, fill
 
 
 @dataclass
-class TalkerState:
-    """One utterance that is being spoken. See `Talker.init_state`."""
+class Utterance:
+    """One utterance's text, and when its symbols sound, as far as that is settled. Tensors are replaced, never written.
 
-    temporal: TransformerState
-    generator: torch.Generator
-    temperature: float
-    top_k: int
+    Attributes:
+        symbols, hidden: ids of its phonemes, and the thinker's state at each.
+        features, ends: of the settled symbols, [1, settled, encoder_dim], and the seconds at which each ends [1,
+            settled]; None before the first.
+        settled: symbols whose look-ahead is known.
+        complete: no more text will come.
+        last_frame, steps: frames that the settled symbols sound for, and steps that give them.
+    """
+
     symbols: list[int] = field(default_factory=lambda: [SILENCE])
     hidden: list[Tensor | None] = field(default_factory=lambda: [None])
     features: Tensor | None = None
     ends: Tensor | None = None
     settled: int = 0
     complete: bool = False
-    frame: int = 0
     last_frame: int = 0
     steps: int = 0
-    previous: Tensor | None = None
-    pending: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class SpeechState:
+    """Where the codes of utterances stand, rows of a batch; a value of `antiphon.nn.state`. Rows may be out of step.
+
+    Attributes:
+        temporal: of the temporal transformer.
+        previous: vectors of the last step's codes, [batch, codebooks, code_dim].
+        semantic: semantic codes that wait for their acoustic ones, oldest first, [batch, acoustic_delay].
+        frame: steps so far, [batch].
+        seed, temperature, top_k: how each row draws, [batch].
+    """
+
+    temporal: TransformerState
+    previous: Tensor
+    semantic: Tensor
+    frame: Tensor
+    seed: Tensor
+    temperature: Tensor
+    top_k: Tensor
+
+
+@dataclass
+class TalkerState:
+    """One utterance that is being spoken. See `Talker.init_state`."""
+
+    text: Utterance
+    speech: SpeechState
 
     @property
     def done(self) -> bool:
         """Whether the text is complete and its last frame has been spoken."""
-        return self.complete and self.frame >= self.steps
+        return self.text.complete and int(self.speech.frame) >= self.text.steps
 
 
 class Talker(nn.Module):
@@ -113,13 +146,13 @@ class Talker(nn.Module):
         return (found * (codes >= 0)[..., None]).transpose(1, 2)
 
     def conditions(self, features: Tensor, ends: Tensor, first: int, frames: int) -> Tensor:
-        """What each of `frames` frames from `first` on reads of the text, [batch, frames, dim]."""
+        """What each of `frames` frames from `first` on reads of the text, [batch, frames, read.in_features]."""
         points = self.config.points
         moments = torch.arange(frames * points, device=ends.device)
         times = (first + (moments + 0.5) / points) / self.config.frame_rate
         index, place = read_timeline(ends, times.expand(len(ends), -1).contiguous())
         read = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
-        return self.read(torch.cat([read, 4 * place.to(read.dtype)], dim=-1).unflatten(1, (frames, points)).flatten(2))
+        return torch.cat([read, 4 * place.to(read.dtype)], dim=-1).unflatten(1, (frames, points)).flatten(2)
 
     def _depth_inputs(self, states: Tensor, vectors: Tensor) -> Tensor:
         """states [n, dim], vectors of the codes so far [n, k, code_dim] -> inputs of positions 0 to k, [n, k + 1,
@@ -164,7 +197,7 @@ class Talker(nn.Module):
         if noise:
             rows = torch.rand(len(seen), device=seen.device) < 0.5
             seen = seen + noise * torch.randn_like(seen) * rows[:, None, None, None]
-        x = self.conditions(features, ends, 0, grid.shape[-1])
+        x = self.read(self.conditions(features, ends, 0, grid.shape[-1]))
         x = x + sum(linear(seen[:, :, level]) for level, linear in enumerate(self.code_in))
         states = self.temporal(x)[keep]
         depth = self.depth(self._depth_inputs(states, vectors[keep][:, :-1].to(states.dtype)))
@@ -178,8 +211,18 @@ class Talker(nn.Module):
             temperature: 0 takes the likeliest code.
             top_k: how many of the likeliest codes are drawn from; 0 for all.
         """
-        generator = torch.Generator().manual_seed(seed)
-        return TalkerState(self.temporal.init_state(), generator, temperature, top_k)
+        config, like = self.config, self.bias
+
+        def row(value: float, dtype: torch.dtype = torch.long) -> Tensor:
+            return torch.tensor([value], dtype=dtype, device=like.device)
+
+        speech = SpeechState(
+            self.temporal.init_state(1),
+            like.new_zeros(1, config.codebooks, config.code_dim),
+            torch.zeros(1, config.acoustic_delay, dtype=torch.long, device=like.device),
+            row(0), row(seed), row(temperature, torch.float64), row(top_k),
+        )  # fmt: skip
+        return TalkerState(Utterance(), speech)
 
     def add_phonemes(self, phonemes: str, state: TalkerState, hidden: Tensor | None = None) -> None:
         """More text to say.
@@ -189,94 +232,122 @@ class Talker(nn.Module):
             state: of the utterance.
             hidden: the thinker's state for these phonemes [hidden], or None.
         """
-        known = alphabet()
+        known, text = alphabet(), state.text
         for phoneme in phonemes:
             if phoneme in known:
-                state.symbols.append(known[phoneme])
-                state.hidden.append(hidden)
-        self._settle(state)
+                text.symbols.append(known[phoneme])
+                text.hidden.append(hidden)
+        self._settle(text)
 
     def end_text(self, state: TalkerState) -> None:
         """No more text will come."""
-        state.symbols.append(SILENCE)
-        state.hidden.append(None)
-        state.complete = True
-        self._settle(state)
+        state.text.symbols.append(SILENCE)
+        state.text.hidden.append(None)
+        state.text.complete = True
+        self._settle(state.text)
 
     @torch.no_grad()
-    def _settle(self, state: TalkerState) -> None:
+    def _settle(self, text: Utterance) -> None:
         """Encodes the symbols whose look-ahead is known by now, and extends the timeline by them."""
         config = self.config
-        until = len(state.symbols) if state.complete else len(state.symbols) - config.look_ahead
-        if until <= state.settled:
+        until = len(text.symbols) if text.complete else len(text.symbols) - config.look_ahead
+        if until <= text.settled:
             return
-        first = max(0, state.settled - config.look_ahead)
-        symbols = torch.tensor([state.symbols[first:]], device=self.bias.device)
+        first = max(0, text.settled - config.look_ahead)
+        symbols = torch.tensor([text.symbols[first:]], device=self.bias.device)
         hidden = None
-        if any(h is not None for h in state.hidden[first:]):
+        if any(h is not None for h in text.hidden[first:]):
             zero = torch.zeros(config.hidden, device=self.bias.device)
-            hidden = torch.stack([zero if h is None else h for h in state.hidden[first:]])[None]
+            hidden = torch.stack([zero if h is None else h for h in text.hidden[first:]])[None]
         features, durations = self.encoder(symbols, hidden)
         features, seconds = (
-            features[:, state.settled - first : until - first],
-            duration_seconds(durations)[:, state.settled - first : until - first],
+            features[:, text.settled - first : until - first],
+            duration_seconds(durations)[:, text.settled - first : until - first],
         )
-        if state.settled == 0:
+        if text.settled == 0:
             seconds[:, 0] = config.lead
-        if state.complete:
+        if text.complete:
             seconds[:, -1] = config.tail
-        start = state.ends[:, -1:] if state.ends is not None else seconds.new_zeros(1, 1)
+        start = text.ends[:, -1:] if text.ends is not None else seconds.new_zeros(1, 1)
         ends = start + seconds.cumsum(-1)
-        state.features = features if state.features is None else torch.cat([state.features, features], dim=1)
-        state.ends = ends if state.ends is None else torch.cat([state.ends, ends], dim=1)
-        state.settled = until
-        state.last_frame = math.ceil(float(state.ends[0, -1]) * config.frame_rate)
-        state.steps = state.last_frame + config.acoustic_delay
+        text.features = features if text.features is None else torch.cat([text.features, features], dim=1)
+        text.ends = ends if text.ends is None else torch.cat([text.ends, ends], dim=1)
+        text.settled = until
+        text.last_frame = math.ceil(float(text.ends[0, -1]) * config.frame_rate)
+        text.steps = text.last_frame + config.acoustic_delay
+
+    def ready(self, text: Utterance, frame: int) -> bool:
+        """Whether enough of a text is settled for its step number `frame`, and not all is said."""
+        if text.complete:
+            return frame < text.steps
+        return text.ends is not None and (frame + 1) / self.config.frame_rate <= float(text.ends[0, -1])
 
     @torch.no_grad()
     def step(self, state: TalkerState) -> Tensor | None:
         """The next frame's codes [1, codebooks, 1]; None if text is needed first, or all is said (`state.done`)."""
-        while not state.done:
-            if not state.complete and (
-                state.ends is None or (state.frame + 1) / self.config.frame_rate > float(state.ends[0, -1])
-            ):
-                return None
-            state.pending.append(self._step(state))
-            state.frame += 1
-            if len(state.pending) > self.config.acoustic_delay:
-                return self._undelayed(state)
+        while self.ready(state.text, int(state.speech.frame)):
+            codes = self.step_rows([state.text], state.speech)
+            if int(codes[0, 0]) >= 0:
+                return codes[:, :, None]
         return None
 
-    def _undelayed(self, state: TalkerState) -> Tensor:
-        """Takes the oldest step's semantic code and the acoustic codes that came `acoustic_delay` steps later."""
-        semantic, acoustic = (
-            state.pending.pop(0),
-            state.pending[self.config.acoustic_delay - 1] if self.config.acoustic_delay else None,
-        )
-        return semantic if acoustic is None else torch.cat([semantic[:, :1], acoustic[:, 1:]], dim=1)
+    @torch.no_grad()
+    def step_rows(self, texts: Sequence[Utterance], state: SpeechState) -> Tensor:
+        """A step of every utterance that is ready for one; the others stand still.
 
-    def _step(self, state: TalkerState) -> Tensor:
-        """One frame of the delayed grid, [1, codebooks, 1]."""
-        x = self.conditions(state.features, state.ends, state.frame, 1)
-        if state.previous is not None:
-            x = x + sum(linear(state.previous[:, :, level]) for level, linear in enumerate(self.code_in))
-        states = self.temporal.step(x, state.temporal)[:, 0]
-        codes, vectors, known, depth = [], [], 0.0, self.depth.init_state()
-        for level in range(self.config.codebooks):
-            features = self.depth.step((self.depth_in[level](states) + known)[:, None], depth)[:, 0]
-            code = draw(self._scores(features, level)[0], state.temperature, state.top_k, state.generator)
-            absent = (
-                state.frame < self.config.acoustic_delay
-                if level
-                else state.complete and state.frame >= state.last_frame
-            )
-            vectors.append(torch.zeros_like(self.codes[level, :1]) if absent else self.codes[level, code][None])
+        Args:
+            texts: of each row.
+            state: changed to the state after this step.
+
+        Returns:
+            Codes of a frame of each row [batch, codebooks]; -1 where a row stood still, or its first frame's acoustic
+            codes are still to come.
+        """
+        config, frames = self.config, state.frame.tolist()
+        goes = [self.ready(text, frame) for text, frame in zip(texts, frames)]
+        reads = [
+            self.conditions(text.features, text.ends, frame, 1)
+            if go
+            else self.bias.new_zeros(1, 1, self.read.in_features)
+            for text, frame, go in zip(texts, frames, goes)
+        ]
+        x = self.read(torch.cat(reads))
+        x = x + sum(linear(state.previous[:, None, level]) for level, linear in enumerate(self.code_in))
+        position = state.temporal.position
+        hidden = self.temporal.step(x, state.temporal)[:, 0]
+        going = torch.tensor(goes, device=position.device)
+        # What a row that stands still has stored is overwritten by its next step, and is outside its window until then.
+        state.temporal.position = torch.where(going, state.temporal.position, position)
+        codes, vectors = self._codes(hidden, texts, frames, state)
+        waiting = torch.cat([state.semantic, codes[:, :1]], dim=1)
+        out = torch.cat([waiting[:, :1], codes[:, 1:]], dim=1)
+        state.semantic = torch.where(going[:, None], waiting[:, 1:], state.semantic)
+        state.previous = torch.where(going[:, None, None], vectors, state.previous)
+        given = going & (state.frame >= config.acoustic_delay)
+        state.frame = state.frame + going
+        return torch.where(given[:, None], out, -1)
+
+    def _codes(
+        self, hidden: Tensor, texts: Sequence[Utterance], frames: list[int], state: SpeechState
+    ) -> tuple[Tensor, Tensor]:
+        """A column of the delayed grid: of the temporal states [batch, dim], codes [batch, codebooks] and their vectors
+        [batch, codebooks, code_dim], zeros where there is no code yet or any more."""
+        config, depth = self.config, self.depth.init_state(len(hidden))
+        settings = [(*how, 1.0) for how in zip(state.temperature.tolist(), state.top_k.tolist())]
+        chance = uniforms(state.seed, state.frame, config.codebooks)
+        ended = torch.tensor(
+            [text.complete and frame >= text.last_frame for text, frame in zip(texts, frames)], device=hidden.device
+        )
+        codes, vectors, known = [], [], 0.0
+        for level in range(config.codebooks):
+            features = self.depth.step((self.depth_in[level](hidden) + known)[:, None], depth)[:, 0]
+            code = sample_each(self._scores(features, level), chance[:, level], settings)
+            absent = state.frame < config.acoustic_delay if level else ended
+            vectors.append(self.codes[level, code] * ~absent[:, None])
             if level < len(self.depth_code):
                 known = known + self.depth_code[level](vectors[level])
             codes.append(code)
-        vectors = torch.stack(vectors, dim=1)
-        state.previous = vectors[:, None]
-        return torch.stack(codes)[None, :, None]
+        return torch.stack(codes, dim=1), torch.stack(vectors, dim=1)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors (float16)."""
@@ -307,21 +378,3 @@ class Talker(nn.Module):
         except Exception as error:  # safetensors raises its own class
             raise HubError(f"{folder} holds no talker that can be read: {error}") from error
         return talker.eval()
-
-
-def draw(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator) -> Tensor:
-    """Draws an index from logits [n].
-
-    Args:
-        logits: [n].
-        temperature: 0 takes the likeliest.
-        top_k: how many of the likeliest are drawn from; 0 for all.
-        generator: a CPU generator, so that a seed means the same on every device.
-    """
-    if temperature <= 0:
-        return logits.argmax()
-    scores, index = (
-        logits.topk(min(top_k, len(logits))) if top_k else (logits, torch.arange(len(logits), device=logits.device))
-    )
-    share = torch.softmax(scores.float() / temperature, dim=-1).cpu()
-    return index[int(torch.multinomial(share, 1, generator=generator))]

@@ -35,9 +35,9 @@ def piece_ids(texts: list[str], tokenizer: str, merges: int) -> list[int]:
     return sorted(counts, key=lambda token: (-counts[token], token))
 
 
-def read_embeddings(brain: Path, ids: list[int]) -> Tensor:
+def read_embeddings(llm: Path, ids: list[int]) -> Tensor:
     """Rows `ids` of the language model's embeddings, float32 [len(ids), width]."""
-    with safe_open(brain / "model.safetensors", "pt") as file:
+    with safe_open(llm / "model.safetensors", "pt") as file:
         return file.get_tensor("model.embed_tokens.weight")[torch.tensor(ids)].float()
 
 
@@ -55,7 +55,7 @@ def word_errors(truth: list[str], heard: list[str]) -> float:
 class AlignModel(AdapterConfig):
     """The adapter's sizes; `pieces` follows from the texts."""
 
-    brain: str = MISSING
+    llm: str = MISSING
     """Folder of the language model."""
 
 
@@ -84,10 +84,10 @@ class AlignTask:
         self.config = config
         self.data: AlignData = config.data
         model, data = dataclasses.asdict(config.model), self.data
-        brain, merges = Path(model.pop("brain")), config.model.merges
+        llm, merges = Path(model.pop("llm")), config.model.merges
         self.folders = [Path(folder) for folder in data.train]
         self.sets = {folder: FeatureSet(folder) for folder in map(Path, [*data.train, *data.held])}
-        tokenizer = (brain / "tokenizer.json").read_text(encoding="utf-8")
+        tokenizer = (llm / "tokenizer.json").read_text(encoding="utf-8")
         if config.init:  # its pieces, so that its weights fit
             ids = json.loads((Path(config.init) / "config.json").read_text())["ids"]
         else:
@@ -99,7 +99,7 @@ class AlignTask:
         self.spelling = Spelling(tokenizer, merges, ids)
         torch.manual_seed(config.seed)
         self.model = Adapter(AdapterConfig(**model | {"pieces": len(ids)}))
-        self.model.set_embeddings(read_embeddings(brain, ids))
+        self.model.set_embeddings(read_embeddings(llm, ids))
         self.known: list[tuple[Path, EncodedUtterance, list[int]]] = []
         self.counts = dict.fromkeys(self.folders, 0)
         self.look()

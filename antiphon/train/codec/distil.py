@@ -1,6 +1,6 @@
 """Semantic distillation: a codec's first codebook learns to say what a speech model hears.
 
-The teacher's features (`antiphon.encoders.features`), pooled to the codec's frame rate, are compared with a linear
+The teacher's features (`antiphon.encoders`), pooled to the codec's frame rate, are compared with a linear
 projection of what the first codebook gives (Zhang et al. 2023, section 3.3, for SpeechTokenizer; Defossez et al. 2024,
 section 3.3.3, for Mimi).
 """

@@ -20,9 +20,10 @@ import torch.distributed as dist
 from omegaconf import MISSING
 from torch import Tensor, nn
 
+from antiphon.codecs.semantic.features import load_features
 from antiphon.codecs.semantic.kmeans import save_centroids
 from antiphon.data.speech.utterances import SpeechSet
-from antiphon.encoders.features import SpeechFeatures, load_features, mask_of
+from antiphon.encoders.base import SpeechFeatures, length_mask
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import nearest
 from antiphon.train.config import StageConfig
@@ -111,7 +112,7 @@ class KMeansTask:
     def frames(self, batch: dict[str, Tensor]) -> Tensor:
         """The features of a batch's sounding frames, scaled [n, width]."""
         values, counts = self.features(batch["audio"], batch["lengths"])
-        return values[mask_of(counts, values.shape[1])].float() * self.model.scale
+        return values[length_mask(counts, values.shape[1])].float() * self.model.scale
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
         """Moves the centres; distance: the share of the frames' variance that the centres (after that) don't tell."""

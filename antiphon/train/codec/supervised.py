@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.data.speech.utterances import SpeechSet
-from antiphon.encoders.features import FRAME, attention_mask, mask_of
+from antiphon.encoders.base import FRAME_SAMPLES, length_mask
 from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
+from antiphon.encoders.whisper.encoder import attention_mask
 from antiphon.errors import ConfigError
 from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND
@@ -39,7 +40,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
 IGNORED = -100
 
 
-class Recognizer(nn.Module):
+class TokenizerRecognizer(nn.Module):
     """A tokenizer and what makes it learn: Whisper's decoder and, with `ctc`, a linear layer onto letters."""
 
     def __init__(self, tokenizer: SupervisedTokenizer, decoder: WhisperDecoder, ctc: bool):
@@ -60,16 +61,8 @@ def decoder_logits(decoder: WhisperDecoder, tokens: Tensor, features: Tensor, fr
     Returns:
         [batch, length, vocabulary].
     """
-    length = tokens.shape[1]
-    x = decoder.embed_tokens(tokens) + decoder.embed_positions.weight[:length]
-    causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
-    there = attention_mask(frames, features.shape[1])
-    for layer in decoder.layers:
-        y = layer.self_attn_layer_norm(x)
-        x = x + layer.self_attn(y, layer.self_attn.pair(y), causal)
-        x = x + layer.encoder_attn(layer.encoder_attn_layer_norm(x), layer.encoder_attn.pair(features), there)
-        x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
-    return F.linear(decoder.layer_norm(x), decoder.embed_tokens.weight)
+    heard = attention_mask(frames, features.shape[1])
+    return decoder(tokens, decoder.listen(features), heard=heard)[0]
 
 
 @torch.no_grad()
@@ -162,7 +155,7 @@ class SupervisedTask:
         self.words = Tokenizer.from_file(str(whisper / "tokenizer.json"))
         torch.manual_seed(config.seed)
         tokenizer, decoder = SupervisedTokenizer.from_whisper(whisper, **model), WhisperDecoder.from_pretrained(whisper)
-        self.model = Recognizer(tokenizer, decoder, ctc)
+        self.model = TokenizerRecognizer(tokenizer, decoder, ctc)
         self.keep, self.kept = data.keep, {}  # utterance -> what frozen layers gave [frames, width]
         self.silence, held, seconds = data.silence, data.held, data.seconds
         places = speech_sets(data.speech, SupervisedTokenizer.sample_rate, config.out)
@@ -200,7 +193,7 @@ class SupervisedTask:
         while total < count:
             batch = self.batch(1_000_000 + step)
             latents, frames = tokenizer.lower(batch["audio"], batch["lengths"])
-            seen.append(latents[mask_of(-(-frames // tokenizer.config.pool), latents.shape[1])])
+            seen.append(latents[length_mask(-(-frames // tokenizer.config.pool), latents.shape[1])])
             total, step = total + len(seen[-1]), step + 1
         left = fit_bottleneck(tokenizer, torch.cat(seen))
         print(f"quantizer fitted to {total} frames: {left:.3f} of their variance is left over", file=sys.stderr)
@@ -250,7 +243,7 @@ class SupervisedTask:
         first = (learns + [True]).index(True) - 1  # so many layers stay as they are
         if not self.keep or first < 0:
             return tokenizer.lower(audio, lengths)
-        places, frames = batch["places"].tolist(), -(-lengths // FRAME)
+        places, frames = batch["places"].tolist(), -(-lengths // FRAME_SAMPLES)
         if new := [row for row, place in enumerate(places) if place not in self.kept]:
             with torch.no_grad():
                 made = tokenizer.below(*tokenizer.stem(audio[new], lengths[new]), 0, first)
@@ -264,7 +257,7 @@ class SupervisedTask:
         """recognition: the decoder's cross-entropy in nats a token; commitment; ctc, in nats a letter."""
         tokenizer = self.model.tokenizer
         x, frames = self._latents(batch)
-        x, _, commitment = tokenizer.bottleneck(x, mask_of(-(-frames // tokenizer.config.pool), x.shape[1]))
+        x, _, commitment = tokenizer.bottleneck(x, length_mask(-(-frames // tokenizer.config.pool), x.shape[1]))
         features, frames = tokenizer.upper(x, frames)
         logits = decoder_logits(self.model.decoder, batch["tokens"], features, frames)
         losses = {"recognition": F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())}

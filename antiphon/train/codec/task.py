@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from antiphon.audio.io import Audio
 from antiphon.codecs.families import codec_class
 from antiphon.codecs.mini.model import MiniCodec
+from antiphon.codecs.semantic.features import load_features
 from antiphon.data.speech.utterances import SpeechSet
-from antiphon.encoders.features import SpeechFeatures, load_features
+from antiphon.encoders.base import SpeechFeatures
 from antiphon.errors import ConfigError, ModelError
 from antiphon.nn.quantize import Quantized
 from antiphon.train.codec.balance import Balancer, weighted
@@ -82,7 +83,7 @@ class TeacherConfig:
     """Whom the first codebook learns from."""
 
     name: str = "whisper-base"
-    """A folder, a hub id, or a part's name, of what `antiphon.encoders.features.load_features` reads."""
+    """A folder, a hub id, or a part's name, of what `antiphon.codecs.semantic.features.load_features` reads."""
     layer: int | None = None
     """Of it; None for its output."""
     kind: str = "frames"

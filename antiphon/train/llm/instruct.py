@@ -25,8 +25,8 @@ from antiphon.data.text.instruct import Example, InstructData
 from antiphon.errors import ModelError
 from antiphon.hub.folders import folder
 from antiphon.models.llm.llama import Llama
-from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
 from antiphon.models.llm.text import as_words
+from antiphon.models.lora import Lora, LoraConfig
 from antiphon.train.config import StageConfig
 
 IGNORED = -100  # cross_entropy's own
@@ -110,8 +110,8 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
         The mean over all labelled tokens, and each row's maximum, the loss of its least expected token `[B]`, detached.
     """
     with torch.no_grad():
-        x = model(model.embed(tokens[:, :-1]), last=lora.config.first)
-    x = model(x, lora=lora, first=lora.config.first)
+        x = model(model.embed(tokens[:, :-1]), last=lora.first_layer)
+    x = model(x, lora=lora, first=lora.first_layer)
     target = labels[:, 1:]
     learnt = target != IGNORED
     losses = F.cross_entropy(model.logits(x[learnt]), target[learnt], reduction="none")
@@ -125,7 +125,7 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
 class InstructModel(LoraConfig):
     """The adapters' sizes."""
 
-    brain: str = "brain"
+    llm: str = "llm"
     """Name or folder of the language model."""
 
 
@@ -163,15 +163,15 @@ class InstructTask:
     def __init__(self, config: StageConfig):
         self.config, data = config, config.data
         model = dataclasses.asdict(config.model)
-        self.brain = folder(model.pop("brain"))
-        self.base = Llama.from_pretrained(self.brain)
-        self.model = Lora(LoraConfig(**model), shapes_of(self.base.layers[0]))
+        self.llm = folder(model.pop("llm"))
+        self.base = Llama.from_pretrained(self.llm)
+        self.model = Lora(self.base, LoraConfig(**model))
         held_out = data.held_out
         if held_out and not Path(held_out).is_file():
             raise ModelError(f"data.held_out: {held_out} does not exist; give the questions to keep out, or null")
         questions = [json.loads(line)["question"] for line in Path(held_out).open(encoding="utf-8")] if held_out else []
         self.data = InstructData(data.texts, questions, config.seed)
-        self.encoder = ChatEncoder(self.brain / "tokenizer.json", self.model.config.system, data.merges)
+        self.encoder = ChatEncoder(self.llm / "tokenizer.json", self.model.config.system, data.merges)
         self.spelt, self.first_epoch, self.skip = data.spelt, data.epoch, data.skip
         self.max_token_loss: dict[str, float] = {}  # reply -> nats of its least expected token
         before: dict[str, float] = {}
@@ -228,7 +228,7 @@ class InstructTask:
         """Write replies to development questions, beside the replies they should have, to `folder`/<step>.jsonl."""
         from antiphon.models.llm.thinker import Thinker
 
-        thinker = Thinker(self.base, self.brain, self.model)
+        thinker = Thinker(self.base, self.llm, self.model)
         chosen = random.Random(0).sample(self.data.development, min(100, len(self.data.development)))
         replies = thinker.reply_many([example.turns[0][0] for example in chosen], max_tokens=32)
         folder.mkdir(parents=True, exist_ok=True)
@@ -239,7 +239,7 @@ class InstructTask:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def export(self, folder: Path) -> None:
-        """Write the adapters: config.json and model.safetensors, float16; and beside the folder the largest losses."""
+        """Write the adapters in the format of peft; and beside the folder the largest losses."""
         self.model.save(folder)
         (folder.parent / "max_token_loss.json").write_text(
             json.dumps(self.max_token_loss, indent=0, ensure_ascii=False), encoding="utf-8"

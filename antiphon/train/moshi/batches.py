@@ -24,7 +24,7 @@ from antiphon.data.dialogue.grid import NOTHING, grid, window
 from antiphon.data.dialogue.monologue import inner_monologue
 from antiphon.data.dialogue.single_speaker import SingleSpeakerDialogues
 from antiphon.models.moshi.config import MoshiConfig
-from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.models.moshi.text_tokenizer import TextTokenizer
 
 SPEAKING_BEFORE, SPEAKING_AFTER = 2, 12  # frames around a piece of text in which the model speaks
 
@@ -65,7 +65,7 @@ class Talks:
     def __init__(
         self,
         sets: list[DialogueCodes],
-        pieces: TextPieces,
+        pieces: TextTokenizer,
         config: MoshiConfig,
         count: int | None = None,
         lag: float | None = None,
@@ -137,7 +137,7 @@ class Voice:
         DataError: no utterance can be used, or the codes are of another codec.
     """
 
-    def __init__(self, codes: CodeSet, pieces: TextPieces, config: MoshiConfig, codec: Tokenizer):
+    def __init__(self, codes: CodeSet, pieces: TextTokenizer, config: MoshiConfig, codec: Tokenizer):
         self.said, self.pieces, self.config = SingleSpeakerDialogues(codes, codec), pieces, config
 
     def window(self, rng: np.random.Generator, frames: int, mask: float, jitter: float) -> Tensor:

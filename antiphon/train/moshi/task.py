@@ -36,7 +36,7 @@ from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.from_llm import take_language_model
 from antiphon.models.moshi.model import Moshi
-from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from antiphon.models.tts.durations import TalkerConfig
 from antiphon.train.config import Measures, StageConfig
 from antiphon.train.moshi.batches import Talks, Voice, speaking
@@ -206,10 +206,10 @@ class DuplexTask:
         sentences = shuffled(read_sentences(self.data.text, "assistant"))
         return [sentence.text for sentence in sentences[: self.data.sentences]]
 
-    def _pieces(self) -> TextPieces:
+    def _pieces(self) -> TextTokenizer:
         folder = Path(self.data.pieces)
         if (folder / "tokenizer.json").exists():
-            return TextPieces.from_pretrained(folder)
+            return TextTokenizer.from_pretrained(folder)
         texts: list[str] = []
         who = (MODEL, USER) if self.data.swap or self.lag is not None else (MODEL,)
         for talks in self.dialogues:
@@ -221,7 +221,7 @@ class DuplexTask:
             texts = [row.text for row in self.voice_codes.rows if row.text] or [NO_TEXT]
         if not texts:
             raise ConfigError(f"data.pieces: {folder} has no pieces, and there are no texts to make them from")
-        pieces = TextPieces.train(texts, self.moshi.text_card)
+        pieces = TextTokenizer.train(texts, self.moshi.text_card)
         pieces.save(folder)
         return pieces
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon import codecs, hub
-from antiphon.codecs.module import CodecModule
+from antiphon.codecs.base import CodecModule
 from antiphon.data.codes import CodeSet
 from antiphon.data.speech.timed_codes import TimedCodes, TimedSet
 from antiphon.data.states import StateSet, think_set
@@ -63,7 +63,7 @@ class TalkerModel:
 class ThinkerStates:
     """Whose thoughts the talker reads beside the phonemes."""
 
-    brain: str = "brain"
+    llm: str = "llm"
     """Part or folder of the language model."""
     lora: str = "lora"
     """Part or folder of its adapters."""
@@ -145,7 +145,7 @@ class TalkerTask:
         with preparing(self.config.out):
             if kind_of(how.states) == "states" and len(made := StateSet(how.states)) >= min(how.count, len(self.set)):
                 return made
-            thinker = Thinker.from_pretrained(hub.folder(how.brain), hub.folder(how.lora))
+            thinker = Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora))
             return think_set(self.set, thinker, how.states, how.count)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[TimedCodes, np.ndarray | None]]:

@@ -10,7 +10,7 @@ import torch
 
 from antiphon.codecs.base import Tokenizer
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer, deduplicate, repeat
-from antiphon.encoders.features import load_features
+from antiphon.encoders import load_features
 from antiphon.errors import ModelError
 from tests.encoders.test_features import self_supervised, sound, whisper_folder
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from antiphon.codecs.base import Tokenizer
+from antiphon.codecs.semantic.features import load_features
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
-from antiphon.encoders.features import WhisperFeatures, load_features
+from antiphon.encoders.whisper.features import WhisperFeatures
 from antiphon.errors import ModelError
 from tests.encoders.test_features import sound, whisper_folder
 

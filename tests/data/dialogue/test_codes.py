@@ -26,7 +26,7 @@ from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
 from antiphon.data.tokenize.encode import TokenizeConfig, tokenize
 from antiphon.errors import DataError
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
-from antiphon.models.moshi.text_tokenizer import END, TextPieces
+from antiphon.models.moshi.text_tokenizer import END, TextTokenizer
 from tests.codecs.mini.test_model import TINY
 from tests.data.dialogue.test_monologue import EPAD, PAD, Trigrams
 
@@ -285,7 +285,7 @@ def test_weights_by_hand():
 
 
 def test_a_moshis_own_config_and_pieces():
-    pieces = TextPieces.train(["hello there everything you"], 270)
+    pieces = TextTokenizer.train(["hello there everything you"], 270)
     config = MoshiConfig(dim=8, heads=2, layers=1, inner=8, text_card=270, codebooks=3, user_codebooks=3, card=16,
                          depth=DepthConfig(8, 2, 1, 8, 3))  # fmt: skip
     wholes = [grid(talk, pieces, config) for talk in (coded(40, 0, WORDS), coded(25, 1))]

@@ -5,7 +5,7 @@ import pytest
 
 from antiphon.data.dialogue.format import Word
 from antiphon.data.dialogue.monologue import first_frame, inner_monologue, monologue_words
-from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.models.moshi.text_tokenizer import TextTokenizer
 
 RATE = 12.5
 PAD, EPAD = 3, 0
@@ -95,16 +95,16 @@ def test_equals_the_slow_version(seed):
     assert inner_monologue(words, 75, RATE, pieces).tolist() == slowly(words, 75, pieces)
 
 
-def byte_pairs() -> TextPieces:
-    return TextPieces.train(["abc abd cab dab eeb", "baca deb, cad"] * 5, 280)
+def byte_pairs() -> TextTokenizer:
+    return TextTokenizer.train(["abc abd cab dab eeb", "baca deb, cad"] * 5, 280)
 
 
-def sentence_pieces(folder) -> TextPieces:
+def sentence_pieces(folder) -> TextTokenizer:
     spm = pytest.importorskip("sentencepiece")
     texts = ["abc abd cab dab eeb", "baca deb cad aee abcde"] * 20
     options = {"model_prefix": str(folder / "tokenizer"), "vocab_size": 20, "pad_id": 3, "minloglevel": 2}
     spm.SentencePieceTrainer.train(sentence_iterator=iter(texts), **options)
-    return TextPieces.from_pretrained(folder)
+    return TextTokenizer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", ["trigrams", "byte pairs", "sentence pieces"])

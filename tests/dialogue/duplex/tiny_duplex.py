@@ -6,10 +6,9 @@ import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.models.moshi.bundle import Duplex
-from antiphon.models.moshi.config import DepthConfig
+from antiphon.models.moshi.config import DepthConfig, MoshiSampling
 from antiphon.models.moshi.model import Moshi, MoshiConfig
-from antiphon.models.moshi.sampling import MoshiSampling
-from antiphon.models.moshi.text_tokenizer import TextPieces
+from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 
 CONFIG = MoshiConfig(
@@ -27,7 +26,7 @@ def tiny_duplex() -> Duplex:
     torch.nn.init.normal_(moshi.text_head.weight, std=0.5)
     torch.nn.init.normal_(moshi.depth.heads, std=0.5)
     torch.nn.init.constant_(codec.wave.filters.bias, 0.0)
-    return Duplex(moshi, codec, TextPieces.train(["good day to you"] * 3, CONFIG.text_card))
+    return Duplex(moshi, codec, TextTokenizer.train(["good day to you"] * 3, CONFIG.text_card))
 
 
 def noise(frames: int, seed: int = 0) -> torch.Tensor:

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder, sinusoids
 from antiphon.errors import ModelError
+from antiphon.nn.cache import join
+from antiphon.nn.state import fork, select
 
 TINY = dict(width=16, layers=2, heads=2, inner=24, bands=8, positions=40)
 
@@ -59,9 +61,9 @@ def test_pieces_give_what_the_whole_gives(block: int, right: int) -> None:
         state, parts, at = encoder.init_state(2), [], 0
         while at < frames:
             size = draw.randint(0, 13)
-            parts.append(encoder.step(mel[:, :, at : at + size], state))
+            parts.append(encoder.step(mel[:, :, at : at + size], state)[0])
             at += size
-        parts.append(encoder.step(mel[:, :, :0], state, last=True))
+        parts.append(encoder.step(mel[:, :, :0], state, last=True)[0])
         assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
 
 
@@ -83,8 +85,8 @@ def test_it_starts_afresh_when_positions_run_out() -> None:
     encoder = tiny(block=7, right=3)  # 40 positions: blocks of 7 do not fit evenly
     mel = torch.randn(1, 8, 200)
     state = encoder.init_state(1)
-    parts = [encoder.step(mel[:, :, at : at + 9], state) for at in range(0, 200, 9)] + [
-        encoder.step(mel[:, :, :0], state, last=True)
+    parts = [encoder.step(mel[:, :, at : at + 9], state)[0] for at in range(0, 200, 9)] + [
+        encoder.step(mel[:, :, :0], state, last=True)[0]
     ]
     assert torch.allclose(torch.cat(parts, dim=1), encoder(mel), atol=1e-5)
     assert torch.cat(parts, dim=1).shape[1] == 100
@@ -99,11 +101,41 @@ def test_a_state_can_be_forked() -> None:
     encoder = tiny(block=4, right=1)
     first, left, right = torch.randn(1, 8, 23), torch.randn(1, 8, 20), torch.randn(1, 8, 31)
     state = encoder.init_state(1)
-    begun = encoder.step(first, state)
-    fork = state.clone()
-    encoder.step(left, fork, last=True)
-    rest = encoder.step(right, state, last=True)
+    begun, _ = encoder.step(first, state)
+    encoder.step(left, fork(state), last=True)
+    rest, _ = encoder.step(right, state, last=True)
     assert torch.allclose(torch.cat([begun, rest], 1), encoder(torch.cat([first, right], 2)), atol=1e-5)
+
+
+@torch.no_grad()
+def test_rows_out_of_step_give_what_each_gives_alone() -> None:
+    """Signals begin, rest, end and leave a batch at any time, and run past the encoder's positions."""
+    encoder, draw = tiny(block=6, right=2), random.Random(1)
+    signals = [torch.randn(1, 8, length) for length in (150, 61, 33, 8)]
+    heard, at = [[] for _ in signals], [0] * len(signals)
+    state, rows = encoder.init_state(0), []
+
+    def give(features: torch.Tensor, frames: torch.Tensor) -> None:
+        for row, values, count in zip(rows, features, frames.tolist()):
+            heard[row].append(values[:count])
+            assert not values[count:].any()
+
+    for _ in range(200):
+        if len(rows) < 2 and (fresh := [row for row in range(4) if not at[row] and row not in rows]):
+            rows, state = [*rows, fresh[0]], join([state, encoder.init_state(1)])
+        if not rows:
+            break
+        counts = [min(draw.choice([0, 3, 7, 13]), signals[row].shape[2] - at[row]) for row in rows]
+        mel = torch.stack([torch.nn.functional.pad(signals[row][0, :, at[row] : at[row] + count], (0, 13 - count),
+                                                   value=9.0) for row, count in zip(rows, counts)])  # fmt: skip
+        for row, count in zip(rows, counts):
+            at[row] += count
+        ended = torch.tensor([at[row] == signals[row].shape[2] for row in rows])
+        give(*encoder.step(mel, state, ended, torch.tensor(counts)))
+        left = (~ended).nonzero()[:, 0]
+        rows, state = [rows[place] for place in left.tolist()], select(state, left)
+    for signal, parts in zip(signals, heard):
+        torch.testing.assert_close(torch.cat(parts)[None], encoder(signal), atol=1e-5, rtol=1e-5)
 
 
 def test_positions_are_whispers() -> None:

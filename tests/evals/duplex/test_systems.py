@@ -78,7 +78,7 @@ class TestSystems:
                 token = self.tokens[self.count]
                 self.count += 1
                 frame = type("Frame", (), {"token": token, "audio": torch.zeros(1920)})
-                return {handle: frame for handle in frames}
+                return dict.fromkeys(frames, frame)
 
             def leave(self, handle):
                 self.left = handle

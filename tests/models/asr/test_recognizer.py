@@ -12,7 +12,7 @@ from antiphon.audio.io import Audio, load
 from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.models.asr.adapter import Adapter, AdapterConfig, Spelling
-from antiphon.models.asr.recognizer import Ears
+from antiphon.models.asr.recognizer import Recognizer
 from antiphon.models.llm.text import as_words
 from tests.conftest import ROOT
 
@@ -38,7 +38,7 @@ def letters() -> Tokenizer:
     return made
 
 
-def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Ears:
+def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Recognizer:
     torch.manual_seed(seed)
     encoder = WhisperBlockEncoder(EncoderConfig(width=16, layers=2, heads=2, inner=24, positions=60, block=15, right=4))
     tokenizer = letters()
@@ -62,7 +62,7 @@ def tiny(decoder: bool = True, adapter: bool = True, seed: int = 3) -> Ears:
         for name, parameter in part.named_parameters():
             if "norm" not in name and "scale" not in name:
                 parameter.data.normal_(0, 0.3)
-    return Ears(
+    return Recognizer(
         encoder,
         ctc if adapter else None,
         Spelling(tokenizer.to_str(), 0, ids) if adapter else None,

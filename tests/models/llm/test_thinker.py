@@ -1,4 +1,5 @@
 """The thinker: same tokens as `transformers`, conversations as values, text in whole characters, no loops."""
+
 import json
 import os
 import random
@@ -9,10 +10,14 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.errors import ModelError, TooLongError
-from antiphon.models.llm.llama import KeyValues, Llama, LlamaConfig
-from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
-from antiphon.models.llm.reply_pieces import Unfinished, goes_round, pick, piece_bytes
+from antiphon.models.llm.chat_template import MARKS
+from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
+from antiphon.models.llm.llama import Llama, LlamaConfig
+from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.llm.thinker import Thinker
+from antiphon.models.lora import Lora, LoraConfig
+from antiphon.nn.cache import join
+from antiphon.nn.state import StateBatch, fork, select
 
 TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -22,14 +27,20 @@ TEMPLATE = (
 )
 
 
+TINY = LlamaConfig(
+    hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, head_dim=8,
+    vocab_size=40,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("brain")
-    make_brain(path, TEMPLATE)
+    path = tmp_path_factory.mktemp("llm")
+    make_llm(path, TEMPLATE)
     return path
 
 
-def make_brain(path: Path, template: str, marks: tuple[tuple[str, bool], ...] = ()) -> None:
+def make_llm(path: Path, template: str, marks: tuple[tuple[str, bool], ...] = ()) -> None:
     """A tiny random Llama as `transformers` saves it, with a byte-level tokenizer.
 
     Args:
@@ -72,7 +83,7 @@ def thinker(folder: Path) -> Thinker:
 @pytest.fixture(scope="module")
 def adapted(folder: Path, thinker: Thinker) -> Thinker:
     torch.manual_seed(2)
-    lora = Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(thinker.model.layers[0]))
+    lora = Lora(thinker.model, LoraConfig(rank=2, first=1, last=3))
     with torch.no_grad():
         for parameter in lora.parameters():
             parameter.normal_(std=0.2)
@@ -80,7 +91,7 @@ def adapted(folder: Path, thinker: Thinker) -> Thinker:
 
 
 def tokens_of(thinker: Thinker, state, count: int = 24, **how) -> list[int]:
-    return [thought.token for thought in thinker.stream(state, max_tokens=count, **how)]
+    return [token.token for token in thinker.stream(state, count, TokenSampling(**how))]
 
 
 def generated(folder: Path, conversation: list[dict[str, str]], count: int) -> list[int]:
@@ -110,7 +121,7 @@ def test_pieces_give_what_the_whole_gives(folder: Path) -> None:
     whole = model(x)
     for _ in range(5):
         cuts = sorted(rng.sample(range(1, 40), 6))
-        cache, parts = KeyValues(model.config, batch=2, capacity=4), []
+        cache, parts = model.init_cache(2, capacity=4), []
         for start, end in zip([0, *cuts], [*cuts, 40], strict=True):
             parts.append(model(x[:, start:end], cache))
         torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
@@ -204,17 +215,10 @@ def test_sampling_follows_its_seed(thinker: Thinker) -> None:
     def sample(seed: int) -> list[int]:
         state = thinker.init_state()
         thinker.add_user(state, "One")
-        return tokens_of(thinker, state, 16, temperature=1.5, top_k=20, generator=torch.Generator().manual_seed(seed))
+        return tokens_of(thinker, state, 16, temperature=1.5, top_k=20, seed=seed)
 
     assert sample(1) == sample(1)
     assert len({tuple(sample(seed)) for seed in range(4)}) > 1
-
-
-def test_pick() -> None:
-    logits = torch.tensor([0.0, 3.0, 2.9, -5.0])
-    assert pick(logits, 0.0, 0, None) == 1
-    drawn = {pick(logits, 1.0, 2, torch.Generator().manual_seed(seed)) for seed in range(40)}
-    assert drawn == {1, 2}
 
 
 def test_many_replies_are_the_single_ones(adapted: Thinker) -> None:
@@ -225,28 +229,101 @@ def test_many_replies_are_the_single_ones(adapted: Thinker) -> None:
 
 
 def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
-    pieces = piece_bytes(thinker.tokenizer)
-    unfinished, texts = Unfinished(pieces), []
+    detokenizer, texts = IncrementalDetokenizer(thinker.tokenizer, thinker.marks), []
     for token in thinker.tokenizer.encode("é😀 ok").ids:
-        texts.append(unfinished.add(token))
+        texts.append(detokenizer.add(token))
     assert "".join(texts) == "é😀 ok" and "\ufffd" not in "".join(texts)
     assert texts[0] == "" and "😀" in texts
-    assert unfinished.add(thinker.end) == ""
+    assert detokenizer.add(thinker.end) == ""
 
 
-@pytest.mark.parametrize(
-    ("tokens", "round_"),
-    [
-        ([1, 2, 3, 4, 5, 6], False),
-        ([1, 2, 3, 4, 1, 2, 3, 4], True),
-        ([9, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5], True),
-        ([1, 2, 3, 1, 2, 3], False),
-        ([7, 7, 7, 7], True),
-        ([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8], True),
-    ],
-)
-def test_going_round_by_hand(tokens: list[int], round_: bool) -> None:
-    assert goes_round(tokens) is round_
+def test_marks_are_text_though_they_are_special_tokens(tmp_path: Path) -> None:
+    make_llm(tmp_path, TEMPLATE, (("<tool_call>", True), ("<secret>", True)))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    marks = mark_tokens(tokenizer, MARKS)
+    detokenizer = IncrementalDetokenizer(tokenizer, marks)
+    tokens = tokenizer.encode("a<tool_call>é<secret>b").ids
+    assert len(marks) == 1 and "".join(map(detokenizer.add, tokens)) == "a<tool_call>éb"
+
+
+@torch.no_grad()
+def test_rows_out_of_step_give_what_each_gives_alone() -> None:
+    """Conversations of other lengths join, rest, fork and leave; each has the logits it has alone."""
+    torch.manual_seed(0)
+    model, rng = Llama(TINY).eval(), random.Random(3)
+    lora = Lora(model, LoraConfig(rank=2, first=1, last=3))
+    torch.nn.init.normal_(lora.inside("layers.1")["v_proj"].lora_B, std=0.2)
+    texts = [torch.randn(1, length, 48) for length in (41, 17, 30, 5)]
+    alone = [model.logits(model(text, lora=lora)[0]) for text in texts]
+    caches, at, got = [], [0] * 4, [[] for _ in texts]
+    for row, first in enumerate((20, 3, 11, 1)):  # read apart at first, into caches of unequal room
+        caches.append(model.init_cache(capacity=first))
+        got[row].append(model.logits(model(texts[row][:, :first], caches[row], lora)[0]))
+        at[row] = first
+    cache, rows = join(caches), [0, 1, 2, 3]
+    while rows:
+        counts = [min(rng.randrange(4), len(alone[row]) - at[row]) for row in rows]
+        new = [texts[row][0, at[row] : at[row] + count] for row, count in zip(rows, counts)]
+        x = torch.stack([torch.nn.functional.pad(each, (0, 0, 0, 3 - len(each)), value=9) for each in new])
+        twin, before = fork(cache), cache.length.tolist()
+        hidden = model(x, cache, lora, torch.tensor(counts))
+        torch.testing.assert_close(model(x, twin, lora, torch.tensor(counts)), hidden)
+        assert cache.length.tolist() == [n + count for n, count in zip(before, counts)]
+        for row, values, count in zip(rows, hidden, counts):
+            got[row].append(model.logits(values[:count]))
+            at[row] += count
+        left = [place for place, row in enumerate(rows) if at[row] < len(alone[row])]
+        rng.shuffle(left)
+        rows, cache = [rows[place] for place in left], select(cache, left)
+    for parts, whole in zip(got, alone):
+        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_cache_can_lie_in_a_batch_with_room_for_more(thinker: Thinker) -> None:
+    model, x = thinker.model, torch.randn(2, 9, 48)
+    batch = StateBatch(lambda n: model.init_cache(n, capacity=16), capacity=1)
+    for row, first in enumerate((2, 5)):
+        cache = model.init_cache(capacity=16)
+        model(x[row : row + 1, :first], cache)
+        batch.add(cache)
+    state = batch.front(2)
+    step = torch.stack([x[0, 2:5], x[1, 5:8]])
+    hidden = model(step, state)
+    batch.keep(state)
+    torch.testing.assert_close(hidden[0], model(x[:1, :5])[0, 2:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden[1], model(x[1:, :8])[0, 5:], atol=1e-5, rtol=1e-5)
+    assert batch.get(1).length.tolist() == [8]
+
+
+def test_replies_that_share_a_step_are_the_single_ones(adapted: Thinker) -> None:
+    """Each conversation has its own past, length and sampling, and goes on afterwards as if it had been alone."""
+    samplings = [TokenSampling(), TokenSampling(1.2, 20, 0.9, 1.1, seed=3), TokenSampling(0.8, 5, seed=4)]
+
+    def conversations():
+        states = [adapted.init_state(system=system) for system in (None, "Be brief.", None)]
+        adapted.add_user(states[2], "An earlier turn.")
+        tokens_of(adapted, states[2], 3)
+        for state, said in zip(states, ("One?", "A longer question, please.", "Six?")):
+            adapted.add_user(state, said)
+        return states
+
+    together, apart = conversations(), conversations()
+    said: list[list[int]] = [[], [], []]
+    for tokens in adapted.stream_many(together, 10, samplings):
+        for row, token in tokens.items():
+            said[row].append(token.token)
+    for row, (state, sampling) in enumerate(zip(apart, samplings)):
+        assert [token.token for token in adapted.stream(state, 10, sampling)] == said[row]
+        assert together[row].history == state.history
+        for one in (together[row], state):
+            adapted.add_user(one, "And then?")
+        torch.testing.assert_close(together[row].hidden, state.hidden, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ModelError, match="share a step"):
+        states = [adapted.init_state(voice) for voice in (True, False)]
+        for state in states:
+            adapted.add_user(state, "Who?")
+        next(adapted.stream_many(states))
 
 
 def test_a_turn_that_is_too_long_is_refused_before_anything_is_made_of_it(thinker: Thinker, monkeypatch) -> None:
@@ -282,8 +359,8 @@ def test_errors_say_what_to_do(thinker: Thinker, tmp_path: Path) -> None:
 def test_real_weights_say_what_transformers_says() -> None:
     from antiphon.hub import folder as find
 
-    brain = Path(os.environ["ANTIPHON_BRAIN"]) if "ANTIPHON_BRAIN" in os.environ else find("smollm2-135m-instruct")
-    thinker = Thinker.from_pretrained(brain)
+    llm = Path(os.environ["ANTIPHON_LLM"]) if "ANTIPHON_LLM" in os.environ else find("smollm2-135m-instruct")
+    thinker = Thinker.from_pretrained(llm)
     for said in (
         "What is the capital of France?",
         "Tell me about the sea.",
@@ -292,4 +369,4 @@ def test_real_weights_say_what_transformers_says() -> None:
     ):
         state = thinker.init_state(voice=False)
         thinker.add_user(state, said)
-        assert tokens_of(thinker, state, 40) == generated(brain, [{"role": "user", "content": said}], 40)
+        assert tokens_of(thinker, state, 40) == generated(llm, [{"role": "user", "content": said}], 40)

@@ -5,10 +5,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from antiphon.errors import HubError
+from antiphon.errors import HubError, ModelError
+from antiphon.models.lora import Lora, LoraConfig
 from antiphon.models.moshi.config import DepthConfig
-from antiphon.models.moshi.lora import FILE, MoshiLora, read_lora
 from antiphon.models.moshi.model import Moshi, MoshiConfig
+from antiphon.models.moshi.weights import LORA_FILE as FILE
+from antiphon.models.moshi.weights import load_lora, read_lora, save_lora
 
 
 def make(seed: int = 0, schedule: list[int] | None = None) -> Moshi:
@@ -25,9 +27,9 @@ def a_grid() -> torch.Tensor:
     return torch.randint(12, (2, 7, 10), generator=torch.Generator().manual_seed(1))
 
 
-def filled(model: Moshi, **given) -> MoshiLora:
-    lora = MoshiLora(model, rank=4, **given)
-    for pair in lora.pairs.values():
+def filled(model: Moshi, scaling: float = 2.0, linears: tuple[str, ...] = ("*",)) -> Lora:
+    lora = Lora(model, LoraConfig(4, 4 * scaling, linears))
+    for _, pair in lora.named_pairs():
         nn.init.normal_(pair.lora_B, std=0.3)
     return lora
 
@@ -41,8 +43,8 @@ def logits(model: Moshi) -> torch.Tensor:
 def test_untrained_pairs_change_nothing_and_trained_ones_the_same_attached_or_merged():
     model = make()
     before = logits(model)
-    lora = MoshiLora(model, rank=4)
-    assert len(lora.pairs) == 2 * 4 + 1 + 2 * 4 + 2  # layers' linears, text head, depth's, its input and heads
+    lora = Lora(model, LoraConfig(4))
+    assert len(list(lora.named_pairs())) == 2 * 4 + 1 + 2 * 4 + 2  # layers' linears, text head, depth's, its input and heads
     lora.attach(model)
     assert torch.equal(logits(model), before)
     lora.detach(model)
@@ -59,7 +61,7 @@ def test_untrained_pairs_change_nothing_and_trained_ones_the_same_attached_or_me
 def test_only_the_pairs_learn():
     model = make()
     names = list(dict(model.named_parameters()))
-    lora = filled(model, names=("temporal.layers.1.*", "depth.heads"))
+    lora = filled(model, linears=("temporal.layers.1.*", "depth.heads"))
     lora.attach(model)
     out = model(a_grid())
     (out.text.square().sum() + out.codes.square().sum()).backward()
@@ -68,18 +70,18 @@ def test_only_the_pairs_learn():
     assert all(parameter.grad.abs().max() > 0 for parameter in lora.parameters())
     lora.detach(model)
     assert list(dict(model.named_parameters())) == names
-    with pytest.raises(HubError, match="no linear layer"):
-        MoshiLora(model, names=("temporal.norm",))
+    with pytest.raises(ModelError, match="no linear layer"):
+        filled(model, linears=("temporal.norm",))
 
 
 def test_checkpoints_of_our_own_round_trip_and_wrong_ones_are_refused(tmp_path):
     model = make()
-    lora = filled(model, names=("temporal.*", "depth.layers.0.project"))
-    lora.save(tmp_path / "a", dtype=torch.float32)
-    again = MoshiLora.from_pretrained(tmp_path / "a" / FILE, model)
-    assert again.pairs.keys() == lora.pairs.keys() and again.scaling == 2.0
-    for key, pair in lora.pairs.items():
-        assert torch.equal(pair.lora_A, again.pairs[key].lora_A) and torch.equal(pair.lora_B, again.pairs[key].lora_B)
+    lora = filled(model, linears=("temporal.*", "depth.layers.0.project"))
+    save_lora(lora, model.config, tmp_path / "a", dtype=torch.float32)
+    again = load_lora(tmp_path / "a" / FILE, model)
+    assert again.state_dict().keys() == lora.state_dict().keys() and again.config.alpha == 8.0
+    for key, value in lora.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
     weights = load_file(tmp_path / "a" / FILE)
     some = {key: value for key, value in weights.items() if "in_projs.1" not in key}  # one codebook without
     save_file(some, tmp_path / "some.safetensors")
@@ -95,8 +97,8 @@ def test_checkpoints_of_our_own_round_trip_and_wrong_ones_are_refused(tmp_path):
     with pytest.raises(HubError, match="is missing"):
         read_lora(tmp_path / "half.safetensors", model.config)
     with pytest.raises(HubError, match="cannot be read"):
-        MoshiLora.from_pretrained(tmp_path / "none.safetensors", model)
+        load_lora(tmp_path / "none.safetensors", model)
     torch.manual_seed(0)
     wider = Moshi(MoshiConfig(**{**model.config.to_dict(), "inner": 50}))
     with pytest.raises(HubError, match="another model"):
-        MoshiLora.from_pretrained(tmp_path / "a", wider)
+        load_lora(tmp_path / "a", wider)

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 import antiphon.models.moshi.model as module
 from antiphon.codecs.mini.model import MiniCodec, MiniCodecConfig
 from antiphon.errors import ConfigError, HubError
+from antiphon.models.llm.sampling import sample, uniforms
 from antiphon.models.moshi.config import DepthConfig, moshi_7b
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig, MoshiSampling
-from antiphon.models.moshi.sampling import draw, uniforms
+from antiphon.models.moshi.weights import load
 from antiphon.nn import state as states
 from antiphon.nn.delays import delay
 
@@ -43,15 +44,15 @@ def a_grid(model: Moshi, batch: int, frames: int, seed: int = 1) -> torch.Tensor
 
 def replay(model: Moshi, grid: torch.Tensor, monkeypatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Steps through a known grid. Returns text logits, code logits as `forward` shapes them, and what came out."""
-    found, real = [], module.draw
-    monkeypatch.setattr(module, "draw", lambda logits, *rest: (found.append(logits.clone()), real(logits, *rest))[1])
+    found, real = [], module.sample
+    monkeypatch.setattr(module, "sample", lambda logits, *rest: (found.append(logits.clone()), real(logits, *rest))[1])
     batch, _, frames = grid.shape
     own = 1 + model.config.codebooks
     state, out = model.init_state(batch), []
     for t in range(frames):
         user = grid[:, own:, t - 1] if t else torch.full_like(grid[:, own:, 0], 7)  # call 0 must not look at it
         out.append(model.step(user, state, GREEDY, grid[:, 0, t], grid[:, 1:own, t]))
-    monkeypatch.setattr(module, "draw", real)
+    monkeypatch.setattr(module, "sample", real)
     each = [torch.stack(found[level::own], dim=1) for level in range(own)]
     return each[0], torch.stack(each[1:], dim=2), torch.stack(out, dim=2)
 
@@ -263,13 +264,13 @@ def test_draws_follow_the_distribution():
     along = uniforms(torch.zeros(20000, dtype=torch.long), torch.arange(20000), 1)[:, 0]
     assert abs(float(torch.corrcoef(torch.stack([along[1:], along[:-1]]))[0, 1])) < 0.03
     for temperature, top_k in ((1.0, 0), (0.5, 0), (1.0, 2)):
-        share = torch.bincount(draw(logits, chance[:, 1], temperature, top_k), minlength=5) / 20000
+        share = torch.bincount(sample(logits, chance[:, 1], temperature, top_k), minlength=5) / 20000
         scores = logits[0] / temperature
         if top_k:
             scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -math.inf)
         torch.testing.assert_close(share, scores.softmax(0), atol=0.015, rtol=0)
-    assert (draw(logits, None, 0.0, 3) == 1).all()
-    edge = draw(torch.tensor([[0.0, 0.0, -1000.0]]), torch.tensor([1 - 2.0**-24]), 1.0, 0)
+    assert (sample(logits, None, 0.0, 3) == 1).all()
+    edge = sample(torch.tensor([[0.0, 0.0, -1000.0]]), torch.tensor([1 - 2.0**-24]), 1.0, 0)
     assert edge.tolist() == [1]
 
 
@@ -317,15 +318,15 @@ def test_codebooks_start_the_embeddings_and_heads():
 def test_a_folder_keeps_a_model(tmp_path):
     model = make(depth={"schedule": [0, 1, 1, 2]})
     model.save_pretrained(tmp_path / "m")
-    again = Moshi.from_pretrained(tmp_path / "m")
+    again = load(tmp_path / "m")
     assert again.config == model.config and not again.training
     grid = a_grid(model, 1, 20)
     torch.testing.assert_close(model(grid).codes, again(grid).codes, atol=0.02, rtol=0)
-    half = Moshi.from_pretrained(tmp_path / "m", dtype=torch.bfloat16)
+    half = load(tmp_path / "m", dtype=torch.bfloat16)
     assert half.step(torch.zeros(1, 3, dtype=torch.long), half.init_state(1)).shape == (1, 5)
     (tmp_path / "m" / "config.json").write_text('{"family": "moshi", "dim": 96}')
     with pytest.raises(HubError, match="do not fit"):
-        Moshi.from_pretrained(tmp_path / "m")
+        load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("wrong, said", [
@@ -382,5 +383,5 @@ def test_a_folder_in_int8_is_half_as_large_and_predicts_nearly_the_same(tmp_path
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "small")]
     assert sizes[1] < 0.7 * sizes[0]
     with torch.no_grad():
-        there, back = model(grid).text, Moshi.from_pretrained(tmp_path / "small")(grid).text
+        there, back = model(grid).text, load(tmp_path / "small")(grid).text
     assert 0 < (there - back).abs().max() < 0.02 * there.abs().max()

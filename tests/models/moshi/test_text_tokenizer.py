@@ -2,14 +2,14 @@
 import pytest
 
 from antiphon.errors import ConfigError, HubError
-from antiphon.models.moshi.text_tokenizer import PAD, TextPieces
+from antiphon.models.moshi.text_tokenizer import PAD, TextTokenizer
 
 TEXTS = ["Hello there, how are you today?", "I'm fine. The capital of France is Paris.", "there are two"] * 4
 
 
 @pytest.fixture(scope="module")
-def pieces() -> TextPieces:
-    return TextPieces.train(TEXTS, 300)
+def pieces() -> TextTokenizer:
+    return TextTokenizer.train(TEXTS, 300)
 
 
 def test_reserved_ids_are_never_a_words(pieces):
@@ -45,18 +45,18 @@ def test_frequent_words_are_short(pieces):
 
 def test_a_folder_keeps_them(pieces, tmp_path):
     pieces.save(tmp_path / "a")
-    again = TextPieces.from_pretrained(tmp_path / "a")
+    again = TextTokenizer.from_pretrained(tmp_path / "a")
     assert again.encode("how are you") == pieces.encode("how are you") and len(again) == len(pieces)
 
 
 def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(ConfigError, match="260"):
-        TextPieces.train(TEXTS, 200)
+        TextTokenizer.train(TEXTS, 200)
     with pytest.raises(HubError, match="no text pieces"):
-        TextPieces.from_pretrained(tmp_path)
+        TextTokenizer.from_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(HubError, match="cannot be read"):
-        TextPieces.from_pretrained(tmp_path)
+        TextTokenizer.from_pretrained(tmp_path)
 
 
 def test_other_pieces_are_refused(tmp_path):
@@ -64,4 +64,4 @@ def test_other_pieces_are_refused(tmp_path):
 
     Tokenizer(models.BPE({"a": 0, "b": 1}, [])).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(HubError, match="other pieces"):
-        TextPieces.from_pretrained(tmp_path)
+        TextTokenizer.from_pretrained(tmp_path)

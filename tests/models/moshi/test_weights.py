@@ -6,8 +6,7 @@ import torch
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.config import DepthConfig, moshi_7b
 from antiphon.models.moshi.model import Moshi, MoshiConfig
-from antiphon.models.moshi.published import from_kyutai, from_transformers, to_kyutai
-from antiphon.models.moshi.weights import for_transformers, ours
+from antiphon.models.moshi.weights import for_transformers, from_kyutai, from_transformers, load, ours, to_kyutai
 from antiphon.nn.delays import delay
 
 KYUTAI = {  # as in moshiko's config.json, small
@@ -59,7 +58,7 @@ def test_logits_are_those_of_transformers(given, tmp_path):
     theirs = transformers_model(**given)
     theirs.save_pretrained(tmp_path / "m", max_shard_size="200KB")  # in several files
     assert (tmp_path / "m" / "model.safetensors.index.json").is_file()
-    mine = Moshi.from_pretrained(tmp_path / "m")
+    mine = load(tmp_path / "m")
     assert mine.config.delays == [0, 0, 1, 1, 1, 0, 1, 1, 1] and mine.config.kv_heads == given.get(
         "num_key_value_heads", 4
     )

@@ -4,7 +4,7 @@ import torch
 
 from antiphon.errors import UnsayableError
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import Voice, VoiceState
+from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState
 from tests.models.tts.test_talker import TINY, talker  # noqa: F401
 
 TEXT = "Bread is made from flour, water and yeast."
@@ -24,11 +24,11 @@ class Silence:
 
 
 @pytest.fixture
-def voice(talker) -> Voice:  # noqa: F811
-    return Voice(talker, Silence(), Phonemizer())
+def voice(talker) -> Synthesizer:  # noqa: F811
+    return Synthesizer(talker, Silence(), Phonemizer())
 
 
-def speak(voice: Voice, pieces: list[str], most: int | None = None) -> tuple[VoiceState, int]:
+def speak(voice: Synthesizer, pieces: list[str], most: int | None = None) -> tuple[SynthesizerState, int]:
     """Says as soon as it can what comes in pieces; stops after `most` frames."""
     state, frames, pieces = voice.init_state(), 0, list(pieces)
     while frames != most:
@@ -66,7 +66,7 @@ def test_text_that_runs_ahead_of_the_speech_is_not_said_yet(voice):
 
 def test_the_pause_behind_a_word_is_not_waited_for(voice):
     state, _ = speak(voice, PIECES)
-    ends, flour = state.talker.ends[0], state.read[5]
+    ends, flour = state.talker.text.ends[0], state.read[5]
     assert state.text[: flour[0]].endswith("flour,")
     assert voice.timing(state).until(float(ends[flour[1] - 1])).endswith("flour,")
     assert flour[1] < state.read[6][1] and voice.timing(state).until(float(ends[flour[1] - 1]) - 1e-3).endswith("from")

@@ -2,13 +2,16 @@
 by heart.
 """
 
+import random
+
 import pytest
 import torch
 
 from antiphon.models.tts.durations import TalkerConfig, read_timeline
 from antiphon.models.tts.phonemes import alphabet
-from antiphon.models.tts.talker import Talker, draw
+from antiphon.models.tts.talker import Talker
 from antiphon.nn.delays import delay
+from antiphon.nn.state import fork, join, select
 
 TINY = TalkerConfig(
     hidden=6, encoder_dim=16, encoder_layers=2, encoder_kernel=3, dim=16, heads=2, inner=24, layers=2, depth_dim=12,
@@ -46,7 +49,7 @@ def test_text_in_pieces_gives_the_same_codes(talker, size):
     pieces = [TEXT[i : i + size] for i in range(0, len(TEXT), size)]
     codes, state, early = speak(talker, pieces, seed=3, temperature=0.8, top_k=5)
     whole, _, _ = speak(talker, [TEXT], seed=3, temperature=0.8, top_k=5)
-    assert torch.equal(codes, whole) and codes.shape == (1, 3, state.last_frame)
+    assert torch.equal(codes, whole) and codes.shape == (1, 3, state.text.last_frame)
     assert early > 0  # sound starts before the text is complete
 
 
@@ -59,9 +62,9 @@ def test_the_seed_decides(talker):
 def test_greedy_steps_equal_teacher_forcing(talker):
     codes, state, _ = speak(talker, [TEXT], temperature=0.0)
     grid = delay(codes, TINY.delays, fill=-1)
-    symbols = torch.tensor([state.symbols])
+    symbols = torch.tensor([state.text.symbols])
     keep = torch.ones_like(grid[:, 0], dtype=torch.bool)
-    logits, _ = talker(symbols, torch.ones_like(symbols, dtype=torch.bool), state.ends, grid, keep)
+    logits, _ = talker(symbols, torch.ones_like(symbols, dtype=torch.bool), state.text.ends, grid, keep)
     for level, scores in enumerate(logits):
         there = grid[0, level] >= 0
         assert torch.equal(scores.argmax(-1)[there], grid[0, level][there])
@@ -152,9 +155,37 @@ def test_saved_and_loaded_it_says_the_same(talker, tmp_path):
     assert torch.equal(speak(talker, [TEXT], temperature=0.0)[0], speak(again, [TEXT], temperature=0.0)[0])
 
 
-def test_drawing():
-    logits = torch.tensor([0.0, 5.0, 4.0, -9.0])
-    generator = torch.Generator().manual_seed(0)
-    assert int(draw(logits, 0.0, 0, generator)) == 1
-    drawn = {int(draw(logits, 1.0, 2, generator)) for _ in range(100)}
-    assert drawn == {1, 2}
+def test_rows_out_of_step_say_what_each_says_alone(talker):
+    """Utterances begin at other times, wait for their text, end and leave; each with a sampling of its own."""
+    draw, spoken = random.Random(5), {}
+    texts = [TEXT, TEXT[:9], TEXT[5:], TEXT[3:20]]
+    how = [dict(seed=3, temperature=0.8, top_k=5), dict(temperature=0.0), dict(seed=4, temperature=1.0, top_k=0),
+           dict(seed=5, temperature=0.8, top_k=5)]  # fmt: skip
+    alone = [speak(talker, [text], **each)[0] for text, each in zip(texts, how)]
+    states = [talker.init_state(**each) for each in how]
+    left, rows, speech = list(texts), [], select(states[0].speech, [])
+    fresh = [0, 1, 2, 3]
+    for _ in range(400):
+        if fresh and len(rows) < 3:
+            rows, speech = [*rows, fresh[0]], join([speech, states[fresh[0]].speech])
+            spoken[fresh.pop(0)] = []
+        if not rows:
+            break
+        row = draw.choice(rows)
+        if not states[row].text.complete:
+            talker.add_phonemes(left[row][:4], states[row])
+            left[row] = left[row][4:]
+            if not left[row]:
+                talker.end_text(states[row])
+        twin = fork(speech)
+        codes = talker.step_rows([states[row].text for row in rows], speech)
+        assert torch.equal(talker.step_rows([states[row].text for row in rows], twin), codes)
+        for row, frame in zip(rows, codes):
+            if int(frame[0]) >= 0:
+                spoken[row].append(frame)
+        going = [n for n, row in enumerate(rows)
+                 if not (states[row].text.complete and int(speech.frame[n]) >= states[row].text.steps)]  # fmt: skip
+        draw.shuffle(going)
+        rows, speech = [rows[n] for n in going], select(speech, going)
+    for row, codes in enumerate(alone):
+        assert torch.equal(torch.stack(spoken[row], dim=1)[None], codes)

@@ -33,13 +33,13 @@ TEXTS = [
 
 
 @pytest.fixture
-def brain(tmp_path: Path) -> Path:
+def llm(tmp_path: Path) -> Path:
     """A language model's folder: a byte-level tokenizer without merges and random embeddings."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     made = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(pre_tokenizers.ByteLevel.alphabet())}, merges=[]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    folder = tmp_path / "brain"
+    folder = tmp_path / "llm"
     folder.mkdir()
     made.save(str(folder / "tokenizer.json"))
     save_file({"model.embed_tokens.weight": torch.randn(256, 12)}, folder / "model.safetensors")
@@ -60,11 +60,11 @@ def write(folder: Path, texts: list[str], frames: int = 60) -> Path:
     return folder
 
 
-def stage(brain: Path, train: Path, **data: object) -> StageConfig:
+def stage(llm: Path, train: Path, **data: object) -> StageConfig:
     return StageConfig(
         task="antiphon.train.asr.align:AlignTask",
         model=dict(
-            brain=str(brain), merges=0, features=10, width=24, blocks=1, kernel=3, inner=32, embedding=12, dropout=0.0
+            llm=str(llm), merges=0, features=10, width=24, blocks=1, kernel=3, inner=32, embedding=12, dropout=0.0
         ),
         data={"train": [str(train)], "held": [str(train)], **data},
         optim=OptimConfig(lr=1e-2),
@@ -74,9 +74,9 @@ def stage(brain: Path, train: Path, **data: object) -> StageConfig:
     )
 
 
-def test_a_batch_is_a_function_of_the_step(brain: Path, tmp_path: Path) -> None:
+def test_a_batch_is_a_function_of_the_step(llm: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", TEXTS)
-    task, again = build_task(stage(brain, train)), build_task(stage(brain, train))
+    task, again = build_task(stage(llm, train)), build_task(stage(llm, train))
     for step in (0, 3, 3, 1):
         a, b = task.batch(step), again.batch(step)
         assert torch.equal(a["features"], b["features"]) and a["targets"] == b["targets"]
@@ -84,9 +84,9 @@ def test_a_batch_is_a_function_of_the_step(brain: Path, tmp_path: Path) -> None:
     assert a["features"].shape[:2] == (4, int(a["lengths"].max()))
 
 
-def test_a_growing_set_and_what_cannot_be_said_in_time(brain: Path, tmp_path: Path) -> None:
+def test_a_growing_set_and_what_cannot_be_said_in_time(llm: Path, tmp_path: Path) -> None:
     train = write(tmp_path / "train", TEXTS)
-    task = build_task(stage(brain, train, refresh=2, pieces=None))
+    task = build_task(stage(llm, train, refresh=2, pieces=None))
     assert len(task.known) == 8
     add(train, ("long", "hello there how are you", torch.zeros(20, 10)))  # 23 letters, 10 frames
     add(train, ("ok", "how late", torch.zeros(50, 10)))
@@ -94,12 +94,12 @@ def test_a_growing_set_and_what_cannot_be_said_in_time(brain: Path, tmp_path: Pa
     assert len(task.known) == 8
     task.batch(2)
     assert len(task.known) == 9 and "ok" in {utterance.id for _, utterance, _ in task.known}
-    assert len(build_task(stage(brain, train, limit=3)).known) == 3
+    assert len(build_task(stage(llm, train, limit=3)).known) == 3
 
 
-def test_it_learns_and_exports_what_it_learnt(brain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_learns_and_exports_what_it_learnt(llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = write(tmp_path / "train", TEXTS[:4])
-    task = build_task(stage(brain, train))
+    task = build_task(stage(llm, train))
     assert {name.split(".")[0] for name, _ in task.model.named_parameters()} == {
         "norm", "splice", "blocks", "norm_out", "out", "offset", "blank", "bias", "scale",
     }  # fmt: skip
@@ -118,13 +118,13 @@ def test_it_learns_and_exports_what_it_learnt(brain: Path, tmp_path: Path, capsy
     task.export(tmp_path / "model")
     adapter, ids = Adapter.from_pretrained(tmp_path / "model")
     assert ids == task.spelling.ids and adapter.config == task.model.config
-    config = stage(brain, train)
+    config = stage(llm, train)
     config.init = str(tmp_path / "model")
     assert build_task(config).spelling.ids == ids
 
 
-def test_pieces_are_the_ones_that_occur(brain: Path) -> None:
-    tokenizer = (brain / "tokenizer.json").read_text()
+def test_pieces_are_the_ones_that_occur(llm: Path) -> None:
+    tokenizer = (llm / "tokenizer.json").read_text()
     tree = json.loads(tokenizer)["model"]["vocab"]
     assert piece_ids(["aab", "ba"], tokenizer, 0) == [tree["a"], tree["b"]]
     assert word_errors(["What is it?", "Yes."], ["what is that", "Yes"]) == pytest.approx(0.25)
@@ -158,21 +158,21 @@ def test_a_cut_manifest_line_does_not_count(tmp_path: Path) -> None:
     assert isinstance(features.utterances[0], EncodedUtterance)
 
 
-def test_errors_say_what_is_missing(brain: Path, tmp_path: Path) -> None:
+def test_errors_say_what_is_missing(llm: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="antiphon data features"):
         FeatureSet(tmp_path)
-    config = stage(brain, tmp_path)
+    config = stage(llm, tmp_path)
     config.data = {}
     with pytest.raises(ConfigError, match="data.train"):
         build_task(config)
 
 
-def test_a_resumed_run_knows_what_it_knew(brain: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_knows_what_it_knew(llm: Path, tmp_path: Path) -> None:
     """What was added since its last look is not drawn from before the next one."""
     train = write(tmp_path / "train", TEXTS)
-    task = build_task(stage(brain, train, refresh=2))
+    task = build_task(stage(llm, train, refresh=2))
     add(train, ("ok", "how late", torch.zeros(50, 10)))
-    again = build_task(stage(brain, train, refresh=2))
+    again = build_task(stage(llm, train, refresh=2))
     assert len(again.known) == len(task.known) + 1
     again.load_state_dict(task.state_dict())
     a, b = task.batch(1), again.batch(1)
@@ -181,8 +181,8 @@ def test_a_resumed_run_knows_what_it_knew(brain: Path, tmp_path: Path) -> None:
     assert len(again.known) == len(task.known) + 1
 
 
-def test_the_shipped_recipe_runs(brain: Path, tmp_path: Path) -> None:
-    train, sizes = str(write(tmp_path / "train", TEXTS)), stage(brain, tmp_path).model
+def test_the_shipped_recipe_runs(llm: Path, tmp_path: Path) -> None:
+    train, sizes = str(write(tmp_path / "train", TEXTS)), stage(llm, tmp_path).model
     folder = run_recipe(
         "mini/align", tmp_path / "run", data__train=[train], data__held=[train], batch=4,
         **{f"model__{key}": value for key, value in sizes.items()},

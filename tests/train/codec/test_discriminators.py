@@ -68,7 +68,7 @@ def test_each_player_gets_gradients(sizes):
 
 def test_it_learns_to_tell_a_tone_from_noise():
     torch.manual_seed(0)
-    judge = Discriminators(**{"period": PERIOD, "stft": STFT})
+    judge = Discriminators(period=PERIOD, stft=STFT)
     optimizer = torch.optim.Adam(judge.parameters(), lr=5e-3)
     tone, noise = torch.sin(torch.arange(400) * 0.3).repeat(4, 1), torch.randn(4, 400)
     losses = []

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama, LlamaConfig
-from antiphon.models.llm.lora import Lora, LoraConfig, shapes_of
+from antiphon.models.lora import Lora, LoraConfig
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import build_task
 from antiphon.train.llm.instruct import IGNORED, ChatEncoder, InstructTask, bucket, collate, reply_loss
@@ -24,9 +24,9 @@ TINY = LlamaConfig(
 
 
 @pytest.fixture(scope="module")
-def brain(tmp_path_factory) -> Path:
+def llm(tmp_path_factory) -> Path:
     """A folder of a tiny random language model with a byte-level tokenizer of two merges."""
-    path = tmp_path_factory.mktemp("brain")
+    path = tmp_path_factory.mktemp("llm")
     pieces = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "the"]
     tokenizer = Tokenizer(
         models.BPE(vocab={piece: n for n, piece in enumerate(pieces)}, merges=[("t", "h"), ("th", "e")])
@@ -58,10 +58,10 @@ def brain(tmp_path_factory) -> Path:
     return path
 
 
-def make_task(brain: Path, tmp_path: Path, **data) -> InstructTask:
+def make_task(llm: Path, tmp_path: Path, **data) -> InstructTask:
     config = StageConfig(
         task="antiphon.train.llm.instruct:InstructTask",
-        model={"brain": str(brain), "rank": 4, "alpha": 8.0, "first": 1, "last": 3},
+        model={"llm": str(llm), "rank": 4, "alpha": 8.0, "first": 1, "last": 3},
         data=data,
         steps=10,
         batch=6,
@@ -70,8 +70,8 @@ def make_task(brain: Path, tmp_path: Path, **data) -> InstructTask:
     return build_task(config)
 
 
-def test_labels_by_hand(brain: Path) -> None:
-    encoder = ChatEncoder(brain / "tokenizer.json")
+def test_labels_by_hand(llm: Path) -> None:
+    encoder = ChatEncoder(llm / "tokenizer.json")
     ids, labels = encoder.encode([("Q", "A"), ("R", "BC")])
     pieces = [encoder.whole.id_to_token(token) for token in ids]
     user, assistant = [*"user", "Ċ"], [*"assistant", "Ċ"]
@@ -83,8 +83,8 @@ def test_labels_by_hand(brain: Path) -> None:
     assert learnt == [*[""] * len(first), "A", end, *[""] * (1 + len(second)), "B", "C", end]
 
 
-def test_system_prompt_and_spelling(brain: Path) -> None:
-    encoder = ChatEncoder(brain / "tokenizer.json", system="S", merges=1)
+def test_system_prompt_and_spelling(llm: Path) -> None:
+    encoder = ChatEncoder(llm / "tokenizer.json", system="S", merges=1)
     plain = encoder.encode([("the", "the")])[0]
     spelt = encoder.encode([("the", "the")], spelt=True)[0]
     assert encoder.whole.decode(plain, skip_special_tokens=False).startswith(
@@ -109,9 +109,9 @@ def test_buckets_hold_alike_lengths_once() -> None:
     assert sum(max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in batches) / len(batches) < 2
 
 
-def test_loss_by_hand_shifts_by_one(brain: Path) -> None:
-    model = Llama.from_pretrained(brain)
-    lora = Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(model.layers[0]))
+def test_loss_by_hand_shifts_by_one(llm: Path) -> None:
+    model = Llama.from_pretrained(llm)
+    lora = Lora(model, LoraConfig(rank=2, first=1, last=3))
     tokens = torch.tensor([[5, 6, 7, 8, 0], [9, 10, 11, 12, 13]])
     labels = torch.tensor([[IGNORED, IGNORED, 7, 8, IGNORED], [IGNORED, IGNORED, IGNORED, IGNORED, 13]])
     loss, surprise = reply_loss(model, lora, tokens, labels)
@@ -122,19 +122,19 @@ def test_loss_by_hand_shifts_by_one(brain: Path) -> None:
     torch.testing.assert_close(surprise, torch.tensor([max(terms[:2]), terms[2]]), rtol=1e-4, atol=1e-4)
 
 
-def test_padding_and_neighbours_change_nothing(brain: Path) -> None:
-    model = Llama.from_pretrained(brain)
-    lora = Lora(LoraConfig(rank=2, first=1, last=3), shapes_of(model.layers[0]))
+def test_padding_and_neighbours_change_nothing(llm: Path) -> None:
+    model = Llama.from_pretrained(llm)
+    lora = Lora(model, LoraConfig(rank=2, first=1, last=3))
     row = ([5, 6, 7, 8], [IGNORED, IGNORED, 7, 8])
     alone = reply_loss(model, lora, *collate([row]))[1]
     among = reply_loss(model, lora, *collate([row, ([9] * 12, [9] * 12)]))[1][:1]
     torch.testing.assert_close(alone, among, rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_reach_every_adapter_and_nothing_else(brain: Path, tmp_path: Path) -> None:
-    task = make_task(brain, tmp_path)
+def test_gradients_reach_every_adapter_and_nothing_else(llm: Path, tmp_path: Path) -> None:
+    task = make_task(llm, tmp_path)
     for name, parameter in task.model.named_parameters():
-        if name.endswith("up"):
+        if name.endswith("lora_B"):
             torch.nn.init.normal_(parameter, std=0.1)
     task.losses(task.batch(0), "model")["reply"].backward()
     for name, parameter in task.model.named_parameters():
@@ -142,9 +142,9 @@ def test_gradients_reach_every_adapter_and_nothing_else(brain: Path, tmp_path: P
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in task.base.parameters())
 
 
-def test_one_batch_is_overfitted(brain: Path, tmp_path: Path) -> None:
+def test_one_batch_is_overfitted(llm: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = make_task(brain, tmp_path)
+    task = make_task(llm, tmp_path)
     tokens, labels, replies = task.batch(0)
     batch = (tokens[:2, :], labels[:2, :], replies[:2])
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=2e-2, weight_decay=0.0)
@@ -158,8 +158,8 @@ def test_one_batch_is_overfitted(brain: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_batches_are_pure_functions_of_the_step(brain: Path, tmp_path: Path) -> None:
-    one, other = make_task(brain, tmp_path, spelt=0.5, merges=1), make_task(brain, tmp_path, spelt=0.5, merges=1)
+def test_batches_are_pure_functions_of_the_step(llm: Path, tmp_path: Path) -> None:
+    one, other = make_task(llm, tmp_path, spelt=0.5, merges=1), make_task(llm, tmp_path, spelt=0.5, merges=1)
     last = len(one.plan(0)) + 1  # in the second epoch
     for step in (last, 0, 2):
         a, b = one.batch(step), other.batch(step)
@@ -167,46 +167,47 @@ def test_batches_are_pure_functions_of_the_step(brain: Path, tmp_path: Path) -> 
     assert one.batch(0)[2] != one.batch(1)[2]
 
 
-def test_focus_leaves_out_what_is_known(brain: Path, tmp_path: Path) -> None:
-    task = make_task(brain, tmp_path)
+def test_focus_leaves_out_what_is_known(llm: Path, tmp_path: Path) -> None:
+    task = make_task(llm, tmp_path)
     task.losses(task.batch(0), "model")
     task.export(tmp_path / "model")
-    assert Lora.from_pretrained(tmp_path / "model", shapes_of(task.base.layers[0])).config == task.model.config
+    again = Lora.from_pretrained(tmp_path / "model", task.base)
+    assert list(again.state_dict()) == list(task.model.state_dict())
     surprise = json.loads((tmp_path / "max_token_loss.json").read_text())
     assert set(surprise) == set(task.batch(0)[2]) and all(nats > 0 for nats in surprise.values())
     known = "The capital of France is Paris."
     (tmp_path / "max_token_loss.json").write_text(json.dumps({known: 0.1, "The capital of Italy is Rome.": 3.0}))
-    focused = make_task(brain, tmp_path, focus=[str(tmp_path / "max_token_loss.json")], above=1.0, skip=["chat/*"])
+    focused = make_task(llm, tmp_path, focus=[str(tmp_path / "max_token_loss.json")], above=1.0, skip=["chat/*"])
     single = [example for batch in focused.plan(0) for example in batch if len(example.turns) == 1]
     assert not any(example.kind.startswith("chat/") for example in single)
     assert known not in {example.turns[0][1] for example in single}
 
 
-def test_files_that_are_not_there(brain: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_there(llm: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="held_out"):
-        make_task(brain, tmp_path, held_out=str(tmp_path / "none.jsonl"))
+        make_task(llm, tmp_path, held_out=str(tmp_path / "none.jsonl"))
     with pytest.raises(ModelError, match="focus"):
-        make_task(brain, tmp_path, focus=[str(tmp_path / "none.json")])
+        make_task(llm, tmp_path, focus=[str(tmp_path / "none.json")])
 
 
-def test_sample_writes_replies(brain: Path, tmp_path: Path) -> None:
-    task = make_task(brain, tmp_path)
+def test_sample_writes_replies(llm: Path, tmp_path: Path) -> None:
+    task = make_task(llm, tmp_path)
     task.data.__dict__["development"] = task.data.development[:3]
     task.sample(7, tmp_path / "samples")
     lines = [json.loads(line) for line in (tmp_path / "samples" / "000007.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and set(lines[0]) == {"question", "reply", "wanted", "same"}
 
 
-def test_fewer_examples_than_a_batch_are_one(brain: Path, tmp_path: Path) -> None:
+def test_fewer_examples_than_a_batch_are_one(llm: Path, tmp_path: Path) -> None:
     import random
 
     assert sorted(bucket([3, 1, 2], 8, random.Random(0))[0]) == [0, 1, 2]
     with pytest.raises(ModelError, match="no examples left; data.skip"):
-        make_task(brain, tmp_path, skip=["*"]).batch(0)
+        make_task(llm, tmp_path, skip=["*"]).batch(0)
 
 
-def test_what_is_known_of_replies_outlasts_a_stop(brain: Path, tmp_path: Path) -> None:
-    task, again = make_task(brain, tmp_path), make_task(brain, tmp_path)
+def test_what_is_known_of_replies_outlasts_a_stop(llm: Path, tmp_path: Path) -> None:
+    task, again = make_task(llm, tmp_path), make_task(llm, tmp_path)
     task.losses(task.batch(0), "model")
     again.load_state_dict(task.state_dict())
     again.export(tmp_path / "model")
@@ -214,13 +215,13 @@ def test_what_is_known_of_replies_outlasts_a_stop(brain: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["instruct", "instruct-focus"])
-def test_the_shipped_recipes_run(brain: Path, tmp_path: Path, name: str) -> None:
-    sizes = {"rank": 4, "alpha": 8.0, "first": 1, "last": 3, "brain": str(brain)}
+def test_the_shipped_recipes_run(llm: Path, tmp_path: Path, name: str) -> None:
+    sizes = {"rank": 4, "alpha": 8.0, "first": 1, "last": 3, "llm": str(llm)}
     places: dict[str, object] = {"data__texts": None, "batch": 6}
     if name == "instruct-focus":
-        make_task(brain, tmp_path).export(tmp_path / "start")
+        make_task(llm, tmp_path).export(tmp_path / "start")
         places |= {"data__focus": [str(tmp_path / "max_token_loss.json")], "init": str(tmp_path / "start")}
     folder = run_recipe(
         f"mini/{name}", tmp_path / "run", **places, **{f"model__{key}": value for key, value in sizes.items()}
     )
-    assert (folder / "model.safetensors").is_file() and (tmp_path / "run" / "max_token_loss.json").is_file()
+    assert (folder / "adapter_model.safetensors").is_file() and (tmp_path / "run" / "max_token_loss.json").is_file()

@@ -185,9 +185,7 @@ class _Scanner:
             self.at = end
         elif before == " " and after.isspace():
             self.take(c * run, run)  # by itself: a bullet, a rule, "times"
-        elif c == "~" or (c == "*" and before.isalnum() and after.isdigit()):
-            self.take(c * run, run)
-        elif c == "_" and before.isalnum() and after.isalnum():
+        elif c == "~" or (c == "*" and before.isalnum() and after.isdigit()) or (c == "_" and before.isalnum() and after.isalnum()):
             self.take(c * run, run)
         else:
             self.at = end

@@ -275,7 +275,7 @@ class Normalizer:
     def _dotted(self, core: str, after: str, look: _Look, state: NormalizerState) -> Reading | None:
         """An abbreviation with its full stop."""
         stop, inside = after == ".", after[1:2] in (",", ";", ":") and len(after) > 1
-        if stop and core in NUMBERED or stop and MONTHS.get(core, core) != core:
+        if (stop and core in NUMBERED) or (stop and MONTHS.get(core, core) != core):
             following = look.letter()
             counted = following.isdigit() or (following in tuple("IVX") and self._counts(core, look))
             if counted:
@@ -331,7 +331,7 @@ class Normalizer:
         if len(bare) > 1 and set(bare) <= set("IVX") and value < 40:
             if _named(state) and state.before[-2] in RULERS:
                 return Reading(f"the {ordinal(str(value))}{owner}")  # Robert Smith III
-            if _is_name(previous) and not previous.isupper() or (not state.before and after.startswith(".")):
+            if (_is_name(previous) and not previous.isupper()) or (not state.before and after.startswith(".")):
                 return Reading(cardinal(str(value)) + owner)
             following = None if after else look.next()
             if following is not None and following.text.lower().startswith("centur"):
@@ -402,7 +402,7 @@ class Normalizer:
             article = "" if state.before and state.before[-1].lower() == "the" else "the "
             tail = tail[1:] if word != MONTHS[word] and tail.startswith(".") and not _ends_behind(tail, look) else tail
             return Reading(f"{article}{ordinal(core)} of {MONTHS[word]}", used=2, after=tail)
-        if plain and (word in UNITS and word != "x" or word in ("USD", "EUR", "GBP", "€", "£", "CHF", "CAD", "AUD")):
+        if plain and ((word in UNITS and word != "x") or word in ("USD", "EUR", "GBP", "€", "£", "CHF", "CAD", "AUD")):
             if core.startswith(("<", ">", "≤", "≥")) and not re.search(r"\d", core):
                 return None
             found = read(core + word, joined=False)
