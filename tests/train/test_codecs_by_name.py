@@ -16,7 +16,7 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.dialogue.format import Dialogue, DialogueWriter, Word
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.config import DepthConfig, MoshiConfig
-from antiphon.models.moshi.model import Moshi
+from antiphon.models.moshi.weights import load
 from antiphon.models.tts.durations import TalkerConfig
 from antiphon.models.tts.talker import Talker
 from antiphon.train import StageConfig, load_recipe, train
@@ -95,7 +95,7 @@ def test_a_duplex_model_learns_from_dialogues_in_the_codes_of_any_codec(codec, t
         with pytest.raises(ConfigError, match="can't stream"):
             train(config)
         return
-    moshi = Moshi.from_pretrained(train(config)).config
+    moshi = load(train(config)).config
     assert (moshi.codebooks, moshi.user_codebooks, moshi.card) == (codec.codebooks,) * 2 + (codec.codebook_size,)
     assert moshi.delays == [0, *[0] + [1] * (codec.codebooks - 1), *[0] + [1] * (codec.codebooks - 1)]
 
