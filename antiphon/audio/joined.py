@@ -62,7 +62,8 @@ def _and_zero(starts: list[int]) -> list[int]:
 
 def _chunk_starts(data: mmap.mmap, name: bytes, order: Literal["<", ">"]) -> list[int]:
     """WAV or AIFF: a header says how long it is, unless it was written before that was known."""
-    starts, at = [], 0
+    starts: list[int] = []
+    at: int | None = 0
     while at is not None:
         starts.append(at)
         size = struct.unpack_from(f"{order}I", data, at + 4)[0]

@@ -57,7 +57,7 @@ class SileroVad(nn.Module):
         super().__init__()
         self.stft = nn.Conv1d(1, WINDOW + 2, WINDOW, stride=HOP, bias=False)
         shapes = ((WINDOW // 2 + 1, 128, 1), (128, 64, 2), (64, 64, 2), (64, 128, 1))
-        self.convs = nn.ModuleList(nn.Conv1d(*channels, 3, stride, padding=1) for *channels, stride in shapes)
+        self.convs = nn.ModuleList(nn.Conv1d(width, out, 3, stride, padding=1) for width, out, stride in shapes)
         self.lstm = nn.LSTM(128, 128, batch_first=True)
         self.head = nn.Conv1d(128, 1, 1)
 

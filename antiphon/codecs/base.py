@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ class CodecModule(nn.Module):
 
     def codebook_vectors(self) -> list[Tensor]:
         """What each code adds to the latent, [codebook_size, latent] a codebook."""
-        return self.quantizer.vectors()
+        return cast(Any, self.quantizer).vectors()
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors in our own format; weight norm is multiplied out."""

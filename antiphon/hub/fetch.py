@@ -6,6 +6,7 @@ the packages' files into a folder and name it in $ANTIPHON_WHEELS.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -112,10 +113,8 @@ def _show_progress(process: subprocess.Popen, name: str, size: int, folders: tup
     terminal = sys.stderr.isatty()
     told = -1
     while True:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            pass
         done = min(size, max((_size(folder) for folder in folders), default=0))
         quarter = 4 * done // size if size else 4
         if terminal:

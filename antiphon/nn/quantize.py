@@ -60,6 +60,11 @@ class Codebook(nn.Module):
         dead: a code whose average use falls below this share of the mean use is replaced by a vector of the batch.
     """
 
+    codes: Tensor
+    usage: Tensor
+    total: Tensor
+    ready: Tensor
+
     def __init__(self, size: int, dim: int, decay: float = 0.99, dead: float = 0.05):
         super().__init__()
         self.size, self.decay, self.dead = size, decay, dead

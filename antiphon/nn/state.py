@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def _map(function: Callable[..., Any], states: Sequence[Any], where: str = "stat
             field.name: _map(function, [getattr(s, field.name) for s in states], f"{where}.{field.name}")
             for field in dataclasses.fields(first)
         }
-        return type(first)(**parts)
+        return type(cast(Any, first))(**parts)
     if isinstance(first, dict):
         return {key: _map(function, [s[key] for s in states], f"{where}[{key!r}]") for key in first}
     if isinstance(first, (list, tuple)):
@@ -229,7 +229,7 @@ def _narrowed(state: Any, rows: int) -> Any:
         return state[:rows]
     if dataclasses.is_dataclass(state):
         parts = {field.name: _narrowed(getattr(state, field.name), rows) for field in dataclasses.fields(state)}
-        return type(state)(**parts)
+        return type(cast(Any, state))(**parts)
     if isinstance(state, dict):
         return {key: _narrowed(part, rows) for key, part in state.items()}
     if isinstance(state, (list, tuple)):

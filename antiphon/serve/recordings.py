@@ -108,7 +108,7 @@ class Track:
     """One side of a conversation, on disk: 16-bit samples, zeros where nothing was said."""
 
     def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="antiphon-")  # noqa: SIM115
+        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="antiphon-")
         self.end, self.silent = 0, True
 
     def put(self, at: int, samples: np.ndarray) -> None:

@@ -272,7 +272,7 @@ def test_a_lost_connection_comes_back_and_remembers(talk):
         page.wait_for_selector(".turn.model[data-status=done]")
         idle(page)
         for socket in list(opened.served.live):
-            socket.loop.call_soon_threadsafe(socket._abort)
+            socket.loop.call_soon_threadsafe(socket.transport.abort)
         page.wait_for_selector("#problem:has-text('connection was lost')")
         page.wait_for_selector("#problem", state="hidden")
         type_in(page, "What is my name?")

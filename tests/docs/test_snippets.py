@@ -99,6 +99,8 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         "samples": audio[0, 0].numpy(),
     }  # fmt: skip
     for block in blocks(page, "python"):
+        if "class Toy(" in block:  # its body stands in a test of its own
+            continue
         if name == "codecs.md":
             block = block.replace('"mimi"', '"mini"')  # the one that ships
             if "state_of_ann" in block:

@@ -1,4 +1,5 @@
 """GGUF -> folder: the same model and tokenizer come out that went in."""
+
 from pathlib import Path
 
 import gguf

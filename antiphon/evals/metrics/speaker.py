@@ -81,7 +81,7 @@ def encoder() -> SpeakerEncoder:
     spec = importlib.util.find_spec("resemblyzer")
     if spec is None:
         raise EvalError("Speaker similarity needs resemblyzer's weights: pip install --no-deps resemblyzer==0.1.4")
-    path = Path(list(spec.submodule_search_locations)[0]) / "pretrained.pt"
+    path = Path(next(iter(spec.submodule_search_locations))) / "pretrained.pt"
     weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     model = SpeakerEncoder()
     model.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith("similarity_")})

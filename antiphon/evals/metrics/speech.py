@@ -75,7 +75,7 @@ def _dnsmos_session():
     if spec is None:
         raise EvalError("DNSMOS needs the package speechmos. Install it: pip install speechmos==0.0.1.1")
     # Only the network's file is wanted: importing speechmos.dnsmos would ask for librosa.
-    path = Path(list(spec.submodule_search_locations)[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"
+    path = Path(next(iter(spec.submodule_search_locations))) / "dnsmos_models" / "sig_bak_ovr.onnx"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # clips run beside each other instead
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -325,12 +325,9 @@ class Moshi(nn.Module):
         save_file(weights, folder / "model.safetensors")
 
 
-
 def temporal_config(config: MoshiConfig) -> TransformerConfig:
     """Of the transformer over time."""
     return TransformerConfig(
         config.dim, config.heads, config.inner, config.layers, config.context, kv_heads=config.kv_heads, eps=config.eps,
         rope_base=config.rope_base,
     )  # fmt: skip
-
-

@@ -1,4 +1,5 @@
 """EnCodec: parity with `transformers` on the same random weights, streams, rows that come and go, chunks, files."""
+
 import json
 
 import pytest

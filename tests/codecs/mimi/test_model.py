@@ -1,4 +1,5 @@
 """Mimi, beside the contract: the same as each published implementation with the same random weights, and learning."""
+
 import json
 from dataclasses import replace
 
@@ -91,8 +92,6 @@ def test_same_as_transformers(published, batch, length):
             assert torch.equal(ours.encode(audio, count), fewer)
             sound = theirs.decode(fewer).audio_values
             torch.testing.assert_close(ours.decode(fewer), sound, atol=1e-4, rtol=1e-4)
-
-
 
 
 def test_in_chunks_or_whole_the_latents_are_the_same(codec):

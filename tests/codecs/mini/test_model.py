@@ -1,4 +1,5 @@
 """The mini codec, beside the contract: long signals, what a frame needs, weights that don't fit, its spectrogram."""
+
 import json
 from dataclasses import replace
 

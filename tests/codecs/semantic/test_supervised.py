@@ -111,7 +111,7 @@ def test_blocks_do_not_see_the_future() -> None:
 def test_gradients_reach_everything_and_the_codebook_learns_from_sound_alone(quantizer: str) -> None:
     tokenizer = tiny(quantizer=quantizer).train()
     audio, lengths = rows(10240, 5120)
-    features, frames, codes, commitment = tokenizer(audio, lengths)
+    features, frames, _codes, commitment = tokenizer(audio, lengths)
     (features[0].square().mean() + features[1, : frames[1]].square().mean() + commitment).backward()
     for name, parameter in tokenizer.named_parameters():
         if parameter.requires_grad:

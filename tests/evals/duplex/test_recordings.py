@@ -20,7 +20,7 @@ class TestRecordings:
         with DialogueWriter(tmp_path) as writer:
             for task, dialogue in talks.items():
                 writer.add(task, Dialogue(dialogue.model, dialogue.user, RATE, dialogue.words, dialogue.events))
-        found = {identity: outcome for identity, outcome in recorded(tmp_path)}
+        found = dict(recorded(tmp_path))
         assert list(found) == ["pause-0", "turn-0", "interruption-0", "interruption-1", "backchannel-0"]
         assert found["turn-0"].latency == pytest.approx(0.96) and not found["pause-0"].takeover
         assert found["interruption-1"].stop == pytest.approx(0.24)

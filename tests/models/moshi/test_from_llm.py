@@ -1,4 +1,5 @@
 """Moshi from a text model: the temporal transformer gives what the text model gives."""
+
 import json
 
 import pytest

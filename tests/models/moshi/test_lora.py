@@ -44,7 +44,7 @@ def test_untrained_pairs_change_nothing_and_trained_ones_the_same_attached_or_me
     model = make()
     before = logits(model)
     lora = Lora(model, LoraConfig(4))
-    assert len(list(lora.named_pairs())) == 2 * 4 + 1 + 2 * 4 + 2  # layers' linears, text head, depth's, its input and heads
+    assert len(list(lora.named_pairs())) == 2 * 4 + 1 + 2 * 4 + 2  # layers, text head, depth's, its input and heads
     lora.attach(model)
     assert torch.equal(logits(model), before)
     lora.detach(model)

@@ -1,4 +1,5 @@
 """Moshi: what its grid means, that it learns, and that a step is the forward, for any mixture of rows."""
+
 import math
 
 import pytest

@@ -1,4 +1,5 @@
 """Text pieces: reserved ids, words and back, folders."""
+
 import pytest
 
 from antiphon.errors import ConfigError, HubError

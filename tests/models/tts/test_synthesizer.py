@@ -1,4 +1,5 @@
 """The voice knows what it has said: whole words, when they have sounded, however the text came."""
+
 import pytest
 import torch
 

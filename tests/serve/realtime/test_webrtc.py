@@ -130,7 +130,7 @@ def test_a_server_that_stops_hangs_up():
         async with Client(address) as client:
             served.server.should_exit = True
             await client.event("closed")
-        assert not served.calls and served.admission.live == 0
+        await until(lambda: not served.calls and served.admission.live == 0)
 
     run(scenario)
 

@@ -185,7 +185,7 @@ class _Scanner:
             self.at = end
         elif before == " " and after.isspace():
             self.take(c * run, run)  # by itself: a bullet, a rule, "times"
-        elif c == "~" or (c == "*" and before.isalnum() and after.isdigit()) or (c == "_" and before.isalnum() and after.isalnum()):
+        elif c == "~" or (before.isalnum() and (after.isdigit() if c == "*" else c == "_" and after.isalnum())):
             self.take(c * run, run)
         else:
             self.at = end
