@@ -29,23 +29,9 @@ def modules(package: Path = PACKAGE) -> dict[str, ast.Module]:
     return found
 
 
-def only_for_types(tree: ast.Module) -> set[int]:
-    """Ids of the nodes under `if TYPE_CHECKING:`, which are never run."""
-    return {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for child in node.body
-        for inner in ast.walk(child)
-    }
-
-
 def imports(name: str, tree: ast.Module, known: set[str]) -> Iterator[tuple[str, int]]:
-    """What the module imports at the top, in a function, or by a string, and on which line."""
-    unused = only_for_types(tree)
+    """What the module imports at the top, in a function, for its types alone, or by a string, and on which line."""
     for node in ast.walk(tree):
-        if id(node) in unused:
-            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -128,7 +114,7 @@ def test_the_house_is_the_one_that_is_drawn():
 
 
 def test_what_is_forbidden_is_found(tmp_path):
-    """A lazy import, a string, and a circle are each told; an import for types alone is not."""
+    """A lazy import, a string, an import for types alone, and a circle are each told."""
     package = tmp_path / "antiphon"
     sources = {
         "nn/lazy.py": "def f():\n    from antiphon.models import thing\n",
@@ -142,5 +128,7 @@ def test_what_is_forbidden_is_found(tmp_path):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(source)
     graph = edges(modules(package))
-    assert [line.split(":")[0] for line in upward(graph)] == ["antiphon.nn.lazy", "antiphon.nn.named"]
+    assert [line.split(":")[0] for line in upward(graph)] == [
+        "antiphon.nn.lazy", "antiphon.nn.named", "antiphon.nn.typed",
+    ]  # fmt: skip
     assert circles(graph) == [["antiphon.models.other", "antiphon.models.thing"]]

@@ -31,7 +31,6 @@ from antiphon.audio.pcm import RATE, pcm16
 from antiphon.errors import DataError
 from antiphon.serve.errors import RequestError
 from antiphon.serve.openai.errors import RESPONSES
-from antiphon.serve.openai.models import served_of
 
 NAME = re.compile(r"[a-z]{1,10}_[0-9a-f]{20}")
 GAP_SAMPLES = RATE // 2  # a longer pause between two pieces of a stream is one in the conversation, too
@@ -218,7 +217,7 @@ class Deleted(BaseModel):
 
 
 async def _recordings(request: Request) -> Recordings:
-    recordings = served_of(request).recordings
+    recordings: Recordings | None = request.app.state.served.recordings
     if recordings is None:
         said = "This server keeps no conversations; see `antiphon serve --record`."
         raise RequestError("not_recording", said, status=404)
