@@ -58,7 +58,8 @@ class Task(Protocol):
         """Writes the model folder: config.json and model.safetensors."""
 
 
-class StatefulTask(Task, Protocol):
+@runtime_checkable
+class Stateful(Protocol):
     """A task that keeps more from step to step than the model's weights."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,14 +77,16 @@ class ReadsFolders(Protocol):
         """What a folder holds, under the names of the model's parameters."""
 
 
-class MeasuredTask(Task, Protocol):
+@runtime_checkable
+class Measured(Protocol):
     """A task that can tell how good its model is so far."""
 
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """Figures; asked every `measure_every` steps. `measures` are those that a recipe can name."""
 
 
-class AlternatingTask(Task, Protocol):
+@runtime_checkable
+class Alternating(Protocol):
     """A task whose optimizer groups don't all take every step."""
 
     def skips_update(self, step: int, group: str) -> bool:
@@ -218,7 +221,7 @@ class Checkpoint:
             "step": step,
             "model": self.task.model.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "task": self.task.state_dict() if hasattr(self.task, "state_dict") else {},
+            "task": self.task.state_dict() if isinstance(self.task, Stateful) else {},
         }
         part = self.path.with_suffix(".part")
         torch.save(state, part)
@@ -238,7 +241,7 @@ class Checkpoint:
             optimizer.load_state_dict(state["optimizers"][name])
             for group, factor in zip(optimizer.param_groups, factors, strict=True):  # the recipe's, as the rate itself
                 group["factor"] = factor
-        if hasattr(self.task, "load_state_dict"):
+        if isinstance(self.task, Stateful):
             self.task.load_state_dict(state.get("task", {}))
         return state["step"]
 
@@ -303,7 +306,6 @@ class Trainer:
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             name: make_optimizer(self.task.model, globs, config) for name, globs in groups.items()
         }
-        self.skips_update = getattr(self.task, "skips_update", lambda step, group: False)
         self.checkpoint = Checkpoint(self.out / "checkpoint.pt", self.task, self.optimizers)
         self.start = self.checkpoint.load()
         self.losses: nn.Module = _Losses(self.task, config.objective)
@@ -369,7 +371,7 @@ class Trainer:
         self.task.model.train()
         values: dict[str, float] = {}
         for name, optimizer in self.optimizers.items():
-            if self.skips_update(step, name):
+            if isinstance(self.task, Alternating) and self.task.skips_update(step, name):
                 continue
             found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
             optimizer.zero_grad(set_to_none=True)
@@ -400,7 +402,7 @@ class Trainer:
             self.task.model.eval()
             self.task.sample(step, self.out / "samples")
         if self.config.measure_every and step % self.config.measure_every == 0:
-            if not hasattr(self.task, "measure"):
+            if not isinstance(self.task, Measured):
                 raise ConfigError(f"measure_every: {self.config.task} has no measure; leave it at 0")
             self.task.model.eval()
             self.log.measured(step, self.task.measure(step, self.measures))

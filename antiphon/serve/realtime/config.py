@@ -63,7 +63,7 @@ TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
 
 
 class Transcription(_Strict):
-    """Whichever model is named, the ears write down what they heard."""
+    """Whichever model is named, the recognizer writes down what it heard."""
 
     model: str | None = Field(None, max_length=200)
     language: str | None = Field(None, max_length=64)

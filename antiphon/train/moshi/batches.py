@@ -1,6 +1,6 @@
 """Rows of a duplex model's batches: random windows of conversations, or of one voice alone.
 
-    talks = Talks([DialogueCodes("codes")], pieces, config)
+    talks = DialogueWindows([DialogueCodes("codes")], pieces, config)
     talks.window(np.random.default_rng(0), frames=250, count=len(talks), from_start=0.2, swap=0.0)       # [17, 250]
 
 Together with text alone (`antiphon.data.dialogue.grid.TextGrids`) the three kinds that Moshi's stages learn from
@@ -47,7 +47,7 @@ def swapped(talk: CodedDialogue) -> CodedDialogue:
     return replace(talk, codes=codes, words=[replace(word, speaker=other[word.speaker]) for word in talk.words])
 
 
-class Talks:
+class DialogueWindows:
     """The conversations of several sets, numbered through. The text of each is put on the clock once, and kept.
 
     Args:
@@ -125,12 +125,12 @@ class Talks:
         return window(whole, start, frames, delays)
 
 
-class Voice:
+class VoiceWindows:
     """A single voice's codes: utterances in a row fill a window; of a user nothing is known.
 
     Args:
         codes: of single voices; recordings without text are used, too: of theirs nothing is known.
-        pieces, config: as for `Talks`.
+        pieces, config: as for `DialogueWindows`.
         codec: that the codes are of.
 
     Raises:

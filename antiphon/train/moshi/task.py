@@ -39,7 +39,7 @@ from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from antiphon.models.tts.durations import TalkerConfig
 from antiphon.train.config import Measures, StageConfig
-from antiphon.train.moshi.batches import Talks, Voice, speaking
+from antiphon.train.moshi.batches import DialogueWindows, VoiceWindows, speaking
 from antiphon.train.moshi.samples import write_samples
 from antiphon.train.prepare import preparing
 
@@ -233,7 +233,7 @@ class DuplexTask:
         about = (self.pieces, self.moshi)
         self.held, self.held_first, self.count = None, 0, 0
         if self.mix["conversations"]:
-            self.talks = Talks(self.dialogues, *about, self.data.count, self.lag)
+            self.talks = DialogueWindows(self.dialogues, *about, self.data.count, self.lag)
             self.count = len(self.talks) - (0 if self.data.held else self.data.held_out)
             if self.count < 1:
                 raise ConfigError(
@@ -241,9 +241,9 @@ class DuplexTask:
                 )
             self.held, self.held_first = self.talks, self.count
         if self.data.held:
-            self.held, self.held_first = Talks(self.held_dialogues, *about), 0
+            self.held, self.held_first = DialogueWindows(self.held_dialogues, *about), 0
         if self.mix["audio"]:
-            self.voice = Voice(self.voice_codes, *about, self.codec)
+            self.voice = VoiceWindows(self.voice_codes, *about, self.codec)
         if self.mix["text"]:
             self.prose = TextGrids(self._sentences(), *about)
 
