@@ -102,7 +102,7 @@ def _build_whisper(unpacked: Path, folder: Path) -> None:
 def _build_smollm2(unpacked: Path, folder: Path) -> None:
     from antiphon.hub.convert_gguf import convert
 
-    convert(unpacked / "SmolLM2-135M-Instruct.Q4_1.gguf", folder)
+    convert(unpacked / "SmolLM2-135M-Instruct.Q4_1.gguf", folder, packed=False)
 
 
 WHISPER_BASE = Part(
