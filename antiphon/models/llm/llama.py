@@ -1,4 +1,4 @@
-"""A lean decoder of the Llama and Qwen families: the same weights and numbers as `transformers`, the key-value cache a value.
+"""A lean decoder of the Llama and Qwen families: weights and numbers of `transformers`, the key-value cache a value.
 
 One token at batch 1 is bound by the time to read the weights, so what can be saved is everything else: no per-call mask
 building, no cache objects, key-value heads never repeated in memory. A model whose folder holds weights in 8 bits
@@ -124,8 +124,8 @@ def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
 def rope_frequencies(folder: Path, config: LlamaConfig) -> tuple[Tensor, float]:
     """The angles by which one position turns, [head_dim / 2], and what cosines and sines are multiplied by.
 
-    Plain ones (RoFormer, Su et al. 2021), and those stretched for long contexts: "linear", "llama3", "yarn" and others, as
-    `transformers` computes them; or divided by `factors`, as GGUF files keep Llama 3's.
+    Plain ones (RoFormer, Su et al. 2021), and those stretched for long contexts: "linear", "llama3", "yarn" and others,
+    as `transformers` computes them; or divided by `factors`, as GGUF files keep Llama 3's.
 
     Raises:
         ModelError: an unknown kind, or one that isn't settled before the length of the text is known.
@@ -419,7 +419,7 @@ def own_key(key: str) -> str:
 
 
 def _read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The tensors of a folder's safetensors, whole or in shards, whose published names are `wanted`, under our names."""
+    """The tensors of a folder's safetensors, whole or in shards, whose names are `wanted`, under our names."""
     files = [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     try:
