@@ -1,6 +1,6 @@
 """A model as one object that hears, thinks and speaks, whatever its kind: `load` finds out which it is.
 
-model = antiphon.load("mini")                     # or "mini-duplex", a folder that `save` wrote, a hub id
+model = antiphon.load()                           # or "mini-duplex", a folder that `save` wrote, a hub id
 reply = model.reply("question.wav")               # .heard, .text, .audio, .timings
 reply.audio.save("answer.wav")
 with model.session() as session:                  # live: 80 ms frames in, events out
@@ -144,23 +144,25 @@ class Model(ABC):
         """Writes a folder that `load` takes, and gives its path."""
 
 
-def load(name: str | Path = "mini", *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
+def load(name: str | Path | None = None, *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
     """Loads a model.
 
     Args:
-        name: a preset ("mini": turns; "mini-duplex": listens and speaks at once), or the folder or hub id of a model of
-            either kind. A folder that has a preset's name is given as "./mini".
+        name: a preset ("base", "small" and "mini" take turns, "mini-duplex" listens and speaks at once), or the folder
+            or hub id of a model of either kind; None is "base", or "small" where memory is short. A folder that has a
+            preset's name is given as "./mini".
         device: "cpu", where models talk; others are for training alone.
-        parts: replace a part by a folder or a hub id: `load("mini", talker="my/folder")`.
+        parts: replace a part by a folder or a hub id, and the thinker by a GGUF file as well: `load("base",
+            thinker="Qwen/Qwen2.5-7B-Instruct")`.
 
     Raises:
         ConfigError: a device that models don't talk on.
         HubError: no such preset or folder, or a part that can't be had.
-        ModelError: a folder that holds something else.
+        ModelError: a folder that holds something else, or a thinker that is too large for the memory.
     """
     if str(device) != "cpu":
         raise ConfigError(f"Models talk on the CPU, not on {device}: leave device out. Training takes a GPU by itself.")
-    name, parts = str(name), {hub.role_of(role): part for role, part in parts.items()}
+    name = str(name) if name is not None else hub.default_preset()
     folder = None
     if name not in {preset.name for preset in hub.PRESETS} and (Path(name).is_dir() or "/" in name):
         folder = hub.folder(Path(name) if Path(name).is_dir() else name)
@@ -180,11 +182,6 @@ def _family(folder: Path) -> str:
         raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
 
 
-def _check_parts(name: str | Path, parts: Mapping[str, str | Path], preset: hub.Preset) -> None:
-    if unknown := set(parts) - set(preset.parts):
-        raise HubError(f"{str(name)!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(preset.parts)}")
-
-
 class HalfDuplexModel(Model):
     """Hears, then thinks, then speaks. Weights are shared by every conversation; what differs is kept in states.
 
@@ -195,8 +192,10 @@ class HalfDuplexModel(Model):
         phonemizer: loaded; by default a new one.
     """
 
-    # What ships comes first: a part that is missing is told before anything is downloaded.
-    ROLES = ("adapter", "lora", "codec", "talker", "asr", "llm")
+    # What ships comes first: a part that is missing is told before anything is downloaded. "adapter" and "lora" are
+    # there where the thinker has them.
+    ROLES = ("adapter", "lora", "codec", "talker", "asr", "thinker")
+    OPTIONAL = frozenset(("adapter", "lora"))
 
     def __init__(
         self,
@@ -204,31 +203,45 @@ class HalfDuplexModel(Model):
         thinker: Thinker,
         talker: Talker,
         codec: MiniCodec,
-        name: str = "mini",
+        name: str = "base",
         folders: Mapping[str, Path] | None = None,
         phonemizer: Phonemizer | None = None,
     ):
         self.recognizer, self.thinker, self.talker, self.codec = recognizer, thinker, talker, codec
-        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer())
+        # A talker reads the states of the thinker that it was trained beside, and of another one the text alone.
+        beside = talker.config.hidden == thinker.model.width
+        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer(), reads_thinker=beside)
         self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name)
         self.folders = dict(folders or {})
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "mini", **parts: str | Path) -> HalfDuplexModel:
-        """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id.
+    def from_pretrained(cls, name: str | Path = "base", **parts: str | Path) -> HalfDuplexModel:
+        """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id, and
+        the thinker by a GGUF file as well.
+
+        The adapter and the low-rank adapters of a preset go with its own thinker: beside another they are left out,
+        unless that one is of the same width, as one trained further is.
 
         Raises:
             HubError: a part that isn't there and can't be had.
+            ModelError: a thinker that is too large for the memory.
         """
         saved = name if isinstance(name, Path) else None
         preset = hub.MINI if saved else hub.preset(str(name))
-        _check_parts(name, parts, preset)
-        given = {role: parts.get(role, saved / role if saved else role) for role in cls.ROLES}
-        folders = {role: hub.folder(part, preset) for role, part in given.items()}
+        given = _saved_parts(saved, cls.ROLES) if saved else {role: part for role, part in preset.parts.items() if role in cls.ROLES}
+        replaced = _replaced(name, parts, dict.fromkeys((*given, *cls.ROLES, *preset.parts)))
+        sources = {**given, **replaced}
+        hub.tell_needs(preset, [part for part in sources.values() if isinstance(part, hub.Part)])
+        folders: dict[str, Path] = {}
+        for role in sorted(sources, key=cls.ROLES.index):
+            folders[role] = hub.folder(sources[role], preset)
+        if "thinker" in replaced and _width(folders["thinker"]) != _width(folders["talker"]):
+            folders = {role: path for role, path in folders.items() if role not in cls.OPTIONAL - set(replaced)}
+        check_memory(folders["thinker"])
         with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
             phonemizer = other.submit(Phonemizer)
-            thinker = Thinker.from_pretrained(folders["llm"], folders["lora"])
-            recognizer = Recognizer.from_pretrained(folders["asr"], folders["adapter"], folders["llm"], thinker=thinker)
+            thinker = Thinker.from_pretrained(folders["thinker"], folders.get("lora"))
+            recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             known = saved.name if saved else str(name)
             return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
