@@ -15,7 +15,7 @@ import shutil
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,7 +109,7 @@ class Model(ABC):
 
     def reply_text(self, text: str) -> str:
         """The answer of the voice assistant to typed words, without speaking it."""
-        raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('mini').")
+        raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('base').")
 
     @abstractmethod
     def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
@@ -122,7 +122,7 @@ class Model(ABC):
     def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
         """A conversation in turns, typed or spoken, that remembers; `text_only`: written, with the plain language
         model."""
-        raise SessionError("This model talks live: use session(), or antiphon.load('mini') for turns one by one.")
+        raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 
     @abstractmethod
     def session(
@@ -182,6 +182,29 @@ def _family(folder: Path) -> str:
         raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
 
 
+def _named(name: str | Path, parts: Mapping[str, str | Path], roles: Sequence[str]) -> dict[str, str | Path]:
+    """The given parts under today's names of their roles, of which these there are."""
+    parts = {hub.role_of(role): part for role, part in parts.items()}
+    if unknown := set(parts) - set(roles):
+        raise HubError(f"{str(name)!r} has no part {min(unknown)!r}; its parts are {', '.join(dict.fromkeys(roles))}")
+    return parts
+
+
+def _saved(folder: Path) -> dict[str, Path]:
+    """The parts in a folder that `HalfDuplexModel.save` wrote."""
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("parts", [])
+    return {hub.role_of(role): folder / role for role in named}
+
+
+def _beside(thinker: Path, talker: Path) -> bool:
+    """Whether a talker was trained beside a thinker like this one, as far as their sizes tell."""
+    widths = [
+        json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key)
+        for folder, key in ((thinker, "hidden_size"), (talker, "hidden"))
+    ]
+    return widths[0] == widths[1]
+
+
 class HalfDuplexModel(Model):
     """Hears, then thinks, then speaks. Weights are shared by every conversation; what differs is kept in states.
 
@@ -227,17 +250,15 @@ class HalfDuplexModel(Model):
             ModelError: a thinker that is too large for the memory.
         """
         saved = name if isinstance(name, Path) else None
-        preset = hub.MINI if saved else hub.preset(str(name))
-        given = _saved_parts(saved, cls.ROLES) if saved else {role: part for role, part in preset.parts.items() if role in cls.ROLES}
-        replaced = _replaced(name, parts, dict.fromkeys((*given, *cls.ROLES, *preset.parts)))
-        sources = {**given, **replaced}
+        preset = hub.BASE if saved else hub.preset(str(name))
+        replaced = _named(name, parts, (*cls.ROLES, *preset.parts))
+        sources = {**(_saved(saved) if saved else preset.parts), **replaced}
+        sources = {role: sources[role] for role in cls.ROLES if role in sources}
         hub.tell_needs(preset, [part for part in sources.values() if isinstance(part, hub.Part)])
-        folders: dict[str, Path] = {}
-        for role in sorted(sources, key=cls.ROLES.index):
-            folders[role] = hub.folder(sources[role], preset)
-        if "thinker" in replaced and _width(folders["thinker"]) != _width(folders["talker"]):
-            folders = {role: path for role, path in folders.items() if role not in cls.OPTIONAL - set(replaced)}
-        check_memory(folders["thinker"])
+        folders = {role: hub.folder(part, preset) for role, part in sources.items()}
+        if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
+            folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
+        hub.check_memory(folders["thinker"])
         with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
             phonemizer = other.submit(Phonemizer)
             thinker = Thinker.from_pretrained(folders["thinker"], folders.get("lora"))
@@ -255,7 +276,7 @@ class HalfDuplexModel(Model):
             ModelError: the model wasn't read from folders.
         """
         folder = Path(folder)
-        if set(self.folders) != set(self.ROLES):
+        if not set(self.ROLES) - self.OPTIONAL <= set(self.folders):
             raise ModelError("This model was put together in memory: save its parts, talker.save_pretrained and so on.")
         for role, source in self.folders.items():
             shutil.copytree(source, folder / role, dirs_exist_ok=True)
@@ -268,12 +289,12 @@ class HalfDuplexModel(Model):
         return folder
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """See `Model.hear`; with the embeddings that the thinker reads."""
+        """See `Model.hear`."""
         return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it; "" to nothing."""
-        return self._written(Message("user", heard.text, heard.embeddings)) if heard.text.strip() else ""
+        return self._written(Message("user", heard.text, heard.embeddings, heard=True)) if heard.text.strip() else ""
 
     def reply_text(self, text: str) -> str:
         """See `Model.reply_text`."""
@@ -350,7 +371,8 @@ class Chat:
         timings = {"hear": time.perf_counter() - began}
         if not heard.text.strip():
             return Reply("", "", _joined([], self.backend.sample_rate), timings)
-        return self._answer(Message("user", heard.text, None if self.text_only else heard.embeddings), began, timings)
+        embeddings = None if self.text_only else heard.embeddings
+        return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
 
     @torch.no_grad()
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
@@ -394,7 +416,7 @@ class DuplexModel(Model):
             ModelError: parts that don't fit each other.
         """
         preset = hub.MINI_DUPLEX if isinstance(name, Path) else hub.preset(name)
-        _check_parts(name, parts, preset)
+        parts = _named(name, parts, tuple(preset.parts))
         folder = hub.folder(parts.get("duplex", name if isinstance(name, Path) else "duplex"), preset)
         codec = hub.folder(parts["codec"], preset) if "codec" in parts else codec_name(folder)
         beside = folder / "codec"
@@ -412,9 +434,9 @@ class DuplexModel(Model):
 
     @cached_property
     def recognizer(self) -> Recognizer:
-        """Writes down what the user says, where that is asked for: that of the preset "mini", fetched when first used.
-        The model itself needs no words for what it hears."""
-        return Recognizer.from_pretrained(hub.folder("asr"), hub.folder("adapter"), hub.folder("llm"))
+        """Writes down what the user says, where that is asked for: Whisper, fetched when first used. The model itself
+        needs no words for what it hears."""
+        return Recognizer.from_pretrained(hub.folder("asr"))
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
         """See `Model.hear`; done by the `recognizer`."""

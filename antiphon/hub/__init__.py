@@ -4,7 +4,7 @@ from antiphon.errors import HubError
 from antiphon.hub.cache import cache_dir
 from antiphon.hub.fetch import fetch, tell_needs
 from antiphon.hub.folders import folder, present, weights_dir
-from antiphon.hub.memory import default_preset, fitting, free_memory
+from antiphon.hub.memory import check_memory, default_preset, fitting, free_memory
 from antiphon.hub.parts import Joined, Part, Wheel
 from antiphon.hub.presets import BASE, MINI, MINI_DUPLEX, PRESETS, SMALL, Preset, preset, role_of
 
@@ -20,6 +20,7 @@ __all__ = [
     "Preset",
     "Wheel",
     "cache_dir",
+    "check_memory",
     "default_preset",
     "fetch",
     "fitting",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
+from antiphon.errors import ModelError
 from antiphon.hub.presets import BASE, PRESETS, SMALL
 
 BASE_NEEDS_FREE = 4_000_000_000  # bytes; with less, the machine would begin to swap once other programs want some
+WIDENED = {"F16": 2, "BF16": 2}  # float32 takes so many times as much
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -37,6 +40,36 @@ def default_preset() -> str:
         flush=True,
     )
     return SMALL.name
+
+
+def check_memory(folder: Path) -> None:
+    """Makes sure that a language model's weights fit into the memory that is free.
+
+    Args:
+        folder: with its safetensors. Packed weights are used as they are in the file, others become float32.
+
+    Raises:
+        ModelError: they don't.
+    """
+    need, free = weight_bytes(folder), free_memory()
+    if need > free:
+        raise ModelError(
+            f"{folder} takes {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. That allows "
+            f"{fitting(free)}; of other models, those whose GGUF file is smaller than {0.5 * free / 1e9:.1f} GB."
+        )
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes that the weights in a folder take in memory; 0 where there are no safetensors to tell by."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(OSError, ValueError, KeyError), path.open("rb") as file:  # a broken one is told later
+            tensors = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            for name, about in tensors.items():
+                if name != "__metadata__":
+                    first, last = about["data_offsets"]
+                    total += (last - first) * WIDENED.get(about["dtype"], 1)
+    return total
 
 
 def fitting(free: int) -> str:

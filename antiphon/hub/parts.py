@@ -101,10 +101,16 @@ def _build_whisper(unpacked: Path, folder: Path) -> None:
     convert_whisper(unpacked / "model.bin", unpacked, folder)
 
 
-def _build_gguf(unpacked: Path, folder: Path) -> None:
+def _build_packed(unpacked: Path, folder: Path) -> None:
     from antiphon.hub.convert_gguf import convert
 
     convert(unpacked / "model.gguf", folder)
+
+
+def _build_plain(unpacked: Path, folder: Path) -> None:
+    from antiphon.hub.convert_gguf import convert
+
+    convert(unpacked / "model.gguf", folder, packed=False)
 
 
 WHISPER_BASE = Part(
@@ -150,7 +156,7 @@ SMOLLM2_135M_INSTRUCT = Part(
         ),
     ),
     joined=Joined("model.gguf", 98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
-    build=_build_gguf,
+    build=_build_plain,  # adapters are trained through it
     disk=800_000_000,
     memory=600_000_000,
 )
@@ -199,7 +205,7 @@ QWEN_CODER_1_5B = Part(
         ),
     ),
     joined=Joined("model.gguf", 1_117_320_768, "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"),
-    build=_build_gguf,
+    build=_build_packed,
     disk=3_600_000_000,
     memory=1_500_000_000,
 )
@@ -222,7 +228,7 @@ QWEN_CODER_0_5B = Part(
         ),
     ),
     joined=Joined("model.gguf", 491_400_064, "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"),
-    build=_build_gguf,
+    build=_build_packed,
     disk=1_600_000_000,
     memory=700_000_000,
 )

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -103,9 +103,21 @@ class Pair(nn.Module):
         return F.linear(F.linear(x, self.lora_A.to(x.dtype)) * self.scaling, self.lora_B.to(x.dtype))
 
 
+@runtime_checkable
+class NamesLinears(Protocol):
+    """A model that says itself which linear layers it has, as some are computed in other ways."""
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """Their shapes, (out, in), by their names."""
+        ...
+
+
 def linears_of(model: nn.Module) -> dict[str, Tensor]:
     """The weights of a model's linear layers, by the layers' names; a bare parameter of three dimensions is a linear
     layer a codebook."""
+    if isinstance(model, NamesLinears):
+        like = next(model.parameters())  # the shape is all that counts
+        return {name: like.new_zeros(1).expand(shape) for name, shape in model.linear_shapes().items()}
     modules = dict(model.named_modules())
     found = {}
     for name, parameter in model.named_parameters():

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from antiphon.errors import ModelError
-from antiphon.models.llm.llama import Llama, LlamaConfig, apply
+from antiphon.models.llm.llama import Llama, LlamaConfig, corrected
 from antiphon.models.lora import CONFIG, WEIGHTS, Lora, LoraConfig, Pair, linears_of
 
 TINY = LlamaConfig(
@@ -87,8 +87,9 @@ def test_only_chosen_layers_and_linears(model: Llama) -> None:
     x = torch.randn(3, 16)
     shake(lora)
     layer, pairs = model.layers[1], lora.inside("layers.1")
-    assert torch.equal(apply(layer.k_proj, x, pairs, "k_proj"), layer.k_proj(x))
-    assert not torch.equal(apply(layer.q_proj, x, pairs, "q_proj"), layer.q_proj(x))
+    k, q = layer.k_proj(x), layer.q_proj(x)
+    assert torch.equal(corrected(k, x, pairs, "k_proj"), k)
+    assert not torch.equal(corrected(q, x, pairs, "q_proj"), q)
 
 
 def test_any_module_has_them() -> None:

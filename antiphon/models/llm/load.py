@@ -21,11 +21,11 @@ from typing import Any, Protocol, cast
 from torch import Tensor
 
 from antiphon.errors import ModelError
-from antiphon.models.llm.llama import Llama
+from antiphon.models.llm.llama import MODEL_TYPES, Llama
 from antiphon.models.lora import Lora
 
 GROUP = "antiphon.causal_lm"
-FAMILIES = {"llama": Llama}
+FAMILIES = dict.fromkeys(MODEL_TYPES, Llama)
 
 
 class Cache(Protocol):

@@ -1,0 +1,123 @@
+"""The fast decoder computes what `transformers` computes, of every family that it knows; and packed, nearly so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.errors import ModelError
+from antiphon.hub.pack import pack_folder
+from antiphon.models.llm.llama import Llama, LlamaConfig
+from antiphon.models.llm.load import load_causal_lm
+from antiphon.models.lora import Lora, LoraConfig
+
+SIZES: dict[str, Any] = dict(
+    hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=50, max_position_embeddings=512, initializer_range=0.3,
+)  # fmt: skip
+LLAMA3 = dict(
+    rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=64,
+)  # fmt: skip
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=128)
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama, untied": ("Llama", dict(tie_word_embeddings=False)),
+    "llama with biases": ("Llama", dict(attention_bias=True, tie_word_embeddings=True)),
+    "llama 3's positions": ("Llama", dict(rope_parameters=LLAMA3)),
+    "linear positions": ("Llama", dict(rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0))),
+    "yarn": ("Qwen2", dict(rope_parameters=YARN)),
+    "mistral": ("Mistral", dict(sliding_window=None)),
+    "qwen2": ("Qwen2", dict(tie_word_embeddings=True)),
+    "qwen2, untied": ("Qwen2", dict(tie_word_embeddings=False)),
+    "qwen3": ("Qwen3", dict(head_dim=24, tie_word_embeddings=True)),
+}
+
+
+def make(family: str, folder: Path, how: dict[str, Any]) -> torch.nn.Module:
+    """A tiny random model as `transformers` saves it, no weight at its initial zero or one."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**SIZES | how)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias") or "norm" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(params=FAMILIES, scope="module")
+def theirs(request, tmp_path_factory) -> tuple[torch.nn.Module, Path]:
+    family, how = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("model")
+    return make(family, folder, how), folder
+
+
+def test_logits_and_hidden_states_are_those_of_transformers(theirs) -> None:
+    model, folder = theirs
+    ours = load_causal_lm(folder)
+    tokens = torch.randint(50, (2, 150), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        want = model(tokens, output_hidden_states=True)
+        x = ours.embed(tokens)
+        torch.testing.assert_close(ours(x, last=1), want.hidden_states[1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours.logits(ours(x)), want.logits, atol=1e-4, rtol=1e-4)
+        cache = ours.init_cache(2)
+        pieces = [ours(piece, cache) for piece in x.split((100, 1, 49), dim=1)]
+        torch.testing.assert_close(ours.logits(torch.cat(pieces, 1)), want.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_packed_weights_give_nearly_the_same(theirs, tmp_path: Path) -> None:
+    model, folder = theirs
+    pack_folder(folder, tmp_path)
+    ours = Llama.from_pretrained(tmp_path)
+    assert ours.config.packed and not any(parameter.dim() > 1 for parameter in ours.parameters())
+    tokens = torch.randint(50, (2, 20), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        want, got = model(tokens).logits, ours.logits(ours(ours.embed(tokens)))
+        assert (got - want).norm() < 0.15 * want.norm()
+        plain = Llama.from_pretrained(tmp_path, torch.float32)  # the same weights, for training
+        assert (plain.logits(plain(plain.embed(tokens))) - want).norm() < 0.15 * want.norm()
+        weight = model.state_dict()["model.layers.1.self_attn.k_proj.weight"]
+        assert (plain.layers[1].k_proj.weight - weight).abs().max() <= weight.abs().max() / 250
+
+
+def test_adapters_correct_packed_products(tmp_path: Path) -> None:
+    make("Qwen2", tmp_path / "whole", {})
+    pack_folder(tmp_path / "whole", tmp_path / "packed")
+    packed, plain = Llama.from_pretrained(tmp_path / "packed"), Llama.from_pretrained(tmp_path / "whole")
+    torch.manual_seed(3)
+    lora = Lora(plain, LoraConfig(rank=2))
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.normal_(std=0.3)
+        lora.save(tmp_path / "lora")
+        again = Lora.from_pretrained(tmp_path / "lora", packed)
+        x = plain.embed(torch.arange(12)[None])
+        want, bare = plain(x, lora=lora), plain(x)
+        got = packed(x, lora=again)
+    assert (got - want).norm() < 0.15 * want.norm() < 0.5 * (want - bare).norm()
+
+
+@pytest.mark.parametrize(
+    "values, why",
+    [
+        ({"model_type": "gemma"}, "gemma"),
+        ({"model_type": "llama", "mlp_bias": True}, "biases"),
+        ({"model_type": "llama", "hidden_act": "gelu"}, "SwiGLU"),
+        ({"model_type": "mistral", "sliding_window": 4096}, "sliding"),
+        ({"model_type": "qwen2", "quantization_config": {"quant_method": "gptq"}}, "gptq"),
+    ],
+)
+def test_what_it_does_not_compute_is_said(values: dict[str, Any], why: str) -> None:
+    assert why in LlamaConfig.unfit(values)
+
+
+def test_a_folder_without_weights_is_told(tmp_path: Path) -> None:
+    make("Llama", tmp_path, {})
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        Llama.from_pretrained(tmp_path)
