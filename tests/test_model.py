@@ -35,12 +35,12 @@ def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
 def parts(tmp_path_factory):
     """Folders of tiny random parts that fit each other; of the recognizer's, nothing but their names."""
     folder = tmp_path_factory.mktemp("parts")
-    for role in ("asr", "adapter", "llm"):
+    for role in ("asr", "adapter", "thinker"):
         (folder / role).mkdir()
         (folder / role / "config.json").write_text("{}")
-    make_llm(folder / "llm", TEMPLATE)
+    make_llm(folder / "thinker", TEMPLATE)
     torch.manual_seed(0)
-    thinker = Thinker.from_pretrained(folder / "llm")
+    thinker = Thinker.from_pretrained(folder / "thinker")
     Lora(thinker.model, LoraConfig(rank=2, first=1, last=3)).save(folder / "lora")
     talker = Talker(dataclasses.replace(TINY_TALKER, hidden=thinker.model.config.hidden_size))
     torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
@@ -157,7 +157,7 @@ def test_the_folder_says_which_codec_and_how_to_draw(duplex_folder, tmp_path):
 
 
 def test_wrong_names_say_what_there_is(tmp_path):
-    with pytest.raises(HubError, match="'maxi'.*mini, mini-duplex"):
+    with pytest.raises(HubError, match="'maxi'.*base, small, mini, mini-duplex"):
         antiphon.load("maxi")
     with pytest.raises(HubError, match="no part 'talker'; its parts are duplex, codec"):
         antiphon.load("mini-duplex", talker=tmp_path)

@@ -14,7 +14,8 @@ from antiphon.errors import HubError
 from antiphon.hub import cache as cache_module
 from antiphon.hub.fetch import cached_folder
 from antiphon.hub.folders import weights_dir
-from antiphon.hub.presets import PRESETS, SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+from antiphon.hub.parts import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+from antiphon.hub.presets import PRESETS
 
 
 def model_folder(path: Path) -> Path:
@@ -30,10 +31,18 @@ def test_every_part_of_every_preset_says_what_it_is() -> None:
             for wheel in part.wheels:
                 assert re.fullmatch("[0-9a-f]{64}", wheel.sha256)
                 assert wheel.size > 0
-                assert wheel.members
+                assert wheel.members or wheel.piece
                 assert part.disk >= part.size
             assert part.shipped == (part.build is None)
-    assert set(hub.preset("mini").parts) == {"asr", "judge", "llm", "adapter", "lora", "codec", "talker"}
+            assert part.memory > 0
+            assert (part.joined is not None) == any(wheel.piece for wheel in part.wheels)
+    assert set(hub.preset("mini").parts) == {"asr", "judge", "thinker", "adapter", "lora", "codec", "talker"}
+    assert (
+        set(hub.preset("base").parts)
+        == set(hub.preset("small").parts)
+        == {"asr", "judge", "thinker", "codec", "talker"}
+    )
+    assert hub.preset("mini").memory < hub.preset("small").memory < hub.preset("base").memory
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
@@ -55,8 +64,8 @@ def test_the_cache_is_the_users_unless_the_environment_names_one(monkeypatch, tm
 def test_roles_and_names_lead_to_the_same_folder(cache: Path) -> None:
     made = {part: model_folder(cached_folder(part)) for part in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT)}
     assert hub.folder("asr") == hub.folder("judge") == hub.folder("whisper-base") == made[WHISPER_BASE]
-    assert hub.folder("llm") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
-    assert hub.folder("ears") == hub.folder("asr") and hub.folder("brain") == hub.folder("llm")  # earlier names
+    assert hub.folder("thinker") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
+    assert hub.folder("ears") == hub.folder("asr") and hub.folder("brain") == hub.folder("llm") == hub.folder("thinker")
     assert hub.present(WHISPER_BASE) == made[WHISPER_BASE]
 
 
@@ -80,7 +89,7 @@ def test_a_folder_of_ones_own(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(HubError, match="no config.json"):
         hub.folder(tmp_path / "empty")
-    with pytest.raises(HubError, match="no such folder.*adapter"):
+    with pytest.raises(HubError, match="no such folder or file.*adapter"):
         hub.folder("no-such-part")
     with pytest.raises(HubError, match="no such folder"):
         hub.folder(tmp_path / "missing" / "folder")

@@ -201,7 +201,9 @@ class Recognizer(nn.Module):
         if adapter is not None and llm is not None:
             model, ids = Adapter.from_pretrained(adapter)
             try:
-                spelling = Spelling((Path(llm) / "tokenizer.json").read_text(encoding="utf-8"), model.config.merges, ids)
+                spelling = Spelling(
+                    (Path(llm) / "tokenizer.json").read_text(encoding="utf-8"), model.config.merges, ids
+                )
             except (OSError, ValueError, KeyError, IndexError) as error:
                 raise ModelError(f"{llm} holds no tokenizer.json that the adapter spells with: {error!r}") from error
         decoder = WhisperDecoder.from_pretrained(whisper, foreign_tokens(tokens)).pack() if tokens is not None else None
