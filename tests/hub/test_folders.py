@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from antiphon.hub.fetch import cached_folder
 from antiphon.hub.folders import weights_dir
 from antiphon.hub.parts import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
 from antiphon.hub.presets import PRESETS
+from antiphon.models.llm.load import load_causal_lm
+from tests.hub.test_convert_gguf import theirs, write  # noqa: F401
 
 
 def model_folder(path: Path) -> Path:
@@ -102,6 +106,43 @@ def test_a_hub_that_cannot_be_reached(cache: Path, monkeypatch, tmp_path: Path) 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     with pytest.raises(HubError, match="someone/their-model.*could not be had from the model hub.*give its folder"):
         hub.folder("someone/their-model")
+
+
+@pytest.fixture(scope="module")
+def gguf_file(theirs, tmp_path_factory) -> Path:  # noqa: F811
+    return write(tmp_path_factory.mktemp("gguf") / "mine.gguf", theirs)
+
+
+def test_a_gguf_file_is_converted_once_wherever_it_lies(gguf_file: Path, cache: Path, tmp_path: Path, capsys) -> None:
+    folder = hub.folder(gguf_file)
+    assert folder.is_relative_to(cache / "gguf") and load_causal_lm(folder).width == 32
+    assert "mine.gguf: converting, once" in capsys.readouterr().err
+    (tmp_path / "moved").mkdir()
+    moved = Path(shutil.copy2(gguf_file, tmp_path / "moved" / "mine.gguf"))
+    assert hub.folder(str(moved)) == folder and capsys.readouterr().err == ""
+    os.utime(moved, (0, 0))  # another file for all one knows
+    assert hub.folder(moved) != folder
+
+
+def test_a_broken_gguf_file_leaves_nothing(gguf_file: Path, cache: Path, tmp_path: Path) -> None:
+    whole = gguf_file.read_bytes()
+    for size in (0, 3, 100, len(whole) // 2, len(whole) - 10):
+        (tmp_path / "cut.gguf").write_bytes(whole[:size])
+        with pytest.raises(HubError, match=r"cut.gguf .*(cut short|is it whole)"):
+            hub.folder(tmp_path / "cut.gguf")
+    (tmp_path / "model.onnx").write_bytes(whole)
+    with pytest.raises(HubError, match=r"model.onnx is no model: .*\.gguf"):
+        hub.folder(tmp_path / "model.onnx")
+    assert not list(cache.glob("gguf/*/"))
+
+
+def test_a_gguf_file_of_a_hub(gguf_file: Path, cache: Path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *what: asked.append(what) or str(gguf_file))
+    assert hub.folder("someone/their-model/q4/mine.gguf") == hub.folder(gguf_file)
+    assert asked == [("someone/their-model", "q4/mine.gguf")]
+    with pytest.raises(HubError, match="no such folder or file"):
+        hub.folder("someone/their-model/mine.bin")
 
 
 def test_shipped_parts_lie_in_the_checkout_and_a_missing_one_says_how_to_get_it(monkeypatch, tmp_path: Path) -> None:
