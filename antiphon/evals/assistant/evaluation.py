@@ -50,7 +50,7 @@ class AssistantEvaluation(Evaluation):
 
         from antiphon import hub
 
-        folder = hub.folder(self.config.parts.get("llm", "llm"))
+        folder = hub.folder(self.config.parts.get("thinker", "thinker"))
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         return model, AutoTokenizer.from_pretrained(folder)
 

@@ -185,7 +185,7 @@ def _save_spoken(
 
 def bare_replies(evaluation: AssistantEvaluation, questions: Sequence[str]) -> list[str]:
     """The untouched language model's greedy replies to typed questions, with its own chat template and nothing else."""
-    llm = evaluation.config.parts.get("llm", "smollm2-135m-instruct")
+    llm = evaluation.config.parts.get("thinker", "smollm2-135m-instruct")
 
     def answer(rows: list[int], told: Callable[[int], Any]) -> list[str]:
         made = generate_together(*evaluation.bare, [questions[i] for i in rows])
