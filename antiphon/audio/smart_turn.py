@@ -72,6 +72,10 @@ class SmartTurn:
             raise ModelError(f"{path} is missing: it is the turn detector's network; antiphon fetch gets it")
         self._session = _session(path)
 
+    def __deepcopy__(self, _: object) -> SmartTurn:
+        """There is nothing in it that changes."""
+        return self
+
     def probability(self, samples: Tensor) -> float:
         """See `TurnDetector`."""
         (found,) = self._session.run(None, {"input_features": features(samples)[None].numpy()})

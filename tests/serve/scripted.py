@@ -35,6 +35,9 @@ class ScriptedListener:
             raise RuntimeError("the ears have fallen off")
         self.parts.append(samples)
 
+    def draft(self) -> str:
+        return self.owner.hears or ""
+
     def peek(self) -> Hearing:
         sound = torch.cat(self.parts) if self.parts else torch.zeros(1)
         self.owner.heard.append(sound)
@@ -130,6 +133,16 @@ class ScriptedChat:
         self.owner.answers.append(answer)
         return answer
 
+    def read_ahead(
+        self,
+        past: Sequence[Message],
+        said: str,
+        instructions: str | None = None,
+        functions: Functions | None = None,
+    ) -> Iterator[None]:
+        self.owner.drafts.append(said)
+        yield None
+
 
 @dataclass
 class Scripted:
@@ -141,7 +154,7 @@ class Scripted:
         hears: what every turn says; None for its loudness.
         deaf: the ears fail.
         calls_functions: it can.
-        heard, answers, made: what was done, for tests to look at.
+        heard, answers, made, drafts: what was done, for tests to look at.
     """
 
     words: list[str] = field(default_factory=lambda: "Rome is the capital of Italy.".split())
@@ -156,6 +169,7 @@ class Scripted:
     heard: list[Tensor] = field(default_factory=list)
     answers: list[ScriptedAnswer] = field(default_factory=list)
     made: int = 0
+    drafts: list[str] = field(default_factory=list)
 
     def listen(self) -> ScriptedListener:
         return ScriptedListener(self)
