@@ -367,9 +367,9 @@ class HalfDuplexReply:
     def events(self) -> Generator[Event | None, None, None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
         state = None
-        for recalled in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
-            state = recalled
-            yield None
+        for state in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
+            if state is None:
+                yield None
         assert state is not None
         asked, done, dropped = len(state.turns[-1]), False, False
         thoughts = self._thoughts(state)

@@ -119,14 +119,17 @@ def test_what_is_read_ahead_changes_nothing(model):
     first = Message("user", "hello there")
     for said in ("", "hell", "hello the", "help me", "hello"):  # the last words change
         list(chat.read_ahead([], said))
-    said = answer_of(chat, [first])
-    assert said.text == answer_of(plain, [first]).text
+    said = answer_of(plain, [first])
+    assert said.text == answer_of(chat, [first]).text
+    chat.remember(chat._state, [first, said])  # the same answer
     past = [first, said, Message("user", "and then?")]
     list(chat.read_ahead(past[:2], "and"))
     list(chat.read_ahead(past[:2], "and then? What of it?"))  # more than was said in the end
+    assert answer_of(chat, past).text == answer_of(plain, past).text
+    list(chat.read_ahead(past[:1], "something else"))  # the past is edited
+    past = [first, Message("assistant", "hello"), Message("user", "and now")]
+    list(chat.read_ahead(past[:2], "and now"))
     reads_the_same(chat, past)
-    list(chat.read_ahead(past[:1], "something else"))  # the past was edited
-    reads_the_same(chat, [first, said, Message("user", "and now")])
 
 
 def test_of_a_draft_only_what_differs_is_read_again(model):
@@ -148,7 +151,9 @@ def test_of_a_draft_only_what_differs_is_read_again(model):
 def test_a_reply_that_was_dropped_leaves_no_trace(model, steps):
     chat, plain = fresh_chat(model), fresh_chat(model)
     first = Message("user", "hello there")
-    said = answer_of(chat, [first])
+    said = answer_of(plain, [first])
+    answer_of(chat, [first])
+    chat.remember(chat._state, [first, said])  # the same answer
     past = [first, said]
     begun = SpeculativeReply(chat.answer([*past, Message("user", "and")], SHORT), past)
     for _ in range(steps):
@@ -160,7 +165,7 @@ def test_a_reply_that_was_dropped_leaves_no_trace(model, steps):
     assert answer.message.text == answer_of(plain, past).text
     if steps > 1:
         assert answer.usage.cached > chat.thinker.init_state(True).prefix  # the first turns weren't read again
-    reads_the_same(chat, [*past, answer.message, Message("user", "so")])
+    reads_the_same(chat, [first, Message("assistant", "hello"), Message("user", "so")])
 
 
 def test_a_reply_begun_ahead_is_the_reply(model):

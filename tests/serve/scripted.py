@@ -197,7 +197,7 @@ def silence(seconds: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(backend, config=None, engine=None):
+def serving(backend, config=None, engine=None, turn_detector=None):
     """A real server on a port of its own, in a thread; gives (its host:port, its `Served`)."""
     import asyncio
 
@@ -208,7 +208,7 @@ def serving(backend, config=None, engine=None):
     config = config or ServeConfig(port=0)
     if not isinstance(backend, HalfDuplexBackend):  # what scripted users say is noise, which is no speech to a network
         config = replace(config, vad="loudness")
-    app = create_app(backend, config, engine=engine)
+    app = create_app(backend, config, engine=engine, turn_detector=turn_detector)
     served = app.state.served
     sockets = [listen(served.config)]
     server = make_server(app)
