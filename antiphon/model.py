@@ -47,8 +47,8 @@ from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
 
 if TYPE_CHECKING:
+    from antiphon.audio.endpoint import FindsEnds
     from antiphon.audio.given import Sound
-    from antiphon.audio.speech import SpeechDetector
 
 THINKER_TALKER, MOSHI = "thinker-talker", "moshi"  # families of models that can be talked to
 TEXT_TOKENS = 256  # of a written answer of the plain language model, at most
@@ -126,7 +126,7 @@ class Model(ABC):
 
     @abstractmethod
     def session(
-        self, mode: str = ..., *, direction: str = "listen", endpointer: SpeechDetector | None = None
+        self, mode: str = ..., *, direction: str = "listen", endpointer: FindsEnds | None = None
     ) -> Session:
         """A live conversation: microphone frames in, events out.
 
@@ -338,7 +338,7 @@ class HalfDuplexModel(Model):
         self,
         mode: str = "half-duplex",
         sampling: Sampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
     ) -> TurnSession:
         """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn."""
@@ -478,7 +478,7 @@ class DuplexModel(Model):
         self,
         mode: str = "full-duplex",
         sampling: MoshiSampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         start: DuplexState | None = None,
         seed: int = 0,
@@ -501,7 +501,7 @@ class DuplexModel(Model):
         self,
         mode: str = "full-duplex",
         sampling: MoshiSampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         start: DuplexState | None = None,
         seed: int = 0,

@@ -5,6 +5,7 @@
 
 Silero's network finds the pauses, and at each of them a `TurnDetector` is asked how likely the turn is over. If it is
 likely, that is told at once, so that an answer can be begun; the turn ends a moment later, unless the user goes on.
+Whoever knows the words by then can say that they are no whole sentence: then a little more silence is waited for.
 Where there is nobody to ask, a turn ends after a fixed silence.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import soxr
@@ -24,12 +26,25 @@ from antiphon.audio.smart_turn import SAMPLE_RATE, SECONDS, TurnDetector
 from antiphon.audio.speech import SpeechDetector, SpeechEvent
 
 PAUSE_SECONDS = 0.2  # of silence after which it is asked whether the turn is over, and again after as many more
-CONFIRM_SECONDS = 0.4  # of silence that end a turn that sounds finished
+CONFIRM_SECONDS = 0.36  # of silence that end a turn that sounds finished
 LEAD_SECONDS = 0.5  # before the first word that the detector hears
-# By eagerness: how likely a turn has to be over, and the seconds of silence that end one that doesn't sound so.
+COMPLETE = 0.8  # how likely the words have to be all
+# By eagerness: how likely a turn has to be over; seconds of silence that end one that sounds so but whose words do not,
+# and seconds that end any turn.
 LIKELY = {"low": 0.9, "medium": 0.7, "auto": 0.7, "high": 0.5}
 SILENCE_SECONDS = 0.7  # that end a turn where there is nobody to ask
+DOUBT_SECONDS = {"low": 2.0, "medium": 1.3, "auto": 1.3, "high": 0.9}
 PATIENCE_SECONDS = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
+
+
+class FindsEnds(Protocol):
+    """Finds the ends of turns: an `Endpointer`, or by silence alone a `SpeechDetector`."""
+
+    def step(self, samples: NDArray[np.float32]) -> list[SpeechEvent]: ...
+
+    def ends(self, samples: NDArray[np.float32]) -> bool: ...
+
+    def stop(self) -> None: ...
 
 
 @dataclass
@@ -43,6 +58,7 @@ class Endpointer:
         detector: is asked at every pause, if there is one.
         eagerness: "low", "medium", "high" or "auto" (as medium): how readily a turn is taken for finished.
         judged: there is none, but the caller asks one of its own after each "pause", and tells `judge`.
+        worded: the caller looks at the words, too, after each "likely", and tells `judge_words`.
         speech: finds the pauses.
         likely: the turn is likely over.
     """
@@ -51,6 +67,7 @@ class Endpointer:
     eagerness: str = "auto"
     speech: SpeechDetector = field(default_factory=SpeechDetector)
     judged: bool = False
+    worded: bool = False
     likely: bool = False
     _recent: deque[NDArray[np.float32]] = field(default_factory=deque)
     _kept: int = 0
@@ -87,8 +104,14 @@ class Endpointer:
     def judge(self, chance: float) -> bool:
         """Takes what a detector says of the pause that is on; whether the turn is likely over."""
         self.likely = chance >= LIKELY[self.eagerness]
-        self.speech.silence = CONFIRM_SECONDS if self.likely else PATIENCE_SECONDS[self.eagerness]
+        over = DOUBT_SECONDS[self.eagerness] if self.worded else CONFIRM_SECONDS
+        self.speech.silence = over if self.likely else PATIENCE_SECONDS[self.eagerness]
         return self.likely
+
+    def judge_words(self, chance: float) -> None:
+        """Takes how likely the turn is over by its words, where it is by its sound."""
+        if self.likely and chance >= COMPLETE:
+            self.speech.silence = CONFIRM_SECONDS
 
     def recent(self) -> Tensor:
         """What a detector is to hear of the turn so far: float32 [N] at 16 kHz, the last seconds of it."""

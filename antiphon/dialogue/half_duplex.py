@@ -136,6 +136,10 @@ class ChatSession(Protocol):
         message of the user that begins with the words `said`; otherwise it changes nothing."""
         ...
 
+    def sounds_over(self) -> float:
+        """How likely the user's message is over with the words that were last read ahead, 0 to 1."""
+        ...
+
 
 class Backend(Protocol):
     """What a server drives. Weights are shared; each listener and each chat is one conversation's own.
@@ -272,6 +276,10 @@ class HalfDuplexChat:
         self._state = None
         self.thinker.read_draft(state, unmarked(said))
         self.remember(state, kept)
+
+    def sounds_over(self) -> float:
+        """See `ChatSession.sounds_over`; as the language model expects it from the words."""
+        return 0.0 if self._state is None else self.thinker.draft_end(self._state)
 
     def _readable(self, past: Sequence[Message], functions: Functions | None) -> tuple[list[Message], Calling | None]:
         """The messages as the language model reads them, and how it may call functions."""

@@ -13,13 +13,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.audio.speech import SpeechEvent
+from antiphon.audio.endpoint import Endpointer, FindsEnds
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
 from antiphon.dialogue.speculation import SpeculativeReply
@@ -29,16 +27,6 @@ from antiphon.errors import SessionError, UnsayableError
 
 DIRECTIONS = ("listen", "speak")
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
-
-
-class FindsEnds(Protocol):
-    """Finds the ends of turns: an `Endpointer`, or by silence alone a `SpeechDetector`."""
-
-    def step(self, samples: NDArray[np.float32]) -> list[SpeechEvent]: ...
-
-    def ends(self, samples: NDArray[np.float32]) -> bool: ...
-
-    def stop(self) -> None: ...
 
 
 class Session(ABC):
@@ -185,6 +173,8 @@ class TurnSession(Session):
         if endpointer is None and mode == "simplex" and direction == "listen":
             endpointer = default_endpointer(backend.sample_rate)
         self.endpointer = endpointer
+        if isinstance(endpointer, Endpointer):
+            endpointer.worded = mode == "half-duplex"
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
         self._chat = backend.chat() if mode == "half-duplex" else None
         self._past: list[Message] = []
@@ -280,6 +270,10 @@ class TurnSession(Session):
         self._drop()
         self._drafted = listener.peek()
         if self._chat is not None and self._drafted.text:
+            if isinstance(self.endpointer, Endpointer):
+                for _ in self._chat.read_ahead(self._past, self._drafted.text):
+                    pass
+                self.endpointer.judge_words(self._chat.sounds_over())
             past = [*self._past, self._drafted.message()]
             self._begun = SpeculativeReply(self._chat.answer(past, self.sampling), past)
 

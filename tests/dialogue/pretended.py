@@ -66,6 +66,9 @@ class ScriptedThinker:
         self.drafts.append(said)
         return 0
 
+    def draft_end(self, state: SimpleNamespace) -> float:
+        return 1.0
+
     def begin_reply(self, state: SimpleNamespace, begins: str) -> None:
         state.turns.append([])
 

@@ -136,7 +136,8 @@ def test_of_a_draft_only_what_differs_is_read_again(model):
     thinker = model.thinker  # noqa: F811
     state = thinker.init_state(voice=True)
     whole = thinker.read_draft(state, "what is the capital of")
-    assert thinker.read_draft(state, "what is the capital of") == 0
+    assert thinker.read_draft(state, "what is the capital of") == 1  # the last, to know what may follow it
+    assert 0 < thinker.draft_end(state) < 1
     assert 0 < thinker.read_draft(state, "what is the capital in France") < whole
     before = int(state.cache.length)
     thinker.add_user(state, "what is the capital in France now")
@@ -145,6 +146,7 @@ def test_of_a_draft_only_what_differs_is_read_again(model):
     assert int(state.cache.length) == int(other.cache.length) > before
     torch.testing.assert_close(state.hidden, other.hidden, rtol=1e-3, atol=1e-4)
     assert thinker.read_draft(state, "too early") == 0  # a reply is due
+    assert thinker.draft_end(state) == 0
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 6, 100])

@@ -143,6 +143,9 @@ class ScriptedChat:
         self.owner.drafts.append(said)
         yield None
 
+    def sounds_over(self) -> float:
+        return self.owner.complete
+
 
 @dataclass
 class Scripted:
@@ -151,6 +154,7 @@ class Scripted:
     Attributes:
         words: of every answer; unless the last message is "say ...".
         pace: seconds of work for each word; `frames` of sound for each.
+        complete: how likely the words that were read ahead are all.
         hears: what every turn says; None for its loudness.
         deaf: the ears fail.
         calls_functions: it can.
@@ -169,6 +173,7 @@ class Scripted:
     heard: list[Tensor] = field(default_factory=list)
     answers: list[ScriptedAnswer] = field(default_factory=list)
     made: int = 0
+    complete: float = 1.0
     drafts: list[str] = field(default_factory=list)
 
     def listen(self) -> ScriptedListener:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from statistics import median
-from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from antiphon.audio.endpoint import Endpointer, FindsEnds
 from antiphon.audio.io import Audio
 from antiphon.audio.pauses import quietest
-from antiphon.audio.speech import SpeechEvent
+from antiphon.audio.speech import LoudnessActivity, SpeechDetector
+from antiphon.dialogue.turn_ends import endpointer
+from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
+from antiphon.evals.harness import rows_of
+from antiphon.evals.report import Figure
 
 RATE = 24000
 FRAME = RATE * 2 // 25
@@ -106,17 +110,23 @@ def trimmed(audio: Audio) -> Tensor:
     return samples[int(loud[0]) * step : (int(loud[-1]) + 1) * step]
 
 
-class Finder(Protocol):
-    """Finds ends of turns: an `Endpointer`, or a `SpeechDetector`."""
-
-    def step(self, samples: NDArray[np.float32]) -> list[SpeechEvent]: ...
+Words = Callable[[Tensor], float]  # what was said up to a pause, [N] at 24 kHz -> how likely the words are all
 
 
-def found_end(turn: Turn, finder: Finder) -> float | None:
-    """Seconds at which a turn is taken for over, to a frame of 80 ms as sound comes live; None if it never is."""
+def found_end(turn: Turn, finder: FindsEnds, words: Words | None = None) -> float | None:
+    """Seconds at which a turn is taken for over, to a frame of 80 ms as sound comes live; None if it never is.
+
+    Args:
+        turn: is heard from its beginning.
+        finder: fresh.
+        words: looks at what was said where the sound says that it's likely all; for an `Endpointer`.
+    """
     for number, frame in enumerate(turn.samples.split(FRAME), 1):
-        if any(event.kind == "stop" for event in finder.step(frame.numpy())):
-            return number * FRAME / RATE
+        for event in finder.step(frame.numpy()):
+            if event.kind == "stop":
+                return number * FRAME / RATE
+            if event.kind == "likely" and words is not None and isinstance(finder, Endpointer):
+                finder.judge_words(words(turn.samples[: number * FRAME]))
     return None
 
 
@@ -135,9 +145,57 @@ class Found:
     wait: float
 
 
-def ends_of(turns: Sequence[Turn], make: Callable[[], Finder]) -> Found:
-    """Finds the ends of turns, each with a fresh finder."""
-    ends = tuple(found_end(turn, make()) for turn in turns)
-    early = [end is not None and end < turn.end for turn, end in zip(turns, ends, strict=True)]
-    waits = [float("inf") if end is None else end - turn.end for turn, end, cut in zip(turns, ends, early) if not cut]
-    return Found(ends, sum(early) / max(1, len(turns)), median(waits) if waits else float("inf"))
+def ends_of(turns: Sequence[Turn], found: Sequence[float | None]) -> Found:
+    """What became of turns whose ends were found at these seconds."""
+    early = [end is not None and end < turn.end for turn, end in zip(turns, found, strict=True)]
+    waits = [float("inf") if end is None else end - turn.end for turn, end, cut in zip(turns, found, early) if not cut]
+    return Found(tuple(found), sum(early) / max(1, len(turns)), median(waits) if waits else float("inf"))
+
+
+def by_loudness() -> SpeechDetector:
+    """What it is measured against: 0.7 s without anything loud."""
+    return SpeechDetector(LoudnessActivity(RATE), silence=0.7)
+
+
+def speakers() -> Say:
+    """The held-out voices, each loaded when it is first needed; what was said once is kept."""
+    from antiphon.data.speech.speak import Speaker
+
+    voice = lru_cache(maxsize=None)(Speaker)
+
+    @cache
+    def say(name: str, text: str) -> Audio:
+        spoken = voice(name).speak(text, 0, {"speed": 1.0})
+        return Audio(torch.from_numpy(spoken.samples), spoken.sample_rate)
+
+    return say
+
+
+def turn_ends(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Ends of turns as a half-duplex session finds them; reference: 0.7 s without anything loud.
+
+    Waits are in the time of the sound: that the model takes to find out is not among them.
+    """
+    model, turns = evaluation.model, made_turns(evaluation.questions(n), speakers())
+    chat = model.backend.chat()
+
+    def words(samples: Tensor) -> float:
+        for _ in chat.read_ahead([], model.hear(Audio(samples, RATE)).text.strip()):
+            pass
+        return chat.sounds_over()
+
+    def found(turn: Turn) -> float | None:
+        finder = endpointer(RATE)
+        finder.worded = True
+        return found_end(turn, finder, words)
+
+    ours = ends_of(turns, evaluation.each("ends of turns", turns, found))
+    loud = ends_of(turns, [found_end(turn, by_loudness()) for turn in turns])
+    columns = {"id": [turn.id for turn in turns], "voice": [turn.voice for turn in turns]}
+    columns |= {"kind": [turn.kind for turn in turns], "end": [turn.end for turn in turns]}
+    evaluation.save_items("turn-ends", rows_of(columns | {"found": list(ours.ends), "loudness": list(loud.ends)}))
+    half = f"<= {loud.cut_off / 2:.3f}"
+    return [
+        Figure("false-cutoffs", ours.cut_off, "share of turns", half, loud.cut_off, len(turns)),
+        Figure("endpoint-wait-s", ours.wait, "s", "<= 0.5", loud.wait, len(turns)),
+    ]

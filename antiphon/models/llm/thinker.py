@@ -75,6 +75,7 @@ class ThinkerState:
         pending: reply tokens that were thought but not read yet.
         unread: the last of `turns`, where it waits to be read together with what comes next, else None.
         draft: what is in the cache after all that was read of `turns`, embeddings `[T, width]`: see `read_draft`.
+        draft_hidden: the last hidden state `[width]` of it.
         history: ("user" or "assistant", text); what came as embeddings has the text "".
         guarded: replies that go round in circles are ended; with functions they aren't, as two calls look alike.
     """
@@ -90,6 +91,7 @@ class ThinkerState:
     guarded: bool = False
     unread: Tensor | None = None
     draft: Tensor | None = None
+    draft_hidden: Tensor | None = None
 
     def fork(self) -> ThinkerState:
         """A copy that goes its own way."""
@@ -280,18 +282,27 @@ class Thinker(nn.Module):
         room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
         finished = state.hidden is None and not state.pending
         if not finished or sum(map(len, state.turns)) + len(tokens) > room * 3 // 4 or len(tokens) > room // 2:
+            state.draft_hidden = None
             return 0
         x = self._embed(tokens)
         x = x if state.unread is None else torch.cat((state.unread, x))
-        new = x[self._keep_draft(state, x) :]
-        if len(new):
-            self.model(new[None], state.cache, self._lora([state]))
+        new = x[self._keep_draft(state, x[:-1]) :]
+        state.draft_hidden = self.model(new[None], state.cache, self._lora([state]))[0, -1]
         state.draft = x
         return len(new)
 
+    @torch.inference_mode()
+    def draft_end(self, state: ThinkerState) -> float:
+        """How likely the turn of which a draft was read is over with it, 0 to 1, as the language model expects it from
+        the words; 0 if none was read."""
+        if state.draft_hidden is None:
+            return 0.0
+        chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
+        return float(chances[sorted(self.ends)].sum())
+
     def _keep_draft(self, state: ThinkerState, x: Tensor) -> int:
         """Cuts what was read of a draft where it differs from embeddings `[T, width]`; gives the tokens that stay."""
-        draft, state.draft = state.draft, None
+        draft, state.draft, state.draft_hidden = state.draft, None, None
         if draft is None:
             return 0
         size = min(len(draft), len(x))
@@ -308,7 +319,8 @@ class Thinker(nn.Module):
         if gone > 0:
             del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
             state.cache.cut(state.prefix + sum(map(len, state.turns)))
-            state.hidden, state.pending, state.unread, state.draft = None, [], None, None
+            state.hidden, state.pending, state.unread = None, [], None
+            state.draft = state.draft_hidden = None
 
     def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None, wait: bool = False) -> None:
         """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished.
@@ -327,7 +339,7 @@ class Thinker(nn.Module):
                 state.turns.pop(0)
             log.info("a long conversation: its first %d turns were forgotten", before - len(state.turns))
             state.cache.cut(state.prefix)
-            state.draft = None
+            state.draft = state.draft_hidden = None
             for past in state.turns:
                 self._read(state, past)
             state.unread = None

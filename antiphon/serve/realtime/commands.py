@@ -127,10 +127,12 @@ class Expect:
 
 @dataclass(frozen=True)
 class Begin:
-    """Command: the item's turn is likely over: hear it to its end, and begin to answer if an answer is given (see
-    `Expect`). Nothing of that is told before `Finish` and an `Answer` that asks for the same."""
+    """Command: the item's turn is likely over: hear it to its end, and if an answer is given (see `Expect`) call
+    `worded` with the same number, and begin to answer. Nothing of the answer is told before `Finish` and an `Answer`
+    that asks for the same."""
 
     item_id: str
+    number: int
     answer: Answer | None
 
 

@@ -34,9 +34,10 @@ class SpeechStarted:
 
 @dataclass(frozen=True)
 class SpeechPaused:
-    """The user's turn is likely over."""
+    """The user's turn is likely over; the pause has a number."""
 
     turn: Item
+    number: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class InputBuffer:
             self._vad.silence, self._vad.pause = how["silence_duration_ms"] / 1000, None
         else:
             self._endpointer = Endpointer(None, how["eagerness"], self._vad, judged=self.limits.judges)
+            self._endpointer.worded = how["create_response"]
 
     @property
     def finds_turns(self) -> bool:
@@ -169,8 +171,14 @@ class InputBuffer:
             return None  # it has gone on since
         if not self._endpointer.judge(chance):
             return None
-        over = self._endpointer.speech.quiet >= self._endpointer.speech.silence * RATE
-        return self._stop() if over else SpeechPaused(self.turn)
+        return self._stop_if_over() or SpeechPaused(self.turn, number)
+
+    def worded(self, item_id: str, number: int, chance: float) -> SpeechStopped | None:
+        """How likely the turn was over at a pause by its words."""
+        if self.turn is None or self.turn.id != item_id or number != self._pauses or self._endpointer is None:
+            return None
+        self._endpointer.judge_words(chance)
+        return self._stop_if_over()
 
     def commit(self) -> Item:
         """The turn, which the client ends.
@@ -214,6 +222,11 @@ class InputBuffer:
             self._endpointer.stop()
         elif self._vad is not None:
             self._vad.stop()
+
+    def _stop_if_over(self) -> SpeechStopped | None:
+        assert self._endpointer is not None
+        speech = self._endpointer.speech
+        return self._stop() if speech.quiet >= speech.silence * RATE else None
 
     def _stop(self) -> SpeechStopped:
         """The turn is over, though the detector wouldn't say so yet."""

@@ -269,18 +269,22 @@ class ModelRunner:
             hearing = listener.peek()
             self._drafts[item_id] = (mark, hearing)
             if command.answer is not None and hearing.text:
-                self._speculate(command.answer, hearing.message(), lambda: self._pausing.get(item_id) is mark)
+                self._speculate(command, command.answer, hearing.message(), lambda: self._pausing.get(item_id) is mark)
 
         self._start_hearing(item_id, steps, 0.1)
 
-    def _speculate(self, command: Answer, heard: Message, wanted: Callable[[], bool]) -> None:
-        """Begins an answer that nobody is told of yet, if it is still wanted when its turn comes."""
+    def _speculate(self, begin: Begin, command: Answer, heard: Message, wanted: Callable[[], bool]) -> None:
+        """Looks at the words, and begins an answer that nobody is told of yet, if it is still wanted when its turn
+        comes."""
         chat = self._chat
 
         def steps() -> Iterator[None]:
             if chat is None or not wanted():
                 return
             past, how = [*messages(command.turns), heard], _how(command)
+            yield from chat.read_ahead(past[:-1], heard.text, command.instructions, command.functions)
+            chance, where = chat.sounds_over(), (begin.item_id, begin.number)
+            self._later(lambda: self.session.worded(*where, chance, time.monotonic()))
             begun, self._begun = self._begun, None
             if begun is not None:
                 begun.drop()

@@ -215,8 +215,17 @@ class RealtimeSession:
         self.now = now
         edge = self.input.judged(item_id, number, chance)
         if isinstance(edge, SpeechPaused):
-            self.out.command(Begin(edge.turn.id, self._answer_to_come()))
+            answer = self._answer_to_come()
+            self.out.command(Begin(item_id, number, answer))
+            if answer is None:  # nobody will look at the words
+                self.worded(item_id, number, 1.0, now)
         elif edge is not None:
+            self._speech_stopped(edge)
+
+    def worded(self, item_id: str, number: int, chance: float, now: float) -> None:
+        """How likely a turn was over at a pause by its words."""
+        self.now = now
+        if (edge := self.input.worded(item_id, number, chance)) is not None:
             self._speech_stopped(edge)
 
     def _answer_to_come(self) -> Answer | None:

@@ -191,7 +191,9 @@ def test_semantic_vad_ends_what_sounds_finished_and_waits_for_the_rest_of_anothe
     assert bench.drain() == []
     (begin,) = bench.wanted(Begin)
     assert begin.item_id == judge.item_id and begin.answer.turns == []
-    assert kinds(bench.append(silence(0.3)))[:2] == [
+    assert kinds(bench.append(silence(0.3))) == []  # the words may say otherwise
+    bench.session.worded(begin.item_id, begin.number, 0.9, 1.0)
+    assert kinds(bench.drain())[:2] == [
         "input_audio_buffer.speech_stopped",
         "input_audio_buffer.committed",
     ]
