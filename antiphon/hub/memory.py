@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from antiphon.errors import ModelError
-from antiphon.hub.presets import BASE, PRESETS, SMALL
+from antiphon.hub.presets import BASE, PRESETS, SMALL, Preset
 
 BASE_NEEDS_FREE = 4_000_000_000  # bytes; with less, the machine would begin to swap once other programs want some
 PACKED = ("I8", "U8")  # kinds of tensors that stay as they are; others become float32
@@ -28,10 +28,15 @@ def free_memory() -> int:
     return max(0, free)
 
 
+def affordable(free: int) -> Preset:
+    """The preset that is taken where none is named and so many bytes of memory are free."""
+    return BASE if free >= BASE_NEEDS_FREE else SMALL
+
+
 def default_preset() -> str:
     """The preset that is taken where none is named: `base`, or where memory is short `small`, which it then says."""
     free = free_memory()
-    if free >= BASE_NEEDS_FREE:
+    if affordable(free) is BASE:
         return BASE.name
     print(
         f"{free / 1e9:.1f} GB of memory are free; {BASE.name} wants {BASE_NEEDS_FREE / 1e9:.0f}. Taking {SMALL.name}, "
