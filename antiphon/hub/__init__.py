@@ -4,7 +4,7 @@ from antiphon.errors import HubError
 from antiphon.hub.cache import cache_dir
 from antiphon.hub.fetch import fetch, tell_needs
 from antiphon.hub.folders import folder, present, weights_dir
-from antiphon.hub.memory import affordable, check_memory, default_preset, fitting, free_memory
+from antiphon.hub.memory import affordable, check_memory, default_preset, fitting, free_memory, weight_bytes
 from antiphon.hub.parts import Joined, Part, Wheel
 from antiphon.hub.presets import BASE, MINI, MINI_DUPLEX, PRESETS, SMALL, Preset, needs, preset, role_of
 
@@ -32,5 +32,6 @@ __all__ = [
     "preset",
     "role_of",
     "tell_needs",
+    "weight_bytes",
     "weights_dir",
 ]
