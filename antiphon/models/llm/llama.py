@@ -153,10 +153,9 @@ def plain_frequencies(config: LlamaConfig) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding to `[..., T, d]`."""
-    half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-    return x * cos + turned * sin
+    """Apply the rotary embedding to `[..., T, d]`; the first half of the sines is negative."""
+    swapped = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    return torch.addcmul(x * cos, swapped, sin)
 
 
 def corrected(y: Tensor, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor:
@@ -215,7 +214,7 @@ class Layer(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q = F.rms_norm(q, (d,), self.q_norm, config.rms_norm_eps)
             k = F.rms_norm(k, (d,), self.k_norm, config.rms_norm_eps)
-        q, k = rotate(q, *rope), rotate(k, *rope)
+        q, k = rotate(torch.cat((q, k), dim=1), *rope).split((heads, groups), dim=1)
         if cache is not None:
             k, v = cache.put(number, k, v, span)
         if steps == 1:
@@ -242,7 +241,7 @@ class Layer(nn.Module):
             return [corrected(getattr(self, part)(x), x, lora, part) for part in parts]
         whole = getattr(self, name)(x)
         if name == "qkv_proj" and self.qkv_bias is not None:
-            whole = whole + self.qkv_bias
+            whole += self.qkv_bias
         return [corrected(y, x, lora, part) for part, y in zip(parts, whole.split(self.config.sizes(name), dim=-1))]
 
 
@@ -398,10 +397,11 @@ class Llama(nn.Module):
         return x
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[..., d]` at positions `[...]`, halves repeated."""
+        """Cosines and sines `[..., d]` at positions `[...]`, halves repeated, the first of the sines negative."""
         angles = positions.float()[..., None] * self.frequencies.to(positions.device)
-        angles, dtype = torch.cat((angles, angles), dim=-1), self.norm.dtype
-        return (angles.cos() * self.rope_scale).to(dtype), (angles.sin() * self.rope_scale).to(dtype)
+        cos, sin = angles.cos() * self.rope_scale, angles.sin() * self.rope_scale
+        dtype = self.norm.dtype
+        return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Last hidden states `[..., width]` -> logits over the vocabulary `[..., vocabulary]`, float32."""
