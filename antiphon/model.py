@@ -258,7 +258,7 @@ class HalfDuplexModel(Model):
         folders = {role: hub.folder(part, preset) for role, part in sources.items()}
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
-        hub.check_memory(folders["thinker"])
+        hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
         with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
             phonemizer = other.submit(Phonemizer)
             thinker = Thinker.from_pretrained(folders["thinker"], folders.get("lora"))

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from antiphon.cli.common import Model, Parts, load_model, progress, results
+from antiphon.cli.common import ModelThatFits, Parts, load_model, progress, results
 from antiphon.errors import AntiphonError, ConfigError
 
 
 def serve(
-    model: Model = "mini",
+    model: ModelThatFits = None,
     part: Parts = None,
     host: Annotated[str, typer.Option(help="Where to listen; anything but the loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
@@ -90,7 +90,7 @@ def serve(
         if isinstance(loaded, DuplexModel):
             engine = BatchedEngine(loaded.duplex)
             config = config if sessions else replace(config, sessions=engine.pace())
-            app = create_app(LiveOnly(model, loaded.recognizer if hear else None), config, engine=engine)
+            app = create_app(LiveOnly(str(model), loaded.recognizer if hear else None), config, engine=engine)
         else:
             app = create_app(loaded.backend, config, measure(loaded.backend))
         server = make_server(app)
