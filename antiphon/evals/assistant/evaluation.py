@@ -1,4 +1,4 @@
-"""One run of `antiphon eval mini`: the assistant that is measured, and what it is measured on."""
+"""One run of `antiphon eval assistant`: the assistant that is measured, and what it is measured on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from antiphon.evals.assistant import material
 from antiphon.evals.assistant.asterisk import asterisk_prompts
@@ -22,11 +21,15 @@ class AssistantConfig(EvalConfig):
         texts: folder of the text sources; needed for what is said in our voice, and to make the test questions.
         questions: the set of test questions; None is a folder in the cache.
         asterisk: where Debian's Asterisk prompts are unpacked; None is a folder in the cache.
+        benchmarks: folder of public question sets (see `antiphon.evals.assistant.benchmarks`).
+        reference: the weights that a packed thinker was made from, as a GGUF file or a folder.
     """
 
     texts: Path | None = None
     questions: Path | None = None
     asterisk: Path | None = None
+    benchmarks: Path | None = None
+    reference: Path | None = None
 
 
 class AssistantEvaluation(Evaluation):
@@ -42,17 +45,25 @@ class AssistantEvaluation(Evaluation):
         super().__init__(config)
         self._teacher: dict[int, list[Clip]] = {}
 
+    def bar(self, **bars: str) -> str | None:
+        """What is asked of the preset that is measured; nothing of another model."""
+        return bars.get(self.config.model)
+
     @cached_property
-    def bare(self) -> tuple[Any, Any]:
-        """The untouched language model: (transformers model, tokenizer)."""
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    def thinker_folder(self) -> Path:
+        """Where the thinker was read from."""
+        return self.model.folders["llm"]
 
-        from antiphon import hub
+    @cached_property
+    def thinker_name(self) -> str:
+        """Which thinker results are of: its folder, and when that was made."""
+        config = self.thinker_folder / "config.json"
+        return f"{self.thinker_folder} {config.stat().st_mtime_ns}"
 
-        folder = hub.folder(self.config.parts.get("llm", "llm"))
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        return model, AutoTokenizer.from_pretrained(folder)
+    @cached_property
+    def ends(self) -> list[int]:
+        """Ids of the tokens that end the thinker's turn."""
+        return [self.model.thinker.end]
 
     def questions(self, n: int) -> list[Clip]:
         """Test questions by voices never trained on."""

@@ -1,7 +1,8 @@
-"""What the mini model is measured on; none of it was ever trained on.
+"""What the assistant is measured on; none of it was ever trained on.
 
 - Questions of the "dev" split, spoken by three voices that no training set has (made once, then kept).
-- The easy questions of `easy_questions.jsonl`, spoken by the same voices.
+- The easy questions of `easy_questions.jsonl`, and questions of public sets, spoken by the same voices.
+- Questions of general knowledge and follow-ups (`knowledge_questions.jsonl`, `follow_ups.jsonl`), typed.
 - Asterisk's prompts: a real person, from Debian's packages.
 - Sentences of an assistant, "dev" split, spoken by the teacher of our voice.
 """
@@ -79,10 +80,15 @@ def unseen_questions(folder: Path, texts: Path | None, n: int = 300) -> list[Cli
     return spread(_clips(folder), n)
 
 
-def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
+def spoken(texts: Sequence[str], folder: Path, longest: float = 12.0) -> list[Clip]:
     """These texts by the held-out voices, in their order; kept in `folder`, where only what is new gets made.
 
     A text's voice follows from its hash, so that a set can grow and shrink.
+
+    Args:
+        texts: what is said.
+        folder: of the set.
+        longest: seconds that a text may take.
     """
     from antiphon.data.speech.speak import Sentence
     from antiphon.data.speech.utterances import SpeechSet
@@ -97,7 +103,7 @@ def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
             voice = voices[int(identity[:8], 16) % len(voices)]
             wanted.setdefault(voice, []).append(Sentence(identity, text, "user", "easy", "dev"))
     for voice, sentences in wanted.items():
-        _speak(sentences, folder, voice, 0)
+        _speak(sentences, folder, voice, 0, longest)
     found = {clip.id: clip for clip in _clips(folder)}
     missing = [text for text, identity in zip(texts, ids, strict=True) if identity not in found]
     if missing:
@@ -131,11 +137,11 @@ def teacher_speaks(texts: Sequence[str]) -> list[Clip]:
     ]
 
 
-def _speak(sentences: Sequence, folder: Path, voice: str, count: int) -> None:
+def _speak(sentences: Sequence, folder: Path, voice: str, count: int, longest: float = 12.0) -> None:
     from antiphon.data.speech.speak import SpeakConfig, speak
 
     config = SpeakConfig(
-        folder, voices=(voice,), count=count, seconds=(0.3, 12.0), sample_rate=24000, shard_seconds=60.0
+        folder, voices=(voice,), count=count, seconds=(0.3, longest), sample_rate=24000, shard_seconds=60.0
     )
     speak(sentences, config)
 

@@ -89,7 +89,8 @@ def is_right(reply: str, accept: Sequence[str]) -> bool:
         heard = said
         if not wanted:
             wanted, heard = [answer.lower()], re.findall(r"[^\W_]+", reply.lower())
-        if _within(wanted, heard) or (any(map(str.isdigit, normalize(answer))) and _within(normalize(answer).split(), normal)):
+        numbers = normalize(answer).split() if any(map(str.isdigit, normalize(answer))) else []
+        if _within(wanted, heard) or _within(numbers, normal):
             return True
     return False
 
@@ -127,17 +128,16 @@ def chosen_option(reply: str, options: Sequence[str]) -> int | None:
     if len(said) == 1:
         return letters.index(said.pop())
     heard = plain_words(reply)
-    held = [i for i, option in enumerate(options) if _within(plain_words(option), heard)]
+    spelt = [plain_words(option) for option in options]
+    held = [i for i, words in enumerate(spelt) if _within(words, heard)]
     # "Tin" is in "tin can", too: the longest of those that are said is meant.
-    held = [i for i in held if not any(j != i and _within(plain_words(options[i]), plain_words(options[j])) for j in held)]
+    held = [i for i in held if not any(j != i and _within(spelt[i], spelt[j]) for j in held)]
     return held[0] if len(held) == 1 else None
 
 
 def _within(wanted: list[str], words: list[str]) -> bool:
     """Whether these words stand in there side by side."""
-    return bool(wanted) and any(
-        words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1)
-    )
+    return bool(wanted) and any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
 
 
 def _without_and(words: list[str]) -> list[str]:
