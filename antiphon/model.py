@@ -1,6 +1,6 @@
 """A model as one object that hears, thinks and speaks, whatever its kind: `load` finds out which it is.
 
-model = antiphon.load("mini")                     # or "mini-duplex", a folder that `save` wrote, a hub id
+model = antiphon.load()                           # or "mini-duplex", a folder that `save` wrote, a hub id
 reply = model.reply("question.wav")               # .heard, .text, .audio, .timings
 reply.audio.save("answer.wav")
 with model.session() as session:                  # live: 80 ms frames in, events out
@@ -15,7 +15,7 @@ import shutil
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,7 +109,7 @@ class Model(ABC):
 
     def reply_text(self, text: str) -> str:
         """The answer of the voice assistant to typed words, without speaking it."""
-        raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('mini').")
+        raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('base').")
 
     @abstractmethod
     def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
@@ -122,7 +122,7 @@ class Model(ABC):
     def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
         """A conversation in turns, typed or spoken, that remembers; `text_only`: written, with the plain language
         model."""
-        raise SessionError("This model talks live: use session(), or antiphon.load('mini') for turns one by one.")
+        raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 
     @abstractmethod
     def session(
@@ -144,23 +144,25 @@ class Model(ABC):
         """Writes a folder that `load` takes, and gives its path."""
 
 
-def load(name: str | Path = "mini", *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
+def load(name: str | Path | None = None, *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
     """Loads a model.
 
     Args:
-        name: a preset ("mini": turns; "mini-duplex": listens and speaks at once), or the folder or hub id of a model of
-            either kind. A folder that has a preset's name is given as "./mini".
+        name: a preset ("base", "small" and "mini" take turns, "mini-duplex" listens and speaks at once), or the folder
+            or hub id of a model of either kind; None is "base", or "small" where memory is short. A folder that has a
+            preset's name is given as "./mini".
         device: "cpu", where models talk; others are for training alone.
-        parts: replace a part by a folder or a hub id: `load("mini", talker="my/folder")`.
+        parts: replace a part by a folder or a hub id, and the thinker by a GGUF file as well: `load("base",
+            thinker="Qwen/Qwen2.5-7B-Instruct")`.
 
     Raises:
         ConfigError: a device that models don't talk on.
         HubError: no such preset or folder, or a part that can't be had.
-        ModelError: a folder that holds something else.
+        ModelError: a folder that holds something else, or a thinker that is too large for the memory.
     """
     if str(device) != "cpu":
         raise ConfigError(f"Models talk on the CPU, not on {device}: leave device out. Training takes a GPU by itself.")
-    name, parts = str(name), {hub.role_of(role): part for role, part in parts.items()}
+    name = str(name) if name is not None else hub.default_preset()
     folder = None
     if name not in {preset.name for preset in hub.PRESETS} and (Path(name).is_dir() or "/" in name):
         folder = hub.folder(Path(name) if Path(name).is_dir() else name)
@@ -180,9 +182,27 @@ def _family(folder: Path) -> str:
         raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
 
 
-def _check_parts(name: str | Path, parts: Mapping[str, str | Path], preset: hub.Preset) -> None:
-    if unknown := set(parts) - set(preset.parts):
-        raise HubError(f"{str(name)!r} has no part {sorted(unknown)[0]!r}; its parts are {', '.join(preset.parts)}")
+def _named(name: str | Path, parts: Mapping[str, str | Path], roles: Sequence[str]) -> dict[str, str | Path]:
+    """The given parts under today's names of their roles, of which these there are."""
+    parts = {hub.role_of(role): part for role, part in parts.items()}
+    if unknown := set(parts) - set(roles):
+        raise HubError(f"{str(name)!r} has no part {min(unknown)!r}; its parts are {', '.join(dict.fromkeys(roles))}")
+    return parts
+
+
+def _saved(folder: Path) -> dict[str, Path]:
+    """The parts in a folder that `HalfDuplexModel.save` wrote."""
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("parts", [])
+    return {hub.role_of(role): folder / role for role in named}
+
+
+def _beside(thinker: Path, talker: Path) -> bool:
+    """Whether a talker was trained beside a thinker like this one, as far as their sizes tell."""
+    widths = [
+        json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key)
+        for folder, key in ((thinker, "hidden_size"), (talker, "hidden"))
+    ]
+    return widths[0] == widths[1]
 
 
 class HalfDuplexModel(Model):
@@ -195,8 +215,10 @@ class HalfDuplexModel(Model):
         phonemizer: loaded; by default a new one.
     """
 
-    # What ships comes first: a part that is missing is told before anything is downloaded.
-    ROLES = ("adapter", "lora", "codec", "talker", "asr", "llm")
+    # What ships comes first: a part that is missing is told before anything is downloaded. "adapter" and "lora" are
+    # there where the thinker has them.
+    ROLES = ("adapter", "lora", "codec", "talker", "asr", "thinker")
+    OPTIONAL = frozenset(("adapter", "lora"))
 
     def __init__(
         self,
@@ -204,31 +226,43 @@ class HalfDuplexModel(Model):
         thinker: Thinker,
         talker: Talker,
         codec: MiniCodec,
-        name: str = "mini",
+        name: str = "base",
         folders: Mapping[str, Path] | None = None,
         phonemizer: Phonemizer | None = None,
     ):
         self.recognizer, self.thinker, self.talker, self.codec = recognizer, thinker, talker, codec
-        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer())
+        # A talker reads the states of the thinker that it was trained beside, and of another one the text alone.
+        beside = talker.config.hidden == thinker.model.width
+        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer(), reads_thinker=beside)
         self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name)
         self.folders = dict(folders or {})
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "mini", **parts: str | Path) -> HalfDuplexModel:
-        """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id.
+    def from_pretrained(cls, name: str | Path = "base", **parts: str | Path) -> HalfDuplexModel:
+        """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id, and
+        the thinker by a GGUF file as well.
+
+        The adapter and the low-rank adapters of a preset go with its own thinker: beside another they are left out,
+        unless that one is of the same width, as one trained further is.
 
         Raises:
             HubError: a part that isn't there and can't be had.
+            ModelError: a thinker that is too large for the memory.
         """
         saved = name if isinstance(name, Path) else None
-        preset = hub.MINI if saved else hub.preset(str(name))
-        _check_parts(name, parts, preset)
-        given = {role: parts.get(role, saved / role if saved else role) for role in cls.ROLES}
-        folders = {role: hub.folder(part, preset) for role, part in given.items()}
+        preset = hub.BASE if saved else hub.preset(str(name))
+        replaced = _named(name, parts, (*cls.ROLES, *preset.parts))
+        sources = {**(_saved(saved) if saved else preset.parts), **replaced}
+        sources = {role: sources[role] for role in cls.ROLES if role in sources}
+        hub.tell_needs(preset, [part for part in sources.values() if isinstance(part, hub.Part)])
+        folders = {role: hub.folder(part, preset) for role, part in sources.items()}
+        if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
+            folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
+        hub.check_memory(folders["thinker"])
         with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
             phonemizer = other.submit(Phonemizer)
-            thinker = Thinker.from_pretrained(folders["llm"], folders["lora"])
-            recognizer = Recognizer.from_pretrained(folders["asr"], folders["adapter"], folders["llm"], thinker=thinker)
+            thinker = Thinker.from_pretrained(folders["thinker"], folders.get("lora"))
+            recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             known = saved.name if saved else str(name)
             return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
@@ -242,7 +276,7 @@ class HalfDuplexModel(Model):
             ModelError: the model wasn't read from folders.
         """
         folder = Path(folder)
-        if set(self.folders) != set(self.ROLES):
+        if not set(self.ROLES) - self.OPTIONAL <= set(self.folders):
             raise ModelError("This model was put together in memory: save its parts, talker.save_pretrained and so on.")
         for role, source in self.folders.items():
             shutil.copytree(source, folder / role, dirs_exist_ok=True)
@@ -255,12 +289,12 @@ class HalfDuplexModel(Model):
         return folder
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """See `Model.hear`; with the embeddings that the thinker reads."""
+        """See `Model.hear`."""
         return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it; "" to nothing."""
-        return self._written(Message("user", heard.text, heard.embeddings)) if heard.text.strip() else ""
+        return self._written(Message("user", heard.text, heard.embeddings, heard=True)) if heard.text.strip() else ""
 
     def reply_text(self, text: str) -> str:
         """See `Model.reply_text`."""
@@ -337,7 +371,8 @@ class Chat:
         timings = {"hear": time.perf_counter() - began}
         if not heard.text.strip():
             return Reply("", "", _joined([], self.backend.sample_rate), timings)
-        return self._answer(Message("user", heard.text, None if self.text_only else heard.embeddings), began, timings)
+        embeddings = None if self.text_only else heard.embeddings
+        return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
 
     @torch.no_grad()
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
@@ -381,7 +416,7 @@ class DuplexModel(Model):
             ModelError: parts that don't fit each other.
         """
         preset = hub.MINI_DUPLEX if isinstance(name, Path) else hub.preset(name)
-        _check_parts(name, parts, preset)
+        parts = _named(name, parts, tuple(preset.parts))
         folder = hub.folder(parts.get("duplex", name if isinstance(name, Path) else "duplex"), preset)
         codec = hub.folder(parts["codec"], preset) if "codec" in parts else codec_name(folder)
         beside = folder / "codec"
@@ -399,9 +434,9 @@ class DuplexModel(Model):
 
     @cached_property
     def recognizer(self) -> Recognizer:
-        """Writes down what the user says, where that is asked for: that of the preset "mini", fetched when first used.
-        The model itself needs no words for what it hears."""
-        return Recognizer.from_pretrained(hub.folder("asr"), hub.folder("adapter"), hub.folder("llm"))
+        """Writes down what the user says, where that is asked for: Whisper, fetched when first used. The model itself
+        needs no words for what it hears."""
+        return Recognizer.from_pretrained(hub.folder("asr"))
 
     def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
         """See `Model.hear`; done by the `recognizer`."""

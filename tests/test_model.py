@@ -1,6 +1,8 @@
 """What `load` takes, refuses and gives: models of both kinds, one interface."""
 
 import dataclasses
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
+from antiphon.models.asr.recognizer import Heard
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.lora import Lora, LoraConfig
 from antiphon.models.moshi.bundle import Duplex, codec_name
@@ -35,12 +38,12 @@ def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
 def parts(tmp_path_factory):
     """Folders of tiny random parts that fit each other; of the recognizer's, nothing but their names."""
     folder = tmp_path_factory.mktemp("parts")
-    for role in ("asr", "adapter", "llm"):
+    for role in ("asr", "adapter", "thinker"):
         (folder / role).mkdir()
         (folder / role / "config.json").write_text("{}")
-    make_llm(folder / "llm", TEMPLATE)
+    make_llm(folder / "thinker", TEMPLATE)
     torch.manual_seed(0)
-    thinker = Thinker.from_pretrained(folder / "llm")
+    thinker = Thinker.from_pretrained(folder / "thinker")
     Lora(thinker.model, LoraConfig(rank=2, first=1, last=3)).save(folder / "lora")
     talker = Talker(dataclasses.replace(TINY_TALKER, hidden=thinker.model.config.hidden_size))
     torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
@@ -70,6 +73,83 @@ def test_what_was_saved_is_loaded_part_by_part(half_duplex, tmp_path):
     assert half_duplex.say("Good day.").samples.equal(again.say("Good day.").samples)
     with pytest.raises(HubError, match="saved' has no part 'nose'"):
         antiphon.load(folder, nose=folder)
+
+
+@pytest.fixture(scope="module")
+def other(parts, tmp_path_factory):
+    """A thinker of another family and width than the talker was trained beside: biases, a head of its own."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    folder = tmp_path_factory.mktemp("other") / "qwen"
+    make_llm(folder, TEMPLATE)
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    torch.manual_seed(2)
+    config = Qwen2Config(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=vocabulary, tie_word_embeddings=False, initializer_range=0.4, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def with_other(parts, other, monkeypatch):
+    """The preset that has neither adapter nor low-rank adapters."""
+    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    own = {role: parts[role] for role in ("asr", "codec", "talker")}
+    return antiphon.load("small", **own, thinker=other)
+
+
+def test_any_thinker_goes_with_the_voice(with_other, half_duplex, tmp_path):
+    assert half_duplex.synthesizer.reads_thinker and not with_other.synthesizer.reads_thinker
+    assert set(with_other.folders) == {"asr", "codec", "talker", "thinker"} and with_other.thinker.lora is None
+    again = antiphon.load(with_other.save(tmp_path / "mine"))
+    assert set(again.folders) == set(with_other.folders) and again.thinker.lora is None
+    for model in (with_other, again):
+        assert model.reply_text("hello") == with_other.reply_text("hello") != ""
+        reply = model.chat().say_typed("hello")
+        assert reply.audio is not None and reply.text == with_other.chat().say_typed("hello").text
+        assert model.say("Good day.").duration > 0 and model.think(Heard("hello")) == model.reply_text("hello")
+        with model.session() as session:
+            assert session.step(torch.zeros(session.frame_samples)) == []
+
+
+def test_adapters_go_with_their_own_thinker(parts, other, half_duplex):
+    assert half_duplex.thinker.lora is not None
+    replaced = antiphon.load("mini", **{**{role: parts[role] for role in ("asr", "codec", "talker")}, "llm": other})
+    assert set(replaced.folders) == {"asr", "codec", "talker", "thinker"}
+    with pytest.raises(AntiphonError):  # one that is named is taken, and doesn't fit
+        antiphon.load("mini", **{**parts, "thinker": other})
+
+
+def test_a_model_of_an_earlier_version_is_loaded(half_duplex, tmp_path):
+    folder = half_duplex.save(tmp_path / "saved")
+    (folder / "thinker").rename(folder / "llm")
+    config = json.loads((folder / "config.json").read_text())
+    config["parts"] = sorted(role if role != "thinker" else "llm" for role in config["parts"])
+    (folder / "config.json").write_text(json.dumps(config))
+    assert antiphon.load(folder).folders["thinker"] == folder / "llm"
+
+
+def test_a_thinker_that_cannot_be_had_says_why(parts, tmp_path, monkeypatch):
+    own = {role: parts[role] for role in ("asr", "codec", "talker")}
+    monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: 1000)
+    with pytest.raises(ModelError, match="GB of memory, and 0.0 GB are free"):
+        antiphon.load("base", **own, thinker=parts["thinker"])
+    shutil.copytree(parts["thinker"], tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(AntiphonError, match=r"bare.*(no weights|safetensors)"):
+        antiphon.load("base", **own, thinker=tmp_path / "bare")
+    with pytest.raises(HubError, match="no such folder or file"):
+        antiphon.load("base", **own, thinker=tmp_path / "missing.gguf")
+
+
+def test_nothing_named_is_what_fits(monkeypatch):
+    taken = []
+    monkeypatch.setattr(HalfDuplexModel, "from_pretrained", classmethod(lambda cls, name, **parts: taken.append(name)))
+    for free in (16_000_000_000, 1_000_000_000):
+        monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda free=free: free)
+        antiphon.load()
+    assert taken == ["base", "small"]
 
 
 def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
@@ -104,6 +184,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_both_kinds_of_models_have_the_whole_interface():
     for name in ("hear", "reply", "reply_text", "say", "chat", "session", "save"):
         assert callable(getattr(HalfDuplexModel, name)) and callable(getattr(DuplexModel, name))
+
+
+@pytest.mark.slow
+def test_a_model_of_the_qwen_family_hears_thinks_and_speaks(question):
+    model = antiphon.load("small")
+    reply = model.reply(question)
+    assert "italy" in reply.heard.lower() and "Rome" in reply.text and reply.audio.duration > 1.0
+    assert "rome" in model.hear(reply.audio).text.lower()
+    chat = model.chat()
+    chat.say_typed("My name is Annabel.")
+    assert "Annabel" in chat.say_typed("What is my name?").text
 
 
 @pytest.mark.slow
@@ -157,7 +248,7 @@ def test_the_folder_says_which_codec_and_how_to_draw(duplex_folder, tmp_path):
 
 
 def test_wrong_names_say_what_there_is(tmp_path):
-    with pytest.raises(HubError, match="'maxi'.*mini, mini-duplex"):
+    with pytest.raises(HubError, match="'maxi'.*base, small, mini, mini-duplex"):
         antiphon.load("maxi")
     with pytest.raises(HubError, match="no part 'talker'; its parts are duplex, codec"):
         antiphon.load("mini-duplex", talker=tmp_path)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ class ThinkerBenchConfig:
     """What to measure.
 
     Attributes:
-        model: a preset, a folder, or a GGUF file, which is packed for the bench.
+        model: a preset, a folder, or a GGUF file.
         reference: what a packed folder was made from, for the peers: a GGUF file or a folder of `transformers`; None:
             the model itself, where they can read it.
         only: groups, see `GROUPS`.
@@ -83,39 +82,35 @@ def bench_thinker(config: ThinkerBenchConfig, progress: Progress = lambda line: 
     """
     report = start_report(PEERS, config.threads, progress)
     report.environment["ATEN_CPU_CAPABILITY"] = os.environ.get("ATEN_CPU_CAPABILITY")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, reference = _places(config, Path(scratch), progress)
-        peers = [peer for peer in PEERS if can_read(peer, reference) and not missing([peer])]
-        for peer in [peer for peer in PEERS if peer not in peers and not missing([peer])]:
-            progress(f"{peer} can't read {reference}: what is measured against it is skipped (--reference GGUF)")
-        found: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-        for group in config.only:
-            for threads in config.threads:
-                progress(f"{group}, {on_threads(threads)}")
-                fields = {"group": group, "folder": str(folder), "reference": str(reference), "threads": threads}
-                fields |= {"steps": config.steps, "rounds": config.rounds}
-                if group == "load":
-                    sides = {side: fields | {"side": side} for side in ("ours", *peers)}
-                    measured = {
-                        side: in_fresh_process(load, each, f"Loading {side}", threads) for side, each in sides.items()
-                    }
-                else:
-                    measured = in_fresh_process(work, fields | {"peers": peers}, group, threads)
-                found[group][on_threads(threads)] = measured
+    folder, reference = _places(config)
+    peers = [peer for peer in PEERS if can_read(peer, reference) and not missing([peer])]
+    for peer in [peer for peer in PEERS if peer not in peers and not missing([peer])]:
+        progress(f"{peer} can't read {reference}: what is measured against it is skipped (--reference GGUF)")
+    found: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    for group in config.only:
+        for threads in config.threads:
+            progress(f"{group}, {on_threads(threads)}")
+            fields = {"group": group, "folder": str(folder), "reference": str(reference), "threads": threads}
+            fields |= {"steps": config.steps, "rounds": config.rounds}
+            if group == "load":
+                sides = {side: fields | {"side": side} for side in ("ours", *peers)}
+                measured = {
+                    side: in_fresh_process(load, each, f"Loading {side}", threads) for side, each in sides.items()
+                }
+            else:
+                measured = in_fresh_process(work, fields | {"peers": peers}, group, threads)
+            found[group][on_threads(threads)] = measured
     _report(report, found, BARS.get(config.model, {}))
     return report
 
 
-def _places(config: ThinkerBenchConfig, scratch: Path, progress: Progress) -> tuple[Path, Path]:
-    """The thinker's folder, and what peers read."""
-    given = Path(config.model)
-    if given.suffix == ".gguf":
-        from antiphon.hub.convert_gguf import convert
-
-        progress(f"Packing {given} ...")
-        return convert(given, scratch / "packed"), config.reference or given
-    folder = given if given.is_dir() else hub.folder(hub.preset(config.model).parts["llm"])
-    return folder, config.reference or folder
+def _places(config: ThinkerBenchConfig) -> tuple[Path, Path]:
+    """The thinker's folder (of a GGUF file: what it is packed into), and what peers read."""
+    presets = {preset.name: preset for preset in hub.PRESETS}
+    if config.model in presets:
+        folder = hub.folder(presets[config.model].parts["thinker"])
+        return folder, config.reference or folder
+    return hub.folder(config.model), config.reference or Path(config.model)
 
 
 def can_read(peer: str, reference: Path) -> bool:

@@ -58,14 +58,14 @@ class Hearing:
 
     Attributes:
         text: the words; "" if there were none.
-        embeddings: what the language model reads, [T, width].
+        embeddings: what the language model reads instead of the words, [T, width]; None where it reads the words.
     """
 
     text: str
     embeddings: Tensor | None = None
 
     def message(self) -> Message:
-        return Message("user", self.text, self.embeddings)
+        return Message("user", self.text, self.embeddings, heard=True)
 
 
 @dataclass
@@ -269,7 +269,7 @@ class HalfDuplexChat:
         forgotten = len(self._read) - len(state.turns)
         thinker.rewind(state, same - forgotten)
         for message, turn in zip(past[forgotten:same], state.turns):
-            usage.heard_cached += len(turn) if message.embeddings is not None else 0
+            usage.heard_cached += len(turn) if message.heard else 0
         usage.cached = usage.input = state.prefix + sum(map(len, state.turns))
         usage.heard = usage.heard_cached
         yield None
@@ -283,7 +283,7 @@ class HalfDuplexChat:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
                 thinker.add_message(state, message.role, said)
             usage.input += len(state.turns[-1])
-            usage.heard += len(state.turns[-1]) if message.embeddings is not None else 0
+            usage.heard += len(state.turns[-1]) if message.heard else 0
             yield None
         thinker.begin_reply(state, calling.begins if calling is not None else "")
         usage.input += len(state.turns[-1])

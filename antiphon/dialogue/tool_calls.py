@@ -92,9 +92,10 @@ class Message:
     Attributes:
         role: "user", "assistant" or "system"; "function" for results.
         text: its words.
-        embeddings: what the language model reads instead of the words, [T, width], where it was heard.
+        embeddings: what the language model reads instead of the words, [T, width], where a recognizer gives it.
         calls: of functions, by the assistant.
         results: of a "function".
+        heard: it was said, not typed.
     """
 
     role: str
@@ -102,6 +103,7 @@ class Message:
     embeddings: Tensor | None = None
     calls: tuple[Call, ...] = ()
     results: tuple[Result, ...] = ()
+    heard: bool = False
 
     def same(self, other: Message) -> bool:
         """Whether the language model reads the same, and has read it if it read the other."""

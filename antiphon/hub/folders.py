@@ -1,12 +1,17 @@
-"""From the name of a part to its folder: shipped, fetched, the user's own, or a model hub's."""
+"""From the name of a part to its folder: shipped, fetched, the user's own (a GGUF file, too), or a model hub's."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from antiphon.errors import HubError
-from antiphon.hub.fetch import cached_folder, fetch
-from antiphon.hub.presets import MINI, Part, Preset, preset, role_of
+from antiphon.errors import AntiphonError, HubError
+from antiphon.hub.cache import cache_dir, check_space, filling
+from antiphon.hub.fetch import BUILD_VERSION, cached_folder, fetch
+from antiphon.hub.parts import Part
+from antiphon.hub.presets import MINI, Preset, preset, role_of
 from antiphon.hub.shipped import shipped
 
 
@@ -19,15 +24,16 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     """The folder of a part, fetched and converted first if need be.
 
     Args:
-        part: a `Part`; or a role or part name of the preset ("llm", "whisper-base"); or a folder; or a hub id
-            ("organisation/name"). A folder that has the name of a part is given as "./llm".
+        part: a `Part`; or a role or part name of the preset ("thinker", "whisper-base"); or a folder; or a language
+            model's GGUF file, which is converted once; or a hub id ("organisation/name", or
+            "organisation/name/FILE.gguf"). A folder that has the name of a part is given as "./thinker".
         of: the preset whose names are meant.
 
     Returns:
         A folder with config.json and, for a part, model.safetensors.
 
     Raises:
-        HubError: there is none, or it cannot be had.
+        HubError: there is none, or it cannot be had or converted.
     """
     of = preset(of) if isinstance(of, str) else of
     if isinstance(part, str):
@@ -37,11 +43,13 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     path = Path(part).expanduser()
     if path.is_dir():
         return _checked(path)
-    if isinstance(part, str) and _looks_like_hub_id(part):
-        return _checked(_from_hub(part))
+    if path.is_file():
+        return _converted(path)
+    if isinstance(part, str) and (pieces := _hub_id(part)):
+        return _converted(_file_from_hub(*pieces)) if pieces[1] else _checked(_from_hub(part))
     raise HubError(
-        f"{part}: there is no such folder, and it is no part of {of.name!r} (its parts: {', '.join(of.parts)}) nor a "
-        "hub id (organisation/name)."
+        f"{part}: there is no such folder or file, and it is no part of {of.name!r} (its parts: "
+        f"{', '.join(of.parts)}) nor a hub id (organisation/name)."
     )
 
 
@@ -67,22 +75,68 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _looks_like_hub_id(name: str) -> bool:
-    pieces = name.split("/")
-    return len(pieces) == 2 and all(pieces) and not name.startswith((".", "~"))
+def _converted(path: Path) -> Path:
+    """The folder of a GGUF file in the cache, made first if need be.
+
+    It is found again by the file's size, time and first bytes, which hold its name and sizes: reading gigabytes to find
+    out that they are the same would cost more than a start may.
+    """
+    from antiphon.hub.convert_gguf import convert
+
+    if path.suffix.lower() != ".gguf":
+        raise HubError(f"{path} is no model: give a folder with config.json and weights, or a .gguf file.")
+    about = path.stat()
+    with path.open("rb") as file:
+        what = f"{about.st_size} {about.st_mtime_ns} {BUILD_VERSION}".encode() + file.read(1 << 20)
+    target = cache_dir() / "gguf" / f"{path.stem}-{hashlib.sha256(what).hexdigest()[:12]}"
+    if target.is_dir():
+        return target
+    with filling(target) as scratch:
+        if scratch is not None:
+            check_space(scratch, 2 * about.st_size)
+            print(f"{path.name}: converting, once, into {target}", file=sys.stderr, flush=True)
+            try:
+                convert(path, scratch / "done")
+            except (AntiphonError, OSError):
+                raise
+            except Exception as error:  # of the library that reads it, at whatever a broken file holds
+                raise HubError(
+                    f"{path} could not be converted ({type(error).__name__}: {error}): is it whole?"
+                ) from error
+    return target
+
+
+def _hub_id(name: str) -> tuple[str, str] | None:
+    """ "organisation/name" and, if one is named, the file behind it; None for what is no hub id."""
+    pieces = name.split("/", 2)
+    if len(pieces) < 2 or not all(pieces) or name.startswith((".", "~")):
+        return None
+    file = "".join(pieces[2:])
+    return ("/".join(pieces[:2]), file) if not file or file.lower().endswith(".gguf") else None
+
+
+def _file_from_hub(name: str, file: str) -> Path:
+    import huggingface_hub
+
+    return _had(f"{name}/{file}", lambda: huggingface_hub.hf_hub_download(name, file))
 
 
 def _from_hub(name: str) -> Path:
     import huggingface_hub
 
-    wanted = ["*.json", "*.safetensors", "*.pt", "*.txt", "*.md"]
+    wanted = ["*.json", "*.safetensors", "*.pt", "*.txt", "*.md", "*.jinja", "*.model"]
+    path = _had(name, lambda: huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    inner = [config.parent for config in path.glob("*/config.json")]
+    return inner[0] if len(inner) == 1 and not (path / "config.json").is_file() else path
+
+
+def _had(name: str, download: Callable[[], str]) -> Path:
+    """What the model hub gives."""
     try:
-        path = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+        return Path(download())
     except Exception as error:  # its errors come from four libraries; all mean that the model cannot be had
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HubError(
             f"{name} is no folder here and could not be had from the model hub ({reason.rstrip('.')}). Check the name "
             "and the network, or download the model and give its folder."
         ) from error
-    inner = [config.parent for config in path.glob("*/config.json")]
-    return inner[0] if len(inner) == 1 and not (path / "config.json").is_file() else path

@@ -27,7 +27,7 @@ def test_speeds_are_those_of_medians_and_the_worst_ratio_stands_for_all(folder, 
         return {"64": times, "256": times} if fields["group"] == "prompt" else times
 
     monkeypatch.setattr(thinker, "in_fresh_process", run)
-    monkeypatch.setattr(thinker, "_places", lambda config, scratch, progress: (folder, folder))
+    monkeypatch.setattr(thinker, "_places", lambda config: (folder, folder))
     report = bench_thinker(ThinkerBenchConfig("base"))
     found = {figure.name: figure for figure in report.figures}
     one, two = (found[f"thinker-tokens-per-s-{label}"] for label in ("1-thread", "2-threads"))

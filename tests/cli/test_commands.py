@@ -56,8 +56,8 @@ def test_info_prints_the_cache_and_the_parts(antiphon: Run, tmp_path: Path) -> N
     assert str(tmp_path / "cache") in done.stdout
     assert "whisper-base" in done.stdout
     found = json.loads((tmp_path / "deep" / "info.json").read_text())
-    assert found["presets"]["mini"]["llm"]["licence"] == "Apache-2.0"
-    assert found["presets"]["mini"]["llm"]["folder"] == ""
+    assert found["presets"]["mini"]["thinker"]["licence"] == "Apache-2.0"
+    assert found["presets"]["mini"]["thinker"]["folder"] == ""
     assert not (tmp_path / "cache").exists()
 
 
@@ -109,13 +109,14 @@ def test_a_bad_place_for_the_answer_is_told_before_the_work(
 def test_wrong_settings_get_one_line(
     antiphon: Run, assert_one_line_error: Check, tmp_path: Path, question: Path
 ) -> None:
-    assert_one_line_error(antiphon("hear", question, "--part", "llm"), "ROLE=FOLDER", "llm")
+    assert_one_line_error(antiphon("hear", question, "--part", "thinker"), "ROLE=FOLDER", "thinker")
     assert_one_line_error(antiphon("eval", "maxi"), "maxi", "assistant")
     assert_one_line_error(antiphon("train", tmp_path / "missing.yaml"), "missing.yaml", "no such recipe")
 
 
 def test_options_become_what_the_model_takes() -> None:
-    assert overrides(["brain=./a=b", "asr=x/y"]) == {"llm": "./a=b", "asr": "x/y"}
+    assert overrides(["brain=./a=b", "asr=x/y"]) == {"thinker": "./a=b", "asr": "x/y"}
+    assert overrides(["llm=./a"]) == overrides(["thinker=./a"])
     assert overrides(None) == {}
     with pytest.raises(ConfigError):
         overrides(["=x"])

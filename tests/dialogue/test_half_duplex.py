@@ -115,7 +115,7 @@ def test_a_past_that_breaks_off_half_read_is_not_kept(model):
 
 def test_what_was_heard_is_read_as_it_was_heard(model):
     embeddings = model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode("hello").ids))
-    typed, heard = Message("user", "hello"), Message("user", "hello", embeddings)
+    typed, heard = Message("user", "hello"), Message("user", "hello", embeddings, heard=True)
     answer = fresh_chat(model).answer([heard], SHORT, spoken=False)
     list(answer.events())
     assert answer.message.text == answer_of(fresh_chat(model), [typed]).text

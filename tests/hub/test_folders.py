@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,10 @@ from antiphon.errors import HubError
 from antiphon.hub import cache as cache_module
 from antiphon.hub.fetch import cached_folder
 from antiphon.hub.folders import weights_dir
-from antiphon.hub.presets import PRESETS, SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+from antiphon.hub.parts import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+from antiphon.hub.presets import PRESETS
+from antiphon.models.llm.load import load_causal_lm
+from tests.hub.test_convert_gguf import theirs, write  # noqa: F401
 
 
 def model_folder(path: Path) -> Path:
@@ -30,10 +35,18 @@ def test_every_part_of_every_preset_says_what_it_is() -> None:
             for wheel in part.wheels:
                 assert re.fullmatch("[0-9a-f]{64}", wheel.sha256)
                 assert wheel.size > 0
-                assert wheel.members
+                assert wheel.members or wheel.piece
                 assert part.disk >= part.size
             assert part.shipped == (part.build is None)
-    assert set(hub.preset("mini").parts) == {"asr", "judge", "llm", "adapter", "lora", "codec", "talker"}
+            assert part.memory > 0
+            assert (part.joined is not None) == any(wheel.piece for wheel in part.wheels)
+    assert set(hub.preset("mini").parts) == {"asr", "judge", "thinker", "adapter", "lora", "codec", "talker"}
+    assert (
+        set(hub.preset("base").parts)
+        == set(hub.preset("small").parts)
+        == {"asr", "judge", "thinker", "codec", "talker"}
+    )
+    assert hub.preset("mini").memory < hub.preset("small").memory < hub.preset("base").memory
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
@@ -55,8 +68,8 @@ def test_the_cache_is_the_users_unless_the_environment_names_one(monkeypatch, tm
 def test_roles_and_names_lead_to_the_same_folder(cache: Path) -> None:
     made = {part: model_folder(cached_folder(part)) for part in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT)}
     assert hub.folder("asr") == hub.folder("judge") == hub.folder("whisper-base") == made[WHISPER_BASE]
-    assert hub.folder("llm") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
-    assert hub.folder("ears") == hub.folder("asr") and hub.folder("brain") == hub.folder("llm")  # earlier names
+    assert hub.folder("thinker") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
+    assert hub.folder("ears") == hub.folder("asr") and hub.folder("brain") == hub.folder("llm") == hub.folder("thinker")
     assert hub.present(WHISPER_BASE) == made[WHISPER_BASE]
 
 
@@ -80,7 +93,7 @@ def test_a_folder_of_ones_own(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(HubError, match="no config.json"):
         hub.folder(tmp_path / "empty")
-    with pytest.raises(HubError, match="no such folder.*adapter"):
+    with pytest.raises(HubError, match="no such folder or file.*adapter"):
         hub.folder("no-such-part")
     with pytest.raises(HubError, match="no such folder"):
         hub.folder(tmp_path / "missing" / "folder")
@@ -93,6 +106,43 @@ def test_a_hub_that_cannot_be_reached(cache: Path, monkeypatch, tmp_path: Path) 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     with pytest.raises(HubError, match="someone/their-model.*could not be had from the model hub.*give its folder"):
         hub.folder("someone/their-model")
+
+
+@pytest.fixture(scope="module")
+def gguf_file(theirs, tmp_path_factory) -> Path:  # noqa: F811
+    return write(tmp_path_factory.mktemp("gguf") / "mine.gguf", theirs)
+
+
+def test_a_gguf_file_is_converted_once_wherever_it_lies(gguf_file: Path, cache: Path, tmp_path: Path, capsys) -> None:
+    folder = hub.folder(gguf_file)
+    assert folder.is_relative_to(cache / "gguf") and load_causal_lm(folder).width == 32
+    assert "mine.gguf: converting, once" in capsys.readouterr().err
+    (tmp_path / "moved").mkdir()
+    moved = Path(shutil.copy2(gguf_file, tmp_path / "moved" / "mine.gguf"))
+    assert hub.folder(str(moved)) == folder and capsys.readouterr().err == ""
+    os.utime(moved, (0, 0))  # another file for all one knows
+    assert hub.folder(moved) != folder
+
+
+def test_a_broken_gguf_file_leaves_nothing(gguf_file: Path, cache: Path, tmp_path: Path) -> None:
+    whole = gguf_file.read_bytes()
+    for size in (0, 3, 100, len(whole) // 2, len(whole) - 10):
+        (tmp_path / "cut.gguf").write_bytes(whole[:size])
+        with pytest.raises(HubError, match=r"cut.gguf .*(cut short|is it whole)"):
+            hub.folder(tmp_path / "cut.gguf")
+    (tmp_path / "model.onnx").write_bytes(whole)
+    with pytest.raises(HubError, match=r"model.onnx is no model: .*\.gguf"):
+        hub.folder(tmp_path / "model.onnx")
+    assert not list(cache.glob("gguf/*/"))
+
+
+def test_a_gguf_file_of_a_hub(gguf_file: Path, cache: Path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *what: asked.append(what) or str(gguf_file))
+    assert hub.folder("someone/their-model/q4/mine.gguf") == hub.folder(gguf_file)
+    assert asked == [("someone/their-model", "q4/mine.gguf")]
+    with pytest.raises(HubError, match="no such folder or file"):
+        hub.folder("someone/their-model/mine.bin")
 
 
 def test_shipped_parts_lie_in_the_checkout_and_a_missing_one_says_how_to_get_it(monkeypatch, tmp_path: Path) -> None:

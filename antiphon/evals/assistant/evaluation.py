@@ -52,7 +52,7 @@ class AssistantEvaluation(Evaluation):
     @cached_property
     def thinker_folder(self) -> Path:
         """Where the thinker was read from."""
-        return self.model.folders["llm"]
+        return self.model.folders["thinker"]
 
     @cached_property
     def thinker_name(self) -> str:
@@ -63,7 +63,7 @@ class AssistantEvaluation(Evaluation):
     @cached_property
     def ends(self) -> list[int]:
         """Ids of the tokens that end the thinker's turn."""
-        return [self.model.thinker.end]
+        return sorted(self.model.thinker.ends)
 
     def questions(self, n: int) -> list[Clip]:
         """Test questions by voices never trained on."""
@@ -82,13 +82,32 @@ class AssistantEvaluation(Evaluation):
 
 
 def fingerprints(config: EvalConfig) -> dict[str, str]:
-    """sha256 (first 12 digits) of the weights that this project trained, part by part: which model a figure is of."""
+    """sha256 (first 12 digits) of weights, part by part: which model a figure is of.
+
+    Of those that this project trained and those that replace a part; a published part is told by its name.
+    """
     from antiphon import hub
 
+    presets = {preset.name: preset for preset in hub.PRESETS}
     found = {}
-    for role, part in hub.preset("mini").parts.items():
-        folder = Path(config.parts[role]) if role in config.parts else hub.present(part)
-        file = None if folder is None else folder / "model.safetensors"
-        if file is not None and file.is_file() and (part.shipped or role in config.parts):
-            found[role] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    for role, part in presets.get(config.model, presets["mini"]).parts.items():
+        if role in config.parts:
+            folder = hub.folder(config.parts[role])
+        elif part.shipped:
+            folder = hub.present(part)
+        else:
+            found[role] = part.name
+            continue
+        if folder is not None:
+            found[role] = fingerprint(folder)[:12]
     return found
+
+
+def fingerprint(source: Path) -> str:
+    """sha256 of a GGUF file, or of a folder's weights."""
+    files = sorted(source.glob("*.safetensors")) if source.is_dir() else [source]
+    hashes = []
+    for file in files:
+        with file.open("rb") as opened:
+            hashes.append(hashlib.file_digest(opened, "sha256").digest())
+    return hashes[0].hex() if len(hashes) == 1 else hashlib.sha256(b"".join(hashes)).hexdigest()

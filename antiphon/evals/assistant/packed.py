@@ -6,7 +6,6 @@ models of 1.5 billion weights need not be in memory together.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from torch.nn.functional import log_softmax, pad
 from antiphon.errors import DataError
 from antiphon.evals.assistant.answers import share
 from antiphon.evals.assistant.benchmarks import choices, problems, read_rows
-from antiphon.evals.assistant.evaluation import AssistantEvaluation
+from antiphon.evals.assistant.evaluation import AssistantEvaluation, fingerprint
 from antiphon.evals.cache import key_of
 from antiphon.evals.harness import rows_of
 from antiphon.evals.machine import in_fresh_process
@@ -289,12 +288,3 @@ def reference_of(evaluation: AssistantEvaluation) -> Path:
             "--reference PATH."
         )
     return folder
-
-
-def fingerprint(source: Path) -> str:
-    """sha256 of a GGUF file, or of a folder's weights."""
-    digest = hashlib.sha256()
-    for file in sorted(source.glob("*.safetensors")) if source.is_dir() else [source]:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()

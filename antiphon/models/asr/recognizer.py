@@ -1,15 +1,15 @@
-"""Speech recognition: samples in as they come; text, and what the language model reads, out when the speaker is done.
+"""Speech recognition: samples in as they come, text out when the speaker is done.
 
-    recognizer = Recognizer.from_pretrained(whisper, adapter, llm)
+    recognizer = Recognizer.from_pretrained(whisper)
     state = recognizer.init_state()
     recognizer.step(samples, state)      # 16 kHz, as often and as many as one likes
-    heard = recognizer.finish(state)     # .text, .tokens, .embeddings
+    heard = recognizer.finish(state)     # .text
 
 A voice activity detector says whether anybody spoke at all. While the speaker talks, the encoder runs block by block
 and Whisper's decoder drafts what was said so far. A window that is over (the speaker is done, or it is long and was
 cut where it is quietest) is encoded once more, whole, and the decoder checks the draft against it: blocks that see
 little of what follows cost three words in a hundred on voices that Whisper finds hard. Where there is no draft yet,
-the adapter spells one by CTC. The language model reads the embeddings of its own pieces of the text.
+an adapter, if there is one, spells one by CTC. The language model reads the text, so any will do.
 
 Each step does a bounded amount of this work, so that sound never waits; the rest is done in the steps after it.
 """
@@ -18,10 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,11 +34,7 @@ from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
-from antiphon.models.llm.text import as_words
 from antiphon.nn.state import fork
-
-if TYPE_CHECKING:
-    from antiphon.models.llm.thinker import Thinker
 
 RATE = mel.SAMPLE_RATE
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
@@ -58,14 +52,12 @@ class Heard:
 
     Attributes:
         text: what was said, as one would write it.
-        tokens: the language model's own segmentation of its words (`as_words`).
-        embeddings: what the language model reads, [len(tokens), width].
+        embeddings: what the language model reads instead of the text, [T, width]; None where it reads the text.
         drafted: what the adapter alone heard.
     """
 
     text: str
-    tokens: list[int]
-    embeddings: Tensor
+    embeddings: Tensor | None = None
     drafted: str = ""
 
 
@@ -148,15 +140,13 @@ class RecognizerState:
 
 
 class Recognizer(nn.Module):
-    """Encoder, adapter, piece vocabulary and, if words are to be checked, Whisper's decoder.
+    """Encoder, Whisper's decoder and an adapter that drafts for it; one of the two may be missing.
 
     Args:
         encoder: in blocks.
-        adapter: CTC onto the language model's pieces; None where only the decoder is there.
+        adapter: CTC onto a language model's pieces; None where only the decoder is there.
         spelling: of the adapter's pieces.
-        tokenizer: the language model's.
-        embeddings: the language model's, [vocabulary, width]; shared with it, not copied.
-        decoder: checks the draft; None leaves the adapter's words as they are.
+        decoder: writes, checking the draft; None leaves the adapter's words as they are.
         whisper: the decoder's tokenizer.
 
     Raises:
@@ -168,8 +158,6 @@ class Recognizer(nn.Module):
         encoder: WhisperBlockEncoder,
         adapter: Adapter | None,
         spelling: Spelling | None,
-        tokenizer: Tokenizer,
-        embeddings: Tensor,
         decoder: WhisperDecoder | None = None,
         whisper: Tokenizer | None = None,
     ) -> None:
@@ -177,53 +165,50 @@ class Recognizer(nn.Module):
         if (adapter is None or spelling is None) and (decoder is None or whisper is None):
             raise ModelError("A recognizer needs an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
-        self.spelling, self.tokenizer, self.whisper = spelling, tokenizer, whisper
+        self.spelling, self.whisper = spelling, whisper
         self.vad = SileroVad.shipped()
         self._quiet: list[Pair] = []  # what the decoder needs of silence, see _learn_silence
-        self.embeddings = embeddings  # a plain attribute: the language model's state dict holds it
 
     @classmethod
     def from_pretrained(
         cls,
         whisper: Path | str,
-        adapter: Path | str | None,
-        llm: Path | str,
+        adapter: Path | str | None = None,
+        llm: Path | str | None = None,
         words: str = "decoder",
-        thinker: Thinker | None = None,
     ) -> Recognizer:
         """Reads a recognizer from folders.
 
         Args:
             whisper: Whisper's (config.json, model.safetensors, tokenizer.json).
             adapter: the adapter's; None does without.
-            llm: the language model's, for its tokenizer.json and its embeddings.
+            llm: with an adapter, that of the language model whose pieces it spells, for its tokenizer.json.
             words: "decoder": Whisper's decoder checks what the adapter heard. "adapter": it does not.
-            thinker: the language model, where it is in memory already: its tokenizer and embeddings are shared then.
 
         Raises:
             ModelError: an unknown `words`, or a folder that lacks what is needed.
         """
         if words not in ("decoder", "adapter"):
             raise ModelError(f"words is {words!r}: choose decoder or adapter.")
-        whisper, llm = Path(whisper), Path(llm)
+        if adapter is not None and llm is None:
+            raise ModelError("An adapter spells with a language model's tokenizer: name that model's folder as llm.")
+        whisper = Path(whisper)
         try:
-            written = (llm / "tokenizer.json").read_text(encoding="utf-8")
-            if thinker is not None:
-                tokenizer, embeddings = thinker.tokenizer, thinker.model.embed_tokens.weight.detach().float()
-            else:
-                tokenizer = Tokenizer.from_str(written)
-                with safe_open(llm / "model.safetensors", "pt") as file:
-                    embeddings = file.get_tensor("model.embed_tokens.weight").float()
             tokens = Tokenizer.from_file(str(whisper / "tokenizer.json")) if words == "decoder" else None
-        except Exception as error:
-            raise ModelError(f"{whisper} and {llm} do not hold tokenizer.json and the embeddings: {error}") from error
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelError(f"{whisper} holds no tokenizer.json that can be read: {error}") from error
         model, spelling = None, None
-        if adapter is not None:
+        if adapter is not None and llm is not None:
             model, ids = Adapter.from_pretrained(adapter)
-            spelling = Spelling(written, model.config.merges, ids)
+            try:
+                spelling = Spelling(
+                    (Path(llm) / "tokenizer.json").read_text(encoding="utf-8"), model.config.merges, ids
+                )
+            except (OSError, ValueError, KeyError, IndexError) as error:
+                raise ModelError(f"{llm} holds no tokenizer.json that the adapter spells with: {error!r}") from error
         decoder = WhisperDecoder.from_pretrained(whisper, foreign_tokens(tokens)).pack() if tokens is not None else None
         encoder = WhisperBlockEncoder.from_pretrained(whisper)
-        return cls(encoder, model, spelling, tokenizer, embeddings, decoder, tokens).eval()
+        return cls(encoder, model, spelling, decoder, tokens).eval()
 
     @torch.no_grad()
     def init_state(self) -> RecognizerState:
@@ -263,8 +248,7 @@ class Recognizer(nn.Module):
         state.texts = [*state.texts, *self._written(state.closed)]
         text = " ".join(heard for heard, _ in state.texts if heard)
         drafted = " ".join(draft for _, draft in state.texts if draft)
-        tokens = self.tokenizer.encode(as_words(text), add_special_tokens=False).ids if text else []
-        return Heard(text, tokens, self.embeddings[torch.tensor(tokens, dtype=torch.long)], drafted)
+        return Heard(text, drafted=drafted)
 
     def hear(self, audio: Audio) -> Heard:
         """What is said in a recording of any sample rate, mono or not."""

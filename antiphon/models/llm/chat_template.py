@@ -1,7 +1,11 @@
-"""The chat template of a ChatML language model: its system prompt, and the functions, calls and results that it writes.
+"""The chat template of a language model: what stands around turns; functions, calls and results that it takes.
 
-Templates come with weights that others made, so they are rendered in jinja's sandbox. A model can call functions if its
-template writes the functions it is given, and calls and results in a form that is known (`CallForm`). There are three:
+Templates come with weights that others made, so they are rendered in jinja's sandbox. What stands around a turn is
+found by rendering a conversation of words that no template has, so that any template serves: ChatML, Llama 3's,
+Gemma's, Mistral's.
+
+A model can call functions if its template writes the functions it is given, and calls and results in a form
+that is known (`CallForm`). There are three:
 
 - Hermes and Qwen: `<tool_call>{"name": "f", "arguments": {...}}</tool_call>`, as often as there are calls;
 - Llama 3: the reply is `{"name": "f", "parameters": {...}}`, several of them parted by semicolons;
@@ -11,7 +15,7 @@ template writes the functions it is given, and calls and results in a form that 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +23,9 @@ from typing import Any
 
 from antiphon.errors import ModelError
 
-START, END = "<|im_start|>", "<|im_end|>\n"
-USER = {"role": "user", "content": "x"}
-ASKED = f"{START}user\nx{END}"
-REPLY = f"{START}assistant\n"
 Rendered = dict[str, Any]  # a message, or a function, as templates take it
+ASKED, SAID, NEXT, PROMPT = "asked-words", "said-words", "next-words", "prompt-words"  # that no template writes
+USER = {"role": "user", "content": ASKED}
 
 
 @dataclass(frozen=True)
@@ -57,36 +59,88 @@ LLAMA = CallForm("llama", "", "", key="parameters")
 MARKS = (HERMES.opens, HERMES.closes, MISTRAL.opens)  # read as text, where a tokenizer has them as one token
 
 
+@dataclass(frozen=True)
+class Around:
+    """What stands before and after the words of a turn."""
+
+    before: str
+    after: str
+
+
 class ChatTemplate:
-    """A ChatML template.
+    """A chat template.
 
     Args:
         source: jinja, as in tokenizer_config.json; or several, as a list of {"name", "template"}, of which "default"
             and "tool_use" are used.
+        tokens: special tokens that it may write, as "bos_token".
+
+    Attributes:
+        user, assistant, system: what stands around such turns; around a system turn in the midst of a conversation as
+            around a user's, where the template has none.
+        reply: what begins a reply.
+        default_system: the template's own system prompt, as a whole turn; "" for none.
 
     Raises:
-        ModelError: it makes something else than ChatML.
+        ModelError: it fails, or doesn't write the words of a conversation in their order.
     """
 
-    def __init__(self, source: str | list[dict[str, str]]):
+    def __init__(self, source: str | list[dict[str, str]], tokens: Mapping[str, str] | None = None):
         named = {"default": source} if isinstance(source, str) else {one["name"]: one["template"] for one in source}
         if "default" not in named:
             raise ModelError("the language model has no chat template called 'default'")
         self.source, self.calling = named["default"], named.get("tool_use", named["default"])
-        text = self._render(self.source, [USER], reply=True)
-        before, turn, _ = text.partition(ASKED + REPLY)
-        start = f"{START}system\n"
-        if not turn or (before and not (before.startswith(start) and before.endswith(END))):
-            raise ModelError("the language model's chat template is not ChatML; only that is supported")
-        self.default_system: str | None = before.removeprefix(start).removesuffix(END) if before else None
+        self.tokens = {"bos_token": "", "eos_token": "", **(tokens or {})}
+        said, again = {"role": "assistant", "content": SAID}, {"role": "user", "content": NEXT}
+        _, ended = self._split([USER], ASKED)
+        _, closed = self._split([USER, said], ASKED, SAID)[1:]
+        start, answered, opened, due = self._split([USER, said, again], ASKED, SAID, NEXT, reply=True)
+        self.reply = _without(due, ended)
+        self.user = Around(_without(opened, closed), ended)
+        self.assistant = Around(_without(answered, ended), closed)
+        self.default_system = start.removesuffix(self.user.before)
+        self.system = self._system_turn(said, again)
+
+    def _split(self, messages: Sequence[Rendered], *words: str, reply: bool = False) -> list[str]:
+        """What the template writes between these words, before and after them."""
+        left, parts = self._render(self.source, messages, reply=reply), []
+        for word in words:
+            part, found, left = left.partition(word)
+            if not found:
+                raise ModelError("the language model's chat template doesn't write what was said, in its order")
+            parts.append(part)
+        return [*parts, left]
+
+    def _system_turn(self, said: Rendered, again: Rendered) -> Around:
+        """What stands around a system's message after a reply."""
+        message = {"role": "system", "content": PROMPT}
+        try:
+            before, after = self._split([USER, said, message, again], SAID, PROMPT, NEXT)[1:3]
+            return Around(_without(before, self.assistant.after), _without(after, self.user.before, end=True))
+        except Exception:  # whatever a template of others may raise
+            return self.user
 
     @classmethod
     def from_folder(cls, folder: Path) -> ChatTemplate:
-        """That of tokenizer_config.json, or of chat_template.jinja beside it."""
+        """That of tokenizer_config.json, or of chat_template.jinja beside it.
+
+        Raises:
+            ModelError: there is none, or it fails.
+        """
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        if "chat_template" not in config and (folder / "chat_template.jinja").is_file():
-            return cls((folder / "chat_template.jinja").read_text(encoding="utf-8"))
-        return cls(config["chat_template"])
+        source, beside = config.get("chat_template"), folder / "chat_template.jinja"
+        if not source and beside.is_file():
+            source = beside.read_text(encoding="utf-8")
+        if not source:
+            raise ModelError("the language model has no chat template: take one that is tuned to chat (-Instruct)")
+        names = [name for name in ("bos_token", "eos_token", "unk_token", "pad_token") if config.get(name)]
+        tokens = {name: config[name]["content"] if isinstance(config[name], dict) else config[name] for name in names}
+        try:
+            return cls(source, tokens)
+        except ModelError:
+            raise
+        except Exception as error:  # whatever a template of others may raise
+            raise ModelError(f"the language model's chat template fails: {type(error).__name__}: {error}") from error
 
     @cached_property
     def call_form(self) -> CallForm | None:
@@ -94,7 +148,7 @@ class ChatTemplate:
         function = {"name": "named_so", "description": "d", "parameters": {"type": "object", "properties": {}}}
         call = {"name": "named_so", "arguments": {"given": "so"}}
         try:
-            opening = self.opening("s", [{"type": "function", "function": function}])
+            opening, _ = self.opening("s", [{"type": "function", "function": function}])
             said = self.between([], [{"role": "assistant", "content": "", "tool_calls": [_shown(call)]}])
             result = self.between([], [{"role": "tool", "name": "named_so", "content": "came_back"}])
         except Exception:  # whatever a template of others may raise
@@ -107,31 +161,45 @@ class ChatTemplate:
             return MISTRAL
         return LLAMA if '"parameters"' in said else None
 
-    def opening(self, system: str | None, functions: Sequence[Rendered]) -> str:
-        """All that stands before the first turn of the user.
+    def opening(self, system: str | None, functions: Sequence[Rendered] = ()) -> tuple[str, str]:
+        """All that stands before the first turn of the user, and what stands before that turn's words: as a rule what
+        stands before any, but some templates write the system prompt into it.
 
         Args:
             system: prompt; None for the template's own.
             functions: that the model may call, {"type": "function", "function": {"name", ...}}.
         """
         messages = [USER] if system is None else [{"role": "system", "content": system}, USER]
-        text = self._render(self.calling, messages, functions)
-        if not text.endswith(ASKED):
+        try:
+            text = self._render(self.calling, messages, functions)
+        except Exception:
+            if system is None:
+                raise
+            # A template that takes no system prompt: it goes before what the user says.
+            text = self._render(self.calling, [{"role": "user", "content": f"{system}\n\n{ASKED}"}], functions)
+        start, found, _ = text.partition(ASKED)
+        if not found:
             raise ModelError("the language model's chat template doesn't end on what the user said last")
-        return text.removesuffix(ASKED)
+        before = self.user.before
+        return (start.removesuffix(before), before) if start.endswith(before) else (start, "")
 
     def between(self, before: Sequence[Rendered], messages: Sequence[Rendered]) -> str:
         """What the template writes for messages that come after `before`, in the midst of a conversation."""
         function = [{"type": "function", "function": {"name": "f", "description": "", "parameters": {}}}]
+        again = {"role": "user", "content": NEXT}
         start = self._render(self.calling, [USER, *before], function)
-        text = self._render(self.calling, [USER, *before, *messages, USER], function)
-        if not (text.startswith(start) and text.endswith(ASKED)):
+        text = self._render(self.calling, [USER, *before, *messages, again], function)
+        end = f"{self.user.before}{NEXT}{self.user.after}"
+        if not (text.startswith(start) and text.endswith(end)):
             raise ModelError("the language model's chat template rewrites earlier messages")
-        return text.removeprefix(start).removesuffix(ASKED)
+        return text.removeprefix(start).removesuffix(end)
 
-    @staticmethod
     def _render(
-        source: str, messages: Sequence[Rendered], functions: Sequence[Rendered] | None = None, reply: bool = False
+        self,
+        source: str,
+        messages: Sequence[Rendered],
+        functions: Sequence[Rendered] | None = None,
+        reply: bool = False,
     ) -> str:
         import datetime
 
@@ -157,9 +225,20 @@ class ChatTemplate:
             messages=list(messages),
             tools=list(functions) if functions else None,
             add_generation_prompt=reply,
-            bos_token="",
-            eos_token="<|im_end|>",
+            enable_thinking=False,  # a voice doesn't think aloud
+            **self.tokens,
         )
+
+
+def _without(text: str, part: str, end: bool = False) -> str:
+    """A text without what it begins (or ends) with.
+
+    Raises:
+        ModelError: it doesn't.
+    """
+    if not (text.endswith(part) if end else text.startswith(part)):
+        raise ModelError("the language model's chat template writes a turn otherwise when another follows")
+    return text.removesuffix(part) if end else text.removeprefix(part)
 
 
 def written_calls(text: str, calls: Sequence[tuple[str, Any]]) -> Rendered:

@@ -1,4 +1,4 @@
-"""A lean decoder of the Llama and Qwen families: the same weights and numbers as `transformers`, the key-value cache a value.
+"""A lean decoder of the Llama and Qwen families: weights and numbers of `transformers`, the key-value cache a value.
 
 One token at batch 1 is bound by the time to read the weights, so what can be saved is everything else: no per-call mask
 building, no cache objects, key-value heads never repeated in memory. A model whose folder holds weights in 8 bits
@@ -124,8 +124,8 @@ def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
 def rope_frequencies(folder: Path, config: LlamaConfig) -> tuple[Tensor, float]:
     """The angles by which one position turns, [head_dim / 2], and what cosines and sines are multiplied by.
 
-    Plain ones (RoFormer, Su et al. 2021), and those stretched for long contexts: "linear", "llama3", "yarn" and others, as
-    `transformers` computes them; or divided by `factors`, as GGUF files keep Llama 3's.
+    Plain ones (RoFormer, Su et al. 2021), and those stretched for long contexts: "linear", "llama3", "yarn" and others,
+    as `transformers` computes them; or divided by `factors`, as GGUF files keep Llama 3's.
 
     Raises:
         ModelError: an unknown kind, or one that isn't settled before the length of the text is known.
@@ -153,10 +153,9 @@ def plain_frequencies(config: LlamaConfig) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding to `[..., T, d]`."""
-    half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-    return x * cos + turned * sin
+    """Apply the rotary embedding to `[..., T, d]`; the first half of the sines is negative."""
+    swapped = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    return torch.addcmul(x * cos, swapped, sin)
 
 
 def corrected(y: Tensor, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor:
@@ -215,7 +214,7 @@ class Layer(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q = F.rms_norm(q, (d,), self.q_norm, config.rms_norm_eps)
             k = F.rms_norm(k, (d,), self.k_norm, config.rms_norm_eps)
-        q, k = rotate(q, *rope), rotate(k, *rope)
+        q, k = rotate(torch.cat((q, k), dim=1), *rope).split((heads, groups), dim=1)
         if cache is not None:
             k, v = cache.put(number, k, v, span)
         if steps == 1:
@@ -242,7 +241,7 @@ class Layer(nn.Module):
             return [corrected(getattr(self, part)(x), x, lora, part) for part in parts]
         whole = getattr(self, name)(x)
         if name == "qkv_proj" and self.qkv_bias is not None:
-            whole = whole + self.qkv_bias
+            whole += self.qkv_bias
         return [corrected(y, x, lora, part) for part, y in zip(parts, whole.split(self.config.sizes(name), dim=-1))]
 
 
@@ -398,10 +397,11 @@ class Llama(nn.Module):
         return x
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[..., d]` at positions `[...]`, halves repeated."""
+        """Cosines and sines `[..., d]` at positions `[...]`, halves repeated, the first of the sines negative."""
         angles = positions.float()[..., None] * self.frequencies.to(positions.device)
-        angles, dtype = torch.cat((angles, angles), dim=-1), self.norm.dtype
-        return (angles.cos() * self.rope_scale).to(dtype), (angles.sin() * self.rope_scale).to(dtype)
+        cos, sin = angles.cos() * self.rope_scale, angles.sin() * self.rope_scale
+        dtype = self.norm.dtype
+        return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Last hidden states `[..., width]` -> logits over the vocabulary `[..., vocabulary]`, float32."""
@@ -419,7 +419,7 @@ def own_key(key: str) -> str:
 
 
 def _read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The tensors of a folder's safetensors, whole or in shards, whose published names are `wanted`, under our names."""
+    """The tensors of a folder's safetensors, whole or in shards, whose names are `wanted`, under our names."""
     files = [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     try:

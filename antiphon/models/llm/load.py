@@ -5,14 +5,17 @@
     hidden = model(model.embed(tokens), cache)       # [batch, tokens, width]
     logits = model.logits(hidden[:, -1])
 
-Another package adds a family without a line here: by an entry point in the group `antiphon.causal_lm`, named like the
-`model_type` of its config.json and naming a class; or, for one folder, by `"family": "package.module:Class"` in its
-config.json. The class keeps to `CausalLM` and has `from_pretrained(folder)`.
+The Llama and Qwen families are computed by our own code, packed ones too (`llama`); every other causal model that
+`transformers` has by that, more slowly (`published`). Another package adds a family without a line here: by an entry
+point in the group `antiphon.causal_lm`, named like the `model_type` of its config.json and naming a class; or, for one
+folder, by `"family": "package.module:Class"` in its config.json. The class keeps to `CausalLM` and has
+`from_pretrained(folder)`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,11 +24,11 @@ from typing import Any, Protocol, cast
 from torch import Tensor
 
 from antiphon.errors import ModelError
-from antiphon.models.llm.llama import MODEL_TYPES, Llama
+from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.lora import Lora
 
 GROUP = "antiphon.causal_lm"
-FAMILIES = dict.fromkeys(MODEL_TYPES, Llama)
+log = logging.getLogger(__name__)
 
 
 class Cache(Protocol):
@@ -97,12 +100,18 @@ def causal_lm_class(folder: Path | str) -> type[CausalLM]:
             return cast("type[CausalLM]", getattr(import_module(module), name))
         except (ImportError, AttributeError) as error:
             raise ModelError(f"{path}: the family {family!r} can't be opened ({error}): install its package") from error
-    if kind in FAMILIES:
-        return FAMILIES[kind]
     if found := entry_points(group=GROUP, name=kind):
         return cast("type[CausalLM]", next(iter(found)).load())
-    known = ", ".join(sorted({*FAMILIES, *entry_points(group=GROUP).names}))
-    raise ModelError(f"{path} holds a {kind or 'model without a model_type'}; language models known here: {known}")
+    if not (why := LlamaConfig.unfit(config)):
+        return Llama
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"{path} holds a {kind or 'model without a model_type'}, which is no causal language model")
+    log.warning("%s goes through transformers, which is slower: %s", path.parent, why)
+    from antiphon.models.llm.published import PublishedLM
+
+    return PublishedLM
 
 
 def load_causal_lm(folder: Path | str) -> CausalLM:

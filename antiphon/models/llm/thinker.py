@@ -17,6 +17,8 @@ Conversations that share a step (`stream_many`) may stand anywhere, each with it
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -39,6 +41,7 @@ from antiphon.nn.cache import join
 MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
 MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
 GREEDY = TokenSampling()
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class ThinkerState:
         voice: adapters on.
         cache: of everything read and thought so far, one row.
         prefix: how many positions of it are the system prompt, which is never forgotten.
+        first: what stands before the words of the first turn, if that is the user's.
         turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after
             forgetting.
         hidden: the last hidden state `[width]` where a reply is due, else None.
@@ -77,6 +81,7 @@ class ThinkerState:
     voice: bool
     cache: Cache
     prefix: int
+    first: str = ""
     turns: list[Tensor] = field(default_factory=list)
     hidden: Tensor | None = None
     pending: list[int] = field(default_factory=list)
@@ -96,7 +101,10 @@ class Thinker(nn.Module):
     Args:
         model: the language model.
         folder: its folder, with tokenizer.json and tokenizer_config.json (chat template, see `ChatTemplate`).
-        lora: adapters for voice mode; None: voice mode runs without.
+        lora: adapters for voice mode; None: voice mode runs without, by the assistant's prompt alone.
+
+    Attributes:
+        ends: the tokens that end a reply.
     """
 
     def __init__(self, model: CausalLM, folder: Path | str, lora: Lora | None = None):
@@ -110,13 +118,29 @@ class Thinker(nn.Module):
             raise ModelError(f"{folder}: {error}") from error
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
-        end = self.tokenizer.token_to_id("<|im_end|>")
-        if end is None:
-            raise ModelError(f"{folder}: the tokenizer has no <|im_end|>; only ChatML language models are supported")
-        self.end: int = end
-        self.default_system = self.template.default_system
+        self.ends = self._end_tokens(folder)
         self.marks = mark_tokens(self.tokenizer, MARKS)
+        special = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._prefixes: dict[tuple[bool, str | None, str], ThinkerState] = {}
+
+    def _end_tokens(self, folder: Path) -> frozenset[int]:
+        """What generation_config.json says, and what the template writes behind a reply.
+
+        Raises:
+            ModelError: neither says anything.
+        """
+        ends: set[int] = set()
+        for name in ("generation_config.json", "config.json"):
+            if (folder / name).is_file():
+                said = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+                ends |= set(said if isinstance(said, list) else [] if said is None else [said])
+        special = self.tokenizer.get_added_tokens_decoder()
+        after = self.tokenizer.encode(self.template.assistant.after, add_special_tokens=False).ids
+        ends |= {token for token in after[:1] if token in special and special[token].special}
+        if not ends:
+            raise ModelError(f"{folder} doesn't say what ends a reply: generation_config.json needs an eos_token_id")
+        return frozenset(ends)
 
     @classmethod
     def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:
@@ -146,22 +170,21 @@ class Thinker(nn.Module):
         Raises:
             ModelError: there is no room for so many functions.
         """
-        if system is None:
-            system = self.default_system if not voice or self.lora is None else self.lora.config.system
+        if system is None and voice and self.lora is not None:
+            system = self.lora.config.system
         key = (voice, system, json.dumps(functions) if functions else "")
         known = self._prefixes.pop(key, None)
         if known is None:
-            known = ThinkerState(voice, self.model.init_cache(), 0, guarded=voice and not functions)
-            if functions:
-                prompt = self.tokenizer.encode(self.template.opening(system, functions)).ids
-                room = min(MAX_CONTEXT_TOKENS, self.model.context) * 3 // 4
-                if len(prompt) > room:
-                    raise ModelError(
-                        f"the functions and instructions take {len(prompt)} tokens; there is room for {room}"
-                    )
+            opening, first = self.template.opening(system, functions)
+            if system is None and voice and self.lora is not None and not functions:
+                opening = ""  # the adapters were trained without any
+            known = ThinkerState(voice, self.model.init_cache(), 0, first=first, guarded=voice and not functions)
+            prompt = self._ids(opening)
+            room = min(MAX_CONTEXT_TOKENS, self.model.context) * 3 // 4
+            if len(prompt) > room:
+                raise ModelError(f"the functions and instructions take {len(prompt)} tokens; there is room for {room}")
+            if prompt:
                 self._read(known, self._embed(prompt))
-            elif system is not None:
-                self._read(known, self._embed(f"<|im_start|>system\n{system}<|im_end|>\n"))
             known.prefix = int(known.cache.length)
         self._prefixes[key] = known  # the last of the queue again
         for old in list(self._prefixes)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
@@ -180,22 +203,7 @@ class Thinker(nn.Module):
         Raises:
             ModelError: nothing was said, or more than fits.
         """
-        if isinstance(said, str):
-            read = as_words(said) if state.voice else said
-            turn = self._embed_turn(state, f"<|im_start|>user\n{read}<|im_end|>\n<|im_start|>assistant\n")
-        else:
-            content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
-            if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
-                raise ModelError(
-                    f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; "
-                    f"got {tuple(content.shape)}"
-                )
-            parts = (
-                self._embed("<|im_start|>user\n"),
-                content.float(),
-                self._embed("<|im_end|>\n<|im_start|>assistant\n"),
-            )
-            turn = torch.cat(parts)
+        turn = self._turn(state, "user", said, self.template.reply)
         self._take_turn(state, turn, ("user", said if isinstance(said, str) else self._text(said)))
 
     @torch.inference_mode()
@@ -213,15 +221,27 @@ class Thinker(nn.Module):
         Raises:
             ModelError: nothing was said, or more than fits.
         """
+        self._take_turn(
+            state, self._turn(state, role, said), (role, said if isinstance(said, str) else self._text(said)), wait=True
+        )
+
+    def _turn(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor, reply: str = "") -> Tensor:
+        """The embeddings [T, width] of a turn, and of what begins a reply to it."""
+        around = {"user": self.template.user, "assistant": self.template.assistant}.get(role, self.template.system)
+        before, after = around.before, around.after + reply
+        if role == "user" and not state.turns:
+            before = state.first
         if isinstance(said, str):
-            read = as_words(said) if state.voice and role == "user" else said
-            turn = self._embed_turn(state, f"<|im_start|>{role}\n{read}<|im_end|>\n")
-        else:
-            content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
-            turn = torch.cat(
-                (self._embed(f"<|im_start|>{role}\n"), content.float(), self._embed("<|im_end|>\n")),
+            read = self._special.sub("", said)  # marks of turns are the template's alone
+            if state.voice and self.lora is not None and role == "user":
+                read = as_words(read)  # as the adapters were trained
+            return self._embed_turn(state, f"{before}{read}{after}")
+        content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
+        if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
+            raise ModelError(
+                f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; got {tuple(content.shape)}"
             )
-        self._take_turn(state, turn, (role, said if isinstance(said, str) else self._text(said)), wait=True)
+        return torch.cat((self._embed(before), content.float(), self._embed(after)))
 
     @torch.inference_mode()
     def add_rendered(self, state: ThinkerState, role: str, text: str) -> None:
@@ -236,7 +256,7 @@ class Thinker(nn.Module):
     def begin_reply(self, state: ThinkerState, begins: str = "") -> None:
         """Make a reply due to all that was added with `add_message`; `stream` thinks it, after what it `begins` with.
         It is a turn of its own."""
-        self._take_turn(state, self._embed(f"<|im_start|>assistant\n{begins}"), None)
+        self._take_turn(state, self._embed(self.template.reply + begins), None)
 
     def rewind(self, state: ThinkerState, turns: int) -> None:
         """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
@@ -261,8 +281,10 @@ class Thinker(nn.Module):
             state.history.append(entry)
         if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
             # Read the later half again, from the system prompt on: what was forgotten leaves no trace.
+            before = len(state.turns)
             while state.turns and sum(map(len, state.turns)) + len(turn) > room // 2:
                 state.turns.pop(0)
+            log.info("a long conversation: its first %d turns were forgotten", before - len(state.turns))
             state.cache.cut(state.prefix)
             for past in state.turns:
                 self._read(state, past)
@@ -333,7 +355,7 @@ class Thinker(nn.Module):
                 tokens: dict[int, GeneratedToken] = {}
                 for row, token in zip(going, chosen):
                     state = states[row]
-                    if token == self.end or (state.guarded and is_repeating([*said[row], token])):
+                    if token in self.ends or (state.guarded and is_repeating([*said[row], token])):
                         continue
                     said[row].append(token)
                     text = texts[row].add(token)
@@ -367,10 +389,8 @@ class Thinker(nn.Module):
         """The greedy replies to many single questions, several at once: for measuring, where it is several times as
         fast. Each is what :meth:`reply` gives, up to the rounding of other matrix shapes."""
         replies = [""] * len(questions)
-        turns = [
-            self._embed(f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n")
-            for asked in (map(as_words, questions) if voice else questions)
-        ]
+        fresh = self.init_state(voice)
+        turns = [self._turn(fresh, "user", asked, self.template.reply) for asked in questions]
         order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
         for at in range(0, len(order), batch):
             group = order[at : at + batch]
@@ -395,8 +415,8 @@ class Thinker(nn.Module):
     def _end_replies(self, states: Sequence[ThinkerState], cache: Cache) -> None:
         """Read what of the replies is unread, and the ends of the turns, into the cache that has a row of each."""
         with torch.inference_mode():
-            newline = self.tokenizer.encode("\n").ids
-            ends = [self._remember(state, [*state.pending, self.end, *newline]) for state in states]
+            after = self._ids(self.template.assistant.after)
+            ends = [self._remember(state, [*state.pending, *after]) for state in states]
             counts = torch.tensor([len(end) for end in ends])
             self.model(pad_sequence(ends, batch_first=True), cache, self._lora(states), counts)
         for row, state in enumerate(states):
@@ -421,14 +441,18 @@ class Thinker(nn.Module):
 
     def _embed_turn(self, state: ThinkerState, text: str) -> Tensor:
         """The embeddings of a turn, which are a hundred times its size: only if it isn't too long."""
-        tokens = self.tokenizer.encode(text).ids
+        tokens = self._ids(text)
         self._room(state, len(tokens))
         return self._embed(tokens)
 
     def _embed(self, said: str | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         if isinstance(said, str):
-            said = self.tokenizer.encode(said).ids
+            said = self._ids(said)
         return self.model.embed(torch.as_tensor(said, dtype=torch.long))
+
+    def _ids(self, text: str) -> list[int]:
+        """A template's text as tokens; it says itself where a conversation begins."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _text(self, said: Sequence[int] | Tensor) -> str:
         if isinstance(said, Tensor) and said.is_floating_point():

@@ -62,10 +62,12 @@ class Synthesizer:
     Args:
         talker, codec: trained for each other.
         phonemizer: spells.
+        reads_thinker: the talker was trained beside this thinker and reads its states; False: it reads the text alone.
     """
 
-    def __init__(self, talker: Talker, codec: MiniCodec, phonemizer: Phonemizer):
+    def __init__(self, talker: Talker, codec: MiniCodec, phonemizer: Phonemizer, reads_thinker: bool = True):
         self.talker, self.codec, self.speller = talker, codec, Speller(phonemizer)
+        self.reads_thinker = reads_thinker
 
     @property
     def sample_rate(self) -> int:
@@ -79,7 +81,7 @@ class Synthesizer:
     def add(self, text: str, state: SynthesizerState, hidden: Tensor | None = None) -> None:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
         state.text += text
-        self._add_words(self.speller.words(text, state.speller), state, hidden)
+        self._add_words(self.speller.words(text, state.speller), state, hidden if self.reads_thinker else None)
 
     def end(self, state: SynthesizerState) -> None:
         """No more text will come."""

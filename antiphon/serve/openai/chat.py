@@ -102,7 +102,7 @@ class _Chat:
     def _heard(self, parts: Sequence[Tensor | str]) -> Iterator[Any]:
         """The message of parts that are recordings and words."""
         words: list[str] = []
-        embeddings = None
+        hearing = None
         for part in parts:
             if isinstance(part, str):
                 words.append(part)
@@ -114,8 +114,9 @@ class _Chat:
                 yield None
             hearing = listener.finish()
             words.append(hearing.text)
-            embeddings = hearing.embeddings if len(parts) == 1 else None
-        return Message("user", " ".join(filter(None, words)), embeddings)
+        if hearing is not None and len(parts) == 1:
+            return hearing.message()
+        return Message("user", " ".join(filter(None, words)))
 
     async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
         """The answer at once."""

@@ -87,8 +87,8 @@ def test_what_is_known_is_told(tmp_path: Path) -> None:
         causal_lm_class(tmp_path)
     config.write_text(json.dumps({"model_type": "llama"}))
     assert causal_lm_class(tmp_path) is Llama
-    config.write_text(json.dumps({"model_type": "mamba"}))
-    with pytest.raises(ModelError, match="holds a mamba; language models known here: llama"):
+    config.write_text(json.dumps({"model_type": "mumbo"}))
+    with pytest.raises(ModelError, match="holds a mumbo, which is no causal language model"):
         causal_lm_class(tmp_path)
     config.write_text(json.dumps({"family": "not_there:Model"}))
     with pytest.raises(ModelError, match="install its package"):

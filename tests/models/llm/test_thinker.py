@@ -160,18 +160,18 @@ def test_voice_mode_uses_the_adapters_and_text_mode_does_not(adapted: Thinker, t
     assert not torch.allclose(hidden(adapted, True), hidden(adapted, False), atol=1e-3)
 
 
-def test_embeddings_tokens_and_text_are_the_same_question(thinker: Thinker) -> None:
+def test_embeddings_tokens_and_text_are_the_same_question(adapted: Thinker) -> None:
     said, replies = "What is it?", []
-    tokens = thinker.tokenizer.encode("what is it").ids  # voice mode reads the words alone
-    for way in (said, "What is it", tokens, thinker.model.embed(torch.tensor(tokens))):
-        state = thinker.init_state(voice=True)
-        thinker.add_user(state, way)
-        replies.append(tokens_of(thinker, state))
+    tokens = adapted.tokenizer.encode("what is it").ids  # voice mode reads the words alone
+    for way in (said, "What is it", tokens, adapted.model.embed(torch.tensor(tokens))):
+        state = adapted.init_state(voice=True)
+        adapted.add_user(state, way)
+        replies.append(tokens_of(adapted, state))
     assert replies[0] == replies[1] == replies[2] == replies[3]
-    state = thinker.init_state(voice=False)
-    thinker.add_user(state, said)
+    state = adapted.init_state(voice=False)
+    adapted.add_user(state, said)
     prompt = f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n"  # plain text mode reads what was typed
-    torch.testing.assert_close(state.turns[0], thinker.model.embed(torch.tensor(thinker.tokenizer.encode(prompt).ids)))
+    torch.testing.assert_close(state.turns[0], adapted.model.embed(torch.tensor(adapted.tokenizer.encode(prompt).ids)))
 
 
 def test_states_fork_and_stay_apart(thinker: Thinker) -> None:
@@ -197,9 +197,9 @@ def test_an_abandoned_reply_leaves_a_sound_state(thinker: Thinker) -> None:
     text = thinker.tokenizer.encode("<|im_start|>user\nOne<|im_end|>\n<|im_start|>assistant\n").ids
     rest = thinker.tokenizer.encode("\n<|im_start|>user\nTwo<|im_end|>\n<|im_start|>assistant\n").ids
     with torch.inference_mode():
-        x = thinker.model.embed(torch.tensor([[*text, *spoken, thinker.end, *rest]]))
+        x = thinker.model.embed(torch.tensor([[*text, *spoken, min(thinker.ends), *rest]]))
         expected = int(thinker.model.logits(thinker.model(x, thinker.init_state().cache)[0, -1]).argmax())
-    assert after[:1] == ([] if expected == thinker.end else [expected])
+    assert after[:1] == ([] if expected == min(thinker.ends) else [expected])
 
 
 def test_a_long_conversation_forgets_its_oldest_turns(thinker: Thinker) -> None:
@@ -234,7 +234,7 @@ def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
         texts.append(detokenizer.add(token))
     assert "".join(texts) == "é😀 ok" and "\ufffd" not in "".join(texts)
     assert texts[0] == "" and "😀" in texts
-    assert detokenizer.add(thinker.end) == ""
+    assert detokenizer.add(min(thinker.ends)) == ""
 
 
 def test_marks_are_text_though_they_are_special_tokens(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The voice knows what it has said: whole words, when they have sounded, however the text came."""
 
+import copy
+
 import pytest
 import torch
 
@@ -42,6 +44,24 @@ def speak(voice: Synthesizer, pieces: list[str], most: int | None = None) -> tup
         else:
             voice.end(state)
     return state, frames
+
+
+def test_a_talker_beside_another_thinker_reads_the_text_alone(talker):  # noqa: F811
+    talker = copy.deepcopy(talker)
+    torch.nn.init.normal_(talker.encoder.thinker.weight)  # nothing, before it is trained
+
+    def features(reads: bool, hidden: torch.Tensor | None) -> torch.Tensor:
+        voice = Synthesizer(talker, Silence(), Phonemizer(), reads)
+        state = voice.init_state(temperature=0.0)
+        voice.add("Bread is made from flour.", state, hidden)
+        voice.end(state)
+        return state.talker.text.features
+
+    torch.manual_seed(0)
+    states, others = torch.randn(talker.config.hidden), torch.randn(2 * talker.config.hidden)
+    alone = features(True, None)
+    assert not torch.equal(features(True, states), alone)
+    assert torch.equal(features(False, states), alone) and torch.equal(features(False, others), alone)
 
 
 def beginnings(text: str) -> list[str]:

@@ -37,7 +37,7 @@ def llm(tmp_path_factory) -> Path:
     tokenizer.save(str(path / "tokenizer.json"))
     template = (
         "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}{% endfor %}"
-        "{{ '<|im_start|>assistant\n' }}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     (path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     (path / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": True} | TINY.__dict__))
