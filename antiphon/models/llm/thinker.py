@@ -32,7 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
-from antiphon.models.llm.load import Cache, CausalLM, load_causal_lm
+from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
 from antiphon.models.llm.text import as_words
 from antiphon.models.lora import Lora
@@ -280,21 +280,28 @@ class Thinker(nn.Module):
         if entry is not None:
             state.history.append(entry)
         if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
-            # Read the later half again, from the system prompt on: what was forgotten leaves no trace.
-            before = len(state.turns)
-            while state.turns and sum(map(len, state.turns)) + len(turn) > room // 2:
-                state.turns.pop(0)
-            log.info("a long conversation: its first %d turns were forgotten", before - len(state.turns))
-            state.cache.cut(state.prefix)
-            for past in state.turns:
-                self._read(state, past)
-            state.unread = None
+            self._forget(state, room // 2 - len(turn))
         state.turns.append(turn)
         unread, state.unread, state.hidden = state.unread, turn if wait else None, None
         if not wait:
             state.hidden = self._read(state, turn if unread is None else torch.cat((unread, turn)))
         elif unread is not None:
             self._read(state, unread)
+
+    def _forget(self, state: ThinkerState, room: int) -> None:
+        """Forgets the oldest turns, until those that are left have at most so many tokens."""
+        waiting = [] if state.unread is None else [state.turns.pop()]  # isn't in the cache yet
+        before, gone = len(state.turns), 0
+        while state.turns and sum(map(len, state.turns + waiting)) > room:
+            gone += len(state.turns.pop(0))
+        log.info("a long conversation: its first %d turns were forgotten", before - len(state.turns))
+        if isinstance(self.model, Forgets):
+            self.model.forget(state.cache, state.prefix, gone)
+        else:
+            state.cache.cut(state.prefix)
+            for past in state.turns:
+                self._read(state, past)
+        state.turns += waiting
 
     def stream(
         self, state: ThinkerState, max_tokens: int = 64, sampling: TokenSampling = GREEDY
