@@ -34,7 +34,6 @@ from antiphon.evals.report import Figure
 FILES = {
     "gsm8k": "test", "openbookqa": "test", "arc_easy": "test", "piqa": "validation", "xquad_en": "xquad.en",
 }  # fmt: skip
-MAX_SPOKEN_SECONDS = 60.0
 ANSWER_TOKENS = 256  # of a worked answer
 STEPS = "Work it out step by step, and end with the number."
 
@@ -93,13 +92,13 @@ def read_aloud(choice: Choice) -> str:
     """A question with options, as one reads it out.
 
     >>> read_aloud(Choice("The sun is", ("a star", "a planet."), 0))
-    'The sun is? A: a star. B: a planet. Which one is it, A or B?'
+    'The sun is? Option A: a star. Option B: a planet. Which option is right, A or B?'
     """
     question = choice.question.strip()
     question = question if question.endswith((".", "?", "!")) else f"{question}?"
     letters = "ABCDEFGH"[: len(choice.options)]
-    options = " ".join(f"{letter}: {text.strip().rstrip('.')}." for letter, text in zip(letters, choice.options))
-    return f"{question} {options} Which one is it, {', '.join(letters[:-1])} or {letters[-1]}?"
+    options = " ".join(f"Option {letter}: {text.strip().rstrip('.')}." for letter, text in zip(letters, choice.options))
+    return f"{question} {options} Which option is right, {', '.join(letters[:-1])} or {letters[-1]}?"
 
 
 def gsm8k(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
@@ -121,7 +120,7 @@ def _spoken_beside_typed(
     evaluation: AssistantEvaluation, name: str, texts: Sequence[str], grades: Sequence[Callable[[str], bool]]
 ) -> list[Figure]:
     """Shares of right answers to questions by voices never trained on, and to the same ones typed; and what is lost."""
-    clips = material.spoken(texts, evaluation.cached(name), MAX_SPOKEN_SECONDS)
+    clips = material.spoken(texts, evaluation.cached(name))
     model = evaluation.model
 
     def answer(message: Message) -> str:

@@ -47,7 +47,10 @@ def test_sets_are_read_as_published(tmp_path):
 
 def test_options_are_read_aloud():
     asked = read_aloud(Choice("Which is hot?", ("fire.", "ice", "snow", "rain"), 0))
-    assert asked == "Which is hot? A: fire. B: ice. C: snow. D: rain. Which one is it, A, B, C or D?"
+    assert asked == (
+        "Which is hot? Option A: fire. Option B: ice. Option C: snow. Option D: rain. "
+        "Which option is right, A, B, C or D?"
+    )
 
 
 def test_spoken_stands_beside_typed(tmp_path, monkeypatch):
@@ -59,7 +62,7 @@ def test_spoken_stands_beside_typed(tmp_path, monkeypatch):
     ]
     (tmp_path / "openbookqa/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def speak(texts, folder, longest):
+    def speak(texts, folder):
         return [Clip(str(i), text, Audio(torch.full((9,), i / 9), 24000), "joe") for i, text in enumerate(texts)]
 
     def hear(audio):
