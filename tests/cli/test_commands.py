@@ -116,7 +116,7 @@ def test_wrong_settings_get_one_line(
     antiphon: Run, assert_one_line_error: Check, tmp_path: Path, question: Path
 ) -> None:
     assert_one_line_error(antiphon("hear", question, "--part", "thinker"), "ROLE=FOLDER", "thinker")
-    assert_one_line_error(antiphon("eval", "maxi"), "maxi", "mini")
+    assert_one_line_error(antiphon("eval", "maxi"), "maxi", "assistant")
     assert_one_line_error(antiphon("train", tmp_path / "missing.yaml"), "missing.yaml", "no such recipe")
 
 
@@ -141,7 +141,7 @@ def test_what_ships_is_found(question: Path) -> None:
     assert find_recipe(Path("no/such")) == Path("no/such")
 
 
-@pytest.mark.parametrize("which", ["mini", "duplex"])
+@pytest.mark.parametrize("which", ["assistant", "mini", "duplex"])
 def test_texts_that_are_not_there_are_told_before_anything_starts(
     antiphon: Run, assert_one_line_error: Check, tmp_path: Path, which: str
 ) -> None:
