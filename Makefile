@@ -47,7 +47,8 @@ train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
 
 weights: $(VENV)/.talk
-	@$(BIN)/python -m antiphon.hub mini
+	@$(BIN)/antiphon fetch mini
+	@$(BIN)/antiphon fetch small
 
 wheel: $(VENV)/.develop
 	$(BIN)/python -m build --wheel --no-isolation

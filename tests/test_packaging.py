@@ -79,7 +79,7 @@ def test_the_wheel_talks_without_the_checkout(wheel: Path, tmp_path: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(alone)
     environment = os.environ | {"PYTHONPATH": str(alone)}  # before whatever copy the environment has
-    command = [sys.executable, "-m", "antiphon.cli", "talk", "-o", "answer.wav"]
+    command = [sys.executable, "-m", "antiphon.cli", "talk", "-m", "mini", "-o", "answer.wav"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert str(alone / "antiphon" / "examples" / "question.wav") in done.stderr  # it is the wheel's own copy that ran

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from antiphon import __version__
-from antiphon.cli import bench, chat, data, duplex, evaluate, hear, info, say, serve, talk, tokenize, train
+from antiphon.cli import bench, chat, data, duplex, evaluate, fetch, hear, info, say, serve, talk, tokenize, train
 from antiphon.errors import AntiphonError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("say")(say.say)
 app.command("chat")(chat.chat)
 app.command("duplex")(duplex.duplex)
 app.command("serve")(serve.serve)
+app.command("fetch")(fetch.fetch)
 app.command("train")(train.train)
 app.command("tokenize")(tokenize.tokenize)
 app.command("detokenize")(tokenize.detokenize)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from antiphon.cli.common import Json, progress
+from antiphon.errors import ConfigError
 
 if TYPE_CHECKING:
     from antiphon.evals.report import Report
@@ -91,6 +92,31 @@ def serve(
         **_given(clients=clients),
     )
     _show(bench_serve(config, progress), json)
+
+
+@app.command("thinker")
+def thinker(
+    json: Json = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a GGUF file.")] = "mini",
+    reference: Annotated[
+        Path | None, typer.Option(help="What a packed folder was made from, for the peers: a GGUF file or a folder.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="step, rows, prompt or load; may be repeated. [all]")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [1 and 2]", min=1)
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Tokens to time.", min=1)] = 30,
+    rounds: Annotated[int, typer.Option(help="Prompts of each length to time.", min=1)] = 3,
+) -> None:
+    """Tokens a second, prompts, loading and memory of a thinker, beside transformers in float32 and llama.cpp, same
+    weights."""
+    from antiphon.bench.thinker import ThinkerBenchConfig, bench_thinker
+
+    if reference is not None and not reference.exists():
+        raise ConfigError(f"--reference {reference}: there is no such file or folder.")
+    given = _given(only=only, threads=threads)
+    config = ThinkerBenchConfig(model=model, reference=reference, steps=steps, rounds=rounds, **given)
+    _show(bench_thinker(config, progress), json)
 
 
 def _given(**options: list[Any] | None) -> dict[str, tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from antiphon.cli.common import Json, Model, Parts, check_devices, load_model, progress, results, write_json
+from antiphon.cli.common import Json, ModelThatFits, Parts, check_devices, load_model, progress, results, write_json
 from antiphon.errors import AntiphonError, AudioError
 
 HELP = "Type a turn and press Enter. @file.wav speaks a recorded turn. /help says this again, /quit (or Ctrl-D) ends."
@@ -17,7 +17,7 @@ MIC_HELP = " Enter alone records from the microphone; Enter again ends the turn.
 
 
 def chat(
-    model: Model = "mini",
+    model: ModelThatFits = None,
     part: Parts = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Keep every spoken answer in this folder, as turn-1.wav, ...")

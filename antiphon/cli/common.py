@@ -16,9 +16,18 @@ from antiphon.errors import ConfigError
 from antiphon.evals import report
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")]
+ModelThatFits = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A preset, a folder or a hub id. Without one: base, or small where memory is short."
+    ),
+]
 Parts = Annotated[
     list[str] | None,
-    typer.Option("--part", help="Replace a part: ROLE=FOLDER or ROLE=HUB-ID, e.g. llm=./my-llm. May be repeated."),
+    typer.Option(
+        "--part",
+        help="Replace a part: ROLE=FOLDER or ROLE=HUB-ID, e.g. talker=./mine; thinker=FILE.gguf, too. May be repeated.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same wav.")]
 Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is always the likeliest sound.", min=0.0)]
@@ -41,7 +50,7 @@ def progress(message: str) -> None:
 
 
 def overrides(parts: list[str] | None) -> dict[str, str]:
-    """["llm=./mine"] -> {"llm": "./mine"}."""
+    """["thinker=./mine"] -> {"thinker": "./mine"}."""
     from antiphon.hub import role_of
 
     found = {}
@@ -53,14 +62,17 @@ def overrides(parts: list[str] | None) -> dict[str, str]:
     return found
 
 
-def load_model(name: str, parts: list[str] | None) -> tuple[Any, float]:
+def load_model(name: str | None, parts: list[str] | None) -> tuple[Any, float]:
     """Loads a model, and tells and gives how many seconds that took, PyTorch's import included if it's the first use.
+    None is the preset that the memory allows.
 
     What is loaded stays: the garbage collector, which would look at it over and over, waits meanwhile and looks past it
     from then on.
     """
     import antiphon
+    from antiphon import hub
 
+    name = name or hub.default_preset()
     progress(f"Loading {name} ...")
     start = time.perf_counter()
     gc.disable()

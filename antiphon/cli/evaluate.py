@@ -1,4 +1,4 @@
-"""`antiphon eval mini`, `... codec`, `... duplex`: measure a model, codecs or conversations, print a table, draw it."""
+"""`antiphon eval assistant`, `codec`, `duplex`: measure a model, codecs or conversations; print a table, draw it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Evaluations(TyperGroup):
     """The evaluations by name; one that there isn't is an error like any other."""
 
     def resolve_command(self, context, arguments):
+        if arguments[0] == "mini":  # as it was called when there was one assistant
+            arguments = ["assistant", "--model", "mini", *arguments[1:]]
         if self.get_command(context, arguments[0]) is None:
             known = ", ".join(self.list_commands(context))
             raise ConfigError(f"There is no evaluation {arguments[0]!r}. Evaluations: {known}.")
@@ -33,7 +35,7 @@ app = typer.Typer(cls=Evaluations, help="Measure a model, codecs or conversation
 
 
 @app.command()
-def mini(
+def assistant(
     model: Model = "mini",
     part: Parts = None,
     texts: Annotated[
@@ -44,6 +46,12 @@ def mini(
     ] = None,
     asterisk: Annotated[
         Path | None, typer.Option(help="Where Debian's Asterisk prompts are unpacked; fetched once.")
+    ] = None,
+    benchmarks: Annotated[
+        Path | None, typer.Option(help="Folder of public question sets: gsm8k, openbookqa, arc_easy, piqa, xquad_en.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="What a packed thinker was made from: a GGUF file or a folder of transformers.")
     ] = None,
     only: Only = None,
     n: Annotated[
@@ -57,9 +65,12 @@ def mini(
     plot: Plot = None,
     json: Json = None,
 ) -> None:
-    """Measure the mini model; print each figure beside what it should reach and its reference."""
+    """Measure an assistant; print each figure beside what it should reach and its reference."""
     check_resume(resume, json)
     check_folder("--texts", texts)
+    check_folder("--benchmarks", benchmarks)
+    if reference is not None and not reference.exists():
+        raise ConfigError(f"--reference {reference}: there is no such file or folder.")
     with results() as stdout:
         from antiphon.evals.assistant.evaluation import AssistantConfig, AssistantEvaluation, fingerprints
         from antiphon.evals.assistant.figures import GROUPS
@@ -72,6 +83,8 @@ def mini(
             texts=texts,
             questions=questions,
             asterisk=asterisk,
+            benchmarks=benchmarks,
+            reference=reference,
             only=listed(only),
             n=n,
             keep=keep,

@@ -1,4 +1,4 @@
-"""`antiphon info`: versions, cores, the cache, and which parts of which presets are there."""
+"""`antiphon info`: versions, cores, memory, the cache, what each preset takes, and which parts are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers", "av", "soundfile", "
 
 
 def info(json: Json = None) -> None:
-    """Print versions, the cache and the presets' parts."""
+    """Print versions, what fits this machine, the cache and the presets' parts."""
     with results() as stdout:
         found = collect()
         print(
@@ -25,19 +25,40 @@ def info(json: Json = None) -> None:
             "libraries: " + ", ".join(f"{name} {version}" for name, version in found["libraries"].items()), file=stdout
         )
         print(f"cache:     {found['cache']} ({found['cache_mb']:.0f} MB)", file=stdout)
+        print(f"memory:    {found['memory_free_mb'] / 1e3:.1f} GB free", file=stdout)
         for preset, parts in found["presets"].items():
-            print(f"preset {preset}:", file=stdout)
+            print(f"preset {preset}: {_described(found['needs'][preset])}", file=stdout)
             for role, part in parts.items():
                 state = part["folder"] or ("missing" if part["shipped"] else f"{part['download_mb']:.0f} MB to fetch")
-                print(f"  {role:8} {part['name']:22} {part['licence']:11} {state}", file=stdout)
+                print(f"  {role:8} {part['name']:28} {part['licence']:11} {state}", file=stdout)
         write_json(json, found)
+
+
+def _described(needs: dict[str, Any]) -> str:
+    """What a preset takes, in words."""
+    parts = [needs["title"]]
+    if needs["download_mb"]:
+        parts.append(f"{needs['download_mb']:.0f} MB to fetch, {needs['disk_mb'] / 1e3:.1f} GB of disk meanwhile")
+    fits = "fits" if needs["fits"] else "too large for what is free"
+    parts.append(f"{needs['memory_mb'] / 1e3:.1f} GB of memory ({fits})")
+    return "; ".join(parts) + ("; taken where none is named" if needs["default"] else "")
 
 
 def collect() -> dict[str, Any]:
     """Everything that `info` tells."""
     from antiphon import hub
 
-    presets = {}
+    presets, takes, free = {}, {}, hub.free_memory()
+    for preset in hub.PRESETS:
+        download, disk = hub.needs(part for part in preset.fetched if hub.present(part) is None)
+        takes[preset.name] = {
+            "title": preset.title,
+            "download_mb": download / 1e6,
+            "disk_mb": disk / 1e6,
+            "memory_mb": preset.memory / 1e6,
+            "fits": preset.memory <= free,
+            "default": preset is hub.affordable(free),
+        }
     for preset in hub.PRESETS:
         presets[preset.name] = {
             role: {
@@ -62,6 +83,8 @@ def collect() -> dict[str, Any]:
         "libraries": {name: version(name) or "not installed" for name in LIBRARIES},
         "cache": str(hub.cache_dir()),
         "cache_mb": _megabytes(hub.cache_dir()),
+        "memory_free_mb": free / 1e6,
+        "needs": takes,
         "presets": presets,
     }
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from antiphon.cli.common import Model, Parts, load_model, progress, results
+from antiphon.cli.common import ModelThatFits, Parts, load_model, progress, results
 from antiphon.errors import AntiphonError, ConfigError
 
 
 def serve(
-    model: Model = "mini",
+    model: ModelThatFits = None,
     part: Parts = None,
     host: Annotated[str, typer.Option(help="Where to listen; anything but the loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
@@ -92,7 +92,7 @@ def serve(
             engine = BatchedEngine(loaded.duplex)
             config = config if sessions else replace(config, sessions=engine.pace())
             recognizer, ends = (loaded.recognizer, turn_detector()) if hear else (None, None)
-            app = create_app(LiveOnly(model, recognizer), config, engine=engine, turn_detector=ends)
+            app = create_app(LiveOnly(str(model), recognizer), config, engine=engine, turn_detector=ends)
         else:
             app = create_app(loaded.backend, config, measure(loaded.backend), turn_detector=turn_detector())
         server = make_server(app)

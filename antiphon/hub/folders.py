@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from antiphon.errors import AntiphonError, HubError
 from antiphon.hub.cache import cache_dir, check_space, filling
 from antiphon.hub.fetch import BUILD_VERSION, cached_folder, fetch
+from antiphon.hub.memory import PACKED_BYTES, check_memory
 from antiphon.hub.parts import Part
 from antiphon.hub.presets import MINI, Preset, preset, role_of
 from antiphon.hub.shipped import shipped
@@ -81,7 +83,7 @@ def _converted(path: Path) -> Path:
     It is found again by the file's size, time and first bytes, which hold its name and sizes: reading gigabytes to find
     out that they are the same would cost more than a start may.
     """
-    from antiphon.hub.convert_gguf import convert
+    from antiphon.hub.convert_gguf import GgufSource, convert
 
     if path.suffix.lower() != ".gguf":
         raise HubError(f"{path} is no model: give a folder with config.json and weights, or a .gguf file.")
@@ -93,9 +95,11 @@ def _converted(path: Path) -> Path:
         return target
     with filling(target) as scratch:
         if scratch is not None:
-            check_space(scratch, 2 * about.st_size)
-            print(f"{path.name}: converting, once, into {target}", file=sys.stderr, flush=True)
             try:
+                need = int(PACKED_BYTES * sum(math.prod(shape) for shape in GgufSource(path).shapes.values()))
+                check_space(scratch, need)
+                check_memory(path, need)
+                print(f"{path.name}: converting, once, into {target}", file=sys.stderr, flush=True)
                 convert(path, scratch / "done")
             except (AntiphonError, OSError):
                 raise

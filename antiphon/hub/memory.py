@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from antiphon.errors import ModelError
-from antiphon.hub.presets import BASE, PRESETS, SMALL
+from antiphon.hub.presets import BASE, PRESETS, SMALL, Preset
 
 BASE_NEEDS_FREE = 4_000_000_000  # bytes; with less, the machine would begin to swap once other programs want some
 PACKED = ("I8", "U8")  # kinds of tensors that stay as they are; others become float32
+PACKED_BYTES = 1.1  # a weight, with its share of a scale
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -28,10 +29,15 @@ def free_memory() -> int:
     return max(0, free)
 
 
+def affordable(free: int) -> Preset:
+    """The preset that is taken where none is named and so many bytes of memory are free."""
+    return BASE if free >= BASE_NEEDS_FREE else SMALL
+
+
 def default_preset() -> str:
     """The preset that is taken where none is named: `base`, or where memory is short `small`, which it then says."""
     free = free_memory()
-    if free >= BASE_NEEDS_FREE:
+    if affordable(free) is BASE:
         return BASE.name
     print(
         f"{free / 1e9:.1f} GB of memory are free; {BASE.name} wants {BASE_NEEDS_FREE / 1e9:.0f}. Taking {SMALL.name}, "
@@ -42,25 +48,28 @@ def default_preset() -> str:
     return SMALL.name
 
 
-def check_memory(folder: Path) -> None:
+def check_memory(model: Path, need: int) -> None:
     """Makes sure that a language model's weights fit into the memory that is free.
 
     Args:
-        folder: with its safetensors. Packed weights are used as they are in the file, others become float32.
+        model: its folder or file, to be named.
+        need: bytes that its weights take.
 
     Raises:
         ModelError: they don't.
     """
-    need, free = weight_bytes(folder), free_memory()
+    free = free_memory()
     if need > free:
         raise ModelError(
-            f"{folder} takes {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. That allows "
-            f"{fitting(free)}; of other models, those whose GGUF file is smaller than {0.5 * free / 1e9:.1f} GB."
+            f"{model} takes {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. That allows "
+            f"{fitting(free)}; of GGUF files, those of up to {free / PACKED_BYTES / 1e9:.1f} billion weights."
         )
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes that the weights in a folder take in memory; 0 where there are no safetensors to tell by."""
+    """Bytes that the weights in a folder take in memory: packed ones as they are in the file, others in float32.
+
+    0 where there are no safetensors to tell by."""
     from safetensors import SafetensorError, safe_open
 
     total = 0

@@ -185,7 +185,7 @@ SMOLLM2_135M_INSTRUCT = Part(
     joined=Joined("model.gguf", 98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
     build=_build_plain,  # adapters are trained through it
     disk=800_000_000,
-    memory=600_000_000,
+    memory=830_000_000,
 )
 
 
@@ -257,7 +257,7 @@ QWEN_CODER_0_5B = Part(
     joined=Joined("model.gguf", 491_400_064, "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"),
     build=_build_packed,
     disk=1_700_000_000,
-    memory=850_000_000,
+    memory=890_000_000,
 )
 
 

@@ -49,7 +49,7 @@ def test_tokenize_measure_and_back(antiphon: Run, corpus: Path, tmp_path: Path) 
 
 
 def test_wrong_settings_get_one_line(antiphon: Run, assert_one_line_error: Check, corpus: Path, tmp_path: Path) -> None:
-    assert_one_line_error(antiphon("eval", "maxi"), "'maxi'", "codec", "mini")
+    assert_one_line_error(antiphon("eval", "maxi"), "'maxi'", "codec", "assistant")
     assert_one_line_error(antiphon("eval", "mini", "--resume"), "--json")
     assert_one_line_error(antiphon("eval", "codec", corpus, "--codecs", "x", "--only", "beauty"), "beauty", "stoi")
     assert_one_line_error(antiphon("eval", "codec", corpus, "--codecs", "x", "--codebooks", "1-3"), "1-3", "1,4,8")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_help_names_every_command(antiphon: Run) -> None:
     done = antiphon("--help", COLUMNS="100")
     assert done.returncode == 0
-    for command in "talk hear say chat duplex train data eval info bench tokenize detokenize".split():
+    for command in "talk hear say chat duplex fetch train data eval info bench tokenize detokenize".split():
         assert f" {command} " in done.stdout
         assert antiphon(command, "--help").returncode == 0
 
@@ -58,6 +58,12 @@ def test_info_prints_the_cache_and_the_parts(antiphon: Run, tmp_path: Path) -> N
     found = json.loads((tmp_path / "deep" / "info.json").read_text())
     assert found["presets"]["mini"]["thinker"]["licence"] == "Apache-2.0"
     assert found["presets"]["mini"]["thinker"]["folder"] == ""
+    takes = found["needs"]
+    assert 0 < takes["mini"]["download_mb"] < takes["small"]["download_mb"] < takes["base"]["download_mb"]
+    assert takes["base"]["download_mb"] < takes["base"]["disk_mb"]
+    assert all(preset["fits"] == (preset["memory_mb"] <= found["memory_free_mb"]) for preset in takes.values())
+    assert [name for name, preset in takes.items() if preset["default"]] in (["base"], ["small"])
+    assert "preset base:" in done.stdout and "GB free" in done.stdout
     assert not (tmp_path / "cache").exists()
 
 
@@ -110,7 +116,7 @@ def test_wrong_settings_get_one_line(
     antiphon: Run, assert_one_line_error: Check, tmp_path: Path, question: Path
 ) -> None:
     assert_one_line_error(antiphon("hear", question, "--part", "thinker"), "ROLE=FOLDER", "thinker")
-    assert_one_line_error(antiphon("eval", "maxi"), "maxi", "mini")
+    assert_one_line_error(antiphon("eval", "maxi"), "maxi", "assistant")
     assert_one_line_error(antiphon("train", tmp_path / "missing.yaml"), "missing.yaml", "no such recipe")
 
 
@@ -135,7 +141,7 @@ def test_what_ships_is_found(question: Path) -> None:
     assert find_recipe(Path("no/such")) == Path("no/such")
 
 
-@pytest.mark.parametrize("which", ["mini", "duplex"])
+@pytest.mark.parametrize("which", ["assistant", "mini", "duplex"])
 def test_texts_that_are_not_there_are_told_before_anything_starts(
     antiphon: Run, assert_one_line_error: Check, tmp_path: Path, which: str
 ) -> None:

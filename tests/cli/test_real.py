@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 def test_talk_answers_the_shipped_question(antiphon: Run, tmp_path: Path, question: Path) -> None:
     out = tmp_path / "answer.wav"
-    done = antiphon("talk", question, "-o", out, "--json", tmp_path / "talk.json")
+    done = antiphon("talk", question, "-m", "small", "-o", out, "--json", tmp_path / "talk.json")
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(":", 1) for line in done.stdout.splitlines())
     assert list(lines) == ["heard", "answered", "wav", "timings"]
@@ -34,7 +34,7 @@ def test_talk_answers_the_shipped_question(antiphon: Run, tmp_path: Path, questi
     assert result["timings"] and all(seconds >= 0 for seconds in result["timings"].values())
     # The same seed gives the same wav.
     again = tmp_path / "again.wav"
-    assert antiphon("talk", question, "-o", again).returncode == 0
+    assert antiphon("talk", question, "-m", "small", "-o", again).returncode == 0
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -58,7 +58,7 @@ def test_chat_takes_typed_and_recorded_turns_and_survives_a_bad_one(
     antiphon: Run, tmp_path: Path, question: Path
 ) -> None:
     turns = f"What is the capital of France?\n@{tmp_path}/missing.wav\n@{question}\n/quit\nnever reached\n"
-    done = antiphon("chat", "-o", tmp_path, "--json", tmp_path / "chat.json", stdin=turns)
+    done = antiphon("chat", "-m", "small", "-o", tmp_path, "--json", tmp_path / "chat.json", stdin=turns)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "chat.json").read_text())["turns"]
     assert len(result) == 2

@@ -101,6 +101,7 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     for block in blocks(page, "python"):
         if "class Toy(" in block:  # its body stands in a test of its own
             continue
+        block = block.replace('load("base"', 'load("small"')  # answers like it, and is fetched for the tests
         if name == "codecs.md":
             block = block.replace('"mimi"', '"mini"')  # the one that ships
             if "state_of_ann" in block:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import hub
-from antiphon.errors import HubError
+from antiphon.errors import HubError, ModelError
 from antiphon.hub import cache as cache_module
 from antiphon.hub.fetch import cached_folder
 from antiphon.hub.folders import weights_dir
@@ -122,6 +122,13 @@ def test_a_gguf_file_is_converted_once_wherever_it_lies(gguf_file: Path, cache: 
     assert hub.folder(str(moved)) == folder and capsys.readouterr().err == ""
     os.utime(moved, (0, 0))  # another file for all one knows
     assert hub.folder(moved) != folder
+
+
+def test_a_gguf_file_that_is_too_large_is_not_converted(gguf_file: Path, cache: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: 1000)
+    with pytest.raises(ModelError, match="mine.gguf takes 0.0 GB of memory"):
+        hub.folder(gguf_file)
+    assert not list(cache.glob("gguf/*/")) and capsys.readouterr().err == ""
 
 
 def test_a_broken_gguf_file_leaves_nothing(gguf_file: Path, cache: Path, tmp_path: Path) -> None:

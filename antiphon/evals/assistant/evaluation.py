@@ -1,4 +1,4 @@
-"""One run of `antiphon eval mini`: the assistant that is measured, and what it is measured on."""
+"""One run of `antiphon eval assistant`: the assistant that is measured, and what it is measured on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from antiphon.evals.assistant import material
 from antiphon.evals.assistant.asterisk import asterisk_prompts
@@ -22,11 +21,15 @@ class AssistantConfig(EvalConfig):
         texts: folder of the text sources; needed for what is said in our voice, and to make the test questions.
         questions: the set of test questions; None is a folder in the cache.
         asterisk: where Debian's Asterisk prompts are unpacked; None is a folder in the cache.
+        benchmarks: folder of public question sets (see `antiphon.evals.assistant.benchmarks`).
+        reference: the weights that a packed thinker was made from, as a GGUF file or a folder.
     """
 
     texts: Path | None = None
     questions: Path | None = None
     asterisk: Path | None = None
+    benchmarks: Path | None = None
+    reference: Path | None = None
 
 
 class AssistantEvaluation(Evaluation):
@@ -42,17 +45,25 @@ class AssistantEvaluation(Evaluation):
         super().__init__(config)
         self._teacher: dict[int, list[Clip]] = {}
 
+    def bar(self, **bars: str) -> str | None:
+        """What is asked of the preset that is measured; nothing of another model."""
+        return bars.get(self.config.model)
+
     @cached_property
-    def bare(self) -> tuple[Any, Any]:
-        """The untouched language model: (transformers model, tokenizer)."""
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    def thinker_folder(self) -> Path:
+        """Where the thinker was read from."""
+        return self.model.folders["thinker"]
 
-        from antiphon import hub
+    @cached_property
+    def thinker_name(self) -> str:
+        """Which thinker results are of: its folder, and when that was made."""
+        config = self.thinker_folder / "config.json"
+        return f"{self.thinker_folder} {config.stat().st_mtime_ns}"
 
-        folder = hub.folder(self.config.parts.get("thinker", "thinker"))
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        return model, AutoTokenizer.from_pretrained(folder)
+    @cached_property
+    def ends(self) -> list[int]:
+        """Ids of the tokens that end the thinker's turn."""
+        return sorted(self.model.thinker.ends)
 
     def questions(self, n: int) -> list[Clip]:
         """Test questions by voices never trained on."""
@@ -71,13 +82,32 @@ class AssistantEvaluation(Evaluation):
 
 
 def fingerprints(config: EvalConfig) -> dict[str, str]:
-    """sha256 (first 12 digits) of the weights that this project trained, part by part: which model a figure is of."""
+    """sha256 (first 12 digits) of weights, part by part: which model a figure is of.
+
+    Of those that this project trained and those that replace a part; a published part is told by its name.
+    """
     from antiphon import hub
 
+    presets = {preset.name: preset for preset in hub.PRESETS}
     found = {}
-    for role, part in hub.preset("mini").parts.items():
-        folder = Path(config.parts[role]) if role in config.parts else hub.present(part)
-        file = None if folder is None else folder / "model.safetensors"
-        if file is not None and file.is_file() and (part.shipped or role in config.parts):
-            found[role] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    for role, part in presets.get(config.model, presets["mini"]).parts.items():
+        if role in config.parts:
+            folder = hub.folder(config.parts[role])
+        elif part.shipped:
+            folder = hub.present(part)
+        else:
+            found[role] = part.name
+            continue
+        if folder is not None:
+            found[role] = fingerprint(folder)[:12]
     return found
+
+
+def fingerprint(source: Path) -> str:
+    """sha256 of a GGUF file, or of a folder's weights."""
+    files = sorted(source.glob("*.safetensors")) if source.is_dir() else [source]
+    hashes = []
+    for file in files:
+        with file.open("rb") as opened:
+            hashes.append(hashlib.file_digest(opened, "sha256").digest())
+    return hashes[0].hex() if len(hashes) == 1 else hashlib.sha256(b"".join(hashes)).hexdigest()

@@ -1,26 +1,24 @@
-"""Every figure that the mini model must show, with the teacher or the reference beside it (`antiphon eval mini`)."""
+"""Every figure that the assistant must show, with the teacher or reference beside it (`antiphon eval assistant`)."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.evals.assistant import material, speed
+from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
-from antiphon.evals.cache import key_of
 from antiphon.evals.harness import Group, rows_of
-from antiphon.evals.metrics.answers import is_right, read_questions
+from antiphon.evals.metrics.answers import read_questions
 from antiphon.evals.metrics.speech import log_mel_distance, mean_delta, stoi
-from antiphon.evals.metrics.text import count_words, loops, token_f1, word_error_rate
+from antiphon.evals.metrics.text import word_error_rate
 from antiphon.evals.report import Figure
 
-BARE_MAX_TOKENS = 48  # enough for a sentence or two; the bare model goes on for as long as it may
 TEXT_MAX_TOKENS = 32
 CLOSE_LOGITS = 1e-3  # nearer ones may change places between two ways of adding up the same products
 
@@ -59,70 +57,26 @@ def _wer(said: str, heard: str) -> float:
         return 0.0
 
 
-def easy(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
-    """Easy questions, spoken; right where an accepted answer is in the reply. Reference: the bare model, typed."""
-    asked = material.spread(read_questions(), n)
-    questions = [row.question for row in asked]
-    clips = material.spoken(questions, evaluation.cached("easy-questions"))
-    heard, replies = _answers(evaluation, "answers easy questions", clips)
-    bare = bare_replies(evaluation, questions)
-    right, bare_right = (
-        [is_right(reply, row.accept) for reply, row in zip(texts, asked, strict=True)] for texts in (replies, bare)
-    )
-    columns = {"question": questions, "heard": heard, "reply": replies, "right": right}
-    evaluation.save_items("easy-answers-right", rows_of(columns | {"bare": bare, "bare_right": bare_right}))
-    return [Figure("easy-answers-right", _share(right), "share", ">= 0.5", _share(bare_right), len(asked))]
-
-
-def replies(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
-    """Replies to spoken test questions: their length, loops, and how like they are to those to the same words typed.
-
-    References of length and loops: the bare model, typed, on the same questions (cut at 48 tokens).
-    """
-    clips = evaluation.questions(n)
-    questions = [clip.text for clip in clips]
-    heard, spoken = _answers(evaluation, "answers speech", clips)
-    typed = evaluation.each("answers typing", questions, evaluation.model.reply_text)
-    bare = bare_replies(evaluation, questions)
-    f1 = [token_f1(a, b) for a, b in zip(typed, spoken, strict=True)]
-    words, bare_words = (float(statistics.median(map(count_words, texts))) for texts in (spoken, bare))
-    looping, bare_looping = ([loops(text) for text in texts] for texts in (spoken, bare))
-    columns = {"question": questions, "heard": heard, "reply": spoken, "typed": typed, "f1": f1, "loops": looping}
-    evaluation.save_items("replies", rows_of(columns | {"bare": bare}))
-    return [
-        Figure("reply-words", words, "words, median", "<= 20", bare_words, len(clips)),
-        Figure("reply-loops", _share(looping), "share", "<= 0.02", _share(bare_looping), len(clips)),
-        Figure("reply-agreement-f1", statistics.fmean(f1), "token F1", ">= 0.75", None, len(clips)),
-    ]
-
-
-def _answers(evaluation: AssistantEvaluation, title: str, clips: Sequence[Clip]) -> tuple[list[str], list[str]]:
-    """What was heard in spoken questions, and the replies' texts: greedy, and without speaking them."""
-    model = evaluation.model
-
-    def answer(clip: Clip) -> tuple[str, str]:
-        heard = model.hear(clip.audio)
-        return heard.text, model.think(heard)
-
-    answers = evaluation.each(title, clips, answer)
-    return [heard for heard, _ in answers], [reply for _, reply in answers]
-
-
 def text_identical(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Typed questions in plain text mode: the same tokens as `transformers` generates from the untouched model?"""
+    from transformers import AutoTokenizer
+
     questions = [row.question for row in material.spread(read_questions(), n)]
-    model, tokenizer = evaluation.bare
-    thinker = evaluation.model.thinker
+    model = packed.Reference(packed.reference_of(evaluation)).model
+    tokenizer = AutoTokenizer.from_pretrained(evaluation.thinker_folder)
+    thinker, ends = evaluation.model.thinker, set(evaluation.ends)
 
     def same(question: str) -> bool:
         state = thinker.init_state(voice=False)
         thinker.add_user(state, question)
         ours = [each.token for each in thinker.stream(state, TEXT_MAX_TOKENS)]
-        return is_greedy_reply(model, _prompt(tokenizer, question), ours, _ends(model), TEXT_MAX_TOKENS)
+        return is_greedy_reply(model, _prompt(tokenizer, question), ours, ends, TEXT_MAX_TOKENS)
 
     identical = evaluation.each("text mode", questions, same)
     evaluation.save_items("text-identical", rows_of({"question": questions, "same": identical}))
-    return [Figure("text-identical", _share(identical), "share", ">= 1.0", None, len(questions))]
+    return [
+        Figure("text-identical", answers.share(identical), "share", evaluation.bar(mini=">= 1.0"), None, len(questions))
+    ]
 
 
 def say(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
@@ -183,32 +137,6 @@ def _save_spoken(
         evaluation.save_sound(f"{group}-{clip.id}", sound)
 
 
-def bare_replies(evaluation: AssistantEvaluation, questions: Sequence[str]) -> list[str]:
-    """The untouched language model's greedy replies to typed questions, with its own chat template and nothing else."""
-    llm = evaluation.config.parts.get("thinker", "smollm2-135m-instruct")
-
-    def answer(rows: list[int], told: Callable[[int], Any]) -> list[str]:
-        made = generate_together(*evaluation.bare, [questions[i] for i in rows])
-        told(len(rows))
-        return made
-
-    keys = [key_of("bare", llm, str(BARE_MAX_TOKENS), question) for question in questions]
-    return evaluation.measured("bare model answers", len(questions), answer, keys, chunk=25)
-
-
-@torch.inference_mode()
-def generate_together(model, tokenizer, questions: Sequence[str]) -> list[str]:
-    """Greedy replies of a `transformers` model to questions, in one batch, padded on the left."""
-    prompts = [_prompt(tokenizer, question)[0] for question in questions]
-    longest = max(len(p) for p in prompts)
-    ids = torch.stack([torch.nn.functional.pad(p, (longest - len(p), 0)) for p in prompts])
-    mask = torch.stack([torch.nn.functional.pad(torch.ones_like(p), (longest - len(p), 0)) for p in prompts])
-    made = model.generate(
-        ids, attention_mask=mask, do_sample=False, max_new_tokens=BARE_MAX_TOKENS, pad_token_id=min(_ends(model))
-    )
-    return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in made[:, longest:]]
-
-
 @torch.inference_mode()
 def is_greedy_reply(model, prompt: Tensor, reply: Sequence[int], ends: set[int], max_tokens: int) -> bool:
     """Whether `reply` is what `model.generate` gives greedily, found with one forward pass where that is certain.
@@ -255,24 +183,25 @@ def _prompt(tokenizer, question: str) -> Tensor:
     return tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
 
 
-def _ends(model) -> set[int]:
-    ends = model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else {ends}
-
-
-def _share(values: Sequence[bool]) -> float:
-    return sum(map(bool, values)) / len(values)
-
-
 # Speed and memory come first; the order of the others makes it rare that two at once need the same reference.
 GROUPS: dict[str, Group] = {
     "ready": Group(speed.ready, 5, ("ready-s",), alone=True),
     "memory": Group(speed.memory, 1, ("peak-memory-gb",), alone=True),
     "speed": Group(speed.speed, 20, ("realtime-speed",), alone=True),
     "latency": Group(speed.first_audio, 30, ("first-audio-s",), alone=True),
-    "replies": Group(replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
+    "busy": Group(speed.first_audio_busy, 30, ("first-audio-busy-s",), alone=True),
+    "replies": Group(answers.replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
     "say": Group(say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
-    "easy": Group(easy, 200, ("easy-answers-right",)),
+    "easy": Group(answers.easy, 200, ("easy-answers-right",)),
+    "knowledge": Group(
+        answers.knowledge, 200, ("knowledge-right", *(f"knowledge-right-level-{level}" for level in range(1, 6)))
+    ),
+    "follow-ups": Group(answers.follow_ups, 60, ("followups-right",)),
+    "gsm8k": Group(benchmarks.gsm8k, 50, ("gsm8k-spoken", "gsm8k-spoken-lost")),
+    "openbookqa": Group(benchmarks.openbookqa, 100, ("openbookqa-spoken", "openbookqa-spoken-lost")),
+    "turns": Group(turns.turn_ends, 200, ("false-cutoffs", "endpoint-wait-s")),
+    "packed": Group(packed.faithful, 8, ("greedy-tokens-equal", "kl-per-token")),
+    "ability": Group(packed.ability, 200, ("text-ability-lost", "arc-easy-typed", "piqa-typed", "gsm8k-typed")),
     "hear": Group(unseen_voices, 300, ("hear-wer-unseen-voices", "hear-wer-unseen-voices-adapter-alone")),
     "real": Group(real_speech, 1000, ("hear-wer-real-speech", "hear-wer-real-speech-adapter-alone")),
     "text": Group(text_identical, 200, ("text-identical",)),

@@ -1,13 +1,16 @@
-"""What the mini model is measured on; none of it was ever trained on.
+"""What the assistant is measured on; none of it was ever trained on.
 
 - Questions of the "dev" split, spoken by three voices that no training set has (made once, then kept).
-- The easy questions of `easy_questions.jsonl`, spoken by the same voices.
+- The easy questions of `easy_questions.jsonl`, and questions of public sets, spoken by the same voices.
+- Questions of general knowledge and follow-ups (`knowledge_questions.jsonl`, `follow_ups.jsonl`), typed.
 - Asterisk's prompts: a real person, from Debian's packages.
 - Sentences of an assistant, "dev" split, spoken by the teacher of our voice.
 """
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,8 @@ from antiphon.errors import DataError
 
 # Voices that are kept out of training, with their share of a test set.
 HELD_OUT = (("joe", 3), ("kokoro:jm_kumo", 2), ("kokoro:jf_tebukuro", 1))
+MAX_CHARACTERS = 250  # that a voice says at once: Kokoro takes 500 phonemes
+PAUSE_SECONDS = 0.3
 MAX_SECONDS = 30.0  # what Whisper, the reference, hears at once; one prompt (a jest of 73 s) is longer
 
 
@@ -82,29 +87,53 @@ def unseen_questions(folder: Path, texts: Path | None, n: int = 300) -> list[Cli
 def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
     """These texts by the held-out voices, in their order; kept in `folder`, where only what is new gets made.
 
-    A text's voice follows from its hash, so that a set can grow and shrink.
+    A text's voice follows from its hash, so that a set can grow and shrink. Long ones are said in parts.
     """
     from antiphon.data.speech.speak import Sentence
     from antiphon.data.speech.utterances import SpeechSet
     from antiphon.data.text.corpora import text_id
 
-    ids = [text_id(text) for text in texts]
     done = {u.id for u in SpeechSet(folder).utterances} if (folder / "manifest.jsonl").is_file() else set()
     voices = [voice for voice, share in HELD_OUT for _ in range(share)]
     wanted: dict[str, list[Sentence]] = {}
-    for text, identity in zip(texts, ids, strict=True):
-        if identity not in done:
-            voice = voices[int(identity[:8], 16) % len(voices)]
-            wanted.setdefault(voice, []).append(Sentence(identity, text, "user", "easy", "dev"))
+    said: list[list[str]] = []  # the ids of each text's parts
+    for text in texts:
+        identity, cut = text_id(text), parts(text)
+        voice = voices[int(identity[:8], 16) % len(voices)]
+        said.append([identity if len(cut) == 1 else f"{identity}-{i}" for i in range(len(cut))])
+        for part, words in zip(said[-1], cut, strict=True):
+            if part not in done:
+                wanted.setdefault(voice, []).append(Sentence(part, words, "user", "easy", "dev"))
     for voice, sentences in wanted.items():
-        _speak(sentences, folder, voice, 0)
+        _speak(sentences, folder, voice, 0, MAX_SECONDS)
     found = {clip.id: clip for clip in _clips(folder)}
-    missing = [text for text, identity in zip(texts, ids, strict=True) if identity not in found]
+    missing = [text for text, ids in zip(texts, said, strict=True) if not all(part in found for part in ids)]
     if missing:
         raise DataError(
             f"{folder} could not be completed: {len(missing)} texts were not spoken, such as {missing[0]!r}."
         )
-    return [found[identity] for identity in ids]
+    return [_joined(text, [found[part] for part in ids]) for text, ids in zip(texts, said, strict=True)]
+
+
+def parts(text: str, longest: int = MAX_CHARACTERS) -> list[str]:
+    """A text cut between sentences, or else words, where it is longer than voices say at once."""
+    cut = [""]
+    for sentence in re.split(r"(?<=[.?!])\s+", text.strip()) if len(text) > longest else [text]:
+        for piece in textwrap.wrap(sentence, longest) if len(sentence) > longest else [sentence]:
+            if cut[-1] and len(cut[-1]) + 1 + len(piece) > longest:
+                cut.append("")
+            cut[-1] = f"{cut[-1]} {piece}".strip()
+    return cut
+
+
+def _joined(text: str, clips: Sequence[Clip]) -> Clip:
+    """Parts of a text behind one another, with the pause between sentences."""
+    first = clips[0]
+    if len(clips) == 1:
+        return first
+    pause = torch.zeros(round(PAUSE_SECONDS * first.audio.sample_rate))
+    samples = torch.cat([piece for clip in clips for piece in (clip.audio.samples, pause)][:-1])
+    return Clip(first.id.partition("-")[0], text, Audio(samples, first.audio.sample_rate), first.voice)
 
 
 def assistant_texts(texts: Path | None, n: int) -> list[str]:
@@ -131,11 +160,11 @@ def teacher_speaks(texts: Sequence[str]) -> list[Clip]:
     ]
 
 
-def _speak(sentences: Sequence, folder: Path, voice: str, count: int) -> None:
+def _speak(sentences: Sequence, folder: Path, voice: str, count: int, longest: float = 12.0) -> None:
     from antiphon.data.speech.speak import SpeakConfig, speak
 
     config = SpeakConfig(
-        folder, voices=(voice,), count=count, seconds=(0.3, 12.0), sample_rate=24000, shard_seconds=60.0
+        folder, voices=(voice,), count=count, seconds=(0.3, longest), sample_rate=24000, shard_seconds=60.0
     )
     speak(sentences, config)
 

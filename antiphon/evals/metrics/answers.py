@@ -1,4 +1,4 @@
-"""Right or wrong: does a reply hold one of the accepted answers?"""
+"""Right or wrong: does a reply hold one of the accepted answers, the right number, the right option?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 
 from antiphon.data.text.facts.made import spoken
 from antiphon.errors import DataError
+from antiphon.evals.metrics.text import normalize
 
 EASY_QUESTIONS = Path(__file__).with_name("easy_questions.jsonl")
+KNOWLEDGE_QUESTIONS = Path(__file__).with_name("knowledge_questions.jsonl")
+FOLLOW_UPS = Path(__file__).with_name("follow_ups.jsonl")
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,20 @@ class Question:
         question: as one asks it aloud.
         accept: answers of which any will do.
         category: what it is about.
+        level: how hard it is, from 1; 0 where nobody said.
+        before: what the user said in earlier turns, oldest first.
     """
 
     question: str
     accept: tuple[str, ...]
     category: str
+    level: int = 0
+    before: tuple[str, ...] = ()
 
 
 def read_questions(path: Path | str = EASY_QUESTIONS) -> list[Question]:
-    """Read a jsonl of {"question", "accept": [...], "category"}; by default the 200 easy ones that ship.
+    """Read a jsonl of {"question", "accept": [...], "category"}, and perhaps "level" and "before"; by default the 200
+    easy ones that ship.
 
     Raises:
         DataError: unreadable, or a line without these fields.
@@ -41,7 +49,8 @@ def read_questions(path: Path | str = EASY_QUESTIONS) -> list[Question]:
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             number += 1
             row = json.loads(line)
-            questions.append(Question(row["question"], tuple(row["accept"]), row["category"]))
+            answers, before = tuple(row["accept"]), tuple(row.get("before", ()))
+            questions.append(Question(row["question"], answers, row["category"], row.get("level", 0), before))
             if not questions[-1].accept:
                 raise KeyError("accept")
     except OSError as error:
@@ -70,18 +79,65 @@ def is_right(reply: str, accept: Sequence[str]) -> bool:
     """True if an accepted answer occurs in the reply as whole words, in order and unbroken.
 
     Case, accents, punctuation and articles don't count; digits and number words are the same; "and" inside numbers is
-    ignored.
+    ignored. Years, ordinals, decimals and large numbers are the same as Whisper's normalizer reads them ("nineteen
+    forty-five", 1945).
     """
-    said = _without_and(plain_words(reply))
+    said, normal = _without_and(plain_words(reply)), normalize(reply).split()
     for answer in accept:
         # A letter as an answer ("A") would be lost as an article: then every word counts.
         wanted = _without_and(plain_words(answer))
         heard = said
         if not wanted:
             wanted, heard = [answer.lower()], re.findall(r"[^\W_]+", reply.lower())
-        if any(heard[at : at + len(wanted)] == wanted for at in range(len(heard) - len(wanted) + 1)):
+        numbers = normalize(answer).split() if any(map(str.isdigit, normalize(answer))) else []
+        if _within(wanted, heard) or _within(numbers, normal):
             return True
     return False
+
+
+def last_number(reply: str) -> float | None:
+    """The number that a reply ends on, in digits or in words, whatever unit stands beside it; None without one.
+
+    >>> last_number("3 + 4 = 7, and so it costs $1,007.50 in all.")
+    1007.5
+    """
+    found = re.findall(r"-?\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", reply)) or re.findall(
+        r"-?\d+(?:\.\d+)?", normalize(reply)
+    )
+    return float(found[-1]) if found else None
+
+
+def chosen_option(reply: str, options: Sequence[str]) -> int | None:
+    """Which option a reply to a question with choices takes: by its letter, or by saying one of them alone.
+
+    Args:
+        reply: "B", "The answer is B: to eat out less.", "Eat out less."
+        options: their texts; the first is A.
+
+    Returns:
+        Its number; None where that can't be told.
+    """
+    letters = "ABCDEFGH"[: len(options)]
+    # A capital that is no article: all there is, or at the start before a mark, after a word such as "is", or marked.
+    patterns = (
+        rf"^\W*([{letters}])(?:\W|$)(?![a-z])",
+        rf"\b(?i:answer|option|choice|is|it's|be|choose|pick|say)\W+([{letters}])\b(?! [a-z])",
+        rf"\(([{letters}])\)|\b([{letters}])[:.)]",
+    )
+    said = {letter for pattern in patterns for found in re.findall(pattern, reply) for letter in found if letter}
+    if len(said) == 1:
+        return letters.index(said.pop())
+    heard = plain_words(reply)
+    spelt = [plain_words(option) for option in options]
+    held = [i for i, words in enumerate(spelt) if _within(words, heard)]
+    # "Tin" is in "tin can", too: the longest of those that are said is meant.
+    held = [i for i in held if not any(j != i and _within(spelt[i], spelt[j]) for j in held)]
+    return held[0] if len(held) == 1 else None
+
+
+def _within(wanted: list[str], words: list[str]) -> bool:
+    """Whether these words stand in there side by side."""
+    return bool(wanted) and any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
 
 
 def _without_and(words: list[str]) -> list[str]:

@@ -396,6 +396,18 @@ class Llama(nn.Module):
             x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
         return x
 
+    def forget(self, cache: KeyValues, start: int, count: int) -> None:
+        """Takes tokens out of a cache of one row: see `antiphon.models.llm.load.Forgets`. The keys of those behind them
+        are turned back by as many positions (as StreamingLLM does, Xiao et al. 2023, section 3.2)."""
+        held = int(cache.length)
+        behind = cache.buffer[..., start + count : held, :].clone()
+        angles = -count * self.frequencies.to(behind.device)
+        cos, sin = angles.cos().repeat(2), torch.cat((-angles.sin(), angles.sin()))
+        keys = rotate(behind[:, :, 0].float(), cos, sin).to(behind.dtype)
+        cache.buffer[:, :, 0, :, start : held - count] = keys
+        cache.buffer[:, :, 1, :, start : held - count] = behind[:, :, 1]
+        cache.length = cache.length - count
+
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines `[..., d]` at positions `[...]`, halves repeated, the first of the sines negative."""
         angles = positions.float()[..., None] * self.frequencies.to(positions.device)

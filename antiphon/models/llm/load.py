@@ -19,7 +19,7 @@ import logging
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -80,6 +80,15 @@ class CausalLM(Protocol):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., width] -> [..., vocabulary], float32."""
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """A language model that can forget what isn't the end of what it read."""
+
+    def forget(self, cache: Cache, start: int, count: int) -> None:
+        """Takes tokens out of a cache of one row: what came after them moves up. It was read with them, so that a trace
+        of them is left, but nothing has to be read again."""
 
 
 def causal_lm_class(folder: Path | str) -> type[CausalLM]:

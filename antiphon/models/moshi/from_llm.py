@@ -31,6 +31,8 @@ def language_model_sizes(folder: Path | str, layers: int | None = None) -> dict[
     config = LlamaConfig.from_file(Path(folder) / "config.json")
     if layers is not None and not 1 <= layers <= config.num_hidden_layers:
         raise HubError(f"{folder} has {config.num_hidden_layers} layers, not {layers}.")
+    if config.qkv_bias or config.o_bias or config.qk_norm:
+        raise HubError(f"{folder} has biases or norms in its attention, which the temporal transformer doesn't have.")
     if config.head_dim * config.num_attention_heads != config.hidden_size:
         raise HubError(f"{folder}: heads of {config.head_dim} that don't share its width of {config.hidden_size}.")
     return {
@@ -60,7 +62,7 @@ def take_language_model(model: Moshi, folder: Path | str) -> None:
         found = getattr(config, name)
         if found != value and not (name == "kv_heads" and found == config.heads):
             raise HubError(f"{folder}: its {name} is {value}, the model's {found}.")
-    llama = Llama.from_pretrained(folder)
+    llama = Llama.from_pretrained(folder, torch.float32)
     for layer, source in zip(model.temporal.layers, llama.layers):
         q = neighbours(source.q_proj.weight, config.heads)
         k, v = neighbours(source.k_proj.weight, sizes["kv_heads"]), source.v_proj.weight
@@ -77,7 +79,7 @@ def take_language_model(model: Moshi, folder: Path | str) -> None:
     vocabulary = llama.embed_tokens.weight
     if config.text_card == len(vocabulary):
         model.text_embedding.weight[: config.text_card] = vocabulary
-        model.text_head.weight.copy_(vocabulary)
+        model.text_head.weight.copy_(vocabulary if llama.lm_head is None else llama.lm_head.weight)
 
 
 def _repeated(weight: torch.Tensor, few: int, many: int) -> torch.Tensor:

@@ -164,7 +164,7 @@ class InstructTask:
         self.config, data = config, config.data
         model = dataclasses.asdict(config.model)
         self.llm = folder(model.pop("llm"))
-        self.base = Llama.from_pretrained(self.llm)
+        self.base = Llama.from_pretrained(self.llm, torch.float32)  # packed weights can't be trained through
         self.model = Lora(self.base, LoraConfig(**model))
         held_out = data.held_out
         if held_out and not Path(held_out).is_file():

@@ -5,8 +5,8 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
-from antiphon.evals.assistant import speed
-from antiphon.evals.assistant.material import HELD_OUT, shares, spread
+from antiphon.evals.assistant import material, speed
+from antiphon.evals.assistant.material import HELD_OUT, Clip, parts, shares, spoken, spread
 from antiphon.evals.assistant.speed import in_frames, seconds_until_ready, trim_end
 
 
@@ -21,6 +21,39 @@ def test_shares_add_up():
         assert sum(n for _, n in shares(count)) == count
     assert dict(shares(300)) == {"joe": 150, "kokoro:jm_kumo": 100, "kokoro:jf_tebukuro": 50}
     assert {voice for voice, _ in HELD_OUT} == {voice for voice, _ in shares(6)}
+
+
+def test_long_texts_are_cut_between_sentences():
+    assert parts("Short. As it is.") == ["Short. As it is."]
+    assert parts("One two. Three four? Five.", longest=16) == ["One two.", "Three four?", "Five."]
+    assert parts("One. Two. Three four five six seven.", longest=12) == [
+        "One. Two.",
+        "Three four",
+        "five six",
+        "seven.",
+    ]
+
+
+def test_parts_of_a_text_are_joined_and_kept(tmp_path, monkeypatch):
+    """Each part is as many samples as it has characters, of its own number."""
+    monkeypatch.setattr(parts, "__defaults__", (16,))
+    made = []
+
+    def speak(sentences, folder, voice, count, longest):
+        made.extend((sentence.id, sentence.text, voice) for sentence in sentences)
+
+    def clips(folder):
+        (folder / "manifest.jsonl").touch()
+        return [Clip(i, t, Audio(torch.full((len(t),), float(len(t))), 10), v) for i, t, v in made]
+
+    monkeypatch.setattr(material, "_speak", speak)
+    monkeypatch.setattr(material, "_clips", clips)
+    long, short = spoken(["One two. Three four? Five.", "One two."], tmp_path)
+    assert sorted(text for _, text, _ in made) == ["Five.", "One two.", "One two.", "Three four?"]
+    assert (long.text, short.text, long.audio.sample_rate) == ("One two. Three four? Five.", "One two.", 10)
+    sizes = [8.0] * 8 + [0.0] * 3 + [11.0] * 11 + [0.0] * 3 + [5.0] * 5
+    assert long.audio.samples.tolist() == sizes and short.audio.samples.tolist() == [8.0] * 8
+    assert len({voice for identity, _, voice in made if identity.startswith(long.id)}) == 1
 
 
 def test_frames_lose_nothing():

@@ -8,7 +8,15 @@ from antiphon.data.text.corpora import normalise
 from antiphon.data.text.facts import read_facts
 from antiphon.data.text.instruct import InstructData
 from antiphon.errors import DataError
-from antiphon.evals.metrics.answers import is_right, plain_words, read_questions
+from antiphon.evals.metrics.answers import (
+    FOLLOW_UPS,
+    KNOWLEDGE_QUESTIONS,
+    chosen_option,
+    is_right,
+    last_number,
+    plain_words,
+    read_questions,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +39,51 @@ from antiphon.evals.metrics.answers import is_right, plain_words, read_questions
         ("It lives in New, well, York.", ["New York"], False),
         ("He's a vet.", ["veterinarian", "vet"], True),
         ("", ["Rome"], False),
+        ("It ended in 1945.", ["nineteen forty-five"], True),
+        ("It ended in nineteen forty-five.", ["1945"], True),
+        ("Henry the Eighth", ["Henry the 8th"], True),
+        ("About three point one four", ["3.14"], True),
+        ("Two million people", ["2,000,000"], True),
+        ("It grows like O(log n).", ["O(log n)"], True),
+        ("In 1946.", ["1945"], False),
     ],
 )
 def test_is_right(reply: str, accept: list[str], right: bool) -> None:
     assert is_right(reply, accept) is right
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        ("3 + 4 = 7, so it's $1,007.50 in all.", 1007.5),
+        ("She earns eighteen dollars.", 18),
+        ("The answer is 18.", 18),
+        ("It is -3 degrees", -3),
+        ("I don't know.", None),
+    ],
+)
+def test_the_last_number_of_a_reply(reply: str, number: float | None) -> None:
+    assert last_number(reply) == number
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [
+        ("B", 1),
+        ("b", None),
+        ("The answer is B.", 1),
+        ("The right one is (B), tin can.", 1),
+        ("Option D", 3),
+        ("A good choice is a tin can.", 1),
+        ("Tin.", 0),
+        ("A bee would choose honey.", 3),
+        ("Tin or honey.", None),
+        ("C: the sea", 2),
+        ("", None),
+    ],
+)
+def test_the_option_that_a_reply_takes(reply: str, number: int | None) -> None:
+    assert chosen_option(reply, ["tin", "tin can", "the sea", "honey"]) == number
 
 
 def test_plain_words() -> None:
@@ -49,6 +98,26 @@ def test_there_are_200_easy_questions_of_many_kinds() -> None:
     # An answer that stands in its own question would be right by echo; only choices ("odd or even?") may hold it.
     for question in questions:
         assert not is_right(question.question, question.accept) or " or " in question.question, question
+
+
+def test_general_knowledge_has_five_levels_and_many_fields() -> None:
+    questions = read_questions(KNOWLEDGE_QUESTIONS)
+    assert [sum(question.level == level for question in questions) for level in range(1, 6)] == [40] * 5
+    assert len({normalise(question.question) for question in questions}) == 200
+    assert len({question.category for question in questions}) >= 12
+    assert not any(is_right(question.question, question.accept) for question in questions)
+
+
+def test_follow_ups_need_what_was_said_before() -> None:
+    dialogues = read_questions(FOLLOW_UPS)
+    assert len(dialogues) == 60 and {len(dialogue.before) for dialogue in dialogues} == {1, 2}
+    assert not any(is_right(dialogue.question, dialogue.accept) for dialogue in dialogues)
+
+
+def test_no_question_of_general_knowledge_is_worded_as_a_training_question() -> None:
+    asked = {normalise(question.question) for question in read_questions(KNOWLEDGE_QUESTIONS)}
+    assert not asked & {normalise(wording) for wording in InstructData().wordings()}
+    assert not asked & {normalise(question.question) for question in read_questions()}
 
 
 def test_no_easy_question_is_worded_as_a_training_question() -> None:

@@ -102,6 +102,22 @@ def test_adapters_correct_packed_products(tmp_path: Path) -> None:
     assert (got - want).norm() < 0.15 * want.norm() < 0.5 * (want - bare).norm()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["qwen2", "yarn", "llama 3's positions"])
+def test_what_is_forgotten_moves_the_rest_up(tmp_path: Path, family: str) -> None:
+    """In a model of one layer nothing that was read later knows of it, so that it is as if it had never been."""
+    kind, how = FAMILIES[family]
+    make(kind, tmp_path, {**how, "num_hidden_layers": 1})
+    model = Llama.from_pretrained(tmp_path)
+    x = model.embed(torch.randint(50, (1, 40), generator=torch.Generator().manual_seed(1)))
+    cache, never = model.init_cache(), model.init_cache()
+    model(x[:, :30], cache)
+    model.forget(cache, 5, 12)
+    model(torch.cat((x[:, :5], x[:, 17:30]), 1), never)
+    assert cache.length.tolist() == never.length.tolist() == [18]
+    torch.testing.assert_close(model(x[:, 30:], cache), model(x[:, 30:], never), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "values, why",
     [

@@ -68,3 +68,14 @@ def test_other_vocabularies_stay_and_other_sizes_are_refused(folder):
         take_language_model(Moshi(MoshiConfig(**{**sizes, "inner": 64}, **rest)), folder)
     with pytest.raises(HubError, match="3 layers, not 9"):
         language_model_sizes(folder, 9)
+
+
+def test_attention_with_biases_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {"model_type": "qwen2", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
+             "intermediate_size": 16, "vocab_size": 9}
+        )
+    )  # fmt: skip
+    with pytest.raises(HubError, match="biases"):
+        language_model_sizes(tmp_path)
