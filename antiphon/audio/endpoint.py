@@ -26,14 +26,14 @@ from antiphon.audio.smart_turn import SAMPLE_RATE, SECONDS, TurnDetector
 from antiphon.audio.speech import SpeechDetector, SpeechEvent
 
 PAUSE_SECONDS = 0.2  # of silence after which it is asked whether the turn is over, and again after as many more
-CONFIRM_SECONDS = 0.36  # of silence that end a turn that sounds finished
+CONFIRM_SECONDS = 0.3  # of silence that end a turn that sounds finished
 LEAD_SECONDS = 0.5  # before the first word that the detector hears
 COMPLETE = 0.8  # how likely the words have to be all
 # By eagerness: how likely a turn has to be over; seconds of silence that end one that sounds so but whose words do not,
 # and seconds that end any turn.
 LIKELY = {"low": 0.9, "medium": 0.7, "auto": 0.7, "high": 0.5}
 SILENCE_SECONDS = 0.7  # that end a turn where there is nobody to ask
-DOUBT_SECONDS = {"low": 2.0, "medium": 1.3, "auto": 1.3, "high": 0.9}
+DOUBT_SECONDS = {"low": 2.0, "medium": 1.4, "auto": 1.4, "high": 0.9}
 PATIENCE_SECONDS = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
 
 

@@ -61,7 +61,7 @@ def test_who_goes_on_is_waited_for_and_asked_about_again() -> None:
     events = found(ends(Chances(0.1, 1.0)), talk(1.0, 0.3, 1.0, 1.0))
     assert [kind for kind, _ in events] == ["start", "pause", "resume", "pause", "likely", "stop"]
     assert events[-1][1] == pytest.approx(2.3 + CONFIRM_SECONDS, abs=0.03)
-    events = found(ends(Chances(1.0)), talk(1.0, 0.3, 1.0, 1.0))
+    events = found(ends(Chances(1.0)), talk(1.0, 0.26, 1.0, 1.0))
     assert [kind for kind, _ in events[1:5]] == ["pause", "likely", "resume", "pause"]
 
 

@@ -156,7 +156,7 @@ def say(session: TurnSession, *levels: float) -> list[Event]:
     return events
 
 
-LOUD, QUIET = [0.1] * 8, [0.0005] * 4
+LOUD, QUIET = [0.1] * 8, [0.0005] * 3
 
 
 def test_an_answer_is_begun_before_the_turn_is_over_and_heard_after_it():

@@ -37,7 +37,7 @@ class TestSystems:
 
         class Model:
             def session(self, mode, endpointer):
-                assert mode == "half-duplex" and endpointer.silence > 0  # without one, no turn would ever end
+                assert mode == "half-duplex" and endpointer.speech.silence > 0  # without one, no turn would ever end
                 return session
 
         system, at_once = system_under_test(Model(), 8)
