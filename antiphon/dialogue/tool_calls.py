@@ -33,6 +33,18 @@ MAX_JSON_DEPTH = 40  # of what clients give
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
 LIKE_A_CALL = re.compile(r'\s*[\[{\s]*"(name|function|type)"')  # what JSON begins with that is to be a call
 FOREIGN = (("```json", "```"), ("```\n", "```"), ("<tools>", "</tools>"))  # brackets that models put calls into
+ANSWER_NAME = "answer"
+ANSWER: Rendered = {
+    "type": "function",
+    "function": {
+        "name": ANSWER_NAME,
+        "description": "Answers the user in words: small talk, and every question about the world, as no other function "
+        "knows anything about it, such as: How high is Mount Everest? What is a guitar? Who built the pyramids? Why do "
+        "cats purr? What is five plus six? How long do I bake a cake? Thank you. I am tired.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
+CALL_MARGIN = 1.0  # nats by which a call is to be likelier than an answer; by 40 requests apart from those of the figure
 MAX_REFERENCES = 1000  # within a schema, that are followed
 DECODER = json.JSONDecoder()
 
@@ -428,21 +440,37 @@ def _unmarked_text(text: str) -> str:
 class Calling:
     """The calls of one answer.
 
+    With the choice "auto", small language models call a function where none is asked for, and talk about one that is. So
+    there is one more, ANSWER, to answer in words, and before anything is said to the user one of all is chosen by
+    what the model would rather write.
+
     Args:
         form: of the language model.
         functions: that there are.
 
     Attributes:
+        shown: the functions as the model reads them.
+        choices: among which one is to be chosen for a turn of the user; () for none.
         begins: what the answer has to begin with.
         calls: so far.
         settled: the language model has thought nothing but the text and the calls that were given.
     """
 
     def __init__(self, form: CallForm, functions: Functions):
-        self.functions, self.parser = functions, CallParser(form, functions.schemas)
+        self.form, self.functions = form, functions
+        decides = functions.choice == "auto" and ANSWER_NAME not in functions.names
+        self.choices = (ANSWER_NAME, *sorted(functions.names)) if decides else ()
+        self.shown = () if functions.choice == "none" else (*((ANSWER,) if decides else ()), *functions.shown)
+        self.parser = CallParser(form, {ANSWER_NAME: {}} | functions.schemas)
         self.begins = form.beginning(functions.only) if functions.choice == "required" else ""
         self.calls: list[Call] = []
         self._dropped = False
+
+    def choose(self, likelihoods: Sequence[float]) -> None:
+        """One of `choices`, by the log-likelihood of each; a function only if it is clearly likelier than an answer."""
+        best = max(range(1, len(self.choices)), key=likelihoods.__getitem__)
+        called = likelihoods[best] - likelihoods[0] > CALL_MARGIN
+        self.begins = self.form.beginning(self.choices[best]) if called else ""
 
     @property
     def settled(self) -> bool:
@@ -480,7 +508,7 @@ class Calling:
         for one in found:
             if isinstance(one, str):
                 yield replace(thought, text=one)
-            elif self.functions.choice == "none":
+            elif self.functions.choice == "none" or (one.name == ANSWER_NAME and one.name not in self.functions.names):
                 self._dropped = True
             elif not self.calls or self.functions.parallel:
                 self.calls.append(one)
