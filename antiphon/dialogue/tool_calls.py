@@ -44,7 +44,9 @@ ANSWER: Rendered = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-CALL_MARGIN = 1.0  # nats by which a call is to be likelier than an answer; by 40 requests apart from those of the figure
+CALL_MARGIN = (
+    1.0  # nats by which a call is to be likelier than an answer; by 40 requests apart from those of the figure
+)
 MAX_REFERENCES = 1000  # within a schema, that are followed
 DECODER = json.JSONDecoder()
 
@@ -383,7 +385,9 @@ def misfit(arguments: Any, schema: Rendered) -> str | None:
     if error is None:
         return None
     where = "".join(f".{part}" for part in error.absolute_path).lstrip(".")
-    return (f"{where}: " if where else "") + (error.message if len(error.message) < 200 else error.message[:200] + "...")
+    return (f"{where}: " if where else "") + (
+        error.message if len(error.message) < 200 else error.message[:200] + "..."
+    )
 
 
 def as_arguments(given: Any, name: str) -> str:
