@@ -96,6 +96,7 @@ def other(parts, tmp_path_factory):
 def with_other(parts, other, monkeypatch):
     """The preset that has neither adapter nor low-rank adapters."""
     monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    monkeypatch.setattr("antiphon.models.llm.thinker.assistant_prompt", lambda now: "Be kind.")  # at any minute
     own = {role: parts[role] for role in ("asr", "codec", "talker")}
     return antiphon.load("small", **own, thinker=other)
 

@@ -114,4 +114,4 @@ class Sampling:
     top_k: int = 5
     think_temperature: float = 0.0
     think_top_k: int = 0
-    max_tokens: int = 64
+    max_tokens: int = 512

@@ -406,4 +406,4 @@ def sounds_complete(text: str) -> bool:
 
 def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:
     """The sampling with at most so many tokens; None leaves it."""
-    return sampling if max_tokens is None else replace(sampling, max_tokens=min(max_tokens, 512))
+    return sampling if max_tokens is None else replace(sampling, max_tokens=min(max_tokens, 1024))

@@ -22,6 +22,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -33,6 +35,7 @@ from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
+from antiphon.models.llm.prompts import assistant_prompt
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
 from antiphon.models.llm.text import as_words
 from antiphon.models.lora import Lora
@@ -40,6 +43,7 @@ from antiphon.nn.cache import join
 
 MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
 MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
+MIN_SHARED_TOKENS = 16  # at the beginning of two prompts, that are worth copying what the first left
 GREEDY = TokenSampling()
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,14 @@ class ThinkerState:
         return replace(self, cache=self.cache.fork(), **lists)
 
 
+@dataclass
+class _Prompt:
+    """A system prompt as tokens, and the state that has read it."""
+
+    tokens: list[int]
+    state: ThinkerState
+
+
 class Thinker(nn.Module):
     """A language model that holds conversations.
 
@@ -122,7 +134,7 @@ class Thinker(nn.Module):
         self.marks = mark_tokens(self.tokenizer, MARKS)
         special = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
-        self._prefixes: dict[tuple[bool, str | None, str], ThinkerState] = {}
+        self._prompts: dict[tuple[bool, str | None, str], _Prompt] = {}
 
     def _end_tokens(self, folder: Path) -> frozenset[int]:
         """What generation_config.json says, and what the template writes behind a reply.
@@ -160,36 +172,51 @@ class Thinker(nn.Module):
 
         Args:
             voice: answer as a voice, with adapters; False: the untouched language model.
-            system: system prompt; None: in voice mode what the adapters were trained with, in text mode the
-                template's own.
+            system: system prompt; None: in voice mode what the adapters were trained with, or without adapters an
+                assistant's, with date and time; in text mode the template's own.
             functions: that the model may call, as its template takes them: {"type": "function", "function": {"name",
                 "description", "parameters"}}.
 
         Each prompt is read once; later conversations get a copy of what it left, as long as it is one of the last few.
+        Of another prompt, only what differs is read.
 
         Raises:
             ModelError: there is no room for so many functions.
         """
-        if system is None and voice and self.lora is not None:
-            system = self.lora.config.system
+        bare = False
+        if system is None and voice:
+            system = assistant_prompt(datetime.now()) if self.lora is None else self.lora.config.system
+            bare = system is None and not functions  # the adapters were trained without any
         key = (voice, system, json.dumps(functions) if functions else "")
-        known = self._prefixes.pop(key, None)
+        known = self._prompts.pop(key, None)
         if known is None:
             opening, first = self.template.opening(system, functions)
-            if system is None and voice and self.lora is not None and not functions:
-                opening = ""  # the adapters were trained without any
-            known = ThinkerState(voice, self.model.init_cache(), 0, first=first, guarded=voice and not functions)
-            prompt = self._ids(opening)
+            tokens = [] if bare else self._ids(opening)
             room = min(MAX_CONTEXT_TOKENS, self.model.context) * 3 // 4
-            if len(prompt) > room:
-                raise ModelError(f"the functions and instructions take {len(prompt)} tokens; there is room for {room}")
-            if prompt:
-                self._read(known, self._embed(prompt))
-            known.prefix = int(known.cache.length)
-        self._prefixes[key] = known  # the last of the queue again
-        for old in list(self._prefixes)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
-            self._prefixes.pop(old, None)
-        return known.fork()
+            if len(tokens) > room:
+                raise ModelError(f"the functions and instructions take {len(tokens)} tokens; there is room for {room}")
+            cache, read = self._read_before(voice, tokens)
+            state = ThinkerState(voice, cache, len(tokens), first, guarded=voice and not functions)
+            if tokens[read:]:
+                self._read(state, self._embed(tokens[read:]))
+            known = _Prompt(tokens, state)
+        self._prompts[key] = known  # the last of the queue again
+        for old in list(self._prompts)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
+            self._prompts.pop(old, None)
+        return known.state.fork()
+
+    def _read_before(self, voice: bool, tokens: list[int]) -> tuple[Cache, int]:
+        """A cache that has read the beginning of a prompt, and how many tokens: as many as any prompt that is kept."""
+        best, most = None, MIN_SHARED_TOKENS - 1
+        for prompt in list(self._prompts.values()):
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt.tokens, tokens)))
+            if same > most and prompt.state.voice == voice:
+                best, most = prompt.state.cache, same
+        if best is None:
+            return self.model.init_cache(), 0
+        cache = best.fork()
+        cache.cut(most)
+        return cache, most
 
     @torch.inference_mode()
     def add_user(self, state: ThinkerState, said: str | Sequence[int] | Tensor) -> None:
