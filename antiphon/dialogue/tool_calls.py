@@ -38,9 +38,9 @@ ANSWER: Rendered = {
     "type": "function",
     "function": {
         "name": ANSWER_NAME,
-        "description": "Answers the user in words: small talk, and every question about the world, as no other function "
-        "knows anything about it, such as: How high is Mount Everest? What is a guitar? Who built the pyramids? Why do "
-        "cats purr? What is five plus six? How long do I bake a cake? Thank you. I am tired.",
+        "description": "Answers the user in words: small talk, and every question about the world, as no other "
+        "function knows anything about it, such as: How high is Mount Everest? What is a guitar? Who built the "
+        "pyramids? Why do cats purr? What is five plus six? How long do I bake a cake? Thank you. I am tired.",
         "parameters": {"type": "object", "properties": {}},
     },
 }
@@ -180,8 +180,8 @@ class _Opened:
 
 
 class CallParser:
-    """See the module. Besides the model's own form, calls are known that stand in a fence or alone, as models write them
-    that were tuned to write code; what turns out to be no call there is text.
+    """See the module. Besides the model's own form, calls are known that stand in a fence or alone, as models that were
+    tuned to write code have them; what turns out to be no call there is text.
 
     Args:
         form: in which calls are written.
@@ -444,8 +444,8 @@ def _unmarked_text(text: str) -> str:
 class Calling:
     """The calls of one answer.
 
-    With the choice "auto", small language models call a function where none is asked for, and talk about one that is. So
-    there is one more, ANSWER, to answer in words, and before anything is said to the user one of all is chosen by
+    With the choice "auto", small language models call a function where none is asked for, and talk about one that is.
+    So there is one more, ANSWER, to answer in words, and before anything is said to the user one of all is chosen by
     what the model would rather write.
 
     Args:

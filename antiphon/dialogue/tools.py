@@ -7,8 +7,8 @@
     chat = ToolChat(backend.chat(), [as_tool(get_weather)])
     for event in chat.answer(past).events(): ...   # CallEvent, ResultEvent, then TextEvents and AudioEvents
 
-Whatever a function does, the conversation goes on: what it throws, and that it takes too long, is told to the model as its
-result; a result that is too long is cut.
+Whatever a function does, the conversation goes on: what it throws, and that it takes too long, is told to the model as
+its result; a result that is too long is cut.
 """
 
 from __future__ import annotations
