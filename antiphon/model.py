@@ -54,6 +54,7 @@ from antiphon.models.moshi.model import MoshiSampling
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
+from antiphon.nn.int8 import return_memory
 
 if TYPE_CHECKING:
     from antiphon.audio.given import Sound
@@ -284,13 +285,14 @@ class HalfDuplexModel(Model):
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
-        with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
-            phonemizer = other.submit(Phonemizer)
-            thinker = Thinker.from_pretrained(folders["thinker"], folders.get("lora"))
+        with ThreadPoolExecutor(1) as other:  # packing weights and reading files leave the core to one another
+            thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"))
             recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
-            known = saved.name if saved else str(name)
-            return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
+            phonemizer, known = Phonemizer(), saved.name if saved else str(name)
+            model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer)
+        return_memory()
+        return model
 
     def save(self, folder: Path | str) -> Path:
         """See `Model.save`: a folder for each part, and config.json.
