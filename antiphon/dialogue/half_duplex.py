@@ -253,8 +253,7 @@ class HalfDuplexChat:
     ) -> Iterator[ThinkerState | None]:
         """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
         thinker = self.thinker
-        shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
-        shown = unmarked(list(shown))
+        shown = unmarked(list(calling.shown if calling is not None else ()))
         if instructions is not None:
             words = thinker.tokenizer.encode(unmarked(instructions[:MAX_PROMPT_CHARACTERS])).ids[:MAX_PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)
@@ -284,6 +283,9 @@ class HalfDuplexChat:
                 thinker.add_message(state, message.role, said)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0
+            yield None
+        if calling is not None and calling.choices and past and past[-1].role == "user":
+            calling.choose(thinker.likelihoods(state, calling.form.beginning(), [f'{one}"' for one in calling.choices]))
             yield None
         thinker.begin_reply(state, calling.begins if calling is not None else "")
         usage.input += len(state.turns[-1])

@@ -18,10 +18,11 @@ from typing import Self
 from torch import Tensor
 
 from antiphon.audio.speech import SpeechDetector
-from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
 from antiphon.dialogue.tool_calls import Message
-from antiphon.errors import SessionError, UnsayableError
+from antiphon.dialogue.tools import Tool, ToolChat
+from antiphon.errors import SessionError, ToolCallError, TooLongError, UnsayableError
 
 DIRECTIONS = ("listen", "speak")
 TURN_END_SECONDS = 0.7  # of silence that end a turn where a session finds its end by itself
@@ -154,6 +155,7 @@ class TurnSession(Session):
         sampling: how answers are drawn.
         endpointer: finds the end of a turn; None leaves that to `end_of_turn`, or in a listening simplex session to
             silence.
+        tools: that answers may call; CallEvents and ResultEvents tell of it.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class TurnSession(Session):
         direction: str = "listen",
         sampling: Sampling | None = None,
         endpointer: SpeechDetector | None = None,
+        tools: Sequence[Tool] = (),
     ):
         super().__init__(mode, direction, ("half-duplex", "simplex"))
         self.backend, self.sampling = backend, sampling or Sampling()
@@ -170,7 +173,8 @@ class TurnSession(Session):
             endpointer = SpeechDetector(silence=TURN_END_SECONDS)
         self.endpointer = endpointer
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
-        self._chat = backend.chat() if mode == "half-duplex" else None
+        chat = backend.chat() if mode == "half-duplex" else None
+        self._chat = ToolChat(chat, tools) if chat is not None and tools else chat
         self._past: list[Message] = []
         self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
@@ -236,17 +240,23 @@ class TurnSession(Session):
         if self._chat is not None:
             self._answer(self._chat, heard)
 
-    def _answer(self, chat: ChatSession, heard: Hearing) -> None:
+    def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
         if not heard.text:
             self._events.put(EndEvent(""))
             return
+        before = len(self._past)
         self._past.append(heard.message())
-        answer = chat.answer(self._past, self.sampling)
-        making = answer.events()
-        self._give(making, lambda: answer.text)
-        making.close()
-        if answer.message is not None:
-            self._past.append(answer.message)
+        try:
+            answer = chat.answer(self._past, self.sampling)
+            making = answer.events()
+            self._give(making, lambda: answer.text)
+            making.close()
+            if answer.message is not None:
+                self._past.append(answer.message)
+        except (ToolCallError, TooLongError) as error:  # of this turn, not of the conversation
+            del self._past[before:]
+            self._events.put(FailedEvent(str(error)))
+            self._events.put(EndEvent(""))
         self._pass_over_frames()
 
     def _read_aloud(self, text: str) -> None:
