@@ -15,7 +15,7 @@ import shutil
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -33,11 +33,20 @@ from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexState
 from antiphon.dialogue.duplex.replay import Replay, replay_recording
 from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
-from antiphon.dialogue.events import AudioEvent, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
-from antiphon.errors import ConfigError, HubError, ModelError, SessionError, UnsaidWarning
+from antiphon.dialogue.tools import Tool, ToolChat, as_tool
+from antiphon.errors import (
+    AntiphonError,
+    ConfigError,
+    HubError,
+    ModelError,
+    SessionError,
+    ToolCallError,
+    UnsaidWarning,
+)
 from antiphon.models.asr.recognizer import Heard, Recognizer
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
@@ -66,12 +75,14 @@ class Reply:
         audio: the answer aloud; None for a written one.
         timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total";
             and "speech", the length of the answer.
+        calls: of functions that were called for it, with what came of them.
     """
 
     heard: str
     text: str
     audio: Audio | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    calls: tuple[ResultEvent, ...] = ()
 
 
 class Model(ABC):
@@ -120,9 +131,23 @@ class Model(ABC):
             UnsayableError: nothing of it can be said.
         """
 
-    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
-        """A conversation in turns, typed or spoken, that remembers; `text_only`: written, with the plain language
-        model."""
+    def chat(
+        self,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+    ) -> Chat:
+        """A conversation in turns, typed or spoken, that remembers.
+
+        Args:
+            sampling: how answers are drawn.
+            text_only: written, with the plain language model.
+            tools: typed Python functions, with docstrings, that answers may call.
+
+        Raises:
+            SessionError: a model that listens and speaks at once.
+            ToolCallError: the language model can't call functions, or one can't be a tool.
+        """
         raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 
     @abstractmethod
@@ -332,9 +357,14 @@ class HalfDuplexModel(Model):
             warnings.warn(f"The voice speaks English and left out: {left_out}", UnsaidWarning, stacklevel=2)
         return _joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
 
-    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
+    def chat(
+        self,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+    ) -> Chat:
         """See `Model.chat`."""
-        return Chat(self.backend, sampling, text_only)
+        return Chat(self.backend, sampling, text_only, self._tools(tools))
 
     def session(
         self,
@@ -342,9 +372,16 @@ class HalfDuplexModel(Model):
         sampling: Sampling | None = None,
         endpointer: FindsEnds | None = None,
         direction: str = "listen",
+        tools: Sequence[Callable[..., Any] | Tool] = (),
     ) -> TurnSession:
-        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn."""
-        return TurnSession(self.backend, mode, direction, sampling, endpointer)
+        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn; `tools` are
+        functions that answers may call, as in `chat`."""
+        return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+
+    def _tools(self, tools: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
+        if tools and not self.backend.calls_functions:
+            raise ToolCallError("This model can't call functions: its chat template doesn't take them. Use 'base'.")
+        return [as_tool(one) for one in tools]
 
 
 class Chat:
@@ -354,12 +391,20 @@ class Chat:
         backend: what answers.
         sampling: how answers are drawn.
         text_only: answers are written by the plain language model, not spoken by the voice assistant.
+        tools: that answers may call.
     """
 
-    def __init__(self, backend: HalfDuplexBackend, sampling: Sampling | None = None, text_only: bool = False):
+    def __init__(
+        self,
+        backend: HalfDuplexBackend,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Tool] = (),
+    ):
         self.backend, self.text_only = backend, text_only
         self.sampling = replace(sampling or Sampling(), **({"max_tokens": TEXT_TOKENS} if text_only else {}))
-        self._chat = backend.chat(assistant=not text_only)
+        chat = backend.chat(assistant=not text_only)
+        self._chat = ToolChat(chat, tools) if tools else chat
         self._past: list[Message] = []
 
     def say_typed(self, text: str) -> Reply:
@@ -376,10 +421,19 @@ class Chat:
         embeddings = None if self.text_only else heard.embeddings
         return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
 
-    @torch.no_grad()
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
+        before = len(self._past)
         self._past.append(message)
+        try:
+            return self._reply(message, began, timings)
+        except AntiphonError:  # a turn that fails doesn't end the conversation: it was never said
+            del self._past[before:]
+            raise
+
+    @torch.no_grad()
+    def _reply(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
         answer, pieces = self._chat.answer(self._past, self.sampling, spoken=not self.text_only), []
+        calls: list[ResultEvent] = []
         for event in answer.events():
             now = time.perf_counter() - began
             if isinstance(event, TextEvent):
@@ -387,12 +441,14 @@ class Chat:
             elif isinstance(event, AudioEvent):
                 timings.setdefault("first audio", now)
                 pieces.append(event.audio.samples)
+            elif isinstance(event, ResultEvent):
+                calls.append(event)
         timings["total"] = time.perf_counter() - began
         self._past += [answer.message] if answer.message is not None else []
         if self.text_only:
-            return Reply(message.text, answer.text.strip(), None, timings)
+            return Reply(message.text, answer.text.strip(), None, timings, tuple(calls))
         audio = _joined(pieces, self.backend.sample_rate)
-        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration})
+        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration}, tuple(calls))
 
 
 class DuplexModel(Model):

@@ -293,9 +293,15 @@ class HalfDuplexChat:
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
     ) -> Iterator[ThinkerState | None]:
         """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
+        thinker = self.thinker
         state = yield from self._brought(past, instructions, usage, calling)
         self._state = None
-        self.thinker.begin_reply(state, calling.begins if calling is not None else "")
+        if calling is not None and calling.choices and past and past[-1].role == "user":
+            calling.choose(thinker.likelihoods(state, calling.form.beginning(), [f'{one}"' for one in calling.choices]))
+            self.remember(state, past)
+            yield None
+            self._state = None
+        thinker.begin_reply(state, calling.begins if calling is not None else "")
         usage.input += len(state.turns[-1])
         yield state
 
@@ -305,8 +311,7 @@ class HalfDuplexChat:
         """Brings the memory to `past`, a step for each message, and gives the state; between the steps what is read by
         then is remembered."""
         thinker = self.thinker
-        shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
-        shown = unmarked(list(shown))
+        shown = unmarked(list(calling.shown if calling is not None else ()))
         if instructions is not None:
             words = thinker.tokenizer.encode(unmarked(instructions[:MAX_PROMPT_CHARACTERS])).ids[:MAX_PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)

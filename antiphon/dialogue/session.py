@@ -18,12 +18,13 @@ from typing import Self
 from torch import Tensor
 
 from antiphon.audio.endpoint import Endpointer, FindsEnds
-from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Message
+from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.dialogue.turn_ends import endpointer as default_endpointer
-from antiphon.errors import SessionError, UnsayableError
+from antiphon.errors import SessionError, ToolCallError, TooLongError, UnsayableError
 
 DIRECTIONS = ("listen", "speak")
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
@@ -158,6 +159,7 @@ class TurnSession(Session):
         sampling: how answers are drawn.
         endpointer: finds the end of a turn, an `Endpointer` or a `SpeechDetector`; None leaves that to `end_of_turn`,
             or in a listening simplex session to an `Endpointer`.
+        tools: that answers may call; CallEvents and ResultEvents tell of it.
     """
 
     def __init__(
@@ -167,6 +169,7 @@ class TurnSession(Session):
         direction: str = "listen",
         sampling: Sampling | None = None,
         endpointer: FindsEnds | None = None,
+        tools: Sequence[Tool] = (),
     ):
         super().__init__(mode, direction, ("half-duplex", "simplex"))
         self.backend, self.sampling = backend, sampling or Sampling()
@@ -176,7 +179,8 @@ class TurnSession(Session):
         if isinstance(endpointer, Endpointer):
             endpointer.worded = mode == "half-duplex"
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
-        self._chat = backend.chat() if mode == "half-duplex" else None
+        chat = backend.chat() if mode == "half-duplex" else None
+        self._chat = ToolChat(chat, tools) if chat is not None and tools else chat
         self._past: list[Message] = []
         self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
         self._begun: SpeculativeReply | None = None  # the answer to that
@@ -274,6 +278,8 @@ class TurnSession(Session):
                 for _ in self._chat.read_ahead(self._past, self._drafted.text):
                     pass
                 self.endpointer.judge_words(self._chat.sounds_over())
+            if isinstance(self._chat, ToolChat):
+                return  # what a tool does can't be taken back
             past = [*self._past, self._drafted.message()]
             self._begun = SpeculativeReply(self._chat.answer(past, self.sampling), past)
 
@@ -296,17 +302,23 @@ class TurnSession(Session):
         self._drop()
         self._draft, self._unread = "", 0
 
-    def _answer(self, chat: ChatSession, heard: Hearing) -> None:
+    def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
         if not heard.text:
             self._events.put(EndEvent(""))
             return
+        before = len(self._past)
         self._past.append(heard.message())
-        begun = self._begun or SpeculativeReply(chat.answer(self._past, self.sampling), self._past)
-        making = begun.events()
-        self._give(making, lambda: begun.reply.text)
-        making.close()
-        if begun.reply.message is not None:
-            self._past.append(begun.reply.message)
+        try:
+            begun = self._begun or SpeculativeReply(chat.answer(self._past, self.sampling), self._past)
+            making = begun.events()
+            self._give(making, lambda: begun.reply.text)
+            making.close()
+            if begun.reply.message is not None:
+                self._past.append(begun.reply.message)
+        except (ToolCallError, TooLongError) as error:  # of this turn, not of the conversation
+            del self._past[before:]
+            self._events.put(FailedEvent(str(error)))
+            self._events.put(EndEvent(""))
         self._pass_over_frames()
 
     def _read_aloud(self, text: str) -> None:

@@ -126,6 +126,17 @@ def test_a_gguf_file_is_converted_once_wherever_it_lies(gguf_file: Path, cache: 
     assert hub.folder(moved) != folder
 
 
+def test_the_gguf_file_of_a_folder_is_meant(gguf_file: Path, cache: Path) -> None:
+    assert hub.folder(gguf_file.parent) == hub.folder(gguf_file)
+
+
+def test_of_several_gguf_files_one_is_to_be_named(cache: Path, tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(HubError, match=r"no config.json, and more than one GGUF file: name one, .*/a.gguf"):
+        hub.folder(tmp_path)
+
+
 def test_a_gguf_file_that_is_too_large_is_not_converted(gguf_file: Path, cache: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: 1000)
     with pytest.raises(ModelError, match="mine.gguf takes 0.0 GB of memory"):
