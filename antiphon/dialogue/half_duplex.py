@@ -285,7 +285,8 @@ class HalfDuplexChat:
             usage.heard += len(state.turns[-1]) if message.heard else 0
             yield None
         if calling is not None and calling.choices and past and past[-1].role == "user":
-            calling.choose(thinker.likelihoods(state, calling.form.beginning(), [f'{one}"' for one in calling.choices]))
+            likely = thinker.likelihoods(state, calling.form.beginning(), [f'{one}"' for one in calling.choices])
+            calling.choose(likely, first=all(message.role != "assistant" for message in past))
             yield None
         thinker.begin_reply(state, calling.begins if calling is not None else "")
         usage.input += len(state.turns[-1])
@@ -382,6 +383,8 @@ class HalfDuplexReply:
             elif not thinking:
                 return
             elif (thought := next(thoughts, None)) is None:
+                if not self.text.strip():  # nothing but calls
+                    return
                 thinking = False
                 synthesizer.end(speech)
             else:
