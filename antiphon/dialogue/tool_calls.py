@@ -44,11 +44,8 @@ ANSWER: Rendered = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-CALL_MARGIN = (
-    1.0  # nats by which a call is to be likelier than an answer; by 40 requests apart from those of the figure
-)
-# Nats by which a call is to be likelier than an answer, in a first turn and later, when calls are likelier anyway: found
-# on requests that are apart from those of the figure.
+# Nats by which a call is to be likelier than an answer, in a first turn and later, when calls are likelier anyway:
+# found on requests that are apart from those of the figure.
 FIRST_CALL_MARGIN, LATER_CALL_MARGIN = 0.0, 3.0
 MAX_REFERENCES = 1000  # within a schema, that are followed
 DECODER = json.JSONDecoder()
