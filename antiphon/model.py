@@ -57,8 +57,8 @@ from antiphon.models.tts.talker import Talker
 from antiphon.nn.int8 import return_memory
 
 if TYPE_CHECKING:
+    from antiphon.audio.endpoint import FindsEnds
     from antiphon.audio.given import Sound
-    from antiphon.audio.speech import SpeechDetector
 
 THINKER_TALKER, MOSHI = "thinker-talker", "moshi"  # families of models that can be talked to
 TEXT_TOKENS = 256  # of a written answer of the plain language model, at most
@@ -151,9 +151,7 @@ class Model(ABC):
         raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 
     @abstractmethod
-    def session(
-        self, mode: str = ..., *, direction: str = "listen", endpointer: SpeechDetector | None = None
-    ) -> Session:
+    def session(self, mode: str = ..., *, direction: str = "listen", endpointer: FindsEnds | None = None) -> Session:
         """A live conversation: microphone frames in, events out.
 
         Args:
@@ -370,7 +368,7 @@ class HalfDuplexModel(Model):
         self,
         mode: str = "half-duplex",
         sampling: Sampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         tools: Sequence[Callable[..., Any] | Tool] = (),
     ) -> TurnSession:
@@ -536,7 +534,7 @@ class DuplexModel(Model):
         self,
         mode: str = "full-duplex",
         sampling: MoshiSampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         start: DuplexState | None = None,
         seed: int = 0,
@@ -559,7 +557,7 @@ class DuplexModel(Model):
         self,
         mode: str = "full-duplex",
         sampling: MoshiSampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         start: DuplexState | None = None,
         seed: int = 0,

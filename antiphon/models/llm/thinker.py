@@ -78,6 +78,8 @@ class ThinkerState:
         hidden: the last hidden state `[width]` where a reply is due, else None.
         pending: reply tokens that were thought but not read yet.
         unread: the last of `turns`, where it waits to be read together with what comes next, else None.
+        draft: what is in the cache after all that was read of `turns`, embeddings `[T, width]`: see `read_draft`.
+        draft_hidden: the last hidden state `[width]` of it.
         history: ("user" or "assistant", text); what came as embeddings has the text "".
         guarded: replies that go round in circles are ended; with functions they aren't, as two calls look alike.
     """
@@ -92,6 +94,8 @@ class ThinkerState:
     history: list[tuple[str, str]] = field(default_factory=list)
     guarded: bool = False
     unread: Tensor | None = None
+    draft: Tensor | None = None
+    draft_hidden: Tensor | None = None
 
     def fork(self) -> ThinkerState:
         """A copy that goes its own way."""
@@ -311,6 +315,54 @@ class Thinker(nn.Module):
         state.history = history
         return found
 
+    @torch.inference_mode()
+    def read_draft(self, state: ThinkerState, said: str) -> int:
+        """Read the beginning of the user's next turn ahead, while it is still being said; gives the tokens read.
+
+        Of what an earlier draft has read, all up to the first token that differs stays, and likewise when the turn is
+        added; what becomes of the conversation is the same as without. A draft that is too long, or that would need
+        old turns to be forgotten, is not read.
+
+        Args:
+            state: a conversation whose last reply is finished.
+            said: the words so far.
+        """
+        around = self.template.user
+        before = around.before if state.turns else state.first
+        words = self._special.sub("", said)
+        words = as_words(words) if state.voice and self.lora is not None else words
+        tokens = self._ids(before + words)
+        room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
+        finished = state.hidden is None and not state.pending
+        if not finished or sum(map(len, state.turns)) + len(tokens) > room * 3 // 4 or len(tokens) > room // 2:
+            state.draft_hidden = None
+            return 0
+        x = self._embed(tokens)
+        x = x if state.unread is None else torch.cat((state.unread, x))
+        new = x[self._keep_draft(state, x[:-1]) :]
+        state.draft_hidden = self.model(new[None], state.cache, self._lora([state]))[0, -1]
+        state.draft = x
+        return len(new)
+
+    @torch.inference_mode()
+    def draft_end(self, state: ThinkerState) -> float:
+        """How likely the turn of which a draft was read is over with it, 0 to 1, as the language model expects it from
+        the words; 0 if none was read."""
+        if state.draft_hidden is None:
+            return 0.0
+        chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
+        return float(chances[sorted(self.ends)].sum())
+
+    def _keep_draft(self, state: ThinkerState, x: Tensor) -> int:
+        """Cuts what was read of a draft where it differs from embeddings `[T, width]`; gives the tokens that stay."""
+        draft, state.draft, state.draft_hidden = state.draft, None, None
+        if draft is None:
+            return 0
+        size = min(len(draft), len(x))
+        same = int((draft[:size] == x[:size]).all(1).long().cumprod(0).sum())
+        state.cache.cut(int(state.cache.length) - len(draft) + same)
+        return same
+
     def rewind(self, state: ThinkerState, turns: int) -> None:
         """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
 
@@ -321,6 +373,7 @@ class Thinker(nn.Module):
             del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
             state.cache.cut(state.prefix + sum(map(len, state.turns)))
             state.hidden, state.pending, state.unread = None, [], None
+            state.draft = state.draft_hidden = None
 
     def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None, wait: bool = False) -> None:
         """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished.
@@ -343,6 +396,8 @@ class Thinker(nn.Module):
 
     def _forget(self, state: ThinkerState, room: int) -> None:
         """Forgets the oldest turns, until those that are left have at most so many tokens."""
+        if state.draft is not None:
+            self._keep_draft(state, state.draft[:0])
         waiting = [] if state.unread is None else [state.turns.pop()]  # isn't in the cache yet
         before, gone = len(state.turns), 0
         while state.turns and sum(map(len, state.turns + waiting)) > room:
@@ -489,7 +544,9 @@ class Thinker(nn.Module):
         return x
 
     def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
-        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`."""
+        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`. What a draft has read isn't read again
+        (but for the last of them, whose hidden state is wanted)."""
+        x = x[self._keep_draft(state, x[:-1]) :]
         return self.model(x[None], state.cache, self._lora([state]))[0, -1]
 
     def _room(self, state: ThinkerState, tokens: int) -> int:
