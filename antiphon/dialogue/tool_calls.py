@@ -40,7 +40,7 @@ ANSWER: Rendered = {
         "name": ANSWER_NAME,
         "description": "Answers the user in words: small talk, and every question about the world, as no other "
         "function knows anything about it, such as: How high is Mount Everest? What is a guitar? Who built the "
-        "pyramids? Why do cats purr? What is five plus six? How long do I bake a cake? Thank you. I am tired.",
+        "pyramids? Why do cats purr? What is five plus six? How long do I bake a cake?",
         "parameters": {"type": "object", "properties": {}},
     },
 }
