@@ -151,9 +151,7 @@ class Model(ABC):
         raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 
     @abstractmethod
-    def session(
-        self, mode: str = ..., *, direction: str = "listen", endpointer: FindsEnds | None = None
-    ) -> Session:
+    def session(self, mode: str = ..., *, direction: str = "listen", endpointer: FindsEnds | None = None) -> Session:
         """A live conversation: microphone frames in, events out.
 
         Args:

@@ -293,15 +293,16 @@ class HalfDuplexChat:
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
     ) -> Iterator[ThinkerState | None]:
         """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
-        thinker = self.thinker
         state = yield from self._brought(past, instructions, usage, calling)
         self._state = None
         if calling is not None and calling.choices and past and past[-1].role == "user":
-            calling.choose(thinker.likelihoods(state, calling.form.beginning(), [f'{one}"' for one in calling.choices]))
+            options = [f'{one}"' for one in calling.choices]
+            likely = self.thinker.likelihoods(state, calling.form.beginning(), options)
+            calling.choose(likely, first=all(message.role != "assistant" for message in past))
             self.remember(state, past)
             yield None
             self._state = None
-        thinker.begin_reply(state, calling.begins if calling is not None else "")
+        self.thinker.begin_reply(state, calling.begins if calling is not None else "")
         usage.input += len(state.turns[-1])
         yield state
 
@@ -445,6 +446,8 @@ class HalfDuplexReply:
             elif not thinking:
                 return
             elif (thought := next(thoughts, None)) is None:
+                if not self.text.strip():  # nothing but calls
+                    return
                 thinking = False
                 synthesizer.end(speech)
             else:

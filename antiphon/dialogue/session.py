@@ -279,7 +279,7 @@ class TurnSession(Session):
                     pass
                 self.endpointer.judge_words(self._chat.sounds_over())
             if isinstance(self._chat, ToolChat):
-                return  # what a tool does can't be taken back
+                return  # what a function does can't be undone
             past = [*self._past, self._drafted.message()]
             self._begun = SpeculativeReply(self._chat.answer(past, self.sampling), past)
 

@@ -40,13 +40,13 @@ ANSWER: Rendered = {
         "name": ANSWER_NAME,
         "description": "Answers the user in words: small talk, and every question about the world, as no other "
         "function knows anything about it, such as: How high is Mount Everest? What is a guitar? Who built the "
-        "pyramids? Why do cats purr? What is five plus six? How long do I bake a cake? Thank you. I am tired.",
+        "pyramids? Why do cats purr? What is five plus six? How long do I bake a cake?",
         "parameters": {"type": "object", "properties": {}},
     },
 }
-CALL_MARGIN = (
-    1.0  # nats by which a call is to be likelier than an answer; by 40 requests apart from those of the figure
-)
+# Nats by which a call is to be likelier than an answer, in a first turn and later, when calls are likelier anyway:
+# found on requests that are apart from those of the figure.
+FIRST_CALL_MARGIN, LATER_CALL_MARGIN = 0.0, 3.0
 MAX_REFERENCES = 1000  # within a schema, that are followed
 DECODER = json.JSONDecoder()
 
@@ -470,10 +470,11 @@ class Calling:
         self.calls: list[Call] = []
         self._dropped = False
 
-    def choose(self, likelihoods: Sequence[float]) -> None:
-        """One of `choices`, by the log-likelihood of each; a function only if it is clearly likelier than an answer."""
+    def choose(self, likelihoods: Sequence[float], first: bool = True) -> None:
+        """One of `choices`, by the log-likelihood of each; in other turns than the `first`, a function only if it is
+        clearly likelier than an answer."""
         best = max(range(1, len(self.choices)), key=likelihoods.__getitem__)
-        called = likelihoods[best] - likelihoods[0] > CALL_MARGIN
+        called = likelihoods[best] - likelihoods[0] > (FIRST_CALL_MARGIN if first else LATER_CALL_MARGIN)
         self.begins = self.form.beginning(self.choices[best]) if called else ""
 
     @property

@@ -138,12 +138,15 @@ class ToolChat:
 
     def read_ahead(self, past: Sequence[Message], said: str, instructions: str | None = None) -> Iterator[None]:
         """See `ChatSession.read_ahead`."""
-        functions = Functions(tuple(tool.shown for tool in self.tools.values()))
-        return self.chat.read_ahead(past, said, instructions, functions)
+        return self.chat.read_ahead(past, said, instructions, self.functions())
 
     def sounds_over(self) -> float:
         """See `ChatSession.sounds_over`."""
         return self.chat.sounds_over()
+
+    def functions(self, choice: str = "auto") -> Functions:
+        """The tools as the language model is shown them."""
+        return Functions(tuple(tool.shown for tool in self.tools.values()), choice)
 
 
 @dataclass
@@ -207,7 +210,7 @@ class ToolReply:
 
     def _round(self, last: bool) -> Generator[Event | None, None, StreamingReply]:
         """One answer of the model, without its end and its calls, which come when they are run."""
-        functions = Functions(tuple(tool.shown for tool in self.chat.tools.values()), "none" if last else "auto")
+        functions = self.chat.functions("none" if last else "auto")
         while True:
             reply = self.chat.chat.answer(self.past, self.sampling, self.instructions, self.spoken, functions)
             self._replies.append(reply)

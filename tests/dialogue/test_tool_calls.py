@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.dialogue import tool_calls as module
-from antiphon.dialogue.tool_calls import Call, Calling, CallParser, Functions, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, CallParser, Functions, misfit, unmarked
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, CallForm
 from antiphon.models.llm.thinker import GeneratedToken
@@ -198,6 +198,72 @@ def test_a_call_that_is_asked_for_is_begun(form: CallForm, only: str | None) -> 
     out = list(calling.part(thoughts(rest), 100))
     assert [one for one in out if isinstance(one, Call)] == [ROME]
     assert not any(one.text for one in out if isinstance(one, GeneratedToken))
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "found"),
+    [
+        (HERMES, '```json\n{"name": "clock", "arguments": {}}\n```', [CLOCK]),
+        (HERMES, 'Well. ```json\n{"name": "clock", "arguments": {}}\n``` So.', ["Well.", CLOCK, " So."]),
+        (HERMES, '{"name": "weather", "arguments": {"city": "Rome"}}', [ROME]),
+        (HERMES, '<tools>\n{"type": "function", "function": {"name": "clock", "arguments": {}}}\n</tools>', [CLOCK]),
+        (MISTRAL, '{"name": "clock", "parameters": {}}', [CLOCK]),
+        (HERMES, '```json\n{"a": 1}\n```', ['```json\n{"a": 1}\n```']),  # what was asked for, perhaps
+        (HERMES, "```python\nprint({})\n```", ["```python\nprint({})\n```"]),
+        (HERMES, '{"a": 1} is JSON', ['{"a": 1} is JSON']),
+        (HERMES, "{curly} words", ["{curly} words"]),
+    ],
+)
+def test_calls_in_another_form_are_calls_and_other_json_is_text(form: CallForm, text: str, found: list) -> None:
+    assert parsed(form, [text]) == found
+    assert parsed(form, list(text)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('```json\n{"name": "bomb", "arguments": {}}\n```', "isn't among"),
+        ('```json\n{"name": "clock", "arguments": {"a": }}\n```', "no JSON"),
+        ('{"name": "clock", "arguments": {"a"', "broke off"),
+    ],
+)
+def test_a_broken_call_in_another_form_is_an_error_too(text: str, said: str) -> None:
+    (error,) = parsed(HERMES, list(text))
+    assert error.startswith("ERROR") and said in error
+
+
+def test_arguments_that_do_not_fit_the_schema_are_an_error() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    for arguments, said in (
+        ('{"city": 3}', "city: 3 is not of type 'string'"),
+        ("{}", "'city' is a required property"),
+    ):
+        with pytest.raises(ToolCallError, match=said):
+            parser = CallParser(HERMES, {"weather": schema})
+            assert parser.feed(f'<tool_call>{{"name": "weather", "arguments": {arguments}}}</tool_call>') == []
+
+
+def test_a_schema_can_neither_fetch_nor_go_on_for_ever() -> None:
+    bomb = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}}
+    for schema in ({"$ref": "http://127.0.0.1:9/x"}, {"$ref": "#"}, {"$ref": "#/$defs/d0", "$defs": bomb}, {"type": 3}):
+        with pytest.raises(ToolCallError, match="schema of a function"):
+            misfit({}, schema)
+    assert misfit({"a": "a" * 50 + "b"}, {"properties": {"a": {"pattern": "^(a+)+$"}}}) is None
+
+
+def test_a_function_is_chosen_if_it_is_likelier_than_an_answer_later_only_clearly() -> None:
+    cases = [
+        ([-2.0, -1.0, -9.0], True, "clock"),
+        ([-2.0, -1.0, -9.0], False, None),
+        ([-9.0, -8.0, -1.0], False, "weather"),
+        ([-1.0, -2.0, -3.0], True, None),
+    ]
+    for likelihoods, first, begins in cases:
+        calling = Calling(HERMES, Functions(shown("weather", "clock")))
+        calling.choose(likelihoods, first)
+        assert calling.begins == ("" if begins is None else HERMES.beginning(begins))
+    own = Calling(HERMES, Functions(shown("answer")))
+    assert own.choices == () and own.shown == shown("answer")  # the user's own function of that name
 
 
 def test_a_call_that_is_asked_for_and_not_made_is_an_error() -> None:

@@ -290,6 +290,32 @@ class Thinker(nn.Module):
         self._take_turn(state, self._embed(self.template.reply + begins), None)
 
     @torch.inference_mode()
+    def likelihoods(self, state: ThinkerState, begins: str, options: Sequence[str]) -> list[float]:
+        """How likely a reply is to go on with each of several texts, after what it `begins` with: the log-likelihood of
+        the tokens in which it differs from the others along the likeliest way. The conversation stays as it was.
+
+        Where the options part, all but the likeliest way are done with; so it mostly takes no more than one step.
+        """
+        self.begin_reply(state, begins)
+        assert state.hidden is not None
+        tokens, hidden = [self._ids(option) for option in options], state.hidden
+        found, left, sure = [0.0] * len(options), list(range(len(options))), 0.0
+        for depth in range(max(map(len, tokens))):
+            logits = self.model.logits(hidden[None])[0].float().log_softmax(-1)
+            for option in left:
+                found[option] = sure + float(logits[tokens[option][depth]])
+            best = tokens[max(left, key=found.__getitem__)][depth]
+            left = [option for option in left if tokens[option][depth] == best and len(tokens[option]) > depth + 1]
+            if len(left) < 2:
+                break
+            sure += float(logits[best])
+            hidden = self._read(state, self._embed([best]))
+        history = list(state.history)
+        self.rewind(state, len(state.turns) - 1)
+        state.history = history
+        return found
+
+    @torch.inference_mode()
     def read_draft(self, state: ThinkerState, said: str) -> int:
         """Read the beginning of the user's next turn ahead, while it is still being said; gives the tokens read.
 
@@ -336,32 +362,6 @@ class Thinker(nn.Module):
         same = int((draft[:size] == x[:size]).all(1).long().cumprod(0).sum())
         state.cache.cut(int(state.cache.length) - len(draft) + same)
         return same
-
-    @torch.inference_mode()
-    def likelihoods(self, state: ThinkerState, begins: str, options: Sequence[str]) -> list[float]:
-        """How likely a reply is to go on with each of several texts, after what it `begins` with: the log-likelihood of
-        the tokens in which it differs from the others along the likeliest way. The conversation stays as it was.
-
-        Where the options part, all but the likeliest way are done with; so it mostly takes no more than one step.
-        """
-        self.begin_reply(state, begins)
-        assert state.hidden is not None
-        tokens, hidden = [self._ids(option) for option in options], state.hidden
-        found, left, sure = [0.0] * len(options), list(range(len(options))), 0.0
-        for depth in range(max(map(len, tokens))):
-            logits = self.model.logits(hidden[None])[0].float().log_softmax(-1)
-            for option in left:
-                found[option] = sure + float(logits[tokens[option][depth]])
-            best = tokens[max(left, key=found.__getitem__)][depth]
-            left = [option for option in left if tokens[option][depth] == best and len(tokens[option]) > depth + 1]
-            if len(left) < 2:
-                break
-            sure += float(logits[best])
-            hidden = self._read(state, self._embed([best]))
-        history = list(state.history)
-        self.rewind(state, len(state.turns) - 1)
-        state.history = history
-        return found
 
     def rewind(self, state: ThinkerState, turns: int) -> None:
         """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
