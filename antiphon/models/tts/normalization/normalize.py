@@ -65,6 +65,7 @@ class Word:
         start, end: the piece, in letters of the whole text.
         last: a sentence ends here; such a word has no text.
         unsaid: letters of the piece that English can't say.
+        written: the piece without markup, where it is letters; "" for numbers, signs and code, which tell of no language.
     """
 
     text: str
@@ -72,6 +73,7 @@ class Word:
     end: int
     last: bool = False
     unsaid: str = ""
+    written: str = ""
 
 
 @dataclass
@@ -219,7 +221,9 @@ class Normalizer:
         if state.listed and reading.text[-1:].isalnum() and not after and look.letter(used) in ("", "\n"):
             after = "."  # the end of a heading or an item is heard
         spoken = f"{before}{reading.text}{after}" if reading.text else ""
-        look.words.append(Word(spoken, chunk.start, end, unsaid=reading.unsaid))
+        lettered = used == 1 and (reading.text == core or bool(reading.unsaid)) and any(map(str.isalpha, core))
+        written = chunk.text.encode(errors="replace").decode() if lettered else ""
+        look.words.append(Word(spoken, chunk.start, end, unsaid=reading.unsaid, written=written))
         state.line_start = False
         state.begun = state.begun or bool(spoken)
         state.open = ends and state.begun
@@ -269,7 +273,9 @@ class Normalizer:
         if (reading := self._calendar(core, after, look, state)) is not None:
             return reading
         if core in ALONE:
-            return Reading(UNITS[core][bool(state.before) and state.before[-1] not in ("per", "a", "an", "one", "each")])
+            return Reading(
+                UNITS[core][bool(state.before) and state.before[-1] not in ("per", "a", "an", "one", "each")]
+            )
         if self._is_plain(core) and (_INITIALS.fullmatch(core) or not _RUN_ON.search(core)):
             if len(core) == 1 and core.isupper() and after.startswith("."):
                 return Reading(core + ".", goes_on=True)  # of a name, as in "J. K. Rowling"
