@@ -37,7 +37,7 @@ def language(words: Sequence[str], ended: bool) -> str | None:
     name, chance = ranked[0]
     english = dict(ranked).get(ENGLISH, 0.0)
     quoted = words[0][:1] in _QUOTES if words else False
-    if name == ENGLISH and (ended or english >= 0.4):
+    if name == ENGLISH and (ended or english >= 0.2):
         return ENGLISH
     small = sum(word.strip(".,;:!?\"'()").islower() for word in words)  # names are no sign of a language
     if english < 0.1 and small > 1 and (chance >= 0.6 if ended else chance >= 0.8 and len(words) > 2 and not quoted):

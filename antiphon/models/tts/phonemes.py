@@ -276,12 +276,13 @@ class Speller:
     def _notice(self, state: SpellerState) -> list[SpelledWord]:
         """Says of a sentence that isn't English that it isn't, unless that was just said."""
         state.unsaid += [word.text for word in state.words[state.spelled :]]
+        state.speaks = state.speaks or bool(state.words)  # letters that English has could be said
         state.spelled = len(state.words)
         if state.told == state.language:
             return []
         state.told = state.language
         said = self.phonemizer.english(NOTICE.format(english_name(state.language)))
-        begun, state.begun, state.speaks = state.begun, True, True
+        begun, state.begun = state.begun, True
         return [SpelledWord((" " if begun else "") + said, state.end)]
 
     def _spell(self, state: SpellerState, ended: bool) -> list[SpelledWord]:

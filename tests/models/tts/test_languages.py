@@ -1,7 +1,5 @@
 """What isn't English is told, however the text comes; names and foreign words in English are read."""
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

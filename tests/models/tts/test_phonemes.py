@@ -78,7 +78,8 @@ def test_prose_waits_for_two_words_at_most(speller):
             for word in speller.words(piece, state):
                 said = word.end
             waits.append(len(text[said:came].split()))
-    assert max(waits) <= 4 and np.percentile(waits, 90) <= 2 and np.mean(waits) < 1.5
+    # at the beginning of a sentence its language may take some more words
+    assert max(waits) <= 6 and np.percentile(waits, 90) <= 2 and np.mean(waits) < 1.5
 
 
 def test_spelled_words_end_where_they_are_written(speller):

@@ -200,7 +200,8 @@ class _Scanner:
     def mark(self, c: str) -> None:
         if c in "`~" and self.first and not self.letters:
             if (block := _FENCE.match(self.text, self.at)) and (self.last or block[0][-1:] == "\n"):
-                return self.begin_code(block)
+                self.begin_code(block)
+                return
             if self.undecided(_FENCE_BEGUN):
                 raise _Undecided
         end = self.at

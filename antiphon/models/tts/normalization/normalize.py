@@ -65,7 +65,7 @@ class Word:
         start, end: the piece, in letters of the whole text.
         last: a sentence ends here; such a word has no text.
         unsaid: letters of the piece that English can't say.
-        written: the piece without markup, where it is letters; "" for numbers, signs and code, which tell of no language.
+        written: the piece without markup if it is letters; "" for what tells of no language: numbers, signs, code.
     """
 
     text: str
