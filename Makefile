@@ -64,7 +64,7 @@ docs: $(VENV)/.docs
 lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra mic \
+		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra mcp --extra mic \
 		--extra parity --extra ray --extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 

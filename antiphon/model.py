@@ -15,7 +15,7 @@ import shutil
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -33,11 +33,20 @@ from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexState
 from antiphon.dialogue.duplex.replay import Replay, replay_recording
 from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
-from antiphon.dialogue.events import AudioEvent, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
-from antiphon.errors import ConfigError, HubError, ModelError, SessionError, UnsaidWarning
+from antiphon.dialogue.tools import Tool, ToolChat, as_tool
+from antiphon.errors import (
+    AntiphonError,
+    ConfigError,
+    HubError,
+    ModelError,
+    SessionError,
+    ToolCallError,
+    UnsaidWarning,
+)
 from antiphon.models.asr.recognizer import Heard, Recognizer
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
@@ -45,10 +54,11 @@ from antiphon.models.moshi.model import MoshiSampling
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
+from antiphon.nn.int8 import return_memory
 
 if TYPE_CHECKING:
+    from antiphon.audio.endpoint import FindsEnds
     from antiphon.audio.given import Sound
-    from antiphon.audio.speech import SpeechDetector
 
 THINKER_TALKER, MOSHI = "thinker-talker", "moshi"  # families of models that can be talked to
 TEXT_TOKENS = 256  # of a written answer of the plain language model, at most
@@ -65,12 +75,14 @@ class Reply:
         audio: the answer aloud; None for a written one.
         timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total";
             and "speech", the length of the answer.
+        calls: of functions that were called for it, with what came of them.
     """
 
     heard: str
     text: str
     audio: Audio | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    calls: tuple[ResultEvent, ...] = ()
 
 
 class Model(ABC):
@@ -119,15 +131,27 @@ class Model(ABC):
             UnsayableError: nothing of it can be said.
         """
 
-    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
-        """A conversation in turns, typed or spoken, that remembers; `text_only`: written, with the plain language
-        model."""
+    def chat(
+        self,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+    ) -> Chat:
+        """A conversation in turns, typed or spoken, that remembers.
+
+        Args:
+            sampling: how answers are drawn.
+            text_only: written, with the plain language model.
+            tools: typed Python functions, with docstrings, that answers may call.
+
+        Raises:
+            SessionError: a model that listens and speaks at once.
+            ToolCallError: the language model can't call functions, or one can't be a tool.
+        """
         raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 
     @abstractmethod
-    def session(
-        self, mode: str = ..., *, direction: str = "listen", endpointer: SpeechDetector | None = None
-    ) -> Session:
+    def session(self, mode: str = ..., *, direction: str = "listen", endpointer: FindsEnds | None = None) -> Session:
         """A live conversation: microphone frames in, events out.
 
         Args:
@@ -259,13 +283,14 @@ class HalfDuplexModel(Model):
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
-        with ThreadPoolExecutor(1) as other:  # the recognizer packs its weights on one core, while the other reads
-            phonemizer = other.submit(Phonemizer)
-            thinker = Thinker.from_pretrained(folders["thinker"], folders.get("lora"))
+        with ThreadPoolExecutor(1) as other:  # packing weights and reading files leave the core to one another
+            thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"))
             recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
-            known = saved.name if saved else str(name)
-            return cls(recognizer, thinker, talker, codec, known, folders, phonemizer.result())
+            phonemizer, known = Phonemizer(), saved.name if saved else str(name)
+            model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer)
+        return_memory()
+        return model
 
     def save(self, folder: Path | str) -> Path:
         """See `Model.save`: a folder for each part, and config.json.
@@ -330,19 +355,31 @@ class HalfDuplexModel(Model):
             warnings.warn(f"The voice speaks English and left out: {left_out}", UnsaidWarning, stacklevel=2)
         return _joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
 
-    def chat(self, sampling: Sampling | None = None, text_only: bool = False) -> Chat:
+    def chat(
+        self,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+    ) -> Chat:
         """See `Model.chat`."""
-        return Chat(self.backend, sampling, text_only)
+        return Chat(self.backend, sampling, text_only, self._tools(tools))
 
     def session(
         self,
         mode: str = "half-duplex",
         sampling: Sampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
+        tools: Sequence[Callable[..., Any] | Tool] = (),
     ) -> TurnSession:
-        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn."""
-        return TurnSession(self.backend, mode, direction, sampling, endpointer)
+        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn; `tools` are
+        functions that answers may call, as in `chat`."""
+        return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+
+    def _tools(self, tools: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
+        if tools and not self.backend.calls_functions:
+            raise ToolCallError("This model can't call functions: its chat template doesn't take them. Use 'base'.")
+        return [as_tool(one) for one in tools]
 
 
 class Chat:
@@ -352,12 +389,20 @@ class Chat:
         backend: what answers.
         sampling: how answers are drawn.
         text_only: answers are written by the plain language model, not spoken by the voice assistant.
+        tools: that answers may call.
     """
 
-    def __init__(self, backend: HalfDuplexBackend, sampling: Sampling | None = None, text_only: bool = False):
+    def __init__(
+        self,
+        backend: HalfDuplexBackend,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Tool] = (),
+    ):
         self.backend, self.text_only = backend, text_only
         self.sampling = replace(sampling or Sampling(), **({"max_tokens": TEXT_TOKENS} if text_only else {}))
-        self._chat = backend.chat(assistant=not text_only)
+        chat = backend.chat(assistant=not text_only)
+        self._chat = ToolChat(chat, tools) if tools else chat
         self._past: list[Message] = []
 
     def say_typed(self, text: str) -> Reply:
@@ -374,10 +419,19 @@ class Chat:
         embeddings = None if self.text_only else heard.embeddings
         return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
 
-    @torch.no_grad()
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
+        before = len(self._past)
         self._past.append(message)
+        try:
+            return self._reply(message, began, timings)
+        except AntiphonError:  # a turn that fails doesn't end the conversation: it was never said
+            del self._past[before:]
+            raise
+
+    @torch.no_grad()
+    def _reply(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
         answer, pieces = self._chat.answer(self._past, self.sampling, spoken=not self.text_only), []
+        calls: list[ResultEvent] = []
         for event in answer.events():
             now = time.perf_counter() - began
             if isinstance(event, TextEvent):
@@ -385,12 +439,14 @@ class Chat:
             elif isinstance(event, AudioEvent):
                 timings.setdefault("first audio", now)
                 pieces.append(event.audio.samples)
+            elif isinstance(event, ResultEvent):
+                calls.append(event)
         timings["total"] = time.perf_counter() - began
         self._past += [answer.message] if answer.message is not None else []
         if self.text_only:
-            return Reply(message.text, answer.text.strip(), None, timings)
+            return Reply(message.text, answer.text.strip(), None, timings, tuple(calls))
         audio = _joined(pieces, self.backend.sample_rate)
-        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration})
+        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration}, tuple(calls))
 
 
 class DuplexModel(Model):
@@ -478,7 +534,7 @@ class DuplexModel(Model):
         self,
         mode: str = "full-duplex",
         sampling: MoshiSampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         start: DuplexState | None = None,
         seed: int = 0,
@@ -501,7 +557,7 @@ class DuplexModel(Model):
         self,
         mode: str = "full-duplex",
         sampling: MoshiSampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         direction: str = "listen",
         start: DuplexState | None = None,
         seed: int = 0,

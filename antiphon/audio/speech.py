@@ -150,10 +150,10 @@ class SpeechEvent:
     """Something that was found.
 
     Attributes:
-        kind: "start", "pause" or "stop".
-        at: the sample, from the beginning of the sound, that it is about: of "start" the first of the speech, of
-            "pause" and "stop" the one where it became certain.
-        quiet_from: of "pause" and "stop", the sample at which the speech had ended.
+        kind: "start", "pause", "resume" or "stop"; of an `Endpointer` also "likely".
+        at: the sample, from the beginning of the sound, that it is about: of "start" the first of the speech, of the
+            others the one where it became certain.
+        quiet_from: of "pause", "likely" and "stop", the sample at which the speech had ended.
     """
 
     kind: str
@@ -163,12 +163,13 @@ class SpeechEvent:
 
 @dataclass
 class SpeechDetector:
-    """Feed it samples; it gives events in order: "start", perhaps "pause"s, "stop".
+    """Feed it samples; it gives events in order: "start", perhaps "pause"s and "resume"s, "stop".
 
     Attributes:
         activity: what counts as speech.
         silence: seconds without speech that end a turn.
-        pause: seconds without speech that are a pause; None for no such event.
+        pause: seconds without speech that are a pause, which is told again after each as many more; None for no such
+            events.
         position: samples so far.
         speaking: whether a turn is on.
         quiet: samples since there was speech.
@@ -201,6 +202,8 @@ class SpeechDetector:
     def _hop(self, speech: bool, events: list[SpeechEvent]) -> None:
         hop, rate = self.activity.hop, self.activity.sample_rate
         self.position += hop
+        if speech and self.speaking and self.pause is not None and self.quiet >= self.pause * rate:
+            events.append(SpeechEvent("resume", self.position - hop))
         self.quiet = 0 if speech else self.quiet + hop
         if not self.speaking:
             self._recent.append(speech)
@@ -214,5 +217,5 @@ class SpeechDetector:
         elif self.quiet >= self.silence * rate:
             events.append(SpeechEvent("stop", self.position, self.position - self.quiet))
             self.stop()
-        elif self.pause is not None and 0 <= self.quiet - self.pause * rate < hop:
+        elif self.pause is not None and self.quiet >= self.pause * rate and self.quiet % (self.pause * rate) < hop:
             events.append(SpeechEvent("pause", self.position, self.position - self.quiet))

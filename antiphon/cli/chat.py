@@ -9,7 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from antiphon.cli.common import Json, ModelThatFits, Parts, check_devices, load_model, progress, results, write_json
+from antiphon.cli.common import (
+    Json,
+    Mcp,
+    ModelThatFits,
+    Parts,
+    check_devices,
+    load_model,
+    mcp_tools,
+    progress,
+    results,
+    tell_calls,
+    write_json,
+)
 from antiphon.errors import AntiphonError, AudioError
 
 HELP = "Type a turn and press Enter. @file.wav speaks a recorded turn. /help says this again, /quit (or Ctrl-D) ends."
@@ -25,13 +37,14 @@ def chat(
     mic: Annotated[bool, typer.Option("--mic", help="Speak: Enter records from the microphone.")] = False,
     play: Annotated[bool, typer.Option("--play", help="Play the answers through the speaker.")] = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="No voice: the plain language model.")] = False,
+    mcp: Mcp = None,
     json: Json = None,
 ) -> None:
     """Talk in turns: type, or speak into the microphone."""
-    with results() as stdout:
+    with results() as stdout, mcp_tools(mcp) as tools:
         check_devices(mic or play)
         loaded, _ = load_model(model, part)
-        conversation = loaded.chat(text_only=text_only)
+        conversation = loaded.chat(text_only=text_only, **({"tools": tools} if tools else {}))
         help_text = HELP + (MIC_HELP if mic else "")
         progress(help_text)
         turns: list[dict[str, Any]] = []
@@ -47,6 +60,7 @@ def chat(
                 except AntiphonError as error:  # a turn that fails does not end the conversation
                     progress(f"antiphon: {error}")
                     continue
+                tell_calls(reply)
                 print(reply.text, file=stdout, flush=True)
                 wav = _keep(reply, out, len(turns) + 1)
                 turns.append({"heard": reply.heard, "answered": reply.text, "wav": wav, "timings": reply.timings})

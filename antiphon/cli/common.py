@@ -33,6 +33,10 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same wav.")]
 Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is always the likeliest sound.", min=0.0)]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Of the voice: choose among this many sounds.", min=1)]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
+Mcp = Annotated[
+    list[str] | None,
+    typer.Option("--mcp", help="Tools that answers may call: an MCP server's command or URL. May be repeated."),
+]
 Play = Annotated[bool, typer.Option("--play", help="Play the answer through the speaker.")]
 
 
@@ -84,6 +88,26 @@ def load_model(name: str | None, parts: list[str] | None) -> tuple[Any, float]:
     seconds = time.perf_counter() - start
     progress(f"Ready after {seconds:.1f} s.")
     return model, seconds
+
+
+@contextlib.contextmanager
+def mcp_tools(places: list[str] | None) -> Iterator[list[Any]]:
+    """The tools of these MCP servers, while they run."""
+    with contextlib.ExitStack() as servers:
+        tools: list[Any] = []
+        for place in places or []:
+            from antiphon.dialogue.mcp import McpServer
+
+            tools += servers.enter_context(McpServer(place)).tools
+        if places:
+            progress(f"Tools: {', '.join(tool.name for tool in tools) or 'none'}.")
+        yield tools
+
+
+def tell_calls(reply: Any) -> None:
+    """What an answer called, and what came of it, on stderr."""
+    for one in reply.calls:
+        progress(f"called {one.call.name}({one.call.arguments}): {one.text}")
 
 
 def check_devices(wanted: bool) -> None:

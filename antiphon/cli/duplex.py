@@ -50,8 +50,7 @@ def duplex(
     """Talk while listening: play a recording to the model, or use the microphone."""
     with results() as stdout:
         from antiphon.audio import io
-        from antiphon.audio.speech import SpeechDetector
-        from antiphon.dialogue.session import TURN_END_SECONDS
+        from antiphon.dialogue.turn_ends import endpointer
         from antiphon.model import DuplexModel
 
         if out is not None or recording is not None:
@@ -65,8 +64,8 @@ def duplex(
         if not isinstance(loaded, DuplexModel):
             raise ConfigError(f"{model} takes turns: use antiphon talk or antiphon chat, or a duplex model here.")
         start = loaded.prompt(prompt, spoken, seed)
-        endpointer = SpeechDetector(silence=TURN_END_SECONDS)
-        how = dict(mode=mode.value, direction=direction.value, start=start, endpointer=endpointer)
+        ends = endpointer() if mode is Mode.HALF else None
+        how = dict(mode=mode.value, direction=direction.value, start=start, endpointer=ends)
         if audio is None:
             replay = _live(loaded, how, hear, stdout)
         else:

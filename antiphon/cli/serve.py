@@ -52,6 +52,7 @@ def serve(
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
     with results() as stdout:
         from antiphon.dialogue.duplex.batched import BatchedEngine
+        from antiphon.dialogue.turn_ends import turn_detector
         from antiphon.model import DuplexModel
         from antiphon.serve.app import create_app
         from antiphon.serve.run import listen, make_server
@@ -90,9 +91,10 @@ def serve(
         if isinstance(loaded, DuplexModel):
             engine = BatchedEngine(loaded.duplex)
             config = config if sessions else replace(config, sessions=engine.pace())
-            app = create_app(LiveOnly(str(model), loaded.recognizer if hear else None), config, engine=engine)
+            recognizer, ends = (loaded.recognizer, turn_detector()) if hear else (None, None)
+            app = create_app(LiveOnly(str(model), recognizer), config, engine=engine, turn_detector=ends)
         else:
-            app = create_app(loaded.backend, config, measure(loaded.backend))
+            app = create_app(loaded.backend, config, measure(loaded.backend), turn_detector=turn_detector())
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"

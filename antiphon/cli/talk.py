@@ -9,6 +9,7 @@ import typer
 
 from antiphon.cli.common import (
     Json,
+    Mcp,
     ModelThatFits,
     Parts,
     Play,
@@ -18,9 +19,11 @@ from antiphon.cli.common import (
     check_devices,
     describe_timings,
     load_model,
+    mcp_tools,
     progress,
     results,
     sampling,
+    tell_calls,
     write_json,
 )
 from antiphon.errors import AudioError
@@ -38,6 +41,7 @@ def talk(
     seed: Seed = 0,
     temperature: Temperature = None,
     top_k: TopK = None,
+    mcp: Mcp = None,
     play: Play = False,
     json: Json = None,
 ) -> None:
@@ -56,7 +60,15 @@ def talk(
                 f"{question} is silent: there is no question to answer. Check the microphone and record it again."
             )
         loaded, seconds = load_model(model, part)
-        reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))
+        with mcp_tools(mcp) as tools:
+            if tools:
+                from antiphon.dialogue.events import Sampling
+
+                how = Sampling(seed, **sampling(temperature, top_k))
+                reply = loaded.chat(how, tools=tools).say_spoken(audio)
+                tell_calls(reply)
+            else:
+                reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))
         if not reply.heard:
             raise AudioError(f"No words were heard in {question}, so there is no answer. Record it closer by.")
         reply.audio.save(out)

@@ -40,6 +40,28 @@ class CallEvent:
 
 
 @dataclass(frozen=True)
+class ResultEvent:
+    """What came of a call.
+
+    Attributes:
+        call: the call.
+        text: as the model reads it.
+        error: the function failed, or took too long; the text says how.
+    """
+
+    call: Call
+    text: str
+    error: bool = False
+
+
+@dataclass(frozen=True)
+class FailedEvent:
+    """The answer failed, and the conversation goes on without it; an EndEvent follows."""
+
+    error: str
+
+
+@dataclass(frozen=True)
 class EndEvent:
     """The answer is complete."""
 
@@ -71,7 +93,9 @@ class LostEvent:
     reason: str
 
 
-Event = HeardEvent | TextEvent | AudioEvent | CallEvent | EndEvent | SpeakingEvent | LostEvent
+Event = (
+    HeardEvent | TextEvent | AudioEvent | CallEvent | ResultEvent | FailedEvent | EndEvent | SpeakingEvent | LostEvent
+)
 
 
 @dataclass(frozen=True)
@@ -90,4 +114,4 @@ class Sampling:
     top_k: int = 5
     think_temperature: float = 0.0
     think_top_k: int = 0
-    max_tokens: int = 64
+    max_tokens: int = 512

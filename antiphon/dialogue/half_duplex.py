@@ -22,9 +22,9 @@ is still being thought.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 HEARING_RATE = 16000
 MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
 MAX_PROMPT_CHARACTERS = 64 * MAX_PROMPT_TOKENS  # of them that are looked at
-UNFINISHED_ENDS = frozenset(
-    "a an and are as at but by for from has have if in is it's its like my of on or our so than that the their then "
-    "this to uh uhm um umm hmm er erm was were what's where's who's with would your".split()
-)  # words after which one goes on speaking
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,11 @@ class Hearing:
     embeddings: Tensor | None = None
 
     def message(self) -> Message:
+        """Always the same one, so that who has read it once has read it."""
+        return self._message
+
+    @cached_property
+    def _message(self) -> Message:
         return Message("user", self.text, self.embeddings, heard=True)
 
 
@@ -84,10 +85,14 @@ class Usage:
 
 
 class Listener(Protocol):
-    """One turn of the user, while it is heard. `step` and `finish` work; a turn may be dropped at any point."""
+    """One turn of the user, while it is heard. `step`, `peek` and `finish` work; a turn may be dropped at any point."""
 
     def step(self, samples: Tensor) -> None:
         """The next samples, float32 [N] at the backend's sample rate."""
+        ...
+
+    def draft(self) -> str:
+        """The words so far that are known without more work; they may still change."""
         ...
 
     def peek(self) -> Hearing:
@@ -123,6 +128,17 @@ class ChatSession(Protocol):
         spoken: bool = True,
         functions: Functions | None = None,
     ) -> StreamingReply: ...
+
+    def read_ahead(
+        self, past: Sequence[Message], said: str, instructions: str | None = None, functions: Functions | None = None
+    ) -> Iterator[None]:
+        """Work, a step at a time, that the next answer is spared if it is asked for with the same arguments and a
+        message of the user that begins with the words `said`; otherwise it changes nothing."""
+        ...
+
+    def sounds_over(self) -> float:
+        """How likely the user's message is over with the words that were last read ahead, 0 to 1."""
+        ...
 
 
 class Backend(Protocol):
@@ -190,6 +206,9 @@ class RecognizerListener:
     def step(self, samples: Tensor) -> None:
         self.recognizer.step(self._resampled(samples.numpy()), self.state)
 
+    def draft(self) -> str:
+        return self.recognizer.draft(self.state)
+
     def peek(self) -> Hearing:
         heard = self.recognizer.finish(self.state)
         return Hearing(heard.text.strip(), heard.embeddings)
@@ -241,20 +260,56 @@ class HalfDuplexChat:
             ModelError: a message is longer than can be understood.
             ToolCallError: a call of the answer can't be read.
         """
+        kept, calling = self._readable(past, functions)
+        return HalfDuplexReply(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
+
+    def read_ahead(
+        self, past: Sequence[Message], said: str, instructions: str | None = None, functions: Functions | None = None
+    ) -> Iterator[None]:
+        """See `ChatSession.read_ahead`: reads the past, and the beginning of the message that is still being said.
+
+        Raises:
+            ToolCallError: the model can't call functions.
+        """
+        kept, calling = self._readable(past, functions)
+        state = yield from self._brought(kept, instructions or None, Usage(), calling)
+        self._state = None
+        self.thinker.read_draft(state, unmarked(said))
+        self.remember(state, kept)
+
+    def sounds_over(self) -> float:
+        """See `ChatSession.sounds_over`; as the language model expects it from the words."""
+        return 0.0 if self._state is None else self.thinker.draft_end(self._state)
+
+    def _readable(self, past: Sequence[Message], functions: Functions | None) -> tuple[list[Message], Calling | None]:
+        """The messages as the language model reads them, and how it may call functions."""
         kept = joined([message for message in past if message.text.strip() or message.calls or message.results])
         form = self.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
-        calling = Calling(form, functions) if form is not None and functions is not None else None
-        return HalfDuplexReply(self, kept, sampling or Sampling(), instructions or None, spoken, calling)
+        return kept, Calling(form, functions) if form is not None and functions is not None else None
 
     def recall(
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
     ) -> Iterator[ThinkerState | None]:
         """Brings the memory to `past` and makes a reply due: a step for each message read (None), then the state."""
+        state = yield from self._brought(past, instructions, usage, calling)
+        self._state = None
+        if calling is not None and calling.choices and past and past[-1].role == "user":
+            options = [f'{one}"' for one in calling.choices]
+            calling.choose(self.thinker.likelihoods(state, calling.form.beginning(), options))
+            yield None
+        self.thinker.begin_reply(state, calling.begins if calling is not None else "")
+        usage.input += len(state.turns[-1])
+        yield state
+
+    def _brought(
+        self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None
+    ) -> Generator[None, None, ThinkerState]:
+        """Brings the memory to `past`, a step for each message, and gives the state; between the steps what is read by
+        then is remembered."""
         thinker = self.thinker
-        shown = calling.functions.shown if calling is not None and calling.functions.choice != "none" else ()
-        shown = unmarked(list(shown))
+        shown = unmarked(list(calling.shown if calling is not None else ()))
         if instructions is not None:
             words = thinker.tokenizer.encode(unmarked(instructions[:MAX_PROMPT_CHARACTERS])).ids[:MAX_PROMPT_TOKENS]
             instructions = thinker.tokenizer.decode(words)
@@ -272,8 +327,11 @@ class HalfDuplexChat:
             usage.heard_cached += len(turn) if message.heard else 0
         usage.cached = usage.input = state.prefix + sum(map(len, state.turns))
         usage.heard = usage.heard_cached
+        self._key = key
+        self.remember(state, past[:same])
         yield None
         for at, message in enumerate(past[same:], same):
+            self._state = None
             if message.calls or message.results:
                 before = [past[at - 1]] if at and past[at - 1].calls else []
                 turns = [[one for each in part for one in rendered(each)] for part in (before, [message])]
@@ -284,11 +342,9 @@ class HalfDuplexChat:
                 thinker.add_message(state, message.role, said)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0
+            self.remember(state, past[: at + 1])
             yield None
-        thinker.begin_reply(state, calling.begins if calling is not None else "")
-        usage.input += len(state.turns[-1])
-        self._key = key
-        yield state
+        return state
 
     def remember(self, state: ThinkerState, past: Sequence[Message]) -> None:
         """Keeps the state that has read `past`."""
@@ -322,26 +378,33 @@ class HalfDuplexReply:
     def events(self) -> Generator[Event | None, None, None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
         state = None
-        for recalled in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
-            state = recalled
-            yield None
+        for state in self.chat.recall(self.past, self.instructions, self.usage, self.calling):
+            if state is None:
+                yield None
         assert state is not None
-        asked, done = len(state.turns[-1]), False
+        asked, done, dropped = len(state.turns[-1]), False, False
         thoughts = self._thoughts(state)
         try:
             for event in self._spoken(thoughts) if self.spoken else map(self._said, thoughts):
                 self.usage.output += isinstance(event, TextEvent)
                 yield event
             done = True
+        except GeneratorExit:
+            dropped = True
+            raise
         finally:
             thoughts.close()  # reads the end of what was said so far, on this thread
+            output = len(state.turns[-1]) - asked - 1  # its end, but no newline
             calls = tuple(self.calling.calls) if self.calling is not None else ()
             if self.text.strip() or calls:
                 self.message = Message("assistant", self.text, calls=calls)
                 whole = self.calling is None or self.calling.settled
                 if whole and state.hidden is None and not state.pending:
                     self.chat.remember(state, [*self.past, self.message])
-            self.usage.output = max(self.usage.output, len(state.turns[-1]) - asked - 1)  # its end, but no newline
+            elif dropped:  # before its first word: the question is still known
+                self.chat.thinker.rewind(state, len(state.turns) - 1)
+                self.chat.remember(state, self.past)
+            self.usage.output = max(self.usage.output, output)
             self.cut = done and self.usage.output > self.sampling.max_tokens
             if self._speech is not None:
                 self._timing, self._speech = self.chat.synthesizer.timing(self._speech), None
@@ -388,20 +451,6 @@ class HalfDuplexReply:
                     synthesizer.add(thought.text, speech, thought.hidden)
 
 
-def sounds_complete(text: str) -> bool:
-    """Whether who said this is likely to have finished: the recognizer ends it like a sentence, and not on a word
-    that calls for another.
-
-    >>> [sounds_complete(said) for said in ("What time is it?", "I would like to", "Well, um...", "Stop")]
-    [True, False, False, True]
-    """
-    text = text.strip()
-    if not text or text.endswith(("...", "…", ",", ":", ";", "-")):
-        return False
-    words = re.findall(r"[a-z']+", text.lower())
-    return bool(words) and words[-1] not in UNFINISHED_ENDS
-
-
 def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:
     """The sampling with at most so many tokens; None leaves it."""
-    return sampling if max_tokens is None else replace(sampling, max_tokens=min(max_tokens, 512))
+    return sampling if max_tokens is None else replace(sampling, max_tokens=min(max_tokens, 1024))

@@ -17,14 +17,17 @@ from typing import Self
 
 from torch import Tensor
 
-from antiphon.audio.speech import SpeechDetector
-from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
+from antiphon.audio.endpoint import Endpointer, FindsEnds
+from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
+from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Message
-from antiphon.errors import SessionError, UnsayableError
+from antiphon.dialogue.tools import Tool, ToolChat
+from antiphon.dialogue.turn_ends import endpointer as default_endpointer
+from antiphon.errors import SessionError, ToolCallError, TooLongError, UnsayableError
 
 DIRECTIONS = ("listen", "speak")
-TURN_END_SECONDS = 0.7  # of silence that end a turn where a session finds its end by itself
+DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
 
 
 class Session(ABC):
@@ -144,16 +147,19 @@ class TurnSession(Session):
     Half-duplex: the user speaks, then the model; what the user says meanwhile is not listened to. Simplex: the model
     writes down the user's turns ("listen"), or reads aloud what `say` gives it ("speak").
 
-    While the user speaks, what has come so far is encoded. A turn ends because silence lasted or because the caller
-    says so. Sound comes as fast as it is made, faster than it is to be played.
+    While the user speaks, what has come so far is encoded, and what is known of the words is read ahead. A turn ends
+    where the endpointer finds its end, or because the caller says so. When an `Endpointer` says that the end is likely,
+    the answer is begun, and dropped if the user goes on. Sound comes as fast as it is made, faster than it is to be
+    played.
 
     Args:
         backend: what listens, thinks and speaks.
         mode: "half-duplex" or "simplex".
         direction: of a simplex session.
         sampling: how answers are drawn.
-        endpointer: finds the end of a turn; None leaves that to `end_of_turn`, or in a listening simplex session to
-            silence.
+        endpointer: finds the end of a turn, an `Endpointer` or a `SpeechDetector`; None leaves that to `end_of_turn`,
+            or in a listening simplex session to an `Endpointer`.
+        tools: that answers may call; CallEvents and ResultEvents tell of it.
     """
 
     def __init__(
@@ -162,16 +168,23 @@ class TurnSession(Session):
         mode: str = "half-duplex",
         direction: str = "listen",
         sampling: Sampling | None = None,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
+        tools: Sequence[Tool] = (),
     ):
         super().__init__(mode, direction, ("half-duplex", "simplex"))
         self.backend, self.sampling = backend, sampling or Sampling()
         if endpointer is None and mode == "simplex" and direction == "listen":
-            endpointer = SpeechDetector(silence=TURN_END_SECONDS)
+            endpointer = default_endpointer(backend.sample_rate)
         self.endpointer = endpointer
+        if isinstance(endpointer, Endpointer):
+            endpointer.worded = mode == "half-duplex"
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
-        self._chat = backend.chat() if mode == "half-duplex" else None
+        chat = backend.chat() if mode == "half-duplex" else None
+        self._chat = ToolChat(chat, tools) if chat is not None and tools else chat
         self._past: list[Message] = []
+        self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
+        self._begun: SpeculativeReply | None = None  # the answer to that
+        self._draft, self._unread = "", 0  # what was read ahead, and the samples since
         self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
@@ -209,8 +222,9 @@ class TurnSession(Session):
         listens = self.mode == "half-duplex" or self.direction == "listen"
         try:
             listener = self.backend.listen() if listens else None  # before the turn begins: the first takes a while
+            self._read_ahead(listener)
             while not self._closed.is_set():
-                item = self._incoming.get()
+                item = self._next()
                 if isinstance(item, _Say):
                     self._read_aloud(item.text)
                 elif listener is None or item is _CLOSE:
@@ -220,14 +234,64 @@ class TurnSession(Session):
                     listener = self.backend.listen()
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
+        finally:
+            self._drop()
+
+    def _next(self) -> Tensor | _Say | object:
+        """What came next; while nothing has, an answer that was begun is gone on with."""
+        while self._incoming.empty() and self._begun is not None and self._begun.step():
+            pass
+        return self._incoming.get()
 
     def _hears_end(self, listener: Listener, frame: Tensor) -> bool:
         """Listens to a frame; whether it ends the turn."""
         listener.step(frame)
-        return self.endpointer is not None and self.endpointer.ends(frame.numpy())
+        over = False
+        for event in self.endpointer.step(frame.numpy()) if self.endpointer is not None else ():
+            if event.kind == "likely":
+                self._begin(listener)
+            elif event.kind in ("start", "resume"):
+                self._drop()
+            over = over or event.kind == "stop"
+        self._unread += len(frame)
+        if not over and self._drafted is None and self._unread >= DRAFT_SECONDS * self.sample_rate:
+            self._read_ahead(listener)
+        return over
+
+    def _read_ahead(self, listener: Listener | None) -> None:
+        """Has what is known of the words read, if there is time for that."""
+        if self._chat is None or listener is None or not self._incoming.empty():
+            return
+        self._unread = 0
+        draft = listener.draft()
+        if draft != self._draft or not draft:
+            for _ in self._chat.read_ahead(self._past, draft):
+                pass
+            self._draft = draft
+
+    def _begin(self, listener: Listener) -> None:
+        """The turn is likely over: begins an answer."""
+        self._drop()
+        self._drafted = listener.peek()
+        if self._chat is not None and self._drafted.text:
+            if isinstance(self.endpointer, Endpointer):
+                for _ in self._chat.read_ahead(self._past, self._drafted.text):
+                    pass
+                self.endpointer.judge_words(self._chat.sounds_over())
+            if isinstance(self._chat, ToolChat):
+                return  # what a function does can't be undone
+            past = [*self._past, self._drafted.message()]
+            self._begun = SpeculativeReply(self._chat.answer(past, self.sampling), past)
+
+    def _drop(self) -> None:
+        """The turn wasn't over, or is no more."""
+        begun, self._begun, self._drafted = self._begun, None, None
+        if begun is not None:
+            begun.drop()
 
     def _turn_over(self, listener: Listener) -> None:
-        heard = listener.finish()
+        # Of a turn that was likely over, nothing but silence has come since.
+        heard = self._drafted or listener.finish()
         if self.endpointer is not None:
             self.endpointer.stop()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
@@ -235,18 +299,26 @@ class TurnSession(Session):
             self._events.put(HeardEvent(heard.text))
         if self._chat is not None:
             self._answer(self._chat, heard)
+        self._drop()
+        self._draft, self._unread = "", 0
 
-    def _answer(self, chat: ChatSession, heard: Hearing) -> None:
+    def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
         if not heard.text:
             self._events.put(EndEvent(""))
             return
+        before = len(self._past)
         self._past.append(heard.message())
-        answer = chat.answer(self._past, self.sampling)
-        making = answer.events()
-        self._give(making, lambda: answer.text)
-        making.close()
-        if answer.message is not None:
-            self._past.append(answer.message)
+        try:
+            begun = self._begun or SpeculativeReply(chat.answer(self._past, self.sampling), self._past)
+            making = begun.events()
+            self._give(making, lambda: begun.reply.text)
+            making.close()
+            if begun.reply.message is not None:
+                self._past.append(begun.reply.message)
+        except (ToolCallError, TooLongError) as error:  # of this turn, not of the conversation
+            del self._past[before:]
+            self._events.put(FailedEvent(str(error)))
+            self._events.put(EndEvent(""))
         self._pass_over_frames()
 
     def _read_aloud(self, text: str) -> None:

@@ -5,7 +5,7 @@ A `CallParser` takes an answer's text in any pieces and gives text, which is pas
 it is complete. A piece that may be the beginning of a call is held back until it is clear. What comes of a text doesn't
 depend on how it is cut:
 
-    parser = CallParser(HERMES, {"weather"})
+    parser = CallParser(HERMES, {"weather": {}})
     parser.feed("Let me see. <tool")                       # ["Let me see."]
     parser.feed('_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>')
     # [Call("weather", '{"city": "Rome"}')]
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -31,7 +31,24 @@ from antiphon.models.llm.thinker import GeneratedToken
 
 MAX_JSON_DEPTH = 40  # of what clients give
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
-JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*("|\\?\Z)|[\[\]{}]', re.DOTALL)  # strings, whole or cut off, and brackets
+LIKE_A_CALL = re.compile(r'\s*[\[{\s]*"(name|function|type)"')  # what JSON begins with that is to be a call
+FOREIGN = (("```json", "```"), ("```\n", "```"), ("<tools>", "</tools>"))  # brackets that models put calls into
+ANSWER_NAME = "answer"
+ANSWER: Rendered = {
+    "type": "function",
+    "function": {
+        "name": ANSWER_NAME,
+        "description": "Answers the user in words: small talk, and every question about the world, as no other "
+        "function knows anything about it, such as: How high is Mount Everest? What is a guitar? Who built the "
+        "pyramids? Why do cats purr? What is five plus six? How long do I bake a cake? Thank you. I am tired.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
+CALL_MARGIN = (
+    1.0  # nats by which a call is to be likelier than an answer; by 40 requests apart from those of the figure
+)
+MAX_REFERENCES = 1000  # within a schema, that are followed
+DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -80,8 +97,13 @@ class Functions:
     parallel: bool = True
 
     @property
+    def schemas(self) -> dict[str, Rendered]:
+        """Of the arguments, by the functions' names."""
+        return {one["function"]["name"]: one["function"].get("parameters") or {} for one in self.shown}
+
+    @property
     def names(self) -> frozenset[str]:
-        return frozenset(one["function"]["name"] for one in self.shown)
+        return frozenset(self.schemas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,27 +162,49 @@ def rendered(message: Message) -> list[Rendered]:
     return [{"role": "tool", "content": unmarked(result.text)} for result in message.results]
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """Where JSON of a call may stand.
+
+    Attributes:
+        start: where it is opened, or space before that.
+        json: where the JSON begins.
+        closes: what comes behind it.
+        certain: it is a call, or an error; else it is text, if it isn't one.
+    """
+
+    start: int
+    json: int
+    closes: str
+    certain: bool
+
+
 class CallParser:
-    """See the module.
+    """See the module. Besides the model's own form, calls are known that stand in a fence or alone, as models that were
+    tuned to write code have them; what turns out to be no call there is text.
 
     Args:
         form: in which calls are written.
-        names: of the functions that there are.
+        schemas: of the arguments of the functions that there are, by name.
     """
 
-    def __init__(self, form: CallForm, names: Collection[str]):
-        self.form, self.names = form, names
+    def __init__(self, form: CallForm, schemas: Mapping[str, Rendered]):
+        self.schemas, self.foreign = schemas, False
+        own = [(form.opens, form.closes, True)] if form.opens else []
+        self._brackets = [*own, *((opens, closes, False) for opens, closes in FOREIGN)]
         self._rest = ""  # what hasn't been dealt with
-        self._where: Literal["text", "call", "behind"] = "text"  # behind the JSON of a call, before its end
-        self._calls: list[Call] = []  # that have been read and not been given
+        self._known = 0  # how much of its beginning is no opening of a call
+        self._closes: str | None = None  # what may follow a call that has been read and not been given
+        self._calls: list[Call] = []  # that one, or several in a list
         self._found: list[str | Call] = []
         self._error: ToolCallError | None = None
         self._said, self._called = False, False  # some text was given; a call was given since the last text
 
     @property
     def settled(self) -> bool:
-        """No call has begun that wasn't given, and nothing is held back but space."""
-        return self._error is None and self._where == "text" and not self._rest.strip()
+        """No call has begun that wasn't given, nothing is held back but space, and all calls were in the model's own
+        form."""
+        return self._error is None and self._closes is None and not self._rest.strip() and not self.foreign
 
     def feed(self, text: str) -> list[str | Call]:
         """More of the answer -> text and calls.
@@ -171,7 +215,7 @@ class CallParser:
         self._fail()
         self._rest += text
         try:
-            while {"text": self._text, "call": self._call, "behind": self._behind}[self._where]():
+            while self._behind() if self._closes is not None else self._next():
                 pass
         except ToolCallError as error:
             self._error = error  # but first what came before it
@@ -184,15 +228,20 @@ class CallParser:
             cut: it is as long as it may be: a call that isn't complete is left out.
 
         Raises:
-            ToolCallError: it ends in the midst of a call.
+            ToolCallError: it ends in the midst of a call, or of something that is to be one.
         """
         self._fail()
-        if self._where == "call" and not cut:
-            raise ToolCallError("The model began to call a function and broke off.")
-        if self._where == "behind":
+        if self._closes is not None:
             self._give()
-        elif self._where == "text":
-            self._pass_on(len(self._rest))
+        elif (opened := self._opened()) is not None:
+            body = self._rest[opened.json :]
+            if opened.certain or LIKE_A_CALL.match(body):
+                if opened.closes and opened.closes in body:
+                    raise ToolCallError("The model's call of a function is no JSON.")
+                if not cut:
+                    raise ToolCallError("The model began to call a function and broke off.")
+                self._rest = self._rest[: opened.start].rstrip()
+        self._say(len(self._rest))
         return self._take()
 
     def _fail(self) -> None:
@@ -203,50 +252,66 @@ class CallParser:
         found, self._found = self._found, []
         return found
 
-    # One step each, with what is at the beginning of the rest; false where more of it must come first
+    def _opened(self) -> _Opened | None:
+        """The first place where a call may have begun."""
+        found = []
+        for opens, closes, certain in self._brackets:
+            at = self._rest.find(opens, self._known)
+            if at >= 0:
+                found.append(_Opened(at, at + len(opens), closes, certain))
+        alone = self._alone()
+        if alone.startswith("{") and not self._known and (self._called or not self._said):  # a whole reply, or a row
+            found.append(_Opened(0, len(self._rest) - len(alone), "", False))
+        return min(found, key=lambda one: one.start, default=None)
 
-    def _text(self) -> bool:
-        form = self.form
-        if form.opens and form.opens in self._rest:
-            at = self._rest.index(form.opens)
-            self._pass_on(len(self._rest[:at].rstrip()))
-            self._rest, self._where = self._rest.lstrip().removeprefix(form.opens), "call"
-            return True
-        held = next(n for n in range(len(form.opens), -1, -1) if self._rest.endswith(form.opens[:n]))
-        if not form.opens and (self._called or not self._said):  # only a whole reply is a call, or several in a row
-            body = self._rest.lstrip().lstrip("; \n" if self._called else None)
-            if body.startswith("{"):
-                self._rest, self._where = body, "call"
-                return True
-            held = len(self._rest) if not body else 0
-        self._pass_on(len(self._rest[: len(self._rest) - held].rstrip()))
-        return False
+    def _alone(self) -> str:
+        """The rest without what may stand before a call, or between two."""
+        return self._rest.lstrip("; \n" if self._called else None)
 
-    def _call(self) -> bool:
-        self._rest = self._rest.lstrip()
-        if self._rest and self._rest[0] not in "{[":
-            raise ToolCallError("The model began to call a function and wrote no JSON.")
-        end = json_end(self._rest)
-        if end is None:
+    def _next(self) -> bool:
+        """Gives text up to a call, or reads it; false where more must come first."""
+        opened = self._opened()
+        if opened is None:
+            ends = (opens[:n] for opens, _, _ in self._brackets for n in range(1, len(opens)))
+            held = max((len(end) for end in ends if self._rest.endswith(end)), default=0)
+            if self._alone():
+                self._say(len(self._rest[: len(self._rest) - held].rstrip()))
             return False
-        self._calls = read_calls(self._rest[:end], self.form, self.names)
-        self._rest, self._where = self._rest[end:], "behind"
-        if not self.form.closes:
-            self._give()
+        before = len(self._rest[: opened.start].rstrip())
+        body = self._rest[opened.json :].lstrip()
+        given, end = None, 0
+        if not body or body[0] in "{[":
+            try:
+                given, end = DECODER.raw_decode(body)
+            except json.JSONDecodeError:  # isn't complete
+                self._say(before)
+                return False
+            except RecursionError:
+                self._say(before)
+                raise ToolCallError("The model's call of a function is no JSON: it is nested too deeply.") from None
+        elif opened.certain:
+            self._say(before)
+            raise ToolCallError("The model began to call a function and wrote no JSON.")
+        if not opened.certain and not is_call(given, self.schemas):
+            self._known = max(opened.json, 1)
+            return True
+        self._say(before)
+        self._rest, self._closes = body[end:], opened.closes
+        self._calls, self.foreign = read_calls(given, self.schemas), self.foreign or not opened.certain
         return True
 
     def _behind(self) -> bool:
-        self._rest = self._rest.lstrip()
-        if self._rest.startswith(self.form.closes):
-            self._rest = self._rest.removeprefix(self.form.closes)
-        elif self.form.closes.startswith(self._rest):
+        assert self._closes is not None
+        rest = self._rest.lstrip()
+        if self._closes and self._closes.startswith(rest) and rest != self._closes:
             return False
+        self._rest = rest.removeprefix(self._closes)
         self._give()  # also where its end was forgotten
         return True
 
-    def _pass_on(self, size: int) -> None:
+    def _say(self, size: int) -> None:
         """Gives the beginning of the rest as text; around calls, space is not kept."""
-        text, self._rest = self._rest[:size], self._rest[size:]
+        text, self._rest, self._known = self._rest[:size], self._rest[size:], max(0, self._known - size)
         if self._called:
             text = text.lstrip()
             text = f" {text}" if text and self._said else text
@@ -256,51 +321,73 @@ class CallParser:
 
     def _give(self) -> None:
         self._found += self._calls
-        self._calls, self._called, self._where = [], True, "text"
+        self._calls, self._called, self._closes, self._known = [], True, None, 0
 
 
-def json_end(text: str) -> int | None:
-    """Where the object or list ends that a text begins with; None if it isn't complete.
-
-    >>> json_end('{"a": "}"} and'), json_end('{"a": "}')
-    (10, None)
-    """
-    depth = 0
-    for mark in JSON_MARKS.finditer(text):
-        if mark[0].startswith('"'):
-            if mark[1] != '"':
-                return None
-            continue
-        depth += 1 if mark[0] in "{[" else -1
-        if not depth:
-            return mark.end()
-    return None
+def is_call(given: Any, schemas: Mapping[str, Rendered]) -> bool:
+    """Whether JSON that stands where JSON may stand is to be a call, or a list of them."""
+    first = given[0] if isinstance(given, list) and given else given
+    first = first.get("function", first) if isinstance(first, dict) else first
+    name = first.get("name") if isinstance(first, dict) else None
+    return isinstance(name, str) and (name in schemas or "arguments" in first or "parameters" in first)
 
 
-def read_calls(text: str, form: CallForm, names: Collection[str]) -> list[Call]:
-    """JSON of a call, or of a list of them -> the calls.
+def read_calls(given: Any, schemas: Mapping[str, Rendered]) -> list[Call]:
+    """A call, or a list of them, as JSON has them -> the calls.
 
     Raises:
-        ToolCallError: it is none, or calls a function that isn't among `names`.
+        ToolCallError: it is none, or calls a function that isn't there, or with arguments that it doesn't take.
     """
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ToolCallError("The model's call of a function is no JSON.") from None
     calls = []
     for one in given if isinstance(given, list) else [given]:
+        if isinstance(one, dict) and isinstance(one.get("function"), dict):
+            one = one["function"]
         name = one.get("name") if isinstance(one, dict) else None
         if not isinstance(name, str):
             raise ToolCallError("The model's call of a function doesn't name it.")
-        if name not in names:
-            known = ", ".join(sorted(names)) or "none"
+        if name not in schemas:
+            known = ", ".join(sorted(schemas)) or "none"
             raise ToolCallError(f"The model called '{name[:64]}', which isn't among the functions: {known}.")
-        other = "parameters" if form.key == "arguments" else "arguments"
-        arguments = one.get(form.key, one.get(other))
-        calls.append(Call(name, "{}" if arguments is None else as_arguments(arguments, name)))
+        arguments = one.get("arguments", one.get("parameters"))
+        text = "{}" if arguments is None else as_arguments(arguments, name)
+        if problem := misfit(json.loads(text), schemas[name]):
+            raise ToolCallError(f"The model called '{name}' with arguments that don't fit: {problem}")
+        calls.append(Call(name, text))
     if not calls:
         raise ToolCallError("The model began to call functions and called none.")
     return calls
+
+
+def misfit(arguments: Any, schema: Rendered) -> str | None:
+    """What of the arguments doesn't fit a JSON schema; None if all does.
+
+    Nothing is fetched that a schema refers to; patterns are not looked at, as one can be written that never ends.
+    """
+    if not schema:
+        return None
+    from jsonschema import Draft202012Validator, validators
+    from jsonschema.exceptions import best_match
+    from referencing import Registry
+
+    seen = iter(range(MAX_REFERENCES))
+
+    def refer(validator: Any, reference: str, instance: Any, _: Any) -> Iterator[Any]:
+        if next(seen, None) is None:
+            raise RecursionError
+        yield from Draft202012Validator.VALIDATORS["$ref"](validator, reference, instance, _)
+
+    rules = {"pattern": None, "patternProperties": None, "$ref": refer, "$dynamicRef": None}
+    checker = validators.extend(Draft202012Validator, rules)
+    try:
+        error = best_match(checker(schema, registry=Registry()).iter_errors(arguments))
+    except Exception as failed:  # a schema that makes no sense
+        raise ToolCallError(f"The schema of a function can't be used: {type(failed).__name__}.") from failed
+    if error is None:
+        return None
+    where = "".join(f".{part}" for part in error.absolute_path).lstrip(".")
+    return (f"{where}: " if where else "") + (
+        error.message if len(error.message) < 200 else error.message[:200] + "..."
+    )
 
 
 def as_arguments(given: Any, name: str) -> str:
@@ -357,21 +444,37 @@ def _unmarked_text(text: str) -> str:
 class Calling:
     """The calls of one answer.
 
+    With the choice "auto", small language models call a function where none is asked for, and talk about one that is.
+    So there is one more, ANSWER, to answer in words, and before anything is said to the user one of all is chosen by
+    what the model would rather write.
+
     Args:
         form: of the language model.
         functions: that there are.
 
     Attributes:
+        shown: the functions as the model reads them.
+        choices: among which one is to be chosen for a turn of the user; () for none.
         begins: what the answer has to begin with.
         calls: so far.
         settled: the language model has thought nothing but the text and the calls that were given.
     """
 
     def __init__(self, form: CallForm, functions: Functions):
-        self.functions, self.parser = functions, CallParser(form, functions.names)
+        self.form, self.functions = form, functions
+        decides = functions.choice == "auto" and ANSWER_NAME not in functions.names
+        self.choices = (ANSWER_NAME, *sorted(functions.names)) if decides else ()
+        self.shown = () if functions.choice == "none" else (*((ANSWER,) if decides else ()), *functions.shown)
+        self.parser = CallParser(form, {ANSWER_NAME: {}} | functions.schemas)
         self.begins = form.beginning(functions.only) if functions.choice == "required" else ""
         self.calls: list[Call] = []
         self._dropped = False
+
+    def choose(self, likelihoods: Sequence[float]) -> None:
+        """One of `choices`, by the log-likelihood of each; a function only if it is clearly likelier than an answer."""
+        best = max(range(1, len(self.choices)), key=likelihoods.__getitem__)
+        called = likelihoods[best] - likelihoods[0] > CALL_MARGIN
+        self.begins = self.form.beginning(self.choices[best]) if called else ""
 
     @property
     def settled(self) -> bool:
@@ -409,7 +512,7 @@ class Calling:
         for one in found:
             if isinstance(one, str):
                 yield replace(thought, text=one)
-            elif self.functions.choice == "none":
+            elif self.functions.choice == "none" or (one.name == ANSWER_NAME and one.name not in self.functions.names):
                 self._dropped = True
             elif not self.calls or self.functions.parallel:
                 self.calls.append(one)

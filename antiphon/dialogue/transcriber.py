@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.audio.endpoint import SILENCE_SECONDS
 from antiphon.audio.speech import SileroActivity, SpeechDetector
 from antiphon.dialogue.events import HeardEvent
 from antiphon.dialogue.half_duplex import RecognizerListener
-from antiphon.dialogue.session import TURN_END_SECONDS
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
@@ -40,7 +40,7 @@ class Transcriber:
     turn: RecognizerListener | None = None
 
     def __post_init__(self) -> None:
-        self.detector = self.detector or SpeechDetector(SileroActivity(self.sample_rate), TURN_END_SECONDS)
+        self.detector = self.detector or SpeechDetector(SileroActivity(self.sample_rate), SILENCE_SECONDS)
 
     def step(self, frame: Tensor) -> HeardEvent | None:
         """Takes the next frame [samples]; gives what was said in the turn that it ends."""

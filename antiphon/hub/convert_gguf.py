@@ -168,7 +168,7 @@ def convert(path: Path, folder: Path, packed: bool = True) -> Path:
         HubError: unreadable, cut short, or another architecture, tokenizer or kind of tensors.
     """
     source = GgufSource(path)
-    config = _config(source)
+    config = config_of(source)
     folder.mkdir(parents=True, exist_ok=True)
     if packed:
         pack(source, config, folder)
@@ -186,7 +186,8 @@ def convert(path: Path, folder: Path, packed: bool = True) -> Path:
     return folder
 
 
-def _config(source: GgufSource) -> dict[str, Any]:
+def config_of(source: GgufSource) -> dict[str, Any]:
+    """The model's config.json, as `transformers` has it."""
     value, sized = source.value, source.sized
     heads, width = sized("attention.head_count"), sized("embedding_length")
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(sized("rope.freq_base", 10000.0))}

@@ -44,7 +44,8 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
         return _shipped(part) if part.shipped else fetch(part)
     path = Path(part).expanduser()
     if path.is_dir():
-        return _checked(path)
+        files = [] if (path / "config.json").is_file() else sorted(path.glob("*.gguf"))
+        return _converted(files[0]) if len(files) == 1 else _checked(path)
     if path.is_file():
         return _converted(path)
     if isinstance(part, str) and (pieces := _hub_id(part)):
@@ -73,7 +74,9 @@ def _shipped(part: Part) -> Path:
 
 def _checked(path: Path) -> Path:
     if not (path / "config.json").is_file():
-        raise HubError(f"{path} is not a model's folder: it has no config.json.")
+        found = [file.name for file in sorted(path.glob("*.gguf"))]
+        files = f", and more than one GGUF file: name one, {path / found[0]}" if found else ""
+        raise HubError(f"{path} is not a model's folder: it has no config.json{files}.")
     return path
 
 

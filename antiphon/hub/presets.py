@@ -13,6 +13,7 @@ from antiphon.hub.parts import (
     LORA,
     QWEN_CODER_0_5B,
     QWEN_CODER_1_5B,
+    SMART_TURN,
     SMOLLM2_135M_INSTRUCT,
     TALKER,
     WHISPER_BASE,
@@ -59,7 +60,7 @@ def needs(parts: Iterable[Part]) -> tuple[int, int]:
     return download, most
 
 
-_HEARING = {"asr": WHISPER_BASE, "judge": WHISPER_BASE}
+_HEARING = {"asr": WHISPER_BASE, "judge": WHISPER_BASE, "turns": SMART_TURN}
 _SPEAKING = {"codec": CODEC, "talker": TALKER}
 
 BASE = Preset(

@@ -35,6 +35,7 @@ from antiphon.serve.work.admission import Admission, Pace
 from antiphon.serve.work.scheduler import Scheduler
 
 if TYPE_CHECKING:
+    from antiphon.audio.smart_turn import TurnDetector
     from antiphon.dialogue.duplex.batched import BatchedEngine
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def create_app(
     config: ServeConfig | None = None,
     pace: Pace | None = None,
     engine: BatchedEngine | None = None,
+    turn_detector: TurnDetector | None = None,
 ) -> FastAPI:
     """A server as an ASGI application; `app.state.served` is what its routes share.
 
@@ -59,11 +61,14 @@ def create_app(
         pace: how quick the model was measured to be (`admission.measure`); without it and without `config.sessions`,
             four conversations are admitted.
         engine: of a duplex model; live conversations are then held there.
+        turn_detector: for `semantic_vad` (`antiphon.dialogue.turn_ends.turn_detector()`); without one it waits for
+            silence.
     """
     config = config or ServeConfig()
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
     scheduler = Scheduler(config.threads)
     served = Served(backend, config, scheduler, Admission(sessions, config.requests), Metrics(), pace, engine)
+    served.turn_detector = turn_detector
     served.metrics.capacity.set(sessions)
     if config.record is not None:
         served.recordings = http_recordings.Recordings(config.record)

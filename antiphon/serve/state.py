@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from antiphon.audio.io import Audio
+from antiphon.audio.smart_turn import TurnDetector
 from antiphon.dialogue.events import Sampling
 from antiphon.dialogue.half_duplex import Backend, ChatSession, Listener, RecognizerListener
 from antiphon.errors import SessionError
@@ -121,6 +122,7 @@ class Served:
         engine: where live conversations with a duplex model are held; None for a model that talks in turns.
         recordings: where conversations are kept; None keeps none.
         pace: how quick it was when it started; None if nobody measured.
+        turn_detector: says how likely a turn is over; without one turns end after silence alone.
         live: Realtime conversations.
         disconnected: of those, the ones whose connection broke and who may come back, by their ids.
         calls: of those, the ones by WebRTC, by their ids.
@@ -137,6 +139,7 @@ class Served:
     pace: Pace | None = None
     engine: BatchedEngine | None = None
     recordings: Recordings | None = None
+    turn_detector: TurnDetector | None = None
     live: set[LiveConnection] = field(default_factory=set)
     disconnected: dict[str, LiveConnection] = field(default_factory=dict)
     calls: dict[str, LiveConnection] = field(default_factory=dict)

@@ -24,6 +24,7 @@ def voice() -> FastAPI:
 
     import antiphon
     from antiphon.dialogue.duplex.batched import BatchedEngine
+    from antiphon.dialogue.turn_ends import turn_detector
     from antiphon.model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
@@ -37,7 +38,8 @@ def voice() -> FastAPI:
     if isinstance(model, DuplexModel):
         engine = BatchedEngine(model.duplex)
         return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=engine.pace()), engine=engine)
-    return create_app(model.backend, ServeConfig(token=token, hosts=hosts), measure(model.backend))
+    config, pace = ServeConfig(token=token, hosts=hosts), measure(model.backend)
+    return create_app(model.backend, config, pace, turn_detector=turn_detector())
 
 
 def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application:

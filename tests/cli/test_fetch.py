@@ -11,16 +11,17 @@ from typer.testing import CliRunner
 
 from antiphon.cli import app, common
 from antiphon.hub.fetch import cached_folder
-from antiphon.hub.parts import QWEN_CODER_0_5B, WHISPER_BASE
+from antiphon.hub.parts import QWEN_CODER_0_5B, SMART_TURN, WHISPER_BASE
 from tests.hub.test_convert_gguf import theirs, write  # noqa: F401
 
 
 @pytest.fixture
 def whisper(cache: Path) -> Path:
-    """The recognizer's part, as if it had been fetched."""
-    folder = cached_folder(WHISPER_BASE)
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    """The recognizer's part, as if it had been fetched, and the turn detector's."""
+    for part in (SMART_TURN, WHISPER_BASE):
+        folder = cached_folder(part)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
     return folder
 
 
@@ -30,7 +31,7 @@ def test_a_thinker_is_taken_from_a_file(whisper: Path, theirs, tmp_path: Path) -
         done = CliRunner().invoke(app, ["fetch", "small", "--from", str(file)], catch_exceptions=False)
         assert done.exit_code == 0
         folders = dict(line.split(": ") for line in done.stdout.splitlines())
-        assert list(folders) == ["asr", "judge", "thinker", "codec", "talker"]
+        assert list(folders) == ["asr", "judge", "turns", "thinker", "codec", "talker"]
         assert folders["asr"] == folders["judge"] == str(whisper)
         assert folders["thinker"] == str(cached_folder(QWEN_CODER_0_5B))
         assert json.loads(Path(folders["thinker"], "config.json").read_text())["hidden_size"] == 32

@@ -24,6 +24,9 @@ class CountingRecognizer:
     def step(self, samples: torch.Tensor, state: list[int]) -> None:
         state.append(len(samples))
 
+    def draft(self, state: list[int]) -> str:
+        return ("a " * (sum(state) // 1280)).strip()
+
     def finish(self, state: list[int]) -> SimpleNamespace:
         return SimpleNamespace(text="a " * round(sum(state) / 1280), embeddings=torch.zeros(1, 4))
 
@@ -38,6 +41,7 @@ class ScriptedThinker:
         pace: seconds for each.
         roles: of the messages and replies that were its own to read or to think.
         thought: pieces so far.
+        drafts: words that it was to read ahead.
     """
 
     pieces: list[str] | None = None
@@ -45,6 +49,7 @@ class ScriptedThinker:
     pace: float = 0.0
     roles: list[str] = field(default_factory=list)
     thought: int = 0
+    drafts: list[str] = field(default_factory=list)
     template: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(call_form=None))
 
     def init_state(self, *_: object) -> SimpleNamespace:
@@ -56,6 +61,13 @@ class ScriptedThinker:
     def add_message(self, state: SimpleNamespace, role: str, said: object) -> None:
         self.roles.append(role)
         state.turns.append([role])
+
+    def read_draft(self, state: SimpleNamespace, said: str) -> int:
+        self.drafts.append(said)
+        return 0
+
+    def draft_end(self, state: SimpleNamespace) -> float:
+        return 1.0
 
     def begin_reply(self, state: SimpleNamespace, begins: str) -> None:
         state.turns.append([])

@@ -11,7 +11,8 @@ import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message, sounds_complete
+from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message
+from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.errors import ModelError
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
@@ -113,6 +114,86 @@ def test_a_past_that_breaks_off_half_read_is_not_kept(model):
     assert answer.message.text == fresh.message.text
 
 
+def test_what_is_read_ahead_changes_nothing(model):
+    chat, plain = fresh_chat(model), fresh_chat(model)
+    first = Message("user", "hello there")
+    for said in ("", "hell", "hello the", "help me", "hello"):  # the last words change
+        list(chat.read_ahead([], said))
+    said = answer_of(plain, [first])
+    assert said.text == answer_of(chat, [first]).text
+    chat.remember(chat._state, [first, said])  # the same answer
+    past = [first, said, Message("user", "and then?")]
+    list(chat.read_ahead(past[:2], "and"))
+    list(chat.read_ahead(past[:2], "and then? What of it?"))  # more than was said in the end
+    assert answer_of(chat, past).text == answer_of(plain, past).text
+    list(chat.read_ahead(past[:1], "something else"))  # the past is edited
+    past = [first, Message("assistant", "hello"), Message("user", "and now")]
+    list(chat.read_ahead(past[:2], "and now"))
+    reads_the_same(chat, past)
+
+
+def test_of_a_draft_only_what_differs_is_read_again(model):
+    thinker = model.thinker  # noqa: F811
+    state = thinker.init_state(voice=True)
+    whole = thinker.read_draft(state, "what is the capital of")
+    assert thinker.read_draft(state, "what is the capital of") == 1  # the last, to know what may follow it
+    assert 0 < thinker.draft_end(state) < 1
+    assert 0 < thinker.read_draft(state, "what is the capital in France") < whole
+    before = int(state.cache.length)
+    thinker.add_user(state, "what is the capital in France now")
+    other = thinker.init_state(voice=True)
+    thinker.add_user(other, "what is the capital in France now")
+    assert int(state.cache.length) == int(other.cache.length) > before
+    torch.testing.assert_close(state.hidden, other.hidden, rtol=1e-3, atol=1e-4)
+    assert thinker.read_draft(state, "too early") == 0  # a reply is due
+    assert thinker.draft_end(state) == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 6, 100])
+def test_a_reply_that_was_dropped_leaves_no_trace(model, steps):
+    chat, plain = fresh_chat(model), fresh_chat(model)
+    first = Message("user", "hello there")
+    said = answer_of(plain, [first])
+    answer_of(chat, [first])
+    chat.remember(chat._state, [first, said])  # the same answer
+    past = [first, said]
+    begun = SpeculativeReply(chat.answer([*past, Message("user", "and")], SHORT), past)
+    for _ in range(steps):
+        begun.step()
+    begun.drop()
+    past.append(Message("user", "and then we went home"))
+    answer = chat.answer(past, SHORT, spoken=False)
+    list(answer.events())
+    assert answer.message.text == answer_of(plain, past).text
+    if steps > 1:
+        assert answer.usage.cached > chat.thinker.init_state(True).prefix  # the first turns weren't read again
+    reads_the_same(chat, [first, Message("assistant", "hello"), Message("user", "so")])
+
+
+def test_a_reply_begun_ahead_is_the_reply(model):
+    asked = Message("user", "hello there")
+    wanted = list(fresh_chat(model).answer([asked], SHORT).events())
+    begun = SpeculativeReply(fresh_chat(model).answer([asked], SHORT), [asked], "how")
+    assert [begun.step() for _ in range(3)] == [True] * 3
+    assert begun.answers([asked], "how") and not begun.answers([asked], "else") and not begun.answers([], "how")
+    assert not begun.answers([Message("user", "hello")], "how")
+    given = [event for event in begun.events() if event is not None]
+    assert [type(event) for event in given] == [type(event) for event in wanted if event is not None]
+    assert given[-1] == wanted[-1] and begun.reply.message.text == wanted[-1].text
+
+
+def test_what_fails_ahead_fails_where_the_reply_would_be(model):
+    model.thinker.add_message, asked = lambda *_: 1 / 0, Message("user", "hello")
+    try:
+        begun = SpeculativeReply(fresh_chat(model).answer([asked], SHORT), [asked])
+        while begun.step():
+            pass
+        with pytest.raises(ZeroDivisionError):
+            list(begun.events())
+    finally:
+        del model.thinker.add_message
+
+
 def test_what_was_heard_is_read_as_it_was_heard(model):
     embeddings = model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode("hello").ids))
     typed, heard = Message("user", "hello"), Message("user", "hello", embeddings, heard=True)
@@ -209,21 +290,6 @@ def test_a_written_answer_has_no_sound_and_respects_its_limit():
 
 def test_an_answer_to_nothing_ends_at_once(voice):  # noqa: F811
     assert list(scripted(voice, Sampling(max_tokens=0))[1])[-1] == EndEvent("")
-
-
-@pytest.mark.parametrize(
-    ("said", "complete"),
-    [
-        ("What time is it?", True),
-        ("Stop", True),
-        ("I would like to", False),
-        ("Well...", False),
-        ("", False),
-        ("um", False),
-    ],
-)
-def test_whether_it_sounds_complete(said, complete):
-    assert sounds_complete(said) is complete
 
 
 def broken_off(voice, frames: int) -> HalfDuplexReply:  # noqa: F811

@@ -9,7 +9,7 @@ import torch
 
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, HalfDuplexChat, Message
-from antiphon.dialogue.tool_calls import Call, Functions, Result, joined
+from antiphon.dialogue.tool_calls import ANSWER, Call, Functions, Result, joined
 from antiphon.errors import ModelError, ToolCallError
 from antiphon.models.llm import thinker as module
 from antiphon.models.llm.thinker import Thinker
@@ -38,9 +38,14 @@ def model(llm):
 
 @pytest.fixture
 def says(monkeypatch, model):
-    """Has the language model think the tokens of a text, and then the end."""
+    """Has the language model think the tokens of a text, and then the end; and choose what it would rather write first,
+    a function or an answer in words."""
 
-    def script(text: str) -> None:
+    def script(text: str, first: str = "answer") -> None:
+        def likelihoods(*given):
+            return [0.0 if option == f'{first}"' else -9.0 for option in given[-1]]
+
+        monkeypatch.setattr(Thinker, "likelihoods", likelihoods)
         tokens = iter([*model.thinker.tokenizer.encode(text, add_special_tokens=False).ids, min(model.thinker.ends)])
         monkeypatch.setattr(module, "sample_rows", lambda *_: [next(tokens)])
 
@@ -59,7 +64,7 @@ def as_transformers_writes_it(llm, model, conversation: list[dict]) -> torch.Ten
     from transformers import AutoTokenizer
 
     text = AutoTokenizer.from_pretrained(llm).apply_chat_template(
-        conversation, tools=[CLOCK], add_generation_prompt=True, tokenize=False
+        conversation, tools=[ANSWER, CLOCK], add_generation_prompt=True, tokenize=False
     )
     return model.thinker.model.embed(torch.tensor(model.thinker.tokenizer.encode(text).ids))
 
@@ -129,6 +134,19 @@ def test_a_call_that_is_asked_for_begins_the_answer(model, says) -> None:
         answer = chat.answer([Message("user", "go")], LONG, None, False, functions)
         list(answer.events())
         assert answer.message.text == "" and [call.name for call in answer.message.calls] == ["clock"]
+
+
+def test_what_the_model_would_rather_write_begins_the_answer(model, says) -> None:
+    says(' {"zone": 1}}\n</tool_call>', first="clock")
+    chat = fresh_chat(model)
+    answer = chat.answer([Message("user", "go")], LONG, None, False, FUNCTIONS)
+    list(answer.events())
+    assert answer.message.calls == (Call("clock", '{"zone": 1}'),) and not answer.message.text
+    says("It is noon.", first="clock")  # after a result it is free to speak, as after any turn that isn't the user's
+    past = [Message("user", "go"), answer.message, Message("function", "", results=(Result("noon"),))]
+    answer = chat.answer(past, LONG, None, False, FUNCTIONS)
+    list(answer.events())
+    assert answer.message.text == "It is noon." and not answer.message.calls
 
 
 def test_a_call_that_went_wrong_is_forgotten(model, says) -> None:

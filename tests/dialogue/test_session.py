@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 
+from antiphon.audio.endpoint import Endpointer
 from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity, SpeechDetector
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.session import TURN_END_SECONDS, TurnSession
+from antiphon.dialogue.session import TurnSession
 from antiphon.errors import SessionError
 from tests.conftest import ROOT
 from tests.dialogue.pretended import pretended_backend
@@ -117,7 +119,7 @@ def test_noise_is_no_turn_and_is_not_answered(kind):
         "hum": 0.3 * torch.sin(torch.arange(24000 * 3) * 2 * torch.pi * 100 / 24000),
         "clicks": 0.9 * (torch.arange(24000 * 3) % 12000 == 0),
     }[kind]
-    with TurnSession(pretended_backend(), endpointer=SpeechDetector(silence=TURN_END_SECONDS)) as session:
+    with TurnSession(pretended_backend(), endpointer=SpeechDetector(silence=0.7)) as session:
         events = [event for frame in [*sound.split(1920), *torch.zeros(20, 1920)] for event in session.step(frame)]
         time.sleep(0.3)
         assert events + session.poll() == []
@@ -125,10 +127,78 @@ def test_noise_is_no_turn_and_is_not_answered(kind):
 
 def test_a_spoken_question_is_a_turn(session):
     said = load(ROOT / "examples" / "question.wav", sample_rate=24000).mono().samples
-    session.endpointer = SpeechDetector(silence=TURN_END_SECONDS)
+    session.endpointer = SpeechDetector(silence=0.7)
     for frame in [*said.split(1920), *torch.zeros(20, 1920)]:
         session.step(frame)
     assert until(session, lambda event: isinstance(event, HeardEvent))
+
+
+@dataclass
+class Chances:
+    """A turn detector that says what it is told to, one pause after the other; after those that it's over."""
+
+    left: list[float]
+
+    def probability(self, samples: torch.Tensor) -> float:
+        return self.left.pop(0) if self.left else 1.0
+
+
+def by_sound(*chances: float) -> Endpointer:
+    return Endpointer(Chances(list(chances)), speech=by_loudness(4.0))
+
+
+def say(session: TurnSession, *levels: float) -> list[Event]:
+    """Frames of noise at these amplitudes, each after the one before was worked on; what came meanwhile."""
+    generator, events = torch.Generator().manual_seed(0), []
+    for level in levels:
+        events += session.step(level * torch.randn(1920, generator=generator))
+        wait_for(session._incoming.empty)
+    return events
+
+
+LOUD, QUIET = [0.1] * 8, [0.0005] * 4
+
+
+def test_an_answer_is_begun_before_the_turn_is_over_and_heard_after_it():
+    with TurnSession(pretended_backend(), endpointer=by_sound(), sampling=Sampling(max_tokens=5)) as session:
+        thinker = session.backend.thinker
+        assert say(session, *LOUD, *QUIET) == []
+        wait_for(lambda: thinker.thought > 0)
+        assert session.poll() == []  # thought already, and nothing of it is told
+        events = say(session, 0.0005) + until(session, lambda event: isinstance(event, EndEvent))
+        assert [type(event) for event in events].count(HeardEvent) == 1 and thinker.thought == 5
+        assert events[-1].text == " 0 1 2 3 4" and thinker.roles == ["user", "assistant"]
+
+
+def test_who_goes_on_drops_the_answer_and_nothing_of_it_is_heard():
+    with TurnSession(pretended_backend(), endpointer=by_sound(), sampling=Sampling(max_tokens=5)) as session:
+        say(session, *LOUD, *QUIET)
+        wait_for(lambda: session.backend.thinker.thought > 0)
+        assert say(session, *LOUD) == [] and session._past == []
+        events = say(session, *QUIET, 0.0005) + until(session, lambda event: isinstance(event, EndEvent))
+        (heard,) = [event.heard for event in events if isinstance(event, HeardEvent)]
+        assert heard.count("a") > 18
+        assert [message.role for message in session._past] == ["user", "assistant"]
+        assert events[-1].text == " 0 1 2 3 4"
+
+
+def test_a_pause_that_does_not_sound_over_is_waited_for():
+    with TurnSession(pretended_backend(), endpointer=by_sound(*[0.1] * 100)) as session:
+        assert say(session, *LOUD, *QUIET * 4) == [] and session.backend.thinker.thought == 0
+
+
+def test_what_is_known_of_the_words_is_read_ahead():
+    with TurnSession(pretended_backend(), endpointer=by_sound()) as session:
+        say(session, *LOUD)
+        wait_for(lambda: len(session.backend.thinker.drafts) > 1)
+        assert session.backend.thinker.drafts[0] == "" and set(session.backend.thinker.drafts[1].split()) == {"a"}
+
+
+def wait_for(seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def test_an_error_in_the_model_reaches_the_caller(session):

@@ -18,7 +18,7 @@ from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, CallForm
 from antiphon.models.llm.thinker import GeneratedToken
 
-NAMES = {"weather", "clock"}
+NAMES: dict = {"weather": {}, "clock": {}}
 ROME = Call("weather", '{"city": "Rome"}')
 CLOCK = Call("clock", "{}")
 FORMS = st.sampled_from([HERMES, MISTRAL, LLAMA])

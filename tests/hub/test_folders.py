@@ -40,11 +40,13 @@ def test_every_part_of_every_preset_says_what_it_is() -> None:
             assert part.shipped == (part.build is None)
             assert part.memory > 0
             assert (part.joined is not None) == any(wheel.piece for wheel in part.wheels)
-    assert set(hub.preset("mini").parts) == {"asr", "judge", "thinker", "adapter", "lora", "codec", "talker"}
+    assert set(hub.preset("mini").parts) == {
+        *("asr", "judge", "turns", "thinker", "adapter", "lora", "codec", "talker")
+    }
     assert (
         set(hub.preset("base").parts)
         == set(hub.preset("small").parts)
-        == {"asr", "judge", "thinker", "codec", "talker"}
+        == {"asr", "judge", "turns", "thinker", "codec", "talker"}
     )
     assert hub.preset("mini").memory < hub.preset("small").memory < hub.preset("base").memory
 
@@ -122,6 +124,17 @@ def test_a_gguf_file_is_converted_once_wherever_it_lies(gguf_file: Path, cache: 
     assert hub.folder(str(moved)) == folder and capsys.readouterr().err == ""
     os.utime(moved, (0, 0))  # another file for all one knows
     assert hub.folder(moved) != folder
+
+
+def test_the_gguf_file_of_a_folder_is_meant(gguf_file: Path, cache: Path) -> None:
+    assert hub.folder(gguf_file.parent) == hub.folder(gguf_file)
+
+
+def test_of_several_gguf_files_one_is_to_be_named(cache: Path, tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(HubError, match=r"no config.json, and more than one GGUF file: name one, .*/a.gguf"):
+        hub.folder(tmp_path)
 
 
 def test_a_gguf_file_that_is_too_large_is_not_converted(gguf_file: Path, cache: Path, monkeypatch, capsys) -> None:

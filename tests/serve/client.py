@@ -24,7 +24,8 @@ LONG = "say " + " ".join(f"word{n}" for n in range(200))
 def run(scenario, **config):
     """Plays `scenario(url, served)` on a server of its own; afterwards every place is free."""
     backend = config.pop("backend", None) or Scripted()
-    with serving(backend, ServeConfig(**{**QUICK, **config})) as (address, served):
+    turn_detector = config.pop("turn_detector", None)
+    with serving(backend, ServeConfig(**{**QUICK, **config}), turn_detector=turn_detector) as (address, served):
 
         async def play():
             await scenario(f"ws://{address}/v1/realtime", served)

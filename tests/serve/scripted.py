@@ -35,6 +35,9 @@ class ScriptedListener:
             raise RuntimeError("the ears have fallen off")
         self.parts.append(samples)
 
+    def draft(self) -> str:
+        return self.owner.hears or ""
+
     def peek(self) -> Hearing:
         sound = torch.cat(self.parts) if self.parts else torch.zeros(1)
         self.owner.heard.append(sound)
@@ -130,6 +133,19 @@ class ScriptedChat:
         self.owner.answers.append(answer)
         return answer
 
+    def read_ahead(
+        self,
+        past: Sequence[Message],
+        said: str,
+        instructions: str | None = None,
+        functions: Functions | None = None,
+    ) -> Iterator[None]:
+        self.owner.drafts.append(said)
+        yield None
+
+    def sounds_over(self) -> float:
+        return self.owner.complete
+
 
 @dataclass
 class Scripted:
@@ -138,10 +154,11 @@ class Scripted:
     Attributes:
         words: of every answer; unless the last message is "say ...".
         pace: seconds of work for each word; `frames` of sound for each.
+        complete: how likely the words that were read ahead are all.
         hears: what every turn says; None for its loudness.
         deaf: the ears fail.
         calls_functions: it can.
-        heard, answers, made: what was done, for tests to look at.
+        heard, answers, made, drafts: what was done, for tests to look at.
     """
 
     words: list[str] = field(default_factory=lambda: "Rome is the capital of Italy.".split())
@@ -156,6 +173,8 @@ class Scripted:
     heard: list[Tensor] = field(default_factory=list)
     answers: list[ScriptedAnswer] = field(default_factory=list)
     made: int = 0
+    complete: float = 1.0
+    drafts: list[str] = field(default_factory=list)
 
     def listen(self) -> ScriptedListener:
         return ScriptedListener(self)
@@ -183,7 +202,7 @@ def silence(seconds: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(backend, config=None, engine=None):
+def serving(backend, config=None, engine=None, turn_detector=None):
     """A real server on a port of its own, in a thread; gives (its host:port, its `Served`)."""
     import asyncio
 
@@ -194,7 +213,7 @@ def serving(backend, config=None, engine=None):
     config = config or ServeConfig(port=0)
     if not isinstance(backend, HalfDuplexBackend):  # what scripted users say is noise, which is no speech to a network
         config = replace(config, vad="loudness")
-    app = create_app(backend, config, engine=engine)
+    app = create_app(backend, config, engine=engine, turn_detector=turn_detector)
     served = app.state.served
     sockets = [listen(served.config)]
     server = make_server(app)

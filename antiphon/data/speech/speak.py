@@ -246,7 +246,7 @@ def _speak_share(sentences: list[Sentence], config: SpeakConfig, worker: int, wo
         others = babblers(sentences, speakers[0], config) if config.augment is not None else []
         with tqdm(
             total=round(longest) if config.hours else round(most) or len(sentences) // workers,
-            initial=min(round(seconds), round(longest)) if config.hours else min(round(count), round(most) or 1 << 60),
+            initial=min(round(seconds), round(longest)) if config.hours else min(round(count), round(most)),
             unit="s" if config.hours else "utt",
             desc=f"{config.out.name}" + (f" {worker + 1}/{workers}" if workers > 1 else ""),
             position=worker,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from antiphon.audio.endpoint import FindsEnds
 from antiphon.audio.io import Audio
 from antiphon.audio.speech import LevelActivity, SpeechDetector
 from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexFrame, DuplexState
@@ -42,7 +43,7 @@ class TurnTaking:
         waited: seconds of its turn without a sound of it.
     """
 
-    endpointer: SpeechDetector | None
+    endpointer: FindsEnds | None
     answering: bool = False
     spoke: bool = False
     waited: float = 0.0
@@ -120,7 +121,7 @@ class DuplexStream:
         start: DuplexState | None = None,
         sampling: MoshiSampling | None = None,
         seed: int = 0,
-        endpointer: SpeechDetector | None = None,
+        endpointer: FindsEnds | None = None,
         engine: DuplexEngine | None = None,
     ):
         check_mode(mode, direction, MODES)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, spoken_form
+from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, spoken_form, tools, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.harness import Group, rows_of
@@ -198,8 +198,10 @@ GROUPS: dict[str, Group] = {
         answers.knowledge, 200, ("knowledge-right", *(f"knowledge-right-level-{level}" for level in range(1, 6)))
     ),
     "follow-ups": Group(answers.follow_ups, 60, ("followups-right",)),
+    "tools": Group(tools.tool_calls, 80, ("tool-calls-right", "tool-calls-right-typed")),
     "gsm8k": Group(benchmarks.gsm8k, 50, ("gsm8k-spoken", "gsm8k-spoken-lost")),
     "openbookqa": Group(benchmarks.openbookqa, 100, ("openbookqa-spoken", "openbookqa-spoken-lost")),
+    "turns": Group(turns.turn_ends, 200, ("false-cutoffs", "endpoint-wait-s")),
     "packed": Group(packed.faithful, 8, ("greedy-tokens-equal", "kl-per-token")),
     "ability": Group(packed.ability, 200, ("text-ability-lost", "arc-easy-typed", "piqa-typed", "gsm8k-typed")),
     "hear": Group(unseen_voices, 300, ("hear-wer-unseen-voices", "hear-wer-unseen-voices-adapter-alone")),

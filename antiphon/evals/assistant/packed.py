@@ -27,6 +27,7 @@ from antiphon.evals.harness import rows_of
 from antiphon.evals.machine import in_fresh_process
 from antiphon.evals.metrics.answers import last_number
 from antiphon.evals.report import Figure
+from antiphon.hub.convert_gguf import GgufSource, config_of
 from antiphon.models.llm.load import CausalLM
 
 PIECE_TOKENS = 250  # of running text that are read at once
@@ -90,10 +91,18 @@ class Reference:
     """
 
     def __init__(self, source: Path):
-        from transformers import AutoModelForCausalLM
+        import transformers
 
-        folder, file = (source, None) if source.is_dir() else (source.parent, source.name)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32).eval()
+        if source.is_dir():
+            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        else:
+            gguf = GgufSource(source)
+            config = config_of(gguf)
+            weights = {name: gguf.rows(name, 0, shape[0]) for name, shape in gguf.shapes.items()}
+            kind = getattr(transformers, config["architectures"][0])
+            sizes = transformers.AutoConfig.for_model(**config)
+            model = kind.from_pretrained(None, config=sizes, state_dict=weights, dtype=torch.float32)
+        self.model = model.eval()
 
     def logits(self, tokens: Tensor) -> Tensor:
         """See `Side`."""

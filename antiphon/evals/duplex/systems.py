@@ -15,12 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from antiphon.audio.speech import SpeechDetector
 from antiphon.data.dialogue.format import Word
 from antiphon.data.dialogue.monologue import monologue_words
 from antiphon.dialogue.duplex.engine import DuplexEngine
 from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
-from antiphon.dialogue.session import TURN_END_SECONDS
+from antiphon.dialogue.turn_ends import endpointer
 from antiphon.errors import EvalError
 
 
@@ -89,7 +88,7 @@ class HalfDuplexAdapter:
         self.model, self.pace = model, pace
 
     def join(self, seed: int) -> int:
-        self._session = self.model.session("half-duplex", endpointer=SpeechDetector(silence=TURN_END_SECONDS))
+        self._session = self.model.session("half-duplex", endpointer=endpointer(self.sample_rate))
         self._sound, self._text, self._words = torch.zeros(0), "", []
         self._played, self._began, self._frames = 0.0, time.perf_counter(), 0
         return 0

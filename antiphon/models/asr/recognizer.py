@@ -250,6 +250,12 @@ class Recognizer(nn.Module):
         drafted = " ".join(draft for _, draft in state.texts if draft)
         return Heard(text, drafted=drafted)
 
+    def draft(self, state: RecognizerState) -> str:
+        """The words so far, as far as they are written down already: no work, and the last of them are missing."""
+        tokens = [*(token for window in state.closed for token in window.draft), *self._drafted(state)]
+        written = self.whisper.decode(tokens) if self.whisper is not None else ""
+        return " ".join([*(heard for heard, _ in state.texts if heard), written.strip()]).strip()
+
     def hear(self, audio: Audio) -> Heard:
         """What is said in a recording of any sample rate, mono or not."""
         state = self.init_state()

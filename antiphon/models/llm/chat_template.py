@@ -25,6 +25,8 @@ from antiphon.errors import ModelError
 
 Rendered = dict[str, Any]  # a message, or a function, as templates take it
 ASKED, SAID, NEXT, PROMPT = "asked-words", "said-words", "next-words", "prompt-words"  # that no template writes
+# Qwen2.5-Coder's template, as published, shows a call in doubled braces; some calls then have them, too.
+DOUBLED = '{{"name": <function-name>, "arguments": <args-json-object>}}'
 USER = {"role": "user", "content": ASKED}
 
 
@@ -177,7 +179,7 @@ class ChatTemplate:
                 raise
             # A template that takes no system prompt: it goes before what the user says.
             text = self._render(self.calling, [{"role": "user", "content": f"{system}\n\n{ASKED}"}], functions)
-        start, found, _ = text.partition(ASKED)
+        start, found, _ = text.replace(DOUBLED, DOUBLED[1:-1]).partition(ASKED)
         if not found:
             raise ModelError("the language model's chat template doesn't end on what the user said last")
         before = self.user.before

@@ -22,6 +22,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -33,6 +35,7 @@ from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
+from antiphon.models.llm.prompts import assistant_prompt
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
 from antiphon.models.llm.text import as_words
 from antiphon.models.lora import Lora
@@ -40,6 +43,7 @@ from antiphon.nn.cache import join
 
 MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
 MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
+MIN_SHARED_TOKENS = 16  # at the beginning of two prompts, that are worth copying what the first left
 GREEDY = TokenSampling()
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,8 @@ class ThinkerState:
         hidden: the last hidden state `[width]` where a reply is due, else None.
         pending: reply tokens that were thought but not read yet.
         unread: the last of `turns`, where it waits to be read together with what comes next, else None.
+        draft: what is in the cache after all that was read of `turns`, embeddings `[T, width]`: see `read_draft`.
+        draft_hidden: the last hidden state `[width]` of it.
         history: ("user" or "assistant", text); what came as embeddings has the text "".
         guarded: replies that go round in circles are ended; with functions they aren't, as two calls look alike.
     """
@@ -88,11 +94,21 @@ class ThinkerState:
     history: list[tuple[str, str]] = field(default_factory=list)
     guarded: bool = False
     unread: Tensor | None = None
+    draft: Tensor | None = None
+    draft_hidden: Tensor | None = None
 
     def fork(self) -> ThinkerState:
         """A copy that goes its own way."""
         lists = {"turns": list(self.turns), "pending": list(self.pending), "history": list(self.history)}
         return replace(self, cache=self.cache.fork(), **lists)
+
+
+@dataclass
+class _Prompt:
+    """A system prompt as tokens, and the state that has read it."""
+
+    tokens: list[int]
+    state: ThinkerState
 
 
 class Thinker(nn.Module):
@@ -122,7 +138,7 @@ class Thinker(nn.Module):
         self.marks = mark_tokens(self.tokenizer, MARKS)
         special = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
-        self._prefixes: dict[tuple[bool, str | None, str], ThinkerState] = {}
+        self._prompts: dict[tuple[bool, str | None, str], _Prompt] = {}
 
     def _end_tokens(self, folder: Path) -> frozenset[int]:
         """What generation_config.json says, and what the template writes behind a reply.
@@ -160,36 +176,51 @@ class Thinker(nn.Module):
 
         Args:
             voice: answer as a voice, with adapters; False: the untouched language model.
-            system: system prompt; None: in voice mode what the adapters were trained with, in text mode the
-                template's own.
+            system: system prompt; None: in voice mode what the adapters were trained with, or without adapters an
+                assistant's, with date and time; in text mode the template's own.
             functions: that the model may call, as its template takes them: {"type": "function", "function": {"name",
                 "description", "parameters"}}.
 
         Each prompt is read once; later conversations get a copy of what it left, as long as it is one of the last few.
+        Of another prompt, only what differs is read.
 
         Raises:
             ModelError: there is no room for so many functions.
         """
-        if system is None and voice and self.lora is not None:
-            system = self.lora.config.system
+        bare = False
+        if system is None and voice:
+            system = assistant_prompt(datetime.now()) if self.lora is None else self.lora.config.system
+            bare = system is None and not functions  # the adapters were trained without any
         key = (voice, system, json.dumps(functions) if functions else "")
-        known = self._prefixes.pop(key, None)
+        known = self._prompts.pop(key, None)
         if known is None:
             opening, first = self.template.opening(system, functions)
-            if system is None and voice and self.lora is not None and not functions:
-                opening = ""  # the adapters were trained without any
-            known = ThinkerState(voice, self.model.init_cache(), 0, first=first, guarded=voice and not functions)
-            prompt = self._ids(opening)
+            tokens = [] if bare else self._ids(opening)
             room = min(MAX_CONTEXT_TOKENS, self.model.context) * 3 // 4
-            if len(prompt) > room:
-                raise ModelError(f"the functions and instructions take {len(prompt)} tokens; there is room for {room}")
-            if prompt:
-                self._read(known, self._embed(prompt))
-            known.prefix = int(known.cache.length)
-        self._prefixes[key] = known  # the last of the queue again
-        for old in list(self._prefixes)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
-            self._prefixes.pop(old, None)
-        return known.fork()
+            if len(tokens) > room:
+                raise ModelError(f"the functions and instructions take {len(tokens)} tokens; there is room for {room}")
+            cache, read = self._read_before(voice, tokens)
+            state = ThinkerState(voice, cache, len(tokens), first, guarded=voice and not functions)
+            if tokens[read:]:
+                self._read(state, self._embed(tokens[read:]))
+            known = _Prompt(tokens, state)
+        self._prompts[key] = known  # the last of the queue again
+        for old in list(self._prompts)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
+            self._prompts.pop(old, None)
+        return known.state.fork()
+
+    def _read_before(self, voice: bool, tokens: list[int]) -> tuple[Cache, int]:
+        """A cache that has read the beginning of a prompt, and how many tokens: as many as any prompt that is kept."""
+        best, most = None, MIN_SHARED_TOKENS - 1
+        for prompt in list(self._prompts.values()):
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt.tokens, tokens)))
+            if same > most and prompt.state.voice == voice:
+                best, most = prompt.state.cache, same
+        if best is None:
+            return self.model.init_cache(), 0
+        cache = best.fork()
+        cache.cut(most)
+        return cache, most
 
     @torch.inference_mode()
     def add_user(self, state: ThinkerState, said: str | Sequence[int] | Tensor) -> None:
@@ -258,6 +289,80 @@ class Thinker(nn.Module):
         It is a turn of its own."""
         self._take_turn(state, self._embed(self.template.reply + begins), None)
 
+    @torch.inference_mode()
+    def likelihoods(self, state: ThinkerState, begins: str, options: Sequence[str]) -> list[float]:
+        """How likely a reply is to go on with each of several texts, after what it `begins` with: the log-likelihood of
+        the tokens in which it differs from the others along the likeliest way. The conversation stays as it was.
+
+        Where the options part, all but the likeliest way are done with; so it mostly takes no more than one step.
+        """
+        self.begin_reply(state, begins)
+        assert state.hidden is not None
+        tokens, hidden = [self._ids(option) for option in options], state.hidden
+        found, left, sure = [0.0] * len(options), list(range(len(options))), 0.0
+        for depth in range(max(map(len, tokens))):
+            logits = self.model.logits(hidden[None])[0].float().log_softmax(-1)
+            for option in left:
+                found[option] = sure + float(logits[tokens[option][depth]])
+            best = tokens[max(left, key=found.__getitem__)][depth]
+            left = [option for option in left if tokens[option][depth] == best and len(tokens[option]) > depth + 1]
+            if len(left) < 2:
+                break
+            sure += float(logits[best])
+            hidden = self._read(state, self._embed([best]))
+        history = list(state.history)
+        self.rewind(state, len(state.turns) - 1)
+        state.history = history
+        return found
+
+    @torch.inference_mode()
+    def read_draft(self, state: ThinkerState, said: str) -> int:
+        """Read the beginning of the user's next turn ahead, while it is still being said; gives the tokens read.
+
+        Of what an earlier draft has read, all up to the first token that differs stays, and likewise when the turn is
+        added; what becomes of the conversation is the same as without. A draft that is too long, or that would need
+        old turns to be forgotten, is not read.
+
+        Args:
+            state: a conversation whose last reply is finished.
+            said: the words so far.
+        """
+        around = self.template.user
+        before = around.before if state.turns else state.first
+        words = self._special.sub("", said)
+        words = as_words(words) if state.voice and self.lora is not None else words
+        tokens = self._ids(before + words)
+        room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
+        finished = state.hidden is None and not state.pending
+        if not finished or sum(map(len, state.turns)) + len(tokens) > room * 3 // 4 or len(tokens) > room // 2:
+            state.draft_hidden = None
+            return 0
+        x = self._embed(tokens)
+        x = x if state.unread is None else torch.cat((state.unread, x))
+        new = x[self._keep_draft(state, x[:-1]) :]
+        state.draft_hidden = self.model(new[None], state.cache, self._lora([state]))[0, -1]
+        state.draft = x
+        return len(new)
+
+    @torch.inference_mode()
+    def draft_end(self, state: ThinkerState) -> float:
+        """How likely the turn of which a draft was read is over with it, 0 to 1, as the language model expects it from
+        the words; 0 if none was read."""
+        if state.draft_hidden is None:
+            return 0.0
+        chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
+        return float(chances[sorted(self.ends)].sum())
+
+    def _keep_draft(self, state: ThinkerState, x: Tensor) -> int:
+        """Cuts what was read of a draft where it differs from embeddings `[T, width]`; gives the tokens that stay."""
+        draft, state.draft, state.draft_hidden = state.draft, None, None
+        if draft is None:
+            return 0
+        size = min(len(draft), len(x))
+        same = int((draft[:size] == x[:size]).all(1).long().cumprod(0).sum())
+        state.cache.cut(int(state.cache.length) - len(draft) + same)
+        return same
+
     def rewind(self, state: ThinkerState, turns: int) -> None:
         """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
 
@@ -268,6 +373,7 @@ class Thinker(nn.Module):
             del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
             state.cache.cut(state.prefix + sum(map(len, state.turns)))
             state.hidden, state.pending, state.unread = None, [], None
+            state.draft = state.draft_hidden = None
 
     def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None, wait: bool = False) -> None:
         """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished.
@@ -290,6 +396,8 @@ class Thinker(nn.Module):
 
     def _forget(self, state: ThinkerState, room: int) -> None:
         """Forgets the oldest turns, until those that are left have at most so many tokens."""
+        if state.draft is not None:
+            self._keep_draft(state, state.draft[:0])
         waiting = [] if state.unread is None else [state.turns.pop()]  # isn't in the cache yet
         before, gone = len(state.turns), 0
         while state.turns and sum(map(len, state.turns + waiting)) > room:
@@ -436,7 +544,9 @@ class Thinker(nn.Module):
         return x
 
     def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
-        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`."""
+        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`. What a draft has read isn't read again
+        (but for the last of them, whose hidden state is wanted)."""
+        x = x[self._keep_draft(state, x[:-1]) :]
         return self.model(x[None], state.cache, self._lora([state]))[0, -1]
 
     def _room(self, state: ThinkerState, tokens: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.serve.realtime.items import Turn, new_id
@@ -23,12 +24,14 @@ class Limits:
         session_seconds: of a session.
         items: of a conversation.
         vad: how its speech is found: "silero" or "loudness".
+        judges: there is a turn detector, for `semantic_vad`; without one turns end after a fixed silence there.
     """
 
     turn_seconds: float = 120.0
     session_seconds: float = 3600.0
     items: int = 1000
     vad: str = "silero"
+    judges: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,16 @@ class Finish:
 
 
 @dataclass(frozen=True)
-class Peek:
-    """Command: what was heard of the item's turn up to here? Call `peeked` with the same number."""
+class Judge:
+    """Command: is the turn of which this is the end over? Call `judged` with the same number.
+
+    Attributes:
+        samples: float32 [N] at 16 kHz.
+    """
 
     item_id: str
     number: int
+    samples: Tensor
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,37 @@ class Answer:
     max_tokens: int | None
     outside: bool
     functions: Functions | None = None
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Command: the item's turn has begun, and this will be wanted when it is over; what there is of it may be read
+    ahead.
+
+    Attributes:
+        answer: as it would be asked for now, without the turn itself.
+    """
+
+    item_id: str
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Command: the item's turn is likely over: hear it to its end, and if an answer is given (see `Expect`) call
+    `worded` with the same number, and begin to answer. Nothing of the answer is told before `Finish` and an `Answer`
+    that asks for the same."""
+
+    item_id: str
+    number: int
+    answer: Answer | None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Command: the item's turn wasn't over: what was begun is void."""
+
+    item_id: str
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ def new_session(
     named = [each["model"] for each in given if isinstance(each.get("model"), str)]
     name = model or next(filter(None, reversed(named)), backend.name)
     about = ServedModel(name[:128], list(backend.voices), backend.calls_functions, served.hears)
-    limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad)
+    judges = served.turn_detector is not None
+    limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad, judges=judges)
     kind = RealtimeSession if served.engine is None else DuplexRealtimeSession
     session = kind(about, limits, time.monotonic(), time.time(), transcription)
     for each in given:

@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from antiphon.audio.endpoint import Endpointer
 from antiphon.audio.pcm import BYTES_A_SECOND, RATE, Decoder, pcm16
 from antiphon.audio.speech import SpeechDetector, activity
-from antiphon.dialogue.half_duplex import Hearing, sounds_complete
 from antiphon.serve.errors import RequestError
 from antiphon.serve.json_text import read_base64
-from antiphon.serve.realtime.commands import Drop, Hear, Limits, Outbox, Peek, Received
+from antiphon.serve.realtime.commands import Drop, Hear, Judge, Limits, Outbox, Received, Resume
 from antiphon.serve.realtime.items import Item, new_id
 
 MIN_COMMIT_MS = 100  # of sound
-# Seconds before an unfinished turn ends all the same, and before the words are looked at.
-PATIENCE_SECONDS = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
-PAUSE_SECONDS = {"low": 0.6, "medium": 0.36, "auto": 0.36, "high": 0.2}
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,14 @@ class SpeechStarted:
 
     turn: Item
     at_ms: int
+
+
+@dataclass(frozen=True)
+class SpeechPaused:
+    """The user's turn is likely over; the pause has a number."""
+
+    turn: Item
+    number: int
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,11 @@ class InputBuffer:
         self._kind = "audio/pcm"
         self._decoder = Decoder(self._kind)
         self._vad: SpeechDetector | None = None
+        self._endpointer: Endpointer | None = None  # of `semantic_vad`, around that
         self._padding = 0  # samples before speech that are part of its turn
         self._turn_samples = 0
         self._before = np.zeros(0, np.float32)  # the last of what was not part of a turn
-        self._peeks = 0
+        self._pauses = 0
 
     def configure(self, now: dict[str, Any], before: dict[str, Any] | None = None) -> None:
         """Follows `audio.input` of a session; `before` is how it was."""
@@ -75,6 +81,7 @@ class InputBuffer:
         if before is not None and before["turn_detection"] == now["turn_detection"]:
             return
         how = now["turn_detection"]
+        self._endpointer = None
         if how is None:
             self._vad = None
             return
@@ -88,7 +95,8 @@ class InputBuffer:
         if how["type"] == "server_vad":
             self._vad.silence, self._vad.pause = how["silence_duration_ms"] / 1000, None
         else:
-            self._vad.silence, self._vad.pause = PATIENCE_SECONDS[how["eagerness"]], PAUSE_SECONDS[how["eagerness"]]
+            self._endpointer = Endpointer(None, how["eagerness"], self._vad, judged=self.limits.judges)
+            self._endpointer.worded = how["create_response"]
 
     @property
     def finds_turns(self) -> bool:
@@ -130,7 +138,7 @@ class InputBuffer:
             self.position += len(samples)
             return
         heard, at = np.concatenate([self._before, samples]), self.position - len(self._before)
-        events = self._vad.step(samples)
+        events = self._vad.step(samples) if self._endpointer is None else self._endpointer.events(samples)
         self.position += len(samples)
         for event in events:
             if event.kind == "start":
@@ -139,11 +147,13 @@ class InputBuffer:
             elif self.turn is not None:
                 cut = max(0, event.at - at)
                 self._gather(heard[:cut])
-                if event.kind == "pause":
-                    self._peeks += 1
-                    self.out.command(Peek(self.turn.id, self._peeks))
-                else:
+                self._pauses += 1
+                if event.kind == "stop":
                     yield SpeechStopped(self.turn, self._vad.position * 1000 // RATE)
+                elif event.kind == "resume":
+                    self.out.command(Resume(self.turn.id))
+                elif self._endpointer is not None and self._endpointer.judged:
+                    self.out.command(Judge(self.turn.id, self._pauses, self._endpointer.recent()))
             else:
                 continue
             heard, at = heard[cut:], at + cut
@@ -155,12 +165,20 @@ class InputBuffer:
         if self._turn_samples > self.limits.turn_seconds * RATE:
             yield self._stop()
 
-    def peeked(self, item_id: str, number: int, hearing: Hearing) -> SpeechStopped | None:
-        """What was said before a pause: a turn that sounds complete is over."""
-        current = self.turn is not None and self.turn.id == item_id and number == self._peeks
-        if current and self._vad is not None and self._vad.quiet and sounds_complete(hearing.text):
-            return self._stop()
-        return None
+    def judged(self, item_id: str, number: int, chance: float) -> SpeechPaused | SpeechStopped | None:
+        """How likely the turn was over at a pause."""
+        if self.turn is None or self.turn.id != item_id or number != self._pauses or self._endpointer is None:
+            return None  # it has gone on since
+        if not self._endpointer.judge(chance):
+            return None
+        return self._stop_if_over() or SpeechPaused(self.turn, number)
+
+    def worded(self, item_id: str, number: int, chance: float) -> SpeechStopped | None:
+        """How likely the turn was over at a pause by its words."""
+        if self.turn is None or self.turn.id != item_id or number != self._pauses or self._endpointer is None:
+            return None
+        self._endpointer.judge_words(chance)
+        return self._stop_if_over()
 
     def commit(self) -> Item:
         """The turn, which the client ends.
@@ -200,13 +218,20 @@ class InputBuffer:
 
     def end_speech(self) -> None:
         """Whatever comes next is no part of what was said before."""
-        if self._vad is not None:
+        if self._endpointer is not None:
+            self._endpointer.stop()
+        elif self._vad is not None:
             self._vad.stop()
+
+    def _stop_if_over(self) -> SpeechStopped | None:
+        assert self._endpointer is not None
+        speech = self._endpointer.speech
+        return self._stop() if speech.quiet >= speech.silence * RATE else None
 
     def _stop(self) -> SpeechStopped:
         """The turn is over, though the detector wouldn't say so yet."""
         assert self.turn is not None and self._vad is not None
-        self._vad.stop()
+        self.end_speech()
         return SpeechStopped(self.turn, self._vad.position * 1000 // RATE)
 
     def _begin(self) -> Item:

@@ -19,10 +19,24 @@ import torch
 
 from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import AudioEvent, Event, LostEvent, Sampling
-from antiphon.dialogue.half_duplex import Listener, cut_sampling
+from antiphon.dialogue.half_duplex import Hearing, Listener, Message, cut_sampling
+from antiphon.dialogue.speculation import SpeculativeReply
+from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AntiphonError, TooLongError
 from antiphon.serve.openai.tools import CALL_TOKENS
-from antiphon.serve.realtime.commands import Answer, Drop, Finish, Hear, Mute, Peek, Received, Stop
+from antiphon.serve.realtime.commands import (
+    Answer,
+    Begin,
+    Drop,
+    Expect,
+    Finish,
+    Hear,
+    Judge,
+    Mute,
+    Received,
+    Resume,
+    Stop,
+)
 from antiphon.serve.realtime.duplex_session import DuplexRealtimeSession
 from antiphon.serve.realtime.items import messages
 from antiphon.serve.realtime.session import RealtimeSession
@@ -36,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOCK_SAMPLES = RATE  # that are heard in one step
+DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
 PATIENCE_SECONDS = 0.4  # that a duplex model waits for sound
 CUSHION_SECONDS = 0.2  # of sound that a client is taken to hold before it plays
 # In which an answer is due to begin: who is heard already and has less in store goes first.
@@ -81,6 +96,12 @@ class ModelRunner:
         self._unheard: dict[str, list[np.ndarray]] = {}
         self._lock = threading.Lock()  # of what is unheard
         self._answers: dict[str, tuple[Work, SerialQueue]] = {}
+        self._expected: dict[str, Answer] = {}  # by the item whose turn goes on
+        self._undrafted: dict[str, int] = {}  # its samples since its words were read ahead
+        self._reading = False  # ahead
+        self._pausing: dict[str, object] = {}  # items whose turn is likely over, with a mark of that pause
+        self._drafts: dict[str, tuple[object, Hearing]] = {}  # what was heard by then
+        self._begun: SpeculativeReply | None = None  # the answer to it
         self._turn_ended: float | None = None
         # A duplex model
         self._slot: Slot | None = None
@@ -105,7 +126,9 @@ class ModelRunner:
         for queue in (self._speaking, *(queue for _, queue in self._answers.values())):
             queue.close()
         # What remembers the conversation goes now, not when Python next looks for what nobody needs.
-        self._chat = self._client = None
+        if self._begun is not None:
+            self._begun.decided = True
+        self._chat = self._client = self._begun = None
         self._listeners.clear()
         self._answers.clear()
 
@@ -185,24 +208,122 @@ class ModelRunner:
         def steps() -> Iterator[Any]:
             yield from self._listen(item_id)
             listener, failure = self._listeners.pop(item_id, None), self._failures.pop(item_id, None)
-            yield (item_id, listener.finish() if listener is not None else None, failure)
+            mark, hearing = self._drafts.pop(item_id, (None, None))
+            if hearing is None or mark is not self._pausing.get(item_id):  # else nothing but silence has come since
+                hearing = listener.finish() if listener is not None else None
+            self._forget(item_id)
+            yield (item_id, hearing, failure)
 
         self._start_hearing(item_id, steps, START_SECONDS, finishing=True)
 
-    def _peek(self, command: Peek) -> None:
-        def steps() -> Iterator[Any]:
-            yield from self._listen(command.item_id)
-            if (listener := self._listeners.get(command.item_id)) is not None:
-                yield (command, listener.peek())
+    def _judge(self, command: Judge) -> None:
+        detector = self.served.turn_detector
+        if detector is None:
+            return
 
-        self._start_hearing(command.item_id, steps, 0.1)
+        def steps() -> Iterator[Any]:
+            yield detector.probability(command.samples)
+
+        def give(chance: float) -> None:
+            self._later(lambda: self.session.judged(command.item_id, command.number, chance, time.monotonic()))
+
+        def end(error: BaseException | None) -> None:
+            if error is not None and not isinstance(error, Stopped):
+                self._explain(error)
+
+        self.served.scheduler.start(steps, time.monotonic(), give, end)
+
+    # What is done before the user has finished
+
+    def _expect(self, command: Expect) -> None:
+        self._expected[command.item_id], self._undrafted[command.item_id] = command.answer, 0
+
+    def _read_ahead(self, item_id: str) -> None:
+        """On a worker: has what is known of the words of a turn read, if nobody waits for an answer."""
+        expected, chat, listener = self._expected.get(item_id), self._chat, self._listeners.get(item_id)
+        if expected is None or chat is None or listener is None or self._reading or item_id in self._pausing:
+            return
+        self._reading, self._undrafted[item_id] = True, 0
+        draft = listener.draft()
+
+        def steps() -> Iterator[None]:
+            if item_id in self._expected and self._begun is None:
+                yield from chat.read_ahead(messages(expected.turns), draft, expected.instructions, expected.functions)
+
+        def end(error: BaseException | None) -> None:
+            self._reading = False
+            if error is not None:  # whoever asks for an answer will be told
+                self._expected.pop(item_id, None)
+
+        self._speaking.start(steps, time.monotonic() + START_SECONDS + 0.5, lambda _: None, end)
+
+    def _begin_answer(self, command: Begin) -> None:
+        item_id, mark = command.item_id, object()
+        self._pausing[item_id] = mark
+
+        def steps() -> Iterator[Any]:
+            yield from self._listen(item_id)
+            listener = self._listeners.get(item_id)
+            if listener is None or self._pausing.get(item_id) is not mark:
+                return
+            hearing = listener.peek()
+            self._drafts[item_id] = (mark, hearing)
+            if command.answer is not None and hearing.text:
+                self._speculate(command, command.answer, hearing.message(), lambda: self._pausing.get(item_id) is mark)
+
+        self._start_hearing(item_id, steps, 0.1)
+
+    def _speculate(self, begin: Begin, command: Answer, heard: Message, wanted: Callable[[], bool]) -> None:
+        """Looks at the words, and begins an answer that nobody is told of yet, if it is still wanted when its turn
+        comes."""
+        chat = self._chat
+
+        def steps() -> Iterator[None]:
+            if chat is None or not wanted():
+                return
+            past, how = [*messages(command.turns), heard], _how(command)
+            yield from chat.read_ahead(past[:-1], heard.text, command.instructions, command.functions)
+            chance, where = chat.sounds_over(), (begin.item_id, begin.number)
+            self._later(lambda: self.session.worded(*where, chance, time.monotonic()))
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                begun.drop()
+            begun = self._begun = SpeculativeReply(chat.answer(past, *how), past, how)
+            try:
+                while begun.step():
+                    yield None
+            except GeneratorExit:  # the client has gone
+                begun.drop()
+                raise
+
+        self._speaking.start(steps, time.monotonic() + START_SECONDS, lambda _: None, lambda _: None)
+
+    def _resume(self, command: Resume) -> None:
+        if self._pausing.pop(command.item_id, None) is not None:
+            if self._begun is not None:
+                self._begun.decided = True
+
+            def steps() -> Iterator[None]:
+                begun, self._begun = self._begun, None
+                if begun is not None:
+                    begun.drop()
+                yield None
+
+            self._speaking.start(steps, time.monotonic() + START_SECONDS, lambda _: None, lambda _: None)
+
+    def _forget(self, item_id: str) -> None:
+        """Whatever was known of a turn that is over."""
+        for known in (self._expected, self._undrafted, self._pausing, self._drafts):
+            known.pop(item_id, None)
 
     def _drop(self, command: Drop) -> None:
         def steps() -> Iterator[Any]:
             self._listeners.pop(command.item_id, None)
             self._failures.pop(command.item_id, None)
+            self._forget(command.item_id)
             yield None
 
+        self._resume(Resume(command.item_id))
         self._take_unheard(command.item_id)
         self._start_hearing(command.item_id, steps, START_SECONDS + 0.5)
 
@@ -218,6 +339,10 @@ class ModelRunner:
         for part in samples.split(BLOCK_SAMPLES):
             self._listeners[item_id].step(part)
             yield None
+            if item_id in self._expected:
+                self._undrafted[item_id] = self._undrafted.get(item_id, 0) + len(part)
+                if self._undrafted[item_id] >= DRAFT_SECONDS * RATE:
+                    self._read_ahead(item_id)
 
     def _take_unheard(self, item_id: str) -> list[np.ndarray]:
         with self._lock:
@@ -229,10 +354,7 @@ class ModelRunner:
         self, item_id: str, steps: Callable[[], Iterator[Any]], within: float, finishing: bool = False
     ) -> None:
         def give(found: Any) -> None:
-            if isinstance(found[0], Peek):
-                self._later(lambda: self.session.peeked(found[0].item_id, found[0].number, found[1], time.monotonic()))
-            else:
-                self._later(lambda: self.session.heard(*found, time.monotonic()))
+            self._later(lambda: self.session.heard(*found, time.monotonic()))
 
         def end(error: BaseException | None) -> None:
             if error is not None and not isinstance(error, Stopped):
@@ -254,15 +376,21 @@ class ModelRunner:
         chat, queue = self._chat, self._speaking
         if command.outside or chat is None:
             chat, queue = self.served.backend.chat(), SerialQueue(self.served.scheduler)
+        elif self._begun is not None:
+            self._begun.decided = True
         played_from: float | None = None
         spoken = 0.0
 
         def steps() -> Iterator[Any]:
-            how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
-            how, past = cut_sampling(how, command.max_tokens), messages(command.turns)
-            answer = chat.answer(past, how, command.instructions, command.spoken, command.functions)
+            past, how, begun = messages(command.turns), _how(command), None
+            if chat is self._chat:
+                begun, self._begun = self._begun, None
+            if begun is not None and not begun.answers(past, how):
+                begun.drop()
+                begun = None
+            answer = chat.answer(past, *how) if begun is None else begun.reply
             yield answer
-            yield from answer.events()
+            yield from answer.events() if begun is None else begun.events()
 
         def give(found: Any) -> None:
             nonlocal played_from, spoken
@@ -319,11 +447,20 @@ class ModelRunner:
         return "The model failed; the session goes on."
 
 
+def _how(command: Answer) -> tuple[Sampling, str | None, bool, Functions | None]:
+    """What an answer is asked for with, besides its past."""
+    how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
+    return cut_sampling(how, command.max_tokens), command.instructions, command.spoken, command.functions
+
+
 COMMANDS: dict[type, Callable[[ModelRunner, Any], None]] = {
     Received: ModelRunner._receive,
     Hear: ModelRunner._hear,
     Finish: ModelRunner._finish,
-    Peek: ModelRunner._peek,
+    Judge: ModelRunner._judge,
+    Expect: ModelRunner._expect,
+    Begin: ModelRunner._begin_answer,
+    Resume: ModelRunner._resume,
     Drop: ModelRunner._drop,
     Answer: ModelRunner._answer,
     Stop: ModelRunner._stop,

@@ -5,7 +5,7 @@
     for out in session.take():
         ...                                            # a dict for the client, or a command for who runs the model
 
-What the model finds comes back by `heard`, `peeked`, `answered` and `answer_ended`. `connection` connects both ends.
+What the model finds comes back by `heard`, `judged`, `answered` and `answer_ended`. `connection` connects both ends.
 The protocol is the GA one. Sound is the `InputBuffer`'s, what an answer looks like to the client the `Response`'s; what
 follows from a turn is decided here.
 """
@@ -13,6 +13,7 @@ follows from a turn is decided here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +24,22 @@ from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
 from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.serve.errors import RequestError, missing
-from antiphon.serve.realtime.commands import Answer, Drop, Event, Finish, Hear, Limits, Outbox, ServedModel, Stop
+from antiphon.serve.realtime.commands import (
+    Answer,
+    Begin,
+    Drop,
+    Event,
+    Expect,
+    Finish,
+    Hear,
+    Limits,
+    Outbox,
+    ServedModel,
+    Stop,
+)
 from antiphon.serve.realtime.config import (
     ResponseChange,
+    SessionChange,
     check_change,
     defaults,
     functions_of,
@@ -33,7 +47,7 @@ from antiphon.serve.realtime.config import (
     updated,
     voice_of,
 )
-from antiphon.serve.realtime.input_buffer import InputBuffer, SpeechStarted, SpeechStopped
+from antiphon.serve.realtime.input_buffer import InputBuffer, SpeechPaused, SpeechStarted, SpeechStopped
 from antiphon.serve.realtime.items import Conversation, Item, Turn, new_id, parse_item
 from antiphon.serve.realtime.response import Response
 
@@ -162,6 +176,8 @@ class RealtimeSession:
         active = self.active()
         if active is not None and self.config["audio"]["input"]["turn_detection"]["interrupt_response"]:
             self.cancel(active, "turn_detected")
+        if (answer := self._answer_to_come()) is not None:
+            self.out.command(Expect(edge.turn.id, answer))
 
     def _speech_stopped(self, edge: SpeechStopped) -> None:
         when = {"audio_end_ms": edge.at_ms, "item_id": edge.turn.id}
@@ -194,11 +210,35 @@ class RealtimeSession:
                 self._words = False
                 self.respond()
 
-    def peeked(self, item_id: str, number: int, hearing: Hearing, now: float) -> None:
-        """What was said before a pause."""
+    def judged(self, item_id: str, number: int, chance: float, now: float) -> None:
+        """How likely a turn was over at a pause."""
         self.now = now
-        if (edge := self.input.peeked(item_id, number, hearing)) is not None:
+        edge = self.input.judged(item_id, number, chance)
+        if isinstance(edge, SpeechPaused):
+            answer = self._answer_to_come()
+            self.out.command(Begin(item_id, number, answer))
+            if answer is None:  # nobody will look at the words
+                self.worded(item_id, number, 1.0, now)
+        elif edge is not None:
             self._speech_stopped(edge)
+
+    def worded(self, item_id: str, number: int, chance: float, now: float) -> None:
+        """How likely a turn was over at a pause by its words."""
+        self.now = now
+        if (edge := self.input.worded(item_id, number, chance)) is not None:
+            self._speech_stopped(edge)
+
+    def _answer_to_come(self) -> Answer | None:
+        """What will be asked for when the user's turn is over, if nothing happens meanwhile; None if that can't be
+        told."""
+        detection, items = self.config["audio"]["input"]["turn_detection"], self.conversation.items
+        wanted = detection is not None and detection["create_response"] and self.config["type"] == "realtime"
+        if not wanted or self.responses or not self.model.transcribes or any(item.hearing for item in items):
+            return None
+        spoken, tokens = "audio" in self.config["output_modalities"], self.config["max_output_tokens"]
+        functions = functions_of(self.config, SessionChange(), "session", self.model.supports_tools)
+        how = (self.config["instructions"], spoken, _limit(tokens), False, functions)
+        return Answer("", _turns(items), *how)
 
     def _audio_append(self, event: Event) -> None:
         self.take_sound(self.input.decode(event.get("audio")))
@@ -404,10 +444,9 @@ class RealtimeSession:
                 continue
             self._waiting.remove(waiting)
             response = waiting.response
-            turns: list[Turn] = [turn for item in past if (turn := item.message or item.answer) is not None]
-            limit = None if response.max_tokens == "inf" else int(response.max_tokens)
-            how = (waiting.instructions, response.spoken, limit, response.conversation is None, waiting.functions)
-            self.out.command(Answer(response.id, turns, *how))
+            limit, outside = _limit(response.max_tokens), response.conversation is None
+            how = (waiting.instructions, response.spoken, limit, outside, waiting.functions)
+            self.out.command(Answer(response.id, _turns(past), *how))
 
     # What the model finds
 
@@ -462,6 +501,15 @@ class RealtimeSession:
         self.out.emit({"type": "rate_limits.updated", "rate_limits": []})
         if response.conversation is not None:
             self.spoke_until = self.now + (response.seconds if status == "completed" else 0.0)
+
+
+def _turns(items: Sequence[Item]) -> list[Turn]:
+    """What the model is to read of items."""
+    return [turn for item in items if (turn := item.message or item.answer) is not None]
+
+
+def _limit(tokens: int | str) -> int | None:
+    return None if tokens == "inf" else int(tokens)
 
 
 HANDLERS = {  # method names: a session of another kind has methods of its own

@@ -86,6 +86,14 @@ def test_the_bar_ends_full_though_the_last_sentence_is_longer_than_what_was_miss
     assert "100%" in capsys.readouterr().err
 
 
+def test_the_bar_is_drawn_where_there_is_more_than_what_is_asked_for(tmp_path, capsys):
+    speak(sentences(), SpeakConfig(tmp_path / "set"), bar=True)
+    other = Sentence(text_id("How are you?"), "How are you?", "user", "tests", "train")
+    speak([other], SpeakConfig(tmp_path / "set"), bar=True)
+    assert len(SpeechSet(tmp_path / "set")) == len(TEXTS) + 1
+    assert "100%" in capsys.readouterr().err
+
+
 def test_lower_voices_have_longer_throats():
     draws = [MANY_SPEAKERS.draw(np.random.default_rng(seed)) for seed in range(200)]
     for name, (low, high) in (("speed", MANY_SPEAKERS.speed), ("pitch", MANY_SPEAKERS.pitch)):

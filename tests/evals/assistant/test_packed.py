@@ -14,6 +14,8 @@ from antiphon.evals.assistant import packed
 from antiphon.evals.assistant.evaluation import AssistantConfig
 from antiphon.evals.assistant.packed import Ours, Reference, compare_logits, likeliest, reference_of, solve
 from antiphon.models.llm.thinker import Thinker
+from tests.hub.test_convert_gguf import theirs  # noqa: F401
+from tests.hub.test_convert_gguf import write as write_gguf
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
 
 
@@ -30,14 +32,14 @@ def thinker(folder: Path) -> Thinker:
 
 
 def test_logits_are_compared_token_by_token():
-    theirs = torch.log(torch.tensor([[0.5, 0.5], [0.75, 0.25]]))
+    full = torch.log(torch.tensor([[0.5, 0.5], [0.75, 0.25]]))
     ours = torch.cat((torch.log(torch.tensor([[0.25, 0.75], [0.9, 0.1]])), torch.zeros(2, 3)), 1)  # a wider head
-    equal, apart = compare_logits(ours, theirs)
+    equal, apart = compare_logits(ours, full)
     assert equal == [False, True]
     assert apart == pytest.approx(
         [0.5 * np.log(2) + 0.5 * np.log(2 / 3), 0.75 * np.log(0.75 / 0.9) + 0.25 * np.log(2.5)]
     )
-    assert compare_logits(theirs, theirs) == ([True, True], [0.0, 0.0])
+    assert compare_logits(full, full) == ([True, True], [0.0, 0.0])
 
 
 class Fixed:
@@ -59,17 +61,24 @@ def test_options_are_weighed_per_character():
 
 
 def test_both_sides_choose_and_generate_the_same(folder, thinker):
-    ours, theirs = Ours(thinker.model), Reference(folder)
+    ours, full = Ours(thinker.model), Reference(folder)
     prompts = [[1, 20, 30, 40], [1, 50], [1, 60, 61, 62, 63, 64, 65]]
     tasks = [{"prompt": prompt, "ends": [2, 7]} for prompt in prompts]
     tasks.insert(1, {"context": [1, 20], "options": [[30, 31], [32]], "lengths": [2, 1]})
     made = solve(ours, tasks)
-    assert made == solve(theirs, tasks)
+    assert made == solve(full, tasks)
     assert isinstance(made[1], int) and all(2 not in row and 7 not in row for row in (made[0], *made[2:]))
     # The end may come at once, and rows end when they end.
     first = made[0][0]
-    assert ours.generate(prompts, [first], 9) == theirs.generate(prompts, [first], 9)
+    assert ours.generate(prompts, [first], 9) == full.generate(prompts, [first], 9)
     assert ours.generate(prompts, [first], 9)[0] == []
+
+
+def test_a_gguf_file_is_its_own_reference(tmp_path, theirs):  # noqa: F811
+    side = Reference(write_gguf(tmp_path / "model.gguf", theirs))
+    tokens = torch.randint(0, theirs.config.vocab_size, (1, 9))
+    with torch.inference_mode():
+        torch.testing.assert_close(side.logits(tokens), theirs(tokens).logits, atol=1e-5, rtol=1e-5)
 
 
 def evaluation(

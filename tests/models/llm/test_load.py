@@ -21,7 +21,7 @@ from antiphon.models.llm.llama import Llama
 
 class Echo:
     def __init__(self, inner):
-        self.inner, self.width, self.context = inner, inner.width, 500
+        self.inner, self.width, self.context = inner, inner.width, 3000
 
     @classmethod
     def from_pretrained(cls, folder):
@@ -72,7 +72,7 @@ def test_a_family_is_added_by_another_package(package: Path, named: dict) -> Non
     path = package / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | named))
     thinker = Thinker.from_pretrained(package)
-    assert type(thinker.model).__name__ == "Echo" and thinker.model.context == 500
+    assert type(thinker.model).__name__ == "Echo" and thinker.model.context == 3000
     state = thinker.init_state()
     thinker.add_user(state, "Hello?")
     tokens = [token.token for token in thinker.stream(state, 5)]

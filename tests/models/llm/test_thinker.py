@@ -156,7 +156,7 @@ def test_voice_mode_uses_the_adapters_and_text_mode_does_not(adapted: Thinker, t
         which.add_user(state, "Hello?")
         return state.hidden
 
-    assert torch.equal(hidden(adapted, False), hidden(thinker, False))
+    torch.testing.assert_close(hidden(adapted, False), hidden(thinker, False), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(hidden(adapted, True), hidden(adapted, False), atol=1e-3)
 
 
@@ -209,6 +209,26 @@ def test_a_long_conversation_forgets_its_oldest_turns(thinker: Thinker) -> None:
         tokens_of(thinker, state, 4)
     assert state.cache.length < 2048 and len(state.turns) < 8
     assert state.cache.length == state.prefix + sum(map(len, state.turns))
+
+
+def test_of_another_prompt_only_what_differs_is_read(thinker: Thinker, folder: Path, monkeypatch) -> None:
+    read: list[int] = []
+    whole = Thinker._read
+    monkeypatch.setattr(Thinker, "_read", lambda self, state, x: (read.append(len(x)), whole(self, state, x))[1])
+    first, second = "You are kind. It is one o'clock.", "You are kind. It is two o'clock."
+    fresh = Thinker(thinker.model, folder)
+    fresh.init_state(system=first)
+    state = fresh.init_state(system=second)
+    assert read[1] < len("two o'clock.<|im_end|>\n") and state.prefix == read[0]
+    alone = Thinker(thinker.model, folder).init_state(system=second)
+    for one in (state, alone):
+        thinker.add_user(one, "Hello?")
+    torch.testing.assert_close(state.hidden, alone.hidden, atol=1e-4, rtol=1e-4)
+
+
+def test_without_adapters_the_assistant_is_prompted(thinker: Thinker, adapted: Thinker) -> None:
+    assert thinker.init_state(voice=True).prefix > 400 > thinker.init_state(voice=False).prefix > 0
+    assert adapted.init_state(voice=True).prefix == 0
 
 
 def test_sampling_follows_its_seed(thinker: Thinker) -> None:

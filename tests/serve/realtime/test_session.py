@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,7 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent
-from antiphon.dialogue.half_duplex import Hearing
-from antiphon.serve.realtime.commands import Answer, Hear, Peek, Stop
+from antiphon.serve.realtime.commands import Answer, Begin, Expect, Hear, Judge, Resume, Stop
 from antiphon.serve.realtime.items import messages
 from tests.serve.client import message
 from tests.serve.scripted import silence, speech
@@ -172,21 +172,54 @@ def test_without_create_response_nothing_is_answered():
     assert "response.created" in kinds(bench.send("response.create"))
 
 
-def test_semantic_vad_ends_a_complete_sentence_and_waits_for_the_rest_of_another():
-    bench = Bench(turn_detection={"type": "semantic_vad", "eagerness": "high"})
-    bench.append(silence(0.3) + speech(0.5) + silence(0.4))
-    (peek,) = bench.wanted(Peek)
-    bench.session.peeked(peek.item_id, peek.number, Hearing("I would like to"), 1.0)
+SEMANTIC = {"type": "semantic_vad", "eagerness": "high"}
+
+
+def test_semantic_vad_ends_what_sounds_finished_and_waits_for_the_rest_of_another():
+    bench = Bench(turn_detection=SEMANTIC)
+    bench.append(silence(0.3) + speech(0.5) + silence(0.25))
+    (judge,) = bench.wanted(Judge)
+    assert 0.9 < len(judge.samples) / 16000 < 1.2  # what was said, and the pause
+    bench.session.judged(judge.item_id, judge.number, 0.1, 1.0)
+    assert bench.drain() == [] and not bench.wanted(Begin)
+    bench.append(speech(0.5) + silence(0.25))
+    assert len(bench.wanted(Resume)) == 1
+    bench.session.judged(judge.item_id, judge.number, 1.0, 1.0)  # of the pause before
+    assert bench.drain() == [] and not bench.wanted(Begin)
+    (judge,) = bench.wanted(Judge)
+    bench.session.judged(judge.item_id, judge.number, 0.99, 1.0)
     assert bench.drain() == []
-    bench.append(speech(0.5) + silence(0.4))
-    bench.session.peeked(peek.item_id, peek.number, Hearing("Too late."), 1.0)  # of the pause before
-    assert bench.drain() == []
-    (peek,) = bench.wanted(Peek)
-    bench.session.peeked(peek.item_id, peek.number, Hearing("I would like to know the time."), 1.0)
-    assert kinds(bench.drain())[:2] == ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"]
+    (begin,) = bench.wanted(Begin)
+    assert begin.item_id == judge.item_id and begin.answer.turns == []
+    assert kinds(bench.append(silence(0.3))) == []  # the words may say otherwise
+    bench.session.worded(begin.item_id, begin.number, 0.9, 1.0)
+    assert kinds(bench.drain())[:2] == [
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+    ]
+    bench.hear()
+    (answer,) = bench.wanted(Answer)
+    assert replace(answer, response_id="", turns=[]) == begin.answer
     bench.append(speech(0.5) + silence(1.9))
     assert "input_audio_buffer.speech_stopped" not in kinds(bench.events)[-1:]
     assert kinds(bench.append(silence(0.3)))[0] == "input_audio_buffer.speech_stopped"  # patience has an end
+
+
+def test_without_a_turn_detector_semantic_vad_waits_for_silence():
+    bench = Bench(judges=False, turn_detection=SEMANTIC)
+    bench.append(silence(0.3) + speech(0.5) + silence(0.5))
+    assert not bench.wanted(Judge) and "input_audio_buffer.speech_stopped" not in kinds(bench.events)
+    assert "input_audio_buffer.speech_stopped" in kinds(bench.append(silence(0.4)))
+
+
+def test_an_answer_is_expected_only_where_one_will_follow():
+    bench = Bench(turn_detection={"type": "server_vad"})
+    bench.append(silence(0.3) + speech(0.5))
+    (expect,) = bench.wanted(Expect)
+    assert expect.item_id == bench.session.input.turn.id and expect.answer.spoken
+    bench = Bench(turn_detection={"type": "server_vad", "create_response": False})
+    bench.append(silence(0.3) + speech(0.5))
+    assert not bench.wanted(Expect)
 
 
 def test_truncation_cuts_the_past_to_what_was_played():
