@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, tools, turns
+from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, spoken_form, tools, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.harness import Group, rows_of
@@ -191,6 +191,7 @@ GROUPS: dict[str, Group] = {
     "latency": Group(speed.first_audio, 30, ("first-audio-s",), alone=True),
     "busy": Group(speed.first_audio_busy, 30, ("first-audio-busy-s",), alone=True),
     "replies": Group(answers.replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
+    "spoken-form": Group(spoken_form.spoken_form_right, 200, ("spoken-form-right",)),
     "say": Group(say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
     "easy": Group(answers.easy, 200, ("easy-answers-right",)),
     "knowledge": Group(

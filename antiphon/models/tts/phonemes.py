@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from antiphon.models.tts.languages import ENGLISH, english_name, language
 from antiphon.models.tts.normalization.normalize import Normalizer, NormalizerState, Word
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 STRESS = "ˈˌ"
 SILENCE = 0  # the id of "nothing sounds", also the padding
 PAUSES = ".,;:!?"  # these follow a word without a space
+NOTICE = "This is in {}, and I only speak English, so please read it on the screen."
 LONGEST_SENTENCE = 100  # words; a longer one is read as several
 
 # What a word is told of the one behind it: whether that begins with a vowel (None: with punctuation, or there is none),
@@ -80,6 +82,10 @@ class Phonemizer:
         """Phonemes of a text; words stay apart by single spaces. Empty if nothing in it can be spoken."""
         speller = Speller(self)
         return speller.step(text, speller.init_state(), last=True)
+
+    def english(self, sentence: str) -> str:
+        """Phonemes of an English sentence in words, whatever language its names may look like."""
+        return " ".join(filter(None, self.certain(sentence.split(), 0, ended=True)))
 
     def sentences(self, text: str) -> list[str]:
         """Splits at sentence ends; what follows the last one is the last element."""
@@ -207,6 +213,10 @@ class SpellerState:
         begun: anything was given out.
         speaks: more than punctuation was.
         unsaid: pieces of the text that have letters or digits, but nothing that can be said.
+        written: the words of the sentence as they are written, those that tell of its language.
+        language: of the sentence; None before that is certain.
+        told: the language of the sentence before, if it isn't English: what was said of it holds for the next too.
+        end: letters of the text up to and with the last word that came.
     """
 
     text: NormalizerState
@@ -215,10 +225,17 @@ class SpellerState:
     begun: bool = False
     speaks: bool = False
     unsaid: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    language: str | None = None
+    told: str = ENGLISH
+    end: int = 0
 
 
 class Speller:
     """Text as it comes to phonemes as soon as no later text can change them: any pieces give those of the whole.
+
+    A sentence in a language that the voice doesn't speak isn't spelled; that it is there is said instead, once for
+    all such sentences in a row.
 
     Args:
         phonemizer: spells.
@@ -247,12 +264,36 @@ class Speller:
                 state.unsaid.append(word.unsaid)
             if word.last or len(state.words) == LONGEST_SENTENCE:
                 given += self._spell(state, ended=True)
-                state.words, state.spelled = [], 0
+                state.words, state.spelled, state.written, state.language = [], 0, [], None
             if word.text:
                 state.words.append(word)
+            if word.written and state.language is None:
+                state.written.append(word.written)
+                state.language = language(state.written, ended=False)
+            state.end = word.end
         return given + self._spell(state, ended=last)
 
+    def _notice(self, state: SpellerState) -> list[SpelledWord]:
+        """Says of a sentence that isn't English that it isn't, unless that was just said."""
+        state.unsaid += [word.text for word in state.words[state.spelled :]]
+        state.speaks = state.speaks or bool(state.words)  # letters that English has could be said
+        state.spelled = len(state.words)
+        if state.told == state.language:
+            return []
+        state.told = state.language
+        said = self.phonemizer.english(NOTICE.format(english_name(state.language)))
+        begun, state.begun = state.begun, True
+        return [SpelledWord((" " if begun else "") + said, state.end)]
+
     def _spell(self, state: SpellerState, ended: bool) -> list[SpelledWord]:
+        if state.language is None and ended and state.written:
+            state.language = language(state.written, ended=True)
+        if state.language is None and state.written:
+            return []
+        if state.language not in (None, ENGLISH):
+            return self._notice(state)
+        if state.words:
+            state.told = ENGLISH
         given = []
         fresh = state.words[state.spelled :]
         phonemes = self.phonemizer.certain([word.text for word in state.words], state.spelled, ended) if fresh else []

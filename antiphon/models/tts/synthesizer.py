@@ -11,6 +11,7 @@ from torch import Tensor
 from antiphon.codecs.base import CodecState
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.errors import UnsayableError
+from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.models.tts.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
 from antiphon.models.tts.talker import Talker, TalkerState
 
@@ -97,7 +98,7 @@ class Synthesizer:
         """
         self.add(text, state)
         self.end(state)
-        if not state.speller.speaks:
+        if not state.speller.speaks or not can_be_said(text):
             raise UnsayableError("The voice speaks English and can say nothing of that text.")
 
     def _add_words(self, words: list[SpelledWord], state: SynthesizerState, hidden: Tensor | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Before a name; those of `BARE_TITLES` without a full stop too.
 TITLES = {
-    "Mr": "Mr", "Mrs": "Mrs", "Ms": "Miz", "Dr": "Dr", "Prof": "Professor", "Mt": "Mount", "Ft": "Fort",
+    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor", "Mt": "Mount", "Ft": "Fort",
     "Gen": "General", "Gov": "Governor", "Sen": "Senator", "Rep": "Representative", "Capt": "Captain",
     "Lt": "Lieutenant", "Col": "Colonel", "Sgt": "Sergeant", "Cmdr": "Commander", "Rev": "Reverend",
     "Hon": "Honorable", "Pres": "President", "Supt": "Superintendent", "Cpl": "Corporal", "Maj": "Major",
@@ -14,7 +14,7 @@ BARE_TITLES = {"Mr", "Mrs", "Ms", "Dr", "Prof", "Mt", "Ft"}
 
 # With a full stop, which ends the sentence too where one begins after it.
 DOTTED = {
-    "Mr": "Mr", "Mrs": "Mrs", "Ms": "Miz", "Dr": "Dr", "Prof": "Professor", "Jr": "Junior", "Sr": "Senior",
+    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor", "Jr": "Junior", "Sr": "Senior",
     "Mt": "Mount", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "Ln": "Lane", "Hwy": "Highway",
     "Pkwy": "Parkway", "Bldg": "Building", "Ltd": "Limited", "Inc": "Incorporated", "Corp": "Corporation",
     "Co": "Company", "Bros": "Brothers", "Dept": "Department", "dept": "department", "Univ": "University",
@@ -31,7 +31,7 @@ UNDOTTED = {
     "vs": "versus", "Vs": "versus", "aka": "also known as", "AKA": "also known as", "BTW": "by the way",
     "IMO": "in my opinion", "TBD": "to be determined", "w/": "with", "w/o": "without", "b/c": "because",
     "N/A": "not applicable", "n/a": "not applicable", "24/7": "twenty four seven", "9/11": "nine eleven",
-    "C#": "C sharp", "F#": "F sharp",
+    "C#": "C sharp", "F#": "F sharp", "PhD": "P.H.D", "PhDs": "P.H.Ds", "Ph.D": "P.H.D",
 }  # fmt: skip
 
 # With a full stop, before a number.
@@ -50,6 +50,11 @@ MONTHS = {
     "Aug": "August", "Sep": "September", "Sept": "September", "Oct": "October", "Nov": "November", "Dec": "December",
 }  # fmt: skip
 MONTHS |= {name: name for name in MONTHS.values()} | {"May": "May"}
+DAYS = {
+    "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Thur": "Thursday",
+    "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
+}  # fmt: skip
+WORDS_TOO = {"Mar", "May", "Jan", "Jun", "Mon", "Wed", "Sat", "Sun"}  # months and days only where a date is about
 
 # After a number: one, several.
 UNITS = {
@@ -95,6 +100,11 @@ UNITS = {
     "℃": ("degree Celsius", "degrees Celsius"), "℉": ("degree Fahrenheit", "degrees Fahrenheit"),
     "K": ("kelvin", "kelvins"), "x": ("time", "times"), "¢": ("cent", "cents"),
 }  # fmt: skip
+# Units without a number before them too: "750 million km", "the price per kg".
+ALONE = {
+    "km", "kg", "cm", "mm", "mg", "ml", "mL", "kHz", "MHz", "GHz", "GB", "MB", "TB", "kB", "kW", "kWh", "km/h", "kph",
+    "lbs", "yds", "tsp", "tbsp", "hrs", "mins", "km²", "m²", "cm²", "m³", "kcal", "kPa", "hPa", "Mbps", "Gbps",
+}  # fmt: skip
 # One letter that a number is as likely to be named with ("5G", "a 10K run"): units only where written apart or small.
 NAMES_WHEN_JOINED = {"K", "V", "W", "N", "J", "MP", "s", "L"}
 
@@ -118,13 +128,13 @@ MAGNITUDES = {
 MAGNITUDES |= {name: name for name in ("hundred", "thousand", "million", "billion", "trillion", "quadrillion")}
 
 SYMBOLS = {
-    "&": "and", "@": "at", "#": "hash", "%": "percent", "+": "plus", "=": "equals", "<": "less than",
-    ">": "greater than", "~": "tilde", "^": "to the power of", "/": "slash", "\\": "backslash", "*": "star", "_": "",
+    "&": "and", "@": "at", "#": "hash", "%": "percent", "+": "plus", "=": "equals", "<": "is less than",
+    ">": "is greater than", "~": "tilde", "^": "to the power of", "/": "slash", "\\": "backslash", "*": "star", "_": "",
     "|": ",", "°": "degrees", "º": "degrees", "©": "copyright", "§": "section", "¶": "paragraph",
     "±": "plus or minus", "×": "times", "·": "", "÷": "divided by", "→": "to", "⇒": "to", "½": "one half",
     "¼": "one quarter", "¾": "three quarters", "⅓": "one third", "⅔": "two thirds", "⅛": "one eighth",
-    "µ": "micro", "√": "square root of", "∞": "infinity", "≈": "approximately", "≠": "is not equal to",
-    "≤": "less than or equal to", "≥": "greater than or equal to", "‰": "per mille", "№": "number", "−": "minus",
+    "µ": "micro", "√": "square root of", "∞": "infinity", "≈": "is about", "≠": "is not equal to",
+    "≤": "is at most", "≥": "is at least", "‰": "per mille", "№": "number", "−": "minus",
     "¢": "cents", "$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee", "₿": "bitcoin",
     "♯": "sharp", "♭": "flat", "…": "…", "—": "—", ",": ",", ";": ";", ":": ":", "!": "!", "?": "?",
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Written text as a stream of chunks between spaces, free of markup: Markdown, HTML, SSML.
 
+A block of code becomes one chunk, with its `fence`, as soon as it begins: nobody wants to hear code spelled.
 What a mark means depends on what follows it, so of a text that still comes a chunk is given out only when nothing that
 may follow can change it.
 """
@@ -21,7 +22,8 @@ _AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^\s<>]+|[\w.+-]+@[\w.-]+\w)>")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _ENTITY_BEGUN = re.compile(r"&(?:#(?:\d{0,7}|[xX][0-9a-fA-F]{0,6})|[A-Za-z][A-Za-z0-9]{0,31})?")
 _LINK_TAIL = re.compile(r"\]\(<?[^()\s<>]*(?:\([^()\s<>]*\)[^()\s<>]*)?>?(?:\s+\"[^\"()\n]*\")?\)")
-_FENCE = re.compile(r"(?:```+|~~~+)[\w+#.-]*")
+_FENCE = re.compile(rf"(```+|~~~+)([^\n`~]{{0,{TAG_LIMIT}}})(?:\n|\Z)")  # the line on which a block of code begins
+_FENCE_BEGUN = re.compile(rf"(?:`+|~+)[^\n`~]{{0,{TAG_LIMIT}}}")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # nothing in it can be markup
 
 # Within a word these tags change how it looks, not where it ends; all others stand between words.
@@ -39,6 +41,7 @@ class Chunk:
         start, end: where it stands in the source, markup included.
         first: it begins a line.
         complete: no text that may follow belongs to it.
+        fence: it stands for a block of code, which begins behind it and ends with this mark.
     """
 
     text: str
@@ -46,6 +49,7 @@ class Chunk:
     end: int
     first: bool = False
     complete: bool = True
+    fence: str = ""
 
 
 class _Undecided(Exception):
@@ -55,8 +59,8 @@ class _Undecided(Exception):
 class _Scanner:
     """One pass over a text; see `scan`."""
 
-    def __init__(self, text: str, first: bool, last: bool):
-        self.text, self.last, self.first, self.at = text, last, first, 0
+    def __init__(self, text: str, first: bool, last: bool, fence: str):
+        self.text, self.last, self.first, self.at, self.fence = text, last, first, 0, fence
         self.letters: list[str] = []
         self.start = 0
         self.ready: list[Chunk] = []
@@ -87,7 +91,9 @@ class _Scanner:
     def step(self) -> None:
         """The next piece of the source."""
         c = self.text[self.at]
-        if c.isspace():
+        if self.fence:
+            self.code()
+        elif c.isspace():
             self.close()
             self.first = self.first or c in "\n\r\x0b\x0c\x85\u2028\u2029"
             self.at += 1
@@ -147,6 +153,11 @@ class _Scanner:
             self.take("&", 1)
 
     def bracket(self, c: str) -> None:
+        if c == "[" and not self.letters and self.char(self.at + 1) in ("x", "X", " "):
+            behind = self.char(self.at + 3) if self.char(self.at + 2) == "]" else "-"
+            if not behind.strip():
+                self.at += 3  # the box before a task
+                return
         if c == "]":
             if self.char(self.at + 1) == "(":
                 if link := _LINK_TAIL.match(self.text, self.at, self.at + TAG_LIMIT):
@@ -166,11 +177,33 @@ class _Scanner:
         if not self.last and len(self.text) < self.at + TAG_LIMIT:
             raise _Undecided
 
+    def begin_code(self, block: re.Match) -> None:
+        """The first line of a block of code; marks at the very end of the text begin none."""
+        start, self.at = self.at, block.end()
+        if self.at < len(self.text) or block[0][-1] == "\n" or block[2].strip():
+            self.fence = block[1]
+            self.ready.append(Chunk("", start, self.at, first=True, fence=self.fence))
+
+    def code(self) -> None:
+        """A line of a block of code, or what of it isn't passed over yet; `first` says that it is a whole line."""
+        end = self.text.find("\n", self.at)
+        line = self.text[self.at : end if end >= 0 else len(self.text)]
+        marks = line.strip()
+        if self.first and len(line) < TAG_LIMIT and not marks.strip(self.fence[0]):
+            if end < 0 and not self.last:
+                raise _Undecided
+            if len(marks) >= len(self.fence):
+                self.fence = ""
+        self.at = end + 1 if end >= 0 else len(self.text)
+        self.first = end >= 0 or (self.last and not self.fence)
+
     def mark(self, c: str) -> None:
-        if self.first and not self.letters and (fence := _FENCE.match(self.text, self.at)):
-            self.char(fence.end())
-            self.at = fence.end()
-            return
+        if c in "`~" and self.first and not self.letters:
+            if (block := _FENCE.match(self.text, self.at)) and (self.last or block[0][-1:] == "\n"):
+                self.begin_code(block)
+                return
+            if self.undecided(_FENCE_BEGUN):
+                raise _Undecided
         end = self.at
         while end - self.at < LONGEST and self.char(end) == c:
             end += 1
@@ -197,23 +230,26 @@ class Scan:
 
     Attributes:
         chunks: of it; the last may be incomplete.
-        rest, first: where the chunks after the complete ones begin, and whether at the start of a line.
+        rest, first, fence: where the chunks after the complete ones begin, whether at the start of a line, and what
+            ends the block of code that is there.
     """
 
     chunks: list[Chunk]
     rest: int
     first: bool
+    fence: str
 
 
-def scan(text: str, first: bool = True, last: bool = True) -> Scan:
+def scan(text: str, first: bool = True, last: bool = True, fence: str = "") -> Scan:
     """Splits a text into chunks.
 
     Args:
         text: from a place between two chunks on.
         first: it begins a line.
         last: no more text will come.
+        fence: ends the block of code that it begins in; "" if it begins in none.
     """
-    scanner = _Scanner(text, first, last)
+    scanner = _Scanner(text, first, last, fence)
     try:
         while scanner.at < len(text):
             scanner.step()
@@ -221,4 +257,4 @@ def scan(text: str, first: bool = True, last: bool = True) -> Scan:
         pass
     rest, first = scanner.start if scanner.letters else scanner.at, scanner.first
     scanner.close(complete=last)
-    return Scan(scanner.ready, len(text) if last else rest, first)
+    return Scan(scanner.ready, len(text) if last else rest, first, scanner.fence)

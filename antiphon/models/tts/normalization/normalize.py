@@ -14,10 +14,12 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 
 from antiphon.models.tts.normalization.abbreviations import (
+    ALONE,
     BARE_TITLES,
     COUNTED,
     CROWNS,
     CURRENCY_CODES,
+    DAYS,
     DIALLED,
     DOTTED,
     LETTERED,
@@ -31,6 +33,7 @@ from antiphon.models.tts.normalization.abbreviations import (
     TITLES,
     UNDOTTED,
     UNITS,
+    WORDS_TOO,
 )
 from antiphon.models.tts.normalization.markup import Chunk, scan
 from antiphon.models.tts.normalization.numbers import cardinal, clock, digits, number, ordinal, roman
@@ -49,6 +52,7 @@ _NUMBERED = re.compile(r"\d{1,3}[.)]")
 _BULLETS = set("-*+•‣◦▪●–")
 _AFTER_TIMES = {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"}
 _AFTER_TIMES |= {"Eastern", "Pacific", "Central", "ET", "EST", "PT", "PST", "GMT", "UTC"}
+CODE_TOLD = "The code is on the screen."
 _WAITING = " \"'“‘([*_`"  # marks that may stand before the letter that shows whether a sentence begins
 
 
@@ -61,6 +65,7 @@ class Word:
         start, end: the piece, in letters of the whole text.
         last: a sentence ends here; such a word has no text.
         unsaid: letters of the piece that English can't say.
+        written: the piece without markup if it is letters; "" for what tells of no language: numbers, signs, code.
     """
 
     text: str
@@ -68,6 +73,7 @@ class Word:
     end: int
     last: bool = False
     unsaid: str = ""
+    written: str = ""
 
 
 @dataclass
@@ -78,6 +84,7 @@ class NormalizerState:
         text: what came and isn't read yet, from letter `offset` of the whole on.
         line_start: nothing was read of the line so far, or only a mark such as a bullet.
         first: the text begins a line.
+        fence: what ends the block of code that the text begins in.
         listed: the line is a heading or an item of a list, which ends like a sentence.
         before: the last words, the newest last.
         open: the last word ends the sentence unless a small letter follows.
@@ -88,6 +95,7 @@ class NormalizerState:
     offset: int = 0
     line_start: bool = True
     first: bool = True
+    fence: str = ""
     listed: bool = False
     before: tuple[str, ...] = ()
     open: bool = False
@@ -153,7 +161,7 @@ class Normalizer:
             The words that have become certain.
         """
         state.text += text
-        found = scan(state.text, state.first, last)
+        found = scan(state.text, state.first, last, state.fence)
         look = _Look(found.chunks, last)
         done = 0
         try:
@@ -163,11 +171,12 @@ class Normalizer:
                 if not chunk.complete:
                     break
                 look.at += self._read(look, state)
-                done, state.first = look.chunks[look.at - 1].end, False
+                state.fence = look.chunks[look.at - 1].fence
+                done, state.first = look.chunks[look.at - 1].end, bool(state.fence)
         except _Undecided:
             pass
         if look.at == len(look.chunks) or not look.chunks[look.at].complete:
-            done, state.first = found.rest, found.first
+            done, state.first, state.fence = found.rest, found.first, found.fence
         words = [replace(w, start=w.start + state.offset, end=w.end + state.offset) for w in look.words]
         state.text, state.offset = state.text[done:], state.offset + done
         if last and state.begun:
@@ -187,6 +196,10 @@ class Normalizer:
     def _read(self, look: _Look, state: NormalizerState) -> int:
         """Reads a chunk, and those behind it that belong to it; gives their number."""
         chunk = look.chunks[look.at]
+        if chunk.fence:
+            look.words.append(Word(CODE_TOLD, chunk.start, chunk.end))
+            state.line_start, state.begun, state.open = False, True, True
+            return 1
         text = _tidy(chunk.text)
         if self._is_mark(text, look, state):
             return 1
@@ -208,7 +221,9 @@ class Normalizer:
         if state.listed and reading.text[-1:].isalnum() and not after and look.letter(used) in ("", "\n"):
             after = "."  # the end of a heading or an item is heard
         spoken = f"{before}{reading.text}{after}" if reading.text else ""
-        look.words.append(Word(spoken, chunk.start, end, unsaid=reading.unsaid))
+        lettered = used == 1 and (reading.text == core or bool(reading.unsaid)) and any(map(str.isalpha, core))
+        written = chunk.text.encode(errors="replace").decode() if lettered else ""
+        look.words.append(Word(spoken, chunk.start, end, unsaid=reading.unsaid, written=written))
         state.line_start = False
         state.begun = state.begun or bool(spoken)
         state.open = ends and state.begun
@@ -255,6 +270,12 @@ class Normalizer:
             return Reading(LETTER_A)
         if core in ("x", "X", "-", "–", "−", "*", "/", "#") and (reading := self._operator(core, look, state)):
             return reading
+        if (reading := self._calendar(core, after, look, state)) is not None:
+            return reading
+        if core in ALONE:
+            return Reading(
+                UNITS[core][bool(state.before) and state.before[-1] not in ("per", "a", "an", "one", "each")]
+            )
         if self._is_plain(core) and (_INITIALS.fullmatch(core) or not _RUN_ON.search(core)):
             if len(core) == 1 and core.isupper() and after.startswith("."):
                 return Reading(core + ".", goes_on=True)  # of a name, as in "J. K. Rowling"
@@ -337,6 +358,21 @@ class Normalizer:
             if following is not None and following.text.lower().startswith("centur"):
                 return Reading(ordinal(str(value)))
         return None
+
+    def _calendar(self, core: str, after: str, look: _Look, state: NormalizerState) -> Reading | None:
+        """ "Fri", "Mon-Fri", "Sat, Oct 12": a day or a month cut short, without a full stop."""
+        names, parts = {**MONTHS, **DAYS}, re.split("[-–]", core)
+        if not all(part in names and names[part] != part for part in parts) or len(parts) > 2:
+            return None
+        if len(parts) == 1 and core in WORDS_TOO:
+            if after not in ("", ",") or (state.before and state.before[-1].lower() == "the"):
+                return None
+            following = None if look.letter().isdigit() else look.next()
+            if following is not None and following.text.strip(".,") not in MONTHS:
+                return None
+            if following is None and not look.letter().isdigit():
+                return None
+        return Reading(" to ".join(names[part] for part in parts))
 
     def _speaks(self, look: _Look) -> bool:
         following = look.next()

@@ -102,7 +102,7 @@ def _known(core: str, dated: bool, joined: bool) -> str | None:
     if found := re.fullmatch(r"(\d{1,3}(?:,\d{3})+|\d+)(st|nd|rd|th|ST|ND|RD|TH)", core):
         return ordinal(found[1])
     if found := re.fullmatch(r"(\d{1,3}(?:,\d{3})+|\d{2,4})'?s", core):
-        if found[1].endswith("0"):
+        if found[1].endswith("0") and joined:
             return plural(number(found[1], as_year=True)).removeprefix("one ")  # "thousands"
     if found := re.fullmatch(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T(.+))?", core):
         day = date(found[1], int(found[2]), found[3])
