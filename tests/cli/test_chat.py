@@ -18,9 +18,9 @@ def test_commands_are_not_turns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     def say_typed(text: str) -> SimpleNamespace:
         said.append(text)
-        return SimpleNamespace(heard=text, text="Yes.", audio=None, timings={})
+        return SimpleNamespace(heard=text, text="Yes.", audio=None, timings={}, calls=())
 
-    model = SimpleNamespace(chat=lambda text_only: SimpleNamespace(say_typed=say_typed))
+    model = SimpleNamespace(chat=lambda **_: SimpleNamespace(say_typed=say_typed))
     monkeypatch.setattr(chat, "load_model", lambda *_: (model, 0.0))
     monkeypatch.setattr(sys, "stdin", io.StringIO("/help\n/sing loudly\nIs it so?\n/exit\nnever read\n"))
     chat.chat()

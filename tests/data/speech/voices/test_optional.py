@@ -59,7 +59,7 @@ def test_members_of_one_name_do_not_overwrite_each_other(tmp_path, monkeypatch):
 
     monkeypatch.setenv("ANTIPHON_WHEELS", str(tmp_path))
     monkeypatch.setenv("ANTIPHON_CACHE", str(tmp_path / "cache"))
-    part = Part("pieces", "Two pieces", "tests", "MIT", tuple(wheels), build, 1000)
+    part = Part("pieces", "Two pieces", "tests", "MIT", tuple(wheels), build=build, disk=1000)
     assert (fetch(part) / "config.json").read_text() == "part 1 and part 2"
 
 
