@@ -54,7 +54,7 @@ from antiphon.models.moshi.model import MoshiSampling
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
-from antiphon.nn.int8 import return_memory
+from antiphon.nn.memory import map_large_blocks, return_memory
 
 if TYPE_CHECKING:
     from antiphon.audio.endpoint import FindsEnds
@@ -283,6 +283,7 @@ class HalfDuplexModel(Model):
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
+        map_large_blocks()
         with ThreadPoolExecutor(1) as other:  # packing weights and reading files leave the core to one another
             thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"))
             recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])

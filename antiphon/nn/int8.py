@@ -15,7 +15,6 @@ lost.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import struct
 from pathlib import Path
@@ -151,12 +150,3 @@ class PackedEmbedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Ids [...] -> float32 [..., width]."""
         return dequantize(self.table[tokens], self.scale[tokens])
-
-
-def return_memory() -> None:
-    """Gives freed memory back to the system: what products were made from is as large as they are, and the C library
-    keeps it."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return

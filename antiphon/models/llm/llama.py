@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from antiphon.errors import ModelError
 from antiphon.models.lora import Lora, Pair
 from antiphon.nn.cache import KeyValues, Span
-from antiphon.nn.int8 import PackedEmbedding, PackedProduct, dequantize, return_memory
+from antiphon.nn.int8 import PackedEmbedding, PackedProduct, dequantize
+from antiphon.nn.memory import return_memory
 from antiphon.nn.weights import NoInitWeights, fill
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")  # the others are the MLP's
