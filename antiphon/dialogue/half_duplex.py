@@ -110,7 +110,9 @@ class StreamingReply(Protocol):
     usage: Usage
     message: Message | None
     cut: bool
-    text: str
+
+    @property
+    def text(self) -> str: ...
 
     def events(self) -> Generator[Event | None, None, None]: ...
 

@@ -127,7 +127,8 @@ def _of_layer(source: Source, number: int, names: Iterable[str]) -> list[str]:
 
 def _layer(source: Source, number: int, block: int) -> tuple[dict[str, Tensor], list[str]]:
     """A layer's tensors, and the names of its products."""
-    place, tensors = f"model.layers.{number}", {}
+    place = f"model.layers.{number}"
+    tensors: dict[str, Tensor] = {}
     for name, parts in PRODUCTS.items():
         tensors |= _packed(source, f"{place}.{name}", _of_layer(source, number, [name]), block)
         biases = [f"{place}.{part}.bias" for part in parts if f"{place}.{part}.bias" in source.shapes]
