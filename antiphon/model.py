@@ -17,7 +17,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,17 +29,17 @@ from antiphon.audio.given import as_audio
 from antiphon.audio.io import MAX_HEARD_SECONDS, Audio
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.dialogue.format import MODEL
+from antiphon.dialogue.chat import Chat, Reply, joined
 from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexState
 from antiphon.dialogue.duplex.replay import Replay, replay_recording
 from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
-from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, Sampling
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
-from antiphon.dialogue.tools import Tool, ToolChat, as_tool
+from antiphon.dialogue.tools import Tool, as_tool
 from antiphon.errors import (
-    AntiphonError,
     ConfigError,
     HubError,
     ModelError,
@@ -61,28 +61,7 @@ if TYPE_CHECKING:
     from antiphon.audio.given import Sound
 
 THINKER_TALKER, MOSHI = "thinker-talker", "moshi"  # families of models that can be talked to
-TEXT_TOKENS = 256  # of a written answer of the plain language model, at most
 SPEAKS_ON_SECONDS = 3.0  # at most, after the last word that a duplex model was given to say
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer.
-
-    Attributes:
-        heard: what the user said, or typed.
-        text: the answer.
-        audio: the answer aloud; None for a written one.
-        timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total";
-            and "speech", the length of the answer.
-        calls: of functions that were called for it, with what came of them.
-    """
-
-    heard: str
-    text: str
-    audio: Audio | None = None
-    timings: dict[str, float] = field(default_factory=dict)
-    calls: tuple[ResultEvent, ...] = ()
 
 
 class Model(ABC):
@@ -354,7 +333,7 @@ class HalfDuplexModel(Model):
             left_out = ", ".join(unsaid)
             left_out = left_out if len(left_out) <= 100 else left_out[:100] + "..."
             warnings.warn(f"The voice speaks English and left out: {left_out}", UnsaidWarning, stacklevel=2)
-        return _joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
+        return joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
 
     def chat(
         self,
@@ -381,73 +360,6 @@ class HalfDuplexModel(Model):
         if tools and not self.backend.calls_functions:
             raise ToolCallError("This model can't call functions: its chat template doesn't take them. Use 'base'.")
         return [as_tool(one) for one in tools]
-
-
-class Chat:
-    """Turns that build on each other, typed or spoken.
-
-    Args:
-        backend: what answers.
-        sampling: how answers are drawn.
-        text_only: answers are written by the plain language model, not spoken by the voice assistant.
-        tools: that answers may call.
-    """
-
-    def __init__(
-        self,
-        backend: HalfDuplexBackend,
-        sampling: Sampling | None = None,
-        text_only: bool = False,
-        tools: Sequence[Tool] = (),
-    ):
-        self.backend, self.text_only = backend, text_only
-        self.sampling = replace(sampling or Sampling(), **({"max_tokens": TEXT_TOKENS} if text_only else {}))
-        chat = backend.chat(assistant=not text_only)
-        self._chat = ToolChat(chat, tools) if tools else chat
-        self._past: list[Message] = []
-
-    def say_typed(self, text: str) -> Reply:
-        """A typed turn."""
-        return self._answer(Message("user", text), time.perf_counter(), {})
-
-    def say_spoken(self, audio: Audio) -> Reply:
-        """A spoken turn."""
-        began = time.perf_counter()
-        heard = self.backend.recognizer.hear(audio)
-        timings = {"hear": time.perf_counter() - began}
-        if not heard.text.strip():
-            return Reply("", "", _joined([], self.backend.sample_rate), timings)
-        embeddings = None if self.text_only else heard.embeddings
-        return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
-
-    def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
-        before = len(self._past)
-        self._past.append(message)
-        try:
-            return self._reply(message, began, timings)
-        except AntiphonError:  # a turn that fails doesn't end the conversation: it was never said
-            del self._past[before:]
-            raise
-
-    @torch.no_grad()
-    def _reply(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
-        answer, pieces = self._chat.answer(self._past, self.sampling, spoken=not self.text_only), []
-        calls: list[ResultEvent] = []
-        for event in answer.events():
-            now = time.perf_counter() - began
-            if isinstance(event, TextEvent):
-                timings.setdefault("first text", now)
-            elif isinstance(event, AudioEvent):
-                timings.setdefault("first audio", now)
-                pieces.append(event.audio.samples)
-            elif isinstance(event, ResultEvent):
-                calls.append(event)
-        timings["total"] = time.perf_counter() - began
-        self._past += [answer.message] if answer.message is not None else []
-        if self.text_only:
-            return Reply(message.text, answer.text.strip(), None, timings, tuple(calls))
-        audio = _joined(pieces, self.backend.sample_rate)
-        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration}, tuple(calls))
 
 
 class DuplexModel(Model):
@@ -529,7 +441,7 @@ class DuplexModel(Model):
         while stream.has_script or (left and (stream.speaking or len(sound) <= self.duplex.delay)):
             left -= not stream.has_script
             sound += [event.audio.samples for event in stream.step(silence) if isinstance(event, AudioEvent)]
-        return _joined(sound, stream.sample_rate)
+        return joined(sound, stream.sample_rate)
 
     def session(
         self,
@@ -598,7 +510,3 @@ class DuplexModel(Model):
 def _given(temperature: float | None, top_k: int | None) -> dict[str, Any]:
     """Those that were given; a model's own hold for the others."""
     return {name: value for name, value in (("temperature", temperature), ("top_k", top_k)) if value is not None}
-
-
-def _joined(pieces: list[torch.Tensor], sample_rate: int) -> Audio:
-    return Audio(torch.cat(pieces) if pieces else torch.zeros(0), sample_rate)

@@ -13,12 +13,12 @@ import torch
 from pydantic import BaseModel
 
 from antiphon.dialogue import tools as module
+from antiphon.dialogue.chat import Chat
 from antiphon.dialogue.events import CallEvent, EndEvent, FailedEvent, HeardEvent, ResultEvent, TextEvent
 from antiphon.dialogue.session import TurnSession
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import MAX_RESULT_LETTERS, Tool, ToolChat, as_tool
 from antiphon.errors import ToolCallError, TooLongError
-from antiphon.model import Chat
 from tests.serve.scripted import Scripted, ScriptedAnswer
 
 

@@ -103,10 +103,8 @@ class LlamaConfig:
     @staticmethod
     def unfit(values: Mapping[str, Any]) -> str:
         """Why this class doesn't compute what a config.json says; "" if it does."""
-        kind, method = (
-            values.get("model_type"),
-            (values.get("quantization_config") or {}).get("quant_method", "antiphon"),
-        )
+        kind, quantization = values.get("model_type"), values.get("quantization_config") or {}
+        method = quantization.get("quant_method", "antiphon")
         if kind not in MODEL_TYPES:
             return f"it is a {kind!r}; known here are {', '.join(MODEL_TYPES)}"
         if method != "antiphon":
@@ -178,14 +176,9 @@ class Layer(nn.Module):
         self.config, width, d = config, config.hidden_size, config.head_dim
         self.input_layernorm = nn.Parameter(torch.ones(width))
         if products is None:
-            biases = {
-                "q_proj": config.qkv_bias,
-                "k_proj": config.qkv_bias,
-                "v_proj": config.qkv_bias,
-                "o_proj": config.o_bias,
-            }
+            biased = (TOGETHER["qkv_proj"] if config.qkv_bias else ()) + (("o_proj",) if config.o_bias else ())
             for name, (out, size) in config.shapes.items():
-                self.add_module(name, nn.Linear(size, out, bias=biases.get(name, False)))
+                self.add_module(name, nn.Linear(size, out, bias=name in biased))
         else:
             for name, product in products.items():
                 self.add_module(name, product)

@@ -229,7 +229,7 @@ class Thinker(nn.Module):
         Args:
             state: the conversation; a reply that is still unfinished there is ended.
             said: text, or token ids, or embeddings `[T, width]` in the language model's embedding space. Of a text,
-                voice mode reads the words alone (`as_words`), as it does of what was heard.
+                voice mode with adapters reads the words alone (`as_words`).
 
         Raises:
             ModelError: nothing was said, or more than fits.
@@ -246,7 +246,7 @@ class Thinker(nn.Module):
         :meth:`rewind` can go back to.
 
         Args:
-            state, said: as in `add_user`; of a user's text, voice mode reads the words alone.
+            state, said: as in `add_user`; of a user's text, voice mode with adapters reads the words alone.
             role: "user", "assistant" or "system".
 
         Raises:
@@ -263,16 +263,19 @@ class Thinker(nn.Module):
         if role == "user" and not state.turns:
             before = state.first
         if isinstance(said, str):
-            read = self._special.sub("", said)  # marks of turns are the template's alone
-            if state.voice and self.lora is not None and role == "user":
-                read = as_words(read)  # as the adapters were trained
-            return self._embed_turn(state, f"{before}{read}{after}")
+            return self._embed_turn(state, f"{before}{self._words(state, role, said)}{after}")
         content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
         if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
             raise ModelError(
                 f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; got {tuple(content.shape)}"
             )
         return torch.cat((self._embed(before), content.float(), self._embed(after)))
+
+    def _words(self, state: ThinkerState, role: str, said: str) -> str:
+        """What of a text is read: marks of turns are the template's alone, and leave a space, as what is around one may
+        be another; adapters were trained on a user's words without capitals and punctuation."""
+        words = self._special.sub(" ", said)
+        return as_words(words) if role == "user" and state.voice and self.lora is not None else words
 
     @torch.inference_mode()
     def add_rendered(self, state: ThinkerState, role: str, text: str) -> None:
@@ -329,9 +332,7 @@ class Thinker(nn.Module):
         """
         around = self.template.user
         before = around.before if state.turns else state.first
-        words = self._special.sub("", said)
-        words = as_words(words) if state.voice and self.lora is not None else words
-        tokens = self._ids(before + words)
+        tokens = self._ids(before + self._words(state, "user", said))
         room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
         finished = state.hidden is None and not state.pending
         if not finished or sum(map(len, state.turns)) + len(tokens) > room * 3 // 4 or len(tokens) > room // 2:

@@ -1,0 +1,113 @@
+"""Turns that build on each other, typed or spoken, each answered as a whole.
+
+chat = Chat(backend)
+chat.say_typed("My name is Ann.")
+chat.say_spoken(question).text
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.audio.io import Audio
+from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.dialogue.tool_calls import Message
+from antiphon.dialogue.tools import Tool, ToolChat
+from antiphon.errors import AntiphonError
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        heard: what the user said, or typed.
+        text: the answer.
+        audio: the answer aloud; None for a written one.
+        timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total";
+            and "speech", the length of the answer.
+        calls: of functions that were called for it, with what came of them.
+    """
+
+    heard: str
+    text: str
+    audio: Audio | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    calls: tuple[ResultEvent, ...] = ()
+
+
+class Chat:
+    """Turns that build on each other, typed or spoken.
+
+    Args:
+        backend: what answers.
+        sampling: how answers are drawn.
+        text_only: answers are written by the plain language model, not spoken by the voice assistant.
+        tools: that answers may call.
+    """
+
+    def __init__(
+        self,
+        backend: HalfDuplexBackend,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Tool] = (),
+    ):
+        self.backend, self.text_only, self.sampling = backend, text_only, sampling or Sampling()
+        chat = backend.chat(assistant=not text_only)
+        self._chat = ToolChat(chat, tools) if tools else chat
+        self._past: list[Message] = []
+
+    def say_typed(self, text: str) -> Reply:
+        """A typed turn."""
+        return self._answer(Message("user", text), time.perf_counter(), {})
+
+    def say_spoken(self, audio: Audio) -> Reply:
+        """A spoken turn."""
+        began = time.perf_counter()
+        heard = self.backend.recognizer.hear(audio)
+        timings = {"hear": time.perf_counter() - began}
+        if not heard.text.strip():
+            return Reply("", "", joined([], self.backend.sample_rate), timings)
+        embeddings = None if self.text_only else heard.embeddings
+        return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
+
+    def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
+        before = len(self._past)
+        self._past.append(message)
+        try:
+            return self._reply(message, began, timings)
+        except AntiphonError:  # a turn that fails doesn't end the conversation: it was never said
+            del self._past[before:]
+            raise
+
+    @torch.no_grad()
+    def _reply(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
+        answer, pieces = self._chat.answer(self._past, self.sampling, spoken=not self.text_only), []
+        calls: list[ResultEvent] = []
+        for event in answer.events():
+            now = time.perf_counter() - began
+            if isinstance(event, TextEvent):
+                timings.setdefault("first text", now)
+            elif isinstance(event, AudioEvent):
+                timings.setdefault("first audio", now)
+                pieces.append(event.audio.samples)
+            elif isinstance(event, ResultEvent):
+                calls.append(event)
+        timings["total"] = time.perf_counter() - began
+        self._past += [answer.message] if answer.message is not None else []
+        if self.text_only:
+            return Reply(message.text, answer.text.strip(), None, timings, tuple(calls))
+        audio = joined(pieces, self.backend.sample_rate)
+        return Reply(message.text, answer.text.strip(), audio, timings | {"speech": audio.duration}, tuple(calls))
+
+
+def joined(pieces: Sequence[Tensor], sample_rate: int) -> Audio:
+    """Pieces of sound, [samples] each, as one."""
+    return Audio(torch.cat(pieces) if pieces else torch.zeros(0), sample_rate)
