@@ -421,7 +421,7 @@ class Recognizer(nn.Module):
 
     def _write_all(self, state: RecognizerState) -> None:
         """Writes the closed windows down; where none has a draft, together."""
-        if not any(window.draft or window.hidden is not None for window in state.closed):
+        if len(state.closed) > 1 and not any(window.draft or window.hidden is not None for window in state.closed):
             self._write_together(state.closed, state.language)
         while state.closed:
             self._write(state)
@@ -433,13 +433,13 @@ class Recognizer(nn.Module):
             while window.writing is None and self._advance(window):
                 pass
         spoken = [window for window in windows if window.writing is not None]
-        if self.languages and any(window.options.language is None for window in spoken):
+        if spoken and self.languages and spoken[0].options.language is None:
             chances = self.decoder.languages([window.writing.sound for window in spoken])
             for window, likely in zip(spoken, chances):
                 window.language = language = self._spoken(likely, window.voice, window.options, language)
-        if len(spoken) > 1:
-            for window in spoken:
-                self._begin_window(window, window.writing.sound, [])
+        for window in spoken:
+            self._begin_window(window, window.writing.sound, [])
+        if spoken:
             self.decoder.advance_together([window.writing for window in spoken])
 
     def _advance(self, window: Window) -> bool:
