@@ -80,6 +80,7 @@ class Heard:
         language: that was spoken for longest, Whisper's code ("en"); None where nothing was said, or nothing tells.
         words: with times and confidence, if they were asked for.
         passages: the stretches that were written down one by one, with their times.
+        duration: of the sound, seconds.
     """
 
     text: str
@@ -88,10 +89,11 @@ class Heard:
     language: str | None = None
     words: tuple[Word, ...] = ()
     passages: tuple[Passage, ...] = ()
+    duration: float = 0.0
 
     @classmethod
-    def of(cls, passages: Sequence[Passage]) -> Heard:
-        """What passages say together."""
+    def of(cls, passages: Sequence[Passage], duration: float = 0.0) -> Heard:
+        """What passages of a sound of so many seconds say together."""
         spoken: Counter[str] = Counter()
         for passage in passages:
             if passage.text and passage.language:
@@ -102,6 +104,7 @@ class Heard:
             language=max(spoken, key=spoken.__getitem__, default=None),
             words=tuple(word for passage in passages for word in passage.words),
             passages=tuple(passage for passage in passages if passage.text),
+            duration=duration,
         )
 
 

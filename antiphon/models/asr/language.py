@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
 from antiphon.errors import ModelError
 
+TAG = re.compile(r"([a-z]{2,8})([-_][a-z0-9]{1,8})*", re.IGNORECASE)  # BCP 47; some write "_"
 ODDS = 4.0  # how much likelier another language has to be than the expected one
 
 
@@ -23,14 +25,14 @@ def language_code(named: str, known: Collection[str]) -> str:
     """
     from babel.core import get_global
 
-    wanted = named.strip().lower()
-    tag = wanted.replace("_", "-").split("-")[0]
-    for one in (tag, get_global("parent_exceptions").get(tag)):  # "nb" is "no" in particular
-        for code in known:
-            if one is not None and _today(one) == _today(code):
-                return code
+    if found := TAG.fullmatch(named):
+        tag = found[1].lower()
+        for one in (tag, get_global("parent_exceptions").get(tag)):  # "nb" is "no" in particular
+            for code in known:
+                if one is not None and _today(one) == _today(code):
+                    return code
     for code in known:
-        if language_name(code) == wanted:
+        if language_name(code) == named.lower():
             return code
     raise ModelError(f"Unknown language {named[:40]!r}. There are: {', '.join(sorted(known)) or 'none but English'}.")
 

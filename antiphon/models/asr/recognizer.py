@@ -268,7 +268,7 @@ class Recognizer(nn.Module):
         return state
 
     @torch.no_grad()
-    def step(self, samples: Tensor, state: RecognizerState, ahead: bool = True) -> None:
+    def step(self, samples: Tensor, state: RecognizerState, ahead: bool = True, together: bool = False) -> None:
         """Takes samples and does a share of the work on them that fits their length.
 
         Args:
@@ -276,16 +276,19 @@ class Recognizer(nn.Module):
             state: changed.
             ahead: draft what is said while it is said (live), so that less is left to do at the end; a waste of work if
                 nobody waits for the end. What is heard stays the same.
+            together: without `ahead`, write several windows at once, which is quicker; a step may then take seconds.
         """
         if samples.ndim != 1:
             raise ModelError(f"A recognizer takes mono samples [N], not {list(samples.shape)}.")
         for piece in samples.split(self._window_samples):
             self._take(piece, state)
-            units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else 0
-            while units > 0 and (cost := self._work(state)):
+            if together:
+                if len(state.closed) >= TOGETHER:
+                    self._write_all(state)
+                continue
+            units = max(1, round(len(piece) / RATE / UNIT_SECONDS))
+            while units > 0 and (cost := self._work(state, ahead)):
                 units -= cost
-            if not ahead and len(state.closed) >= TOGETHER:
-                self._write_all(state)
 
     @torch.no_grad()
     def finish(self, state: RecognizerState) -> Heard:
@@ -294,7 +297,7 @@ class Recognizer(nn.Module):
         # The detector answers for whole chunks, and a moment late.
         self._close(len(state.samples), self._listen(torch.zeros(2 * CHUNK), state), state)
         self._write_all(state)
-        return Heard.of(state.passages)
+        return Heard.of(state.passages, state.begun / RATE)
 
     def draft(self, state: RecognizerState) -> str:
         """The words so far, as far as they are written down already: no work, and the last of them are missing."""
@@ -313,7 +316,7 @@ class Recognizer(nn.Module):
         state = self.init_state(options)
         pieces = [sound.mono().resample(RATE).samples.float()] if isinstance(sound, Audio) else sound
         for piece in pieces:
-            self.step(piece, state, ahead=False)
+            self.step(piece, state, ahead=False, together=True)
         return self.finish(state)
 
     # Sound
@@ -349,12 +352,13 @@ class Recognizer(nn.Module):
 
     # Work
 
-    def _work(self, state: RecognizerState) -> int:
-        """Does the next piece of work that waits; gives its cost in units, 0 if nothing is to do."""
+    def _work(self, state: RecognizerState, ahead: bool) -> int:
+        """Does the next piece of work that waits, `ahead` on the window that isn't over, too; gives its cost in units, 0
+        if nothing is to do."""
         if state.closed:
             self._write(state)
             return 1
-        if self.decoder is None:
+        if self.decoder is None or not ahead:
             return 0
         if self._encode(state):
             return len(self.encoder.layers)
