@@ -353,8 +353,8 @@ class Recognizer(nn.Module):
     # Work
 
     def _work(self, state: RecognizerState, ahead: bool) -> int:
-        """Does the next piece of work that waits, `ahead` on the window that isn't over, too; gives its cost in units, 0
-        if nothing is to do."""
+        """Does the next piece of work that waits, `ahead` on the window that isn't over, too; gives its cost in units,
+        0 if nothing is to do."""
         if state.closed:
             self._write(state)
             return 1
