@@ -182,7 +182,7 @@ class Trainer:
             name: make_optimizer(self.task.model, globs, config) for name, globs in optimizer_groups(self.task).items()
         }
         self.averages = Averages(self.task.model, config.ema) if config.ema else None
-        self.guard, self.spent, self.rates = Guard(config.guard), Spent(), 0.0
+        self.guard, self.spent, self.flops_a_token = Guard(config.guard), Spent(), 0.0
         keeps: dict[str, Any] = {"guard": self.guard, "spent": self.spent}
         if isinstance(self.task, Stateful):
             keeps["task"] = self.task
@@ -252,8 +252,11 @@ class Trainer:
         try:
             with self._room(), self._profiler() as profiler:
                 for step in range(self.start, config.steps):
-                    began = time.monotonic()
-                    values = self.step(step, self._take(step, batches))
+                    began, taken = time.monotonic(), self._take(step, batches)
+                    if step == self.start:
+                        self._count(taken[0])
+                        began = time.monotonic()
+                    values = self.step(step, taken)
                     self.spent.seconds += time.monotonic() - began
                     self.spent.batches += config.accumulate
                     if profiler:
@@ -312,8 +315,7 @@ class Trainer:
             found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
             for place, batch in enumerate(batches):
                 self._seed(step * self.config.accumulate + self.rank + place * self.world, number)
-                counted = self.rates == 0.0 and isinstance(self.task, Counted) and not self.config.compile
-                parts = self._learn(batch, name, shares[place], others, place + 1 == len(batches), counted)
+                parts = self._learn(batch, name, shares[place], others, place + 1 == len(batches))
                 for part, value in parts.items():
                     share = shares[place].get(part, others)
                     found.setdefault(part, [0.0, 0.0])
@@ -335,25 +337,25 @@ class Trainer:
             self.averages.update(self.task.model, step)
         return values
 
-    def _learn(
-        self, batch: Any, group: str, shares: dict[str, float], others: float, last: bool, counted: bool
-    ) -> dict[str, Tensor]:
+    def _learn(self, batch: Any, group: str, shares: dict[str, float], others: float, last: bool) -> dict[str, Tensor]:
         """Adds a batch's gradients; returns its losses. Processes add up theirs after the `last` one."""
-        parts: dict[str, Tensor] = {}
         mean = {part: share * self.world for part, share in shares.items()}  # DDP and FSDP divide by their number
-
-        def work() -> None:
-            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                total, found = self.losses(batch, group, mean, others * self.world)
-            total.backward()
-            parts.update(found)
-
         with self._alone(not last):
-            if counted and isinstance(self.task, Counted):
-                self.rates = flops.count(work) / max(1, self.task.tokens(batch))
-            else:
-                work()
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                total, parts = self.losses(batch, group, mean, others * self.world)
+            total.backward()
         return parts
+
+    def _count(self, batch: Any) -> None:
+        """Counts the arithmetic that a token takes, on a batch that isn't learnt from: counting may round otherwise."""
+        if not isinstance(self.task, Counted):
+            return
+        self._seed(0, 0)
+        self.task.model.train()
+        with torch.compiler.set_stance("force_eager"):
+            computed = flops.count(lambda: [self._learn(batch, name, {}, 1.0, True) for name in self.optimizers])
+        self.flops_a_token = computed / max(1, self.task.tokens(batch))
+        self.task.model.zero_grad(set_to_none=True)
 
     def _shares(self, batches: list[Any]) -> tuple[list[dict[str, float]], float]:
         """What part of the step's mean each loss of each batch is, as the task counts; and that of other losses."""
@@ -367,7 +369,7 @@ class Trainer:
                 mine[name] = [mine.get(name, [0.0])[0] + float(weight)]
         totals = self._summed(mine)
         self.spent.tokens += (tokens := int(totals[""][0]))
-        self.spent.flops += self.rates * tokens
+        self.spent.flops += self.flops_a_token * tokens
         return [
             {name: float(weight) / totals[name][0] if totals[name][0] else 0.0 for name, weight in each.items()}
             for each in weights
