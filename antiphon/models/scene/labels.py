@@ -52,20 +52,17 @@ class Group:
         return tuple(label.name for label in self.labels)
 
 
-def _group(name: str, *labels: tuple[str, ...], exclusive: bool = True, timed: bool = False) -> Group:
-    """A group from (name, words, phrase) of each label; what is left out is the name with spaces, and the words."""
-    made = (Label(each[0], each[1] if len(each) > 1 else each[0].replace("_", " "), *each[2:]) for each in labels)
-    return Group(name, tuple(made), exclusive, timed)
+def _group(name: str, *labels: str | tuple[str, ...], exclusive: bool = True, timed: bool = False) -> Group:
+    """A group from (name, words, phrase) of each label, or its name alone where that is what one says."""
+    told = [(each, each) if isinstance(each, str) else each for each in labels]
+    return Group(name, tuple(Label(*each) for each in told), exclusive, timed)
 
 
 _ALL = (
-    _group("kind", ("speech",), ("music",), ("sound",), ("silence",), exclusive=False, timed=True),
+    _group("kind", "speech", "music", "sound", "silence", exclusive=False, timed=True),
     _group("sex", ("female", "woman"), ("male", "man")),
-    _group("age", ("child",), ("adult",), ("old", "old", "an old voice")),
-    _group(
-        "feeling",
-        ("neutral",), ("happy",), ("sad",), ("angry",), ("afraid",), ("disgusted",), ("bored",), ("surprised",),
-    ),  # fmt: skip
+    _group("age", "child", "adult", ("old", "old", "an old voice")),
+    _group("feeling", *"neutral happy sad angry afraid disgusted bored surprised".split()),
     _group(
         "manner",
         ("fast", "fast", "speaks fast"),
@@ -88,7 +85,7 @@ _ALL = (
         ("at_once", "two speakers at once", "two or more speakers at once"),
         exclusive=False,
     ),
-    _group("surroundings", ("quiet",), ("noise", "noise"), ("room", "echo"), ("telephone",), exclusive=False),
+    _group("surroundings", "quiet", "noise", ("room", "echo"), "telephone", exclusive=False),
     _group(
         "event",
         # Animals
@@ -183,17 +180,19 @@ _ALL = (
     ),
     _group(
         "instrument",
-        ("piano",), ("guitar",), ("bass",), ("drums",), ("violin",), ("cello",), ("flute",), ("clarinet",),
-        ("saxophone",), ("oboe",), ("trumpet",), ("trombone",), ("tuba",), ("organ",), ("accordion",), ("harp",),
-        ("harpsichord",), ("marimba",), ("bell",), ("strings",), ("voice", "singing"), ("synthesizer",),
+        *"piano guitar bass drums violin cello flute clarinet saxophone oboe trumpet trombone tuba organ".split(),
+        *"accordion harp harpsichord marimba bell strings".split(),
+        ("voice", "singing"),
+        "synthesizer",
         exclusive=False,
-    ),  # fmt: skip
+    ),
     _group(
         "genre",
-        ("classical",), ("jazz",), ("blues",), ("rock",), ("metal",), ("pop",), ("folk",), ("country",),
-        ("electronic",), ("hip_hop", "hip-hop"), ("reggae",), ("latin",), ("ambient",),
-    ),  # fmt: skip
-)  # fmt: skip
+        *"classical jazz blues rock metal pop folk country electronic".split(),
+        ("hip_hop", "hip-hop"),
+        *"reggae latin ambient".split(),
+    ),
+)
 GROUPS: dict[str, Group] = {group.name: group for group in _ALL}
 TEMPO = "tempo"  # a label of it is a number of beats a minute, as text ("120")
 
