@@ -4,6 +4,9 @@ The layers and the spectrogram are those of the encoder that hears the words (`e
 The spectrogram is scaled by the loudest sound so far, so the level stands beside it.
 
     features = extract(samples, encoder)          # whole recordings, as the encoder sees them live: in blocks
+
+Live, the three come apart: samples and spectrogram at once, the layers when a block of the encoder is done. `gather`
+keeps what is early.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.audio import mel
-from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
+from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 
 FRAME = 1280  # samples of a frame at 16 kHz: 80 ms
 FRAME_SECONDS = FRAME / mel.SAMPLE_RATE
@@ -44,11 +47,10 @@ class SceneFeatures:
 
     def cut(self, start: int, end: int | None = None) -> SceneFeatures:
         """Frames from `start` on, to before `end`."""
-        last = self.frames if end is None else end
         return SceneFeatures(
-            self.layers[:, :, start:last],
-            self.level[:, start:last],
-            self.mel[:, :, MEL_PER_FRAME * start : MEL_PER_FRAME * last],
+            self.layers[:, :, start:end],
+            self.level[:, start:end],
+            self.mel[:, :, MEL_PER_FRAME * start : None if end is None else MEL_PER_FRAME * end],
         )
 
     def then(self, other: SceneFeatures) -> SceneFeatures:
@@ -58,6 +60,52 @@ class SceneFeatures:
             torch.cat([self.level, other.level], 1),
             torch.cat([self.mel, other.mel], 2),
         )
+
+
+@dataclass
+class GatherState:
+    """What has come and can't be given yet; fields are replaced and never written into.
+
+    Attributes:
+        samples: of a frame that isn't whole, [batch, fewer than 1280].
+        early: frames of which the layers are missing: `early.layers` has none; its `mel` may have more or fewer frames
+            than its `level`.
+    """
+
+    samples: Tensor
+    early: SceneFeatures
+
+    @classmethod
+    def empty(cls, encoder: EncoderConfig, batch: int = 1) -> GatherState:
+        """Nothing has come."""
+        layers = torch.zeros(batch, encoder.layers + 1, 0, encoder.width)
+        early = SceneFeatures(layers, torch.zeros(batch, 0), torch.zeros(batch, encoder.bands, 0))
+        return cls(torch.zeros(batch, 0), early)
+
+
+def gather(samples: Tensor, mel: Tensor, layers: Tensor, state: GatherState, last: bool = False) -> SceneFeatures:
+    """The frames that are whole now.
+
+    Args:
+        samples: new ones, [batch, n] at 16 kHz.
+        mel: what the spectrogram gave of them, [batch, bands, m].
+        layers: what the encoder gave, [batch, layers + 1, t, width].
+        state: changed.
+        last: the encoder starts afresh after this: a last frame may be shorter.
+    """
+    samples = torch.cat([state.samples, samples], 1)
+    size = samples.shape[1] if last else samples.shape[1] // FRAME * FRAME
+    early = state.early.then(SceneFeatures(layers, level(samples[:, :size]), mel))
+    frames = early.layers.shape[2]
+    if last:
+        missing = max(0, MEL_PER_FRAME * frames - early.mel.shape[2])
+        early.mel = F.pad(early.mel, (0, missing), mode="replicate") if missing else early.mel
+        early.level = F.pad(early.level, (0, max(0, frames - early.level.shape[1])), value=SILENCE_DB)
+    given = early.cut(0, frames)
+    rest = early.cut(frames)
+    empty = samples[:, :0], SceneFeatures(layers[:, :, :0], rest.level[:, :0], rest.mel[:, :, :0])
+    state.samples, state.early = empty if last else (samples[:, size:], rest)
+    return given
 
 
 def level(samples: Tensor) -> Tensor:
