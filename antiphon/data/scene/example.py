@@ -1,7 +1,7 @@
 """A sound with labels over time, and those labels as numbers a network can be trained on.
 
-    example = Example(samples, (Span("kind", "speech", 0.4, 2.1), Span("feeling", "sad", 0.4, 2.1)), frozenset({"kind"}))
-    values, mask = targets(example.spans, example.known, "kind", frames=40, step=0.08)     # [40, 4] each
+example = Example(samples, (Span("kind", "speech", 0.4, 2.1), Span("feeling", "sad", 0.4, 2.1)), frozenset({"kind"}))
+values, mask = targets(example.spans, example.known, "kind", frames=40, step=0.08)     # [40, 4] each
 """
 
 from __future__ import annotations
@@ -66,13 +66,15 @@ class Example:
         return len(self.samples) / RATE
 
 
-def activity(samples: Samples, below: float = 35.0, gap: float = 0.3, shortest: float = 0.04) -> list[tuple[float, float]]:
+def activity(
+    samples: Samples, below: float = 35.0, gap: float = 0.3, shortest: float = 0.04
+) -> list[tuple[float, float]]:
     """When something is heard in a recording: where it isn't far softer than at its loudest.
 
     Args:
         samples: [N] at 16 kHz.
-        below: how many dB under the loudest 60 ms still count. Where the recording's own floor lies higher, what is 6 dB
-            over the floor counts; a sound that never pauses has no such floor, and all of it counts.
+        below: how many dB under the loudest 60 ms still count. Where the recording's own floor lies higher, what is
+            6 dB over the floor counts; a sound that never pauses has no such floor, and all of it counts.
         gap: seconds of less that don't part two stretches.
         shortest: seconds of a stretch that counts.
 
@@ -112,7 +114,9 @@ def silences(spans: Iterable[Span], seconds: float, shortest: float = 0.2) -> tu
     return tuple(found)
 
 
-def coverage(spans: Iterable[Span], group: str, labels: tuple[str, ...], frames: int, step: float) -> NDArray[np.float32]:
+def coverage(
+    spans: Iterable[Span], group: str, labels: tuple[str, ...], frames: int, step: float
+) -> NDArray[np.float32]:
     """The share of each frame's time for which each label is true.
 
     Args:
@@ -160,8 +164,8 @@ def targets(
 
     Returns:
         values float32 [frames, labels]: the share of the frame for which the label is true;
-        mask bool [frames, labels]: whether it is known. Of an exclusive group (sex, feeling, ...) it is known only where
-        one of its labels is true: where nobody speaks there is no sex to tell.
+        mask bool [frames, labels]: whether it is known. Of an exclusive group (sex, feeling, ...) it is known only
+        where one of its labels is true: where nobody speaks there is no sex to tell.
 
     Raises:
         DataError: no such group.
@@ -181,5 +185,5 @@ def tempos(spans: Iterable[Span], frames: int, step: float) -> NDArray[np.float3
     out = np.zeros(frames, np.float32)
     for span in spans:
         if span.group == TEMPO:
-            out[int(round(span.start / step)) : int(round(span.end / step))] = float(span.label)
+            out[round(span.start / step) : round(span.end / step)] = float(span.label)
     return out

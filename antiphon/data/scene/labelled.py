@@ -1,10 +1,11 @@
 """Real recordings whose manifests say what is heard in them, with our labels in place of each set's own.
 
-    for each in labelled("audio/emodb"):
-        each.recording, each.labels, each.split      # (("kind", "speech"), ("feeling", "sad"), ("sex", "female")), "train"
-        example = example_of(each)                   # its sound at 16 kHz, and when the labels are true
+    for recording in recordings("audio/emodb/manifest.jsonl"):
+        each = from_manifest(recording, "emodb")
+        each.labels, each.split           # (("kind", "speech"), ("feeling", "sad"), ("sex", "female")), "train"
+        example = example_of(each)        # its sound at 16 kHz, and when the labels are true
 
-Sets that come in a layout of their own are read by `antiphon.data.scene.published`.
+`antiphon.data.scene.published.labelled` reads a folder of these, or a set that comes in a layout of its own.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from antiphon.data.recordings import Recording, recordings
+from antiphon.data.recordings import Recording
 from antiphon.data.scene.example import RATE, Example, Span, activity, silences
 from antiphon.data.scene.splits import hashed, split_of, trains
 from antiphon.data.speech.augment import Samples
@@ -25,8 +25,8 @@ LONGEST = 10.0  # seconds of an example of a longer recording
 GAPS = {"speech": 0.5, "music": 2.0, "sound": 0.4}  # seconds of a pause within what still is one stretch of its kind
 LONG_GAP = 1.2  # of sounds that are made of strokes, drops or ticks: nobody counts those
 _STROKES = frozenset(
-    "crackling_fire clock_tick keyboard_typing footsteps water_drops mouse_click brushing_teeth hammer hand_saw crickets "
-    "clapping rain".split()
+    "crackling_fire clock_tick keyboard_typing footsteps water_drops mouse_click brushing_teeth hammer hand_saw "
+    "crickets clapping rain".split()
 )
 
 # Others' names for what we name otherwise. Their names that are ours, but for spaces and capitals, need no line here.
@@ -34,22 +34,23 @@ _SAME = {
     "event": {
         "baby_cry": "crying_baby", "baby_crying": "crying_baby", "baby_cry,_infant_cry": "crying_baby",
         "clock_ticking": "clock_tick", "tick-tock": "clock_tick", "dog_bark": "dog", "bark": "dog",
-        "fire_crackling": "crackling_fire", "crackle": "crackling_fire", "person_sneeze": "sneezing", "sneeze": "sneezing",
-        "ocean_waves": "sea_waves", "waves,_surf": "sea_waves", "ocean": "sea_waves", "running_water": "stream",
-        "wind_gust": "wind", "meow": "cat", "blackcat": "cat", "cow_white": "cow", "moo": "cow", "oink": "pig",
-        "pig_golden2": "pig", "sheep_lamb": "sheep", "ram": "sheep", "baa": "sheep", "bleat": "goat", "mountaingoat": "goat",
-        "neigh,_whinny": "horse", "quack": "duck", "drake": "duck", "gander": "goose", "honk": "goose", "caw": "crow",
-        "hoot": "owl", "lark": "chirping_birds", "blackbird": "chirping_birds", "bird": "chirping_birds",
+        "fire_crackling": "crackling_fire", "crackle": "crackling_fire", "person_sneeze": "sneezing",
+        "sneeze": "sneezing", "ocean_waves": "sea_waves", "waves,_surf": "sea_waves", "ocean": "sea_waves",
+        "running_water": "stream", "wind_gust": "wind", "meow": "cat", "blackcat": "cat", "cow_white": "cow",
+        "moo": "cow", "oink": "pig", "pig_golden2": "pig", "sheep_lamb": "sheep", "ram": "sheep", "baa": "sheep",
+        "bleat": "goat", "mountaingoat": "goat", "neigh,_whinny": "horse", "quack": "duck", "drake": "duck",
+        "gander": "goose", "honk": "goose", "caw": "crow", "hoot": "owl", "lark": "chirping_birds",
+        "blackbird": "chirping_birds", "bird": "chirping_birds",
         "bird_vocalization,_bird_call,_bird_song": "chirping_birds", "croak": "frog", "bee": "insects",
         "hornet": "insects", "mosquito": "insects", "bee,_wasp,_etc.": "insects", "grasshopper": "crickets",
         "cricket": "crickets", "tiger": "lion", "roaring_cats_(lions,_tigers)": "lion", "chimp": "monkey",
         "gorilla": "monkey", "crowing,_cock-a-doodle-doo": "rooster", "cluck": "hen", "chicken,_rooster": "hen",
         "thunder": "thunderstorm", "lightningbolt": "thunderstorm", "raindrop": "rain", "fire": "crackling_fire",
-        "laughter": "laughing", "crying,_sobbing": "crying", "sigh": "sighing", "cough": "coughing", "sniff": "sniffing",
-        "throatclearing": "throat_clearing", "throat_clearing": "throat_clearing", "scream": "screaming",
-        "snore": "snoring", "hands": "clapping", "applause": "clapping", "walk,_footsteps": "footsteps", "knock": "door_knock",
-        "door_wood_knock": "door_knock", "door_wood_creaks": "door_creak", "door_slam": "door_close", "slam": "door_close",
-        "toilet": "toilet_flush", "water_drop": "water_drops", "drip": "water_drops", "siren": "siren",
+        "laughter": "laughing", "crying,_sobbing": "crying", "sigh": "sighing", "cough": "coughing",
+        "sniff": "sniffing", "throatclearing": "throat_clearing", "scream": "screaming", "snore": "snoring",
+        "hands": "clapping", "applause": "clapping", "walk,_footsteps": "footsteps", "knock": "door_knock",
+        "door_wood_knock": "door_knock", "door_wood_creaks": "door_creak", "door_slam": "door_close",
+        "slam": "door_close", "toilet": "toilet_flush", "water_drop": "water_drops", "drip": "water_drops",
         "firetruck": "siren", "fire_engine,_fire_truck_(siren)": "siren", "saw": "hand_saw", "sawing": "hand_saw",
         "mallet_metal": "hammer", "washing-machine": "washing_machine", "drinking_sipping": "drinking",
         "alarm_clock": "clock_alarm", "telephone_bell_ringing": "telephone_ring", "ringtone": "telephone_ring",
@@ -59,21 +60,27 @@ _SAME = {
         "wolf_howl": "wolf", "howl": "wolf", "fixed-wing_aircraft,_airplane": "airplane", "coin_(dropping)": "coins",
     },
     "feeling": {
-        "anger": "angry", "joy": "happy", "happiness": "happy", "sadness": "sad", "fear": "afraid", "fearful": "afraid",
-        "disgust": "disgusted", "boredom": "bored", "surprise": "surprised", "calm": "neutral",
-        "surprise_(positive)": "surprised", "surprise_(negative)": "surprised", "elation": "happy", "amusement": "happy",
+        "anger": "angry", "joy": "happy", "happiness": "happy", "sadness": "sad", "fear": "afraid",
+        "fearful": "afraid", "disgust": "disgusted", "boredom": "bored", "surprise": "surprised", "calm": "neutral",
+        "surprise_(positive)": "surprised", "surprise_(negative)": "surprised", "elation": "happy",
+        "amusement": "happy",
     },
-    "sex": {"f": "female", "m": "male", "woman": "female", "man": "male"},
+    "sex": {
+        "f": "female", "m": "male", "woman": "female", "man": "male",
+    },
     "instrument": {
         "electric_guitar": "guitar", "acoustic_guitar": "guitar", "bass_guitar": "bass", "electric_bass": "bass",
-        "double_bass": "bass", "synth_bass": "bass", "bass_drum": "drums", "snare_drum": "drums", "snare_roll": "drums",
-        "tom": "drums", "hi-hat": "drums", "cymbal": "drums", "splash_cymbal": "drums", "drumkit": "drums", "drum_kit": "drums",
-        "cymbal_crash": "drums", "electronic_percussion": "drums", "drum": "drums", "choir": "voice",
-        "female_singing_voice": "voice", "soprano_singing_voice": "voice", "carnatic_male_singing_voice": "voice",
-        "singing": "voice", "vibraphone": "marimba", "synth_effect": "synthesizer", "violin,_fiddle": "violin",
-        "orchestra": "strings", "string_section": "strings", "keyboard_(musical)": "piano",
+        "double_bass": "bass", "synth_bass": "bass", "bass_drum": "drums", "snare_drum": "drums",
+        "snare_roll": "drums", "tom": "drums", "hi-hat": "drums", "cymbal": "drums", "splash_cymbal": "drums",
+        "drumkit": "drums", "drum_kit": "drums", "cymbal_crash": "drums", "electronic_percussion": "drums",
+        "drum": "drums", "choir": "voice", "female_singing_voice": "voice", "soprano_singing_voice": "voice",
+        "carnatic_male_singing_voice": "voice", "singing": "voice", "vibraphone": "marimba",
+        "synth_effect": "synthesizer", "violin,_fiddle": "violin", "orchestra": "strings",
+        "string_section": "strings", "keyboard_(musical)": "piano",
     },
-    "genre": {"hip_hop_music": "hip_hop", "hiphop": "hip_hop", "electronic_music": "electronic", "techno": "electronic"},
+    "genre": {
+        "hip_hop_music": "hip_hop", "hiphop": "hip_hop", "electronic_music": "electronic", "techno": "electronic",
+    },
 }  # fmt: skip
 # A burst of the voice that was asked for by a feeling, where it nearly always comes out as this sound.
 _BURSTS = {"amusement": "laughing", "relief": "sighing", "sadness": "crying"}
@@ -124,22 +131,6 @@ def named(group: str, name: str) -> str:
     key = re.sub(r"\s+", "_", str(name).strip().lower())
     key = _SAME.get(group, {}).get(key, key)
     return key if key in GROUPS[group].names else ""
-
-
-def labelled(place: str | Path) -> list[Labelled]:
-    """Recordings of a folder with a manifest.jsonl, of a manifest, or of a set that is laid out as it was published.
-
-    Raises:
-        DataError: nothing there, or it cannot be read.
-    """
-    from antiphon.data.scene.published import read_published
-
-    place = Path(place)
-    if (found := read_published(place)) is not None:
-        return found
-    manifest = place / "manifest.jsonl"
-    name = place.parent.name if place.is_file() else place.name
-    return [from_manifest(each, name) for each in recordings(manifest if manifest.is_file() else place)]
 
 
 def from_manifest(recording: Recording, place: str = "") -> Labelled:
@@ -248,7 +239,11 @@ def example_of(each: Labelled, longest: float | None = LONGEST) -> Example:
     seconds = len(samples) / RATE
     spans = spans_of_turns(each.turns, seconds, first) if each.turns else spans_of(samples, each.labels)
     return Example(
-        samples, (*spans, *silences(spans, seconds)), each.known, each.recording.text, f"{each.place}/{each.recording.id}"
+        samples,
+        (*spans, *silences(spans, seconds)),
+        each.known,
+        each.recording.text,
+        f"{each.place}/{each.recording.id}",
     )
 
 
@@ -286,7 +281,7 @@ def spans_of_turns(turns: Iterable[tuple[float, float, str]], seconds: float, fi
         spans.append(Span("speakers", "one", *whole))
     elif cut:
         spans.append(Span("speakers", "in_turn", *whole))
-    for number, (start, end, who) in enumerate(cut):
+    for number, (_, end, who) in enumerate(cut):
         for other, until, name in cut[number + 1 :]:
             if name != who and min(end, until) - other >= 0.3:
                 spans.append(Span("speakers", "at_once", other, min(end, until)))

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.random import Generator
 
 from antiphon.data.scene.example import RATE, Example, silences
-from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, labelled, spans_of
+from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, spans_of
 from antiphon.data.scene.manner import manner, sex_by_pitch
 from antiphon.data.scene.mixtures import Clip, alone, conversation, excerpt, mixture
 from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, piece
+from antiphon.data.scene.published import labelled
 from antiphon.data.scene.splits import TEST_VOICES
 from antiphon.data.speech.augment import change_speed, resample
 from antiphon.data.speech.speak import MANY_SPEAKERS, Speaker, generator_for
@@ -38,14 +39,14 @@ class Sources:
     recordings: list[str] = field(default_factory=list)
     """Folders with labels (a manifest.jsonl, or a published layout): speech, sounds and music."""
     clean: list[str] = field(default_factory=list)
-    """Names of those sets, of speech, that were recorded in quiet: only of them it is known that they are quiet, and only
-    they are said in another manner."""
+    """Names of those sets, of speech, that were recorded in quiet: only of them it is known that they are quiet, and
+    only they are said in another manner."""
     sex_by_pitch: list[str] = field(default_factory=list)
-    """Names of sets of read speech whose speakers' sex nobody wrote down: it is taken from the pitch where that is clear."""
+    """Names of sets of read speech whose speakers' sex nobody wrote down: the pitch tells it where that is clear."""
     texts: str = ""
     """Folder of texts for the voices to say; empty for no voices."""
     voices: list[str] = field(default_factory=lambda: ["hibari"])
-    """Voices that train; those for measuring alone (`splits.TEST_VOICES`) say test sentences where they are named too."""
+    """Voices that train; those for measuring alone (`splits.TEST_VOICES`) say test sentences if they are named too."""
     share_alike: bool = False
     """Whether recordings under licences that don't allow giving weights away (see `splits.trains`) may train too."""
 
@@ -93,7 +94,7 @@ class Material:
         return place in self.sources.clean
 
     def drawn(self, split: str, kind: str, generator: Generator, group: str = "", clean: bool = False) -> Labelled:
-        """A recording: the set first, larger ones more often, but less than their size; then the label, then the recording.
+        """A recording: first its set, larger ones more often but less than by their size; then the label; then it.
 
         Args:
             split, kind: of which.
@@ -127,7 +128,9 @@ class Material:
     @functools.cached_property
     def _sentences(self) -> dict[str, list[str]]:
         texts = self.sources.texts
-        train, held = ([each.text for each in read_sentences(texts, "user", s, words=(4, 14))] for s in ("train", "dev"))
+        train, held = (
+            [each.text for each in read_sentences(texts, "user", s, words=(4, 14))] for s in ("train", "dev")
+        )
         return {"train": train, "dev": held[::2], "test": held[1::2]}
 
     def voices(self, split: str) -> list[str]:
@@ -151,7 +154,9 @@ class Material:
         spans = spans_of(samples, (("kind", "speech"), ("speakers", "one")))
         return Example(samples, (*spans, *silences(spans, len(samples) / RATE)), known, text, f"voice {name}")
 
-    def speech(self, split: str, generator: Generator, clean: bool = False, seconds: tuple[float, float] = SPEECH) -> Clip:
+    def speech(
+        self, split: str, generator: Generator, clean: bool = False, seconds: tuple[float, float] = SPEECH
+    ) -> Clip:
         """A stretch of speech, by a voice in a fifth of the cases."""
         if self.voices(split) and generator.random() < VOICES:
             example = self.spoken(split, generator)
@@ -170,7 +175,8 @@ class Material:
         able = {p: some for p, some in sets.items() if len({each.original for each in some}) > 1 and self.clean(p)}
         if not able:
             raise DataError(f"there is no set, recorded in quiet, with two speakers in {split}.")
-        some = able[sorted(able)[int(generator.integers(len(able)))]]
+        sizes = np.sqrt([len({each.original for each in some}) for some in able.values()])
+        some = list(able.values())[int(generator.choice(len(able), p=sizes / sizes.sum()))]
         speakers = sorted({each.original for each in some})
         clips = []
         for who in generator.choice(speakers, 2, replace=False):
@@ -196,10 +202,7 @@ def _mixture(material: Material, split: str, generator: Generator) -> Example:
 
 def _bed(split: str, generator: Generator) -> Clip:
     """Music to lie under or between other things."""
-    if generator.random() < 0.7:
-        example = piece(split, generator)
-    else:
-        example = _instrument(None, split, generator)
+    example = piece(split, generator) if generator.random() < 0.7 else _instrument(None, split, generator)
     spans = tuple(span for span in example.spans if span.label != "silence" and span.group != "tempo")
     return Clip(example.samples, spans, example.source, example.known - {"tempo"})
 
@@ -291,7 +294,9 @@ class SceneSets:
             The set's name; (id, how to make it, split) of some examples.
         """
         for name in self.whole:
-            some = [each for each in material.found if each.place == name and len(each.labels) > (0 if each.turns else 1)]
+            some = [
+                each for each in material.found if each.place == name and len(each.labels) > (0 if each.turns else 1)
+            ]
             yield name, [(each.recording.id, functools.partial(material.load, each), each.split) for each in some]
         for part in range(rounds):
             for maker, count in self.made.items():

@@ -1,9 +1,9 @@
 """The same words said another way: fast, slow, loud, soft, whispered, shouted, hesitating, asking.
 
-A recording is taken apart by WORLD (Morise et al. 2016; the package pyworld) into pitch, spectral envelope and breath, each
-is changed as a speaker would change it, and they are put together again. A loud voice isn't one that is turned up: its
-spectrum falls less steeply, its pitch and its first formant rise (Liénard and Di Benedetto 1999); a whisper has no pitch,
-higher formants and little below 500 Hz. Unchanged speech goes through WORLD too, so that its traces tell nothing.
+A recording is taken apart by WORLD (Morise et al. 2016; the package pyworld) into pitch, spectral envelope and breath,
+each is changed as a speaker would change it, and they are put together again. A loud voice isn't one that is turned up:
+its spectrum falls less steeply, its pitch and its first formant rise (Liénard and Di Benedetto 1999); a whisper has no
+pitch, higher formants and little below 500 Hz. Unchanged speech goes through WORLD too, so its traces tell nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _world():
             warnings.simplefilter("ignore")  # it asks setuptools for its own version
             import pyworld
     except ImportError as error:
-        raise DataError(f"Changing how something is said needs the package pyworld ({error}): pip install 'antiphon[scene]'.") from None
+        raise DataError(
+            f"Changing how something is said needs pyworld: pip install 'antiphon[scene]' ({error})."
+        ) from None
     return pyworld
 
 
@@ -101,8 +103,10 @@ def tilted(voice: Voice, decibels: float, corner: float = 700.0) -> Voice:
 
 def loud(voice: Voice, generator: Generator) -> Voice:
     """With effort: a flatter spectrum, higher pitch, less breath."""
-    voice = tilted(other_speaker(voice, generator.uniform(1.12, 1.35), generator.uniform(1.0, 1.05)), generator.uniform(2.5, 5.0))
-    return replace(voice, breath=voice.breath ** 1.3)
+    voice = tilted(
+        other_speaker(voice, generator.uniform(1.12, 1.35), generator.uniform(1.0, 1.05)), generator.uniform(2.5, 5.0)
+    )
+    return replace(voice, breath=voice.breath**1.3)
 
 
 def soft(voice: Voice, generator: Generator) -> Voice:
@@ -188,7 +192,8 @@ def hesitating(voice: Voice, generator: Generator, times: int | None = None) -> 
     if not dips or not len(vowels):
         return voice
     count = int(generator.integers(1, 4)) if times is None else times
-    chosen = sorted(generator.choice(dips, min(count, len(dips)), replace=False))
+    deepest = sorted(dips, key=lambda dip: usual[dip])[: 2 * count]  # between words rather than in them
+    chosen = sorted(generator.choice(deepest, min(count, len(deepest)), replace=False))
     quiet = int(np.argmin(power))
     path: list[NDArray[np.float64]] = []
     held: list[NDArray[np.bool_]] = []
@@ -201,18 +206,26 @@ def hesitating(voice: Voice, generator: Generator, times: int | None = None) -> 
             break
         before, after = (int(generator.uniform(0.15, 0.7) / PERIOD) for _ in range(2))
         vowel = int(generator.uniform(0.2, 0.55) / PERIOD) if generator.random() < 0.75 else 0
-        path.append(np.concatenate([np.full(before, quiet), np.full(vowel, generator.choice(vowels)), np.full(after, quiet)]))
+        filler = generator.choice(vowels)
+        path.append(np.concatenate([np.full(before, quiet), np.full(vowel, filler), np.full(after, quiet)]))
         held.append(np.repeat([False, True, False], [before, vowel, after]))
     frames, hold = np.concatenate(path), np.concatenate(held)
     voice = voice.at(frames)
     middle = float(np.median(voice.pitch[voice.pitch > 0]))
     # A held sound sinks a little and wavers; its pitch isn't that of one frame.
-    wave = middle * (0.92 - 0.05 * np.sin(np.arange(len(hold)) * 0.05)) * (1 + 0.01 * generator.standard_normal(len(hold)))
-    return replace(voice, pitch=np.where(hold, wave, voice.pitch))
+    waver = 0.92 - 0.05 * np.sin(np.arange(len(hold)) * 0.05) + 0.01 * generator.standard_normal(len(hold))
+    envelope = voice.envelope * np.where(hold, 10.0 ** (-generator.uniform(4.0, 10.0) / 10.0), 1.0)[:, None]
+    return replace(voice, pitch=np.where(hold, middle * waver, voice.pitch), envelope=envelope)
 
 
 RATES = {"fast": (0.52, 0.68), "": (0.92, 1.08), "slow": (1.45, 1.9)}  # factor on the length
-EFFORTS = {"loud": (-17.0, -9.0), "": (-26.0, -16.0), "soft": (-40.0, -27.0), "whispered": (-42.0, -27.0), "shouted": (-13.0, -6.0)}
+EFFORTS = {
+    "loud": (-17.0, -9.0),
+    "": (-26.0, -16.0),
+    "soft": (-40.0, -27.0),
+    "whispered": (-42.0, -27.0),
+    "shouted": (-13.0, -6.0),
+}
 _CHANGES = {"loud": loud, "soft": soft, "whispered": whispered, "shouted": shouted}
 
 

@@ -6,7 +6,7 @@ Every function is pure: the same sounds and the same generator give the same exa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -72,7 +72,7 @@ def levelled(samples: Samples, level: float) -> Samples:
 
 
 def excerpt(example: Example, seconds: float, generator: Generator) -> Clip:
-    """A stretch of an example in which something is heard, at most `seconds` long, from pause to pause where it can be."""
+    """A stretch of an example in which something is heard, at most `seconds` long, from pause to pause if it can be."""
     stretches = activity(example.samples, gap=0.12)
     if not stretches:
         return Clip(example.samples, example.spans, example.source, example.known)
@@ -197,11 +197,9 @@ def mixture(speech: Draw, sound: Draw, music: Draw, generator: Generator) -> Exa
         clip = music(generator)
         at = float(generator.choice([0.0, generator.uniform(0.0, 0.6 * seconds)]))
         count = int(generator.uniform(0.4, 1.0) * (seconds - at) * RATE)
-        bed = Clip(
-            faded(clip.samples[:count], float(generator.uniform(0.02, 0.5))),
-            tuple(Span(s.group, s.label, s.start, min(s.end, count / RATE)) for s in clip.spans if s.start < count / RATE),
-            clip.source,
-        )
+        end = count / RATE
+        spans = tuple(replace(span, end=min(span.end, end)) for span in clip.spans if span.start < end)
+        bed = Clip(faded(clip.samples[:count], float(generator.uniform(0.02, 0.5))), spans, clip.source)
         canvas.put(bed, at, level + float(generator.uniform(-15.0, 3.0)))
         known -= set() if "instrument" in clip.known else {"instrument"}
     at, voice = float(generator.uniform(0.0, 0.4 * seconds)), None
@@ -235,7 +233,7 @@ def conversation(speech: Callable[[Generator], list[Clip]], generator: Generator
         speech: draws two clips of each of two speakers: [a, a, b, b].
         generator: draws everything else.
     """
-    first, again, second, answer = speech(generator)
+    first, again, second, _ = speech(generator)
     case = generator.choice(["one", "in_turn", "at_once"])
     level, gap = float(generator.uniform(-28.0, -18.0)), float(generator.uniform(0.05, 0.8))
     start = float(generator.uniform(0.0, 0.8))
@@ -267,8 +265,8 @@ def conversation(speech: Callable[[Generator], list[Clip]], generator: Generator
 
 
 def alone(clip: Clip, generator: Generator, clean: bool) -> Example:
-    """One recording with a little silence around it, in drawn surroundings: for labels of the whole (feeling, sex, a sound)
-    in many rooms and at many levels."""
+    """One recording with a little silence around it, in drawn surroundings: what is true of it is learned in many rooms
+    and at many levels."""
     before, after = float(generator.uniform(0.0, 0.8)), float(generator.uniform(0.0, 0.8))
     canvas = Canvas.empty(before + clip.seconds + after)
     canvas.put(clip, before, -22.0)

@@ -1,8 +1,8 @@
 """Music of known tempo and instruments: written as MIDI from drawn patterns, played by FluidSynth.
 
 Needs the package mido, the program `fluidsynth` and a General MIDI sound font (Debian: fluidsynth, fluid-soundfont-gm).
-A pattern is a number; a hash of it decides which patterns train and which measure (`splits.split_of`), so that a tempo is
-measured on rhythms that were never trained on.
+A pattern is a number; a hash of it decides which patterns train and which measure (`splits.split_of`), so that a tempo
+is measured on rhythms that were never trained on.
 """
 
 from __future__ import annotations
@@ -56,12 +56,24 @@ INSTRUMENTS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
     "voice": ((52, 53, 54), (48, 79)),
     "synthesizer": ((80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 95), (40, 84)),
 }
-KICK, SNARE, CLAP, RIM, CLOSED, OPEN, RIDE, CRASH, TAMBOURINE, COWBELL, SHAKER = 36, 38, 39, 37, 42, 46, 51, 49, 54, 56, 70
+KICK, SNARE, CLAP, RIM, CLOSED, OPEN, RIDE, CRASH, TAMBOURINE, COWBELL, SHAKER = (
+    36,
+    38,
+    39,
+    37,
+    42,
+    46,
+    51,
+    49,
+    54,
+    56,
+    70,
+)
 TOMS = (41, 45, 48, 50)
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 CHORDS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 4, 5, 3), (0, 0, 3, 4), (5, 3, 0, 4), (0, 2, 3, 3), (1, 4, 0, 0))
-MELODIC = ("piano", "guitar", "violin", "flute", "clarinet", "saxophone", "trumpet", "synthesizer", "bell", "marimba", "oboe")
-ACCOMPANYING = ("piano", "guitar", "organ", "strings", "accordion", "harp", "harpsichord", "synthesizer", "voice")
+MELODIC = tuple("piano guitar violin flute clarinet saxophone trumpet synthesizer bell marimba oboe".split())
+ACCOMPANYING = tuple("piano guitar organ strings accordion harp harpsichord synthesizer voice".split())
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,7 @@ def compose(pattern: int, tempo: float, seconds: float, generator: Generator) ->
     }[style]  # fmt: skip
     if style == "no drums" and of.random() < 0.3:
         parts = ("comping",) if of.random() < 0.5 else ("melody", "bass")
+    held &= bool(drums) or len(parts) > 1  # chords alone, one a bar, would have no beat
     names = {"bass": "bass", "comping": str(of.choice(ACCOMPANYING)), "melody": str(of.choice(MELODIC))}
     scale = SCALES[int(of.integers(len(SCALES)))]
     steps = of.integers(-2, 3, 64)
@@ -134,7 +147,15 @@ def compose(pattern: int, tempo: float, seconds: float, generator: Generator) ->
         beat = math.floor(start * 2)
         late = swing if beat % 2 else 0.0  # off-beats come later in swing
         start = max(0.0, start + late + float(generator.normal(0.0, 0.008)))
-        notes.append(Note(start, length, int(np.clip(key, 0, 127)), int(np.clip(velocity + generator.normal(0, 6), 25, 127)), channel))
+        notes.append(
+            Note(
+                start,
+                length,
+                int(np.clip(key, 0, 127)),
+                int(np.clip(velocity + generator.normal(0, 6), 25, 127)),
+                channel,
+            )
+        )
 
     degree = int(generator.integers(0, 5))
     for bar in range(bars):
@@ -205,7 +226,7 @@ def _drum_bar(of: Generator, meter: int) -> list[tuple[float, int, int]]:
 
 
 def phrase(instrument: str, generator: Generator) -> Score:
-    """One instrument alone: a held note, a few notes, a scale, or chords where it can play them; of "drums" a few strokes."""
+    """One instrument alone: a held note, a few notes, a scale, or chords where it can; of "drums" a few strokes."""
     tempo = float(generator.uniform(60.0, 180.0))
     count = int(generator.choice([1, 2, 4, 6, 10]))
     length = float(generator.choice([0.25, 0.5, 1.0, 2.0])) if count > 1 else float(generator.uniform(0.5, 6.0))
@@ -213,7 +234,9 @@ def phrase(instrument: str, generator: Generator) -> Score:
         kit = [KICK, SNARE, CLAP, RIM, CLOSED, OPEN, RIDE, CRASH, TAMBOURINE, COWBELL, *TOMS]
         mine = generator.choice(kit, int(generator.integers(1, 4)), replace=False)
         notes = [
-            Note(number * float(min(length, 1.0)), 0.2, int(generator.choice(mine)), int(generator.integers(60, 127)), 9)
+            Note(
+                number * float(min(length, 1.0)), 0.2, int(generator.choice(mine)), int(generator.integers(60, 127)), 9
+            )
             for number in range(count)
         ]
         return Score(tempo, tuple(notes), {}, ("drums",))
@@ -282,7 +305,21 @@ def played(score: Score, font: str | None = None) -> Samples:
         midi, wav = Path(folder) / "score.mid", Path(folder) / "score.wav"
         to_midi(score, midi)
         # Twice the rate, then resampled: FluidSynth's own low rates alias.
-        command = ["fluidsynth", "-ni", "-q", "-r", str(2 * RATE), "-g", "0.5", "-O", "s16", "-T", "wav", "-F", str(wav)]
+        command = [
+            "fluidsynth",
+            "-ni",
+            "-q",
+            "-r",
+            str(2 * RATE),
+            "-g",
+            "0.5",
+            "-O",
+            "s16",
+            "-T",
+            "wav",
+            "-F",
+            str(wav),
+        ]
         done = subprocess.run([*command, font or sound_font(), str(midi)], capture_output=True, text=True, check=False)
         if done.returncode or not wav.is_file():
             raise DataError(f"FluidSynth failed: {done.stderr.strip() or done.returncode}.")

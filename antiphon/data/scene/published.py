@@ -5,19 +5,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from antiphon.data.recordings import Recording, sound_files
-from antiphon.data.scene.labelled import Labelled
+from antiphon.data.recordings import Recording, recordings, sound_files
+from antiphon.data.scene.labelled import Labelled, from_manifest
 from antiphon.data.scene.splits import split_of
 
 
-def read_published(place: Path) -> list[Labelled] | None:
-    if not place.is_dir():
-        return None
-    return next((found for read in (librispeech,) if (found := read(place)) is not None), None)
+def labelled(place: str | Path) -> list[Labelled]:
+    """Recordings of a folder with a manifest.jsonl, of a manifest, or of a set that is laid out as it was published.
+
+    Raises:
+        DataError: nothing there, or it cannot be read.
+    """
+    place = Path(place)
+    for read in (librispeech,) if place.is_dir() else ():
+        if (found := read(place)) is not None:
+            return found
+    manifest = place / "manifest.jsonl"
+    name = place.parent.name if place.is_file() else place.name
+    return [from_manifest(each, name) for each in recordings(manifest if manifest.is_file() else place)]
 
 
 def librispeech(place: Path) -> list[Labelled] | None:
-    """LibriSpeech: SPEAKER-CHAPTER-UTTERANCE.flac, in folders or not; SPEAKERS.TXT says who is a woman and who a man."""
+    """LibriSpeech: SPEAKER-CHAPTER-UTTERANCE.flac, in folders or not; SPEAKERS.TXT says who is a woman, who a man."""
     names = [name for name in sound_files(place) if re.fullmatch(r"\d+-\d+-\d+\.\w+", name.rsplit("/", 1)[-1])]
     if not names:
         return None

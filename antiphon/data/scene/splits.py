@@ -1,7 +1,7 @@
 """Which recordings train, which are looked at while training, and which are kept for measuring: one rule for all.
 
-The parts are told apart by who speaks and by what recording a clip was cut from, never by the clip. A few small sets have
-a list; for all others a hash of the speaker's or the original's name decides, so that new recordings change nothing.
+The parts are told apart by who speaks and by what recording a clip was cut from, never by the clip. A few small sets
+have a list; for all others a hash of the speaker's or the original's name decides, so that new ones change nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def hashed(name: str) -> float:
 
 
 def split_of(original: str, place: str = "", fold: int | None = None) -> str:
-    """"train", "dev" or "test".
+    """ "train", "dev" or "test".
 
     Args:
         original: who speaks, where that is known; else what a clip was cut from.
