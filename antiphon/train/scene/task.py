@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from antiphon.data.scene.encoded import EncodedExample, EncodedSet
 from antiphon.errors import ConfigError
-from antiphon.models.scene.features import FRAME_SECONDS
+from antiphon.models.scene.features import FRAME_SECONDS, MEL_PER_FRAME
 from antiphon.models.scene.labels import GROUPS, TEMPO, checked
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
@@ -65,8 +65,12 @@ class SceneData:
     """How often a group's labels are drawn, against 1 of a group that isn't named; 0 leaves the group out."""
     least: int = 8
     """Training examples that a label must have to be learnt."""
-    seconds: float = 12.0
+    seconds: float = 5.0
     """Longer examples are cut to so much, from anywhere."""
+    tempo_seconds: float = 12.0
+    """Those from which the tempo is learnt."""
+    tempo_every: int = 4
+    """Every so many batches are of tempo alone, which needs longer examples and no encoder."""
     mix: float = 0.3
     """Share of batches in which pairs of one group are mixed."""
     mask: float = 0.2
@@ -111,9 +115,12 @@ class SceneTask:
     # Batches
 
     def batch(self, step: int) -> dict[str, Any]:
-        """Examples drawn by the seed and the step alone: group, then label, then example; two of each group."""
+        """Examples drawn by the seed and the step alone: group, then label, then example; two of each group. Every few
+        steps tempo alone."""
         generator = np.random.default_rng([self.config.seed, step])
-        groups = list(self.drawn)
+        groups = [name for name in self.drawn if name != TEMPO]
+        if TEMPO in self.drawn and (step % self.data.tempo_every == 0 or not groups):
+            return self._tempo_batch(generator)
         shares = np.array([self.data.groups.get(name, 1.0) for name in groups])
         rows: list[int] = []
         for _ in range(-(-self.config.batch // 2)):
@@ -129,10 +136,24 @@ class SceneTask:
             mix_pairs(batch, float(generator.beta(0.5, 0.5)))
         return batch
 
+    def _tempo_batch(self, generator: np.random.Generator) -> dict[str, Any]:
+        """Spectrograms of music whose tempo is known, each third of an octave as often as any other."""
+        by_third = list(self.drawn[TEMPO].values())
+        most, items = int(self.data.tempo_seconds / FRAME_SECONDS), []
+        for _ in range(self.config.batch):
+            mine = by_third[generator.integers(len(by_third))]
+            items.append(self._item(*self.train[mine[generator.integers(len(mine))]], generator, most))
+        batch = collate(items, {})
+        there = batch["tempo"] > 0  # not in a part after the music's end
+        return {name: batch[name][there] for name in ("mel", "frames", "tempo")}
+
     def losses(self, batch: dict[str, Any], group: str = "model") -> dict[str, Tensor]:
         """Cross-entropy of each group where it is known: "whole/GROUP" of the turn, "times/GROUP" of each 80 ms, and
         "tempo"."""
-        readings, summary = self.model(features_of(batch), batch["frames"])
+        if "layers" not in batch:  # of tempo alone
+            logits = self.model.tempo(batch["mel"], MEL_PER_FRAME * batch["frames"])
+            return {TEMPO: -(self.model.tempo.target(batch["tempo"]) * logits.log_softmax(-1)).sum(1).mean()}
+        readings, summary = self.model(features_of(batch), batch["frames"], tempo=False)
         found: dict[str, Tensor] = {}
         for name, (values, mask) in batch["whole"].items():
             if mask.any():
@@ -140,10 +161,6 @@ class SceneTask:
         for name, (values, mask) in batch["times"].items():
             if mask.any():
                 found[f"times/{name}"] = known_loss(readings.frames[name], values, mask, GROUPS[name].exclusive)
-        there = batch["tempo"] > 0
-        if summary.tempo is not None and self.model.tempo is not None and there.any():
-            target = self.model.tempo.target(batch["tempo"][there])
-            found[TEMPO] = -(target * summary.tempo[there].log_softmax(-1)).sum(1).mean()
         return found
 
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
@@ -192,13 +209,15 @@ class SceneTask:
                     found.setdefault(group, {}).setdefault(name, []).append(place)
         return found
 
-    def _item(self, source: EncodedSet, example: EncodedExample, generator: np.random.Generator | None = None) -> Item:
-        """An example; a part of it where it is too long, from where `generator` says (None: all of it)."""
-        features, most = source(example), int(self.data.seconds / FRAME_SECONDS)
-        if generator is None or features.frames <= most:
-            return Item(features, example.spans, example.known)
-        start = int(generator.integers(features.frames - most + 1))
-        return Item(features.cut(start, start + most), example.spans, example.known, start * FRAME_SECONDS)
+    def _item(
+        self, source: EncodedSet, example: EncodedExample, generator: np.random.Generator | None = None, most: int = 0
+    ) -> Item:
+        """An example; `most` frames of it (0: `data.seconds`) from where `generator` says, or all of it without one."""
+        most = most or int(self.data.seconds / FRAME_SECONDS)
+        if generator is None or example.length <= most:
+            return Item(source(example), example.spans, example.known)
+        start = int(generator.integers(example.length - most + 1))
+        return Item(source(example, start, start + most), example.spans, example.known, start * FRAME_SECONDS)
 
     def _take_out_time(self, batch: dict[str, Any], generator: np.random.Generator) -> None:
         """Sets a stretch of each row to what the encoder gives on average."""
