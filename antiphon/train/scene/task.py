@@ -63,8 +63,10 @@ class SceneData:
     """Folders of encoded examples."""
     groups: dict[str, float] = field(default_factory=dict)
     """How often a group's labels are drawn, against 1 of a group that isn't named; 0 leaves the group out."""
+    refresh: int = 0
+    """Steps between two looks at what has been added to the sets; 0 for none."""
     least: int = 8
-    """Training examples that a label must have to be learnt."""
+    """Training examples that a label must have at the start to be learnt."""
     seconds: float = 5.0
     """Longer examples are cut to so much, from anywhere."""
     tempo_seconds: float = 12.0
@@ -87,12 +89,10 @@ class SceneTask:
     def __init__(self, config: StageConfig) -> None:
         self.config = config
         self.data: SceneData = config.data
-        sets = [EncodedSet(folder) for folder in self.data.sets]
-        self.train = [(each, example) for each in sets for example in each.examples if example.split == "train"]
-        self.dev = [(each, example) for each in sets for example in each.examples if example.split == "dev"]
+        self.sets = {folder: EncodedSet(folder) for folder in self.data.sets}
+        self.look()
         if not self.train:
             raise ConfigError(f"data.sets: no example to train on in {', '.join(self.data.sets)}")
-        self.drawn = self._index()
         labels = {
             name: tuple(label for label in self.drawn[name] if len(self.drawn[name][label]) >= self.data.least)
             for name in self.drawn
@@ -112,11 +112,34 @@ class SceneTask:
         if not config.init:
             self._take_statistics()
 
+    def look(self, until: dict[str, int] | None = None) -> None:
+        """Takes in what the sets hold by now, or held when they had so many examples."""
+        self.counts: dict[str, int] = {}
+        self.train: list[tuple[EncodedSet, EncodedExample]] = []
+        self.dev: list[tuple[EncodedSet, EncodedExample]] = []
+        for folder, each in self.sets.items():
+            each.refresh()
+            examples = each.examples[: None if until is None else until.get(folder)]
+            self.counts[folder] = len(examples)
+            self.train += [(each, example) for example in examples if example.split == "train"]
+            self.dev += [(each, example) for example in examples if example.split == "dev"]
+        self.drawn = self._index()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many examples of each set are known: a resumed run draws from the same ones until its next look."""
+        return {"counts": dict(self.counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if counts := state.get("counts"):
+            self.look(counts)
+
     # Batches
 
     def batch(self, step: int) -> dict[str, Any]:
         """Examples drawn by the seed and the step alone: group, then label, then example; two of each group. Every few
         steps tempo alone."""
+        if self.data.refresh and step and step % self.data.refresh == 0:
+            self.look()
         generator = np.random.default_rng([self.config.seed, step])
         groups = [name for name in self.drawn if name != TEMPO]
         if TEMPO in self.drawn and (step % self.data.tempo_every == 0 or not groups):
