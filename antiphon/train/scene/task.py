@@ -94,7 +94,7 @@ class SceneTask:
         if not self.train:
             raise ConfigError(f"data.sets: no example to train on in {', '.join(self.data.sets)}")
         labels = {
-            name: tuple(label for label in self.drawn[name] if len(self.drawn[name][label]) >= self.data.least)
+            name: tuple(each for each, sets in self.drawn[name].items() if sum(map(len, sets)) >= self.data.least)
             for name in self.drawn
             if name != TEMPO
         }
@@ -141,8 +141,9 @@ class SceneTask:
         if self.data.refresh and step and step % self.data.refresh == 0:
             self.look()
         generator = np.random.default_rng([self.config.seed, step])
-        groups = [name for name in self.drawn if name != TEMPO]
-        if TEMPO in self.drawn and (step % self.data.tempo_every == 0 or not groups):
+        groups = [name for name in self.drawn if name in self.model.config.labels]
+        told = self.model.tempo is not None and TEMPO in self.drawn
+        if told and (step % self.data.tempo_every == 0 or not groups):
             return self._tempo_batch(generator)
         shares = np.array([self.data.groups.get(name, 1.0) for name in groups])
         rows: list[int] = []
@@ -150,8 +151,7 @@ class SceneTask:
             by_label = self.drawn[groups[generator.choice(len(groups), p=shares / shares.sum())]]
             names = [name for name in by_label if by_label[name]]
             for _ in range(2):
-                mine = by_label[names[generator.integers(len(names))]]
-                rows.append(mine[generator.integers(len(mine))])
+                rows.append(drawn(by_label[names[generator.integers(len(names))]], generator))
         items = [self._item(*self.train[row], generator) for row in rows[: self.config.batch]]
         batch = collate(items, self.model.config.labels)
         self._take_out_time(batch, generator)
@@ -164,8 +164,8 @@ class SceneTask:
         by_third = list(self.drawn[TEMPO].values())
         most, items = int(self.data.tempo_seconds / FRAME_SECONDS), []
         for _ in range(self.config.batch):
-            mine = by_third[generator.integers(len(by_third))]
-            items.append(self._item(*self.train[mine[generator.integers(len(mine))]], generator, most))
+            row = drawn(by_third[generator.integers(len(by_third))], generator)
+            items.append(self._item(*self.train[row], generator, most))
         batch = collate(items, {})
         there = batch["tempo"] > 0  # not in a part after the music's end
         return {name: batch[name][there] for name in ("mel", "frames", "tempo")}
@@ -220,17 +220,19 @@ class SceneTask:
 
     # Parts
 
-    def _index(self) -> dict[str, dict[str, list[int]]]:
-        """The training examples of each label of each group; of tempi by thirds of an octave."""
-        found: dict[str, dict[str, list[int]]] = {}
-        for place, (_, example) in enumerate(self.train):
+    def _index(self) -> dict[str, dict[str, list[list[int]]]]:
+        """The training examples of each label of each group, by set; of tempi by thirds of an octave."""
+        found: dict[str, dict[str, dict[int, list[int]]]] = {}
+        for place, (source, example) in enumerate(self.train):
             for group, label in sorted({(span.group, span.label) for span in example.spans}):
                 if (group not in GROUPS and group != TEMPO) or self.data.groups.get(group, 1.0) <= 0:
                     continue
                 if group in example.known or f"{group}/{label}" in example.known:
                     name = f"{round(3 * np.log2(float(label)))}" if group == TEMPO else label
-                    found.setdefault(group, {}).setdefault(name, []).append(place)
-        return found
+                    found.setdefault(group, {}).setdefault(name, {}).setdefault(id(source), []).append(place)
+        return {
+            group: {name: list(by_set.values()) for name, by_set in labels.items()} for group, labels in found.items()
+        }
 
     def _item(
         self, source: EncodedSet, example: EncodedExample, generator: np.random.Generator | None = None, most: int = 0
@@ -298,6 +300,13 @@ def mix_pairs(batch: dict[str, Any], share: float) -> None:
         if GROUPS[name].exclusive:
             total = values.sum(-1, keepdim=True)
             batch["whole"][name] = values / total.clamp_min(1e-6), mask & (total > 0.999)
+
+
+def drawn(by_set: list[list[int]], generator: np.random.Generator) -> int:
+    """An example of a label: larger sets come more often, but less than their size."""
+    shares = np.sqrt([len(mine) for mine in by_set])
+    mine = by_set[generator.choice(len(by_set), p=shares / shares.sum())]
+    return mine[generator.integers(len(mine))]
 
 
 def spread(count: int, wanted: int) -> list[int]:
