@@ -12,6 +12,7 @@ from typing import Any
 from antiphon.train.config import StageConfig
 
 FILE = "log.jsonl"
+PACE = ("step", "seconds a step", "tokens a second", "mfu", "batches", "tokens", "flops", "seconds")  # of its lines
 
 
 @dataclass
