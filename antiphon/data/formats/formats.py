@@ -7,7 +7,8 @@
     text(words, model)             [B] [T] text [E]: plain text, to keep what the model knew
 
 Tags of speaker and language stand behind [B] where an item has them. With several codebooks an example is a grid whose
-spans of speech are delayed, and everything else stands in its first stream (`antiphon.models.speech_lm.model`).
+spans of speech are delayed, and everything else stands in its first stream (`antiphon.models.speech_lm.model`); the tag
+that ends a span stands right behind its last unit, while the other streams still end, so that a model can say it.
 
 Sources: (1) GSLM, Lakhotia et al. 2021; (2) and (3) SpeechGPT, Zhang et al. 2023; (4) SpiritLM, Nguyen et al. 2024
 (spans of words), and GLM-4-Voice, Zeng et al. 2024 (spans of Poisson length until a share is speech).
@@ -200,24 +201,26 @@ def undo(tokens: NDArray[np.integer], model: Speller) -> list[Span]:
         model: of the ids.
     """
     vocabulary, grid = model.vocabulary, np.atleast_2d(tokens)
+    tail = len(grid) - 1
     found: list[Span] = []
-    for kind, start, end in _runs(grid, vocabulary):
+    for kind, start, end in _runs(grid[0], vocabulary):
         if kind == "text":
             found.append(Span(text=model.text_of(grid[0, start:end].tolist()).strip()))
         elif kind == "speech":
-            units = grid[:, start:end]
-            if len(units) > 1:
-                units = undelay(torch.from_numpy(units.copy())[None], list(range(len(units))))[0].numpy()
+            units = np.pad(
+                grid[:, start : end + tail], ((0, 0), (0, max(0, end + tail - grid.shape[1]))), constant_values=NOTHING
+            )
+            if tail:
+                units = undelay(torch.from_numpy(units)[None], list(range(len(units))))[0].numpy()
             codes = vocabulary.codes(units)
-            found.append(Span(units=codes if len(grid) > 1 else codes[0]))
+            found.append(Span(units=codes if tail else codes[0]))
     return found
 
 
-def _runs(grid: NDArray[np.integer], vocabulary: SpeechVocabulary) -> Iterator[tuple[str, int, int]]:
-    """(kind, start, end) of the columns that are alike; those behind a stream's end belong to the speech before."""
-    first = grid[0]
+def _runs(first: NDArray[np.integer], vocabulary: SpeechVocabulary) -> Iterator[tuple[str, int, int]]:
+    """(kind, start, end) of the stretches of a first stream that are alike."""
     kinds = np.where((first < vocabulary.text) & (first >= 0), "text", "tag")
-    kinds = np.where((first >= vocabulary.first_unit) | (first == NOTHING), "speech", kinds)
+    kinds = np.where(first >= vocabulary.first_unit, "speech", kinds)
     edges = [0, *(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1).tolist(), len(kinds)]
     for start, end in zip(edges[:-1], edges[1:]):
         if end > start:
@@ -242,6 +245,7 @@ class _Writer:
         self.model, self.vocabulary, self.scale = model, model.vocabulary, weights
         self.parts: list[NDArray[np.int64]] = []
         self.weights: list[NDArray[np.float32]] = []
+        self.tail = False  # the last part is speech whose other streams run on
 
     def _put(self, columns: NDArray[np.int64], weight: float) -> None:
         self.parts.append(columns)
@@ -253,7 +257,14 @@ class _Writer:
         self._put(columns, weight)
 
     def tag(self, name: str, weight: float | None = None) -> None:
-        self._in_first([self.vocabulary.tag(name)], self.scale.tags if weight is None else weight)
+        tag, weight = self.vocabulary.tag(name), self.scale.tags if weight is None else weight
+        if self.tail:
+            column = self.parts[-1].shape[1] - (self.vocabulary.codebooks - 1)
+            self.parts[-1][0, column] = tag
+            self.weights[-1][column] = max(self.weights[-1][column], weight)
+            self.tail = False
+        else:
+            self._in_first([tag], weight)
 
     def text(self, words: str, factor: float = 1.0) -> None:
         # With a space before it a word is the same token wherever it stands.
@@ -265,6 +276,7 @@ class _Writer:
             raise DataError(f"{len(grid)} codebooks of units for a vocabulary of {self.vocabulary.codebooks}")
         if len(grid) > 1:
             grid = delay(torch.from_numpy(grid)[None], list(range(len(grid))), NOTHING)[0].numpy()
+            self.tail = True
         self._put(grid, self.scale.speech * factor)
 
     def done(self, end: bool = True) -> Example:

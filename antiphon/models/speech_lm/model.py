@@ -116,7 +116,7 @@ class SpeechLM(nn.Module):
     def logits(self, hidden: Tensor, stream: int = 0, in_text: bool = False) -> Tensor:
         """Hidden states [..., width] to logits [..., n] over the ids `vocabulary.head(stream, in_text)`, float32.
 
-        What a column is says what may follow it (`SpeechVocabulary.is_text`), so that units never compete with the
+        What a column is says what may follow it (`SpeechVocabulary.in_text`), so that units never compete with the
         fifty thousand tokens of a text; a softmax over all would cost more than the layers of a small model.
         """
         table = self.lm.embed_tokens if self.lm.lm_head is None else self.lm.lm_head
@@ -135,7 +135,7 @@ class SpeechLM(nn.Module):
         """
         grid = tokens if tokens.ndim == 3 else tokens[:, None]
         hidden = self(tokens[..., :-1]) if hidden is None else hidden
-        wanted, in_text = weights[:, 1:] != 0, self.vocabulary.is_text(grid[:, 0, :-1])
+        wanted, in_text = weights[:, 1:] != 0, self.vocabulary.in_text(grid[:, 0, :-1])
         total = torch.zeros(wanted.shape, device=hidden.device)
         count = torch.zeros_like(total)
         for stream in range(grid.shape[1]):
@@ -179,6 +179,17 @@ class SpeechLM(nn.Module):
             json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|B|>", "eos_token": "<|E|>"}),
             encoding="utf-8",
         )
+
+    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
+        """What a folder holds, under the names of this model's parameters; its vocabulary must be this one's.
+
+        Raises:
+            ModelError: it is another one's.
+        """
+        other = SpeechLM.from_pretrained(folder)
+        if other.vocabulary != self.vocabulary:
+            raise ModelError(f"{folder} has another vocabulary than this model: its units or tags are others")
+        return other.state_dict()
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> SpeechLM:

@@ -1,9 +1,9 @@
 """What the ids of a speech language model stand for: text, tags, and the units of each codebook, in this order.
 
-    vocabulary = SpeechVocabulary(text=49152, codebook_size=500, speakers=("heart",))
-    vocabulary.tag("S")                         # the id of [S]
-    vocabulary.units(codes)                     # codes of the first codebook -> ids
-    vocabulary.codes(vocabulary.units(codes))   # and back
+vocabulary = SpeechVocabulary(text=49152, codebook_size=500, speakers=("heart",))
+vocabulary.tag("S")                         # the id of [S]
+vocabulary.units(codes)                     # codes of the first codebook -> ids
+vocabulary.codes(vocabulary.units(codes))   # and back
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from antiphon.errors import ModelError
 
@@ -96,10 +98,13 @@ class SpeechVocabulary:
         start = self.first_unit + stream * self.codebook_size
         return slice(start, start + self.codebook_size)
 
-    def is_text(self, tokens: Any) -> Any:
-        """Of ids in an array or tensor, those after which text goes on: text, and [T]. After all others comes speech or
-        a tag, as the formats have it."""
-        return ((tokens >= 0) & (tokens < self.text)) | (tokens == self.tag("T"))
+    def in_text(self, first: Tensor) -> Tensor:
+        """Of the columns of a first stream [..., length], those after which text goes on: text, [T], and those that
+        have nothing there behind such a one. After all others comes speech or a tag, as the formats have it."""
+        place = torch.arange(first.shape[-1], device=first.device)
+        last = torch.where(first != NOTHING, place, 0).cummax(-1).values  # the column that says it
+        first = first.gather(-1, last)
+        return ((first >= 0) & (first < self.text)) | (first == self.tag("T"))
 
     def units(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
         """Codes [n] of the first codebook, or [codebooks, n] of all, to ids of the same shape; NOTHING stays.
@@ -110,7 +115,7 @@ class SpeechVocabulary:
         codes = np.asarray(codes, np.int64)
         if codes.size and not NOTHING <= codes.min() <= codes.max() < self.codebook_size:
             raise ModelError(
-                f"units {codes.min()} to {codes.max()} are beyond this vocabulary's {self.codebook_size}: tokenize with "
+                f"units {codes.min()} to {codes.max()} are beyond this vocabulary's {self.codebook_size}; tokenize with "
                 f"{self.codec or 'the codec that it is of'}"
             )
         if codes.ndim > 2 or (codes.ndim == 2 and len(codes) > self.codebooks):

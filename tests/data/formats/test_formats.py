@@ -106,9 +106,15 @@ def test_a_delayed_grid_by_hand():
     made = speech(Item(np.array([[1, 2], [3, 4]])), model)
     first, second = v.first_unit, v.first_unit + 20
     assert made.tokens.tolist() == [
-        [v.tag("B"), first + 1, first + 2, -1, v.tag("E")],
-        [-1, -1, second + 3, second + 4, -1],
+        [v.tag("B"), first + 1, first + 2, v.tag("E")],
+        [-1, -1, second + 3, second + 4],
     ]
+    asked = speech_to_text(Item(np.array([[1], [3]]), "a"), model, Weights(given=0.0, tags=0.5))
+    assert asked.tokens.tolist() == [
+        [v.tag("B"), v.tag("S"), first + 1, v.tag("T"), *model.text_ids(" a"), v.tag("E")],
+        [-1, -1, -1, second + 3, *[-1] * len(model.text_ids(" a")), -1],
+    ]
+    assert asked.weights[:4].tolist() == [0, 0, 0, 0.5]
 
 
 def test_words_of_deduplicated_units_begin_where_their_runs_begin():

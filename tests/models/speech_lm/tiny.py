@@ -30,7 +30,9 @@ def tokenizer() -> Tokenizer:
 
 def vocabulary(**changes) -> SpeechVocabulary:
     text = changes.pop("text", tokenizer().get_vocab_size())
-    return SpeechVocabulary(**{"text": text, "codebook_size": 20, "speakers": ("joe",), "languages": ("en",), **changes})
+    return SpeechVocabulary(
+        **{"text": text, "codebook_size": 20, "speakers": ("joe",), "languages": ("en",), **changes}
+    )
 
 
 def speech_lm(**changes) -> SpeechLM:
