@@ -51,7 +51,7 @@ class Weights:
     Attributes:
         speech, text: of units, of text.
         tags: of [E], [S] and [T]; the first tags of an example, which nothing foretells, never count.
-        given: what the first part of `speech_to_text` and `text_to_speech` counts beside that; 0 learns only the second.
+        given: a factor on the first part of `speech_to_text` and `text_to_speech`; 0 learns only the second.
     """
 
     speech: float = 1.0

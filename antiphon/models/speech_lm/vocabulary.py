@@ -115,7 +115,7 @@ class SpeechVocabulary:
         codes = np.asarray(codes, np.int64)
         if codes.size and not NOTHING <= codes.min() <= codes.max() < self.codebook_size:
             raise ModelError(
-                f"units {codes.min()} to {codes.max()} are beyond this vocabulary's {self.codebook_size}; tokenize with "
+                f"units {codes.min()} to {codes.max()} are beyond this vocabulary's {self.codebook_size}: encode with "
                 f"{self.codec or 'the codec that it is of'}"
             )
         if codes.ndim > 2 or (codes.ndim == 2 and len(codes) > self.codebooks):
