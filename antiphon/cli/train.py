@@ -23,7 +23,10 @@ def train(
         from antiphon.train.config import find_recipe, load_recipe
         from antiphon.train.engine import train as run
 
-        print(run(load_recipe(find_recipe(recipe), settings), {"duplex": measure_duplex}), file=stdout)
+        print(
+            run(load_recipe(find_recipe(recipe), settings), {"duplex": measure_duplex, "speech-lm": measure_speech_lm}),
+            file=stdout,
+        )
 
 
 def measure_duplex(duplex: Any) -> dict[str, float]:
@@ -31,3 +34,10 @@ def measure_duplex(duplex: Any) -> dict[str, float]:
     from antiphon.evals.duplex.figures import quick
 
     return quick(duplex)
+
+
+def measure_speech_lm(given: Any) -> dict[str, float]:
+    """Spoken pairs, which speech language models measure where `data.pairs` names them."""
+    from antiphon.evals.speech_lm.figures import quick
+
+    return quick(given)
