@@ -52,7 +52,7 @@ def train(
             return
         from antiphon.train.engine import train as run
 
-        print(run(config, {"duplex": measure_duplex}), file=stdout)
+        print(run(config, {"duplex": measure_duplex, "speech-lm": measure_speech_lm}), file=stdout)
 
 
 def _write(path: Path | None, values: dict[str, Any]) -> None:
@@ -65,3 +65,10 @@ def measure_duplex(duplex: Any) -> dict[str, float]:
     from antiphon.evals.duplex.figures import quick
 
     return quick(duplex)
+
+
+def measure_speech_lm(given: Any) -> dict[str, float]:
+    """Spoken pairs, which speech language models measure where `data.pairs` names them."""
+    from antiphon.evals.speech_lm.figures import quick
+
+    return quick(given)
