@@ -296,7 +296,7 @@ class TurnSession(Session):
             self.endpointer.stop()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
         if self._chat is not None or heard.text:
-            self._events.put(HeardEvent(heard.text))
+            self._events.put(HeardEvent(heard.text, scene=heard.scene))
         if self._chat is not None:
             self._answer(self._chat, heard)
         self._drop()
@@ -304,6 +304,8 @@ class TurnSession(Session):
 
     def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
         if not heard.text:
+            if heard.notes is not None:  # nothing to be answered, but it may be asked about
+                self._past.append(heard.message())
             self._events.put(EndEvent(""))
             return
         before = len(self._past)

@@ -28,7 +28,7 @@ class CountingRecognizer:
         return ("a " * (sum(state) // 1280)).strip()
 
     def finish(self, state: list[int]) -> SimpleNamespace:
-        return SimpleNamespace(text="a " * round(sum(state) / 1280), embeddings=torch.zeros(1, 4))
+        return SimpleNamespace(text="a " * round(sum(state) / 1280), embeddings=torch.zeros(1, 4), scene=None)
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ScriptedThinker:
     def rewind(self, state: SimpleNamespace, turns: int) -> None:
         del state.turns[turns:]
 
-    def add_message(self, state: SimpleNamespace, role: str, said: object) -> None:
+    def add_message(self, state: SimpleNamespace, role: str, said: object, notes: object = None) -> None:
         self.roles.append(role)
         state.turns.append([role])
 

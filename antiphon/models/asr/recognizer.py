@@ -34,6 +34,7 @@ from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
+from antiphon.models.scene.scene import Scene
 from antiphon.nn.state import fork
 
 RATE = mel.SAMPLE_RATE
@@ -54,11 +55,13 @@ class Heard:
         text: what was said, as one would write it.
         embeddings: what the language model reads instead of the text, [T, width]; None where it reads the text.
         drafted: what the adapter alone heard.
+        scene: what else was heard; None where nothing listens for it (a recognizer doesn't).
     """
 
     text: str
     embeddings: Tensor | None = None
     drafted: str = ""
+    scene: Scene | None = None
 
 
 @dataclass
