@@ -20,6 +20,7 @@ from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.errors import AntiphonError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
 from antiphon.models.scene.scene import Scene
 
 
@@ -66,6 +67,7 @@ class Chat:
         chat = backend.chat(assistant=not text_only)
         self._chat = ToolChat(chat, tools) if tools else chat
         self._past: list[Message] = []
+        self._language = ENGLISH  # of the last turn, which the next one is expected in
 
     def say_typed(self, text: str) -> Reply:
         """A typed turn."""
@@ -74,7 +76,9 @@ class Chat:
     def say_spoken(self, audio: Audio) -> Reply:
         """A spoken turn. One without words is not answered; what else was heard of it is remembered."""
         began = time.perf_counter()
-        hearing = as_hearing(self.backend.hear(audio), self.backend.reading)
+        heard = self.backend.hear(audio, HearingOptions(expected=self._language))
+        self._language = heard.language or self._language
+        hearing = as_hearing(heard, self.backend.reading)
         if self.text_only:
             hearing = replace(hearing, embeddings=None)
         timings = {"hear": time.perf_counter() - began}

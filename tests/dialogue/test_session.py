@@ -279,7 +279,7 @@ class Noises:
 
 def test_what_is_heard_while_nobody_speaks_is_kept_for_the_next_turn_and_the_last_of_it_alone():
     backend = pretended_backend()
-    backend.listen = lambda: Noises(backend)
+    backend.listen = lambda *_: Noises(backend)
     with TurnSession(backend, endpointer=by_sound()) as session:
         say(session, *[0.0005] * (2 * 375 + 10))  # 30 s are 375 frames
         wait_for(lambda: session._incoming.empty() and session._past)

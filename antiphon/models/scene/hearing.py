@@ -19,14 +19,11 @@ import torch
 from torch import Tensor
 
 from antiphon.audio import mel
-from antiphon.audio.io import Audio
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.models.scene.features import GatherState, gather
 from antiphon.models.scene.listener import ListenerState, SceneListener
 from antiphon.models.scene.scene import Scene
 from antiphon.nn.state import fork
-
-BLOCK_SECONDS = 10.0  # of a recording that are heard at once
 
 
 @dataclass
@@ -83,13 +80,6 @@ class SceneHearing:
         state = state.clone()
         self._take(torch.zeros(0), state, last=True)
         return self.listener.finish(state.listener)
-
-    def hear(self, audio: Audio) -> Scene:
-        """What is heard in a recording of any sample rate, mono or not."""
-        samples, state = audio.mono().resample(mel.SAMPLE_RATE).samples.float(), self.init_state()
-        for part in samples.split(int(BLOCK_SECONDS * mel.SAMPLE_RATE)):
-            self.step(part, state)
-        return self.finish(state)
 
     @torch.no_grad()
     def _take(self, samples: Tensor, state: HearingState, last: bool = False) -> None:
