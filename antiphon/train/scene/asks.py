@@ -1,7 +1,7 @@
 """When a turn asks about what is to be heard: one linear unit on the language model's state behind the turn's words.
 
 The language model stays as it is, so its states are computed once. What asks, and what only sounds like it, is in
-`antiphon/data/text/asks.yaml`; facts and small talk are what else people say. One wording in five is kept for measuring.
+`antiphon/data/text/asks.yaml`; facts and small talk are what else people say. One wording in five is kept for measures.
 `export` writes the unit beside a scene network, for language models of its width (`models.scene.reading`).
 """
 
