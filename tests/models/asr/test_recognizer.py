@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 @pytest.fixture(autouse=True)
 def _believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random decoder is unsure of whatever it writes."""
-    monkeypatch.setattr("antiphon.models.asr.recognizer.was_nothing", lambda transcript, voice: False)
+    monkeypatch.setattr("antiphon.models.asr.recognizer.was_nothing", lambda *_: False)
 
 
 def words(count: int) -> Tokenizer:
