@@ -197,7 +197,7 @@ def audioset(place: Path) -> list[Labelled] | None:
 
 def librispeech(place: Path) -> list[Labelled] | None:
     """LibriSpeech: SPEAKER-CHAPTER-UTTERANCE.flac, in folders or not; SPEAKERS.TXT says who is a woman, who a man."""
-    names = [name for name in sound_files(place) if re.fullmatch(r"\d+-\d+-\d+\.\w+", name.rsplit("/", 1)[-1])]
+    names = [name for name in sound_files(place) if re.fullmatch(r"\d+-\d+-\d{4}\.\w+", name.rsplit("/", 1)[-1])]
     if not names:
         return None
     table = next((path for path in (place / "SPEAKERS.TXT", place.parent / "SPEAKERS.TXT") if path.is_file()), None)
