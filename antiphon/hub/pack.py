@@ -2,8 +2,8 @@
 
 Tensors are taken one after the other and in pieces, so that the model is never in memory as a whole. The folder has
 the config.json of `transformers` with a `quantization_config` of its own, and a shard a layer; products that read the
-same rows lie below one another (`qkv_proj`, `gate_up_proj`); beside each product lies the little file by which
-onnxruntime finds it (`antiphon.nn.int8`).
+same rows lie below one another (`qkv_proj`, `gate_up_proj`); beside each product, and what lies between two
+attentions, lies the little file by which onnxruntime finds it (`antiphon.nn.int8`, `antiphon.nn.fused`).
 
     pack(SafetensorsSource(folder), json.loads(...), target)
 """
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from antiphon.errors import HubError
+from antiphon.nn.fused import INDEX, write_between
 from antiphon.nn.int8 import BLOCK, quantize, write_product
 
 PIECE_ROWS = 8192  # of a weight that are in float32 at once
@@ -106,7 +107,9 @@ def pack(source: Source, config: dict[str, Any], folder: Path, block: int = BLOC
     written = {**config, "quantization_config": {"quant_method": "antiphon", "bits": 8, "block_size": block}}
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     index = {"metadata": {}, "weight_map": shards}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    for number in range(layers + 1):
+        write_between(folder, number, layers, float(config.get("rms_norm_eps", 1e-6)))
 
 
 def pack_folder(folder: Path, target: Path) -> None:

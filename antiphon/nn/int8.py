@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,45 +50,123 @@ def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
     return ((weight.float() - ZERO) * scale[..., None]).flatten(-2)
 
 
+class Graph:
+    """An onnxruntime graph that is being put together, whose weights lie in a file of safetensors beside it.
+
+    Args:
+        folder: of both.
+        files: names of the safetensors files in it.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[str]):
+        self.folder, self._nodes, self._constants = folder, [], {}
+        self._places: dict[str, tuple[str, int, dict[str, Any]]] = {}
+        for file in files:
+            with (folder / file).open("rb") as opened:
+                (size,) = struct.unpack("<Q", opened.read(8))
+                header = json.loads(opened.read(size))
+            self._places |= {key: (file, 8 + size, place) for key, place in header.items()}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Of a tensor; of a packed weight (out, in)."""
+        shape = self._places[key][2]["shape"]
+        return (shape[0], shape[1] * shape[2]) if len(shape) == 3 else tuple(shape)
+
+    def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any) -> str:
+        """An operation; gives the name of its last output."""
+        from onnx import helper
+
+        self._nodes.append(helper.make_node(kind, inputs, outputs, domain=domain, **attributes))
+        return outputs[-1]
+
+    def stored(self, key: str, shape: Sequence[int] | None = None) -> str:
+        """A tensor of the files as a constant, under its own name."""
+        from onnx import TensorProto
+
+        file, begin, place = self._places[key]
+        kind = {"U8": TensorProto.UINT8, "F32": TensorProto.FLOAT}[place["dtype"]]
+        first, last = place["data_offsets"]
+        tensor = TensorProto(name=key, data_type=kind, dims=shape or place["shape"], data_location=TensorProto.EXTERNAL)
+        for field, value in (("location", file), ("offset", begin + first), ("length", last - first)):
+            tensor.external_data.add(key=field, value=str(value))
+        self._constants[key] = tensor
+        return key
+
+    def product(self, name: str, x: str, bias: bool = True) -> str:
+        """`x` times the packed weight called `name`, plus its `bias` if it has one; gives the name of the result."""
+        rows, blocks, block = self._places[f"{name}.weight"][2]["shape"]
+        inputs = [x, self.stored(f"{name}.weight"), self.stored(f"{name}.scale", [rows * blocks])]
+        if bias and f"{name}.bias" in self:
+            inputs += ["", "", self.stored(f"{name}.bias")]
+        return self.add(
+            "MatMulNBits", inputs, [f"{name}.y"], "com.microsoft",
+            K=blocks * block, N=rows, bits=8, block_size=block, accuracy_level=4,
+        )  # fmt: skip
+
+    def add_and_norm(self, y: str, x: str, norm: str, eps: float) -> tuple[str, str]:
+        """x + y, and before it its RMS norm with the weight called `norm`."""
+        outputs = [f"{norm}.normed", "", "", f"{norm}.sum"]
+        norms = {"domain": "com.microsoft", "epsilon": eps}
+        self.add("SkipSimplifiedLayerNormalization", [y, x, self.stored(norm)], outputs, **norms)
+        return outputs[0], outputs[3]
+
+    def split(self, x: str, sizes: Sequence[int]) -> list[str]:
+        """Parts of rows, side by side."""
+        from onnx import TensorProto, helper
+
+        given, parts = f"{x}.sizes", [f"{x}.{at}" for at in range(len(sizes))]
+        self._constants[given] = helper.make_tensor(given, TensorProto.INT64, [len(sizes)], sizes)
+        self.add("Split", [x, given], parts, axis=-1)
+        return parts
+
+    def save(self, name: str, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+        """Writes `NAME.onnx`: what goes in and comes out are float32 [n, sizes]."""
+        from onnx import TensorProto, helper
+
+        ends = [
+            [helper.make_tensor_value_info(end, TensorProto.FLOAT, ["n", size]) for end, size in side.items()]
+            for side in (inputs, outputs)
+        ]
+        graph = helper.make_graph(self._nodes, name, *ends, list(self._constants.values()))
+        versions = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=versions, ir_version=10)
+        (self.folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+
+
 def write_product(folder: Path, name: str, file: str) -> None:
-    """Writes `NAME.onnx`: one product, whose weight lies in a file of safetensors in the same folder.
+    """Writes `NAME.onnx`: one product without a bias, whose weight lies in a file of safetensors in the same folder.
 
     Args:
         folder: of both.
         name: of the layer; the file has `NAME.weight` and `NAME.scale`, as `quantize` gives them.
         file: the name of that file.
     """
-    from onnx import TensorProto, helper
+    graph = Graph(folder, [file])
+    rows, width = graph.shape(f"{name}.weight")
+    graph.save(name, {"x": width}, {graph.product(name, "x", bias=False): rows})
 
-    with (folder / file).open("rb") as opened:
-        (size,) = struct.unpack("<Q", opened.read(8))
-        header = json.loads(opened.read(size))
 
-    def stored(key: str, kind: int, shape: list[int]) -> Any:
-        first, last = header[f"{name}.{key}"]["data_offsets"]
-        tensor = TensorProto(name=key, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
-        for field, value in (("location", file), ("offset", 8 + size + first), ("length", last - first)):
-            tensor.external_data.add(key=field, value=str(value))
-        return tensor
+def open_graph(folder: Path, name: str) -> Any:
+    """The onnxruntime session of `NAME.onnx`, with as many threads as PyTorch has.
 
-    rows, blocks, block = header[f"{name}.weight"]["shape"]
-    product = helper.make_node(
-        "MatMulNBits", ["x", "weight", "scale"], ["y"], domain="com.microsoft",
-        K=blocks * block, N=rows, bits=8, block_size=block, accuracy_level=4,
-    )  # fmt: skip
-    graph = helper.make_graph(
-        [product],
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", blocks * block])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", rows])],
-        [
-            stored("weight", TensorProto.UINT8, [rows, blocks, block]),
-            stored("scale", TensorProto.FLOAT, [rows * blocks]),
-        ],
-    )
-    versions = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=versions, ir_version=10)
-    (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    Raises:
+        ModelError: it isn't there, or can't be read.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3
+    # Threads that spin while they wait take the core of whoever else works.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(folder / f"{name}.onnx", options, ["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes
+        raise ModelError(f"{folder / name}.onnx can't be read ({error}): delete the folder and make it anew") from error
 
 
 class PackedProduct(nn.Module):
@@ -105,20 +184,7 @@ class PackedProduct(nn.Module):
 
     def __init__(self, folder: Path, name: str):
         super().__init__()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-        options.enable_cpu_mem_arena = False
-        options.log_severity_level = 3
-        # Threads that spin while they wait take the core of whoever else works.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options, ["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes
-            raise ModelError(
-                f"{folder / name}.onnx can't be read ({error}): delete the folder and make it anew"
-            ) from error
+        self._session = open_graph(folder, name)
         (put,), (out,) = self._session.get_inputs(), self._session.get_outputs()
         self.shape = (int(out.shape[1]), int(put.shape[1]))
 

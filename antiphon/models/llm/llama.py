@@ -10,8 +10,9 @@ hidden states of any layer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from antiphon.errors import ModelError
 from antiphon.models.lora import Lora, Pair
 from antiphon.nn.cache import KeyValues, Span
+from antiphon.nn.fused import Between
 from antiphon.nn.int8 import PackedEmbedding, PackedProduct, dequantize
 from antiphon.nn.memory import return_memory
 from antiphon.nn.weights import NoInitWeights, fill
@@ -30,6 +32,7 @@ from antiphon.nn.weights import NoInitWeights, fill
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")  # the others are the MLP's
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 EMBEDDINGS = "model.embed_tokens"
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values to what attention gives
 TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}  # one packed product
 
 
@@ -81,6 +84,7 @@ class LlamaConfig:
             values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]
         values.setdefault("num_key_value_heads", values["num_attention_heads"])
         values.setdefault("tie_word_embeddings", False)
+        values.setdefault("rms_norm_eps", 1e-6)
         bias = bool(values.get("attention_bias"))
         values |= {"qkv_bias": bias or kind == "qwen2", "o_bias": bias, "qk_norm": kind == "qwen3"}
         values["packed"] = values.get("quantization_config", {}).get("quant_method") == "antiphon"
@@ -165,46 +169,57 @@ def corrected(y: Tensor, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor
 class Layer(nn.Module):
     """One decoder layer: attention with grouped keys and values, then a SwiGLU, each after an RMS norm.
 
-    Args:
-        config: sizes.
-        products: the packed products by their names, in place of linear layers; `qkv_proj` and `gate_up_proj` are those
-            that read the same rows, one below the other.
+    Where the weights are packed, products stand in place of linear layers (`Llama.open_products`); `qkv_proj` and
+    `gate_up_proj` are those that read the same rows, one below the other.
     """
 
-    def __init__(self, config: LlamaConfig, products: Mapping[str, PackedProduct] | None = None):
+    def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config, width, d = config, config.hidden_size, config.head_dim
         self.input_layernorm = nn.Parameter(torch.ones(width))
-        if products is None:
-            biased = (TOGETHER["qkv_proj"] if config.qkv_bias else ()) + (("o_proj",) if config.o_bias else ())
+        biased = (TOGETHER["qkv_proj"] if config.qkv_bias else ()) + (("o_proj",) if config.o_bias else ())
+        if not config.packed:
             for name, (out, size) in config.shapes.items():
                 self.add_module(name, nn.Linear(size, out, bias=name in biased))
         else:
-            for name, product in products.items():
-                self.add_module(name, product)
             self.qkv_bias = nn.Parameter(torch.zeros(sum(config.sizes("qkv_proj")))) if config.qkv_bias else None
             self.o_bias = nn.Parameter(torch.zeros(width)) if config.o_bias else None
         self.q_norm = nn.Parameter(torch.ones(d)) if config.qk_norm else None
         self.k_norm = nn.Parameter(torch.ones(d)) if config.qk_norm else None
         self.post_attention_layernorm = nn.Parameter(torch.ones(width))
 
-    def forward(
+    def forward(self, x: Tensor, attend: Attend, lora: dict[str, Pair]) -> Tensor:
+        """Args: `x` `[B, T, width]` float32 residual stream; `attend` computes attention from queries, keys and values
+        of this layer; `lora` this layer's pairs."""
+        config, dtype = self.config, self.input_layernorm.dtype
+        normed = F.rms_norm(x, (config.hidden_size,), self.input_layernorm, config.rms_norm_eps).to(dtype)
+        attended = attend(*self._parts("qkv_proj", normed, lora))
+        y = self.o_proj(attended)
+        if config.packed and self.o_bias is not None:
+            y = y + self.o_bias
+        x = x + corrected(y, attended, lora, "o_proj")
+        normed = F.rms_norm(x, (config.hidden_size,), self.post_attention_layernorm, config.rms_norm_eps).to(dtype)
+        gate, up = self._parts("gate_up_proj", normed, lora)
+        inner = F.silu(gate) * up
+        return x + corrected(self.down_proj(inner), inner, lora, "down_proj")
+
+    def attend(
         self,
-        x: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
         rope: tuple[Tensor, Tensor],
         mask: Tensor | None,
         cache: KeyValues | None,
         number: int,
         span: Span | None,
-        lora: dict[str, Pair],
     ) -> Tensor:
-        """Args as in :meth:`Llama.forward`; `x` `[B, T, width]` float32 residual stream, `mask` `[B, 1, T, positions]`
-        true where a token may look, `span` where these tokens lie in the cache, `lora` this layer's pairs."""
-        config, dtype = self.config, self.input_layernorm.dtype
-        batch, steps, width = x.shape
+        """Attention of this layer, which is the one called `number`: `q`, `k` and `v` `[B, T, heads x d]` of each, to
+        `[B, T, heads x d]`; `mask` `[B, 1, T, positions]` true where a token may look, `span` where these tokens lie in
+        the cache."""
+        config, (batch, steps, _) = self.config, q.shape
         d, heads, groups = config.head_dim, config.num_attention_heads, config.num_key_value_heads
-        normed = F.rms_norm(x, (width,), self.input_layernorm, config.rms_norm_eps).to(dtype)
-        q, k, v = (part.view(batch, steps, -1, d).transpose(1, 2) for part in self._parts("qkv_proj", normed, lora))
+        q, k, v = (part.view(batch, steps, -1, d).transpose(1, 2) for part in (q, k, v))
         if self.q_norm is not None and self.k_norm is not None:
             q = F.rms_norm(q, (d,), self.q_norm, config.rms_norm_eps)
             k = F.rms_norm(k, (d,), self.k_norm, config.rms_norm_eps)
@@ -214,19 +229,10 @@ class Layer(nn.Module):
         if steps == 1:
             # Queries that share a key-value head become rows of one small attention: nothing is repeated.
             mixed = F.scaled_dot_product_attention(q.reshape(batch, groups, heads // groups, d), k, v, attn_mask=mask)
-            mixed = mixed.reshape(batch, 1, heads * d)
-        else:
-            k, v = (part.repeat_interleave(heads // groups, dim=1) for part in (k, v))
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-            mixed = mixed.transpose(1, 2).reshape(batch, steps, heads * d)
-        y = self.o_proj(mixed)
-        if config.packed and self.o_bias is not None:
-            y = y + self.o_bias
-        x = x + corrected(y, mixed, lora, "o_proj")
-        normed = F.rms_norm(x, (width,), self.post_attention_layernorm, config.rms_norm_eps).to(dtype)
-        gate, up = self._parts("gate_up_proj", normed, lora)
-        inner = F.silu(gate) * up
-        return x + corrected(self.down_proj(inner), inner, lora, "down_proj")
+            return mixed.reshape(batch, 1, heads * d)
+        k, v = (part.repeat_interleave(heads // groups, dim=1) for part in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        return mixed.transpose(1, 2).reshape(batch, steps, heads * d)
 
     def _parts(self, name: str, x: Tensor, lora: dict[str, Pair]) -> list[Tensor]:
         """What the layers that `name` stands for give, each with its correction."""
@@ -247,32 +253,40 @@ class Llama(nn.Module):
 
     def __init__(self, config: LlamaConfig, packed: Path | None = None):
         super().__init__()
-        self.config = config
+        self.config, self.folder = config, packed
         self.lm_head: nn.Module | None = None
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.between: nn.ModuleList | None = None
         if packed is None:
             self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
             if not config.tie_word_embeddings:
                 self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-            self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         else:
             table = _read(packed, lambda key: key.startswith(EMBEDDINGS))
             self.embed_tokens = PackedEmbedding(table["embed_tokens.weight"], table["embed_tokens.scale"])
             self.lm_head = PackedProduct(packed, EMBEDDINGS if config.tie_word_embeddings else "lm_head")
-            self.layers = nn.ModuleList(
-                self._packed_layer(packed, number) for number in range(config.num_hidden_layers)
+            self.between = nn.ModuleList(
+                self._opened(Between(packed, number)) for number in range(config.num_hidden_layers + 1)
             )
         self.norm = nn.Parameter(torch.ones(config.hidden_size))
         # Not a tensor that is assigned or moved: computed on the CPU, once.
         self.frequencies = plain_frequencies(config)
         self.rope_scale = 1.0
 
-    def _packed_layer(self, folder: Path, number: int) -> Layer:
-        names = (*TOGETHER, "o_proj", "down_proj")
-        layer = Layer(
-            self.config, {name: PackedProduct(folder, self.published_name(f"layers.{number}.{name}")) for name in names}
-        )
-        return_memory()
-        return layer
+    def open_products(self) -> None:
+        """Computes packed layers product by product from now on, as adapters need it, and single layers."""
+        if self.between is None or self.folder is None:
+            return
+        self.between = None
+        for number, layer in enumerate(self.layers):
+            for name in (*TOGETHER, "o_proj", "down_proj"):
+                product = PackedProduct(self.folder, self.published_name(f"layers.{number}.{name}"))
+                layer.add_module(name, self._opened(product))
+
+    @staticmethod
+    def _opened(packed: nn.Module) -> nn.Module:
+        return_memory()  # what onnxruntime needed to bring the weights into its own order
+        return packed
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, dtype: torch.dtype | None = None) -> Llama:
@@ -381,14 +395,35 @@ class Llama(nn.Module):
             mask = (torch.arange(span.end, device=x.device) <= span.positions[..., None])[:, None]
         elif span.start and steps > 1:
             mask = torch.ones(steps, span.end, dtype=torch.bool, device=x.device).tril(diagonal=span.start)
-        for number in range(first, last):
-            pairs = lora.inside(f"layers.{number}") if lora is not None else {}
-            x = self.layers[number](x, rope, mask, cache, number, span, pairs)
+        attends = [
+            partial(layer.attend, rope=rope, mask=mask, cache=cache, number=number, span=span)
+            for number, layer in enumerate(self.layers)
+        ]
+        whole = (first, last) == (0, config.num_hidden_layers)
+        if lora is not None or not whole:
+            self.open_products()
+        if self.between is not None:
+            x = self._run_between(x, attends)
+        else:
+            for number in range(first, last):
+                pairs = lora.inside(f"layers.{number}") if lora is not None else {}
+                x = self.layers[number](x, attends[number], pairs)
+            if last == config.num_hidden_layers:
+                x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
         if cache is not None:
             cache.advance(steps if counts is None else counts)
-        if last == config.num_hidden_layers:
-            x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
         return x
+
+    def _run_between(self, x: Tensor, attends: Sequence[Attend]) -> Tensor:
+        """All layers by their attentions and what lies between those; the normed hidden states."""
+        (batch, steps, width), sizes = x.shape, self.config.sizes("qkv_proj")
+        x = x.reshape(batch * steps, width)
+        (qkv,) = self.between[0](x)
+        for attend, between in zip(attends, self.between[1:]):
+            parts = qkv.view(batch, steps, -1).split(sizes, dim=-1)
+            x, *others = between(x, attend(*parts).reshape(batch * steps, -1))
+            qkv = others[0] if others else None
+        return x.view(batch, steps, width)
 
     def forget(self, cache: KeyValues, start: int, count: int) -> None:
         """Takes tokens out of a cache of one row: see `antiphon.models.llm.load.Forgets`. The keys of those behind them

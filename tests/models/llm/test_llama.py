@@ -79,6 +79,12 @@ def test_packed_weights_give_nearly_the_same(theirs, tmp_path: Path) -> None:
     with torch.no_grad():
         want, got = model(tokens).logits, ours.logits(ours(ours.embed(tokens)))
         assert (got - want).norm() < 0.15 * want.norm()
+        cache = ours.init_cache(2)
+        pieces = [ours(ours.embed(piece), cache) for piece in tokens.split((7, 1, 12), dim=1)]
+        torch.testing.assert_close(ours.logits(torch.cat(pieces, 1)), got, atol=1e-4, rtol=1e-4)
+        ours.open_products()  # one by one, as adapters need them
+        apart = ours.logits(ours(ours.embed(tokens)))
+        assert (apart - got).norm() < 0.02 * got.norm()  # a number may be rounded the other way
         plain = Llama.from_pretrained(tmp_path, torch.float32)  # the same weights, for training
         assert (plain.logits(plain(plain.embed(tokens))) - want).norm() < 0.15 * want.norm()
         weight = model.state_dict()["model.layers.1.self_attn.k_proj.weight"]
