@@ -23,9 +23,11 @@ from antiphon.data.scene.encoded import EncodedExample, EncodedSet
 from antiphon.errors import ConfigError
 from antiphon.models.scene.features import FRAME_SECONDS
 from antiphon.models.scene.labels import GROUPS, TEMPO, checked
+from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
 from antiphon.train.config import Measures, StageConfig
 from antiphon.train.scene.batches import Item, collate, features_of
+from antiphon.train.scene.calibrate import calibrated, listen
 from antiphon.train.scene.figures import figures
 
 STATISTICS = 400  # examples from which the encoder's means and deviations are taken
@@ -161,8 +163,6 @@ class SceneTask:
 
     def sample(self, step: int, folder: Path) -> None:
         """Writes what is heard in some examples of "dev" beside what there is."""
-        from antiphon.models.scene.listener import SceneListener
-
         folder.mkdir(parents=True, exist_ok=True)
         listener, lines = SceneListener(self.model), []
         for place in spread(len(self.dev), 40):
@@ -174,8 +174,9 @@ class SceneTask:
         (folder / f"dev-{step:06d}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def export(self, folder: Path) -> None:
-        """Writes the network's folder."""
-        self.model.save(folder)
+        """Writes the network's folder, with thresholds that were chosen on "dev"."""
+        heard = listen(self.model, [self.dev[place] for place in spread(len(self.dev), self.data.measured)])
+        SceneListener(self.model, calibrated(self.model, heard)).save(folder)
 
     # Parts
 
