@@ -41,8 +41,9 @@ def test_sets_are_made_resumed_and_told(tmp_path: Path, whisper: Path) -> None:
         soundfile.write(folder / name, 0.01 * (number + 1) * noise[: 8000 + 500 * number], 16000)
     rows = [{"path": name, "events": ["dog bark"], "fold": 1 + n % 4, "licence": "CC0"} for n, name in enumerate(names)]
     rows[0]["freesound_id"] = next(number for number in range(1000) if hashed(str(number)) < DEV)
-    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "9.wav").write_bytes(b"broken")
+    rows[9]["licence"] = "GPL"  # so that no maker draws it
+    (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "sets.yaml").write_text("whole: [barks]\nmade: {event: 10}\n")
     asked = ["scene", str(tmp_path / "sets.yaml"), f"sources.recordings=[{folder}]", "-o", str(tmp_path / "out")]
     asked += ["--whisper", str(whisper)]
