@@ -17,9 +17,9 @@ from numpy.random import Generator
 
 from antiphon.data.scene.example import RATE, Example, silences
 from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, spans_of
-from antiphon.data.scene.manner import manner, sex_by_pitch
+from antiphon.data.scene.manner import manner, sex_by_pitch, tone
 from antiphon.data.scene.mixtures import Clip, alone, conversation, excerpt, mixture
-from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, piece
+from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece
 from antiphon.data.scene.published import labelled
 from antiphon.data.scene.signals import SIGNALS, signal
 from antiphon.data.scene.splits import TEST_VOICES
@@ -221,6 +221,10 @@ def _manner(material: Material, split: str, generator: Generator) -> Example:
     return manner(material.speech(split, generator, clean=True, seconds=(1.5, 4.5)), generator)
 
 
+def _tone(material: Material, split: str, generator: Generator) -> Example:
+    return tone(material.speech(split, generator, clean=True, seconds=(1.2, 3.0)), generator)
+
+
 def _alone(kind: str, group: str) -> Maker:
     def make_one(material: Material, split: str, generator: Generator) -> Example:
         each = material.drawn(split, kind, generator, group)
@@ -257,15 +261,24 @@ def _instrument(material: Material | None, split: str, generator: Generator) -> 
     return instrument_alone(_one_of([*INSTRUMENTS, "drums"], generator), generator)
 
 
+def _note(material: Material | None, split: str, generator: Generator) -> Example:
+    name = "drums" if generator.random() < 0.15 else _one_of(sorted(INSTRUMENTS), generator)
+    example = instrument_alone(name, generator, note)
+    spans = tuple(span for span in example.spans if span.label != "silence")
+    return alone(Clip(example.samples, spans, example.source, example.known), generator, clean=False)
+
+
 MAKERS: dict[str, Maker] = {
     "mixture": _mixture,
     "manner": _manner,
+    "tone": _tone,
     "conversation": _conversation,
     "feeling": _alone("speech", "feeling"),
     "event": _alone("sound", "event"),
     "reader": _reader,
     "piece": _piece,
     "instrument": _instrument,
+    "note": _note,
     "signal": _signal,
 }
 
@@ -274,9 +287,7 @@ def make(maker: str, material: Material, split: str, number: int, seed: int = 0)
     """An example by its number.
 
     Args:
-        maker: "mixture" (speech, sounds and music at drawn times), "manner" (plain speech said another way),
-            "conversation" (one or two speakers), "feeling", "event" (a real one in other surroundings), "reader" (plain
-            speech in surroundings), "piece" (music of known tempo), "instrument" (one alone), "signal" (a made sound).
+        maker: of `MAKERS`; docs/hearing-data.md tells what each makes.
         material: to draw from.
         split: what it is for: nothing of another split is in it.
         number, seed: any.

@@ -45,7 +45,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(Sources(recordings=places, clean=["voices"], sex_by_pitch=["voices"], signals=0.2))
 
 
-needs_music = {"mixture", "piece", "instrument"}
+needs_music = {"mixture", "piece", "instrument", "note"}
 
 
 @pytest.mark.parametrize("maker", sorted(MAKERS))

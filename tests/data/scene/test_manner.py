@@ -20,6 +20,7 @@ from antiphon.data.scene.manner import (
     soft,
     stretched,
     synthesize,
+    tone,
     whispered,
 )
 from antiphon.data.scene.mixtures import Clip
@@ -123,6 +124,15 @@ def test_a_manner_is_drawn_by_its_seed_and_says_what_it_did() -> None:
         assert len([span for span in made.spans if span.group == "speakers"]) == 1
     assert {"fast", "slow", "loud", "soft", "whispered", "shouted", "question", "hesitating"} <= set(seen)
     assert np.median(seen["soft"]) < np.median(seen["loud"])
+
+
+def test_a_tone_alone_tells_a_question() -> None:
+    clip, found = Clip(vowel(), (Span("kind", "speech", 0.0, 2.0),), "vowel"), []
+    for seed in range(12):
+        made = tone(clip, np.random.default_rng(seed))
+        assert "manner/question" in made.known
+        found.append({span.label for span in made.spans if span.group == "manner"})
+    assert all(labels <= {"question"} for labels in found) and 2 < sum(map(bool, found)) < 10
 
 
 def test_sex_is_told_by_pitch_only_where_it_is_clear() -> None:
