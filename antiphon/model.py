@@ -11,11 +11,12 @@ with model.session() as session:                  # live: 80 ms frames in, event
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -26,7 +27,7 @@ import torch
 
 from antiphon import hub
 from antiphon.audio.given import as_audio
-from antiphon.audio.io import MAX_HEARD_SECONDS, Audio
+from antiphon.audio.io import Audio, stream
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.dialogue.format import MODEL
 from antiphon.dialogue.chat import Chat, Reply, joined
@@ -47,7 +48,9 @@ from antiphon.errors import (
     ToolCallError,
     UnsaidWarning,
 )
-from antiphon.models.asr.recognizer import Heard, Recognizer
+from antiphon.models.asr.heard import Heard
+from antiphon.models.asr.recognizer import RATE as HEARING_RATE
+from antiphon.models.asr.recognizer import Recognizer
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
@@ -68,14 +71,25 @@ class Model(ABC):
     """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`)."""
 
     @abstractmethod
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """What was said: `.text`, and what else a thinker reads of it.
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+    ) -> Heard:
+        """What was said: `.text`, `.language`, and what else a thinker reads of it.
 
         Args:
-            audio, sample_rate: see `as_audio`.
+            audio, sample_rate: see `as_audio`; a file may be of any length, and is read as it is heard.
+            language: that is spoken ("ru", "Russian"); None to find out.
+            translate: into English.
+            words: with each word's times and confidence, `.words`.
 
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
+            ModelError: a language that isn't known.
         """
 
     @abstractmethod
@@ -199,6 +213,13 @@ def _saved(folder: Path) -> dict[str, Path]:
     return {hub.role_of(role): folder / role for role in named}
 
 
+def _heard_from(audio: Sound, sample_rate: int | None) -> Audio | Iterator[torch.Tensor]:
+    """A sound as a recognizer takes it: a file piece by piece, however long it is."""
+    if isinstance(audio, (str, os.PathLike)) and sample_rate is None:
+        return stream(os.fspath(audio), HEARING_RATE)
+    return as_audio(audio, sample_rate)
+
+
 def _beside(thinker: Path, talker: Path) -> bool:
     """Whether a talker was trained beside a thinker like this one, as far as their sizes tell."""
     widths = [
@@ -293,9 +314,17 @@ class HalfDuplexModel(Model):
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return folder
 
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+    ) -> Heard:
         """See `Model.hear`."""
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
+        options = self.recognizer.options(language, translate=translate, words=words)
+        return self.recognizer.hear(_heard_from(audio, sample_rate), options)
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it; "" to nothing."""
@@ -407,9 +436,17 @@ class DuplexModel(Model):
         needs no words for what it hears."""
         return Recognizer.from_pretrained(hub.folder("asr"))
 
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+    ) -> Heard:
         """See `Model.hear`; done by the `recognizer`."""
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
+        options = self.recognizer.options(language, translate=translate, words=words)
+        return self.recognizer.hear(_heard_from(audio, sample_rate), options)
 
     def reply(
         self,

@@ -20,6 +20,7 @@ from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.errors import AntiphonError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Chat:
         chat = backend.chat(assistant=not text_only)
         self._chat = ToolChat(chat, tools) if tools else chat
         self._past: list[Message] = []
+        self._language = ENGLISH  # of the last turn, which the next one is expected in
 
     def say_typed(self, text: str) -> Reply:
         """A typed turn."""
@@ -71,7 +73,8 @@ class Chat:
     def say_spoken(self, audio: Audio) -> Reply:
         """A spoken turn."""
         began = time.perf_counter()
-        heard = self.backend.recognizer.hear(audio)
+        heard = self.backend.recognizer.hear(audio, HearingOptions(expected=self._language))
+        self._language = heard.language or self._language
         timings = {"hear": time.perf_counter() - began}
         if not heard.text.strip():
             return Reply("", "", joined([], self.backend.sample_rate), timings)

@@ -22,7 +22,7 @@ is still being thought.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -34,8 +34,9 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, joined, rendered, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions, Passage
 from antiphon.models.llm.sampling import TokenSampling
 
 if TYPE_CHECKING:
@@ -55,10 +56,14 @@ class Hearing:
     Attributes:
         text: the words; "" if there were none.
         embeddings: what the language model reads instead of the words, [T, width]; None where it reads the words.
+        language: that was spoken, as Whisper's code; None where nothing tells.
+        passages: what was written down one by one, with times, and words if they were asked for.
     """
 
     text: str
     embeddings: Tensor | None = None
+    language: str | None = None
+    passages: tuple[Passage, ...] = ()
 
     def message(self) -> Message:
         """Always the same one, so that who has read it once has read it."""
@@ -93,6 +98,10 @@ class Listener(Protocol):
 
     def draft(self) -> str:
         """The words so far that are known without more work; they may still change."""
+        ...
+
+    def passages(self) -> Sequence[Passage]:
+        """What is written down for good by now, as `Hearing.passages` will have it: no work."""
         ...
 
     def peek(self) -> Hearing:
@@ -147,6 +156,7 @@ class Backend(Protocol):
     """What a server drives. Weights are shared; each listener and each chat is one conversation's own.
 
     Attributes:
+        languages: codes of those that it understands.
         calls_functions: an answer may be given functions.
     """
 
@@ -155,7 +165,10 @@ class Backend(Protocol):
     voices: Sequence[str]
     calls_functions: bool
 
-    def listen(self) -> Listener: ...
+    @property
+    def languages(self) -> Collection[str]: ...
+
+    def listen(self, options: HearingOptions | None = None, live: bool = True) -> Listener: ...
 
     def chat(self) -> ChatSession: ...
 
@@ -179,8 +192,12 @@ class HalfDuplexBackend:
         self.sample_rate: int = synthesizer.sample_rate
         self.calls_functions = thinker.template.call_form is not None
 
-    def listen(self) -> RecognizerListener:
-        return RecognizerListener(self.recognizer, self.sample_rate)
+    @property
+    def languages(self) -> Collection[str]:
+        return self.recognizer.languages or (ENGLISH,)
+
+    def listen(self, options: HearingOptions | None = None, live: bool = True) -> RecognizerListener:
+        return RecognizerListener(self.recognizer, self.sample_rate, options, live)
 
     def chat(self, assistant: bool = True) -> HalfDuplexChat:
         return HalfDuplexChat(self.thinker, self.synthesizer, assistant)
@@ -199,24 +216,36 @@ class HalfDuplexBackend:
 
 
 class RecognizerListener:
-    """A recognizer with a resampler before it."""
+    """A recognizer with a resampler before it.
 
-    def __init__(self, recognizer: Recognizer, sample_rate: int):
-        self.recognizer, self.state = recognizer, recognizer.init_state()
+    Args:
+        recognizer: hears.
+        sample_rate: of what it is given, Hz.
+        options: how it hears; None for words alone, in whatever language.
+        live: somebody waits for the end, so work is done before it.
+    """
+
+    def __init__(
+        self, recognizer: Recognizer, sample_rate: int, options: HearingOptions | None = None, live: bool = True
+    ):
+        self.recognizer, self.live, self.state = recognizer, live, recognizer.init_state(options)
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
 
     def step(self, samples: Tensor) -> None:
-        self.recognizer.step(self._resampled(samples.numpy()), self.state)
+        self.recognizer.step(self._resampled(samples.numpy()), self.state, ahead=self.live)
 
     def draft(self) -> str:
         return self.recognizer.draft(self.state)
 
     def peek(self) -> Hearing:
         heard = self.recognizer.finish(self.state)
-        return Hearing(heard.text.strip(), heard.embeddings)
+        return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages)
+
+    def passages(self) -> Sequence[Passage]:
+        return self.state.passages
 
     def finish(self) -> Hearing:
-        self.recognizer.step(self._resampled(np.zeros(0, np.float32), last=True), self.state)
+        self.recognizer.step(self._resampled(np.zeros(0, np.float32), last=True), self.state, ahead=self.live)
         return self.peek()
 
     def _resampled(self, samples: np.ndarray, last: bool = False) -> Tensor:
@@ -289,7 +318,10 @@ class HalfDuplexChat:
         form = self.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
-        return kept, Calling(form, functions) if form is not None and functions is not None else None
+        if form is None or functions is None:
+            return kept, None
+        asked = max((at for at, message in enumerate(kept) if message.role == "user"), default=0)
+        return kept, Calling(form, functions, [call for message in kept[asked:] for call in message.calls])
 
     def recall(
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
@@ -427,9 +459,20 @@ class HalfDuplexReply:
 
     def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
+        thinker, calling = self.chat.thinker, self.calling
         sampling = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
-        thoughts = self.chat.thinker.stream(state, how.max_tokens, sampling)
-        yield from thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
+        if calling is None:
+            yield from thinker.stream(state, how.max_tokens, sampling)
+            return
+        in_words = replace(sampling, not_first=thinker.wordless)
+        try:
+            given = thinker.stream(state, how.max_tokens, in_words if calling.in_words else sampling)
+            yield from calling.part(given, how.max_tokens)
+        except RepeatedCall:
+            thinker.rewind(state, len(state.turns) - 1)
+            calling.answer_in_words()
+            thinker.begin_reply(state)
+            yield from calling.part(thinker.stream(state, how.max_tokens, in_words), how.max_tokens)
 
     def _said(self, thought: GeneratedToken | Call) -> Event | None:
         if isinstance(thought, Call):

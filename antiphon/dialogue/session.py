@@ -25,6 +25,7 @@ from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.dialogue.turn_ends import endpointer as default_endpointer
 from antiphon.errors import SessionError, ToolCallError, TooLongError, UnsayableError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 DIRECTIONS = ("listen", "speak")
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
@@ -185,6 +186,7 @@ class TurnSession(Session):
         self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
         self._begun: SpeculativeReply | None = None  # the answer to that
         self._draft, self._unread = "", 0  # what was read ahead, and the samples since
+        self._language = ENGLISH  # of the last turn, which the next one is expected in
         self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
@@ -231,7 +233,7 @@ class TurnSession(Session):
                     continue
                 elif item is _END_OF_TURN or (isinstance(item, Tensor) and self._hears_end(listener, item)):
                     self._turn_over(listener)
-                    listener = self.backend.listen()
+                    listener = self.backend.listen(HearingOptions(expected=self._language))
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
         finally:
@@ -292,6 +294,7 @@ class TurnSession(Session):
     def _turn_over(self, listener: Listener) -> None:
         # Of a turn that was likely over, nothing but silence has come since.
         heard = self._drafted or listener.finish()
+        self._language = heard.language or self._language
         if self.endpointer is not None:
             self.endpointer.stop()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt

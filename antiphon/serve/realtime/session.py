@@ -105,7 +105,8 @@ class RealtimeSession:
             RequestError: what is wrong with it.
         """
         before = self.config["audio"]["input"]
-        self.config = updated(self.config, given, self.model.voices, self.spoken, self.model.supports_tools)
+        model = self.model
+        self.config = updated(self.config, given, model.voices, self.spoken, model.supports_tools, model.languages)
         self.input.configure(self.config["audio"]["input"], before)
 
     def begin(self) -> None:
