@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from antiphon.models.scene.scene import Scene
+
 ENGLISH = "en"
 UNSPACED = frozenset("zh ja th lo my yue".split())  # languages that are written without spaces between words
 
@@ -81,6 +83,7 @@ class Heard:
         words: with times and confidence, if they were asked for.
         passages: the stretches that were written down one by one, with their times.
         duration: of the sound, seconds.
+        scene: what else was heard; None where nothing listens for it, as a recognizer doesn't.
     """
 
     text: str
@@ -90,6 +93,7 @@ class Heard:
     words: tuple[Word, ...] = ()
     passages: tuple[Passage, ...] = ()
     duration: float = 0.0
+    scene: Scene | None = None
 
     @classmethod
     def of(cls, passages: Sequence[Passage], duration: float = 0.0) -> Heard:

@@ -20,6 +20,7 @@ from antiphon.serve.openai.tools import read_tools
 from antiphon.serve.refusals import refusal
 
 Model = TypeVar("Model", bound=BaseModel)
+SCENE = "item.input_audio_scene"  # an extension: `include` it to be told what is heard besides the words
 
 
 class _Strict(BaseModel):
@@ -271,7 +272,7 @@ def check_change(change: SessionChange | ResponseChange, name: str, languages: C
         spoken_in(asked.language, f"{name}.audio.input.transcription.language", languages)
         forgets = "the oldest turns are forgotten when there is no more room; leave it at 'auto'"
         refused |= {
-            "include": (bool(change.include), "log probabilities are not given"),
+            "include": (bool(set(change.include or ()) - {SCENE}), f"log probabilities are not given; {SCENE!r} is"),
             "truncation": (change.truncation not in (None, "auto"), forgets),
             "audio.input.transcription.prompt": (bool((asked.prompt or "").strip()), "these ears take none"),
         }
