@@ -25,13 +25,15 @@ from torch.nn import functional as F
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.base import FRAME_SAMPLES, length_mask
-from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
+from antiphon.encoders.whisper.decoder import WhisperDecoder
 from antiphon.encoders.whisper.encoder import attention_mask
+from antiphon.encoders.whisper.tokens import whisper_tokens
 from antiphon.errors import ConfigError
 from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND
 from antiphon.nn.quantize import FSQ
 from antiphon.train.asr.align import plain, word_errors
+from antiphon.train.checkpoint import has_checkpoint
 from antiphon.train.codec.fit import principal_components
 from antiphon.train.config import StageConfig
 from antiphon.train.prepare import speech_sets
@@ -169,7 +171,7 @@ class SupervisedTask:
             raise ConfigError(
                 f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s with a text in {data.speech}"
             )
-        if config.init or (Path(config.out) / "checkpoint.pt").exists():
+        if config.init or has_checkpoint(config.out):
             self._go_on()
         else:
             self._fit(data.fit)
