@@ -18,7 +18,7 @@ from numpy.random import Generator
 from antiphon.data.scene.example import RATE, Example, silences
 from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, spans_of
 from antiphon.data.scene.manner import manner, sex_by_pitch, tone
-from antiphon.data.scene.mixtures import Clip, alone, conversation, excerpt, mixture
+from antiphon.data.scene.mixtures import Clip, alone, coloured, conversation, excerpt, mixture
 from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece
 from antiphon.data.scene.published import labelled
 from antiphon.data.scene.signals import SIGNALS, signal
@@ -265,7 +265,8 @@ def _note(material: Material | None, split: str, generator: Generator) -> Exampl
     name = "drums" if generator.random() < 0.15 else _one_of(sorted(INSTRUMENTS), generator)
     example = instrument_alone(name, generator, note)
     spans = tuple(span for span in example.spans if span.label != "silence")
-    return alone(Clip(example.samples, spans, example.source, example.known), generator, clean=False)
+    clip = Clip(coloured(example.samples, generator), spans, example.source, example.known)
+    return alone(clip, generator, clean=False)
 
 
 MAKERS: dict[str, Maker] = {
