@@ -200,6 +200,43 @@ def features(
 
 
 @app.command()
+def scene(
+    recipe: Annotated[Path, typer.Argument(help="What the sets are made of: recipes/scene/sets.yaml, or your own.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder in which each set gets a folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Fields of the recipe: sources.recordings='[a, b]' made.mixture=100")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this set; may be repeated.")] = None,
+    whisper: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "whisper-base",
+) -> None:
+    """Make and encode what the network that hears more than words is trained on: see docs/hearing-data.md.
+
+    Stopped and started again, it goes on where it was. Prints the sets' folders.
+    """
+    with results() as stdout:
+        import torch
+
+        from antiphon import hub
+        from antiphon.data.scene.encoded import encode
+        from antiphon.data.scene.make import Material, SceneSets
+        from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
+        from antiphon.train.config import load_typed
+
+        torch.set_num_threads(1)
+        sets = load_typed(SceneSets, recipe, overrides)
+        encoder = WhisperBlockEncoder.from_pretrained(hub.folder(whisper))
+        material = Material(sets.sources)
+        names = []
+        for name, jobs in sets.examples(material):
+            if only and name not in only:
+                continue
+            encode(out / name, jobs, encoder)
+            names += [name] if name not in names else []
+        for name in names:
+            print(out / name, file=stdout)
+
+
+@app.command()
 def transcribe(
     folder: Annotated[Path, typer.Argument(help="A folder of sound files.")], model: Model = "mini", part: Parts = None
 ) -> None:

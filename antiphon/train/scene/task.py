@@ -1,0 +1,263 @@
+"""Training the scene network on encoded examples (`antiphon.data.scene`), each of which knows some of its labels.
+
+The encoder stays as it is, so its layers were computed once. A batch is drawn so that every group, and within it every
+label, comes as often as any other; what isn't known of an example isn't trained. Pairs of one group are mixed in some
+batches (Zhang et al. 2018), and stretches of time are taken out, so that few examples go further.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING
+from torch import Tensor
+from torch.nn import functional as F
+
+from antiphon.data.scene.encoded import EncodedExample, EncodedSet
+from antiphon.errors import ConfigError
+from antiphon.models.scene.features import FRAME_SECONDS
+from antiphon.models.scene.labels import GROUPS, TEMPO, checked
+from antiphon.models.scene.listener import SceneListener
+from antiphon.models.scene.network import NetworkConfig, SceneNetwork
+from antiphon.train.config import Measures, StageConfig
+from antiphon.train.scene.batches import Item, collate, features_of
+from antiphon.train.scene.calibrate import calibrated, listen
+from antiphon.train.scene.figures import figures
+
+STATISTICS = 400  # examples from which the encoder's means and deviations are taken
+
+
+@dataclass
+class SceneModel:
+    """Sizes of the network; see `NetworkConfig`."""
+
+    mixes: int = 4
+    """Weighted means of the encoder's layers."""
+    mixed: int = 96
+    """Width that each is projected to."""
+    width: int = 256
+    """Of the transformer over chunks."""
+    heads: int = 4
+    """Its attention heads."""
+    inner: int = 512
+    """Width of its MLPs."""
+    depth: int = 2
+    """Its layers."""
+    window: int = 40
+    """Chunks of 0.64 s that it sees."""
+    dropout: float = 0.2
+    """In training."""
+
+
+@dataclass
+class SceneData:
+    """What the network hears."""
+
+    sets: list[str] = MISSING
+    """Folders of encoded examples."""
+    groups: dict[str, float] = field(default_factory=dict)
+    """How often a group's labels are drawn, against 1 of a group that isn't named; 0 leaves the group out."""
+    least: int = 8
+    """Training examples that a label must have to be learnt."""
+    seconds: float = 12.0
+    """Longer examples are cut to so much, from anywhere."""
+    mix: float = 0.3
+    """Share of batches in which pairs of one group are mixed."""
+    mask: float = 0.2
+    """Most of an example's time that is taken out."""
+    measured: int = 400
+    """Examples of "dev" that are measured, at most."""
+
+
+class SceneTask:
+    """The stage's task; see the Task protocol of the engine."""
+
+    Model, Data = SceneModel, SceneData
+
+    def __init__(self, config: StageConfig) -> None:
+        self.config = config
+        self.data: SceneData = config.data
+        sets = [EncodedSet(folder) for folder in self.data.sets]
+        self.train = [(each, example) for each in sets for example in each.examples if example.split == "train"]
+        self.dev = [(each, example) for each in sets for example in each.examples if example.split == "dev"]
+        if not self.train:
+            raise ConfigError(f"data.sets: no example to train on in {', '.join(self.data.sets)}")
+        self.drawn = self._index()
+        labels = {
+            name: tuple(label for label in self.drawn[name] if len(self.drawn[name][label]) >= self.data.least)
+            for name in self.drawn
+            if name != TEMPO
+        }
+        first = self._item(*self.train[0]).features
+        torch.manual_seed(config.seed)
+        network = NetworkConfig(
+            labels=checked(labels),
+            layers=first.layers.shape[1],
+            features=first.layers.shape[3],
+            bands=first.mel.shape[1],
+            tempo=TEMPO in self.drawn,
+            **asdict(config.model),
+        )
+        self.model = SceneNetwork(network)
+        if not config.init:
+            self._take_statistics()
+
+    # Batches
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """Examples drawn by the seed and the step alone: group, then label, then example; two of each group."""
+        generator = np.random.default_rng([self.config.seed, step])
+        groups = list(self.drawn)
+        shares = np.array([self.data.groups.get(name, 1.0) for name in groups])
+        rows: list[int] = []
+        for _ in range(-(-self.config.batch // 2)):
+            by_label = self.drawn[groups[generator.choice(len(groups), p=shares / shares.sum())]]
+            names = [name for name in by_label if by_label[name]]
+            for _ in range(2):
+                mine = by_label[names[generator.integers(len(names))]]
+                rows.append(mine[generator.integers(len(mine))])
+        items = [self._item(*self.train[row], generator) for row in rows[: self.config.batch]]
+        batch = collate(items, self.model.config.labels)
+        self._take_out_time(batch, generator)
+        if generator.random() < self.data.mix:
+            mix_pairs(batch, float(generator.beta(0.5, 0.5)))
+        return batch
+
+    def losses(self, batch: dict[str, Any], group: str = "model") -> dict[str, Tensor]:
+        """Cross-entropy of each group where it is known: "whole/GROUP" of the turn, "times/GROUP" of each 80 ms, and
+        "tempo"."""
+        readings, summary = self.model(features_of(batch), batch["frames"])
+        found: dict[str, Tensor] = {}
+        for name, (values, mask) in batch["whole"].items():
+            if mask.any():
+                found[f"whole/{name}"] = known_loss(summary.logits[name], values, mask, GROUPS[name].exclusive)
+        for name, (values, mask) in batch["times"].items():
+            if mask.any():
+                found[f"times/{name}"] = known_loss(readings.frames[name], values, mask, GROUPS[name].exclusive)
+        there = batch["tempo"] > 0
+        if summary.tempo is not None and self.model.tempo is not None and there.any():
+            target = self.model.tempo.target(batch["tempo"][there])
+            found[TEMPO] = -(target * summary.tempo[there].log_softmax(-1)).sum(1).mean()
+        return found
+
+    def measure(self, step: int, measures: Measures) -> dict[str, float]:
+        """Figures on "dev"."""
+        return self.figures([self.dev[place] for place in spread(len(self.dev), self.data.measured)])
+
+    @torch.no_grad()
+    def figures(self, chosen: Sequence[tuple[EncodedSet, EncodedExample]]) -> dict[str, float]:
+        """What the network gets right of examples, by group; see `figures.figures`."""
+        self.model.eval()
+        found = []
+        for first in range(0, len(chosen), 16):
+            items = [self._item(*each) for each in chosen[first : first + 16]]
+            batch = collate(items, self.model.config.labels)
+            found.append((batch, *self.model(features_of(batch), batch["frames"])))
+        return figures(self.model, found)
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Writes what is heard in some examples of "dev" beside what there is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        listener, lines = SceneListener(self.model), []
+        for place in spread(len(self.dev), 40):
+            item = self._item(*self.dev[place])
+            state = listener.init_state()
+            listener.step(item.features, state)
+            there = "; ".join(f"{each.start:.1f}-{each.end:.1f} {each.group} {each.label}" for each in item.spans)
+            lines.append(f"{self.dev[place][1].id}: {there}\n  {listener.finish(state)}")
+        (folder / f"dev-{step:06d}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def export(self, folder: Path) -> None:
+        """Writes the network's folder, with thresholds that were chosen on "dev"."""
+        heard = listen(self.model, [self.dev[place] for place in spread(len(self.dev), self.data.measured)])
+        SceneListener(self.model, calibrated(self.model, heard)).save(folder)
+
+    # Parts
+
+    def _index(self) -> dict[str, dict[str, list[int]]]:
+        """The training examples of each label of each group; of tempi by thirds of an octave."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for place, (_, example) in enumerate(self.train):
+            for group, label in sorted({(span.group, span.label) for span in example.spans}):
+                if (group not in GROUPS and group != TEMPO) or self.data.groups.get(group, 1.0) <= 0:
+                    continue
+                if group in example.known or f"{group}/{label}" in example.known:
+                    name = f"{round(3 * np.log2(float(label)))}" if group == TEMPO else label
+                    found.setdefault(group, {}).setdefault(name, []).append(place)
+        return found
+
+    def _item(self, source: EncodedSet, example: EncodedExample, generator: np.random.Generator | None = None) -> Item:
+        """An example; a part of it where it is too long, from where `generator` says (None: all of it)."""
+        features, most = source(example), int(self.data.seconds / FRAME_SECONDS)
+        if generator is None or features.frames <= most:
+            return Item(features, example.spans, example.known)
+        start = int(generator.integers(features.frames - most + 1))
+        return Item(features.cut(start, start + most), example.spans, example.known, start * FRAME_SECONDS)
+
+    def _take_out_time(self, batch: dict[str, Any], generator: np.random.Generator) -> None:
+        """Sets a stretch of each row to what the encoder gives on average."""
+        for row, frames in enumerate(batch["frames"].tolist()):
+            size = int(generator.integers(int(self.data.mask * frames) + 1))
+            start = int(generator.integers(frames - size + 1))
+            batch["layers"][row, :, start : start + size] = self.model.mean.cpu()
+            for _, mask in batch["times"].values():
+                mask[row, start : start + size] = False
+
+    def _take_statistics(self) -> None:
+        """Sets the network's means and deviations by layer and feature, from examples of all sets."""
+        count, total, squares = 0, 0.0, 0.0
+        for place in spread(len(self.train), STATISTICS):
+            layers = self._item(*self.train[place]).features.layers[0].double()
+            count, total, squares = count + layers.shape[1], total + layers.sum(1), squares + layers.square().sum(1)
+        mean = total / count
+        self.model.mean.copy_(mean[:, None])
+        self.model.deviation.copy_((squares / count - mean.square()).clamp_min(1e-8).sqrt()[:, None])
+        print(f"means and deviations of {count} frames", file=sys.stderr, flush=True)
+
+
+def known_loss(logits: Tensor, values: Tensor, mask: Tensor, exclusive: bool) -> Tensor:
+    """Cross-entropy where labels are known, in nats: summed over labels, averaged over rows (and frames) that know any.
+
+    Args:
+        logits, values, mask: [..., labels].
+        exclusive: whether one label excludes the others.
+    """
+    if exclusive:
+        rows = mask.all(-1)
+        return -(values[rows] * logits[rows].float().log_softmax(-1)).sum(-1).mean() if rows.any() else logits.sum() * 0
+    losses = F.binary_cross_entropy_with_logits(logits.float(), values, reduction="none") * mask
+    return losses.sum() / mask.any(-1).sum().clamp_min(1)
+
+
+def mix_pairs(batch: dict[str, Any], share: float) -> None:
+    """Mixes each row's layers and labels with those of the row beside it; what one of them doesn't know is not known.
+
+    Args:
+        batch: changed; of an odd number of rows the last stays.
+        share: of the row itself.
+    """
+    rows = len(batch["frames"])
+    beside = torch.tensor([min(row ^ 1, rows - 1) for row in range(rows)])
+    batch["layers"] = share * batch["layers"] + (1 - share) * batch["layers"][beside]
+    batch["frames"] = torch.minimum(batch["frames"], batch["frames"][beside])
+    batch["tempo"] = torch.zeros_like(batch["tempo"])
+    for kept in ("times", "whole"):
+        batch[kept] = {
+            name: (share * values + (1 - share) * values[beside], mask & mask[beside])
+            for name, (values, mask) in batch[kept].items()
+        }
+    for name, (values, mask) in batch["whole"].items():
+        if GROUPS[name].exclusive:
+            total = values.sum(-1, keepdim=True)
+            batch["whole"][name] = values / total.clamp_min(1e-6), mask & (total > 0.999)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` places of `count`, evenly spread."""
+    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, wanted))}) if count else []
