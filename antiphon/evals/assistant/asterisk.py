@@ -1,4 +1,4 @@
-"""Real speech with transcripts: the prompts of the Asterisk telephone exchange, one professional speaker a language, 8 kHz.
+"""Real speech with transcripts: the prompts of the Asterisk telephone exchange, 8 kHz, one speaker a language.
 
 They come as Debian packages (CC BY-SA 3.0; John Todd, the English ones by Allison Smith), which need no installing:
 

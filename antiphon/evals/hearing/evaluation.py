@@ -1,8 +1,8 @@
 """One run of `antiphon eval hearing`: what listens, and the labelled recordings that it is measured on.
 
-Recordings are encoded once, by the encoder that hears the words, and kept (`antiphon.data.scene.encoded`): what names the
-scene and the linear probes beside it read the same numbers. Whatever is measured on is of the split "test", which holds
-no speaker, recording or rhythm of "train" (`antiphon.data.scene.splits`).
+Recordings are encoded once, by the encoder that hears the words, and kept (`antiphon.data.scene.encoded`): what names
+the scene and the linear probes beside it read the same numbers. Whatever is measured on is of the split "test", which
+holds no speaker, recording or rhythm of "train" (`antiphon.data.scene.splits`).
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class HearingEvaluation(AssistantEvaluation):
         return self.encoded(f"{maker}-{split}-{seed}", jobs)
 
     def encoded(self, name: str, jobs: Iterable[Job]) -> list[Recorded]:
-        """Examples by their jobs, in that order; made and encoded where they aren't yet. Too short ones are left out."""
+        """Examples by their jobs, in that order; made and encoded where they aren't yet, without those too short."""
         jobs, folder = list(jobs), self.folder / name
         there = {each.example.id: each for each in self._read(folder)} if (folder / "manifest.jsonl").is_file() else {}
         if any(identity not in there for identity, _, _ in jobs):

@@ -1,7 +1,7 @@
 """Whether the model can say what else is in a recording: 300 spoken questions about sounds, music, voices and times.
 
 The wordings (`sound_questions.jsonl`) were never shown to training, the voices that ask are those that no training set
-has, and the sounds are of the test split. What counts as an answer stands in `sound_answers.json`, a group's label each.
+has, and the sounds are of the test split. What counts as an answer stands in `sound_answers.json`, by group and label.
 The reference is the answers to the same questions, typed: what can be guessed.
 """
 
@@ -40,8 +40,8 @@ QUESTIONS = Path(__file__).with_name("sound_questions.jsonl")
 ANSWERS = Path(__file__).with_name("sound_answers.json")
 # How many of the 300 ask for what.
 ASKED = {
-    "sound": 80, "instrument": 30, "order": 12, "last": 12, "side": 16, "sounds": 20, "people": 20, "sex": 40, "who": 10,
-    "manner": 24, "pace": 8, "volume": 8, "tempo": 20,
+    "sound": 80, "instrument": 30, "order": 12, "last": 12, "side": 16, "sounds": 20, "people": 20, "sex": 40,
+    "who": 10, "manner": 24, "pace": 8, "volume": 8, "tempo": 20,
 }  # fmt: skip
 KINDS = ("what", "when", "how many", "who", "how")
 LEVEL, GAP = -22.0, 0.4  # dB of full scale of a question; seconds between it and a sound

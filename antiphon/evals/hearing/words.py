@@ -1,4 +1,4 @@
-"""The words, in any language: what is lost against Whisper's own decoder on the same weights, and when they are said."""
+"""The words, in any language: what is lost against Whisper's own decoder on the same weights, and their times."""
 
 from __future__ import annotations
 
