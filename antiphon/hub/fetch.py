@@ -18,7 +18,7 @@ from antiphon.hub.memory import free_memory
 from antiphon.hub.parts import Joined, Part, Wheel
 from antiphon.hub.presets import Preset, needs
 
-BUILD_VERSION = 1  # raise it when a conversion changes, so that old results are made anew
+BUILD_VERSION = 2  # raise it when a conversion changes, so that old results are made anew
 CHUNK = 1 << 22  # bytes that are copied at once
 
 

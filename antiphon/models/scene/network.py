@@ -304,6 +304,30 @@ class SceneNetwork(nn.Module):
         weights = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
+    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
+        """What a folder holds, for training to go on with: of labels and groups that both know, whatever their places;
+        others keep what they have here.
+
+        Raises:
+            ModelError: the folder holds something else.
+        """
+        other = SceneNetwork.from_pretrained(folder)
+        theirs, out = other.state_dict(), {}
+        for name, own in self.state_dict().items():
+            start, _, rest = name.partition(".")
+            if start in ("whole", "times"):
+                group = rest.split(".")[0]
+                places = _places(self.config.labels[group], other.config.labels.get(group, ()))
+            elif start == "attention":
+                places = _places(tuple(self.config.labels), tuple(other.config.labels))
+            else:
+                out |= {name: theirs[name]} if name in theirs else {}
+                continue
+            out[name] = own.clone()
+            for row, place in places:
+                out[name][row] = theirs[name][place]
+        return out
+
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> SceneNetwork:
         """Reads what `save` wrote, in float32.
@@ -320,3 +344,8 @@ class SceneNetwork(nn.Module):
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no scene network that can be read: {error}") from error
         return network.eval()
+
+
+def _places(names: tuple[str, ...], others: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Where each name that both have stands in the two."""
+    return [(row, others.index(name)) for row, name in enumerate(names) if name in others]

@@ -127,6 +127,27 @@ def test_a_folder_holds_all_of_it(tmp_path: Path) -> None:
         SceneNetwork.from_pretrained(tmp_path / "none")
 
 
+def test_training_goes_on_with_the_labels_that_both_know(tmp_path: Path) -> None:
+    old = tiny()
+    old.save(tmp_path)
+    torch.manual_seed(1)
+    more = {**LABELS, "event": ("cow", "pig", "dog"), "sex": ("male",)}
+    network = SceneNetwork(NetworkConfig(labels=more, **TINY))
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(network.read_weights(tmp_path), strict=False)
+    assert network.config.labels["event"] == ("dog", "cow", "pig") and old.config.labels["event"] == (
+        "dog",
+        "cow",
+        "rain",
+    )
+    for name, row, other in (("whole.event", 1, 1), ("times.event", 0, 0), ("attention", 2, 1), ("attention", 3, 2)):
+        mine, theirs = network.state_dict()[f"{name}.weight"], old.state_dict()[f"{name}.weight"]
+        assert torch.allclose(mine[row], theirs[other], atol=1e-3), name
+    for name, row in (("whole.event", 2), ("whole.sex", 0), ("attention", 1)):
+        assert torch.equal(network.state_dict()[f"{name}.weight"][row], fresh[f"{name}.weight"][row]), name
+    assert torch.allclose(network.project, old.project, atol=1e-3)
+
+
 def test_labels_are_in_the_vocabularys_order_and_known() -> None:
     assert checked({"event": ["rain", "dog", "rain"], "sex": []}) == {"sex": (), "event": ("dog", "rain")}
     assert label("tempo", "120.2").words == "120 beats per minute" and label("event", "dog").phrase == "a dog barks"
