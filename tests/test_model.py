@@ -161,7 +161,7 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
         assert [reply.heard for reply in replies] == ["hello", "and then"]
         assert all((reply.audio is None) is text_only for reply in replies) and len(chat._past) == 4
     heard = SimpleNamespace(text=" ", embeddings=None)
-    half_duplex.recognizer.hear = lambda audio: heard
+    half_duplex.recognizer.hear = lambda audio, options: heard
     assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""
     assert half_duplex.think(heard) == ""
 
@@ -268,7 +268,7 @@ def test_what_was_saved_is_loaded_with_its_codec(duplex_folder, tmp_path):
 def test_a_duplex_model_hears_replies_and_says(duplex_folder):
     model = antiphon.load(duplex_folder)
     model.recognizer = CountingRecognizer()  # in the place of one that would be fetched
-    model.recognizer.hear = lambda audio: SimpleNamespace(text=f"{audio.duration:.2f} s")
+    model.recognizer.hear = lambda audio, options: SimpleNamespace(text=f"{audio.duration:.2f} s")
     said = Audio(noise(12).flatten(), 2400)
     assert model.hear(said).text == "0.96 s"
     reply = model.reply(said, seed=3, temperature=1.0)

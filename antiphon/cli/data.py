@@ -253,11 +253,10 @@ def transcribe(
         loaded = load_model(model, part)[0] if missing else None
         for recording in missing:
             try:
-                audio = io.load(recording.path, sample_rate=16000, max_seconds=io.MAX_HEARD_SECONDS)
+                text = "" if io.is_silent(recording.path) else loaded.hear(recording.path).text
             except AudioError as error:
                 progress(f"Skipped: {error}")
                 continue
-            text = "" if audio.silent else loaded.hear(audio).text
             path = Path(recording.path).with_suffix(".txt")
             path.write_text(text + "\n", encoding="utf-8")
             print(path, file=stdout)

@@ -118,6 +118,8 @@ class Message:
         calls: of functions, by the assistant.
         results: of a "function".
         heard: it was said, not typed.
+        notes: of what was heard besides the words, as the language model reads them behind these, [T, width]; there may
+            be notes and no words.
     """
 
     role: str
@@ -126,6 +128,7 @@ class Message:
     calls: tuple[Call, ...] = ()
     results: tuple[Result, ...] = ()
     heard: bool = False
+    notes: Tensor | None = None
 
     def same(self, other: Message) -> bool:
         """Whether the language model reads the same, and has read it if it read the other."""

@@ -32,6 +32,11 @@ def voiced_run(voice: Tensor) -> int:
     return int((edges[:, 1] - edges[:, 0]).max()) if len(edges) else 0
 
 
+def voiced_seconds(voice: Tensor) -> float:
+    """Seconds that the detector takes for speech; voice is its answers, [chunks]."""
+    return int((voice > VOICED).sum()) * CHUNK / RATE
+
+
 def was_spoken(voice: Tensor, samples: Tensor | None = None) -> bool:
     """Whether the detector found speech.
 
@@ -63,16 +68,17 @@ def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
     return unlikely or transcript.confidence + surely < DOUBT or not (transcript.ended or clear)
 
 
-def misses_words(text: str, drafted: str, voice: Tensor) -> bool:
+def misses_words(text: str, drafted: str, voice: Tensor, spaced: bool = True) -> bool:
     """Whether a transcript is shorter than the speech: for its length, or where the adapter heard words.
 
     Args:
         text: the decoder's.
-        drafted: the adapter's.
+        drafted: the adapter's; "" without one.
         voice: the detector's answers, [chunks].
+        spaced: the language has spaces between its words; without them each letter counts as a word.
     """
     words, others = ("".join(c if c.isalnum() else " " for c in t.lower()).split() for t in (text, drafted))
-    if len(words) < MIN_WORDS_A_SECOND * float((voice > VOICED).sum()) * CHUNK / RATE - 2:
+    if (len(words) if spaced else sum(map(len, words))) < MIN_WORDS_A_SECOND * voiced_seconds(voice) - 2:
         return True
     changes = difflib.SequenceMatcher(a=others, b=words, autojunk=False).get_opcodes()
     return any((end - start) - (to - at) >= MISSING_WORDS for _, start, end, at, to in changes)

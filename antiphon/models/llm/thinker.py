@@ -238,7 +238,9 @@ class Thinker(nn.Module):
         self._take_turn(state, turn, ("user", said if isinstance(said, str) else self._text(said)))
 
     @torch.inference_mode()
-    def add_message(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor) -> None:
+    def add_message(
+        self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor, notes: Tensor | None = None
+    ) -> None:
         """Read a message that is complete and that no reply is due to yet: see :meth:`begin_reply`.
 
         It is read together with what comes next, as few words take as long to read as one. Messages and `begin_reply`
@@ -248,28 +250,40 @@ class Thinker(nn.Module):
         Args:
             state, said: as in `add_user`; of a user's text, voice mode with adapters reads the words alone.
             role: "user", "assistant" or "system".
+            notes: of what was heard besides the words, embeddings `[T, width]`, read behind them; the words may be "".
 
         Raises:
             ModelError: nothing was said, or more than fits.
         """
-        self._take_turn(
-            state, self._turn(state, role, said), (role, said if isinstance(said, str) else self._text(said)), wait=True
-        )
+        entry = (role, said if isinstance(said, str) else self._text(said))
+        self._take_turn(state, self._turn(state, role, said, notes=notes), entry, wait=True)
 
-    def _turn(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor, reply: str = "") -> Tensor:
+    def _turn(
+        self,
+        state: ThinkerState,
+        role: str,
+        said: str | Sequence[int] | Tensor,
+        reply: str = "",
+        notes: Tensor | None = None,
+    ) -> Tensor:
         """The embeddings [T, width] of a turn, and of what begins a reply to it."""
         around = {"user": self.template.user, "assistant": self.template.assistant}.get(role, self.template.system)
         before, after = around.before, around.after + reply
         if role == "user" and not state.turns:
             before = state.first
         if isinstance(said, str):
-            return self._embed_turn(state, f"{before}{self._words(state, role, said)}{after}")
+            words = f"{before}{self._words(state, role, said)}"
+            if notes is None:
+                return self._embed_turn(state, words + after)
+            # Behind the words, so that a draft of them stays read, whatever turns out to have been heard.
+            return torch.cat((self._embed_turn(state, words), notes, self._embed(after)))
         content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
         if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
             raise ModelError(
                 f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; got {tuple(content.shape)}"
             )
-        return torch.cat((self._embed(before), content.float(), self._embed(after)))
+        behind = self._embed(after) if notes is None else torch.cat((notes, self._embed(after)))
+        return torch.cat((self._embed(before), content.float(), behind))
 
     def _words(self, state: ThinkerState, role: str, said: str) -> str:
         """What of a text is read: marks of turns are the template's alone, and leave a space, as what is around one may

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder, foreign_tokens, realign
+from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder, realign
 from antiphon.errors import ModelError
 
 SMALL = DecoderConfig(
@@ -77,7 +77,9 @@ def test_several_at_once_are_as_each_alone() -> None:
     decoder = tiny(1)
     sounds = [decoder.listen(torch.randn(1, 10, 16)) for _ in range(5)]
     limits = [20, 3, 20, 9, 20]
-    together = [one.transcript() for one in decoder.transcribe_together(sounds, limits)]
+    writings = [decoder.begin(sound, [], limit) for sound, limit in zip(sounds, limits)]
+    decoder.advance_together(writings)
+    together = [one.transcript() for one in writings]
     for sound, limit, made in zip(sounds, limits, together):
         alone = decoder.transcribe(sound, [], limit)
         assert (made.tokens, made.ended, made.passes) == (alone.tokens, alone.ended, alone.passes)
@@ -106,16 +108,6 @@ def test_realign() -> None:
     assert realign([7, 8, 9], 5) == [8, 9]  # 5 instead of 7
     assert realign([1, 2, 3, 4, 5, 6], 6) == [2, 3, 4, 5, 6]  # too far to be the same word
     assert realign([], 5) == []
-
-
-def test_foreign_tokens_are_the_ones_that_are_not_ascii() -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    def written(text: str) -> str:
-        return pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(text)[0][0]
-
-    vocabulary = {written(text): index for index, text in enumerate(["word", " word", "café", "한", "don't"])}
-    assert foreign_tokens(Tokenizer(models.BPE(vocab=vocabulary, merges=[]))) == (2, 3)
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:

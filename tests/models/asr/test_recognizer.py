@@ -173,14 +173,12 @@ def test_a_transcript_that_loops_is_made_anew_of_halves_and_cut_in_the_end(monke
         asked.append(writing.max_tokens)
         writing.tokens, writing.sure = [4] * writing.max_tokens, [-0.1] * writing.max_tokens
 
-    def together(sounds, limits) -> list:
-        made = [ears.decoder.begin(sound, [], limit) for sound, limit in zip(sounds, limits)]
-        for writing in made:
+    def together(writings) -> None:
+        for writing in writings:
             advance(writing)
-        return made
 
     monkeypatch.setattr(ears.decoder, "advance", advance)
-    monkeypatch.setattr(ears.decoder, "transcribe_together", together)
+    monkeypatch.setattr(ears.decoder, "advance_together", together)
     assert ears.hear(Audio(sound(0.9), 16000)).text == "w4 w4"  # each half, as it can't be halved again
     assert len(asked) == 3 and asked[0] > asked[1]
 
@@ -195,7 +193,7 @@ def test_a_step_does_a_bounded_amount_of_work(monkeypatch: pytest.MonkeyPatch) -
         passes.clear()
         ears.step(part, state, ahead=True)
         assert len(passes) <= 2
-    assert state.frames > 0 or state.texts
+    assert state.frames > 0 or state.passages
 
 
 def noises() -> dict[str, torch.Tensor]:
