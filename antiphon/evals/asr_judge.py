@@ -1,10 +1,11 @@
 """The ASR judge, Whisper: what does a listener who never met our model understand?
 
 Greedy, no timestamps, float32; English unless told otherwise. Whisper was made for windows of 30 s; most of the work on
-a short clip goes into the padding. Here clips are padded by eight to ten seconds, those of like length heard together: measured on 48
-spoken trivia questions that gave the same word error rate in less than half of the time (two seconds gave 0.8 points
-more errors, on rare names). Where the text goes on to the limit of this first pass or repeats itself (one of Whisper's
-known failures, or just a long text), the clip is heard again with the full window and Whisper's own limit.
+a short clip goes into the padding. Here clips are padded by eight to ten seconds, those of like length heard together:
+measured on 48 spoken trivia questions that gave the same word error rate in less than half of the time (two seconds
+gave 0.8 points more errors, on rare names). Where the text goes on to the limit of this first pass or repeats itself
+(one of Whisper's known failures, or just a long text), the clip is heard again with the full window and Whisper's own
+limit.
 """
 
 from __future__ import annotations
