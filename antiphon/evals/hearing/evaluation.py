@@ -26,7 +26,6 @@ from antiphon.models.scene.scene import Scene
 
 MIXED = ("emodb", "esc10", "emogator", "barista")  # sets from which mixtures are made
 CLEAN = ("emodb", "librispeech", "ljspeech-mini")  # recorded in quiet
-TRAINING = 300  # made examples that a probe learns from
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,7 @@ class HearingEvaluation(AssistantEvaluation):
 
     def whole(self, name: str, split: str, group: str = "", most: int | None = None) -> list[Recorded]:
         """Recordings of a set as they are, of one split; only those that have a label of `group`, at most so many."""
-        if self.config.sets is not None and (self.config.sets / name / "manifest.jsonl").is_file():
-            found = self._read(self.config.sets / name)
+        if self.config.sets is not None and (found := self._read(self.config.sets / name)):
             some = [each for each in found if each.example.split == split and (not group or each.label(group))]
             return some if most is None else spread(some, most)
         material = self.recordings(name)
@@ -194,31 +192,40 @@ class HearingEvaluation(AssistantEvaluation):
         return self.encoded(name, jobs)
 
     def made(self, maker: str, split: str, count: int) -> list[Recorded]:
-        """So many examples that a maker makes for a split, always the same ones."""
-        if (
-            split == "train"
-            and self.config.sets is not None
-            and (self.config.sets / maker / "manifest.jsonl").is_file()
-        ):
-            found = [each for each in self._read(self.config.sets / maker) if each.example.split == "train"]
-            return found[: max(count, TRAINING)]
-        material, seed = self.recordings(), self.config.seed
+        """So many examples that a maker makes for a split: by number the same as `antiphon data scene` makes. Those that
+        the training sets have are not made again, and where there are any they are all that a probe learns from."""
+        there = self._read(self.config.sets / maker) if self.config.sets is not None else []
+        there = [each for each in there if each.example.split == split]
+        if split == "train" and there:
+            return there
+        material, seed, lasts = self.recordings(), self.config.seed, (9,) if split == "test" else range(8)
+        numbers = [10 * tens + last for tens in range(count) for last in lasts][:count]
         jobs: list[Job] = [
             (f"{maker}-{number}", functools.partial(make, maker, material, split, number, seed), split)
-            for number in range(count)
+            for number in numbers
         ]
-        return self.encoded(f"{maker}-{split}-{seed}", jobs)
+        return self.encoded(f"{maker}-{split}-{seed}", jobs, there if not seed else ())
 
-    def encoded(self, name: str, jobs: Iterable[Job]) -> list[Recorded]:
-        """Examples by their jobs, in that order; made and encoded where they aren't yet, without those too short."""
+    def encoded(self, name: str, jobs: Iterable[Job], known: Iterable[Recorded] = ()) -> list[Recorded]:
+        """Examples by their jobs, in that order, without those too short.
+
+        Args:
+            name: of the folder in which they are kept.
+            jobs: what to make and encode; what is there isn't made again.
+            known: some that are elsewhere.
+        """
         jobs, folder = list(jobs), self.folder / name
-        there = {each.example.id: each for each in self._read(folder)} if (folder / "manifest.jsonl").is_file() else {}
-        if any(identity not in there for identity, _, _ in jobs):
-            encode(folder, jobs, self.encoder)
-            there = {each.example.id: each for each in self._read(folder)}
+        there = {each.example.id: each for each in (*known, *self._read(folder))}
+        missing = [job for job in jobs if job[0] not in there]
+        if missing:
+            encode(folder, missing, self.encoder)
+            there |= {each.example.id: each for each in self._read(folder)}
         return [there[identity] for identity, _, _ in jobs if identity in there]
 
     def _read(self, folder: Path) -> list[Recorded]:
+        """What a set has; nothing where there is none."""
+        if not (folder / "manifest.jsonl").is_file():
+            return []
         source = EncodedSet(folder)
         return [Recorded(source, example) for example in source.examples]
 
