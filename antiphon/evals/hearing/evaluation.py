@@ -192,8 +192,10 @@ class HearingEvaluation(AssistantEvaluation):
         return self.encoded(name, jobs)
 
     def made(self, maker: str, split: str, count: int) -> list[Recorded]:
-        """So many examples that a maker makes for a split: by number the same as `antiphon data scene` makes. Those that
-        the training sets have are not made again, and where there are any they are all that a probe learns from."""
+        """So many examples that a maker makes for a split: by number the same as `antiphon data scene` makes.
+
+        What the training sets have is not made again, and where they have any it is all that a probe learns from.
+        """
         there = self._read(self.config.sets / maker) if self.config.sets is not None else []
         there = [each for each in there if each.example.split == split]
         if split == "train" and there:
