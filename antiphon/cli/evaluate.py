@@ -9,10 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from antiphon.cli.common import Json, Model, Parts, overrides, progress, results
-from antiphon.errors import ConfigError
+from antiphon.errors import ConfigError, EvalError
 
 if TYPE_CHECKING:
-    from antiphon.evals.report import Report
+    from antiphon.evals.hearing.evaluation import HearingEvaluation
+    from antiphon.evals.report import Figure, Report
 
 Only = Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")]
@@ -142,7 +143,7 @@ def hearing(
         check_folder(option, folder)
     with results() as stdout:
         from antiphon.evals.assistant.evaluation import fingerprints
-        from antiphon.evals.harness import run
+        from antiphon.evals.harness import Group, run
         from antiphon.evals.hearing.evaluation import HearingConfig, HearingEvaluation
         from antiphon.evals.hearing.figures import GROUPS
 
@@ -166,7 +167,8 @@ def hearing(
             keep=keep,
             seed=seed,
         )
-        _show(run(HearingEvaluation(config), GROUPS, fingerprints(config), json, resume, jobs or 1), stdout, plot, json)
+        groups = {**GROUPS, "speed": Group(_hear_beside_peer, 10, ("hear-vs-faster-whisper",), alone=True)}
+        _show(run(HearingEvaluation(config), groups, fingerprints(config), json, resume, jobs or 1), stdout, plot, json)
         if pictures and pictures.is_dir():
             progress(f"Pictures: {pictures}")
 
@@ -265,6 +267,20 @@ def duplex(
         _show(run(config, json, resume, talks), stdout, plot, json)
         if talks and talks.is_file():
             progress(f"Picture: {talks}")
+
+
+def _hear_beside_peer(evaluation: HearingEvaluation, n: int) -> list[Figure]:
+    """Time for up to `n` minutes of read speech over faster-whisper's: what `antiphon bench hear` tells.
+
+    Raises:
+        EvalError: faster-whisper isn't installed.
+    """
+    from antiphon.bench.hear import HearBenchConfig, bench_hear
+
+    report = bench_hear(HearBenchConfig(evaluation.place("librispeech"), float(n)), progress)
+    if (figure := report.get("hear-vs-faster-whisper")) is None:
+        raise EvalError("faster-whisper isn't installed: pip install faster-whisper")
+    return [figure]
 
 
 def _show(report: Report, stdout: TextIO, plot: Path | None, json: Path | None) -> None:
