@@ -160,7 +160,7 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
         replies = [chat.say_typed(text) for text in ("hello", "and then")]
         assert [reply.heard for reply in replies] == ["hello", "and then"]
         assert all((reply.audio is None) is text_only for reply in replies) and len(chat._past) == 4
-    heard = SimpleNamespace(text=" ", embeddings=None)
+    heard = Heard(" ")
     half_duplex.recognizer.hear = lambda audio, options: heard
     assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""
     assert half_duplex.think(heard) == ""

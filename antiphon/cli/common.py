@@ -108,7 +108,7 @@ def noted(reply: Any) -> str:
     """What else was heard than words, as far as it is noteworthy, behind a space; "" if nothing."""
     if reply.scene is None:
         return ""
-    from antiphon.models.scene.reading import noted
+    from antiphon.models.scene.notes import noted
 
     return f" {found}" if (found := noted(reply.scene)) else ""
 

@@ -84,8 +84,7 @@ class Chat:
         timings = {"hear": time.perf_counter() - began}
         if hearing.text:
             return replace(self._answer(hearing.message(), began, timings), scene=hearing.scene)
-        if hearing.notes is not None:  # nothing to be answered, but it may be asked about
-            self._past.append(hearing.message())
+        self._past += [hearing.message()] if hearing.message().is_something else []  # it may be asked about
         return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
     from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
     from antiphon.models.scene.hearing import SceneHearing
-    from antiphon.models.scene.reading import SceneReading
+    from antiphon.models.scene.reading import SceneReading, Told
     from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
 
 HEARING_RATE = 16000
@@ -62,7 +62,7 @@ class Hearing:
         language: that was spoken, as Whisper's code; None where nothing tells.
         passages: what was written down one by one, with times, and words if they were asked for.
         scene: what else was heard; None where nothing listens for it.
-        notes: of that, as the language model reads them behind the words, [T, width]; None where nothing is noteworthy.
+        told: what the language model may be told of that; None for nothing.
     """
 
     text: str
@@ -70,7 +70,7 @@ class Hearing:
     language: str | None = None
     passages: tuple[Passage, ...] = ()
     scene: Scene | None = None
-    notes: Tensor | None = None
+    told: Told | None = None
 
     def message(self) -> Message:
         """Always the same one, so that who has read it once has read it."""
@@ -78,7 +78,7 @@ class Hearing:
 
     @cached_property
     def _message(self) -> Message:
-        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes)
+        return Message("user", self.text, self.embeddings, heard=True, told=self.told)
 
 
 @dataclass
@@ -257,9 +257,9 @@ class HalfDuplexBackend:
 
 
 def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
-    """What a recognizer heard, with the notes that the language model reads of it."""
-    notes = reading.read(heard.scene) if reading is not None else None
-    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, notes)
+    """What a recognizer heard, with what the language model may be told of it."""
+    told = reading.told(heard.scene) if reading is not None else None
+    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, told)
 
 
 class RecognizerListener:
@@ -341,7 +341,7 @@ class HalfDuplexChat:
         """The answer to a past; it is made while one iterates over its events.
 
         Args:
-            past: oldest first. Messages with neither words nor notes are passed over.
+            past: oldest first. Messages of nothing are passed over.
             sampling: how it is drawn.
             instructions: the system prompt; None or "" for the model's own.
             spoken: aloud, or in writing.
@@ -377,7 +377,7 @@ class HalfDuplexChat:
 
     def _readable(self, past: Sequence[Message], functions: Functions | None) -> tuple[list[Message], Calling | None]:
         """The messages as the language model reads them, and how it may call functions."""
-        kept = joined([message for message in past if is_something(message)])
+        kept = joined([message for message in past if message.is_something])
         form = self.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
@@ -436,7 +436,11 @@ class HalfDuplexChat:
                 thinker.add_rendered(state, message.role, written)
             else:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
-                thinker.add_message(state, message.role, said, message.notes)
+                notes = None
+                if message.told is not None:
+                    reads = isinstance(said, str) and said and message.told.asks is not None
+                    notes = message.told.behind(thinker.draft_state(state, said) if reads else None)
+                thinker.add_message(state, message.role, said, notes)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0
             self.remember(state, past[: at + 1])
@@ -548,11 +552,6 @@ class HalfDuplexReply:
                 yield self._said(thought)
                 if not isinstance(thought, Call):
                     synthesizer.add(thought.text, speech, thought.hidden)
-
-
-def is_something(message: Message) -> bool:
-    """Whether there is anything in a message to be read."""
-    return bool(message.text.strip() or message.calls or message.results or message.notes is not None)
 
 
 def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:

@@ -10,6 +10,7 @@ This is the only file that calls operators of PyTorch which aren't public.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -113,6 +114,54 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Pa
     rows = rows.contiguous().T
     y = weight @ rows if bias is None else torch.addmm(bias[:, None], weight, rows)
     return y[:, 0].contiguous()[None] if n == 1 else y[:, :n].T
+
+
+class ByteLinear(nn.Module):
+    """A linear layer that multiplies bytes with bytes: its weight is rounded to 8 bits with a scale for each output, and
+    so is each row that comes, with a scale of its own. Three times as quick as float32 where hundreds of rows come at
+    once; nothing is trained through it.
+
+    Args:
+        linear: the layer; its weight isn't kept.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        weight = linear.weight.detach().float()
+        scale = _scale(weight)
+        self.register_buffer("weight", (weight / scale).round().to(torch.int8).T.contiguous())  # [in, out]
+        self.register_buffer("scale", scale[:, 0])
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)
+        scale = _scale(rows)
+        y = torch._int_mm((rows / scale).round_().to(torch.int8), self.weight).float().mul_(scale).mul_(self.scale)
+        y = y if self.bias is None else y.add_(self.bias)
+        return y.unflatten(0, x.shape[:-1])
+
+
+def _scale(rows: Tensor) -> Tensor:
+    """What a byte's unit stands for in each row, [n, 1]: the largest number becomes 127."""
+    return (rows.abs().amax(1, keepdim=True) / 127).clamp_min(1e-12)
+
+
+def multiplies_bytes() -> bool:
+    """Whether this CPU is quicker at multiplying bytes than at anything else, and PyTorch can have it do so."""
+    supported = getattr(torch.cpu, "_is_vnni_supported", None)
+    return supported is not None and supported() and hasattr(torch, "_int_mm")
+
+
+def in_bytes(module: nn.Module) -> nn.Module:
+    """The same module with bytes in its linear layers, where this CPU is quick at that; everything else is shared with
+    the one that is given, which stays as it is."""
+    if not multiplies_bytes():
+        return module
+    if isinstance(module, nn.Linear):
+        return ByteLinear(module)
+    twin = copy.copy(module)
+    twin._modules = {name: None if child is None else in_bytes(child) for name, child in module._modules.items()}
+    return twin
 
 
 class PackedLinear(nn.Linear):

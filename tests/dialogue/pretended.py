@@ -21,6 +21,9 @@ class CountingRecognizer:
 
     languages = ("en",)
 
+    def options(self, *_: object, **__: object) -> HearingOptions:
+        return HearingOptions()
+
     def init_state(self, options: HearingOptions | None = None) -> list[int]:
         return []
 

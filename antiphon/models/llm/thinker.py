@@ -250,7 +250,8 @@ class Thinker(nn.Module):
         Args:
             state, said: as in `add_user`; of a user's text, voice mode with adapters reads the words alone.
             role: "user", "assistant" or "system".
-            notes: of what was heard besides the words, embeddings `[T, width]`, read behind them; the words may be "".
+            notes: of what was heard besides the words, embeddings `[T, width]`, read behind them; the
+                words may be "".
 
         Raises:
             ModelError: nothing was said, or more than fits.
@@ -271,18 +272,25 @@ class Thinker(nn.Module):
         before, after = around.before, around.after + reply
         if role == "user" and not state.turns:
             before = state.first
-        if isinstance(said, str):
-            words = f"{before}{self._words(state, role, said)}"
-            if notes is None:
-                return self._embed_turn(state, words + after)
-            # Behind the words, so that a draft of them stays read, whatever turns out to have been heard.
-            return torch.cat((self._embed_turn(state, words), notes, self._embed(after)))
+        words = f"{before}{self._words(state, role, said)}" if isinstance(said, str) else None
+        if words is not None and notes is None:
+            return self._embed_turn(state, words + after)
+        behind = self._embed(after)
+        if notes is not None and said == "":
+            behind = torch.cat((notes, behind))
+        elif notes is not None:
+            # A turn of their own behind the words: so a draft of the words stays read whatever turns out to have been
+            # heard, and a model takes them for what it is told, not for what the user said.
+            told = self.template.system
+            around_notes = self._embed(around.after + told.before), self._embed(told.after + reply)
+            behind = torch.cat((around_notes[0], notes, around_notes[1]))
+        if words is not None:
+            return torch.cat((self._embed_turn(state, words), behind))
         content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
         if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
             raise ModelError(
                 f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; got {tuple(content.shape)}"
             )
-        behind = self._embed(after) if notes is None else torch.cat((notes, self._embed(after)))
         return torch.cat((self._embed(before), content.float(), behind))
 
     def _words(self, state: ThinkerState, role: str, said: str) -> str:
@@ -354,6 +362,8 @@ class Thinker(nn.Module):
             return 0
         x = self._embed(tokens)
         x = x if state.unread is None else torch.cat((state.unread, x))
+        if state.draft is not None and state.draft_hidden is not None and torch.equal(state.draft, x):
+            return 0
         new = x[self._keep_draft(state, x[:-1]) :]
         state.draft_hidden = self.model(new[None], state.cache, self._lora([state]))[0, -1]
         state.draft = x
@@ -367,6 +377,12 @@ class Thinker(nn.Module):
             return 0.0
         chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
         return float(chances[sorted(self.ends)].sum())
+
+    def draft_state(self, state: ThinkerState, said: str) -> Tensor | None:
+        """The last hidden state `[width]` behind the words of a turn that is complete, read as a draft if need be; None
+        where drafts aren't read."""
+        self.read_draft(state, said)
+        return state.draft_hidden
 
     def _keep_draft(self, state: ThinkerState, x: Tensor) -> int:
         """Cuts what was read of a draft where it differs from embeddings `[T, width]`; gives the tokens that stay."""

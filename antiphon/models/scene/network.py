@@ -228,22 +228,25 @@ class SceneNetwork(nn.Module):
 
     # Whole recordings
 
-    def forward(self, features: SceneFeatures, frames: Tensor | None = None) -> tuple[Readings, Summary]:
+    def forward(
+        self, features: SceneFeatures, frames: Tensor | None = None, tempo: bool = True
+    ) -> tuple[Readings, Summary]:
         """Whole recordings; differentiable.
 
         Args:
             features: of rows with zeros behind their own.
             frames: of each row [batch]; None where all are whole.
+            tempo: whether it is told.
 
         Returns:
             Readings (past a row's frames they mean nothing) and summaries.
         """
         state = self.init_state(len(features.level))
         readings = self._run(features, frames, state, whole=True)
-        tempo = None
-        if self.tempo is not None:
-            tempo = self.tempo(features.mel, None if frames is None else MEL_PER_FRAME * frames)
-        return readings, self._summary(state.sums, tempo)
+        logits = None
+        if tempo and self.tempo is not None:
+            logits = self.tempo(features.mel, None if frames is None else MEL_PER_FRAME * frames)
+        return readings, self._summary(state.sums, logits)
 
     # What both do
 

@@ -23,7 +23,7 @@ from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
 from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
-from antiphon.models.scene.reading import noted
+from antiphon.models.scene.notes import noted
 from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.realtime.commands import (
     Answer,
@@ -203,10 +203,10 @@ class RealtimeSession:
                 self._tell_scene(item, at, hearing)
                 self._tell_transcript(item, at, transcript, failure)
                 break
-        if hearing is not None and (transcript or hearing.notes is not None):
+        if hearing is not None and hearing.message().is_something:
             typed = item.message
             together = None if typed is None else f"{typed.text} {transcript}".strip()
-            item.message = hearing.message() if typed is None else replace(typed, text=together, notes=hearing.notes)
+            item.message = hearing.message() if typed is None else replace(typed, text=together, told=hearing.told)
         self.next_responses()
         if item.id in self._due:
             self._due.discard(item.id)

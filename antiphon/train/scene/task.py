@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from antiphon.data.scene.encoded import EncodedExample, EncodedSet
 from antiphon.errors import ConfigError
-from antiphon.models.scene.features import FRAME_SECONDS
+from antiphon.models.scene.features import FRAME_SECONDS, MEL_PER_FRAME
 from antiphon.models.scene.labels import GROUPS, TEMPO, checked
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
@@ -63,10 +63,16 @@ class SceneData:
     """Folders of encoded examples."""
     groups: dict[str, float] = field(default_factory=dict)
     """How often a group's labels are drawn, against 1 of a group that isn't named; 0 leaves the group out."""
+    refresh: int = 0
+    """Steps between two looks at what has been added to the sets; 0 for none."""
     least: int = 8
-    """Training examples that a label must have to be learnt."""
-    seconds: float = 12.0
+    """Training examples that a label must have at the start to be learnt."""
+    seconds: float = 5.0
     """Longer examples are cut to so much, from anywhere."""
+    tempo_seconds: float = 12.0
+    """Those from which the tempo is learnt."""
+    tempo_every: int = 4
+    """Every so many batches are of tempo alone, which needs longer examples and no encoder."""
     mix: float = 0.3
     """Share of batches in which pairs of one group are mixed."""
     mask: float = 0.2
@@ -83,14 +89,12 @@ class SceneTask:
     def __init__(self, config: StageConfig) -> None:
         self.config = config
         self.data: SceneData = config.data
-        sets = [EncodedSet(folder) for folder in self.data.sets]
-        self.train = [(each, example) for each in sets for example in each.examples if example.split == "train"]
-        self.dev = [(each, example) for each in sets for example in each.examples if example.split == "dev"]
+        self.sets = {folder: EncodedSet(folder) for folder in self.data.sets}
+        self.look()
         if not self.train:
             raise ConfigError(f"data.sets: no example to train on in {', '.join(self.data.sets)}")
-        self.drawn = self._index()
         labels = {
-            name: tuple(label for label in self.drawn[name] if len(self.drawn[name][label]) >= self.data.least)
+            name: tuple(each for each, sets in self.drawn[name].items() if sum(map(len, sets)) >= self.data.least)
             for name in self.drawn
             if name != TEMPO
         }
@@ -108,20 +112,46 @@ class SceneTask:
         if not config.init:
             self._take_statistics()
 
+    def look(self, until: dict[str, int] | None = None) -> None:
+        """Takes in what the sets hold by now, or held when they had so many examples."""
+        self.counts: dict[str, int] = {}
+        self.train: list[tuple[EncodedSet, EncodedExample]] = []
+        self.dev: list[tuple[EncodedSet, EncodedExample]] = []
+        for folder, each in self.sets.items():
+            each.refresh()
+            examples = each.examples[: None if until is None else until.get(folder)]
+            self.counts[folder] = len(examples)
+            self.train += [(each, example) for example in examples if example.split == "train"]
+            self.dev += [(each, example) for example in examples if example.split == "dev"]
+        self.drawn = self._index()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many examples of each set are known: a resumed run draws from the same ones until its next look."""
+        return {"counts": dict(self.counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if counts := state.get("counts"):
+            self.look(counts)
+
     # Batches
 
     def batch(self, step: int) -> dict[str, Any]:
-        """Examples drawn by the seed and the step alone: group, then label, then example; two of each group."""
+        """Examples drawn by the seed and the step alone: group, then label, then example; two of each group. Every few
+        steps tempo alone."""
+        if self.data.refresh and step and step % self.data.refresh == 0:
+            self.look()
         generator = np.random.default_rng([self.config.seed, step])
-        groups = list(self.drawn)
+        groups = [name for name in self.drawn if name in self.model.config.labels]
+        told = self.model.tempo is not None and TEMPO in self.drawn
+        if told and (step % self.data.tempo_every == 0 or not groups):
+            return self._tempo_batch(generator)
         shares = np.array([self.data.groups.get(name, 1.0) for name in groups])
         rows: list[int] = []
         for _ in range(-(-self.config.batch // 2)):
             by_label = self.drawn[groups[generator.choice(len(groups), p=shares / shares.sum())]]
             names = [name for name in by_label if by_label[name]]
             for _ in range(2):
-                mine = by_label[names[generator.integers(len(names))]]
-                rows.append(mine[generator.integers(len(mine))])
+                rows.append(drawn(by_label[names[generator.integers(len(names))]], generator))
         items = [self._item(*self.train[row], generator) for row in rows[: self.config.batch]]
         batch = collate(items, self.model.config.labels)
         self._take_out_time(batch, generator)
@@ -129,10 +159,24 @@ class SceneTask:
             mix_pairs(batch, float(generator.beta(0.5, 0.5)))
         return batch
 
+    def _tempo_batch(self, generator: np.random.Generator) -> dict[str, Any]:
+        """Spectrograms of music whose tempo is known, each third of an octave as often as any other."""
+        by_third = list(self.drawn[TEMPO].values())
+        most, items = int(self.data.tempo_seconds / FRAME_SECONDS), []
+        for _ in range(self.config.batch):
+            row = drawn(by_third[generator.integers(len(by_third))], generator)
+            items.append(self._item(*self.train[row], generator, most))
+        batch = collate(items, {})
+        there = batch["tempo"] > 0  # not in a part after the music's end
+        return {name: batch[name][there] for name in ("mel", "frames", "tempo")}
+
     def losses(self, batch: dict[str, Any], group: str = "model") -> dict[str, Tensor]:
         """Cross-entropy of each group where it is known: "whole/GROUP" of the turn, "times/GROUP" of each 80 ms, and
         "tempo"."""
-        readings, summary = self.model(features_of(batch), batch["frames"])
+        if "layers" not in batch:  # of tempo alone
+            logits = self.model.tempo(batch["mel"], MEL_PER_FRAME * batch["frames"])
+            return {TEMPO: -(self.model.tempo.target(batch["tempo"]) * logits.log_softmax(-1)).sum(1).mean()}
+        readings, summary = self.model(features_of(batch), batch["frames"], tempo=False)
         found: dict[str, Tensor] = {}
         for name, (values, mask) in batch["whole"].items():
             if mask.any():
@@ -140,10 +184,6 @@ class SceneTask:
         for name, (values, mask) in batch["times"].items():
             if mask.any():
                 found[f"times/{name}"] = known_loss(readings.frames[name], values, mask, GROUPS[name].exclusive)
-        there = batch["tempo"] > 0
-        if summary.tempo is not None and self.model.tempo is not None and there.any():
-            target = self.model.tempo.target(batch["tempo"][there])
-            found[TEMPO] = -(target * summary.tempo[there].log_softmax(-1)).sum(1).mean()
         return found
 
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
@@ -180,25 +220,29 @@ class SceneTask:
 
     # Parts
 
-    def _index(self) -> dict[str, dict[str, list[int]]]:
-        """The training examples of each label of each group; of tempi by thirds of an octave."""
-        found: dict[str, dict[str, list[int]]] = {}
-        for place, (_, example) in enumerate(self.train):
+    def _index(self) -> dict[str, dict[str, list[list[int]]]]:
+        """The training examples of each label of each group, by set; of tempi by thirds of an octave."""
+        found: dict[str, dict[str, dict[int, list[int]]]] = {}
+        for place, (source, example) in enumerate(self.train):
             for group, label in sorted({(span.group, span.label) for span in example.spans}):
                 if (group not in GROUPS and group != TEMPO) or self.data.groups.get(group, 1.0) <= 0:
                     continue
                 if group in example.known or f"{group}/{label}" in example.known:
                     name = f"{round(3 * np.log2(float(label)))}" if group == TEMPO else label
-                    found.setdefault(group, {}).setdefault(name, []).append(place)
-        return found
+                    found.setdefault(group, {}).setdefault(name, {}).setdefault(id(source), []).append(place)
+        return {
+            group: {name: list(by_set.values()) for name, by_set in labels.items()} for group, labels in found.items()
+        }
 
-    def _item(self, source: EncodedSet, example: EncodedExample, generator: np.random.Generator | None = None) -> Item:
-        """An example; a part of it where it is too long, from where `generator` says (None: all of it)."""
-        features, most = source(example), int(self.data.seconds / FRAME_SECONDS)
-        if generator is None or features.frames <= most:
-            return Item(features, example.spans, example.known)
-        start = int(generator.integers(features.frames - most + 1))
-        return Item(features.cut(start, start + most), example.spans, example.known, start * FRAME_SECONDS)
+    def _item(
+        self, source: EncodedSet, example: EncodedExample, generator: np.random.Generator | None = None, most: int = 0
+    ) -> Item:
+        """An example; `most` frames of it (0: `data.seconds`) from where `generator` says, or all of it without one."""
+        most = most or int(self.data.seconds / FRAME_SECONDS)
+        if generator is None or example.length <= most:
+            return Item(source(example), example.spans, example.known)
+        start = int(generator.integers(example.length - most + 1))
+        return Item(source(example, start, start + most), example.spans, example.known, start * FRAME_SECONDS)
 
     def _take_out_time(self, batch: dict[str, Any], generator: np.random.Generator) -> None:
         """Sets a stretch of each row to what the encoder gives on average."""
@@ -256,6 +300,13 @@ def mix_pairs(batch: dict[str, Any], share: float) -> None:
         if GROUPS[name].exclusive:
             total = values.sum(-1, keepdim=True)
             batch["whole"][name] = values / total.clamp_min(1e-6), mask & (total > 0.999)
+
+
+def drawn(by_set: list[list[int]], generator: np.random.Generator) -> int:
+    """An example of a label: larger sets come more often, but less than their size."""
+    shares = np.sqrt([len(mine) for mine in by_set])
+    mine = by_set[generator.choice(len(by_set), p=shares / shares.sum())]
+    return mine[generator.integers(len(mine))]
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,8 @@ def test_batches_depend_on_the_step_alone_and_hold_every_group(folder: Path, tmp
     assert torch.equal(one["layers"], again["layers"])
     assert one["layers"].shape != other["layers"].shape or not torch.equal(one["layers"], other["layers"])
     losses = task.losses(one, "model")
-    assert set(losses) == {"whole/kind", "whole/feeling", "whole/event", "times/kind", "times/event", "tempo"}
+    assert set(losses) == {"whole/kind", "whole/feeling", "whole/event", "times/kind", "times/event"}
+    assert set(task.losses(task.batch(4), "model")) == {"tempo"}  # every fourth
 
 
 def test_what_is_not_known_has_no_gradient(folder: Path) -> None:
@@ -135,10 +137,10 @@ def test_pairs_are_mixed_with_their_labels() -> None:
 
 def test_a_batch_is_learnt_by_heart(folder: Path, tmp_path: Path) -> None:
     task = build_task(config(folder, tmp_path))
-    batch, optimizer = task.batch(0), torch.optim.Adam(task.model.parameters(), 1e-2)
+    batch, optimizer = task.batch(1), torch.optim.Adam(task.model.parameters(), 1e-2)
     task.model.train()
     for _ in range(80):
-        loss = sum(loss for name, loss in task.losses(batch, "model").items() if name != "tempo")
+        loss = sum(task.losses(batch, "model").values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -155,6 +157,28 @@ def test_a_run_gives_a_folder_and_goes_on_where_it_stopped(folder: Path, tmp_pat
     one, other = (SceneNetwork.from_pretrained(each).state_dict() for each in (straight, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert "event dog" in (tmp_path / "b" / "samples" / "dev-000004.txt").read_text()
+
+
+def test_what_is_added_is_trained_on_after_the_next_look(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "set"
+    shutil.copytree(folder, place)
+    lines = (place / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (place / "manifest.jsonl").write_text("".join(lines[:12]))
+    given = config(place, tmp_path)
+    given.data.refresh = 5
+    task = build_task(given)
+    assert isinstance(task, SceneTask)
+    labels = task.model.config.labels
+    task.batch(1)
+    assert len(task.train) == 12
+    (place / "manifest.jsonl").write_text("".join(lines))
+    task.batch(4)
+    assert len(task.train) == 12
+    state = task.state_dict()
+    task.batch(5)
+    assert len(task.train) == 24 and len(task.dev) == 6 and task.model.config.labels == labels
+    task.load_state_dict(state)
+    assert len(task.train) == 12 and not task.dev
 
 
 def test_no_examples_are_an_error(folder: Path, tmp_path: Path) -> None:
