@@ -18,15 +18,16 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from antiphon.data.scene.encoded import EncodedExample, EncodedSet
 from antiphon.errors import ConfigError
 from antiphon.models.scene.features import FRAME_SECONDS, MEL_PER_FRAME
-from antiphon.models.scene.labels import GROUPS, TEMPO, checked
+from antiphon.models.scene.labels import GROUPS, MAX_TEMPO, MIN_TEMPO, TEMPO, checked
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
 from antiphon.train.config import Measures, StageConfig
-from antiphon.train.scene.batches import Item, collate, features_of
+from antiphon.train.scene.batches import Item, collate, features_of, tempo_of
 from antiphon.train.scene.calibrate import calibrated, listen
 from antiphon.train.scene.figures import figures
 
@@ -73,6 +74,8 @@ class SceneData:
     """Those from which the tempo is learnt."""
     tempo_every: int = 4
     """Every so many batches are of tempo alone, which needs longer examples and no encoder."""
+    tempo_stretch: float = 0.25
+    """How far they are made faster and slower, in the logarithm."""
     mix: float = 0.3
     """Share of batches in which pairs of one group are mixed."""
     mask: float = 0.2
@@ -160,20 +163,31 @@ class SceneTask:
         return batch
 
     def _tempo_batch(self, generator: np.random.Generator) -> dict[str, Any]:
-        """Spectrograms of music whose tempo is known, each third of an octave as often as any other."""
-        by_third = list(self.drawn[TEMPO].values())
-        most, items = int(self.data.tempo_seconds / FRAME_SECONDS), []
+        """Spectrograms of music whose tempo is known, each third of an octave as often as any other; played faster or
+        slower, as a spectrogram shows it."""
+        by_third, bands = list(self.drawn[TEMPO].values()), []
+        tempi: list[float] = []
         for _ in range(self.config.batch):
-            row = drawn(by_third[generator.integers(len(by_third))], generator)
-            items.append(self._item(*self.train[row], generator, most))
-        batch = collate(items, {})
-        there = batch["tempo"] > 0  # not in a part after the music's end
-        return {name: batch[name][there] for name in ("mel", "frames", "tempo")}
+            faster = float(np.exp(generator.uniform(-1, 1) * self.data.tempo_stretch))
+            row, most = drawn(by_third[generator.integers(len(by_third))], generator), self.data.tempo_seconds * faster
+            item = self._item(*self.train[row], generator, int(most / FRAME_SECONDS))
+            frames = item.features.frames
+            spans = [span.moved(-item.start) for span in item.spans]
+            size = max(1, round(frames / faster))
+            tempo = tempo_of(spans, frames * FRAME_SECONDS) * frames / size
+            if MIN_TEMPO <= tempo <= MAX_TEMPO:  # else it is a part after the music's end, or too fast or slow by now
+                bands.append(F.interpolate(item.features.mel, size=MEL_PER_FRAME * size, mode="linear")[0].T)
+                tempi.append(tempo)
+        frames = torch.tensor([len(each) // MEL_PER_FRAME for each in bands])
+        mel = pad_sequence(bands, batch_first=True).transpose(1, 2) if bands else torch.zeros(0)
+        return {"mel": mel, "frames": frames, "tempo": torch.tensor(tempi)}
 
     def losses(self, batch: dict[str, Any], group: str = "model") -> dict[str, Tensor]:
         """Cross-entropy of each group where it is known: "whole/GROUP" of the turn, "times/GROUP" of each 80 ms, and
         "tempo"."""
         if "layers" not in batch:  # of tempo alone
+            if not len(batch["tempo"]):
+                return {TEMPO: self.model.tempo.bias.sum() * 0}
             logits = self.model.tempo(batch["mel"], MEL_PER_FRAME * batch["frames"])
             return {TEMPO: -(self.model.tempo.target(batch["tempo"]) * logits.log_softmax(-1)).sum(1).mean()}
         readings, summary = self.model(features_of(batch), batch["frames"], tempo=False)

@@ -96,6 +96,18 @@ def test_batches_depend_on_the_step_alone_and_hold_every_group(folder: Path, tmp
     assert set(task.losses(task.batch(4), "model")) == {"tempo"}  # every fourth
 
 
+def test_music_is_played_faster_and_slower(folder: Path, tmp_path: Path) -> None:
+    given = config(folder, tmp_path)
+    given.data.tempo_stretch, given.batch = 0.5, 40
+    task = build_task(given)
+    batch = task.batch(0)
+    assert batch["mel"].shape == (len(batch["tempo"]), 8, 8 * int(batch["frames"].max()))
+    assert batch["tempo"].min() < 80 and batch["tempo"].max() > 130  # there were 90 to 119
+    given.data.tempo_stretch = 0.0
+    plain = build_task(given).batch(0)
+    assert set(plain["tempo"].tolist()) <= {float(tempo) for tempo in range(90, 120)}
+
+
 def test_what_is_not_known_has_no_gradient(folder: Path) -> None:
     read = EncodedSet(folder)
     labels = {"feeling": ("happy", "sad"), "event": ("dog", "cow")}
