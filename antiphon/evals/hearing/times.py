@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from antiphon.models.scene.scene import Scene, SoundEvent
 from antiphon.train.scene.calibrate import NEAR, joined, matched
 
 KINDS = GROUPS["kind"].names
+BARS = {"kind-accuracy": ">= 0.97", "events-f1": ">= 0.8"}
 HALF = 0.5  # of a second that a kind must fill, to be true of it
 
 
@@ -30,34 +30,38 @@ def kinds_and_events(evaluation: HearingEvaluation, n: int) -> list[Figure]:
     train, test = evaluation.made("mixture", "train", 300), evaluation.made("mixture", "test", n)
     labels = sorted({span.label for each in train for span in each.example.spans if span.group == "event"})
     scenes = evaluation.scenes("mixtures", test, evaluation.listener)
-    probed = _probed(evaluation, train, test, labels)
-    figures: list[Figure] = []
-    truth = [by_second(each.example.spans, each.example.seconds) for each in test]
-    seconds = sum(map(len, truth))
-    commonest = np.concatenate(truth).mean(0)
-    chance = float(np.maximum(commonest, 1 - commonest).mean())
-    for name, told, bar in (("", scenes, ">= 0.97"), ("-probe", probed, None)):
-        if told is None:
-            continue
-        seen = [by_second(_spans(scene), each.example.seconds) for scene, each in zip(told, test, strict=True)]
-        right = np.concatenate([a == b for a, b in zip(truth, seen, strict=True)])
-        counts = np.array([event_counts(scene, each, labels) for scene, each in zip(told, test, strict=True)])
-        f1 = f_measure(*counts.sum(0))
-        figures += [
-            Figure(f"kind-accuracy{name}", float(right.mean()), "share", bar, chance, seconds),
-            Figure(f"kind-all-four-right{name}", float(right.all(1).mean()), "share", None, None, seconds),
-            Figure(f"events-f1{name}", f1, "F1", bar and ">= 0.8", None, int(counts[:, 2].sum())),
+    told = _values(evaluation, "mixtures", scenes, test, labels) if scenes is not None else {}
+    probed = _values(evaluation, "mixtures-probe", _probed(evaluation, train, test, labels), test, labels)
+    truth = np.concatenate([by_second(each.example.spans, each.example.seconds) for each in test])
+    chance = {"kind-accuracy": float(np.maximum(truth.mean(0), 1 - truth.mean(0)).mean())}
+    chance |= {f"kind-accuracy-{kind}": float(max(share, 1 - share)) for kind, share in zip(KINDS, truth.mean(0))}
+    figures = []
+    for name, (reached, count) in probed.items():
+        unit = "F1" if name == "events-f1" else "share"
+        if name in told:
+            figures.append(Figure(name, told[name][0], unit, BARS.get(name), reached, count))
+        figures.append(Figure(f"{name}-probe", reached, unit, None, chance.get(name), count))
+    return figures
+
+
+def _values(
+    evaluation: HearingEvaluation, title: str, scenes: Sequence[Scene], test: Sequence[Recorded], labels: Sequence[str]
+) -> dict[str, tuple[float, int]]:
+    """Each figure's value, and of how many seconds or sounds, for what was told."""
+    right = np.concatenate(
+        [
+            by_second(each.example.spans, each.example.seconds) == by_second(_spans(scene), each.example.seconds)
+            for scene, each in zip(scenes, test, strict=True)
         ]
-        for kind, share in zip(KINDS, right.mean(0)):
-            figures.append(Figure(f"kind-accuracy-{kind}{name}", float(share), "share", None, None, seconds))
-        columns = {"id": [each.example.id for each in test], "told": [str(scene) for scene in told]}
-        columns |= {"there": ["; ".join(map(_written, each.example.spans)) for each in test]}
-        evaluation.save_items(f"mixtures{name}", rows_of(columns | {"events": counts.tolist()}))
-    reference = {figure.name: figure.value for figure in figures}
-    return [
-        figure if figure.name.endswith("-probe") else _beside(figure, reference.get(f"{figure.name}-probe"))
-        for figure in figures
-    ]
+    )
+    counts = np.array([event_counts(scene, each, labels) for scene, each in zip(scenes, test, strict=True)])
+    columns = {"id": [each.example.id for each in test], "told": list(map(str, scenes)), "events": counts.tolist()}
+    columns |= {"there": ["; ".join(map(_written, each.example.spans)) for each in test]}
+    evaluation.save_items(title, rows_of(columns))
+    values = {"kind-accuracy": float(right.mean()), "kind-all-four-right": float(right.all(1).mean())}
+    values |= {f"kind-accuracy-{kind}": float(share) for kind, share in zip(KINDS, right.mean(0))}
+    found = {name: (value, len(right)) for name, value in values.items()}
+    return found | {"events-f1": (f_measure(*counts.sum(0)), int(counts[:, 2].sum()))}
 
 
 def by_second(there: Iterable[Span], seconds: float) -> NDArray[np.bool_]:
@@ -117,7 +121,3 @@ def _spans(scene: Scene) -> list[Span]:
 
 def _written(span: Span) -> str:
     return f"{span.start:.1f}-{span.end:.1f} {span.group} {span.label}"
-
-
-def _beside(figure: Figure, probe: float | None) -> Figure:
-    return replace(figure, reference=figure.reference if probe is None else probe)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from antiphon.data.scene.encoded import EncodedExample
@@ -32,8 +34,6 @@ def test_at_most_so_many_are_taken_from_everywhere(evaluation):
 
 def test_sets_made_for_training_are_read_as_they_are(evaluation, tmp_path):
     made = evaluation.whole("emodb", "train")
-    from dataclasses import replace
-
     other = type(evaluation)(replace(evaluation.config, sets=evaluation.folder, audio=None))
     assert [each.example for each in other.whole("emodb", "train")] == [each.example for each in made]
 

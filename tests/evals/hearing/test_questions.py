@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
+import antiphon
+from antiphon.data.scene.example import Example, Span
+from antiphon.data.scene.mixtures import Clip as Stretch
 from antiphon.data.text.corpora import normalise
 from antiphon.errors import DataError
 from antiphon.evals.assistant.material import Clip
@@ -40,6 +46,12 @@ def test_answers_are_for_labels_that_there_are():
                     assert not question.right(wording.question) or "voice" in name, (wording, name)
 
 
+def test_no_wording_is_one_that_was_trained_on():
+    trained = yaml.safe_load((Path(antiphon.__file__).parent / "data/text/asks.yaml").read_text())
+    shown = {normalise(wording) for wordings in trained.values() for wording in wordings}
+    assert len(shown) > 100 and not shown & {normalise(wording.question) for wording in read_wordings()}
+
+
 def test_choices_are_right_alone():
     question = SoundQuestion("", Wording("sex", "who", "Man or woman?"), None, ("woman", "female"), ("man", "male"))
     assert question.right("You sound like a woman.") and question.right("Female, I'd say.")
@@ -50,21 +62,15 @@ class Fixed:
     """A material that has one sound of each label."""
 
     def drawn(self, split, kind, generator, group="", clean=False):
-        from types import SimpleNamespace
-
         assert split == "test"
         label = ("dog", "rooster", "crying_baby")[int(generator.integers(3))]
         return SimpleNamespace(label=lambda group: label)
 
     def load(self, each):
-        from antiphon.data.scene.example import Example, Span
-
         samples = tone({"dog": 200, "rooster": 900}.get(each.label("event"), 1500), 2.0, 0).samples.numpy()
         return Example(samples, (Span("event", each.label("event"), 0, 2),), frozenset({"event"}))
 
     def speech(self, split, generator, clean=False, seconds=(1, 2)):
-        from antiphon.data.scene.mixtures import Clip as Stretch
-
         return Stretch(tone(300, 1.5, 1).samples.numpy(), (), "somebody")
 
 
