@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from antiphon.evals.hearing.evaluation import Recorded
 
 ROUNDS = 400  # of the solver, at most
-FRAMES = 20_000  # that a probe over time learns from, at most
+FRAMES = 8_000  # that a probe over time learns from, at most
 
 
 def pooled(heard: Sequence[Recorded]) -> NDArray[np.float32]:
