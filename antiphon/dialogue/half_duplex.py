@@ -34,7 +34,7 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, joined, rendered, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.sampling import TokenSampling
@@ -381,7 +381,10 @@ class HalfDuplexChat:
         form = self.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
-        return kept, Calling(form, functions) if form is not None and functions is not None else None
+        if form is None or functions is None:
+            return kept, None
+        asked = max((at for at, message in enumerate(kept) if message.role == "user"), default=0)
+        return kept, Calling(form, functions, [call for message in kept[asked:] for call in message.calls])
 
     def recall(
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
@@ -523,9 +526,20 @@ class HalfDuplexReply:
 
     def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
+        thinker, calling = self.chat.thinker, self.calling
         sampling = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
-        thoughts = self.chat.thinker.stream(state, how.max_tokens, sampling)
-        yield from thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
+        if calling is None:
+            yield from thinker.stream(state, how.max_tokens, sampling)
+            return
+        in_words = replace(sampling, not_first=thinker.wordless)
+        try:
+            given = thinker.stream(state, how.max_tokens, in_words if calling.in_words else sampling)
+            yield from calling.part(given, how.max_tokens)
+        except RepeatedCall:
+            thinker.rewind(state, len(state.turns) - 1)
+            calling.answer_in_words()
+            thinker.begin_reply(state)
+            yield from calling.part(thinker.stream(state, how.max_tokens, in_words), how.max_tokens)
 
     def _said(self, thought: GeneratedToken | Call) -> Event | None:
         if isinstance(thought, Call):

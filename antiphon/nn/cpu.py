@@ -116,51 +116,40 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Pa
     return y[:, 0].contiguous()[None] if n == 1 else y[:, :n].T
 
 
-class ByteLinear(nn.Module):
-    """A linear layer that multiplies bytes with bytes: its weight is rounded to 8 bits with a scale for each output, and
-    so is each row that comes, with a scale of its own. Three times as quick as float32 where hundreds of rows come at
-    once; nothing is trained through it.
+class BfloatLinear(nn.Module):
+    """A linear layer that multiplies in bfloat16, from float32 to float32; nothing is trained through it.
 
     Args:
-        linear: the layer; its weight isn't kept.
+        linear: the layer, which stays as it is.
     """
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        weight = linear.weight.detach().float()
-        scale = _scale(weight)
-        self.register_buffer("weight", (weight / scale).round().to(torch.int8).T.contiguous())  # [in, out]
-        self.register_buffer("scale", scale[:, 0])
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
+        self.register_buffer("weight", linear.weight.detach().bfloat16())
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().bfloat16())
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.flatten(0, -2)
-        scale = _scale(rows)
-        y = torch._int_mm((rows / scale).round_().to(torch.int8), self.weight).float().mul_(scale).mul_(self.scale)
-        y = y if self.bias is None else y.add_(self.bias)
-        return y.unflatten(0, x.shape[:-1])
+        return F.linear(x.bfloat16(), self.weight, self.bias).float()
 
 
-def _scale(rows: Tensor) -> Tensor:
-    """What a byte's unit stands for in each row, [n, 1]: the largest number becomes 127."""
-    return (rows.abs().amax(1, keepdim=True) / 127).clamp_min(1e-12)
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16, which then takes half the time where hundreds of rows come at once."""
+    told = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(supported is not None and supported() for supported in told)
 
 
-def multiplies_bytes() -> bool:
-    """Whether this CPU is quicker at multiplying bytes than at anything else, and PyTorch can have it do so."""
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return supported is not None and supported() and hasattr(torch, "_int_mm")
+def in_bfloat16(module: nn.Module) -> nn.Module:
+    """The same module with linear layers that multiply in bfloat16, where this CPU does; everything else is shared with
+    the one that is given, which stays as it is.
 
-
-def in_bytes(module: nn.Module) -> nn.Module:
-    """The same module with bytes in its linear layers, where this CPU is quick at that; everything else is shared with
-    the one that is given, which stays as it is."""
-    if not multiplies_bytes():
+    Of Whisper's encoder 2 % is lost; in bytes, which take two thirds of the time, it was 8 %, and words with it.
+    """
+    if not multiplies_bfloat16():
         return module
     if isinstance(module, nn.Linear):
-        return ByteLinear(module)
+        return BfloatLinear(module)
     twin = copy.copy(module)
-    twin._modules = {name: None if child is None else in_bytes(child) for name, child in module._modules.items()}
+    twin._modules = {name: None if child is None else in_bfloat16(child) for name, child in module._modules.items()}
     return twin
 
 

@@ -42,7 +42,7 @@ from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, 
 from antiphon.models.asr.language import language_code, spoken_language
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, voiced_seconds, was_nothing, was_spoken
 from antiphon.models.asr.words import timed_words
-from antiphon.nn.cpu import in_bytes
+from antiphon.nn.cpu import in_bfloat16
 from antiphon.nn.state import fork
 
 RATE = mel.SAMPLE_RATE
@@ -235,9 +235,9 @@ class Recognizer(nn.Module):
         return cls(encoder, model, spelling, decoder, tokens).eval().quicken()
 
     def quicken(self) -> Recognizer:
-        """Has windows that are over encoded in bytes, where the CPU is quick at that: in half the time, with as many
-        errors. The blocks of live speech, whose features others read as well, stay in float32."""
-        self.whole = in_bytes(self.encoder)
+        """Has windows that are over encoded in bfloat16, where the CPU multiplies in it: in two thirds of the time. The
+        blocks of live speech, whose features others read as well, stay in float32."""
+        self.whole = in_bfloat16(self.encoder)
         return self
 
     def options(

@@ -363,6 +363,7 @@ class Llama(nn.Module):
         counts: Tensor | None = None,
         first: int = 0,
         last: int | None = None,
+        segments: Tensor | None = None,
     ) -> Tensor:
         """Run layers `first` to `last` (exclusive; all by default).
 
@@ -373,6 +374,8 @@ class Llama(nn.Module):
             lora: adapters to add, or None for the untouched model.
             counts: `[B]`, how many of the T each row reads, its first ones; 0 for a row that stands still. None: all.
             first, last: the layers to run. With a cache all must be run.
+            segments: `[B, T]`, without a cache: the number of the example that a token is of, where a row holds several
+                end to end. Each is read as if it stood alone.
 
         Returns:
             `[B, T, width]` float32: the last hidden states, after the final norm when the last layer was run.
@@ -388,9 +391,14 @@ class Llama(nn.Module):
             )
         span = Span(0, torch.arange(steps, device=x.device), steps) if cache is None else cache.reserve(steps)
         last = config.num_hidden_layers if last is None else last
-        rope = self._rope(span.positions)
+        positions = span.positions if segments is None else positions_within(segments)
+        rope = self._rope(positions)
         mask = None
-        if span.start is None:
+        if segments is not None:
+            rope = (rope[0][:, None], rope[1][:, None])
+            alike = segments[:, None, :, None] == segments[:, None, None, :]
+            mask = alike & torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril()
+        elif span.start is None:
             rope = (rope[0][:, None], rope[1][:, None])
             mask = (torch.arange(span.end, device=x.device) <= span.positions[..., None])[:, None]
         elif span.start and steps > 1:
@@ -449,6 +457,14 @@ class Llama(nn.Module):
         if self.lm_head is not None:
             return self.lm_head(hidden.to(self.norm.dtype)).float()
         return F.linear(hidden.to(self.norm.dtype), self.embed_tokens.weight).float()
+
+
+def positions_within(segments: Tensor) -> Tensor:
+    """Segments `[B, T]`, each a run of equal numbers, to the position of each token in its own `[B, T]`."""
+    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    starts = torch.ones_like(segments, dtype=torch.bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return places - torch.where(starts, places, 0).cummax(dim=1).values
 
 
 def own_key(key: str) -> str:

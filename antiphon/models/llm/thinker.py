@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
@@ -157,6 +158,13 @@ class Thinker(nn.Module):
         if not ends:
             raise ModelError(f"{folder} doesn't say what ends a reply: generation_config.json needs an eos_token_id")
         return frozenset(ends)
+
+    @cached_property
+    def wordless(self) -> tuple[int, ...]:
+        """Tokens that don't begin with a letter or a digit: with one of them a call of a function begins, and an end,
+        but no answer in words."""
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        return tuple(sorted(token for text, token in vocabulary.items() if not text.lstrip("Ġ▁Ċ ")[:1].isalnum()))
 
     @classmethod
     def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:

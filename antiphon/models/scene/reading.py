@@ -53,6 +53,7 @@ class Told:
     everything: Tensor | None = None
     asks: Callable[[Tensor], Tensor] | None = None
 
+    @torch.no_grad()
     def behind(self, hidden: Tensor | None) -> Tensor | None:
         """What is read behind the words, [tokens, width]; None for nothing.
 

@@ -1,7 +1,7 @@
 """When a turn asks about what is to be heard: one linear unit on the language model's state behind the turn's words.
 
-The language model stays as it is, so its states are computed once. What asks and what only sounds like it is written in
-`antiphon/data/text/asks.yaml`; facts and small talk are what else people say. One wording in five is kept for measuring.
+The language model stays as it is, so its states are computed once. What asks, and what only sounds like it, is in
+`antiphon/data/text/asks.yaml`; facts and small talk are what else people say. One wording in five is kept for measures.
 `export` writes the unit beside a scene network, for language models of its width (`models.scene.reading`).
 """
 
@@ -44,6 +44,8 @@ class AsksTexts:
 
     ordinary: int = 240
     """Questions about the world and small talk."""
+    caution: float = 3.0
+    """Logits by which a turn has to ask: who is told what wasn't asked for answers something else."""
 
 
 class AsksTask:
@@ -79,7 +81,7 @@ class AsksTask:
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """Shares of kept wordings that are told rightly: of those that ask and of those that don't."""
         with torch.no_grad():
-            scores, asks = self._scores(self.kept[0]) > 0, self.kept[1] > 0
+            scores, asks = self._scores(self.kept[0]) > self.config.data.caution, self.kept[1] > 0
         return {"asks": float(scores[asks].float().mean()), "others": float((~scores[~asks]).float().mean())}
 
     def sample(self, step: int, folder: Path) -> None:
@@ -88,7 +90,7 @@ class AsksTask:
         states = torch.cat([self.train[0], self.kept[0]])
         asks = torch.cat([self.train[1], self.kept[1]]) > 0
         with torch.no_grad():
-            wrong = int(((self._scores(states) > 0) != asks).sum())
+            wrong = int(((self._scores(states) > self.config.data.caution) != asks).sum())
         (folder / f"{step:06d}.txt").write_text(f"{wrong} of {len(asks)} are told wrongly\n", encoding="utf-8")
 
     def export(self, folder: Path) -> None:
@@ -98,7 +100,7 @@ class AsksTask:
         assert reading.asks is not None
         with torch.no_grad():
             reading.asks.weight.copy_(self.model.weight / self.deviation)
-            reading.asks.bias.copy_(self.model.bias - (reading.asks.weight @ self.mean))
+            reading.asks.bias.copy_(self.model.bias - (reading.asks.weight @ self.mean) - self.config.data.caution)
         folder.mkdir(parents=True, exist_ok=True)
         reading.save(folder)
 

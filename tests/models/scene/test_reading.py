@@ -84,7 +84,8 @@ def test_who_asks_is_told_everything_and_who_does_not_what_is_noteworthy(table: 
     with torch.no_grad():
         reading.asks.weight.zero_()
         reading.asks.weight[0, 0], reading.asks.bias[0] = 1.0, -0.5
-    asking, other = torch.ones(8), torch.zeros(8)
+    with torch.inference_mode():  # as language models answer
+        asking, other = torch.ones(8), torch.zeros(8)
     plain = reading.told(scene(("kind", "speech"), ("feeling", "neutral"), ("sex", "female")))
     assert plain.behind(other) is None and plain.behind(None) is None and len(plain.behind(asking)) > 5
     dog = reading.told(scene(("event", "dog")))

@@ -1,0 +1,1 @@
+"""Items as token sequences: what is read, what is learnt of it, and how much."""
