@@ -96,7 +96,7 @@ def sound_questions(evaluation: HearingEvaluation, n: int) -> list[Figure]:
     model = evaluation.model
 
     def answer(question: SoundQuestion) -> tuple[str, str, str]:
-        heard = model.hear(question.audio)
+        heard = model.hear(question.audio, scene=True)
         return heard.text, str(getattr(heard, "scene", None) or ""), model.think(heard)
 
     words, scenes, replies = zip(*evaluation.each("sound questions", asked, answer))

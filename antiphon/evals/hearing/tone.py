@@ -73,7 +73,7 @@ def tone_fits(evaluation: HearingEvaluation, n: int) -> list[Figure]:
     made = pairs(evaluation, n)
 
     def replies(pair: TonePair) -> tuple[tuple[str, str], tuple[str, str], tuple[str, str]]:
-        heard = tuple(model.hear(sound) for sound in pair.sounds)
+        heard = tuple(model.hear(sound, scene=True) for sound in pair.sounds)
         scenes = tuple(str(getattr(each, "scene", None) or "") for each in heard)
         return tuple(each.text for each in heard), scenes, tuple(model.think(each) or "" for each in heard)
 
@@ -108,7 +108,7 @@ def plain_unchanged(evaluation: HearingEvaluation, n: int) -> Figure:
     model, clips = evaluation.model, evaluation.questions(n)
 
     def both(clip: spoken_material.Clip) -> tuple[str, str, str]:
-        heard = model.hear(clip.audio)
+        heard = model.hear(clip.audio, scene=True)
         return model.think(heard), model.think(without_scene(heard)), str(getattr(heard, "scene", None) or "")
 
     minding, plain, scenes = zip(*evaluation.each("plain questions", clips, both))

@@ -60,7 +60,8 @@ class Minds:
     def __init__(self, minds):
         self.minds, self.thinker = minds, Thinks()
 
-    def hear(self, audio):
+    def hear(self, audio, scene=False):
+        assert scene
         crossings = int((audio.samples[1:] * audio.samples[:-1] < 0).sum())
         return Hears("It is over.", "happy" if crossings > 1000 else "sad")
 
