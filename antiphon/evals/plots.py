@@ -1,4 +1,4 @@
-"""Pictures: figures against their bars, rate-distortion curves, and who speaks when in one dialogue or in several."""
+"""Pictures: figures against their bars, confusions, rate-distortion curves, and who speaks when in dialogues."""
 
 from __future__ import annotations
 
@@ -52,6 +52,35 @@ def draw_report(report: Report, path: str | Path) -> Path:
         axes.text(1.01, 0.5, number(f.value), transform=axes.transAxes, va="center", fontsize=8, color=colour)
         axes.spines[["top", "right", "left"]].set_visible(False)
     canvas.suptitle("value (bar), what it must reach (line), reference (diamond)", fontsize=8)
+    return _save(canvas, path)
+
+
+def draw_confusion(
+    truth: Sequence[str], told: Sequence[str], labels: Sequence[str], title: str, path: str | Path
+) -> Path:
+    """Draws what was told for what: a row for each right label, a column for each that was told, with counts; darker is
+    a larger share of the row. What is none of the labels has a last column.
+
+    Raises:
+        EvalError: the place cannot be written.
+    """
+    columns = [*labels, *(["other"] if set(told) - set(labels) else [])]
+    counts = np.zeros((len(labels), len(columns)), int)
+    for right, said in zip(truth, told, strict=True):
+        counts[labels.index(right), columns.index(said if said in labels else "other")] += 1
+    canvas = _canvas(1.6 + 0.55 * len(columns), 1.4 + 0.42 * len(labels))
+    axes = canvas.subplots()
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=7)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xlabel("told", fontsize=8)
+    axes.set_ylabel("right", fontsize=8)
+    for row, line in enumerate(counts):
+        for column, count in enumerate(line):
+            if count:
+                dark = count > 0.6 * line.sum()
+                axes.text(column, row, count, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_title(title, fontsize=8)
     return _save(canvas, path)
 
 
