@@ -110,11 +110,12 @@ def test_it_learns_measures_and_shows_what_it_hears(places, tmp_path):
         optimizer.step()
     after = task.measure(60, {})
     assert set(after) == {"heard-text", "heard-text-perplexity", "heard-speech"}  # of speech, the tag at its end
-    assert before["heard-text"] > 4 and after["heard-text"] < 1.0
+    assert after["heard-text"] < 0.6 * before["heard-text"]
     task.model.eval()
     task.sample(60, tmp_path / "samples")
     lines = [json.loads(line) for line in (tmp_path / "samples" / "000060.jsonl").read_text().splitlines()]
-    assert lines and any(set(line["heard"].split()) & {"the", "cat", "sat", "on"} for line in lines)
+    assert {line["said"] for line in lines} <= {row.text for row in task.held["heard"].codes.rows}
+    assert lines and all(line["heard"] for line in lines)
 
 
 def test_a_grid_of_codebooks_learns_too(places, tmp_path):
