@@ -40,6 +40,10 @@ class DataError(AntiphonError):
     """Recordings, texts, or a set on disk that cannot be used or written."""
 
 
+class TrainingError(AntiphonError):
+    """A run of training that cannot go on; its last checkpoint is intact."""
+
+
 class SessionError(AntiphonError):
     """A conversation that is used out of order, or asked for what its mode does not know."""
 

@@ -5,8 +5,8 @@
     mixture.draw(1_000_000)         # which one that is: Draw(source="speech", epoch=2, index=17)
 
 A source is anything that has a length and gives an item by its index: a list of recordings, a store, a dataset of
-Hugging Face's `datasets`, the tars of `antiphon.data.tars`. Nothing is kept from draw to draw. So a run goes on with the
-very example that comes next, on any number of workers and ranks: whoever computes number n computes the same.
+Hugging Face's `datasets`, the tars of `antiphon.data.tars`. Nothing is kept from draw to draw. So a run goes on with
+the very example that comes next, on any number of workers and ranks: whoever computes number n computes the same.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Mixture:
             if (block := min(blocks)) == math.inf:
                 return phases, math.inf
             block = int(block)
-            order, earlier = self._order(len(phases) - 1, block, quotas)
+            order, _ = self._order(len(phases) - 1, block, quotas)
             places = [
                 int(np.flatnonzero(order == source)[int(left[source]) - 1 - block * quota])
                 for source, quota in enumerate(quotas)

@@ -20,6 +20,7 @@ from yaml import YAMLError
 
 from antiphon.errors import ConfigError
 from antiphon.hub.shipped import shipped
+from antiphon.models.lora import LoraConfig
 
 T = TypeVar("T")
 FROM_THE_PACKAGE = ("antiphon/", "weights/")  # what recipes name that comes with the package
@@ -49,6 +50,19 @@ class OptimConfig:
 
 
 @dataclass
+class GuardConfig:
+    """What isn't learnt from. Its batch is kept in the run's folder `left-out`."""
+
+    spike: float = 0.0
+    """A step whose loss is so many times the median deviation above the median of those before it; 0 looks at nothing
+    but whether loss and gradient are numbers."""
+    window: int = 100
+    """Losses that are remembered."""
+    then: str = "skip"
+    """"skip" the step, or "stop" the run."""
+
+
+@dataclass
 class StageConfig:
     """One training stage: what a recipe holds.
 
@@ -61,8 +75,13 @@ class StageConfig:
     """What the task builds its model from."""
     trainable: list[str] = field(default_factory=lambda: ["*"])
     """Globs over parameter names; the others are frozen."""
+    frozen: list[str] = field(default_factory=list)
+    """Globs over parameter names that stay frozen, whatever `trainable` says."""
+    lora: LoraConfig | None = None
+    """Low-rank pairs that are trained in place of the weights; what is exported has them added, and `out`/lora has them
+    alone. What `trainable` names besides "*" trains in full."""
     init: str | None = None
-    """A folder whose model.safetensors the model starts from."""
+    """A folder whose model.safetensors the model starts from, or that of a run."""
     data: Any = field(default_factory=dict)
     """What the task builds its batches from."""
     objective: dict[str, float] = field(default_factory=dict)
@@ -72,13 +91,25 @@ class StageConfig:
     steps: int = MISSING
     """Optimizer steps in all."""
     batch: int = 16
-    """Examples a step, a process."""
+    """Examples of a batch."""
     accumulate: int = 1
-    """Batches whose gradients are summed into one step."""
+    """Batches that are summed into one step, over all processes; rounded up to a multiple of their number."""
     seed: int = 0
     """Of initialisation and data."""
     precision: str = "auto"
     """"bf16" or "float32" arithmetic, or "auto": bf16 where the machine is faster in it."""
+    ema: float = 0.0
+    """Decay of the running mean of the weights that is sampled, measured and exported; 0 for none."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """What isn't learnt from."""
+    parallel: str = "ddp"
+    """Over several processes: "ddp" has the whole model in each, "fsdp" spreads it over them."""
+    recompute: bool = False
+    """Layers are computed twice, which saves the memory of what lies between (activation checkpointing)."""
+    compile: bool = False
+    """Layers are compiled (`torch.compile`)."""
+    profile: int = 0
+    """Steps, after the first two, whose trace is written to `out`/trace.json; 0 for none."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to PyTorch."""
     workers: int = 0
@@ -97,6 +128,12 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "bf16", "float32"):
             raise ConfigError(f"precision is {self.precision!r}; choose auto, bf16 or float32")
+        if self.parallel not in ("ddp", "fsdp"):
+            raise ConfigError(f"parallel is {self.parallel!r}; choose ddp or fsdp")
+        if self.guard.then not in ("skip", "stop"):
+            raise ConfigError(f"guard.then is {self.guard.then!r}; choose skip or stop")
+        if not 0.0 <= self.ema < 1.0:
+            raise ConfigError(f"ema is {self.ema}; give a decay below 1, such as 0.999, or 0 for none")
         if self.optim.schedule not in ("cosine", "constant"):
             raise ConfigError(f"optim.schedule is {self.optim.schedule!r}; choose cosine or constant")
 

@@ -1,194 +1,88 @@
-"""The one training engine: single process or `torchrun`, any task, resumed exactly where it stopped.
+"""The one training engine: any task, one process or many (`torchrun`), resumed exactly where it stopped.
 
-A batch is a function of the step and of what the task keeps, and the random generator is seeded by the step, so that a
-run that was killed and started again takes the very steps that it would have taken: weights, optimizers, the step's
-number and the task's own state are all that a checkpoint needs.
+A batch is a function of its number and of what the task keeps, and the random generator is seeded by that number. So a
+run that was killed and started again takes the very steps that it would have taken, and several processes, which share
+the batches of a step, take those of one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
-import fnmatch
+import errno
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from antiphon.errors import ConfigError
-from antiphon.nn.transformer import renamed
-from antiphon.nn.weights import misfit
-from antiphon.train.config import Measures, StageConfig, learning_rate, task_class, with_sections
+from antiphon.errors import AntiphonError, ConfigError, TrainingError
+from antiphon.models.lora import Lora
+from antiphon.train import flops, parallel
+from antiphon.train.averages import Averages
+from antiphon.train.checkpoint import Checkpoint
+from antiphon.train.config import Measures, StageConfig, learning_rate
+from antiphon.train.guard import Guard
+from antiphon.train.log import Log, Spent
+from antiphon.train.task import (
+    Alternating,
+    Counted,
+    Measured,
+    Stateful,
+    Task,
+    build_task,
+    freeze,
+    load_weights,
+    make_optimizer,
+    optimizer_groups,
+)  # fmt: skip
 
-
-class Task(Protocol):
-    """What a stage trains. A task's class is constructed with the StageConfig, whose `model` and `data` are instances
-    of its dataclasses `Model` and `Data`.
-
-    Attributes:
-        model: holds every parameter that may train.
-        optimizer_groups: name -> globs over the parameters that an optimizer of its own updates; more than one where
-            models play against each other (GAN).
-    """
-
-    Model: ClassVar[type]
-    Data: ClassVar[type]
-    model: nn.Module
-    optimizer_groups: dict[str, list[str]]
-
-    def batch(self, step: int) -> Any:
-        """The batch of a step, a function of `step`, the config and the task's state alone."""
-
-    def losses(self, batch: Any, group: str) -> dict[str, Tensor]:
-        """Named losses of an optimizer group; the engine weighs them by `config.objective` and adds them up."""
-
-    def sample(self, step: int, folder: Path) -> None:
-        """Writes into `folder` what a person can look at or listen to."""
-
-    def export(self, folder: Path) -> None:
-        """Writes the model folder: config.json and model.safetensors."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """A task that keeps more from step to step than the model's weights."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers and text that a checkpoint holds."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on with what `state_dict` gave."""
-
-
-@runtime_checkable
-class ReadsFolders(Protocol):
-    """A model that is saved in a format of its own."""
-
-    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
-        """What a folder holds, under the names of the model's parameters."""
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """A task that can tell how good its model is so far."""
-
-    def measure(self, step: int, measures: Measures) -> dict[str, float]:
-        """Figures; asked every `measure_every` steps. `measures` are those that a recipe can name."""
-
-
-@runtime_checkable
-class Alternating(Protocol):
-    """A task whose optimizer groups don't all take every step."""
-
-    def skips_update(self, step: int, group: str) -> bool:
-        """Whether a group takes no step then."""
+LEFT_OUT = "left-out"  # the batches that weren't learnt from
 
 
 class _Batches(Dataset):
-    """The task's batches as a dataset indexed by step, so that worker processes can prepare them ahead."""
+    """The task's batches that a process takes, so that worker processes can prepare them ahead."""
 
     def __init__(self, task: Task, first: int, last: int, rank: int, world: int):
-        self.task, self.first, self.last, self.rank, self.world = task, first, last, rank, world
+        self.task, self.numbers = task, range(first + rank, last, world)
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return len(self.numbers)
 
     def __getitem__(self, index: int) -> Any:
-        return self.task.batch((self.first + index) * self.world + self.rank)
+        try:
+            return self.task.batch(self.numbers[index])
+        except AntiphonError as error:  # a worker's own would come with its traceback in the message
+            return error
 
 
 class _Losses(nn.Module):
-    """The task's losses as a module, so that DistributedDataParallel sees one forward pass."""
+    """The task's losses as a module, so that DDP and FSDP see one forward pass."""
 
     def __init__(self, task: Task, objective: dict[str, float]):
         super().__init__()
         self.model, self._task, self.objective = task.model, [task], objective
 
-    def forward(self, batch: Any, group: str) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Any, group: str, shares: dict[str, float], share: float) -> Any:
+        """The sum to be learnt from and the losses themselves; `shares` tells what part of the step's mean a named loss
+        is, `share` that of the others."""
         losses = self._task[0].losses(batch, group)
-        weighed = [self.objective.get(name, 1.0) * loss for name, loss in losses.items() if loss.requires_grad]
+        weighed = [
+            self.objective.get(name, 1.0) * shares.get(name, share) * loss
+            for name, loss in losses.items()
+            if loss.requires_grad
+        ]
         return sum(weighed[1:], weighed[0]), {name: loss.detach() for name, loss in losses.items()}
-
-
-def build_task(config: StageConfig) -> Task:
-    """Constructs the task that the recipe names."""
-    config = with_sections(config)
-    return task_class(config.task)(config)
-
-
-def freeze(model: nn.Module, trainable: list[str]) -> list[str]:
-    """Lets only the parameters train whose names match a glob; returns their names.
-
-    Raises:
-        ConfigError: a glob that matches nothing.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    for glob in trainable:
-        if not fnmatch.filter(names, glob):
-            raise ConfigError(f"trainable: {glob!r} matches no parameter; some names are {', '.join(names[:4])}")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(fnmatch.fnmatch(name, glob) for glob in trainable))
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
-def load_weights(model: nn.Module, folder: Path | str) -> None:
-    """Starts a model from folder/model.safetensors, or from what the model itself reads of the folder; says how many
-    tensors either of the two lacks."""
-    path = Path(folder) / "model.safetensors"
-    if isinstance(model, ReadsFolders):
-        weights = model.read_weights(folder)
-    elif not path.is_file():
-        raise ConfigError(f"init: {path} does not exist; train that stage first or give another folder")
-    else:
-        weights = renamed({name: tensor.float() for name, tensor in load_file(path).items()})
-    if told := misfit(model, weights, strict=False):
-        raise ConfigError(f"init: {path} is of other sizes than the recipe's model: {told}")
-    missing, unknown = model.load_state_dict(weights, strict=False)
-    if len(unknown) == len(weights):
-        ours, theirs = next(iter(model.state_dict()), "nothing"), next(iter(weights), "nothing")
-        raise ConfigError(f"init: {path} fits nothing here: it has {theirs} and the like, the task's model {ours}")
-    print(
-        f"init from {folder}: {len(weights) - len(unknown)} tensors, {len(missing)} not there, {len(unknown)} unknown",
-        file=sys.stderr,
-    )
-
-
-def make_optimizer(model: nn.Module, globs: list[str], config: StageConfig) -> torch.optim.AdamW:
-    """AdamW over a group's trainable parameters; vectors are not decayed.
-
-    Each group keeps its `factor` on the learning rate, from `config.optim.parts`.
-
-    Raises:
-        ConfigError: a part whose glob matches no parameter of the model.
-    """
-    parts = config.optim.parts
-    for glob in parts:
-        if not fnmatch.filter((name for name, _ in model.named_parameters()), glob):
-            raise ConfigError(f"optim.parts: {glob!r} matches no parameter")
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
-    for name, p in model.named_parameters():
-        if p.requires_grad and any(fnmatch.fnmatch(name, g) for g in globs):
-            factor = next((float(f) for glob, f in parts.items() if fnmatch.fnmatch(name, glob)), 1.0)
-            groups.setdefault((factor, p.ndim > 1), []).append(p)
-    decay = config.optim.weight_decay
-    return torch.optim.AdamW(
-        [
-            {"params": params, "weight_decay": decay if decays else 0.0, "factor": factor}
-            for (factor, decays), params in groups.items()
-        ],
-        lr=config.optim.lr,
-        betas=config.optim.betas,
-        fused=True,
-    )
 
 
 def pick_precision(config: StageConfig, device: torch.device) -> torch.dtype:
@@ -210,46 +104,10 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-class Checkpoint:
-    """Everything that a run needs to go on, in one file written atomically."""
-
-    def __init__(self, path: Path, task: Task, optimizers: dict[str, torch.optim.Optimizer]):
-        self.path, self.task, self.optimizers = path, task, optimizers
-
-    def save(self, step: int) -> None:
-        state = {
-            "step": step,
-            "model": self.task.model.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "task": self.task.state_dict() if isinstance(self.task, Stateful) else {},
-        }
-        part = self.path.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, self.path)
-
-    def load(self) -> int:
-        """Returns the step to go on with; 0 when there is no checkpoint."""
-        if not self.path.exists():
-            return 0
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        state["model"] = renamed(state["model"])
-        if told := misfit(self.task.model, state["model"]):
-            raise ConfigError(f"{self.path} is of another recipe: {told}; give another out, or remove it")
-        self.task.model.load_state_dict(state["model"])
-        for name, optimizer in self.optimizers.items():
-            factors = [group["factor"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(state["optimizers"][name])
-            for group, factor in zip(optimizer.param_groups, factors, strict=True):  # the recipe's, as the rate itself
-                group["factor"] = factor
-        if isinstance(self.task, Stateful):
-            self.task.load_state_dict(state.get("task", {}))
-        return state["step"]
-
-
 def train(config: StageConfig, measures: Measures = MappingProxyType({})) -> Path:
     """Runs a stage to its end, from its last checkpoint if there is one.
 
-    A SIGTERM or Ctrl-C writes a checkpoint first. Under `torchrun` each process takes its share of the batches.
+    A SIGTERM or Ctrl-C writes a checkpoint first. Under `torchrun` each process takes its share of a step's batches.
 
     Args:
         config: the stage.
@@ -262,9 +120,11 @@ def train(config: StageConfig, measures: Measures = MappingProxyType({})) -> Pat
     device = (
         torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
     )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     joined = world > 1 and not dist.is_initialized()
     if joined:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     folder = Trainer(config, device, rank, world, measures).run()
     if joined:
         dist.destroy_process_group()  # a process that ends with its threads still running may abort
@@ -279,6 +139,9 @@ class Trainer:
         device: to train on.
         rank, world: this process's number and how many there are.
         measures: that the recipe can name.
+
+    Raises:
+        ConfigError: the recipe asks for what can't be done.
     """
 
     def __init__(
@@ -289,42 +152,88 @@ class Trainer:
         world: int = 1,
         measures: Measures = MappingProxyType({}),
     ):
+        if config.accumulate % world:
+            config = dataclasses.replace(config, accumulate=-(-config.accumulate // world) * world)
+            if rank == 0:
+                print(f"{world} processes share a step: accumulate={config.accumulate}", file=sys.stderr)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.device, self.rank, self.world, self.measures = config, device, rank, world, measures
         self.out = Path(config.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        if rank == 0:
-            OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), self.out / "recipe.yaml")
+        with self._room():
+            self.out.mkdir(parents=True, exist_ok=True)
+            if rank == 0:
+                OmegaConf.save(OmegaConf.create(dataclasses.asdict(config)), self.out / "recipe.yaml")
         torch.manual_seed(config.seed)
         self.task = build_task(config)
+        self.names = [name for name, each in self.task.model.state_dict().items() if isinstance(each, Tensor)]
         if config.init:
-            load_weights(self.task.model, config.init)
-        names = freeze(self.task.model, config.trainable)
+            run = Path(config.init) / "model"
+            load_weights(self.task.model, run if run.is_dir() else config.init)
+        self.spread = world > 1 and config.parallel == "fsdp"
+        # Where weights lie in another way than the task wrote it, what is shown and exported is a plain copy.
+        self.shown = copy.deepcopy(self.task) if (self.spread and rank == 0) or config.lora else self.task
+        trained, self.lora = self._adapted()
+        trained = freeze(self.task.model, trained, config.frozen)
         self.task.model.to(device)
-        groups = getattr(self.task, "optimizer_groups", {"model": ["*"]})
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: make_optimizer(self.task.model, globs, config) for name, globs in groups.items()
-        }
-        self.checkpoint = Checkpoint(self.out / "checkpoint.pt", self.task, self.optimizers)
-        self.start = self.checkpoint.load()
         self.losses: nn.Module = _Losses(self.task, config.objective)
-        if world > 1:
+        self._lay_out()
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            name: make_optimizer(self.task.model, globs, config) for name, globs in optimizer_groups(self.task).items()
+        }
+        self.averages = Averages(self.task.model, config.ema) if config.ema else None
+        self.guard, self.spent, self.flops_a_token = Guard(config.guard), Spent(), 0.0
+        keeps: dict[str, Any] = {"guard": self.guard, "spent": self.spent}
+        if isinstance(self.task, Stateful):
+            keeps["task"] = self.task
+        self.checkpoint = Checkpoint(
+            self.out, self.task.model, self.optimizers, keeps, self.averages, rank, self.spread
+        )
+        self.start = self.saved = self.checkpoint.load()
+        if self.start and self.spent.batches not in (0, self.start * config.accumulate) and rank == 0:
+            was = self.spent.batches / self.start
+            print(f"its steps were of {was:g} batches until here, not accumulate={config.accumulate}", file=sys.stderr)
+        if world > 1 and not self.spread:
             self.losses = nn.parallel.DistributedDataParallel(
                 self.losses, find_unused_parameters=True, broadcast_buffers=False
             )
         self.dtype = pick_precision(config, device)
-        self.log = Log(config, self.out, self.start) if rank == 0 else None
+        self.log: Log | None = None
         if rank == 0:
+            peak = flops.peak(device, self.dtype) * world if isinstance(self.task, Counted) else 0.0
+            with self._room():
+                self.log = Log(config, self.out, self.start, self.spent, peak)
             million = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad) / 1e6
             print(
-                f"{config.task}: {million:.1f} M parameters train in {len(names)} tensors, {self.dtype}, "
+                f"{config.task}: {million:.1f} M parameters train in {len(trained)} tensors, {self.dtype}, "
                 f"from step {self.start}",
                 file=sys.stderr,
             )
 
+    def _adapted(self) -> tuple[list[str], Lora | None]:
+        """Attaches low-rank pairs where the recipe has some; the globs of what trains then."""
+        config = self.config
+        if config.lora is None:
+            return config.trainable, None
+        lora = Lora(self.task.model, config.lora)
+        lora.attach(self.task.model)
+        return [*(glob for glob in config.trainable if glob != "*"), "*.lora_[AB]"], lora
+
+    def _lay_out(self) -> None:
+        """Prepares the model's blocks as the recipe says."""
+        if self.config.recompute:
+            parallel.recompute(self.task.model)
+        if self.config.compile:
+            parallel.compile_blocks(self.task.model)
+        if self.spread:
+            parallel.shard(self.losses)
+
     def run(self) -> Path:
-        """Takes the steps that are left; returns the exported folder."""
+        """Takes the steps that are left; returns the exported folder.
+
+        Raises:
+            TrainingError: the disk is full, or the guard stops the run.
+        """
         config, stop = self.config, []
         batches = iter(
             DataLoader(
@@ -341,122 +250,261 @@ class Trainer:
         }
         saved = time.monotonic()
         try:
-            for step in range(self.start, config.steps):
-                values = self.step(step, [to_device(next(batches), self.device) for _ in range(config.accumulate)])
-                if self.log:
-                    self.log.add(step, values)
-                if time.monotonic() - saved > 60 * config.save_minutes or step + 1 == config.steps:
-                    self.save(step + 1)
-                    saved = time.monotonic()
-                try:
-                    self.look(step + 1)
-                except Exception:  # whatever it is about, the steps until here are not lost
-                    self.save(step + 1)
-                    raise
-                if self._anyone(bool(stop)):
-                    self.save(step + 1)
+            with self._room(), self._profiler() as profiler:
+                for step in range(self.start, config.steps):
+                    began, taken = time.monotonic(), self._take(step, batches)
+                    if step == self.start:
+                        self._count(taken[0])
+                        began = time.monotonic()
+                    values = self.step(step, taken)
+                    self.spent.seconds += time.monotonic() - began
+                    self.spent.batches += config.accumulate
+                    if profiler:
+                        profiler.step()
                     if self.log:
-                        print(f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr)
-                    break
+                        self.log.add(step, values)
+                    late = time.monotonic() - saved > 60 * config.save_minutes
+                    if self._anyone(late and self.rank == 0) or step + 1 == config.steps:
+                        self.save(step + 1)
+                        saved = time.monotonic()
+                    try:
+                        self.look(step + 1)
+                    except Exception:  # whatever it is about, the steps until here are not lost
+                        self.save(step + 1)
+                        raise
+                    if self._anyone(bool(stop)):
+                        self.save(step + 1)
+                        if self.log:
+                            print(
+                                f"stopped after step {step + 1}; the same command goes on from there", file=sys.stderr
+                            )
+                        break
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             if self.log:
-                self.log.writer.close()
+                self.log.close()
         return self.out / "model"
 
+    def _take(self, step: int, batches: Iterator[Any]) -> list[Any]:
+        """This process's batches of a step; where one can't be made, the steps until here are saved first."""
+        taken = [next(batches) for _ in range(self.config.accumulate // self.world)]
+        broken = [each for each in taken if isinstance(each, AntiphonError)]
+        if self._anyone(bool(broken)):
+            if step > self.start:
+                self.save(step)
+            raise broken[0] if broken else TrainingError("another process could not make its batch: see its message")
+        return [to_device(each, self.device) for each in taken]
+
     def step(self, step: int, batches: list[Any]) -> dict[str, float]:
-        """One update of each optimizer group; returns the losses, averaged over the batches, and gradient norms."""
-        torch.manual_seed((self.config.seed * 1_000_003 + step) * 4096 + self.rank)
+        """One update of each optimizer group.
+
+        Returns:
+            The losses, averaged over all batches of all processes, and gradient norms.
+
+        Raises:
+            TrainingError: the guard says so.
+        """
         self.task.model.train()
+        shares, others = self._shares(batches)
         values: dict[str, float] = {}
-        for name, optimizer in self.optimizers.items():
+        for number, (name, optimizer) in enumerate(self.optimizers.items()):
             if isinstance(self.task, Alternating) and self.task.skips_update(step, name):
                 continue
-            found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
             optimizer.zero_grad(set_to_none=True)
-            for batch in batches:
-                with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-                    total, parts = self.losses(batch, name)
-                (total / len(batches)).backward()
+            found: dict[str, list[float]] = {}  # a batch may lack what a loss is about, then it doesn't name it
+            for place, batch in enumerate(batches):
+                self._seed(step * self.config.accumulate + self.rank + place * self.world, number)
+                parts = self._learn(batch, name, shares[place], others, place + 1 == len(batches))
                 for part, value in parts.items():
-                    found.setdefault(part, []).append(float(value))
-            values |= {part: sum(each) / len(each) for part, each in found.items()}
+                    share = shares[place].get(part, others)
+                    found.setdefault(part, [0.0, 0.0])
+                    found[part][0] += share * float(value)
+                    found[part][1] += share
+            losses = {part: total / share if share else 0.0 for part, (total, share) in self._summed(found).items()}
+            values |= losses
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config.optim, step, self.config.steps) * group["factor"]
             owned = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(owned, self.config.optim.clip)
-            values[f"norm/{name}"] = float(norm)
-            if torch.isfinite(norm):
-                optimizer.step()
+            norm = float(parallel.gathered(nn.utils.clip_grad_norm_(owned, self.config.optim.clip)))
+            values[f"norm/{name}"] = norm
+            loss = sum(self.config.objective.get(part, 1.0) * value for part, value in losses.items())
+            if wrong := self.guard.wrong(name, loss, norm):
+                self._leave_out(step, name, wrong, batches)
             else:
-                print(f"{name}: gradient is not finite, step skipped", file=sys.stderr)
+                optimizer.step()
+        if self.averages:
+            self.averages.update(self.task.model, step)
         return values
+
+    def _learn(self, batch: Any, group: str, shares: dict[str, float], others: float, last: bool) -> dict[str, Tensor]:
+        """Adds a batch's gradients; returns its losses. Processes add up theirs after the `last` one."""
+        mean = {part: share * self.world for part, share in shares.items()}  # DDP and FSDP divide by their number
+        with self._alone(not last):
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                total, parts = self.losses(batch, group, mean, others * self.world)
+            total.backward()
+        return parts
+
+    def _count(self, batch: Any) -> None:
+        """Counts the arithmetic that a token takes, on a batch that isn't learnt from: counting may round otherwise."""
+        if not isinstance(self.task, Counted):
+            return
+        self._seed(0, 0)
+        self.task.model.train()
+        with torch.compiler.set_stance("force_eager"):
+            computed = flops.count(lambda: [self._learn(batch, name, {}, 1.0, True) for name in self.optimizers])
+        self.flops_a_token = computed / max(1, self.task.tokens(batch))
+        self.task.model.zero_grad(set_to_none=True)
+
+    def _shares(self, batches: list[Any]) -> tuple[list[dict[str, float]], float]:
+        """What part of the step's mean each loss of each batch is, as the task counts; and that of other losses."""
+        others = 1.0 / self.config.accumulate
+        if not isinstance(self.task, Counted):
+            return [{} for _ in batches], others
+        weights = [self.task.weights(batch) for batch in batches]
+        mine: dict[str, list[float]] = {"": [float(sum(self.task.tokens(batch) for batch in batches))]}
+        for each in weights:
+            for name, weight in each.items():
+                mine[name] = [mine.get(name, [0.0])[0] + float(weight)]
+        totals = self._summed(mine)
+        self.spent.tokens += (tokens := int(totals[""][0]))
+        self.spent.flops += self.flops_a_token * tokens
+        return [
+            {name: float(weight) / totals[name][0] if totals[name][0] else 0.0 for name, weight in each.items()}
+            for each in weights
+        ], others
+
+    def _summed(self, values: dict[str, list[float]]) -> dict[str, list[float]]:
+        """Numbers by name, added up over all processes."""
+        if self.world == 1:
+            return values
+        every: list[Any] = [None] * self.world
+        dist.all_gather_object(every, values)
+        total: dict[str, list[float]] = {}
+        for each in every:
+            for name, numbers in each.items():
+                total[name] = [a + b for a, b in zip(total.get(name, [0.0] * len(numbers)), numbers)]
+        return total
+
+    def _seed(self, number: int, group: int) -> None:
+        """Seeds what is random in a batch, on whatever process it is learnt from."""
+        torch.manual_seed((self.config.seed * 1_000_003 + number) * 64 + group)
+
+    @contextlib.contextmanager
+    def _alone(self, alone: bool) -> Iterator[None]:
+        """While `alone`, gradients stay in this process."""
+        if isinstance(self.losses, nn.parallel.DistributedDataParallel):
+            with self.losses.no_sync() if alone else contextlib.nullcontext():
+                yield
+            return
+        if self.spread:
+            self.losses.set_requires_gradient_sync(not alone)  # type: ignore[operator]
+        yield
+
+    def _leave_out(self, step: int, group: str, wrong: str, batches: list[Any]) -> None:
+        """Keeps the batches of a step that isn't learnt from, and says so.
+
+        Raises:
+            TrainingError: the recipe wants to stop.
+        """
+        folder = self.out / LEFT_OUT
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{step:06d}-{group}-{self.rank}.pt"
+        torch.save({"step": step, "group": group, "wrong": wrong, "batches": batches}, path)
+        told = f"step {step} of {group} left out: {wrong}; its batches are in {path}"
+        if self.config.guard.then == "stop":
+            self.save(step)
+            raise TrainingError(f"{told}. The run stops there, as guard.then says; guard.then=skip goes on")
+        if self.rank == 0:
+            print(told, file=sys.stderr)
+
+    @contextlib.contextmanager
+    def _showing(self) -> Iterator[Task]:
+        """The task as it is shown: with its plain weights, or their running means. All processes must come here."""
+        if self.averages:
+            self.averages.swap(self.task.model)
+        if self.spread or self.lora:
+            weights = parallel.plain_weights(self.task.model, self.names, self.rank == 0)
+            if self.rank == 0:
+                self.shown.model.load_state_dict(weights, strict=False)
+                self.shown.model.to(self.device)
+                if isinstance(self.task, Stateful) and isinstance(self.shown, Stateful):
+                    self.shown.load_state_dict(self.task.state_dict())
+        try:
+            yield self.shown
+        finally:
+            if self.averages:
+                self.averages.swap(self.task.model)
 
     @torch.no_grad()
     def look(self, step: int) -> None:
         """Samples and measures what the model can do, after the steps that the recipe says."""
-        if not self.log:
+        config = self.config
+        samples = bool(config.sample_every) and step % config.sample_every == 0
+        measures = bool(config.measure_every) and step % config.measure_every == 0
+        if not samples and not measures:
             return
-        if self.config.sample_every and step % self.config.sample_every == 0:
-            self.task.model.eval()
-            self.task.sample(step, self.out / "samples")
-        if self.config.measure_every and step % self.config.measure_every == 0:
-            if not isinstance(self.task, Measured):
-                raise ConfigError(f"measure_every: {self.config.task} has no measure; leave it at 0")
-            self.task.model.eval()
-            self.log.measured(step, self.task.measure(step, self.measures))
+        with self._showing() as task:
+            if not self.log:
+                return
+            task.model.eval()
+            if samples:
+                task.sample(step, self.out / "samples")
+            if measures:
+                if not isinstance(task, Measured):
+                    raise ConfigError(f"measure_every: {config.task} has no measure; leave it at 0")
+                task.model.eval()
+                self.log.measured(step, task.measure(step, self.measures))
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint and the model folder, in the first process."""
-        if self.rank == 0:
-            self.checkpoint.save(step)
-            self.task.export(self.out / "model")
+        """Writes a checkpoint and the model folder; all processes must call it."""
+        self.checkpoint.save(step)
+        self.saved = step
+        with torch.no_grad(), self._showing() as task:
+            if self.rank == 0:
+                task.export(self.out / "model")
+                if self.lora:
+                    self.lora.save(self.out / "lora")
 
     def _anyone(self, stops: bool) -> bool:
         """Whether any process was told to stop: all stop after the same step, or those that go on wait for ever."""
-        if not dist.is_initialized():
+        if self.world == 1:
             return stops
         told = torch.tensor(float(stops), device=self.device)
         dist.all_reduce(told, dist.ReduceOp.MAX)
         return bool(told)
 
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """Turns a full disk into an error that says what is left.
 
-class Log:
-    """Running means of the losses: a line on stderr and TensorBoard curves every `log_every` steps."""
+        Raises:
+            TrainingError: instead of it.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            saved = getattr(self, "saved", 0)
+            left = f"the checkpoint of step {saved} is whole, and" if saved else "nothing was saved yet;"
+            raise TrainingError(
+                f"{self.out} cannot be written ({error.strerror}): {left} the same command goes on once there is room"
+            ) from error
 
-    def __init__(self, config: StageConfig, out: Path, start: int):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.config, self.count = config, 0
-        self.sums: dict[str, tuple[float, int]] = {}  # name -> (total, how many)
-        self.writer = SummaryWriter(str(out / "curves"), purge_step=start or None)
-        self.since, self.began, self.start = time.monotonic(), time.monotonic(), start
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            total, number = self.sums.get(name, (0.0, 0))
-            self.sums[name] = (total + value, number + 1)
-        self.count += 1
-        if (step + 1) % self.config.log_every:
+    @contextlib.contextmanager
+    def _profiler(self) -> Iterator[Any]:
+        """A profiler that is told of every step and writes the trace of some; None where the recipe wants none."""
+        if not self.config.profile or self.rank:
+            yield None
             return
-        now = time.monotonic()
-        pace = (now - self.since) / self.count
-        left = (self.config.steps - step - 1) * (now - self.began) / (step + 1 - self.start) / 60
-        means = {name: total / number for name, (total, number) in self.sums.items()}
-        for name, value in means.items():
-            self.writer.add_scalar(name, value, step + 1)
-        text = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        print(
-            f"step {step + 1}/{self.config.steps}  {text}  {pace:.2f} s/step  {left:.0f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
-        self.sums, self.count, self.since = {}, 0, now
+        from torch.profiler import profile, schedule
 
-    def measured(self, step: int, figures: dict[str, float]) -> None:
-        """Writes down what a measure found."""
-        for name, value in figures.items():
-            self.writer.add_scalar(f"measure/{name}", value, step)
-        text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        print(f"measured at step {step}: {text}", file=sys.stderr, flush=True)
+        def write(profiler: Any) -> None:
+            profiler.export_chrome_trace(str(self.out / "trace.json"))
+
+        with profile(
+            schedule=schedule(wait=1, warmup=1, active=self.config.profile, repeat=1), on_trace_ready=write
+        ) as profiler:
+            yield profiler

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from antiphon.data.speech.gather import speech_set
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.errors import ConfigError
+from antiphon.train.checkpoint import has_checkpoint
 
 
 @contextlib.contextmanager
@@ -28,7 +29,7 @@ def preparing(out: Path | str) -> Iterator[bool]:
     follows = shared and dist.get_rank() > 0
     if follows:
         dist.barrier()
-    yield follows or (Path(out) / "checkpoint.pt").exists()
+    yield follows or has_checkpoint(out)
     if shared and not follows:
         dist.barrier()
 

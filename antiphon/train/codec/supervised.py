@@ -32,6 +32,7 @@ from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND
 from antiphon.nn.quantize import FSQ
 from antiphon.train.asr.align import plain, word_errors
+from antiphon.train.checkpoint import has_checkpoint
 from antiphon.train.codec.fit import principal_components
 from antiphon.train.config import StageConfig
 from antiphon.train.prepare import speech_sets
@@ -169,7 +170,7 @@ class SupervisedTask:
             raise ConfigError(
                 f"data.speech: no utterance of {seconds[0]} to {seconds[1]} s with a text in {data.speech}"
             )
-        if config.init or (Path(config.out) / "checkpoint.pt").exists():
+        if config.init or has_checkpoint(config.out):
             self._go_on()
         else:
             self._fit(data.fit)

@@ -14,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from omegaconf import MISSING
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.base import SpeechFeatures
 from antiphon.errors import ConfigError, ModelError
 from antiphon.nn.quantize import Quantized
+from antiphon.train.checkpoint import has_checkpoint
 from antiphon.train.codec.balance import Balancer, weighted
 from antiphon.train.codec.discriminators import Discriminators
 from antiphon.train.codec.distil import Distillation, pool
@@ -223,10 +223,9 @@ class TokenizerTask:
         self.optimizer_groups = {"model": ["codec.*"] + (["distillation.*"] if distillation else [])}
         if gan:
             self.optimizer_groups["adversary"] = ["adversary.*"]
-        world = dist.get_world_size() if dist.is_initialized() else 1
-        self._a_step = config.accumulate * world  # batches that the engine takes for one
+        self._a_step = config.accumulate  # batches that the engine takes for one
         self.speech, self.unseen = self._open()
-        if not (Path(config.out) / "checkpoint.pt").exists():
+        if not has_checkpoint(config.out):
             self._prepare()
         self._made: list[tuple[Tensor, Tensor]] = []  # of each accumulated batch, from one group to the other
 

@@ -114,6 +114,14 @@ class SpeechLMTask:
                 found[name] = (losses.detach() * kind).sum() / total
         return found
 
+    def tokens(self, batch: Batch) -> int:
+        """Columns that the model reads."""
+        return int((batch[2] > 0).sum())
+
+    def weights(self, batch: Batch) -> dict[str, float]:
+        """What `lm` is the mean over."""
+        return {"lm": float(batch[1][:, 1:].sum())}
+
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """Nats a token of what was kept apart, by source and kind, text as perplexity; and what the measure
