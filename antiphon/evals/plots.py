@@ -208,8 +208,8 @@ def draw_formats(rows: Mapping[str, Example], model: SpeechLM, path: str | Path)
                 told = model.text_of([token]).strip()
             else:
                 told = str(token - vocabulary.first_unit) if kind == "speech" else vocabulary.token_name(token)[2:-2]
-            upright = 90 if len(told) > 2 else 0
-            axes.text(at + 0.5, 0.5, told, fontsize=6, ha="center", va="center", rotation=upright, color="white")
+            style = {"rotation": 90 if len(told) > 2 else 0, "color": "white" if weight else "black"}
+            axes.text(at + 0.5, 0.5, told, fontsize=6, ha="center", va="center", **style)
         axes.set_xlim(0, longest)
         axes.set_ylim(0, 1)
         axes.set_xticks([])
