@@ -39,6 +39,7 @@ MADE_BY = {
     "codes": "antiphon tokenize",
     "dialogues": "antiphon data converse --codec",
     "features": "antiphon data features",
+    "samples": "antiphon data preferences",
 }
 
 

@@ -29,6 +29,7 @@ from antiphon.errors import HubError
 from antiphon.models.llm.sampling import sample_each, uniforms
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
+from antiphon.nn.state import join, select
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
 from antiphon.nn.weights import NoInitWeights, fill
 
@@ -326,6 +327,22 @@ class Talker(nn.Module):
         given = going & (state.frame >= config.acoustic_delay)
         state.frame = state.frame + going
         return torch.where(given[:, None], out, -1)
+
+    @torch.no_grad()
+    def speak(self, states: Sequence[TalkerState]) -> list[Tensor]:
+        """All codes of utterances whose text is complete, said at once: [codebooks, frames] of each."""
+        said: list[list[Tensor]] = [[] for _ in states]
+        rows = list(range(len(states)))
+        speech = join([state.speech for state in states]) if states else None
+        while rows:
+            codes = self.step_rows([states[row].text for row in rows], speech)
+            for row, frame in zip(rows, codes):
+                if int(frame[0]) >= 0:
+                    said[row].append(frame)
+            going = [at for at, frame in enumerate(speech.frame.tolist()) if frame < states[rows[at]].text.steps]
+            if len(going) < len(rows):
+                speech, rows = select(speech, going), [rows[at] for at in going]
+        return [torch.stack(frames, dim=1) for frames in said]
 
     def _codes(
         self, hidden: Tensor, texts: Sequence[Utterance], frames: list[int], state: SpeechState
