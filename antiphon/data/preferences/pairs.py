@@ -168,3 +168,12 @@ class PreferencePairs(Sequence[Pair]):
         """Of the samples that are a pair's sides, the chosen one first."""
         better, worse = self.sides[index]
         return self.samples[better].id, self.samples[worse].id
+
+
+def shuffled(count: int, batch: int, step: int, seed: int) -> list[int]:
+    """Indices of a step's pairs: every pair once an epoch, each epoch in an order of its own."""
+    order = {}
+    places = range(step * batch, (step + 1) * batch)
+    for epoch in {place // count for place in places}:
+        order[epoch] = np.random.default_rng((seed, epoch)).permutation(count)
+    return [int(order[place // count][place % count]) for place in places]

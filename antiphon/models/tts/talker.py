@@ -146,12 +146,15 @@ class Talker(nn.Module):
         found = self.codes[levels, codes.clamp_min(0)]
         return (found * (codes >= 0)[..., None]).transpose(1, 2)
 
-    def conditions(self, features: Tensor, ends: Tensor, first: int, frames: int) -> Tensor:
-        """What each of `frames` frames from `first` on reads of the text, [batch, frames, read.in_features]."""
+    def conditions(
+        self, features: Tensor, ends: Tensor, first: int, frames: int, last: Tensor | None = None
+    ) -> Tensor:
+        """What each of `frames` frames from `first` on reads of the text, [batch, frames, read.in_features]; `last`:
+        see `read_timeline`."""
         points = self.config.points
         moments = torch.arange(frames * points, device=ends.device)
         times = (first + (moments + 0.5) / points) / self.config.frame_rate
-        index, place = read_timeline(ends, times.expand(len(ends), -1).contiguous())
+        index, place = read_timeline(ends, times.expand(len(ends), -1).contiguous(), last)
         read = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
         return torch.cat([read, 4 * place.to(read.dtype)], dim=-1).unflatten(1, (frames, points)).flatten(2)
 
@@ -198,7 +201,7 @@ class Talker(nn.Module):
         if noise:
             rows = torch.rand(len(seen), device=seen.device) < 0.5
             seen = seen + noise * torch.randn_like(seen) * rows[:, None, None, None]
-        x = self.read(self.conditions(features, ends, 0, grid.shape[-1]))
+        x = self.read(self.conditions(features, ends, 0, grid.shape[-1], mask.sum(1) - 1))
         x = x + sum(linear(seen[:, :, level]) for level, linear in enumerate(self.code_in))
         states = self.temporal(x)[keep]
         depth = self.depth(self._depth_inputs(states, vectors[keep][:, :-1].to(states.dtype)))
