@@ -8,6 +8,7 @@ its making was stopped and taken up again.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -102,6 +103,11 @@ def mine(prompts: Iterable[Prompt], draw: Draw, measures: Sequence[Measure], con
                 _mine(writer, group, draw(group, config.samples), measures, config.out)
                 bar.update(len(group))
     return config.out
+
+
+def seed_of(prompt: Prompt, number: int, seed: int) -> int:
+    """The chance of a prompt's sample: another for each, and always the same."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{prompt.id}/{number}".encode()).digest()[:4], "big")
 
 
 def _is_done(writer: SampleWriter, prompt: str, samples: int) -> bool:

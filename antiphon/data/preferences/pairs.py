@@ -139,7 +139,7 @@ class PreferencePairs(Sequence[Pair]):
         if not path.is_file():
             raise DataError(f"{path} does not exist: choose the pairs with `antiphon data preferences pairs`.")
         self.sides: list[tuple[int, int]] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             try:

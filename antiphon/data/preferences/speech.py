@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from antiphon.audio.io import Audio
-from antiphon.data.preferences.mine import Drawn, Prompt
+from antiphon.data.preferences.mine import Drawn, Prompt, seed_of
 from antiphon.errors import UnsayableError
 from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.synthesizer import Synthesizer
@@ -28,18 +28,18 @@ class TalkerDraws:
     Args:
         synthesizer: speaks.
         temperature, top_k: of every sample.
-        seed: of the first sample; the others follow.
+        seed: of all samples.
     """
 
-    def __init__(self, synthesizer: Synthesizer, temperature: float = 0.6, top_k: int = 20, seed: int = 0):
-        self.synthesizer, self.temperature, self.top_k, self.seed = synthesizer, temperature, top_k, seed
+    def __init__(self, synthesizer: Synthesizer, temperature: float = 1.0, top_k: int = 0, seed: int = 0):
+        self.synthesizer, self.how, self.seed = synthesizer, (temperature, top_k), seed
 
     def __call__(self, prompts: Sequence[Prompt], samples: int) -> list[list[Drawn]]:
         talker, codec = self.synthesizer.talker, self.synthesizer.codec
         read = [self._read(prompt.text) for prompt in prompts]
         states = [
-            TalkerState(text, talker.init_state(self.seed + number, self.temperature, self.top_k).speech)
-            for text in read
+            TalkerState(text, talker.init_state(seed_of(prompt, number, self.seed), *self.how).speech)
+            for prompt, text in zip(prompts, read)
             if text is not None
             for number in range(samples)
         ]

@@ -46,11 +46,12 @@ def folder(tmp_path_factory):
     return path
 
 
-def build(folder, tmp_path, **data):
+def build(folder, tmp_path, talker=None, **data):
     return build_task(
         StageConfig(
             task="antiphon.train.tts.preference:TalkerPreferenceTask", steps=1, batch=2, out=str(tmp_path),
-            model={"talker": str(folder / "talker")}, data={"pairs": str(folder / "pairs"), "held_out": 1, **data},
+            model={"talker": talker or str(folder / "talker")},
+            data={"pairs": str(folder / "pairs"), "held_out": 1, **data},
         )
     )  # fmt: skip
 
@@ -88,27 +89,27 @@ def slow_log_probability(talker: Talker, side) -> float:
 def test_an_answers_log_probability_is_what_speaking_it_step_by_step_gives(folder, tmp_path):
     task = build(folder, tmp_path)
     sides = timed(task.pairs[0])
-    logs, counts = task.answers(task._rows([0]))
+    logs, counts = task.answers(task.rows([0]))
     assert logs.tolist() == pytest.approx([slow_log_probability(task.model, side) for side in sides], abs=1e-3)
     assert counts.tolist() == [side.codes.size for side in sides]
-    assert task.reference[:, 0].tolist() == pytest.approx(logs.tolist(), abs=1e-4)
+    assert task.training.reference[:, 0].tolist() == pytest.approx(logs.tolist(), abs=1e-4)
 
 
 @torch.no_grad()
 def test_weights_of_levels_and_padding(folder, tmp_path):
     alone = build(folder, tmp_path / "a", acoustic=0.0)
-    both = alone.answers(alone._rows([0, 1, 2]))[0].view(2, 3)
-    each = torch.stack([alone.answers(alone._rows([index]))[0] for index in range(3)], dim=1)
+    both = alone.answers(alone.rows([0, 1, 2]))[0].view(2, 3)
+    each = torch.stack([alone.answers(alone.rows([index]))[0] for index in range(3)], dim=1)
     torch.testing.assert_close(both, each, atol=1e-4, rtol=0)  # padding of the shorter ones counts nothing
-    assert alone.answers(alone._rows([0]))[1].tolist() == [side.codes.shape[1] for side in timed(alone.pairs[0])]
+    assert alone.answers(alone.rows([0]))[1].tolist() == [side.codes.shape[1] for side in timed(alone.pairs[0])]
     full = build(folder, tmp_path / "b")
-    assert (full.answers(full._rows([0]))[0] < each[:, 0]).all()
+    assert (full.answers(full.rows([0]))[0] < each[:, 0]).all()
 
 
 @pytest.mark.parametrize("loss", ["dpo", "ipo", "simpo", "kto"])
 def test_training_tells_the_sides_apart(folder, tmp_path, loss):
     task = build(folder, tmp_path, preference={"loss": loss, "beta": 0.5})
-    assert (task.reference is None) == (loss == "simpo")
+    assert (task.training.reference is None) == (loss == "simpo")
     optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3)
     batch = task.batch(0)
     before = task.losses(batch, "model")
@@ -137,10 +138,8 @@ def test_the_shipped_recipe_runs(folder, tmp_path):
 
 def test_pairs_of_another_talker_are_refused(folder, tmp_path):
     Talker(TalkerConfig(**SIZES | {"codebooks": 4})).save_pretrained(tmp_path / "talker")
-    task = build(folder, tmp_path)
-    task.config.model.talker = str(tmp_path / "talker")
     with pytest.raises(ConfigError, match="codes of 3 codebooks, the talker speaks 4"):
-        build_task(task.config)
+        build(folder, tmp_path, talker=str(tmp_path / "talker"))
 
 
 def test_pairs_say_what_was_said(folder):
