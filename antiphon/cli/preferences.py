@@ -120,6 +120,42 @@ def replies(
 
 
 @app.command()
+def timing(
+    dialogues: Annotated[Path, typer.Argument(help="Codes of conversations (antiphon data converse --codec).")],
+    out: Out,
+    model: Model = "mini-duplex",
+    part: Parts = None,
+    count: Count = 100,
+    samples: Samples = 4,
+    seconds: Annotated[float, typer.Option(help="Of each conversation, from its start.", min=1.0)] = 24.0,
+    rank: Rank = None,
+    margin: Margin = 0.1,
+    most: Most = 2,
+    seed: Seed = 0,
+) -> None:
+    """When a duplex model speaks while users of conversations do: early, latency (seconds), overlap.
+
+    Stopped and started again, it goes on where it was. Prints the pairs' file.
+    """
+    ranks = weights(rank or ["early=1", "latency=0.25", "overlap=1"])
+    with results() as stdout:
+        import torch
+
+        from antiphon.data.dialogue.codes import DialogueCodes
+        from antiphon.data.preferences.mine import MineConfig, mine
+        from antiphon.data.preferences.timing import TimingDraws, dialogue_prompts
+        from antiphon.evals.preferences import Timing
+
+        torch.set_num_threads(1)
+        duplex = load_model(model, part)[0].duplex
+        prompts = dialogue_prompts(list(DialogueCodes(dialogues, duplex.codec)))
+        about = {"what": "timing", "seconds": seconds, "seed": seed}
+        draws = TimingDraws(duplex, seconds, seed=seed)
+        mine(prompts, draws, [Timing(duplex)], MineConfig(out, samples, count, about=about))
+        _pair(out, ranks, margin, most, stdout)
+
+
+@app.command()
 def pairs(
     folder: Annotated[Path, typer.Argument(help="Folder with samples.")],
     rank: Rank = None,
