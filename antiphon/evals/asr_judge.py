@@ -150,7 +150,7 @@ class AsrJudge:
         found: list[tuple[str, float]] = [("", 0.0)] * len(waves)
         for samples, rows in batches([len(w) for w in waves], min_padding, batch):
             memory = self._memory([waves[i] for i in rows], samples)
-            heard = self._decode(memory, FIRST_MAX_TOKENS)
+            heard = self._decode(memory, min(FIRST_MAX_TOKENS, self.max_tokens))
             nats = self._nats(memory, [texts[i] for i in rows])
             for i, (text, _), each in zip(rows, heard, nats, strict=True):
                 found[i] = text, each
@@ -159,7 +159,8 @@ class AsrJudge:
     @torch.inference_mode()
     def _nats(self, memory: Tensor, texts: list[str]) -> list[float]:
         """Mean negative log-likelihood of each text's tokens and its end, given the sound alone."""
-        spelt = [[*self.tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids, END] for text in texts]
+        ids = [self.tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids for text in texts]
+        spelt = [[*each[: self.max_tokens - 1], END] for each in ids]
         longest = max(map(len, spelt))
         targets = torch.tensor([ids + [-1] * (longest - len(ids)) for ids in spelt])
         start = torch.tensor([START] * len(texts))

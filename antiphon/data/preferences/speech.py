@@ -17,7 +17,8 @@ from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import TalkerState, Utterance
 
 WINDOW_SECONDS = 0.02
-QUIET_DB = -35.0  # below the loud parts of the same utterance
+QUIET_DB = -35.0  # below the loud parts of the same utterance,
+LOUD_DB = -50.0  # which have at least this level, in full scale: nothing said at all is silence
 PAUSE_SECONDS = 0.2  # shorter silences are stops and breaths
 SLACK_SECONDS = 0.12  # by which a pause may lie beside its mark
 
@@ -112,7 +113,7 @@ def quiet_runs(audio: Audio) -> list[tuple[float, float]]:
     samples = audio.mono().samples.numpy()
     blocks = samples[: len(samples) // step * step].reshape(-1, step)
     level = 10 * np.log10(np.square(blocks, dtype=np.float64).mean(1) + 1e-10)
-    quiet: NDArray = level < (np.percentile(level, 95) if len(level) else 0.0) + QUIET_DB
+    quiet: NDArray = level < max(np.percentile(level, 95) if len(level) else LOUD_DB, LOUD_DB) + QUIET_DB
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
     return [(a * WINDOW_SECONDS, b * WINDOW_SECONDS) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist())]
 
