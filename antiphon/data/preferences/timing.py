@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from antiphon.audio.io import Audio
 from antiphon.data.dialogue.codes import CodedDialogue
+from antiphon.data.dialogue.grid import NOTHING
 from antiphon.data.preferences.mine import Drawn, Prompt, seed_of
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiSampling
@@ -42,24 +46,28 @@ class TimingDraws:
         self.duplex, self.sampling, self.sound, self.seed = duplex, sampling or duplex.sampling, sound, seed
         self.frames = int(seconds * duplex.frame_rate)
 
-    def __call__(self, prompts: Sequence[Prompt], samples: int) -> list[list[Drawn]]:
-        return [self._one(prompt, samples) for prompt in prompts]
-
     @torch.inference_mode()
-    def _one(self, prompt: Prompt, samples: int) -> list[Drawn]:
-        config, dialogue = self.duplex.moshi.config, prompt.about["dialogue"]
-        heard = dialogue.codes[dialogue.codebooks :][: config.user_codebooks, : self.frames]
-        user = torch.from_numpy(heard.astype("int64")).expand(samples, -1, -1)
-        seeds = [seed_of(prompt, number, self.seed) for number in range(samples)]
-        grids = torch.cat([talk(self.duplex.moshi, user.to(self.duplex.device), self.sampling, seeds).cpu(), user], 1)
-        return [Drawn(grid.numpy(), self._words(grid), self._sound(grid)) for grid in grids]
+    def __call__(self, prompts: Sequence[Prompt], samples: int) -> list[list[Drawn]]:
+        users = [self._user(prompt.about["dialogue"]) for prompt in prompts]
+        rows = [user for user in users for _ in range(samples)]
+        seeds = [seed_of(prompt, number, self.seed) for prompt in prompts for number in range(samples)]
+        together = pad_sequence([user.T for user in rows], batch_first=True, padding_value=NOTHING).mT
+        made = talk(self.duplex.moshi, together.to(self.duplex.device), self.sampling, seeds).cpu()
+        grids = [torch.cat([own[:, : user.shape[1]], user]) for own, user in zip(made, rows)]
+        answers = [Drawn(grid.numpy(), self._words(grid), self._sound(grid)) for grid in grids]
+        return [answers[at : at + samples] for at in range(0, len(answers), samples)]
 
-    def _words(self, grid: torch.Tensor) -> str:
+    def _user(self, dialogue: CodedDialogue) -> Tensor:
+        """What the user says, codes [user codebooks, frames]."""
+        heard = dialogue.codes[dialogue.codebooks :][: self.duplex.moshi.config.user_codebooks, : self.frames]
+        return torch.from_numpy(heard.astype(np.int64))
+
+    def _words(self, grid: Tensor) -> str:
         config = self.duplex.moshi.config
-        said = [token for token in grid[0].tolist() if token not in (-1, config.pad, config.end_pad)]
+        said = [token for token in grid[0].tolist() if token not in (NOTHING, config.pad, config.end_pad)]
         return self.duplex.pieces.decode(said).strip()
 
-    def _sound(self, grid: torch.Tensor) -> Audio | None:
+    def _sound(self, grid: Tensor) -> Audio | None:
         if not self.sound:
             return None
         own = self.duplex.moshi.config.codebooks

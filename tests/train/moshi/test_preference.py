@@ -74,6 +74,14 @@ def test_greedy_answers_are_the_likeliest_teacher_forced(mined):
     assert text[: drawn.array.shape[1]].tolist() == drawn.array[0].tolist()
 
 
+def test_conversations_at_once_are_what_each_is_alone(mined):
+    duplex = Duplex.from_pretrained(mined / "model")
+    talks = dialogue_prompts(list(DialogueCodes(mined / "talks")))  # of four lengths
+    draws = TimingDraws(duplex, 2.0, MoshiSampling(1.0, 0, 1.0, 0), sound=False)
+    for alone, together in zip([draws([each], 2)[0] for each in talks], draws(talks, 2), strict=True):
+        assert [each.array.tolist() for each in together] == [each.array.tolist() for each in alone]
+
+
 def test_rows_of_different_lengths_dont_count_what_isnt_there(mined):
     task = build(mined)
     with torch.no_grad():
