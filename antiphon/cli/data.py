@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from antiphon.cli import preferences
 from antiphon.cli.common import Json, Model, Parts, load_model, progress, results, write_json
 
 app = typer.Typer(help="Make training sets from text or recordings, and say what is in one.", no_args_is_help=True)
+app.add_typer(preferences.app, name="preferences")
 
 Texts = Annotated[Path, typer.Option("--texts", help="Folder with the text sources (*.jsonl.gz).")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the set; one that is there is added to.")]

@@ -140,20 +140,68 @@ class AsrJudge:
             raise EvalError(f"Whisper knows no language {language!r}.")
         return (START[0], token, *START[2:])
 
+    def compare(
+        self, clips: Sequence[Audio], texts: Sequence[str], batch: int = 16, min_padding: float = 2.0
+    ) -> list[tuple[str, float]]:
+        """What is said in each clip, and how clearly it says a text; for ranking clips of one text, in one hearing.
+
+        Args:
+            clips, batch: as in `transcribe`.
+            texts: that the clips should say.
+            min_padding: seconds; little, since it is the same for all that are compared.
+
+        Returns:
+            (transcript, nats a token that the judge needs to write the text) of each clip.
+
+        Raises:
+            EvalError: a clip longer than 30 s.
+        """
+        waves = [self._wave(i, clip) for i, clip in enumerate(clips)]
+        found: list[tuple[str, float]] = [("", 0.0)] * len(waves)
+        for samples, rows in batches([len(w) for w in waves], min_padding, batch):
+            memory = self._memory([waves[i] for i in rows], samples)
+            heard = self._decode(memory, min(FIRST_MAX_TOKENS, self.max_tokens), START)
+            nats = self._nats(memory, [texts[i] for i in rows])
+            for i, (text, _), each in zip(rows, heard, nats, strict=True):
+                found[i] = text, each
+        return found
+
     @torch.inference_mode()
+    def _nats(self, memory: Tensor, texts: list[str]) -> list[float]:
+        """Mean negative log-likelihood of each text's tokens and its end, given the sound alone."""
+        ids = [self.tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids for text in texts]
+        spelt = [[*each[: self.max_tokens - 1], END] for each in ids]
+        longest = max(map(len, spelt))
+        targets = torch.tensor([ids + [-1] * (longest - len(ids)) for ids in spelt])
+        start = torch.tensor([START] * len(texts))
+        given = torch.cat([start, targets[:, :-1].clamp_min(0)], dim=1)
+        states = self.model.model.decoder(input_ids=given, encoder_hidden_states=memory).last_hidden_state
+        logits = self.model.proj_out(states[:, len(START) - 1 :]).float()
+        losses = torch.nn.functional.cross_entropy(logits.mT, targets, ignore_index=-1, reduction="none")
+        return (losses.sum(1) / (targets >= 0).sum(1)).tolist()
+
     def _hear(
         self, waves: list[Tensor], samples: int, max_tokens: int, start: tuple[int, ...]
     ) -> list[tuple[str, bool]]:
         """Returns (text, whether it came to an end by itself) for a batch padded to `samples`."""
+        return self._decode(self._memory(waves, samples), max_tokens, start)
+
+    @torch.inference_mode()
+    def _memory(self, waves: list[Tensor], samples: int) -> Tensor:
+        """What the encoder makes of a batch padded to `samples`, [batch, frames, width]."""
         samples -= samples % 320  # two mel frames make one of the encoder's
         mel = self.features(
             [w.numpy() for w in waves], sampling_rate=SAMPLE_RATE, padding="max_length", max_length=samples,
             truncation=True, return_tensors="pt",
         ).input_features  # fmt: skip
-        memory = self.encode(mel)
-        rows = torch.arange(len(waves))
-        tokens = torch.tensor([start] * len(waves))
-        out: list[list[int]] = [[] for _ in waves]
+        return self.encode(mel)
+
+    @torch.inference_mode()
+    def _decode(self, memory: Tensor, max_tokens: int, start: tuple[int, ...]) -> list[tuple[str, bool]]:
+        """Greedy transcripts, and whether each came to an end by itself."""
+        rows = torch.arange(len(memory))
+        tokens = torch.tensor([start] * len(memory))
+        out: list[list[int]] = [[] for _ in memory]
         cache = None
         decoder = self.model.model.decoder
         for position in range(max_tokens):
