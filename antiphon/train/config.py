@@ -170,8 +170,9 @@ def load_typed(kind: type[T], path: Path | str, overrides: list[str] | None = No
         ConfigError: no such file, a field that doesn't exist, or a value of the wrong type.
     """
     path = find_recipe(Path(path))
+    fields = found(_read(path, overrides or []))
     try:
-        return typed(kind, found(_read(path, overrides or [])))
+        return typed(kind, fields)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from antiphon.data.scene.example import Example, Span
 from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
+from antiphon.errors import AudioError
 from antiphon.models.scene.features import FRAME_SECONDS, MEL_PER_FRAME, SceneFeatures, extract
 
 KIND = "scenes"
@@ -116,7 +117,11 @@ def encode(
         for identity, make, split in examples:
             if identity in writer.done:
                 continue
-            example = make()
+            try:
+                example = make()
+            except AudioError as error:  # one broken file of thousands
+                writer.skip(identity, str(error))
+                continue
             if len(example.samples) < FRAME_SECONDS * 16000:
                 writer.skip(identity, "too short")
                 continue

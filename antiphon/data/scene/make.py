@@ -9,7 +9,7 @@ A maker's example follows from its name, the split, its number and the seed alon
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.random import Generator
 
 from antiphon.data.scene.example import RATE, Example, silences
 from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, spans_of
-from antiphon.data.scene.manner import manner, sex_by_pitch
-from antiphon.data.scene.mixtures import Clip, alone, conversation, excerpt, mixture
-from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, piece
+from antiphon.data.scene.manner import manner, sex_by_pitch, tone
+from antiphon.data.scene.mixtures import Clip, alone, coloured, conversation, excerpt, mixture
+from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece
 from antiphon.data.scene.published import labelled
+from antiphon.data.scene.signals import SIGNALS, signal
 from antiphon.data.scene.splits import TEST_VOICES
 from antiphon.data.speech.augment import change_speed, resample
 from antiphon.data.speech.speak import MANY_SPEAKERS, Speaker, generator_for
@@ -47,6 +48,8 @@ class Sources:
     """Folder of texts for the voices to say; empty for no voices."""
     voices: list[str] = field(default_factory=lambda: ["hibari"])
     """Voices that train; those for measuring alone (`splits.TEST_VOICES`) say test sentences if they are named too."""
+    signals: float = 0.25
+    """Share of the sounds in mixtures that are made: sirens, bells, beeps, knocks."""
     share_alike: bool = False
     """Whether recordings under licences that don't allow giving weights away (see `splits.trains`) may train too."""
 
@@ -166,7 +169,10 @@ class Material:
 
     def sound(self, split: str, generator: Generator) -> Clip:
         """A sound with a name."""
-        example = self.load(self.drawn(split, "sound", generator, group="event"))
+        if generator.random() < self.sources.signals:
+            example = signal(_one_of(sorted(SIGNALS), generator), generator)
+        else:
+            example = self.load(self.drawn(split, "sound", generator, group="event"))
         return excerpt(example, float(generator.uniform(*SOUND)), generator)
 
     def two_speakers(self, split: str, generator: Generator) -> list[Clip]:
@@ -215,6 +221,10 @@ def _manner(material: Material, split: str, generator: Generator) -> Example:
     return manner(material.speech(split, generator, clean=True, seconds=(1.5, 4.5)), generator)
 
 
+def _tone(material: Material, split: str, generator: Generator) -> Example:
+    return tone(material.speech(split, generator, clean=True, seconds=(1.2, 3.0)), generator)
+
+
 def _alone(kind: str, group: str) -> Maker:
     def make_one(material: Material, split: str, generator: Generator) -> Example:
         each = material.drawn(split, kind, generator, group)
@@ -234,24 +244,43 @@ def _reader(material: Material, split: str, generator: Generator) -> Example:
     return alone(excerpt(material.load(each), float(generator.uniform(1.5, 5.0)), generator), generator, True)
 
 
+def _one_of(names: Sequence[str], generator: Generator) -> str:
+    return names[int(generator.integers(len(names)))]
+
+
+def _signal(material: Material | None, split: str, generator: Generator) -> Example:
+    example = signal(_one_of(sorted(SIGNALS), generator), generator)
+    return alone(excerpt(example, float(generator.uniform(1.0, 5.0)), generator), generator, clean=False)
+
+
 def _piece(material: Material | None, split: str, generator: Generator) -> Example:
     return piece(split, generator)
 
 
 def _instrument(material: Material | None, split: str, generator: Generator) -> Example:
-    names = [*INSTRUMENTS, "drums"]
-    return instrument_alone(names[int(generator.integers(len(names)))], generator)
+    return instrument_alone(_one_of([*INSTRUMENTS, "drums"], generator), generator)
+
+
+def _note(material: Material | None, split: str, generator: Generator) -> Example:
+    name = "drums" if generator.random() < 0.15 else _one_of(sorted(INSTRUMENTS), generator)
+    example = instrument_alone(name, generator, note)
+    spans = tuple(span for span in example.spans if span.label != "silence")
+    clip = Clip(coloured(example.samples, generator), spans, example.source, example.known)
+    return alone(clip, generator, clean=False)
 
 
 MAKERS: dict[str, Maker] = {
     "mixture": _mixture,
     "manner": _manner,
+    "tone": _tone,
     "conversation": _conversation,
     "feeling": _alone("speech", "feeling"),
     "event": _alone("sound", "event"),
     "reader": _reader,
     "piece": _piece,
     "instrument": _instrument,
+    "note": _note,
+    "signal": _signal,
 }
 
 
@@ -259,9 +288,7 @@ def make(maker: str, material: Material, split: str, number: int, seed: int = 0)
     """An example by its number.
 
     Args:
-        maker: "mixture" (speech, sounds and music at drawn times), "manner" (plain speech said another way),
-            "conversation" (one or two speakers), "feeling", "event" (a real one in other surroundings), "reader" (plain
-            speech in surroundings), "piece" (music of known tempo), "instrument" (one alone).
+        maker: of `MAKERS`; docs/hearing-data.md tells what each makes.
         material: to draw from.
         split: what it is for: nothing of another split is in it.
         number, seed: any.

@@ -266,19 +266,43 @@ def manner(clip: Clip, generator: Generator, clean: bool = True) -> Example:
         known -= {"manner/soft", "manner/question"}
     if effort == "shouted":
         labels.append("loud")
-    samples = levelled(synthesize(voice), float(generator.uniform(*EFFORTS[effort])))
-    heard = activity(samples, gap=1.5)
-    if not heard:
-        return manner(clip, generator, clean)
-    start, end = heard[0][0], heard[-1][1]
-    spans = [Span("kind", "speech", *each) for each in activity(samples, gap=0.5)]
-    spans += [Span("manner", each, start, end) for each in labels] + [Span("speakers", "one", start, end)]
+    return _spoken(voice, labels, known, EFFORTS[effort], clip.source, generator, clean)
+
+
+def tone(clip: Clip, generator: Generator, clean: bool = True) -> Example:
+    """Plain speech whose end rises or falls and is else as it was: only its tone tells a question."""
+    voice = analyse(clip.samples)
+    if generator.random() < 0.6:
+        voice = other_speaker(voice, *_drawn_speaker(generator))
+    known, rising = set(KNOWN), bool(generator.random() < 0.5)
+    if (toned := ending(voice, rising, generator)) is None:
+        return _spoken(voice, [], known, EFFORTS[""], clip.source, generator, clean)
+    labels = ["question"] if rising else []
+    return _spoken(toned, labels, known | {"manner/question"}, EFFORTS[""], clip.source, generator, clean)
+
+
+def _spoken(
+    voice: Voice,
+    labels: list[str],
+    known: set[str],
+    level: tuple[float, float],
+    source: str,
+    generator: Generator,
+    clean: bool,
+) -> Example:
+    """A changed voice as an example: put together, at a level that goes with its effort, in surroundings."""
+    samples = levelled(synthesize(voice), float(generator.uniform(*level)))
+    stretches = activity(samples, gap=0.5)
+    spans = [Span("kind", "speech", *each) for each in stretches]
+    if stretches:
+        whole = (stretches[0][0], stretches[-1][1])
+        spans += [Span("manner", each, *whole) for each in labels] + [Span("speakers", "one", *whole)]
     before, after = float(generator.uniform(0.0, 0.6)), float(generator.uniform(0.0, 0.6))
     canvas = Canvas.empty(before + len(samples) / RATE + after)
     first = int(before * RATE)
     canvas.samples[first : first + len(samples)] = np.clip(samples, -1.0, 1.0)[: len(canvas.samples) - first]
     canvas.spans = [span.moved(before) for span in spans]
-    canvas.sources = [clip.source]
+    canvas.sources = [source]
     peak = 20.0 * np.log10(max(float(np.abs(canvas.samples).max()), 1e-6))
     example = surround(canvas.finished(frozenset(known)), generator, clean)
     # The level is part of the manner: back to it after the surroundings, give or take another microphone.

@@ -12,6 +12,7 @@ import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,7 @@ KICK, SNARE, CLAP, RIM, CLOSED, OPEN, RIDE, CRASH, TAMBOURINE, COWBELL, SHAKER =
     70,
 )
 TOMS = (41, 45, 48, 50)
+KITS = (0, 0, 0, 8, 16, 24, 25, 32, 40)  # standard, room, power, electronic, TR-808, jazz, brush
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 CHORDS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 4, 5, 3), (0, 0, 3, 4), (5, 3, 0, 4), (0, 2, 3, 3), (1, 4, 0, 0))
 MELODIC = tuple("piano guitar violin flute clarinet saxophone trumpet synthesizer bell marimba oboe".split())
@@ -181,6 +183,8 @@ def compose(pattern: int, tempo: float, seconds: float, generator: Generator) ->
                 for number, at in enumerate(melody[bar % 2]):
                     degree = int(np.clip(degree + steps[(bar % 4 * 16 + number) % 64], -3, 9))
                     play(begin + at, 0.45, _key(degree, scale, root, min(max(low, 60), high - 24)), 94, channel)
+    if drums:
+        programs[9] = int(generator.choice(KITS))
     told = tuple(dict.fromkeys([names[part] for part in parts] + (["drums"] if drums else [])))
     return Score(tempo, tuple(notes), programs, told)
 
@@ -239,7 +243,7 @@ def phrase(instrument: str, generator: Generator) -> Score:
             )
             for number in range(count)
         ]
-        return Score(tempo, tuple(notes), {}, ("drums",))
+        return Score(tempo, tuple(notes), {9: int(generator.choice(KITS))}, ("drums",))
     programs, (low, high) = INSTRUMENTS[instrument]
     chords = instrument in ACCOMPANYING and generator.random() < 0.35
     scale = SCALES[int(generator.integers(len(SCALES)))]
@@ -254,6 +258,19 @@ def phrase(instrument: str, generator: Generator) -> Score:
             notes.append(Note(number * length, length * float(generator.uniform(0.5, 1.0)), key, velocity, 0))
         degree += step if step else int(generator.integers(-3, 4))
     return Score(tempo, tuple(notes), {0: int(generator.choice(programs))}, (instrument,))
+
+
+def note(instrument: str, generator: Generator) -> Score:
+    """One note or chord of an instrument, one stroke of a drum or cymbal: as single sounds come."""
+    velocity, length = int(generator.integers(50, 127)), float(np.exp(generator.uniform(np.log(0.1), np.log(3.0))))
+    if instrument == "drums":
+        strokes = (Note(0.0, 0.2, int(generator.integers(35, 71)), velocity, 9),)
+        return Score(60.0, strokes, {9: int(generator.choice(KITS))}, ("drums",))
+    programs, (low, high) = INSTRUMENTS[instrument]
+    key = int(generator.integers(low, high + 1))
+    chord = (0, 4, 7) if instrument in ACCOMPANYING and generator.random() < 0.2 else (0,)
+    notes = tuple(Note(0.0, length, min(key + step, 127), velocity, 0) for step in chord)
+    return Score(60.0, notes, {0: int(generator.choice(programs))}, (instrument,))
 
 
 def to_midi(score: Score, path: Path) -> None:
@@ -304,23 +321,10 @@ def played(score: Score, font: str | None = None) -> Samples:
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder) / "score.mid", Path(folder) / "score.wav"
         to_midi(score, midi)
-        # Twice the rate, then resampled: FluidSynth's own low rates alias.
-        command = [
-            "fluidsynth",
-            "-ni",
-            "-q",
-            "-r",
-            str(2 * RATE),
-            "-g",
-            "0.5",
-            "-O",
-            "s16",
-            "-T",
-            "wav",
-            "-F",
-            str(wav),
-        ]
-        done = subprocess.run([*command, font or sound_font(), str(midi)], capture_output=True, text=True, check=False)
+        # Twice the rate, then resampled: FluidSynth's own low rates alias. It reads only the samples that it plays.
+        options = f"-ni -q -o synth.dynamic-sample-loading=1 -r {2 * RATE} -g 0.5 -O s16 -T wav".split()
+        command = ["fluidsynth", *options, "-F", str(wav), font or sound_font(), str(midi)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not wav.is_file():
             raise DataError(f"FluidSynth failed: {done.stderr.strip() or done.returncode}.")
         return io.load(wav).resample(RATE).samples.numpy()
@@ -344,11 +348,15 @@ def piece(split: str, generator: Generator, seconds: float = 10.0, tempo: float 
     return _music(samples, score, generator, f"pattern {pattern}", tempo=True)
 
 
-def instrument_alone(instrument: str, generator: Generator) -> Example:
-    """A rendered phrase of one instrument: kind and instrument are known."""
-    samples = played(phrase(instrument, generator))
+def instrument_alone(
+    instrument: str, generator: Generator, compose_one: Callable[[str, Generator], Score] = phrase
+) -> Example:
+    """A rendered phrase (or `note`) of one instrument: kind and instrument are known."""
+    samples = played(compose_one(instrument, generator))
     samples = samples[: int(generator.uniform(1.0, 6.0) * RATE)]
-    return _music(samples, Score(0.0, (), {}, (instrument,)), generator, f"phrase of {instrument}", tempo=False)
+    return _music(
+        samples, Score(0.0, (), {}, (instrument,)), generator, f"{compose_one.__name__} of {instrument}", tempo=False
+    )
 
 
 def _music(samples: Samples, score: Score, generator: Generator, source: str, tempo: bool) -> Example:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ class SceneData:
 
     sets: list[str] = MISSING
     """Folders of encoded examples."""
+    without: list[str] = field(default_factory=list)
+    """Labels that aren't trusted, "SET/GROUP": of that group nothing is learnt from the folder of that name."""
+    train_on_dev: list[str] = field(default_factory=list)
+    """Sets, by their folders' names, whose "dev" split is trained on as well: small ones, when all choices are made."""
     groups: dict[str, float] = field(default_factory=dict)
     """How often a group's labels are drawn, against 1 of a group that isn't named; 0 leaves the group out."""
     refresh: int = 0
@@ -124,7 +128,12 @@ class SceneTask:
             each.refresh()
             examples = each.examples[: None if until is None else until.get(folder)]
             self.counts[folder] = len(examples)
-            self.train += [(each, example) for example in examples if example.split == "train"]
+            name = Path(folder).name
+            left_out = {group for group in GROUPS if f"{name}/{group}" in self.data.without}
+            if left_out:
+                examples = [replace(example, known=example.known - left_out) for example in examples]
+            splits = ("train", "dev") if name in self.data.train_on_dev else ("train",)
+            self.train += [(each, example) for example in examples if example.split in splits]
             self.dev += [(each, example) for example in examples if example.split == "dev"]
         self.drawn = self._index()
 

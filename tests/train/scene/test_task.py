@@ -96,6 +96,13 @@ def test_batches_depend_on_the_step_alone_and_hold_every_group(folder: Path, tmp
     assert set(task.losses(task.batch(4), "model")) == {"tempo"}  # every fourth
 
 
+def test_a_sets_labels_can_be_left_out_and_its_dev_trained_on(folder: Path, tmp_path: Path) -> None:
+    given = config(folder, tmp_path)
+    given.data.without, given.data.train_on_dev = ["set/feeling"], ["set"]
+    task = build_task(given)
+    assert set(task.model.config.labels) == {"kind", "event"} and len(task.train) == 30
+
+
 def test_music_is_played_faster_and_slower(folder: Path, tmp_path: Path) -> None:
     given = config(folder, tmp_path)
     given.data.tempo_stretch, given.batch = 0.5, 40
