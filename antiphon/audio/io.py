@@ -183,9 +183,10 @@ def stream(
     for samples in pieces():
         if len(samples):
             given = True
-            peak = max(peak, float(np.abs(samples).max()))
-            if not math.isfinite(peak):
+            largest = float(np.abs(samples).max())
+            if not math.isfinite(largest):
                 raise AudioError(_NOT_NUMBERS.format(path))
+            peak = max(peak, largest)
             yield torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples)
     if not given:
         raise AudioError(_NO_LENGTH.format(path))

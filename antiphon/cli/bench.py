@@ -133,7 +133,7 @@ def thinker(
         raise ConfigError(f"--reference {reference}: there is no such file or folder.")
     given = _given(only=only, threads=threads)
     config = ThinkerBenchConfig(model=model, reference=reference, steps=steps, rounds=rounds, **given)
-    _show(bench_thinker(config, progress), json)
+    _show(bench_thinker(config, progress, json), json)
 
 
 def _given(**options: list[Any] | None) -> dict[str, tuple[Any, ...]]:
