@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from antiphon.models.llm.prompts import ASKED, HEARD, PLAIN_MANNER, TONE, UNASKED, USER
+from antiphon.models.llm.prompts import ASKED, HEARD, PLAIN_MANNER, QUESTION_TONE, TONE, UNASKED, USER
 from antiphon.models.scene.labels import GROUPS, TEMPO, Label, label
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -118,8 +118,13 @@ def everything(scene: Scene | None) -> list[Note]:
     )
 
 
-def noteworthy_parts(notes: Sequence[Note]) -> Parts:
-    """Notes on what is noteworthy as a language model is told them, with what it is to make of them."""
+def noteworthy_parts(notes: Sequence[Note], question: bool = False) -> Parts:
+    """Notes on what is noteworthy as a language model is told them, with what it is to make of them.
+
+    Args:
+        notes: of a turn.
+        question: its words are one.
+    """
     sounds, voice = (
         [note for note in notes if note.title != "the user"],
         [note for note in notes if note.title == "the user"],
@@ -133,7 +138,13 @@ def noteworthy_parts(notes: Sequence[Note]) -> Parts:
         ]
     parts += [UNASKED] if sounds else []
     for note in voice:
-        parts += [USER if not parts else f" {USER}", *note.parts(), TONE, *note.parts(), "."]
+        parts += [
+            USER if not parts else f" {USER}",
+            *note.parts(),
+            QUESTION_TONE if question else TONE,
+            *note.parts(),
+            ".",
+        ]
     return parts
 
 

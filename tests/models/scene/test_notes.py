@@ -72,3 +72,4 @@ def test_who_asks_is_told_everything_in_its_order() -> None:
 def test_what_is_noteworthy_is_told_with_what_to_make_of_it() -> None:
     told = "".join(map(str, noteworthy_parts(notes(scene(("kind", "speech"), ("feeling", "sad"), ("event", "rain"))))))
     assert "you hear it rains." in told and "The user sounds sad." in told and told.endswith("somebody who sounds sad.")
+    assert "question itself" not in told
