@@ -1,4 +1,4 @@
-"""`antiphon eval assistant`, `codec`, `duplex`: measure a model, codecs or conversations; print a table, draw it."""
+"""`antiphon eval assistant`, `codec`, `duplex`, `speech-lm`: measure a model, codecs or conversations."""
 
 from __future__ import annotations
 
@@ -189,6 +189,40 @@ def duplex(
         _show(run(config, json, resume, talks), stdout, plot, json)
         if talks and talks.is_file():
             progress(f"Picture: {talks}")
+
+
+@app.command(name="speech-lm")
+def speech_lm(
+    model: Annotated[str, typer.Argument(help="Folder of a speech language model: runs/speech-lm-speech/model.")],
+    texts: Annotated[
+        Path | None, typer.Option(help="Folder of the text sources (*.jsonl.gz), to make our spoken pairs from.")
+    ] = None,
+    material: Annotated[Path | None, typer.Option(help="Folder of our spoken pairs; made from the texts once.")] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of sWUGGY, sBLIMP, StoryCloze or SALMon in its official layout; may be repeated."),
+    ] = None,
+    only: Only = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
+    ] = None,
+    resume: Resume = False,
+    keep: Annotated[Path | None, typer.Option(help="Folder for what the model writes down.")] = None,
+    plot: Plot = None,
+    json: Json = None,
+) -> None:
+    """Measure a speech language model: words, grammar and endings by likelihood, what it writes down, what it reads."""
+    check_resume(resume, json)
+    check_folder("--texts", texts)
+    for place in pairs or ():
+        check_folder("--pairs", place)
+    with results() as stdout:
+        from antiphon.evals.speech_lm.figures import SpeechLMConfig, run
+
+        config = SpeechLMConfig(
+            model=model, texts=texts, material=material, pairs=tuple(pairs or ()), only=listed(only), n=n, keep=keep
+        )
+        _show(run(config, json, resume), stdout, plot, json)
 
 
 def _show(report: Report, stdout: TextIO, plot: Path | None, json: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from antiphon.train.config import StageConfig
 
 FILE = "log.jsonl"
+PACE = ("step", "seconds a step", "tokens a second", "mfu", "batches", "tokens", "flops", "seconds")  # of its lines
 
 
 @dataclass
@@ -58,7 +60,9 @@ class Log:
         self.sums: dict[str, tuple[float, int]] = {}  # name -> (total, how many)
         self.path = out / FILE
         before = [line for line in read(out) if line["step"] <= start]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in before), encoding="utf-8")
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in before), encoding="utf-8")
+        os.replace(part, self.path)  # whole at any moment
         self.writer = SummaryWriter(str(out / "curves"), purge_step=start or None)
         self.began, self.start, self.before = time.monotonic(), start, spent.state_dict()
 

@@ -4,11 +4,9 @@ layers, traces."""
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -61,36 +59,32 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
     """kill -9, twenty times: every start goes on from whatever checkpoint the one before had written."""
     fields = {"steps": 200, "accumulate": 1, "batch": 4, "log_every": 20, "save_minutes": 0.0, "ema": 0.9}
     fields |= {"model": {"dropout": 0.2}, "guard": GuardConfig(spike=20.0, window=30)}
-    train(config(tmp_path / "whole", **fields))
-    script = tmp_path / "go.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom antiphon.train import train\n"
-        "from antiphon.train.config import GuardConfig\nfrom tests.train.tiny_lm import config\n"
-        f"train(config(Path({str(tmp_path / 'killed')!r}), **({fields | {'data': {'slow': 0.02}}!r})))\n"
-    )
-    rng, out = random.Random(0), tmp_path / "killed"
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    kills = 0
+    start = multiprocessing.get_context("fork").Process  # it has what it needs in memory
+    whole = start(target=train, args=(config(tmp_path / "whole", **fields),))
+    whole.start()
+    whole.join()
+    rng, out, kills = random.Random(0), tmp_path / "killed", 0
     while True:
-        process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.PIPE, text=True)
-        before = _step(out)
-        while process.poll() is None and _step(out) == before:
-            time.sleep(0.01)
-        if kills < 20:
-            time.sleep(rng.uniform(0.0, 0.3))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-        _, told = process.communicate()
-        if process.returncode == 0:
+        before, process = _written(out), start(target=train, args=(config(out, **fields),))
+        process.start()
+        while kills < 20 and process.is_alive():
+            if _written(out) != before:
+                time.sleep(rng.uniform(0.0, 0.2))
+                if process.is_alive():
+                    process.kill()
+                    kills += 1
+                break
+            time.sleep(0.001)
+        process.join()
+        if process.exitcode == 0:
             break
-        assert process.returncode == -signal.SIGKILL, told
+        assert process.exitcode == -signal.SIGKILL
     assert kills == 20
     assert same(tmp_path / "whole", out)
     assert [line["step"] for line in read(out)] == list(range(20, 201, 20))
 
 
-def _step(out: Path) -> int:
+def _written(out: Path) -> int:
     """When the last checkpoint was written, in nanoseconds; 0 where there is none."""
     return (out / FILE).stat().st_mtime_ns if (out / FILE).exists() else 0
 

@@ -38,8 +38,6 @@ class TinyData:
     """can't be made,"""
     poison_at: int | None = None
     """or has a loss that is no number."""
-    slow: float = 0.0
-    """Seconds that a batch takes longer, so that there is time to be killed."""
 
 
 class Counting:
@@ -84,8 +82,6 @@ class TinyTask:
             os.kill(os.getpid(), signal.SIGTERM)
         if step == data.break_at:
             raise DataError("shard-00-00003.npy cannot be read (it ends early): make the set anew.")
-        if data.slow:
-            signal.sigtimedwait([], data.slow)
         rows = pack([self.mixture[number] for number in range(first, first + self.config.batch)], data.size)
         tokens, weights, segments = stack(rows)
         if step == data.poison_at:

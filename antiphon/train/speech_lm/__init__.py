@@ -1,0 +1,1 @@
+"""Training of speech language models."""
