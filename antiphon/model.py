@@ -80,7 +80,7 @@ class Model(ABC):
         language: str | None = None,
         translate: bool = False,
         words: bool = False,
-        scene: bool = False,
+        scene: bool = True,
     ) -> Heard:
         """What was said: `.text`, `.language`, and what else a thinker reads of it.
 
@@ -89,7 +89,7 @@ class Model(ABC):
             language: that is spoken ("ru", "Russian"); None to find out.
             translate: into English.
             words: with each word's times and confidence, `.words`.
-            scene: with what else is heard, `.scene`, by a model that hears more than words.
+            scene: with what else is heard, `.scene`, by a model that hears more than words; False saves the work.
 
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
@@ -344,7 +344,7 @@ class HalfDuplexModel(Model):
         language: str | None = None,
         translate: bool = False,
         words: bool = False,
-        scene: bool = False,
+        scene: bool = True,
     ) -> Heard:
         """See `Model.hear`."""
         options = self.recognizer.options(language, translate=translate, words=words)
@@ -468,7 +468,7 @@ class DuplexModel(Model):
         language: str | None = None,
         translate: bool = False,
         words: bool = False,
-        scene: bool = False,
+        scene: bool = True,
     ) -> Heard:
         """See `Model.hear`; done by the `recognizer`."""
         options = self.recognizer.options(language, translate=translate, words=words)

@@ -258,7 +258,7 @@ class HalfDuplexBackend:
 
 def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
     """What a recognizer heard, with what the language model may be told of it."""
-    told = reading.told(heard.scene) if reading is not None else None
+    told = reading.told(heard.scene, heard.text) if reading is not None else None
     return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, told)
 
 
