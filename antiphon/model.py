@@ -11,11 +11,12 @@ with model.session() as session:                  # live: 80 ms frames in, event
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -26,7 +27,7 @@ import torch
 
 from antiphon import hub
 from antiphon.audio.given import as_audio
-from antiphon.audio.io import MAX_HEARD_SECONDS, Audio
+from antiphon.audio.io import Audio, stream
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.dialogue.format import MODEL
 from antiphon.dialogue.chat import Chat, Reply, joined
@@ -35,7 +36,7 @@ from antiphon.dialogue.duplex.replay import Replay, replay_recording
 from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, Sampling
-from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
 from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, as_tool
@@ -47,10 +48,14 @@ from antiphon.errors import (
     ToolCallError,
     UnsaidWarning,
 )
-from antiphon.models.asr.recognizer import Heard, Recognizer
+from antiphon.models.asr.heard import Heard
+from antiphon.models.asr.recognizer import RATE as HEARING_RATE
+from antiphon.models.asr.recognizer import Recognizer
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
+from antiphon.models.scene.hearing import SceneHearing
+from antiphon.models.scene.reading import SceneReading
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
@@ -68,14 +73,27 @@ class Model(ABC):
     """What every model that `load` gives can be asked for; one that can't do it says so (`SessionError`)."""
 
     @abstractmethod
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
-        """What was said: `.text`, and what else a thinker reads of it.
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+        scene: bool = False,
+    ) -> Heard:
+        """What was said: `.text`, `.language`, and what else a thinker reads of it.
 
         Args:
-            audio, sample_rate: see `as_audio`.
+            audio, sample_rate: see `as_audio`; a file may be of any length, and is read as it is heard.
+            language: that is spoken ("ru", "Russian"); None to find out.
+            translate: into English.
+            words: with each word's times and confidence, `.words`.
+            scene: with what else is heard, `.scene`, by a model that hears more than words.
 
         Raises:
             AudioError: it can't be read, or no sample rate stands beside an array.
+            ModelError: a language that isn't known.
         """
 
     @abstractmethod
@@ -147,7 +165,9 @@ class Model(ABC):
         """Writes a folder that `load` takes, and gives its path."""
 
 
-def load(name: str | Path | None = None, *, device: str = "cpu", **parts: str | Path) -> HalfDuplexModel | DuplexModel:
+def load(
+    name: str | Path | None = None, *, device: str = "cpu", **parts: str | Path | None
+) -> HalfDuplexModel | DuplexModel:
     """Loads a model.
 
     Args:
@@ -156,7 +176,7 @@ def load(name: str | Path | None = None, *, device: str = "cpu", **parts: str | 
             preset's name is given as "./mini".
         device: "cpu", where models talk; others are for training alone.
         parts: replace a part by a folder or a hub id, and the thinker by a GGUF file as well: `load("base",
-            thinker="Qwen/Qwen2.5-7B-Instruct")`.
+            thinker="Qwen/Qwen2.5-7B-Instruct")`; `scene=None` hears words alone.
 
     Raises:
         ConfigError: a device that models don't talk on.
@@ -185,7 +205,9 @@ def _family(folder: Path) -> str:
         raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
 
 
-def _named(name: str | Path, parts: Mapping[str, str | Path], roles: Sequence[str]) -> dict[str, str | Path]:
+def _named(
+    name: str | Path, parts: Mapping[str, str | Path | None], roles: Sequence[str]
+) -> dict[str, str | Path | None]:
     """The given parts under today's names of their roles, of which these there are."""
     parts = {hub.role_of(role): part for role, part in parts.items()}
     if unknown := set(parts) - set(roles):
@@ -197,6 +219,13 @@ def _saved(folder: Path) -> dict[str, Path]:
     """The parts in a folder that `HalfDuplexModel.save` wrote."""
     named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("parts", [])
     return {hub.role_of(role): folder / role for role in named}
+
+
+def _heard_from(audio: Sound, sample_rate: int | None) -> Audio | Iterator[torch.Tensor]:
+    """A sound as a recognizer takes it: a file piece by piece, however long it is."""
+    if isinstance(audio, (str, os.PathLike)) and sample_rate is None:
+        return stream(os.fspath(audio), HEARING_RATE)
+    return as_audio(audio, sample_rate)
 
 
 def _beside(thinker: Path, talker: Path) -> bool:
@@ -216,12 +245,15 @@ class HalfDuplexModel(Model):
         name: of the model.
         folders: where each part was read from, by role.
         phonemizer: loaded; by default a new one.
+        scenes: hears what else is to be heard than words; None: words alone are.
+        reading: has the thinker read that; by default a new one.
     """
 
     # What ships comes first: a part that is missing is told before anything is downloaded. "adapter" and "lora" are
-    # there where the thinker has them.
-    ROLES = ("adapter", "lora", "codec", "talker", "asr", "thinker")
-    OPTIONAL = frozenset(("adapter", "lora"))
+    # there where the thinker has them, "scene" where more than words is heard.
+    ROLES = ("adapter", "lora", "scene", "codec", "talker", "asr", "thinker")
+    OPTIONAL = frozenset(("adapter", "lora", "scene"))
+    FITTED = frozenset(("adapter", "lora"))  # to the thinker that they were trained with
 
     def __init__(
         self,
@@ -232,18 +264,22 @@ class HalfDuplexModel(Model):
         name: str = "base",
         folders: Mapping[str, Path] | None = None,
         phonemizer: Phonemizer | None = None,
+        scenes: SceneHearing | None = None,
+        reading: SceneReading | None = None,
     ):
         self.recognizer, self.thinker, self.talker, self.codec = recognizer, thinker, talker, codec
+        if scenes is not None and reading is None:
+            reading = SceneReading(thinker.model.embed, thinker.tokenizer, thinker.model.width)
         # A talker reads the states of the thinker that it was trained beside, and of another one the text alone.
         beside = talker.config.hidden == thinker.model.width
         self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer(), reads_thinker=beside)
-        self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name)
+        self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name, scenes, reading)
         self.folders = dict(folders or {})
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "base", **parts: str | Path) -> HalfDuplexModel:
+    def from_pretrained(cls, name: str | Path = "base", **parts: str | Path | None) -> HalfDuplexModel:
         """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id, and
-        the thinker by a GGUF file as well.
+        the thinker by a GGUF file as well. None leaves out a part that a model can do without.
 
         The adapter and the low-rank adapters of a preset go with its own thinker: beside another they are left out,
         unless that one is of the same width, as one trained further is.
@@ -256,19 +292,27 @@ class HalfDuplexModel(Model):
         preset = hub.BASE if saved else hub.preset(str(name))
         replaced = _named(name, parts, (*cls.ROLES, *preset.parts))
         sources = {**(_saved(saved) if saved else preset.parts), **replaced}
-        sources = {role: sources[role] for role in cls.ROLES if role in sources}
+        if gone := {role for role, part in sources.items() if part is None} - cls.OPTIONAL:
+            raise HubError(f"{str(name)!r} can't do without its {min(gone)}; it can without {', '.join(cls.OPTIONAL)}.")
+        sources = {role: sources[role] for role in cls.ROLES if sources.get(role) is not None}
         hub.tell_needs(preset, [part for part in sources.values() if isinstance(part, hub.Part)])
         folders = {role: hub.folder(part, preset) for role, part in sources.items()}
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
-            folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.OPTIONAL}
+            folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.FITTED}
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
         map_large_blocks()
         with ThreadPoolExecutor(1) as other:  # packing weights and reading files leave the core to one another
             thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"))
             recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
-            phonemizer, known = Phonemizer(), saved.name if saved else str(name)
-            model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer)
+            phonemizer, known, scenes, reading = Phonemizer(), saved.name if saved else str(name), None, None
+            if "scene" in folders:
+                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.encoder)
+                llm = thinker.result()
+                reading = SceneReading.from_pretrained(
+                    folders["scene"], llm.model.embed, llm.tokenizer, llm.model.width
+                )
+            model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer, scenes, reading)
         return_memory()
         return model
 
@@ -293,13 +337,23 @@ class HalfDuplexModel(Model):
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return folder
 
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+        scene: bool = False,
+    ) -> Heard:
         """See `Model.hear`."""
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
+        options = self.recognizer.options(language, translate=translate, words=words)
+        return self.backend.hear(_heard_from(audio, sample_rate), options, scene)
 
     def think(self, heard: Heard) -> str:
         """The answer to what was heard, as text and without speaking it; "" to nothing."""
-        return self._written(Message("user", heard.text, heard.embeddings, heard=True)) if heard.text.strip() else ""
+        hearing = as_hearing(heard, self.backend.reading)
+        return self._written(hearing.message()) if hearing.text else ""
 
     def reply_text(self, text: str) -> str:
         """See `Model.reply_text`."""
@@ -407,9 +461,18 @@ class DuplexModel(Model):
         needs no words for what it hears."""
         return Recognizer.from_pretrained(hub.folder("asr"))
 
-    def hear(self, audio: Sound, sample_rate: int | None = None) -> Heard:
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+        scene: bool = False,
+    ) -> Heard:
         """See `Model.hear`; done by the `recognizer`."""
-        return self.recognizer.hear(as_audio(audio, sample_rate, MAX_HEARD_SECONDS))
+        options = self.recognizer.options(language, translate=translate, words=words)
+        return self.recognizer.hear(_heard_from(audio, sample_rate), options)
 
     def reply(
         self,

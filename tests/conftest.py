@@ -65,6 +65,14 @@ def question() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small():
+    """The real model of that name, loaded once; only for slow tests."""
+    import antiphon
+
+    return antiphon.load("small")
+
+
+@pytest.fixture(scope="session")
 def mini():
     """The real model, loaded once; only for slow tests."""
     import antiphon

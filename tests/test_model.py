@@ -12,6 +12,7 @@ import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
+from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
 from antiphon.models.asr.recognizer import Heard
@@ -19,11 +20,14 @@ from antiphon.models.llm.thinker import Thinker
 from antiphon.models.lora import Lora, LoraConfig
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
+from antiphon.models.scene.listener import SceneListener
+from antiphon.models.scene.network import NetworkConfig, SceneNetwork
 from antiphon.models.tts.talker import Talker
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex
 from tests.dialogue.pretended import CountingRecognizer
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
+from tests.models.scene.test_hearing import ENCODER, LABELS, NETWORK
 from tests.models.tts.test_talker import TINY as TINY_TALKER
 
 
@@ -49,12 +53,22 @@ def parts(tmp_path_factory):
     torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
     talker.save_pretrained(folder / "talker")
     MiniCodec(TINY_CODEC).save_pretrained(folder / "codec")
+    SceneListener(SceneNetwork(NetworkConfig(labels=LABELS, **NETWORK))).save(folder / "scene")
     return {role: folder / role for role in HalfDuplexModel.ROLES}
+
+
+def hears_hello(sound, options):
+    for _ in [sound] if isinstance(sound, Audio) else sound:  # a recording, or pieces of one
+        pass
+    return Heard("hello")
 
 
 @pytest.fixture
 def half_duplex(parts, monkeypatch):
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    recognizer = CountingRecognizer()
+    recognizer.encoder = WhisperBlockEncoder(ENCODER).eval()
+    recognizer.hear = hears_hello
+    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: recognizer)
     return antiphon.load("mini", **parts)
 
 
@@ -160,10 +174,22 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
         replies = [chat.say_typed(text) for text in ("hello", "and then")]
         assert [reply.heard for reply in replies] == ["hello", "and then"]
         assert all((reply.audio is None) is text_only for reply in replies) and len(chat._past) == 4
-    heard = SimpleNamespace(text=" ", embeddings=None)
-    half_duplex.recognizer.hear = lambda audio: heard
+    heard = Heard(" ")
+    half_duplex.recognizer.hear = lambda audio, options: heard
     assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""
     assert half_duplex.think(heard) == ""
+
+
+def test_more_than_words_is_heard_with_the_part_for_it_alone(half_duplex, parts):
+    sound = Audio(0.1 * torch.randn(16000), 16000)
+    assert half_duplex.hear(sound).scene is None  # words alone, unless it is asked for
+    heard = half_duplex.hear(sound, scene=True)
+    assert heard.scene.duration == pytest.approx(1.04) and heard.text == half_duplex.hear(sound).text == "hello"
+    assert half_duplex.reply(sound).scene == heard.scene and half_duplex.think(heard)
+    without = antiphon.load("mini", **{**parts, "scene": None})
+    assert without.hear(sound, scene=True).scene is None and without.reply(sound).scene is None
+    with pytest.raises(HubError, match="can't do without its thinker"):
+        antiphon.load("mini", **{**parts, "thinker": None})
 
 
 def test_every_mode_of_a_model_that_takes_turns_has_a_session(half_duplex):
@@ -268,7 +294,7 @@ def test_what_was_saved_is_loaded_with_its_codec(duplex_folder, tmp_path):
 def test_a_duplex_model_hears_replies_and_says(duplex_folder):
     model = antiphon.load(duplex_folder)
     model.recognizer = CountingRecognizer()  # in the place of one that would be fetched
-    model.recognizer.hear = lambda audio: SimpleNamespace(text=f"{audio.duration:.2f} s")
+    model.recognizer.hear = lambda audio, options: SimpleNamespace(text=f"{audio.duration:.2f} s")
     said = Audio(noise(12).flatten(), 2400)
     assert model.hear(said).text == "0.96 s"
     reply = model.reply(said, seed=3, temperature=1.0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.decode import Form
-from antiphon.audio.io import load
+from antiphon.audio.io import load, stream
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.errors import AudioError
 
@@ -63,6 +63,26 @@ def read(data: bytes, seconds: float, kind: str | None = None) -> Tensor:
     if not len(samples):
         raise AudioError("The sound is empty.")
     return samples
+
+
+def pieces(data: bytes, seconds: float) -> Iterator[Tensor]:
+    """A sound file's bytes, however long it is -> mono float32 [n] at 24 kHz, some seconds at a time.
+
+    Args:
+        data, seconds: as for `read`.
+
+    Raises:
+        AudioError: as `read` does; where it is too long or breaks, once that is reached.
+    """
+    if len(data) < 2:
+        raise AudioError("The sound is empty.")
+    with tempfile.TemporaryDirectory(prefix="antiphon-") as folder:
+        path = Path(folder) / "sound"
+        path.write_bytes(data)
+        try:
+            yield from stream(path, RATE, seconds, _check_claims)
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(path), "The sound file")) from None
 
 
 def _check_claims(form: Form) -> None:

@@ -2,6 +2,7 @@
 
     audio = load("question.m4a", sample_rate=16000)      # mono float32 in [-1, 1]
     audio.save("question.wav")
+    for samples in stream("hours.mp3", 16000): ...       # the same samples, some seconds at a time
 
 PyTorch is imported where it is first needed: a wrong file name is then told at once.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_SECONDS = 600.0  # longer recordings are refused unless asked for: a model that answers speech has no use for them
-MAX_HEARD_SECONDS = 7200.0  # of a recording that is written down: it is heard in windows, and its words fit anywhere
 SILENCE_PEAK = 1e-3  # -60 dB of full scale: below it nothing can be understood
+_NO_LENGTH = "{} holds no sound: its length is zero. Record it again."
+_NOT_NUMBERS = "{} holds samples that are not numbers (NaN or infinity). Export it again, as 16-bit wav."
 SUBTYPES = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16")}
 
 
@@ -119,11 +121,9 @@ def load(
     _check_file(path)
     samples, rate = _gather(path, mono, max_seconds, claims)
     if samples.shape[-1] == 0:
-        raise AudioError(f"{path} holds no sound: its length is zero. Record it again.")
+        raise AudioError(_NO_LENGTH.format(path))
     if not np.isfinite(samples).all():
-        raise AudioError(
-            f"{path} holds samples that are not numbers (NaN or infinity). Export it again, as 16-bit wav."
-        )
+        raise AudioError(_NOT_NUMBERS.format(path))
     peak = float(np.abs(samples).max())
     if peak > 1.0:
         samples = samples / peak
@@ -131,6 +131,74 @@ def load(
 
     audio = Audio(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)), rate)
     return audio if sample_rate is None else audio.resample(sample_rate)
+
+
+def stream(
+    path: str | Path,
+    sample_rate: int,
+    max_seconds: float | None = None,
+    claims: Callable[[Form], None] | None = None,
+) -> Iterator[Tensor]:
+    """Reads a sound file of any length, some seconds at a time: one channel, as `load` gives it.
+
+    Samples beyond full scale are scaled down by the largest so far.
+
+    Args:
+        path, max_seconds, claims: see `load`.
+        sample_rate: of what is given, Hz.
+
+    Yields:
+        float32 [n] in [-1, 1], any n but 0.
+
+    Raises:
+        AudioError: as `load` does; where a file is too long or breaks, once that is reached.
+    """
+    import soxr
+    import torch
+
+    path = Path(path)
+    _check_file(path)
+    total, peak, given = 0.0, 1.0, False
+
+    def begins(form: Form, seconds: float | None) -> None:
+        if claims is not None:
+            claims(form)
+        _check_length(path, total + (seconds or 0.0), max_seconds)
+
+    def pieces() -> Iterator[np.ndarray]:
+        nonlocal total
+        now, mixer, resampler = None, Downmix(1, sample_rate), None
+        for form, block in decode(path, begins):
+            if form != now:
+                if resampler is not None:
+                    yield resampler.resample_chunk(mixer.flush(), last=True)
+                now, mixer = form, Downmix(form.channels, form.rate)
+                resampler = soxr.ResampleStream(form.rate, sample_rate, 1, dtype="float32")
+            total += block.shape[1] / form.rate
+            _check_length(path, total, max_seconds)
+            yield resampler.resample_chunk(mixer.step(np.ascontiguousarray(block)))
+        if resampler is not None:
+            yield resampler.resample_chunk(mixer.flush(), last=True)
+
+    for samples in pieces():
+        if len(samples):
+            given = True
+            largest = float(np.abs(samples).max())
+            if not math.isfinite(largest):
+                raise AudioError(_NOT_NUMBERS.format(path))
+            peak = max(peak, largest)
+            yield torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples)
+    if not given:
+        raise AudioError(_NO_LENGTH.format(path))
+
+
+def is_silent(path: str | Path) -> bool:
+    """Whether nothing in a sound file is louder than -60 dB of full scale. It is read as far as the first sound.
+
+    Raises:
+        AudioError: as `load` does.
+    """
+    return all(float(samples.abs().max()) < SILENCE_PEAK for samples in stream(path, 16000))
 
 
 def save(audio: Audio, path: str | Path) -> Path:

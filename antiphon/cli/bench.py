@@ -63,6 +63,23 @@ def duplex(
     _show(bench_moshi(MoshiBenchConfig(**given, frames=frames), progress), json)
 
 
+@app.command("hear")
+def hear(
+    recordings: Annotated[Path, typer.Argument(help="Speech: a recording, or a folder of recordings.")],
+    json: Json = None,
+    minutes: Annotated[float, typer.Option(help="Minutes of it, at most.", min=0.5)] = 10.0,
+    threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [2]", min=1)] = None,
+    rounds: Annotated[int, typer.Option(help="Times that it is heard.", min=1)] = 1,
+) -> None:
+    """Writing down recordings over faster-whisper in int8, same weights, beam 1."""
+    from antiphon.bench.hear import HearBenchConfig, bench_hear
+
+    if not recordings.exists():
+        raise ConfigError(f"{recordings}: there is no such file or folder.")
+    config = HearBenchConfig(recordings, minutes, rounds=rounds, **_given(threads=threads))
+    _show(bench_hear(config, progress), json)
+
+
 @app.command("serve")
 def serve(
     json: Json = None,
@@ -116,7 +133,7 @@ def thinker(
         raise ConfigError(f"--reference {reference}: there is no such file or folder.")
     given = _given(only=only, threads=threads)
     config = ThinkerBenchConfig(model=model, reference=reference, steps=steps, rounds=rounds, **given)
-    _show(bench_thinker(config, progress), json)
+    _show(bench_thinker(config, progress, json), json)
 
 
 @app.command("train")

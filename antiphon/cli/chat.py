@@ -17,6 +17,7 @@ from antiphon.cli.common import (
     check_devices,
     load_model,
     mcp_tools,
+    noted,
     progress,
     results,
     tell_calls,
@@ -94,8 +95,10 @@ def _turn(conversation: Any, line: str) -> Any:
         raise AudioError("Nothing was heard: the recording is silent. Check the microphone.")
     reply = conversation.say_spoken(audio)
     if not reply.heard:
+        if found := noted(reply):
+            raise AudioError(f"No words were heard, but{found}: ask about it.")
         raise AudioError("No words were heard. Try again, closer to the microphone.")
-    progress(f"heard: {reply.heard}")
+    progress(f"heard: {reply.heard}{noted(reply)}")
     return reply
 
 

@@ -104,6 +104,15 @@ def mcp_tools(places: list[str] | None) -> Iterator[list[Any]]:
         yield tools
 
 
+def noted(reply: Any) -> str:
+    """What else was heard than words, as far as it is noteworthy, behind a space; "" if nothing."""
+    if reply.scene is None:
+        return ""
+    from antiphon.models.scene.notes import noted
+
+    return f" {found}" if (found := noted(reply.scene)) else ""
+
+
 def tell_calls(reply: Any) -> None:
     """What an answer called, and what came of it, on stderr."""
     for one in reply.calls:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from antiphon.cli import preferences
 from antiphon.cli.common import Json, Model, Parts, load_model, progress, results, write_json
 
 app = typer.Typer(help="Make training sets from text or recordings, and say what is in one.", no_args_is_help=True)
+app.add_typer(preferences.app, name="preferences")
 
 Texts = Annotated[Path, typer.Option("--texts", help="Folder with the text sources (*.jsonl.gz).")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the set; one that is there is added to.")]
@@ -200,6 +202,43 @@ def features(
 
 
 @app.command()
+def scene(
+    recipe: Annotated[Path, typer.Argument(help="What the sets are made of: recipes/scene/sets.yaml, or your own.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder in which each set gets a folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Fields of the recipe: sources.recordings='[a, b]' made.mixture=100")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this set; may be repeated.")] = None,
+    whisper: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "whisper-base",
+) -> None:
+    """Make and encode what the network that hears more than words is trained on: see docs/hearing-data.md.
+
+    Stopped and started again, it goes on where it was. Prints the sets' folders.
+    """
+    with results() as stdout:
+        import torch
+
+        from antiphon import hub
+        from antiphon.data.scene.encoded import encode
+        from antiphon.data.scene.make import Material, SceneSets
+        from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
+        from antiphon.train.config import load_typed
+
+        torch.set_num_threads(1)
+        sets = load_typed(SceneSets, recipe, overrides)
+        encoder = WhisperBlockEncoder.from_pretrained(hub.folder(whisper))
+        material = Material(sets.sources)
+        names = []
+        for name, jobs in sets.examples(material):
+            if only and name not in only:
+                continue
+            encode(out / name, jobs, encoder)
+            names += [name] if name not in names else []
+        for name in names:
+            print(out / name, file=stdout)
+
+
+@app.command()
 def transcribe(
     folder: Annotated[Path, typer.Argument(help="A folder of sound files.")], model: Model = "mini", part: Parts = None
 ) -> None:
@@ -216,11 +255,10 @@ def transcribe(
         loaded = load_model(model, part)[0] if missing else None
         for recording in missing:
             try:
-                audio = io.load(recording.path, sample_rate=16000, max_seconds=io.MAX_HEARD_SECONDS)
+                text = "" if io.is_silent(recording.path) else loaded.hear(recording.path).text
             except AudioError as error:
                 progress(f"Skipped: {error}")
                 continue
-            text = "" if audio.silent else loaded.hear(audio).text
             path = Path(recording.path).with_suffix(".txt")
             path.write_text(text + "\n", encoding="utf-8")
             print(path, file=stdout)
@@ -252,3 +290,26 @@ def shares(roles: list[str]) -> dict[str, float]:
         if found[role] < 0:
             raise ConfigError(f"--role {each}: a share must not be negative.")
     return found
+
+
+@app.command()
+def formats(
+    model: Annotated[Path, typer.Argument(help="Folder of a speech language model, whose tokens they are.")],
+    units: Annotated[Path, typer.Option(help="A set of codes with texts and times, of the model's tokenizer.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture (.png).")] = Path("formats.png"),
+    item: Annotated[int, typer.Option(help="Which utterance of the set.", min=0)] = 0,
+    span: Annotated[tuple[int, int], typer.Option(help="Fewest and most words of an interleaved span.")] = (1, 2),
+    seed: Annotated[int, typer.Option(help="Of the cuts.")] = 0,
+) -> None:
+    """Draw an utterance in each of the four formats, token by token. Prints the picture's path."""
+    with results() as stdout:
+        from antiphon.data.formats.formats import Interleaving
+        from antiphon.data.formats.sources import SourceConfig, open_source
+        from antiphon.evals.plots import draw_formats
+        from antiphon.models.speech_lm.model import SpeechLM
+
+        lm, rows, cuts = SpeechLM.from_pretrained(model), {}, Interleaving(span, span, "speech")
+        for name in ("speech", "speech-to-text", "text-to-speech", "interleaved"):
+            source = open_source(SourceConfig(name, str(units), cuts=cuts), lm, seed, 0)
+            rows[name] = source.example(min(item, len(source) - 1))
+        print(draw_formats(rows, lm, out), file=stdout)

@@ -20,6 +20,7 @@ from antiphon.cli.common import (
     describe_timings,
     load_model,
     mcp_tools,
+    noted,
     progress,
     results,
     sampling,
@@ -70,15 +71,17 @@ def talk(
             else:
                 reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))
         if not reply.heard:
-            raise AudioError(f"No words were heard in {question}, so there is no answer. Record it closer by.")
+            found = f" ({found.strip()})" if (found := noted(reply)) else ""
+            raise AudioError(f"No words were heard in {question}{found}, so there is no answer. Record it closer by.")
         reply.audio.save(out)
         timings = {"load": seconds, **reply.timings}
-        print(f"heard:    {reply.heard}", file=stdout)
+        print(f"heard:    {reply.heard}{noted(reply)}", file=stdout)
         print(f"answered: {reply.text}", file=stdout)
         print(f"wav:      {out.absolute()}", file=stdout)
         print(f"timings:  {describe_timings(timings)}", file=stdout)
         result = {"question": str(question), "heard": reply.heard, "answered": reply.text, "wav": str(out.absolute())}
-        write_json(json, result | {"seconds": reply.audio.duration, "seed": seed, "timings": timings})
+        scene = {"scene": reply.scene.to_json()} if reply.scene is not None else {}
+        write_json(json, result | scene | {"seconds": reply.audio.duration, "seed": seed, "timings": timings})
         if play:
             from antiphon.audio.devices import play as play_audio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 
 from antiphon.data.codes import CodeSet
 from antiphon.data.dialogue.codes import DialogueCodes
+from antiphon.data.scene.encoded import EncodedSet
+from antiphon.data.scene.splits import SPLITS
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.data.store import kind_of
+from antiphon.models.scene.labels import TEMPO
 
 
 def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
@@ -22,6 +26,9 @@ def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
     kind = kind_of(folder)
     if kind in ("codes", "dialogues"):
         yield from _describe_codes(CodeSet(folder) if kind == "codes" else DialogueCodes(folder))
+        return
+    if kind == "scenes":
+        yield from _describe_scenes(EncodedSet(folder))
         return
     speech = SpeechSet(folder)
     yield "folder", str(speech.folder)
@@ -39,6 +46,21 @@ def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
         for value in sorted(set(values)):
             hours = lengths[[other == value for other in values]].sum() / 3600
             yield f"{name} {value or '-'}", f"{values.count(value)} utterances, {hours:.2f} hours"
+
+
+def _describe_scenes(scenes: EncodedSet) -> Iterator[tuple[str, str]]:
+    yield "examples", f"{len(scenes.examples)}"
+    yield "hours", f"{sum(each.seconds for each in scenes.examples) / 3600:.2f}"
+    for split in SPLITS:
+        some = [each for each in scenes.examples if each.split == split]
+        yield split, f"{len(some)} examples, {sum(each.seconds for each in some) / 3600:.2f} hours"
+    labels = Counter(label for each in scenes.examples for label in {(span.group, span.label) for span in each.spans})
+    for (group, label), count in sorted(labels.items()):
+        if group != TEMPO:
+            yield f"{group} {label}", f"{count} examples"
+    tempos = [float(span.label) for each in scenes.examples for span in each.spans if span.group == TEMPO]
+    if tempos:
+        yield TEMPO, f"{min(tempos):.0f} to {max(tempos):.0f}, {len(tempos)} examples"
 
 
 def _describe_codes(codes: CodeSet | DialogueCodes) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ import functools
 import gzip
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Recording:
         phones: (phone, start, end), in seconds, one after the other, " " between words, where that is known.
         row: its place in the speech set, the Hugging Face dataset or the tar; None for a file.
         start, seconds: the part of the sound that it is; None to the end.
+        about: what else its manifest's row says (emotion, events, tempo, licence, ...), as it says it.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Recording:
     row: int | None = None
     start: float = 0.0
     seconds: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def stamp(self) -> str:
         """What tells whether its sound is still the same: a file's size and time of change, or its place in the speech
@@ -234,6 +236,7 @@ def _row(row: dict[str, Any], folder: Path) -> Recording:
     identity = file if row.get("id") is None else str(row["id"])
     text = first(TEXT) or _sidecar_text(folder / file)
     start, seconds = float(row.get("offset") or 0.0), row.get("duration") if row.get("offset") else None
+    told = {*PATH, *TEXT, *VOICE, "id", "phones", "offset", "duration"}
     return Recording(
         identity,
         str(folder / file),
@@ -243,6 +246,7 @@ def _row(row: dict[str, Any], folder: Path) -> Recording:
         None,
         start,
         None if seconds is None else float(seconds),
+        {str(name): value for name, value in row.items() if name not in told and value not in (None, "")},
     )
 
 

@@ -39,6 +39,8 @@ MADE_BY = {
     "codes": "antiphon tokenize",
     "dialogues": "antiphon data converse --codec",
     "features": "antiphon data features",
+    "scenes": "antiphon data scene",
+    "samples": "antiphon data preferences",
 }
 
 

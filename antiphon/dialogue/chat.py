@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.errors import AntiphonError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
+from antiphon.models.scene.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Reply:
 
     Attributes:
         heard: what the user said, or typed.
+        scene: what else was heard, where the model hears more than words.
         text: the answer.
         audio: the answer aloud; None for a written one.
         timings: seconds: "hear" from the call to the words, "first text" and "first audio" likewise to those, "total";
@@ -40,6 +43,7 @@ class Reply:
     audio: Audio | None = None
     timings: dict[str, float] = field(default_factory=dict)
     calls: tuple[ResultEvent, ...] = ()
+    scene: Scene | None = None
 
 
 class Chat:
@@ -63,20 +67,25 @@ class Chat:
         chat = backend.chat(assistant=not text_only)
         self._chat = ToolChat(chat, tools) if tools else chat
         self._past: list[Message] = []
+        self._language = ENGLISH  # of the last turn, which the next one is expected in
 
     def say_typed(self, text: str) -> Reply:
         """A typed turn."""
         return self._answer(Message("user", text), time.perf_counter(), {})
 
     def say_spoken(self, audio: Audio) -> Reply:
-        """A spoken turn."""
+        """A spoken turn. One without words is not answered; what else was heard of it is remembered."""
         began = time.perf_counter()
-        heard = self.backend.recognizer.hear(audio)
+        heard = self.backend.hear(audio, HearingOptions(expected=self._language))
+        self._language = heard.language or self._language
+        hearing = as_hearing(heard, self.backend.reading)
+        if self.text_only:
+            hearing = replace(hearing, embeddings=None)
         timings = {"hear": time.perf_counter() - began}
-        if not heard.text.strip():
-            return Reply("", "", joined([], self.backend.sample_rate), timings)
-        embeddings = None if self.text_only else heard.embeddings
-        return self._answer(Message("user", heard.text, embeddings, heard=True), began, timings)
+        if hearing.text:
+            return replace(self._answer(hearing.message(), began, timings), scene=hearing.scene)
+        self._past += [hearing.message()] if hearing.message().is_something else []  # it may be asked about
+        return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:
         before = len(self._past)

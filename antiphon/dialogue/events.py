@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.tool_calls import Call
+from antiphon.models.scene.scene import Scene
 
 
 @dataclass(frozen=True)
 class HeardEvent:
-    """What the user said; where a session keeps time, from `start` to `end` seconds."""
+    """What the user said; where a session keeps time, from `start` to `end` seconds. Where the model hears more than
+    words, what else was heard."""
 
     heard: str
     start: float | None = None
     end: float | None = None
+    scene: Scene | None = None
 
 
 @dataclass(frozen=True)

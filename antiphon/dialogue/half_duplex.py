@@ -22,7 +22,7 @@ is still being thought.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -34,13 +34,17 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, joined, rendered, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
+from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.sampling import TokenSampling
+from antiphon.models.scene.scene import Scene
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
     from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
+    from antiphon.models.scene.hearing import SceneHearing
+    from antiphon.models.scene.reading import SceneReading, Told
     from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
 
 HEARING_RATE = 16000
@@ -55,10 +59,18 @@ class Hearing:
     Attributes:
         text: the words; "" if there were none.
         embeddings: what the language model reads instead of the words, [T, width]; None where it reads the words.
+        language: that was spoken, as Whisper's code; None where nothing tells.
+        passages: what was written down one by one, with times, and words if they were asked for.
+        scene: what else was heard; None where nothing listens for it.
+        told: what the language model may be told of that; None for nothing.
     """
 
     text: str
     embeddings: Tensor | None = None
+    language: str | None = None
+    passages: tuple[Passage, ...] = ()
+    scene: Scene | None = None
+    told: Told | None = None
 
     def message(self) -> Message:
         """Always the same one, so that who has read it once has read it."""
@@ -66,7 +78,7 @@ class Hearing:
 
     @cached_property
     def _message(self) -> Message:
-        return Message("user", self.text, self.embeddings, heard=True)
+        return Message("user", self.text, self.embeddings, heard=True, told=self.told)
 
 
 @dataclass
@@ -93,6 +105,10 @@ class Listener(Protocol):
 
     def draft(self) -> str:
         """The words so far that are known without more work; they may still change."""
+        ...
+
+    def passages(self) -> Sequence[Passage]:
+        """What is written down for good by now, as `Hearing.passages` will have it: no work."""
         ...
 
     def peek(self) -> Hearing:
@@ -147,6 +163,7 @@ class Backend(Protocol):
     """What a server drives. Weights are shared; each listener and each chat is one conversation's own.
 
     Attributes:
+        languages: codes of those that it understands.
         calls_functions: an answer may be given functions.
     """
 
@@ -155,7 +172,10 @@ class Backend(Protocol):
     voices: Sequence[str]
     calls_functions: bool
 
-    def listen(self) -> Listener: ...
+    @property
+    def languages(self) -> Collection[str]: ...
+
+    def listen(self, options: HearingOptions | None = None, live: bool = True) -> Listener: ...
 
     def chat(self) -> ChatSession: ...
 
@@ -170,17 +190,55 @@ class HalfDuplexBackend:
         thinker: thinks.
         synthesizer: speaks.
         name: what it is called.
+        scenes: hears what else is to be heard, and how the words are said; None: the words alone are heard.
+        reading: has the thinker read that.
     """
 
     voices: Sequence[str] = ("heart",)
 
-    def __init__(self, recognizer: Recognizer, thinker: Thinker, synthesizer: Synthesizer, name: str = "mini"):
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        thinker: Thinker,
+        synthesizer: Synthesizer,
+        name: str = "mini",
+        scenes: SceneHearing | None = None,
+        reading: SceneReading | None = None,
+    ):
         self.recognizer, self.thinker, self.synthesizer, self.name = recognizer, thinker, synthesizer, name
+        self.scenes, self.reading = scenes, reading
         self.sample_rate: int = synthesizer.sample_rate
         self.calls_functions = thinker.template.call_form is not None
 
-    def listen(self) -> RecognizerListener:
-        return RecognizerListener(self.recognizer, self.sample_rate)
+    @property
+    def languages(self) -> Collection[str]:
+        return self.recognizer.languages or (ENGLISH,)
+
+    def listen(self, options: HearingOptions | None = None, live: bool = True) -> RecognizerListener:
+        scenes = self.scenes if live else None  # who only wants it written down wants words
+        return RecognizerListener(self.recognizer, self.sample_rate, options, live, scenes, self.reading)
+
+    def hear(self, sound: Audio | Iterable[Tensor], options: HearingOptions | None = None, scene: bool = True) -> Heard:
+        """What is heard in a recording.
+
+        Args:
+            sound: of any sample rate, mono or not; or as it is read, in pieces [n] at 16 kHz, of any length.
+            options: how words are heard.
+            scene: hear what else is to be heard, where the model can.
+        """
+        scenes = self.scenes if scene else None
+        if scenes is None:
+            return self.recognizer.hear(sound, options)
+        state = scenes.init_state()
+
+        def passed() -> Iterator[Tensor]:
+            whole = isinstance(sound, Audio)
+            for piece in [sound.mono().resample(HEARING_RATE).samples.float()] if whole else sound:
+                scenes.step(piece, state)
+                yield piece
+
+        heard = self.recognizer.hear(passed(), options)
+        return replace(heard, scene=scenes.finish(state))
 
     def chat(self, assistant: bool = True) -> HalfDuplexChat:
         return HalfDuplexChat(self.thinker, self.synthesizer, assistant)
@@ -198,26 +256,60 @@ class HalfDuplexBackend:
             yield Audio(samples, self.sample_rate)
 
 
-class RecognizerListener:
-    """A recognizer with a resampler before it."""
+def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
+    """What a recognizer heard, with what the language model may be told of it."""
+    told = reading.told(heard.scene) if reading is not None else None
+    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, told)
 
-    def __init__(self, recognizer: Recognizer, sample_rate: int):
-        self.recognizer, self.state = recognizer, recognizer.init_state()
+
+class RecognizerListener:
+    """A recognizer, and beside it what hears more than words, with a resampler before them.
+
+    Args:
+        recognizer: hears the words.
+        sample_rate: of what it is given, Hz.
+        options: how it hears; None for words alone, in whatever language.
+        live: somebody waits for the end, so work is done before it.
+        scenes, reading: see `HalfDuplexBackend`.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        sample_rate: int,
+        options: HearingOptions | None = None,
+        live: bool = True,
+        scenes: SceneHearing | None = None,
+        reading: SceneReading | None = None,
+    ):
+        self.recognizer, self.live, self.state = recognizer, live, recognizer.init_state(options)
+        self.scenes, self.reading = scenes, reading
+        self.scene = scenes.init_state() if scenes is not None else None
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
 
     def step(self, samples: Tensor) -> None:
-        self.recognizer.step(self._resampled(samples.numpy()), self.state)
+        self._take(self._resampled(samples.numpy()))
 
     def draft(self) -> str:
         return self.recognizer.draft(self.state)
 
     def peek(self) -> Hearing:
         heard = self.recognizer.finish(self.state)
-        return Hearing(heard.text.strip(), heard.embeddings)
+        if self.scenes is not None and self.scene is not None:
+            heard = replace(heard, scene=self.scenes.finish(self.scene))
+        return as_hearing(heard, self.reading)
+
+    def passages(self) -> Sequence[Passage]:
+        return self.state.passages
 
     def finish(self) -> Hearing:
-        self.recognizer.step(self._resampled(np.zeros(0, np.float32), last=True), self.state)
+        self._take(self._resampled(np.zeros(0, np.float32), last=True))
         return self.peek()
+
+    def _take(self, samples: Tensor) -> None:
+        self.recognizer.step(samples, self.state, ahead=self.live)
+        if self.scenes is not None and self.scene is not None:
+            self.scenes.step(samples, self.scene)
 
     def _resampled(self, samples: np.ndarray, last: bool = False) -> Tensor:
         return torch.from_numpy(self.resampler.resample_chunk(samples, last=last))
@@ -249,7 +341,7 @@ class HalfDuplexChat:
         """The answer to a past; it is made while one iterates over its events.
 
         Args:
-            past: oldest first. Messages without words are passed over.
+            past: oldest first. Messages of nothing are passed over.
             sampling: how it is drawn.
             instructions: the system prompt; None or "" for the model's own.
             spoken: aloud, or in writing.
@@ -285,11 +377,14 @@ class HalfDuplexChat:
 
     def _readable(self, past: Sequence[Message], functions: Functions | None) -> tuple[list[Message], Calling | None]:
         """The messages as the language model reads them, and how it may call functions."""
-        kept = joined([message for message in past if message.text.strip() or message.calls or message.results])
+        kept = joined([message for message in past if message.is_something])
         form = self.thinker.template.call_form
         if form is None and (functions is not None or any(message.calls or message.results for message in kept)):
             raise ToolCallError("This model can't call functions: its chat template doesn't take them.")
-        return kept, Calling(form, functions) if form is not None and functions is not None else None
+        if form is None or functions is None:
+            return kept, None
+        asked = max((at for at, message in enumerate(kept) if message.role == "user"), default=0)
+        return kept, Calling(form, functions, [call for message in kept[asked:] for call in message.calls])
 
     def recall(
         self, past: Sequence[Message], instructions: str | None, usage: Usage, calling: Calling | None = None
@@ -344,7 +439,11 @@ class HalfDuplexChat:
                 thinker.add_rendered(state, message.role, written)
             else:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
-                thinker.add_message(state, message.role, said)
+                notes = None
+                if message.told is not None:
+                    reads = isinstance(said, str) and said and message.told.asks is not None
+                    notes = message.told.behind(thinker.draft_state(state, said) if reads else None)
+                thinker.add_message(state, message.role, said, notes)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0
             self.remember(state, past[: at + 1])
@@ -427,9 +526,20 @@ class HalfDuplexReply:
 
     def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
+        thinker, calling = self.chat.thinker, self.calling
         sampling = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
-        thoughts = self.chat.thinker.stream(state, how.max_tokens, sampling)
-        yield from thoughts if self.calling is None else self.calling.part(thoughts, how.max_tokens)
+        if calling is None:
+            yield from thinker.stream(state, how.max_tokens, sampling)
+            return
+        in_words = replace(sampling, not_first=thinker.wordless)
+        try:
+            given = thinker.stream(state, how.max_tokens, in_words if calling.in_words else sampling)
+            yield from calling.part(given, how.max_tokens)
+        except RepeatedCall:
+            thinker.rewind(state, len(state.turns) - 1)
+            calling.answer_in_words()
+            thinker.begin_reply(state)
+            yield from calling.part(thinker.stream(state, how.max_tokens, in_words), how.max_tokens)
 
     def _said(self, thought: GeneratedToken | Call) -> Event | None:
         if isinstance(thought, Call):

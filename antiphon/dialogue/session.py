@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -25,9 +26,12 @@ from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.dialogue.turn_ends import endpointer as default_endpointer
 from antiphon.errors import SessionError, ToolCallError, TooLongError, UnsayableError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 DIRECTIONS = ("listen", "speak")
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
+IDLE_SECONDS = 30.0  # in which nobody spoke, after which what else was heard is put away
+LEAD_SECONDS = 1.0  # before now that are heard again then, as somebody may just begin to speak
 
 
 class Session(ABC):
@@ -185,6 +189,9 @@ class TurnSession(Session):
         self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
         self._begun: SpeculativeReply | None = None  # the answer to that
         self._draft, self._unread = "", 0  # what was read ahead, and the samples since
+        self._idle: int | None = 0  # samples since the turn before; None where somebody speaks
+        self._lead: deque[Tensor] = deque(maxlen=round(LEAD_SECONDS * 12.5))
+        self._language = ENGLISH  # of the last turn, which the next one is expected in
         self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
@@ -231,7 +238,9 @@ class TurnSession(Session):
                     continue
                 elif item is _END_OF_TURN or (isinstance(item, Tensor) and self._hears_end(listener, item)):
                     self._turn_over(listener)
-                    listener = self.backend.listen()
+                    listener = self.backend.listen(HearingOptions(expected=self._language))
+                elif isinstance(item, Tensor) and self._waits(item):
+                    listener = self._put_away(listener)
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
         finally:
@@ -251,12 +260,39 @@ class TurnSession(Session):
             if event.kind == "likely":
                 self._begin(listener)
             elif event.kind in ("start", "resume"):
+                self._idle = None
                 self._drop()
             over = over or event.kind == "stop"
         self._unread += len(frame)
         if not over and self._drafted is None and self._unread >= DRAFT_SECONDS * self.sample_rate:
             self._read_ahead(listener)
         return over
+
+    def _waits(self, frame: Tensor) -> bool:
+        """Whether nobody has spoken for a while, up to this frame."""
+        self._lead.append(frame)
+        if self._idle is None or self.endpointer is None:
+            return False
+        self._idle += len(frame)
+        return self._idle >= IDLE_SECONDS * self.sample_rate
+
+    def _put_away(self, listener: Listener) -> Listener:
+        """Keeps what was heard while nobody spoke, and goes on with a listener that has heard nothing else."""
+        heard, self._idle = listener.finish(), 0
+        if heard.text:  # somebody speaks, too softly for the endpointer
+            return listener
+        self._keep(heard)
+        listener = self.backend.listen(HearingOptions(expected=self._language))
+        for frame in self._lead:
+            listener.step(frame)
+        return listener
+
+    def _keep(self, heard: Hearing) -> None:
+        """What was heard without words isn't answered, but it may be asked about: the last of it is kept."""
+        if heard.message().is_something:
+            if self._past and self._past[-1].told is not None and not self._past[-1].text:
+                self._past.pop()
+            self._past.append(heard.message())
 
     def _read_ahead(self, listener: Listener | None) -> None:
         """Has what is known of the words read, if there is time for that."""
@@ -292,18 +328,20 @@ class TurnSession(Session):
     def _turn_over(self, listener: Listener) -> None:
         # Of a turn that was likely over, nothing but silence has come since.
         heard = self._drafted or listener.finish()
+        self._language = heard.language or self._language
         if self.endpointer is not None:
             self.endpointer.stop()
         self._interrupted.clear()  # before the first event: who has seen one may interrupt
         if self._chat is not None or heard.text:
-            self._events.put(HeardEvent(heard.text))
+            self._events.put(HeardEvent(heard.text, scene=heard.scene))
         if self._chat is not None:
             self._answer(self._chat, heard)
         self._drop()
-        self._draft, self._unread = "", 0
+        self._draft, self._unread, self._idle = "", 0, 0
 
     def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
         if not heard.text:
+            self._keep(heard)
             self._events.put(EndEvent(""))
             return
         before = len(self._past)

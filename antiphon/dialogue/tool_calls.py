@@ -28,6 +28,7 @@ from torch import Tensor
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
 from antiphon.models.llm.thinker import GeneratedToken
+from antiphon.models.scene.reading import Told
 
 MAX_JSON_DEPTH = 40  # of what clients give
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
@@ -118,6 +119,7 @@ class Message:
         calls: of functions, by the assistant.
         results: of a "function".
         heard: it was said, not typed.
+        told: what the language model may be told of what was heard besides the words; there may be no words.
     """
 
     role: str
@@ -126,6 +128,13 @@ class Message:
     calls: tuple[Call, ...] = ()
     results: tuple[Result, ...] = ()
     heard: bool = False
+    told: Told | None = None
+
+    @property
+    def is_something(self) -> bool:
+        """Whether there is anything in it to be read."""
+        noteworthy = self.told is not None and self.told.noteworthy is not None
+        return bool(self.text.strip() or self.calls or self.results or noteworthy)
 
     def same(self, other: Message) -> bool:
         """Whether the language model reads the same, and has read it if it read the other."""
@@ -441,6 +450,10 @@ def _unmarked_text(text: str) -> str:
     return "".join(kept)
 
 
+class RepeatedCall(Exception):
+    """An answer would begin with a call that was made and whose result is there."""
+
+
 class Calling:
     """The calls of one answer.
 
@@ -451,31 +464,39 @@ class Calling:
     Args:
         form: of the language model.
         functions: that there are.
+        made: calls whose results the answer is about; small models would make them again.
 
     Attributes:
         shown: the functions as the model reads them.
         choices: among which one is to be chosen for a turn of the user; () for none.
         begins: what the answer has to begin with.
+        in_words: the answer may not begin with a call.
         calls: so far.
         settled: the language model has thought nothing but the text and the calls that were given.
     """
 
-    def __init__(self, form: CallForm, functions: Functions):
-        self.form, self.functions = form, functions
+    def __init__(self, form: CallForm, functions: Functions, made: Sequence[Call] = ()):
+        self.form, self.functions, self._made = form, functions, {(call.name, call.arguments) for call in made}
+        self.in_words = functions.choice == "none"
         decides = functions.choice == "auto" and ANSWER_NAME not in functions.names
         self.choices = (ANSWER_NAME, *sorted(functions.names)) if decides else ()
         self.shown = () if functions.choice == "none" else (*((ANSWER,) if decides else ()), *functions.shown)
         self.parser = CallParser(form, {ANSWER_NAME: {}} | functions.schemas)
         self.begins = form.beginning(functions.only) if functions.choice == "required" else ""
         self.calls: list[Call] = []
-        self._dropped = False
+        self._dropped = self._worded = False
 
     def choose(self, likelihoods: Sequence[float], first: bool = True) -> None:
         """One of `choices`, by the log-likelihood of each; in other turns than the `first`, a function only if it is
         clearly likelier than an answer."""
         best = max(range(1, len(self.choices)), key=likelihoods.__getitem__)
         called = likelihoods[best] - likelihoods[0] > (FIRST_CALL_MARGIN if first else LATER_CALL_MARGIN)
-        self.begins = self.form.beginning(self.choices[best]) if called else ""
+        self.begins, self.in_words = self.form.beginning(self.choices[best]) if called else "", not called
+
+    def answer_in_words(self) -> None:
+        """The same answer is begun again, without a call."""
+        self.parser = CallParser(self.form, {ANSWER_NAME: {}} | self.functions.schemas)
+        self.begins, self.in_words, self.calls, self._dropped = "", True, [], False
 
     @property
     def settled(self) -> bool:
@@ -490,6 +511,7 @@ class Calling:
 
         Raises:
             ToolCallError: a call can't be read.
+            RepeatedCall: before anything else, a call is made again.
         """
         count, last = 0, None
         once = self.functions.only is not None or not self.functions.parallel
@@ -512,9 +534,12 @@ class Calling:
             yield replace(thought, text="")
         for one in found:
             if isinstance(one, str):
+                self._worded = self._worded or bool(one.strip())
                 yield replace(thought, text=one)
             elif self.functions.choice == "none" or (one.name == ANSWER_NAME and one.name not in self.functions.names):
                 self._dropped = True
+            elif (one.name, one.arguments) in self._made and not self.in_words and not self.calls and not self._worded:
+                raise RepeatedCall
             elif not self.calls or self.functions.parallel:
                 self.calls.append(one)
                 yield one

@@ -195,17 +195,21 @@ def whisper_generation_config(config: dict[str, object], published: dict[str, li
 
     Args:
         config: what `whisper_config` gave.
-        published: CTranslate2's own `config.json` (its `suppress_ids` and `suppress_ids_begin` are kept).
+        published: CTranslate2's own `config.json` (its `suppress_ids`, `suppress_ids_begin` and `alignment_heads` are
+            kept).
 
     Returns:
         Fields of `transformers.GenerationConfig`, ready for json.
     """
     kept = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-    return {name: config[name] for name in kept} | {
+    rules = {
         "max_length": config["max_target_positions"],
         "suppress_tokens": published.get("suppress_ids", []),
         "begin_suppress_tokens": published.get("suppress_ids_begin", []),
     }
+    if "alignment_heads" in published:
+        rules["alignment_heads"] = published["alignment_heads"]
+    return {name: config[name] for name in kept} | rules
 
 
 def convert_whisper(model_bin: Path, published: Path, target: Path) -> None:

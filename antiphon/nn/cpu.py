@@ -10,6 +10,7 @@ This is the only file that calls operators of PyTorch which aren't public.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -113,6 +114,43 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Pa
     rows = rows.contiguous().T
     y = weight @ rows if bias is None else torch.addmm(bias[:, None], weight, rows)
     return y[:, 0].contiguous()[None] if n == 1 else y[:, :n].T
+
+
+class BfloatLinear(nn.Module):
+    """A linear layer that multiplies in bfloat16, from float32 to float32; nothing is trained through it.
+
+    Args:
+        linear: the layer, which stays as it is.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.register_buffer("weight", linear.weight.detach().bfloat16())
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().bfloat16())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.bfloat16(), self.weight, self.bias).float()
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16, which then takes half the time where hundreds of rows come at once."""
+    told = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(supported is not None and supported() for supported in told)
+
+
+def in_bfloat16(module: nn.Module) -> nn.Module:
+    """The same module with linear layers that multiply in bfloat16, where this CPU does; everything else is shared with
+    the one that is given, which stays as it is.
+
+    Of Whisper's encoder 2 % is lost; in bytes, which take two thirds of the time, it was 8 %, and words with it.
+    """
+    if not multiplies_bfloat16():
+        return module
+    if isinstance(module, nn.Linear):
+        return BfloatLinear(module)
+    twin = copy.copy(module)
+    twin._modules = {name: None if child is None else in_bfloat16(child) for name, child in module._modules.items()}
+    return twin
 
 
 class PackedLinear(nn.Linear):

@@ -31,7 +31,7 @@ class ServeConfig:
         threads: that run the model.
         message_bytes: of one WebSocket message.
         body_bytes: of one HTTP request.
-        decoded_seconds: of sound in one turn or one file, after decoding.
+        decoded_seconds: of sound in one turn, after decoding; `file_seconds`: in a file that is written down.
         text_letters: of one text to be read aloud.
         text_bytes: of all text in one request or event; sound doesn't count.
         silent_seconds: in which a client must have sent something at all after its conversation began.
@@ -66,6 +66,7 @@ class ServeConfig:
     message_bytes: int = 8 * 1024 * 1024
     body_bytes: int = 26 * 1024 * 1024
     decoded_seconds: float = 120.0
+    file_seconds: float = 4 * 3600.0
     text_letters: int = 4096
     text_bytes: int = 256 * 1024
     silent_seconds: float = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from antiphon.audio.smart_turn import TurnDetector
 from antiphon.dialogue.events import Sampling
 from antiphon.dialogue.half_duplex import Backend, ChatSession, Listener, RecognizerListener
 from antiphon.errors import SessionError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
 from antiphon.serve.access.client_secrets import ClientSecrets
 from antiphon.serve.access.connections import Connections
 from antiphon.serve.errors import RequestError, full
@@ -97,10 +98,14 @@ class LiveOnly:
     def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate
 
-    def listen(self) -> Listener:
+    @property
+    def languages(self) -> Collection[str]:
+        return (self.recognizer.languages if self.recognizer is not None else None) or (ENGLISH,)
+
+    def listen(self, options: HearingOptions | None = None, live: bool = True) -> Listener:
         if self.recognizer is None:
             raise SessionError("This model writes nothing down; serve it with --hear, or serve another.")
-        return RecognizerListener(self.recognizer, self.sample_rate)
+        return RecognizerListener(self.recognizer, self.sample_rate, options, live)
 
     def chat(self) -> ChatSession:
         raise SessionError("This model talks live alone: use /v1/realtime or /api/chat.")

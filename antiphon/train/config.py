@@ -153,16 +153,7 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
             still missing (???).
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
-    try:
-        settings = [DATA_PLACE.sub("data.speech=", each) for each in overrides or []]
-        given = OmegaConf.load(path)
-        if not isinstance(given, DictConfig):
-            raise ConfigError(f"{path}: a recipe is a mapping of fields, not a list")
-        fields = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(settings)), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    fields = _read(path, [DATA_PLACE.sub("data.speech=", each) for each in overrides or []])
     try:
         config = typed(StageConfig, fields)
         for name in ("model", "data", "init"):
@@ -170,6 +161,35 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> StageCo
         return with_sections(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def load_typed(kind: type[T], path: Path | str, overrides: list[str] | None = None) -> T:
+    """Reads a YAML file as a dataclass, any field of which can be overridden as `load_recipe`'s can.
+
+    Raises:
+        ConfigError: no such file, a field that doesn't exist, or a value of the wrong type.
+    """
+    path = find_recipe(Path(path))
+    fields = found(_read(path, overrides or []))
+    try:
+        return typed(kind, fields)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _read(path: Path | str, settings: list[str]) -> dict:
+    """A recipe's fields, as they stand in it and in the settings."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such recipe; the ones that ship are in recipes/")
+    try:
+        given = OmegaConf.load(path)
+        if not isinstance(given, DictConfig):
+            raise ConfigError(f"{path}: a recipe is a mapping of fields, not a list")
+        merged = OmegaConf.merge(given, OmegaConf.from_dotlist(settings))
+        return typing.cast(dict, OmegaConf.to_container(merged, resolve=True))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
 def find_recipe(name: Path) -> Path:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import torch
 
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.models.asr.heard import Heard, HearingOptions
 from antiphon.models.llm.thinker import GeneratedToken
 from antiphon.models.tts.synthesizer import Timing
 
@@ -18,17 +19,22 @@ from antiphon.models.tts.synthesizer import Timing
 class CountingRecognizer:
     """Hears how many samples were said (at 16 kHz), as a number of 80 ms in words of one letter."""
 
-    def init_state(self) -> list[int]:
+    languages = ("en",)
+
+    def options(self, *_: object, **__: object) -> HearingOptions:
+        return HearingOptions()
+
+    def init_state(self, options: HearingOptions | None = None) -> list[int]:
         return []
 
-    def step(self, samples: torch.Tensor, state: list[int]) -> None:
+    def step(self, samples: torch.Tensor, state: list[int], ahead: bool = True) -> None:
         state.append(len(samples))
 
     def draft(self, state: list[int]) -> str:
         return ("a " * (sum(state) // 1280)).strip()
 
     def finish(self, state: list[int]) -> SimpleNamespace:
-        return SimpleNamespace(text="a " * round(sum(state) / 1280), embeddings=torch.zeros(1, 4))
+        return Heard("a " * round(sum(state) / 1280), torch.zeros(1, 4))
 
 
 @dataclass
@@ -58,7 +64,7 @@ class ScriptedThinker:
     def rewind(self, state: SimpleNamespace, turns: int) -> None:
         del state.turns[turns:]
 
-    def add_message(self, state: SimpleNamespace, role: str, said: object) -> None:
+    def add_message(self, state: SimpleNamespace, role: str, said: object, notes: object = None) -> None:
         self.roles.append(role)
         state.turns.append([role])
 

@@ -14,6 +14,7 @@ from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.errors import ModelError
+from antiphon.models.scene.reading import Told
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
@@ -136,7 +137,7 @@ def test_of_a_draft_only_what_differs_is_read_again(model):
     thinker = model.thinker  # noqa: F811
     state = thinker.init_state(voice=True)
     whole = thinker.read_draft(state, "what is the capital of")
-    assert thinker.read_draft(state, "what is the capital of") == 1  # the last, to know what may follow it
+    assert thinker.read_draft(state, "what is the capital of") == 0
     assert 0 < thinker.draft_end(state) < 1
     assert 0 < thinker.read_draft(state, "what is the capital in France") < whole
     before = int(state.cache.length)
@@ -353,3 +354,37 @@ def test_the_real_model_hears_answers_and_forgets_what_was_not_played(mini, ques
             made += isinstance(next(making), AudioEvent)
         making.close()
         assert broken_off.until(frames * 0.08) == answer.until(frames * 0.08)
+
+
+def test_notes_are_read_behind_the_words_and_a_draft_of_the_words_stays_read(model):
+    thinker, notes = model.thinker, torch.randn(3, model.thinker.model.width)  # noqa: F811
+    state, other = thinker.init_state(voice=True), thinker.init_state(voice=True)
+    thinker.read_draft(state, "what is that")
+    read = int(state.cache.length)
+    thinker.add_message(state, "user", "what is that", notes)
+    thinker.add_message(other, "user", "what is that")
+    noted, plain = state.turns[-1], other.turns[-1]
+    after = len(thinker._ids(thinker.template.user.after))
+    torch.testing.assert_close(noted, torch.cat((plain[:-after], notes, plain[-after:])))
+    kept = state.draft[: read - state.prefix]
+    assert torch.equal(noted[: len(kept)], kept)
+
+
+def test_notes_are_remembered_with_their_message(model):
+    chat, notes = fresh_chat(model), 3 * torch.randn(3, model.thinker.model.width)
+    asked = Message("user", "hello there", told=Told(notes))
+    answer_of(chat, [asked])
+    reads_the_same(chat, [asked, Message("assistant", "hello"), Message("user", "and then")])
+    alone = fresh_chat(model)
+    answer_of(alone, [Message("user", "hello there")])
+    assert not torch.equal(chat._state.turns[0], alone._state.turns[0])
+    assert chat._state.turns[0].shape[0] == alone._state.turns[0].shape[0] + 3
+
+
+def test_what_was_heard_without_words_is_read_with_the_next_turn(model):
+    chat, notes = fresh_chat(model), torch.randn(3, model.thinker.model.width)
+    past = [Message("user", "", told=Told(notes), heard=True), Message("user", "what was that")]
+    reads_the_same(chat, past)
+    assert [len(turn) for turn in chat._state.turns[:1]] == [
+        3 + len(model.thinker._ids(model.thinker.init_state(voice=True).first + model.thinker.template.user.after))
+    ]

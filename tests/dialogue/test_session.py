@@ -11,8 +11,10 @@ from antiphon.audio.endpoint import Endpointer
 from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity, SpeechDetector
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing
 from antiphon.dialogue.session import TurnSession
 from antiphon.errors import SessionError
+from antiphon.models.scene.reading import Told
 from tests.conftest import ROOT
 from tests.dialogue.pretended import pretended_backend
 
@@ -255,3 +257,39 @@ def test_a_question_fed_in_frames_is_answered_aloud(mini, question):
     assert sum(e.audio.samples.shape[-1] for e in events if isinstance(e, AudioEvent)) > 12000
     with pytest.raises(SessionError, match="closed"):
         session.step(torch.zeros(1920))
+
+
+@dataclass
+class Noises:
+    """Listens for words, of which there are none, and to what else there is: a number of notes, one a frame heard."""
+
+    owner: HalfDuplexBackend
+    frames: int = 0
+
+    def step(self, samples: torch.Tensor) -> None:
+        self.frames += 1
+
+    def draft(self) -> str:
+        return ""
+
+    def finish(self) -> Hearing:
+        return Hearing("", told=Told(torch.zeros(self.frames, 4)))
+
+    peek = finish
+
+
+def test_what_is_heard_while_nobody_speaks_is_kept_for_the_next_turn_and_the_last_of_it_alone():
+    backend = pretended_backend()
+    backend.listen = lambda *_: Noises(backend)
+    with TurnSession(backend, endpointer=by_sound()) as session:
+        say(session, *[0.0005] * (2 * 375 + 10))  # 30 s are 375 frames
+        wait_for(lambda: session._incoming.empty() and session._past)
+        (kept,) = session._past
+        assert (
+            not kept.text and len(kept.told.noteworthy) == 375 + 12
+        )  # with the second before, in which one may have begun
+        session.end_of_turn()
+        assert until(session, lambda event: isinstance(event, EndEvent))[-1].text == ""  # and isn't answered
+        (kept,) = session._past
+        assert len(kept.told.noteworthy) == 10 + 12
+        assert backend.thinker.thought == 0

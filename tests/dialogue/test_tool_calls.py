@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antiphon.dialogue import tool_calls as module
-from antiphon.dialogue.tool_calls import Call, Calling, CallParser, Functions, misfit, unmarked
+from antiphon.dialogue.tool_calls import Call, Calling, CallParser, Functions, RepeatedCall, misfit, unmarked
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import HERMES, LLAMA, MISTRAL, CallForm
 from antiphon.models.llm.thinker import GeneratedToken
@@ -264,6 +264,21 @@ def test_a_function_is_chosen_if_it_is_likelier_than_an_answer_later_only_clearl
         assert calling.begins == ("" if begins is None else HERMES.beginning(begins))
     own = Calling(HERMES, Functions(shown("answer")))
     assert own.choices == () and own.shown == shown("answer")  # the user's own function of that name
+
+
+def test_a_call_whose_result_is_there_is_not_made_again() -> None:
+    made, functions = Call("weather", '{"city": "Rome"}'), Functions(shown("weather"))
+    again = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    calling = Calling(HERMES, functions, [made])
+    with pytest.raises(RepeatedCall):
+        list(calling.part(thoughts(again), 100))
+    calling.answer_in_words()
+    assert calling.in_words and not calling.calls
+    assert "".join(one.text for one in calling.part(thoughts("It is sunny."), 100)) == "It is sunny."
+    other = Calling(HERMES, functions, [made])
+    list(other.part(thoughts(again.replace("Rome", "Oslo")), 100))
+    assert [json.loads(call.arguments) for call in other.calls] == [{"city": "Oslo"}]
+    assert Calling(HERMES, Functions(shown("weather"), choice="none")).in_words
 
 
 def test_a_call_that_is_asked_for_and_not_made_is_an_error() -> None:

@@ -18,6 +18,7 @@ from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sam
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing, Message, Usage
 from antiphon.dialogue.tool_calls import Call, Functions, joined
 from antiphon.errors import ToolCallError
+from antiphon.models.asr.heard import HearingOptions, Passage, Word
 
 FRAME = 1920
 CALL = re.compile(r"call (\w+) (\{.*?\})")
@@ -28,6 +29,7 @@ class ScriptedListener:
     """Hears the loudness of what it got, as a word: "level 0.25" for sound around a quarter of full scale."""
 
     owner: Scripted
+    options: HearingOptions
     parts: list[Tensor] = field(default_factory=list)
 
     def step(self, samples: Tensor) -> None:
@@ -43,7 +45,20 @@ class ScriptedListener:
         self.owner.heard.append(sound)
         if float(sound.abs().max()) < 1e-3:
             return Hearing("")
-        return Hearing(self.owner.hears or f"level {float(sound.abs().max()):.2f}")
+        text, words = self.owner.hears or f"level {float(sound.abs().max()):.2f}", ()
+        language = self.options.language or self.options.expected
+        loud = (sound.abs() > 1e-3).nonzero()[:, 0] / 24000
+        start, end = float(loud[0]), float(loud[-1])
+        if self.options.words:
+            each = (end - start) / len(text.split())
+            words = tuple(
+                Word(word, start + at * each, start + (at + 1) * each, 0.5) for at, word in enumerate(text.split())
+            )
+        text = f"in English: {text}" if self.options.translate else text
+        return Hearing(text, None, language, (Passage(text, "", start, end, language, words),))
+
+    def passages(self) -> Sequence[Passage]:
+        return ()
 
     def finish(self) -> Hearing:
         return self.peek()
@@ -170,14 +185,15 @@ class Scripted:
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)
+    languages: Sequence[str] = ("en",)
     heard: list[Tensor] = field(default_factory=list)
     answers: list[ScriptedAnswer] = field(default_factory=list)
     made: int = 0
     complete: float = 1.0
     drafts: list[str] = field(default_factory=list)
 
-    def listen(self) -> ScriptedListener:
-        return ScriptedListener(self)
+    def listen(self, options: HearingOptions | None = None, live: bool = True) -> ScriptedListener:
+        return ScriptedListener(self, options or HearingOptions())
 
     def chat(self) -> ScriptedChat:
         return ScriptedChat(self)

@@ -12,15 +12,15 @@ Weights and key names are those of `transformers`' WhisperDecoder.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antiphon.encoders.whisper.tokens import WhisperTokens
 from antiphon.errors import ModelError
 from antiphon.nn.cpu import PackedLinear, PackedWeights, product
 from antiphon.nn.weights import NoInitWeights, fill
@@ -30,11 +30,23 @@ START = (50258, 50259, 50359, 50363)  # <|startoftranscript|> <|en|> <|transcrib
 END = 50257
 NO_SPEECH = 50362
 SPACE = 220
+# Heads (layer, head) that look at the sound of the token which is about to be written, of the model with so many
+# layers, heads and tokens. Those of base were found on speech whose times are known: words begin within 35 ms (median),
+# with those that OpenAI publishes 145 ms early. Other folders name theirs in generation_config.json.
+ALIGNMENT_HEADS = {(6, 8, 51865): ((3, 3), (4, 0), (4, 1), (4, 3), (5, 4))}
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of the decoder, and which tokens it may not write."""
+    """Shape of the decoder, and which tokens it may not write.
+
+    Attributes:
+        start: what a transcript begins with, where nothing else is asked for: English.
+        suppress: tokens that it never writes; `suppress_first`: that it doesn't begin with; `foreign`: that aren't
+            English.
+        languages: the tokens of its languages; () for one that can't tell them.
+        alignment_heads: (layer, head) of those whose attention follows the sound; () for all of the upper half.
+    """
 
     width: int = 512
     layers: int = 6
@@ -47,6 +59,9 @@ class DecoderConfig:
     no_speech: int = NO_SPEECH
     suppress: tuple[int, ...] = ()
     suppress_first: tuple[int, ...] = (SPACE, END)
+    foreign: tuple[int, ...] = ()
+    languages: tuple[int, ...] = ()
+    alignment_heads: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,22 @@ class Transcript:
     ended: bool
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the decoder makes of a transcript that it is given, for each of its tokens and the end.
+
+    Attributes:
+        hidden: the decoder's state from which the token is predicted, [T + 1, width].
+        attention: of the alignment heads, how much each looks at each frame meanwhile, [heads, T + 1, frames]; sums to
+            1 over the frames.
+        sure: log probabilities of the tokens and the end, [T + 1].
+    """
+
+    hidden: Tensor
+    attention: Tensor
+    sure: Tensor
+
+
 Pair = tuple[Tensor, Tensor]  # keys and values [1, heads, frames, width / heads]
 
 
@@ -80,15 +111,19 @@ class Writing:
         rest: of the draft, what stands after `tokens`.
         max_tokens: after which it ends.
         look: tokens of the draft that a pass checks, at most; `reach`: that the next one does.
+        start: what it begins with; `english`: whether it may hold nothing else.
         unread: tokens that the decoder has yet to read; `past`: what it keeps of those before.
         tokens, sure: written so far, and their log probabilities.
         passes, no_speech, ended: as in `Transcript`.
+        languages: how likely each of the decoder's languages is, [languages]; None before the first pass.
     """
 
     sound: list[Pair]
     rest: list[int]
     max_tokens: int
     look: int
+    start: tuple[int, ...]
+    english: bool
     unread: list[int]
     reach: int
     past: list[Pair] | None = None
@@ -97,6 +132,7 @@ class Writing:
     passes: int = 0
     no_speech: float = 0.0
     ended: bool = False
+    languages: Tensor | None = None
 
     @property
     def over(self) -> bool:
@@ -133,6 +169,11 @@ class DecoderAttention(nn.Module):
         out = F.scaled_dot_product_attention(self._split(self.q_proj(x)), *pair, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
+    def weights(self, x: Tensor, pair: Pair) -> Tensor:
+        """How much x [B, T, width] looks at each key, [B, heads, T, keys]; sums to 1."""
+        query = self._split(self.q_proj(x))
+        return (query @ pair[0].transpose(2, 3) / query.shape[3] ** 0.5).softmax(-1)
+
 
 class DecoderLayer(nn.Module):
     """Self-attention, attention to the sound, feed-forward; each normed before and added after."""
@@ -148,14 +189,19 @@ class DecoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.width)
 
     def forward(
-        self, x: Tensor, past: Pair | None, sound: Pair, mask: Tensor, heard: Tensor | None
-    ) -> tuple[Tensor, Pair]:
-        """x [B, T, width] -> the same, and self-attention's keys and values, the past's included."""
+        self, x: Tensor, past: Pair | None, sound: Pair, mask: Tensor, heard: Tensor | None,
+        looks: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Pair]:  # fmt: skip
+        """x [B, T, width] -> the same, and self-attention's keys and values, the past's included; how much it looks at
+        each frame of the sound, [B, heads, T, frames], is added to `looks`, if that is given."""
         y = self.self_attn_layer_norm(x)
         new = self.self_attn.pair(y)
         pair = new if past is None else (torch.cat([past[0], new[0]], 2), torch.cat([past[1], new[1]], 2))
         x = x + self.self_attn(y, pair, mask)
-        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), sound, heard)
+        y = self.encoder_attn_layer_norm(x)
+        if looks is not None:
+            looks.append(self.encoder_attn.weights(y, sound))
+        x = x + self.encoder_attn(y, sound, heard)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), pair
 
 
@@ -172,15 +218,19 @@ class WhisperDecoder(nn.Module):
         banned = torch.zeros(config.vocabulary, dtype=torch.bool)
         banned[[*config.suppress, *range(config.end + 1, config.vocabulary)]] = True
         self.register_buffer("banned", banned, persistent=False)
+        foreign = banned.clone()
+        foreign[list(config.foreign)] = True
+        self.register_buffer("banned_in_english", foreign, persistent=False)
         self.packed: PackedWeights | None = None
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, suppress: tuple[int, ...] = ()) -> WhisperDecoder:
+    def from_pretrained(cls, folder: Path | str, tokens: WhisperTokens | None = None) -> WhisperDecoder:
         """The decoder of a multilingual Whisper folder with `transformers`' keys, float32.
 
         Args:
             folder: config.json, model.safetensors and, if there is one, generation_config.json.
-            suppress: tokens that it may not write, besides those that the folder names.
+            tokens: of the folder's tokenizer; without them it knows no language but English, and writes it in any
+                script.
 
         Raises:
             ModelError: the folder holds something else.
@@ -193,16 +243,28 @@ class WhisperDecoder(nn.Module):
             with safe_open(folder / "model.safetensors", "pt") as file:
                 names = [name for name in file.keys() if name.startswith(_PREFIX)]
                 weights = {name[len(_PREFIX) :]: file.get_tensor(name).float() for name in names}
+            shape = (tree["decoder_layers"], tree["decoder_attention_heads"], tree["vocab_size"])
             config = DecoderConfig(
                 width=tree["d_model"],
-                layers=tree["decoder_layers"],
-                heads=tree["decoder_attention_heads"],
+                layers=shape[0],
+                heads=shape[1],
                 inner=tree["decoder_ffn_dim"],
-                vocabulary=tree["vocab_size"],
+                vocabulary=shape[2],
                 positions=tree["max_target_positions"],
-                suppress=(*(rules.get("suppress_tokens") or ()), *suppress),
+                suppress=tuple(rules.get("suppress_tokens") or ()),
                 suppress_first=tuple(rules.get("begin_suppress_tokens") or (SPACE, END)),
+                alignment_heads=ALIGNMENT_HEADS.get(shape)
+                or tuple((layer, head) for layer, head in rules.get("alignment_heads") or ()),
             )
+            if tokens is not None and tokens.languages:
+                config = replace(
+                    config,
+                    start=tokens.start(),
+                    end=tokens.end,
+                    no_speech=tokens.no_speech,
+                    foreign=tokens.foreign,
+                    languages=tuple(tokens.languages.values()),
+                )
             with NoInitWeights():
                 decoder = cls(config)
             fill(decoder, weights, assign=True)
@@ -239,19 +301,34 @@ class WhisperDecoder(nn.Module):
         Returns:
             ([B, T, vocabulary], past with these tokens).
         """
+        hidden, past = self.hidden(tokens, sound, past, heard)
+        return self.logits(hidden), past
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[B, T, width] -> [B, T, vocabulary]."""
+        flat = product(hidden.flatten(0, 1), self.embed_tokens.weight, packed=self.packed)
+        return flat.unflatten(0, hidden.shape[:2])
+
+    def hidden(
+        self, tokens: Tensor, sound: list[Pair], past: list[Pair] | None = None, heard: Tensor | None = None,
+        looks: list[Tensor] | None = None,
+    ) -> tuple[Tensor, list[Pair]]:  # fmt: skip
+        """As `forward`, but the states that logits are made of, [B, T, width]; each layer adds to `looks`, if that is
+        given, how much it looks at each frame of the sound, [B, heads, T, frames]."""
         before = past[0][0].shape[2] if past else 0
         count = tokens.shape[1]
         x = self.embed_tokens(tokens) + self.embed_positions.weight[before : before + count]
         mask = torch.ones(count, before + count, dtype=torch.bool, device=tokens.device).tril(before)
         kept = []
         for index, layer in enumerate(self.layers):
-            x, pair = layer(x, past[index] if past else None, sound[index], mask, heard)
+            x, pair = layer(x, past[index] if past else None, sound[index], mask, heard, looks)
             kept.append(pair)
-        x = self.layer_norm(x)
-        logits = product(x.flatten(0, 1), self.embed_tokens.weight, packed=self.packed).unflatten(0, x.shape[:2])
-        return logits, kept
+        return self.layer_norm(x), kept
 
-    def begin(self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12) -> Writing:
+    def begin(
+        self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12,
+        start: tuple[int, ...] | None = None, english: bool = True,
+    ) -> Writing:  # fmt: skip
         """A greedy transcript to be written by `advance`, found by checking a draft.
 
         Args:
@@ -260,9 +337,12 @@ class WhisperDecoder(nn.Module):
                 the result.
             max_tokens: after which it ends, whatever is left.
             look: tokens of the draft that are checked in one pass, at most.
+            start: what it begins with, from `WhisperTokens.start`; None for English.
+            english: hold it to plain English letters.
         """
-        room = self.config.positions - len(self.config.start) - 1
-        return Writing(sound, list(draft), min(max_tokens, room), look, unread=list(self.config.start), reach=look)
+        start = start or self.config.start
+        room = self.config.positions - len(start) - 1
+        return Writing(sound, list(draft), min(max_tokens, room), look, start, english, list(start), reach=look)
 
     @torch.no_grad()
     def advance(self, writing: Writing) -> None:
@@ -273,9 +353,10 @@ class WhisperDecoder(nn.Module):
         logits, past = self(tokens, writing.sound, writing.past)
         if writing.passes == 0:
             writing.no_speech = float(logits[0, 0].softmax(-1)[config.no_speech])
+            writing.languages = self._languages(logits[0, 0])
         writing.passes += 1
         logits = logits[0, len(writing.unread) - 1 :]
-        logits[:, self.banned] = -torch.inf
+        logits.masked_fill_(self._banned(writing), -torch.inf)
         if not writing.tokens:
             logits[0, torch.tensor(config.suppress_first, device=device)] = -torch.inf
         best = logits.argmax(-1).tolist()
@@ -291,42 +372,39 @@ class WhisperDecoder(nn.Module):
             writing.ended = True
             return
         writing.tokens = writing.tokens + [best[right]]
-        read = len(config.start) + len(writing.tokens) - 1
+        read = len(writing.start) + len(writing.tokens) - 1
         writing.past = [(keys[:, :, :read], values[:, :, :read]) for keys, values in past]
         writing.unread, writing.rest = [best[right]], realign(writing.rest[right:], best[right])
 
     @torch.no_grad()
-    def transcribe_together(self, sounds: list[list[Pair]], max_tokens: list[int]) -> list[Writing]:
-        """The greedy transcripts of several sounds, without drafts: a pass reads the weights once for all of them.
+    def advance_together(self, writings: list[Writing]) -> None:
+        """Writes several transcripts to their ends: a pass reads the weights once for all of them.
 
         Args:
-            sounds: from `listen`, each of equally many frames.
-            max_tokens: after which each ends.
+            writings: from `begin`, untouched since, without drafts, of equally many frames.
         """
-        made = [self.begin(sound, [], limit) for sound, limit in zip(sounds, max_tokens)]
         first = torch.tensor(self.config.suppress_first, device=self.embed_tokens.weight.device)
-        rows, past = list(range(len(made))), None
+        going, past = list(writings), None
+        sounds = [writing.sound for writing in writings]
         sound = [(torch.cat(keys), torch.cat(values)) for keys, values in (zip(*layer) for layer in zip(*sounds))]
-        while rows:
-            going = [made[row] for row in rows]
+        while going:
             logits, past = self(torch.tensor([one.unread for one in going], device=first.device), sound, past)
-            if going[0].passes == 0:
-                for one, chance in zip(going, logits[:, 0].softmax(-1)[:, self.config.no_speech].tolist()):
-                    one.no_speech = chance
             last = logits[:, -1]
-            last[:, self.banned] = -torch.inf
-            if going[0].passes == 0:
-                last[:, first] = -torch.inf
+            for one, row, start in zip(going, last, logits[:, 0]):
+                if one.passes == 0:
+                    one.no_speech = float(start.softmax(-1)[self.config.no_speech])
+                    one.languages = self._languages(start)
+                    row[first] = -torch.inf
+                row.masked_fill_(self._banned(one), -torch.inf)
             sure, best = last.log_softmax(-1).max(-1)
             for one, token, chance in zip(going, best.tolist(), sure.tolist()):
                 one.passes, one.sure, one.ended = one.passes + 1, [*one.sure, chance], token == self.config.end
                 if not one.ended:
                     one.tokens, one.unread = [*one.tokens, token], [token]
             left = [at for at, one in enumerate(going) if not one.over]
-            if len(left) < len(rows):
-                rows = [rows[at] for at in left]
+            if len(left) < len(going):
+                going = [going[at] for at in left]
                 sound, past = ([(keys[left], values[left]) for keys, values in pairs] for pairs in (sound, past))
-        return made
 
     def transcribe(self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12) -> Transcript:
         """The greedy transcript at once: see `begin` and `advance`."""
@@ -334,6 +412,47 @@ class WhisperDecoder(nn.Module):
         while not writing.over:
             self.advance(writing)
         return writing.transcript()
+
+    @torch.no_grad()
+    def languages(self, sounds: list[list[Pair]]) -> Tensor:
+        """How likely each of the decoder's languages is spoken in each sound, [sounds, languages]; sums to 1.
+
+        Args:
+            sounds: from `listen`, each of equally many frames.
+        """
+        sound = [(torch.cat(keys), torch.cat(values)) for keys, values in (zip(*layer) for layer in zip(*sounds))]
+        begin = torch.tensor([self.config.start[:1]] * len(sounds), device=self.embed_tokens.weight.device)
+        return torch.stack([self._languages(row) for row in self(begin, sound)[0][:, 0]])
+
+    @torch.no_grad()
+    def read(
+        self, tokens: list[int], sound: list[Pair], frames: slice, start: tuple[int, ...] | None = None
+    ) -> Reading:
+        """Reads a transcript over, at once: what it thinks and where it looks.
+
+        Args:
+            tokens: of the transcript, without start and end.
+            sound: from `listen`.
+            frames: of the sound, those that were heard; where else it looks is left out.
+            start: what the transcript began with.
+        """
+        start, looks = start or self.config.start, list[Tensor]()
+        device = self.embed_tokens.weight.device
+        hidden, _ = self.hidden(torch.tensor([[*start, *tokens]], device=device), sound, looks=looks)
+        hidden = hidden[:, len(start) - 1 :]
+        sure = self.logits(hidden)[0].log_softmax(-1).gather(1, torch.tensor([*tokens, self.config.end])[:, None])[:, 0]
+        half = range(self.config.layers // 2, self.config.layers)
+        heads = self.config.alignment_heads or [(layer, head) for layer in half for head in range(self.config.heads)]
+        attention = torch.stack([looks[layer][0, head, len(start) - 1 :, frames] for layer, head in heads])
+        return Reading(hidden[0], attention / attention.sum(-1, keepdim=True).clamp_min(1e-10), sure)
+
+    def _banned(self, writing: Writing) -> Tensor:
+        """Which tokens it may not write."""
+        return self.banned_in_english if writing.english else self.banned
+
+    def _languages(self, logits: Tensor) -> Tensor:
+        """Logits of what follows the very first token, [vocabulary] -> [languages]."""
+        return logits[list(self.config.languages)].softmax(-1)
 
 
 def realign(rest: list[int], token: int, reach: int = 4) -> list[int]:
@@ -348,18 +467,3 @@ def realign(rest: list[int], token: int, reach: int = 4) -> list[int]:
         if other == token:
             return rest[position + 1 :]
     return rest[1:]
-
-
-def foreign_tokens(tokenizer: Tokenizer, end: int = END) -> tuple[int, ...]:
-    """Tokens under `end` that are not plain ASCII: unsure of a word, Whisper now and then goes on in another script."""
-    # In byte-level vocabularies every byte but printable ASCII is written as a character above U+007F; "\u0120" is the
-    # space.
-    known = tokenizer.get_vocab().items()
-    return tuple(
-        sorted(index for token, index in known if index < end and any(c > "\x7f" and c != "\u0120" for c in token))
-    )
-
-
-def whisper_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """A text as Whisper writes it: with a space before it."""
-    return tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids if text.strip() else []

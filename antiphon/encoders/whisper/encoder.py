@@ -9,6 +9,9 @@ with one block that covers everything, so are the results.
     state = encoder.init_state(batch=1)
     features, frames = encoder.step(mel, state)              # [1, most, 512], as many as the mel so far allows; [1]
     features, frames = encoder.step(mel, state, last=True)   # the rest
+
+What its layers make of the sound on the way (low ones know its kind and its feeling, high ones its words) comes with it
+from the same pass, averaged over 80 ms: `step_layers`.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from antiphon.nn.state import select
 from antiphon.nn.weights import NoInitWeights, fill
 
 MEL_PER_FRAME = 2
+POOL = 4  # frames that are averaged where every layer is given: 80 ms
 _PREFIX = "model.encoder."
 
 
@@ -149,6 +153,15 @@ def attention_mask(frames: Tensor, longest: int, block: int = 0) -> Tensor | Non
     return mask
 
 
+def pooled(x: Tensor) -> Tensor:
+    """The means of each 4 frames, and of those that are left: [batch, T, width] -> [batch, ceil(T / 4), width]."""
+    whole = x.shape[1] // POOL * POOL
+    parts = [x[:, :whole].unflatten(1, (-1, POOL)).mean(2)] if whole else []
+    if whole < x.shape[1]:
+        parts.append(x[:, whole:].mean(1, keepdim=True))
+    return torch.cat(parts, 1) if parts else x
+
+
 def sinusoids(length: int, width: int) -> Tensor:
     """Whisper's positions [length, width]: sines, then cosines, of wavelengths from 2 pi to 20,000 pi frames."""
     rates = torch.exp(-torch.arange(width // 2) * (torch.log(torch.tensor(10000.0)) / (width // 2 - 1)))
@@ -249,13 +262,51 @@ class WhisperBlockEncoder(nn.Module):
         Returns:
             [batch, most, width] at 50 frames/s, often none, zeros behind a row's own; frames of each row [batch].
         """
+        return self._step(mel, state, last, counts, None)
+
+    def step_layers(
+        self, mel: Tensor, state: EncoderState, last: bool | Tensor = False, counts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`step`, with what every layer made of the same blocks.
+
+        Returns:
+            Features and frames as `step` gives them; [batch, layers + 1, ceil(most / 4), width] at 12.5 frames/s: what
+            the first layer got and what each gave, before the norm behind them, each the mean of 4 frames (the last
+            of a row, where it has ended, of those that are left), zeros behind a row's own.
+
+        Raises:
+            ModelError: the blocks are no multiples of 4 frames.
+        """
+        if self.config.block % POOL or self.config.positions % POOL:
+            raise ModelError(
+                f"blocks of {self.config.block} in {self.config.positions} frames: every layer is averaged over {POOL} "
+                "frames, so both must be multiples of it"
+            )
+        layers: list[list[Tensor]] = [[] for _ in mel]
+        features, frames = self._step(mel, state, last, counts, layers)
+        nothing = features.new_zeros(0, self.config.layers + 1, self.config.width)
+        together = pad_sequence([torch.cat([nothing, *parts]) for parts in layers], batch_first=True)
+        return features, frames, together.transpose(1, 2)
+
+    def _step(
+        self,
+        mel: Tensor,
+        state: EncoderState,
+        last: bool | Tensor,
+        counts: Tensor | None,
+        layers: list[list[Tensor]] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `step`; adds each row's [frames / 4, layers + 1, width] to `layers` where it is given."""
         mel = self._take(mel, state, counts, last)
         out: list[list[Tensor]] = [[] for _ in mel]
         ends = last.tolist() if isinstance(last, Tensor) else [last] * len(mel)
         while groups := self._ready(state, ends):
             for (block, right), rows in groups.items():
-                for row, features in zip(rows, self._run(mel, state, rows, block, right)):
-                    out[row].append(features)
+                given, passed = self._run(mel, state, rows, block, right, layers is not None)
+                for place, row in enumerate(rows):
+                    out[row].append(given[place])
+                    if layers is not None:
+                        layers[row].append(torch.stack([each[place] for each in passed], 1))
         state.mel = mel[:, :, : state.mel.shape[2]]
         nothing = self.layer_norm.weight.new_zeros(0, self.config.width)
         features = pad_sequence([torch.cat([nothing, *parts]) for parts in out], batch_first=True)
@@ -290,16 +341,26 @@ class WhisperBlockEncoder(nn.Module):
                 groups.setdefault((min(block, waiting), min(right, max(waiting - block, 0))), []).append(row)
         return groups
 
-    def _run(self, mel: Tensor, state: EncoderState, rows: list[int], block: int, right: int) -> Tensor:
-        """Takes one block of each of these rows out of `mel` and the state: [rows, block, width]."""
+    def _run(
+        self, mel: Tensor, state: EncoderState, rows: list[int], block: int, right: int, every_layer: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Takes one block of each of these rows out of `mel` and the state.
+
+        Returns:
+            Features [rows, block, width]; with `every_layer`, what went through the layers, [rows, block / 4, width] of
+            each.
+        """
         where, steps = torch.tensor(rows, device=mel.device), block + right
         cache = select(state.cache, where)
         span = cache.reserve(steps)
         x = self._convolve(mel[where, :, : MEL_PER_FRAME * (steps + 1) + 1], state.begun[where])
         x = x + self.embed_positions.weight[span.positions]
         mask = None if span.start is not None else length_mask(cache.length + steps, span.end)[:, None, None]
+        passed = [pooled(x[:, :block])] if every_layer else []
         for number, layer in enumerate(self.layers):
             x = layer(x, mask, cache, number, span)
+            if every_layer:
+                passed.append(pooled(x[:, :block]))
         cache.advance(block)
         cache.length = torch.where(cache.length == self.config.positions, 0, cache.length)
         if cache.capacity > state.cache.capacity:
@@ -309,7 +370,7 @@ class WhisperBlockEncoder(nn.Module):
         state.begun = state.begun.index_fill(0, where, True)
         state.waiting = state.waiting.index_add(0, where, torch.full_like(where, -MEL_PER_FRAME * block))
         mel[where] = F.pad(mel[where][:, :, MEL_PER_FRAME * block :], (0, MEL_PER_FRAME * block))
-        return self.layer_norm(x[:, :block])
+        return self.layer_norm(x[:, :block]), passed
 
     def _convolve(self, mel: Tensor, begun: Tensor) -> Tensor:
         """The two convolutions: [batch, bands, 2 T + 3] -> [batch, T, width].

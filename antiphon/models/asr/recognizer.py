@@ -3,7 +3,7 @@
     recognizer = Recognizer.from_pretrained(whisper)
     state = recognizer.init_state()
     recognizer.step(samples, state)      # 16 kHz, as often and as many as one likes
-    heard = recognizer.finish(state)     # .text
+    heard = recognizer.finish(state)     # .text, .language
 
 A voice activity detector says whether anybody spoke at all. While the speaker talks, the encoder runs block by block
 and Whisper's decoder drafts what was said so far. A window that is over (the speaker is done, or it is long and was
@@ -11,11 +11,15 @@ cut where it is quietest) is encoded once more, whole, and the decoder checks th
 little of what follows cost three words in a hundred on voices that Whisper finds hard. Where there is no draft yet,
 an adapter, if there is one, spells one by CTC. The language model reads the text, so any will do.
 
+The decoder's first pass over a window tells which language is spoken, at no cost: it writes the expected one meanwhile,
+and begins again where another one is surely spoken.
+
 Each step does a bounded amount of this work, so that sound never waits; the rest is done in the steps after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,11 +33,16 @@ from antiphon.audio.io import Audio
 from antiphon.audio.pauses import quietest
 from antiphon.audio.vad import CHUNK, SileroState, SileroVad
 from antiphon.encoders.base import FRAME_SAMPLES
-from antiphon.encoders.whisper.decoder import Pair, WhisperDecoder, Writing, foreign_tokens, whisper_tokens
+from antiphon.encoders.whisper.decoder import Pair, WhisperDecoder, Writing
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
+from antiphon.encoders.whisper.tokens import WhisperTokens, whisper_tokens
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
-from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
+from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, joined
+from antiphon.models.asr.language import language_code, spoken_language
+from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, voiced_seconds, was_nothing, was_spoken
+from antiphon.models.asr.words import timed_words
+from antiphon.nn.cpu import in_bfloat16
 from antiphon.nn.state import fork
 
 RATE = mel.SAMPLE_RATE
@@ -41,24 +50,10 @@ WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a wind
 SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
 SHORT_SECONDS, LEAD_SECONDS = 3.0, 0.1  # a word that begins at once is heard better after a moment of silence
 TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is looping
+FOREIGN_TOKENS_A_SECOND = 25  # of languages of which Whisper has few words: a letter may take three tokens
 MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
 TOGETHER = 4  # windows that are written down at once, where nobody waits for the first
 UNIT_SECONDS = 0.04  # of new sound that allow for one unit of work: a layer of the encoder, a pass of the decoder
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What was said.
-
-    Attributes:
-        text: what was said, as one would write it.
-        embeddings: what the language model reads instead of the text, [T, width]; None where it reads the text.
-        drafted: what the adapter alone heard.
-    """
-
-    text: str
-    embeddings: Tensor | None = None
-    drafted: str = ""
 
 
 @dataclass
@@ -68,7 +63,10 @@ class Window:
     Attributes:
         samples: [n] at 16 kHz.
         voice: of each of the detector's chunks, how likely it is speech.
+        options: how it is to be heard.
+        begun: the sample of the turn at which it begins.
         draft: tokens that the transcript is likely to be.
+        language: that is spoken, as far as is known: at first that of the window before.
         hidden: the encoder's activations after `layers` of its layers; None before the first.
         writing: the decoder's transcript under way; None before the encoder is done.
         drafted: what the adapter alone heard.
@@ -76,7 +74,10 @@ class Window:
 
     samples: Tensor
     voice: Tensor
+    options: HearingOptions
+    begun: int
     draft: list[int] = field(default_factory=list)
+    language: str = ENGLISH
     hidden: Tensor | None = None
     layers: int = 0
     writing: Writing | None = None
@@ -86,6 +87,16 @@ class Window:
     def frames(self) -> int:
         """Encoder frames that the samples reach into."""
         return -(-len(self.samples) // FRAME_SAMPLES)
+
+    @property
+    def lead(self) -> int:
+        """Encoder frames of silence that stand before them."""
+        return round(LEAD_SECONDS * RATE) // FRAME_SAMPLES if len(self.samples) < SHORT_SECONDS * RATE else 0
+
+    @property
+    def voiced(self) -> float:
+        """Seconds of speech."""
+        return voiced_seconds(self.voice)
 
     def clone(self) -> Window:
         """A snapshot that can go its own way."""
@@ -104,8 +115,11 @@ class RecognizerState:
         voice: of each of the detector's chunks since `begun`, how likely it is speech.
         sound: what the decoder's attention needs of the encoder's `frames` of this window, per layer.
         draft: the decoder's tokens for what was said so far; `writing`: while they are written, of `reading` frames.
+        drafted_in: the draft's language.
         closed: windows that are over and not written down yet, oldest first.
-        texts: of the windows that are, what was heard and what was drafted.
+        passages: what was heard in the windows that are.
+        options: how the turn is to be heard.
+        language: that was spoken in the last window that was written down; before the first, that is expected.
     """
 
     vad: SileroState
@@ -119,8 +133,11 @@ class RecognizerState:
     draft: list[int] = field(default_factory=list)
     writing: Writing | None = None
     reading: int = 0
+    drafted_in: str = ENGLISH
     closed: list[Window] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    options: HearingOptions = HearingOptions()
+    language: str = ENGLISH
 
     def clone(self) -> RecognizerState:
         """A snapshot that can go its own way."""
@@ -130,7 +147,7 @@ class RecognizerState:
             encoder=fork(self.encoder),
             writing=replace(self.writing) if self.writing else None,
             closed=[window.clone() for window in self.closed],
-            texts=list(self.texts),
+            passages=list(self.passages),
         )
 
     @property
@@ -149,6 +166,9 @@ class Recognizer(nn.Module):
         decoder: writes, checking the draft; None leaves the adapter's words as they are.
         whisper: the decoder's tokenizer.
 
+    Attributes:
+        languages: Whisper's token of each language's code; {} where nothing but English is known.
+
     Raises:
         ModelError: neither adapter nor decoder.
     """
@@ -165,7 +185,11 @@ class Recognizer(nn.Module):
         if (adapter is None or spelling is None) and (decoder is None or whisper is None):
             raise ModelError("A recognizer needs an adapter with its spelling, a decoder with its tokenizer, or both.")
         self.encoder, self.adapter, self.decoder = encoder, adapter, decoder
+        self.whole: WhisperBlockEncoder = encoder  # for windows that are over; see `quicken`
         self.spelling, self.whisper = spelling, whisper
+        self.special = WhisperTokens(whisper) if whisper is not None else None
+        knows = decoder is not None and decoder.config.languages and self.special is not None
+        self.languages: dict[str, int] = self.special.languages if knows else {}
         self.vad = SileroVad.shipped()
         self._quiet: list[Pair] = []  # what the decoder needs of silence, see _learn_silence
 
@@ -206,21 +230,53 @@ class Recognizer(nn.Module):
                 )
             except (OSError, ValueError, KeyError, IndexError) as error:
                 raise ModelError(f"{llm} holds no tokenizer.json that the adapter spells with: {error!r}") from error
-        decoder = WhisperDecoder.from_pretrained(whisper, foreign_tokens(tokens)).pack() if tokens is not None else None
+        decoder = WhisperDecoder.from_pretrained(whisper, WhisperTokens(tokens)).pack() if tokens is not None else None
         encoder = WhisperBlockEncoder.from_pretrained(whisper)
-        return cls(encoder, model, spelling, decoder, tokens).eval()
+        return cls(encoder, model, spelling, decoder, tokens).eval().quicken()
+
+    def quicken(self) -> Recognizer:
+        """Has windows that are over encoded in bfloat16, where the CPU multiplies in it: in two thirds of the time. The
+        blocks of live speech, whose features others read as well, stay in float32."""
+        self.whole = in_bfloat16(self.encoder)
+        return self
+
+    def options(
+        self, language: str | None = None, expected: str | None = None, translate: bool = False, words: bool = False
+    ) -> HearingOptions:
+        """How something is to be heard.
+
+        Args:
+            language, expected: by code, tag or English name (see `language_code`).
+            translate, words: as in `HearingOptions`.
+
+        Raises:
+            ModelError: a language that isn't known; translation or times of words without Whisper's decoder.
+        """
+        known = self.languages or (ENGLISH,)
+        if (translate and not self.languages) or (words and self.decoder is None):
+            raise ModelError("This recognizer writes English alone, and no times: it has no multilingual decoder.")
+        told = language_code(language, known) if language else None
+        return HearingOptions(told, language_code(expected, known) if expected else ENGLISH, translate, words)
 
     @torch.no_grad()
-    def init_state(self) -> RecognizerState:
-        """The state before a turn's first sample. The first call takes a second or so more than the others."""
+    def init_state(self, options: HearingOptions | None = None) -> RecognizerState:
+        """The state before a turn's first sample. The first call takes a second or so more than the others.
+
+        Args:
+            options: from `options`; None for words alone, in whatever language.
+        """
+        options = options or HearingOptions()
         if self.decoder is not None and not self._quiet:
             self._learn_silence()
         vad = self.vad.init_state(1)
         self.vad.step(torch.zeros(1, 3 * CHUNK), vad)  # likewise
-        return RecognizerState(vad, mel.init_state(1), self.encoder.init_state(1))
+        language = options.language or options.expected
+        state = RecognizerState(vad, mel.init_state(1), self.encoder.init_state(1), options=options, language=language)
+        state.drafted_in = language
+        return state
 
     @torch.no_grad()
-    def step(self, samples: Tensor, state: RecognizerState, ahead: bool = True) -> None:
+    def step(self, samples: Tensor, state: RecognizerState, ahead: bool = True, together: bool = False) -> None:
         """Takes samples and does a share of the work on them that fits their length.
 
         Args:
@@ -228,16 +284,19 @@ class Recognizer(nn.Module):
             state: changed.
             ahead: draft what is said while it is said (live), so that less is left to do at the end; a waste of work if
                 nobody waits for the end. What is heard stays the same.
+            together: without `ahead`, write several windows at once, which is quicker; a step may then take seconds.
         """
         if samples.ndim != 1:
             raise ModelError(f"A recognizer takes mono samples [N], not {list(samples.shape)}.")
         for piece in samples.split(self._window_samples):
             self._take(piece, state)
-            units = max(1, round(len(piece) / RATE / UNIT_SECONDS)) if ahead else 0
-            while units > 0 and (cost := self._work(state)):
+            if together:
+                if len(state.closed) >= TOGETHER:
+                    self._write_all(state)
+                continue
+            units = max(1, round(len(piece) / RATE / UNIT_SECONDS))
+            while units > 0 and (cost := self._work(state, ahead)):
                 units -= cost
-            if not ahead and len(state.closed) >= TOGETHER:
-                state.texts, state.closed = [*state.texts, *self._written(state.closed)], []
 
     @torch.no_grad()
     def finish(self, state: RecognizerState) -> Heard:
@@ -245,21 +304,27 @@ class Recognizer(nn.Module):
         state = state.clone()
         # The detector answers for whole chunks, and a moment late.
         self._close(len(state.samples), self._listen(torch.zeros(2 * CHUNK), state), state)
-        state.texts = [*state.texts, *self._written(state.closed)]
-        text = " ".join(heard for heard, _ in state.texts if heard)
-        drafted = " ".join(draft for _, draft in state.texts if draft)
-        return Heard(text, drafted=drafted)
+        self._write_all(state)
+        return Heard.of(state.passages, state.begun / RATE)
 
     def draft(self, state: RecognizerState) -> str:
         """The words so far, as far as they are written down already: no work, and the last of them are missing."""
         tokens = [*(token for window in state.closed for token in window.draft), *self._drafted(state)]
-        written = self.whisper.decode(tokens) if self.whisper is not None else ""
-        return " ".join([*(heard for heard, _ in state.texts if heard), written.strip()]).strip()
+        written = self.whisper.decode(tokens).strip() if self.whisper is not None else ""
+        texts = [(passage.text, passage.language) for passage in state.passages]
+        return joined([*texts, (written, state.drafted_in)])
 
-    def hear(self, audio: Audio) -> Heard:
-        """What is said in a recording of any sample rate, mono or not."""
-        state = self.init_state()
-        self.step(audio.mono().resample(RATE).samples.float(), state, ahead=False)
+    def hear(self, sound: Audio | Iterable[Tensor], options: HearingOptions | None = None) -> Heard:
+        """What is said in a recording.
+
+        Args:
+            sound: of any sample rate, mono or not; or as it is read, in pieces [n] at 16 kHz, of any length.
+            options: from `options`.
+        """
+        state = self.init_state(options)
+        pieces = [sound.mono().resample(RATE).samples.float()] if isinstance(sound, Audio) else sound
+        for piece in pieces:
+            self.step(piece, state, ahead=False, together=True)
         return self.finish(state)
 
     # Sound
@@ -286,19 +351,22 @@ class Recognizer(nn.Module):
         """Ends a window after `size` samples: it is to be written down, and the next begins with what is left."""
         chunks = (state.begun + size) // CHUNK - state.begun // CHUNK
         if size:
-            state.closed = [*state.closed, Window(state.samples[:size], voice[: chunks + 1], self._drafted(state))]
+            samples, heard = state.samples[:size], voice[: chunks + 1]
+            window = Window(samples, heard, state.options, state.begun, self._drafted(state))
+            state.closed = [*state.closed, window]
         state.begun, state.samples, state.voice = state.begun + size, state.samples[size:], voice[chunks:]
         state.mel, state.encoder, state.taken = mel.init_state(1), self.encoder.init_state(1), 0
         state.sound, state.draft, state.writing, state.reading = [], [], None, 0
 
     # Work
 
-    def _work(self, state: RecognizerState) -> int:
-        """Does the next piece of work that waits; gives its cost in units, 0 if nothing is to do."""
+    def _work(self, state: RecognizerState, ahead: bool) -> int:
+        """Does the next piece of work that waits, `ahead` on the window that isn't over, too; gives its cost in units,
+        0 if nothing is to do."""
         if state.closed:
             self._write(state)
             return 1
-        if self.decoder is None:
+        if self.decoder is None or not ahead:
             return 0
         if self._encode(state):
             return len(self.encoder.layers)
@@ -328,11 +396,17 @@ class Recognizer(nn.Module):
             if state.frames == state.reading or not was_spoken(state.voice):
                 return 0
             # What a new block adds is little, however a transcript of cut-off speech may loop.
-            new = 6 + TOKENS_A_SECOND * (state.frames - state.reading) // 50
+            new, known = (state.frames - state.reading) * FRAME_SAMPLES, len(state.draft)
             state.reading = state.frames
             sound = join_sound(state.sound, self._silence(state.frames))
-            state.writing = self.decoder.begin(sound, state.draft, len(state.draft) + new)
-        self.decoder.advance(state.writing)
+            state.writing = self._begin_writing(sound, state.draft, state.drafted_in, state.options, new, known)
+        writing, begun = state.writing, state.drafted_in
+        self.decoder.advance(writing)
+        if writing.passes == 1:
+            state.drafted_in = self._spoken(writing.languages, state.voice, state.options, begun)
+            if state.drafted_in != begun:
+                size = state.frames * FRAME_SAMPLES
+                state.writing = self._begin_writing(writing.sound, [], state.drafted_in, state.options, size)
         if state.writing.over:
             # The last word may be cut off in the middle, and the full stop after it is only where the sound stops.
             tokens = state.writing.tokens
@@ -348,31 +422,37 @@ class Recognizer(nn.Module):
     def _write(self, state: RecognizerState) -> None:
         """The next piece of work on the oldest closed window."""
         window, *others = state.closed
+        if window.hidden is None:
+            window.language = state.language
         if self._advance(window):
             return
-        text, halves = self._judge(window)
-        state.closed = [*halves, *others]
+        passage, halves = self._judge(window)
+        state.closed, state.language = [*halves, *others], window.language
         if not halves:
-            state.texts = [*state.texts, (text, window.drafted)]
+            state.passages = [*state.passages, passage]
 
-    def _written(self, windows: list[Window]) -> list[tuple[str, str]]:
-        """Writes windows down; those without a draft together."""
+    def _write_all(self, state: RecognizerState) -> None:
+        """Writes the closed windows down; where none has a draft, together."""
+        if len(state.closed) > 1 and not any(window.draft or window.hidden is not None for window in state.closed):
+            self._write_together(state.closed, state.language)
+        while state.closed:
+            self._write(state)
+
+    def _write_together(self, windows: list[Window], language: str) -> None:
+        """Has the decoder write windows down at once, of which nothing is done yet; `language`: spoken before."""
         for window in windows:
+            window.language = language
             while window.writing is None and self._advance(window):
                 pass
-        fresh = [window for window in windows if window.writing and not window.draft and not window.writing.passes]
-        if len(fresh) > 1:
-            sounds = [window.writing.sound for window in fresh]
-            limits = [window.writing.max_tokens for window in fresh]
-            for window, writing in zip(fresh, self.decoder.transcribe_together(sounds, limits)):
-                window.writing = writing
-        texts = []
-        for window in windows:
-            while self._advance(window):
-                pass
-            text, halves = self._judge(window)
-            texts += self._written(halves) if halves else [(text, window.drafted)]
-        return texts
+        spoken = [window for window in windows if window.writing is not None]
+        if spoken and self.languages and spoken[0].options.language is None:
+            chances = self.decoder.languages([window.writing.sound for window in spoken])
+            for window, likely in zip(spoken, chances):
+                window.language = language = self._spoken(likely, window.voice, window.options, language)
+        for window in spoken:
+            self._begin_window(window, window.writing.sound, [])
+        if spoken:
+            self.decoder.advance_together([window.writing for window in spoken])
 
     def _advance(self, window: Window) -> bool:
         """The next piece of work on a window; False if none is left."""
@@ -380,12 +460,17 @@ class Recognizer(nn.Module):
             if window.writing.over:
                 return False
             self.decoder.advance(window.writing)
+            if window.writing.passes == 1:
+                begun, likely = window.language, window.writing.languages
+                window.language = self._spoken(likely, window.voice, window.options, begun)
+                if window.language != begun:
+                    self._begin_window(window, window.writing.sound, window.draft)
         elif window.hidden is None:
             if not was_spoken(window.voice, window.samples):
                 return False
             self._begin(window)
         elif window.layers < len(self.encoder.layers):
-            window.hidden = self.encoder.run(window.hidden, None, window.layers, window.layers + 1)
+            window.hidden = self.whole.run(window.hidden, None, window.layers, window.layers + 1)
             window.layers += 1
         elif self.decoder is not None:
             self._draft(window)
@@ -396,7 +481,7 @@ class Recognizer(nn.Module):
     def _begin(self, window: Window) -> None:
         """The encoder's convolutions over a window and the silence after it."""
         room = self.encoder.config.positions * FRAME_SAMPLES
-        before = int(LEAD_SECONDS * RATE) if len(window.samples) < SHORT_SECONDS * RATE else 0
+        before = window.lead * FRAME_SAMPLES
         after = min(int(SILENCE_SECONDS * RATE), room - before - len(window.samples))
         samples = F.pad(window.samples[:room], (before, after))
         spectrum = mel.log_mel(samples[None], self.encoder.config.bands)
@@ -409,8 +494,7 @@ class Recognizer(nn.Module):
         window.drafted = self._spell(features[:, : window.frames])
         draft = join_drafts(window.draft, whisper_tokens(self.whisper, window.drafted))
         sound = join_sound(self.decoder.listen(features), self._silence(features.shape[1]))
-        limit = 6 + TOKENS_A_SECOND * len(window.samples) // RATE
-        window.writing = self.decoder.begin(sound, draft, limit)
+        self._begin_window(window, sound, draft)
 
     def _spell(self, features: Tensor) -> str:
         """What the adapter alone hears in features [1, frames, width]."""
@@ -418,23 +502,61 @@ class Recognizer(nn.Module):
             return ""
         return self.spelling.text(self.adapter.best(features)[0])
 
-    def _judge(self, window: Window) -> tuple[str, list[Window]]:
-        """The text of a window, or the halves in which it is to be heard because words are missing."""
+    def _judge(self, window: Window) -> tuple[Passage, list[Window]]:
+        """What was said in a window, or the halves in which it is to be heard because words are missing."""
+        begun, end = (at / RATE for at in (window.begun, window.begun + len(window.samples)))
         if window.hidden is None:  # nobody spoke
-            return "", []
+            return Passage("", start=begun, end=end), []
         if window.writing is None:  # there is no decoder
             window.drafted = self._spell(self.encoder.layer_norm(window.hidden)[:, : window.frames])
-            return window.drafted, []
-        transcript = window.writing.transcript()
+            return Passage(window.drafted, window.drafted, begun, end), []
+        transcript, language = window.writing.transcript(), window.language
         tokens = transcript.tokens if transcript.ended else cut_loop(transcript.tokens)
         text = self.whisper.decode(tokens).strip()
-        seconds = len(window.samples) / RATE
-        if seconds >= MIN_SPLIT_SECONDS and (not transcript.ended or misses_words(text, window.drafted, window.voice)):
-            cut = quietest(window.samples, RATE, seconds * 0.3, seconds * 0.7)
+        # The adapter hears English.
+        drafted, spaced = (window.drafted if language == ENGLISH else ""), language not in UNSPACED
+        missing = not transcript.ended or misses_words(text, drafted, window.voice, spaced)
+        if end - begun >= MIN_SPLIT_SECONDS and missing:
+            cut = quietest(window.samples, RATE, (end - begun) * 0.3, (end - begun) * 0.7)
             at = cut // CHUNK
-            parts = (window.samples[:cut], window.voice[: at + 1]), (window.samples[cut:], window.voice[at:])
-            return "", [Window(*part) for part in parts]
-        return ("" if was_nothing(transcript, window.voice) else text), []
+            halves = (
+                Window(window.samples[:cut], window.voice[: at + 1], window.options, window.begun),
+                Window(window.samples[cut:], window.voice[at:], window.options, window.begun + cut),
+            )
+            return Passage(""), list(halves)
+        if was_nothing(transcript, window.voice, language == ENGLISH and not window.options.translate):
+            return Passage("", window.drafted, begun, end), []
+        words = ()
+        if window.options.words:
+            frames = slice(window.lead, window.lead + window.frames)
+            reading = self.decoder.read(tokens, window.writing.sound, frames, window.writing.start)
+            written = ENGLISH if window.options.translate else language
+            words = timed_words(reading, tokens, self.whisper, window.samples, written, begun)
+        known = language if self.languages else None
+        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice)), []
+
+    # Languages
+
+    def _begin_writing(
+        self, sound: list[Pair], draft: list[int], language: str, options: HearingOptions, samples: int, more: int = 0
+    ) -> Writing:
+        """A transcript of so many samples in a language, which may have `more` tokens than they allow for."""
+        english = language == ENGLISH or options.translate
+        limit = more + 6 + (TOKENS_A_SECOND if english else FOREIGN_TOKENS_A_SECOND) * samples // RATE
+        task = "translate" if options.translate else "transcribe"
+        start = self.special.start(language, task) if self.languages else None
+        return self.decoder.begin(sound, draft, limit, start=start, english=english)
+
+    def _begin_window(self, window: Window, sound: list[Pair], draft: list[int]) -> None:
+        """The transcript of a window, in its language."""
+        size = len(window.samples)
+        window.writing = self._begin_writing(sound, draft, window.language, window.options, size)
+
+    def _spoken(self, likely: Tensor | None, voice: Tensor, options: HearingOptions, expected: str) -> str:
+        """The language that is spoken: that was told, or as the decoder finds it."""
+        if options.language is not None or likely is None or not self.languages:
+            return options.language or expected
+        return spoken_language(likely, list(self.languages), expected, voiced_seconds(voice))
 
     # Silence
 

@@ -32,6 +32,11 @@ def voiced_run(voice: Tensor) -> int:
     return int((edges[:, 1] - edges[:, 0]).max()) if len(edges) else 0
 
 
+def voiced_seconds(voice: Tensor) -> float:
+    """Seconds that the detector takes for speech; voice is its answers, [chunks]."""
+    return int((voice > VOICED).sum()) * CHUNK / RATE
+
+
 def was_spoken(voice: Tensor, samples: Tensor | None = None) -> bool:
     """Whether the detector found speech.
 
@@ -44,7 +49,7 @@ def was_spoken(voice: Tensor, samples: Tensor | None = None) -> bool:
     return voiced_run(voice) * CHUNK / RATE >= MIN_VOICED_SECONDS
 
 
-def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
+def was_nothing(transcript: Transcript, voice: Tensor, english: bool = True) -> bool:
     """Whether words are better not believed: detector and decoder together know a cough, a bark or a cry.
 
     The numbers were found on 347 clips of sounds and music, of which two are left with words (a voice on the radio, and
@@ -53,6 +58,7 @@ def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
     Args:
         transcript: the decoder's.
         voice: the detector's answers, [chunks].
+        english: it is English and no translation; of others the decoder is less sure, however clear the voice.
     """
     voiced = voice[voice > VOICED]
     surely = float(voiced.mean())
@@ -60,19 +66,22 @@ def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
     clear = surely >= CLEAR and voiced_run(voice) * CHUNK / RATE >= CLEAR_SECONDS
     if clear and seconds < WORD_SECONDS:
         return len(voiced) < CLEAR_SHARE * len(voice) and (unlikely or transcript.confidence <= CLEAR_UNSURE)
+    if clear and not english:
+        return unlikely
     return unlikely or transcript.confidence + surely < DOUBT or not (transcript.ended or clear)
 
 
-def misses_words(text: str, drafted: str, voice: Tensor) -> bool:
+def misses_words(text: str, drafted: str, voice: Tensor, spaced: bool = True) -> bool:
     """Whether a transcript is shorter than the speech: for its length, or where the adapter heard words.
 
     Args:
         text: the decoder's.
-        drafted: the adapter's.
+        drafted: the adapter's; "" without one.
         voice: the detector's answers, [chunks].
+        spaced: the language has spaces between its words; without them each letter counts as a word.
     """
     words, others = ("".join(c if c.isalnum() else " " for c in t.lower()).split() for t in (text, drafted))
-    if len(words) < MIN_WORDS_A_SECOND * float((voice > VOICED).sum()) * CHUNK / RATE - 2:
+    if (len(words) if spaced else sum(map(len, words))) < MIN_WORDS_A_SECOND * voiced_seconds(voice) - 2:
         return True
     changes = difflib.SequenceMatcher(a=others, b=words, autojunk=False).get_opcodes()
     return any((end - start) - (to - at) >= MISSING_WORDS for _, start, end, at, to in changes)

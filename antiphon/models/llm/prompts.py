@@ -13,6 +13,15 @@ MANNER = (
     "word may be misheard, so take it as it was meant. If you don't know something, say so."
 )
 
+# What is told of what was heard besides the words, behind them, where there is anything to tell. Measured with
+# Qwen2.5-Coder-1.5B: in a turn of its own behind the words it minds it better than in brackets before or after them.
+HEARD = "Besides the words you hear"
+UNASKED = ". If the user asks what there is to hear, say it in a sentence; if not, don't mention it."
+USER = "The user"
+TONE = ". A question you answer as always; anything else in the tone that a good friend takes with somebody who"
+ASKED = " The user asks about what there is to hear: answer from that, in a sentence."
+PLAIN_MANNER = " speaks neither fast nor slowly, neither loudly nor softly"
+
 
 def assistant_prompt(now: datetime) -> str:
     """What a voice assistant is told before a conversation; the time stands last, so that what is before it can be kept

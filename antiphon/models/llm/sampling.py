@@ -23,6 +23,7 @@ class TokenSampling:
         top_p: the likeliest that have this share together are drawn from; 1 for all.
         repetition: by how much tokens that were said are less likely (Keskar et al. 2019, section 4.1); 1 for not.
         seed: the same seed draws the same.
+        not_first: tokens that a reply doesn't begin with.
     """
 
     temperature: float = 0.0
@@ -30,6 +31,7 @@ class TokenSampling:
     top_p: float = 1.0
     repetition: float = 1.0
     seed: int = 0
+    not_first: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.repetition <= 0:
@@ -48,6 +50,9 @@ def sample_rows(
         said: each row's tokens so far.
     """
     for row, (sampling, tokens) in enumerate(zip(samplings, said)):
+        if sampling.not_first and not tokens:
+            banned = torch.tensor(sampling.not_first, device=logits.device)
+            logits = logits.index_put((torch.tensor(row), banned), logits.new_tensor(-torch.inf))
         if sampling.repetition != 1 and tokens:
             known = torch.tensor(sorted(set(tokens)), device=logits.device)
             logits = logits.index_put((torch.tensor(row), known), _penalised(logits[row, known], sampling.repetition))

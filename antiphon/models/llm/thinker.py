@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
@@ -158,6 +159,13 @@ class Thinker(nn.Module):
             raise ModelError(f"{folder} doesn't say what ends a reply: generation_config.json needs an eos_token_id")
         return frozenset(ends)
 
+    @cached_property
+    def wordless(self) -> tuple[int, ...]:
+        """Tokens that don't begin with a letter or a digit: with one of them a call of a function begins, and an end,
+        but no answer in words."""
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        return tuple(sorted(token for text, token in vocabulary.items() if not text.lstrip("Ġ▁Ċ ")[:1].isalnum()))
+
     @classmethod
     def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:
         """Load the language model's folder and, for voice mode, the adapters' folder.
@@ -238,7 +246,9 @@ class Thinker(nn.Module):
         self._take_turn(state, turn, ("user", said if isinstance(said, str) else self._text(said)))
 
     @torch.inference_mode()
-    def add_message(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor) -> None:
+    def add_message(
+        self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor, notes: Tensor | None = None
+    ) -> None:
         """Read a message that is complete and that no reply is due to yet: see :meth:`begin_reply`.
 
         It is read together with what comes next, as few words take as long to read as one. Messages and `begin_reply`
@@ -248,28 +258,55 @@ class Thinker(nn.Module):
         Args:
             state, said: as in `add_user`; of a user's text, voice mode with adapters reads the words alone.
             role: "user", "assistant" or "system".
+            notes: of what was heard besides the words, embeddings `[T, width]`, read behind them; the
+                words may be "".
 
         Raises:
             ModelError: nothing was said, or more than fits.
         """
-        self._take_turn(
-            state, self._turn(state, role, said), (role, said if isinstance(said, str) else self._text(said)), wait=True
-        )
+        entry = (role, said if isinstance(said, str) else self._text(said))
+        self._take_turn(state, self._turn(state, role, said, notes=notes), entry, wait=True)
 
-    def _turn(self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor, reply: str = "") -> Tensor:
+    def _turn(
+        self,
+        state: ThinkerState,
+        role: str,
+        said: str | Sequence[int] | Tensor,
+        reply: str = "",
+        notes: Tensor | None = None,
+    ) -> Tensor:
         """The embeddings [T, width] of a turn, and of what begins a reply to it."""
         around = {"user": self.template.user, "assistant": self.template.assistant}.get(role, self.template.system)
         before, after = around.before, around.after + reply
         if role == "user" and not state.turns:
             before = state.first
-        if isinstance(said, str):
-            return self._embed_turn(state, f"{before}{self._words(state, role, said)}{after}")
+        words = f"{before}{self._words(state, role, said)}" if isinstance(said, str) else None
+        if words is not None and notes is None:
+            return self._embed_turn(state, words + after)
+        behind = self._embed(after)
+        if notes is not None and said == "":
+            behind = torch.cat((notes, behind))
+        elif notes is not None:
+            # A turn of their own behind the words: so a draft of the words stays read whatever turns out to have been
+            # heard, and a model takes them for what it is told, not for what the user said.
+            told = self.template.system
+            around_notes = self._embed(around.after + told.before), self._embed(told.after + reply)
+            behind = torch.cat((around_notes[0], notes, around_notes[1]))
+        if words is not None:
+            return torch.cat((self._embed_turn(state, words), behind))
         content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
         if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
             raise ModelError(
                 f"a user's turn is text, token ids or embeddings [T, {self.model.width}]; got {tuple(content.shape)}"
             )
-        return torch.cat((self._embed(before), content.float(), self._embed(after)))
+        return torch.cat((self._embed(before), content.float(), behind))
+
+    def prompt(self, said: str, voice: bool = True) -> list[int]:
+        """The tokens that a first question is read as, those before it and those that begin the reply included."""
+        state = self.init_state(voice)
+        opening = list(self._prompts.values())[-1].tokens  # what was just taken is the last of the queue
+        after = self.template.user.after + self.template.reply
+        return [*opening, *self._ids(f"{state.first}{self._words(state, 'user', said)}{after}")]
 
     def _words(self, state: ThinkerState, role: str, said: str) -> str:
         """What of a text is read: marks of turns are the template's alone, and leave a space, as what is around one may
@@ -340,6 +377,8 @@ class Thinker(nn.Module):
             return 0
         x = self._embed(tokens)
         x = x if state.unread is None else torch.cat((state.unread, x))
+        if state.draft is not None and state.draft_hidden is not None and torch.equal(state.draft, x):
+            return 0
         new = x[self._keep_draft(state, x[:-1]) :]
         state.draft_hidden = self.model(new[None], state.cache, self._lora([state]))[0, -1]
         state.draft = x
@@ -353,6 +392,12 @@ class Thinker(nn.Module):
             return 0.0
         chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
         return float(chances[sorted(self.ends)].sum())
+
+    def draft_state(self, state: ThinkerState, said: str) -> Tensor | None:
+        """The last hidden state `[width]` behind the words of a turn that is complete, read as a draft if need be; None
+        where drafts aren't read."""
+        self.read_draft(state, said)
+        return state.draft_hidden
 
     def _keep_draft(self, state: ThinkerState, x: Tensor) -> int:
         """Cuts what was read of a draft where it differs from embeddings `[T, width]`; gives the tokens that stay."""

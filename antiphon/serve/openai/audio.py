@@ -1,36 +1,36 @@
-"""`/v1/audio/speech` and `/v1/audio/transcriptions`: OpenAI's routes for reading aloud and writing down."""
+"""`/v1/audio/speech`, `transcriptions` and `translations`: OpenAI's routes for reading aloud and writing down."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import Sampling
 from antiphon.errors import AudioError
+from antiphon.models.asr import segments
+from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage, joined
 from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.serve.errors import RequestError, explained, unsupported
 from antiphon.serve.openai.bodies import BoundedRoute
 from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
-from antiphon.serve.openai.options import VoiceId, check_language, check_unsupported, check_voice
-from antiphon.serve.openai.transcript import Segment, as_subtitles, cut, transcribe
+from antiphon.serve.openai.options import VoiceId, check_unsupported, check_voice, spoken_in
 from antiphon.serve.state import Served
 from antiphon.serve.work.http import begun, stream_steps
 
 router = APIRouter(prefix="/v1/audio", responses=RESPONSES, route_class=BoundedRoute)
 
-
+BLOCK = RATE // 2  # samples of a recording that are heard in one step
 FIELDS = frozenset(
     "file model language prompt response_format temperature stream timestamp_granularities[] include[] "
     "chunking_strategy".split()
@@ -112,85 +112,163 @@ class Transcription(BaseModel):
     language: str | None = None
     duration: float | None = None
     segments: list[dict[str, Any]] | None = None
+    words: list[dict[str, Any]] | None = None
 
 
-@router.post(
-    "/transcriptions",
-    summary="Write down what is said",
-    response_model=Transcription,
-    response_model_exclude_none=True,
-    responses={200: {"content": {"text/plain": {}, "text/event-stream": {}}}},
-)
+WRITTEN: dict[str, Any] = {
+    "response_model": Transcription,
+    "response_model_exclude_none": True,
+    "responses": {200: {"content": {"text/plain": {}, "text/event-stream": {}}}},
+}
+Recording = Annotated[UploadFile, File(description="A sound file of any usual format and any length.")]
+Named = Annotated[str, Form(max_length=200)]
+Prompt = Annotated[str | None, Form(max_length=10_000)]
+Written = Annotated[segments.Format, Form()]
+Temperature = Annotated[float | None, Form(ge=0, le=1)]
+
+
+@router.post("/transcriptions", summary="Write down what is said", **WRITTEN)
 async def transcriptions(
     request: Request,
-    file: Annotated[UploadFile, File(description="A sound file of any usual format.")],
-    model: Annotated[str, Form(max_length=200)] = "",
+    file: Recording,
+    model: Named = "",
     language: Annotated[str | None, Form(max_length=64)] = None,
-    prompt: Annotated[str | None, Form(max_length=10_000)] = None,
-    response_format: Annotated[Literal["json", "text", "srt", "verbose_json", "vtt"], Form()] = "json",
-    temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
+    prompt: Prompt = None,
+    response_format: Written = "json",
+    temperature: Temperature = None,
     stream: Annotated[bool, Form()] = False,
     timestamp_granularities: Annotated[
-        list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]", max_length=8)
+        list[segments.Granularity] | None, Form(alias="timestamp_granularities[]", max_length=8)
     ] = None,
     include: Annotated[list[str] | None, Form(alias="include[]", max_length=8)] = None,
     chunking_strategy: Annotated[str | None, Form(max_length=1000)] = None,
 ) -> Response:
     served = served_of(request)
-    check_language(language, "language")
-    if "word" in (timestamp_granularities or []):
-        raise RequestError("invalid_value", "Times are known of segments, not of words.", "timestamp_granularities")
-    if unknown := sorted(set(await request.form()) - FIELDS):
-        name = unknown[0][:100]
-        raise RequestError("unknown_parameter", f"Unknown parameter: '{name}'.", name)
+    told = spoken_in(language, "language", served.backend.languages)
+    if "word" in (timestamp_granularities or ()) and response_format != "verbose_json":
+        said = "Times of words are given in 'verbose_json' alone."
+        raise RequestError("invalid_value", said, "timestamp_granularities")
+    await _check_fields(request, FIELDS)
     check_unsupported(
         {
-            "prompt": (bool((prompt or "").strip()), "these ears take none"),
-            "temperature": (bool(temperature), "what is heard is never drawn by chance; leave it at 0"),
+            **_refused(prompt, temperature),
             "include": (bool(include), "log probabilities are not given"),
             "chunking_strategy": (chunking_strategy not in (None, "", "auto"), "recordings are cut at pauses; 'auto'"),
             "stream": (stream and response_format not in ("json", "text"), f"{response_format!r} comes as a whole"),
         }
     )
-    data = await file.read()
-    try:
-        samples = await asyncio.to_thread(sound.read, data, served.config.decoded_seconds)
-    except AudioError as error:
-        raise RequestError("invalid_value", str(error), "file") from None
-    seconds = len(samples) / RATE
-    usage = {"type": "duration", "seconds": round(seconds, 3)}
-    heard = await begun(stream_steps(served, lambda: _transcribed(served, samples)))
+    options = HearingOptions(told, words=response_format not in ("json", "text"))
+    passages = await begun(stream_steps(served, _steps(served, await file.read(), options)))
     if stream:
-
-        async def events() -> AsyncIterator[str]:
-            said = ""
-            try:
-                async for segment in heard:
-                    delta = (" " if said else "") + segment.text
-                    said += delta
-                    yield sse({"type": "transcript.text.delta", "delta": delta})
-            except Exception as error:
-                yield sse({"error": explained(error).shown()})
-                return
-            yield sse({"type": "transcript.text.done", "text": said, "usage": usage})
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-    segments = [segment async for segment in heard]
-    text = " ".join(segment.text for segment in segments)
-    if response_format == "text":
-        return PlainTextResponse(text + "\n")
-    if response_format in ("srt", "vtt"):
-        return PlainTextResponse(as_subtitles(segments, response_format))
-    if response_format == "json":
-        return JSONResponse({"text": text, "usage": usage})
-    shown = [segment.shown(number) for number, segment in enumerate(segments)]
-    about = {"task": "transcribe", "language": "english", "duration": round(seconds, 3)}
-    return JSONResponse({**about, "text": text, "segments": shown, "usage": usage})
+        return StreamingResponse(_deltas(passages), media_type="text/event-stream")
+    return await _whole(passages, response_format, timestamp_granularities or ["segment"], "transcribe")
 
 
-def _transcribed(served: Served, samples: Tensor) -> Iterator[Segment | None]:
-    for span in cut(samples, served.config.vad):
-        yield from transcribe(served.backend, samples, span)
+@router.post("/translations", summary="Write down in English what is said", **WRITTEN)
+async def translations(
+    request: Request,
+    file: Recording,
+    model: Named = "",
+    prompt: Prompt = None,
+    response_format: Written = "json",
+    temperature: Temperature = None,
+) -> Response:
+    served = served_of(request)
+    if len(served.backend.languages) < 2:
+        raise RequestError("invalid_value", "This model understands English alone.", "model")
+    await _check_fields(request, frozenset("file model prompt response_format temperature".split()))
+    check_unsupported(_refused(prompt, temperature))
+    options = HearingOptions(translate=True, words=response_format not in ("json", "text"))
+    passages = await begun(stream_steps(served, _steps(served, await file.read(), options)))
+    return await _whole(passages, response_format, ["segment"], "translate")
+
+
+async def _check_fields(request: Request, known: frozenset[str]) -> None:
+    """Raises RequestError for a field that isn't known."""
+    if unknown := sorted(set(await request.form()) - known):
+        name = unknown[0][:100]
+        raise RequestError("unknown_parameter", f"Unknown parameter: '{name}'.", name)
+
+
+def _refused(prompt: str | None, temperature: float | None) -> dict[str, tuple[bool, str]]:
+    """Options that can't be had, for `check_unsupported`."""
+    return {
+        "prompt": (bool((prompt or "").strip()), "these ears take none"),
+        "temperature": (bool(temperature), "what is heard is never drawn by chance; leave it at 0"),
+    }
+
+
+@dataclass(frozen=True)
+class _Over:
+    """The recording is over after so many seconds."""
+
+    seconds: float
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        return {"type": "duration", "seconds": round(self.seconds, 3)}
+
+
+def _steps(served: Served, data: bytes, options: HearingOptions) -> Callable[[], Iterator[Passage | _Over | None]]:
+    """Hears a recording as it is decoded: None for each step of work, passages as they are written, then the end."""
+
+    def steps() -> Iterator[Passage | _Over | None]:
+        listener, heard, known = served.backend.listen(options, live=False), 0, 0
+        yield None
+        try:
+            for block in sound.pieces(data, served.config.file_seconds):
+                heard += len(block)
+                for part in block.split(BLOCK):
+                    listener.step(part)
+                    yield None
+                    found = listener.passages()
+                    yield from (passage for passage in found[known:] if passage.text)
+                    known = len(found)
+        except AudioError as error:
+            raise RequestError("invalid_value", str(error), "file") from None
+        before = sum(1 for passage in listener.passages() if passage.text)
+        yield from listener.finish().passages[before:]
+        yield _Over(heard / RATE)
+
+    return steps
+
+
+async def _deltas(found: AsyncIterator[Passage | _Over]) -> AsyncIterator[str]:
+    """Server-sent events of a transcription that is under way."""
+    said = ""
+    try:
+        async for one in found:
+            if isinstance(one, _Over):
+                yield sse({"type": "transcript.text.done", "text": said, "usage": one.usage})
+            else:
+                delta = joined([(said, None), (one.text, one.language)])[len(said) :]
+                said += delta
+                yield sse({"type": "transcript.text.delta", "delta": delta})
+    except Exception as error:
+        yield sse({"error": explained(error).shown()})
+
+
+async def _whole(
+    found: AsyncIterator[Passage | _Over],
+    form: segments.Format,
+    granularities: Sequence[segments.Granularity],
+    task: str,
+) -> Response:
+    """A transcription at once."""
+    passages, over = [], _Over(0.0)
+    async for one in found:
+        if isinstance(one, _Over):
+            over = one
+        else:
+            passages.append(one)
+    written, heard = segments.segments(passages), Heard.of(passages)
+    if form == "json":
+        return JSONResponse({"text": heard.text, "usage": over.usage})
+    if form != "verbose_json":
+        return PlainTextResponse(segments.written(written, form, over.seconds))
+    language = ENGLISH if task == "translate" else heard.language
+    shown = segments.verbose(written, over.seconds, language, granularities, task)
+    return JSONResponse({**shown, "usage": over.usage})
 
 
 def sse(event: dict[str, Any]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from antiphon.errors import ModelError
+from antiphon.models.asr.language import language_code
 from antiphon.serve.errors import RequestError, unsupported
 
 OPENAI_VOICES = tuple("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
-LANGUAGES = {"en": ("en", "eng", "english")}  # how each is called, without what follows of region or script
-TAG = re.compile(r"([A-Za-z]{2,8})([-_][A-Za-z0-9]{1,8})*")  # BCP 47; some write "_"
 
 
 class VoiceId(BaseModel):
@@ -34,18 +33,23 @@ def check_voice(named: str, voices: Sequence[str], param: str) -> str:
     return named
 
 
-def check_language(tag: str | None, param: str) -> None:
-    """Raises RequestError unless it is a language that is understood, or none is named.
+def spoken_in(tag: str | None, param: str, languages: Collection[str]) -> str | None:
+    """The code of the language that a client names, of those that are understood; None where it names none.
 
-    >>> for tag in ("en", "en-US", "EN_gb", "English", None): check_language(tag, "language")
+    >>> [spoken_in(tag, "language", ("en", "ru")) for tag in ("en-US", "EN_gb", "Russian", "rus", "", None)]
+    ['en', 'en', 'ru', 'ru', None, None]
+
+    Raises:
+        RequestError: it isn't understood.
     """
     if not tag:
-        return
-    found = TAG.fullmatch(tag)
-    if found is None or not any(found[1].lower() in names for names in LANGUAGES.values()):
-        there = ", ".join(map(repr, LANGUAGES))
+        return None
+    try:
+        return language_code(tag, languages)
+    except ModelError:
+        there = ", ".join(map(repr, languages))
         said = f"Unsupported language: {tag[:40]!r}. Supported languages are: {there}."
-        raise RequestError("unsupported_language", said, param)
+        raise RequestError("unsupported_language", said, param) from None
 
 
 def check_unsupported(refused: Mapping[str, tuple[bool, str]], where: str = "") -> None:

@@ -65,7 +65,9 @@ export class Conversation {
     if (detection !== undefined && !this.ownTurns) input.turn_detection = detection;
     const audio = { input };
     if (voice) audio.output = { voice };
-    this.send({ type: "session.update", session: { type: "realtime", audio } });
+    const session = { type: "realtime", audio };
+    if (!this.ownTurns) session.include = ["item.input_audio_scene"]; // what is heard besides the words
+    this.send({ type: "session.update", session });
     if (this.ownTurns) return;
     for (const turn of this.turns.filter(({ text }) => text).slice(-REMEMBERED)) {
       const kind = turn.who === "you" ? "input_text" : "output_text";
@@ -197,8 +199,14 @@ export class Conversation {
 
   _heard({ item_id, transcript }) {
     const turn = this.#turn(item_id, "you");
-    this.#change(turn, transcript ? { text: transcript, status: "done" } : { status: "gone" });
+    // What was heard without a word isn't answered, but it can be asked about.
+    this.#change(turn, transcript || turn.noted ? { text: transcript, status: "done" } : { status: "gone" });
     if (!transcript) this.show.thinking(false);
+  }
+
+  _scene({ item_id, noted }) {
+    // "[sound: a dog barks] [the user laughs]", as the model reads it
+    if (noted) this.#change(this.#turn(item_id, "you"), { noted: true, note: noted.slice(1, -1).replaceAll("] [", ", ") });
   }
 
   _hearing({ item_id, delta }) {
@@ -319,6 +327,7 @@ const HANDLERS = {
   "input_audio_buffer.speech_started": "_speechStarted",
   "input_audio_buffer.speech_stopped": "_speechStopped",
   "conversation.item.added": "_itemAdded",
+  "conversation.item.input_audio_scene.completed": "_scene",
   "conversation.item.input_audio_transcription.delta": "_hearing",
   "conversation.item.input_audio_transcription.completed": "_heard",
   "conversation.item.input_audio_transcription.failed": "_unheard",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,14 @@ class ServedModel:
         name, voices: at least one voice.
         supports_tools: it can call functions.
         transcribes: what the user says is turned into words.
+        languages: codes of those that are understood.
     """
 
     name: str
     voices: Sequence[str]
     supports_tools: bool = False
     transcribes: bool = True
+    languages: Collection[str] = ("en",)
 
 
 @dataclass(frozen=True)

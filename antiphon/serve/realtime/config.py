@@ -7,7 +7,7 @@ refused by name. Tracing and noise reduction, which clients ask for by default, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.serve.errors import RequestError
 from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.options import VoiceId, check_language, check_unsupported, check_voice
+from antiphon.serve.openai.options import VoiceId, check_unsupported, check_voice, spoken_in
 from antiphon.serve.openai.tools import read_tools
 from antiphon.serve.refusals import refusal
 
 Model = TypeVar("Model", bound=BaseModel)
+SCENE = "item.input_audio_scene"  # an extension: `include` it to be told what is heard besides the words
 
 
 class _Strict(BaseModel):
@@ -188,7 +189,12 @@ def defaults(session_id: str, model: str, voice: str, expires_at: int, transcrib
 
 
 def updated(
-    session: dict[str, Any], given: Any, voices: Sequence[str], spoken: bool, supports_tools: bool = False
+    session: dict[str, Any],
+    given: Any,
+    voices: Sequence[str],
+    spoken: bool,
+    supports_tools: bool = False,
+    languages: Collection[str] = ("en",),
 ) -> dict[str, Any]:
     """The session with a client's changes; what it doesn't name stays, and null turns a thing off.
 
@@ -198,13 +204,14 @@ def updated(
         voices: that there are.
         spoken: the model has already spoken in this session: its voice can't change any more.
         supports_tools: the model can call functions.
+        languages: codes of those that are understood.
 
     Raises:
         RequestError: nothing was changed.
     """
     change = parse(SessionChange, given, "session")
     functions_of(session, change, "session", supports_tools)
-    check_change(change, "session")
+    check_change(change, "session", languages)
     new = copy.deepcopy(session)
     plain = change.model_dump(exclude_unset=True)
     for name in ("id", "object", "expires_at", "model", "tracing"):  # the server's own, or fixed by the connection
@@ -249,8 +256,9 @@ def functions_of(
     return read_tools(tools, choice, parallel, f"{name}.", supports_tools)
 
 
-def check_change(change: SessionChange | ResponseChange, name: str) -> None:
-    """Raises RequestError for what would change what is heard or answered, and can't be done."""
+def check_change(change: SessionChange | ResponseChange, name: str, languages: Collection[str] = ()) -> None:
+    """Raises RequestError for what would change what is heard, in one of these languages, or answered, and can't be
+    done."""
     if change.output_modalities is not None and len(set(change.output_modalities)) > 1:
         said = "Ask for ['text'] or for ['audio'], which comes with its transcript; not for both."
         raise RequestError("invalid_value", said, f"{name}.output_modalities")
@@ -261,10 +269,10 @@ def check_change(change: SessionChange | ResponseChange, name: str) -> None:
     if isinstance(change, SessionChange):
         heard = change.audio.input if change.audio is not None else None
         asked = heard.transcription if heard is not None and heard.transcription is not None else Transcription()
-        check_language(asked.language, f"{name}.audio.input.transcription.language")
+        spoken_in(asked.language, f"{name}.audio.input.transcription.language", languages)
         forgets = "the oldest turns are forgotten when there is no more room; leave it at 'auto'"
         refused |= {
-            "include": (bool(change.include), "log probabilities are not given"),
+            "include": (bool(set(change.include or ()) - {SCENE}), f"log probabilities are not given; {SCENE!r} is"),
             "truncation": (change.truncation not in (None, "auto"), forgets),
             "audio.input.transcription.prompt": (bool((asked.prompt or "").strip()), "these ears take none"),
         }

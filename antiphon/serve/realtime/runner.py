@@ -23,6 +23,8 @@ from antiphon.dialogue.half_duplex import Hearing, Listener, Message, cut_sampli
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AntiphonError, TooLongError
+from antiphon.models.asr.heard import ENGLISH, HearingOptions
+from antiphon.models.asr.language import language_code
 from antiphon.serve.openai.tools import CALL_TOKENS
 from antiphon.serve.realtime.commands import (
     Answer,
@@ -103,6 +105,7 @@ class ModelRunner:
         self._drafts: dict[str, tuple[object, Hearing]] = {}  # what was heard by then
         self._begun: SpeculativeReply | None = None  # the answer to it
         self._turn_ended: float | None = None
+        self._language = ENGLISH  # of the last turn, which the next one is expected in
         # A duplex model
         self._slot: Slot | None = None
         self._unframed = np.zeros(0, np.float32)  # less than a frame
@@ -212,6 +215,8 @@ class ModelRunner:
             if hearing is None or mark is not self._pausing.get(item_id):  # else nothing but silence has come since
                 hearing = listener.finish() if listener is not None else None
             self._forget(item_id)
+            if hearing is not None and hearing.language is not None:
+                self._language = hearing.language
             yield (item_id, hearing, failure)
 
         self._start_hearing(item_id, steps, START_SECONDS, finishing=True)
@@ -334,7 +339,7 @@ class ModelRunner:
             return
         samples = torch.from_numpy(np.concatenate(gathered))
         if item_id not in self._listeners:
-            self._listeners[item_id] = self.served.backend.listen()
+            self._listeners[item_id] = self.served.backend.listen(self._options())
             yield None
         for part in samples.split(BLOCK_SAMPLES):
             self._listeners[item_id].step(part)
@@ -343,6 +348,12 @@ class ModelRunner:
                 self._undrafted[item_id] = self._undrafted.get(item_id, 0) + len(part)
                 if self._undrafted[item_id] >= DRAFT_SECONDS * RATE:
                     self._read_ahead(item_id)
+
+    def _options(self) -> HearingOptions:
+        """How turns are heard: in the language that the client names, or in whatever it turns out to be."""
+        asked = (self.session.config["audio"]["input"]["transcription"] or {}).get("language")
+        told = language_code(asked, self.served.backend.languages) if asked else None
+        return HearingOptions(told, self._language)
 
     def _take_unheard(self, item_id: str) -> list[np.ndarray]:
         with self._lock:

@@ -23,6 +23,7 @@ from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
 from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
 from antiphon.dialogue.tool_calls import Functions
+from antiphon.models.scene.notes import noted
 from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.realtime.commands import (
     Answer,
@@ -38,6 +39,7 @@ from antiphon.serve.realtime.commands import (
     Stop,
 )
 from antiphon.serve.realtime.config import (
+    SCENE,
     ResponseChange,
     SessionChange,
     check_change,
@@ -105,7 +107,8 @@ class RealtimeSession:
             RequestError: what is wrong with it.
         """
         before = self.config["audio"]["input"]
-        self.config = updated(self.config, given, self.model.voices, self.spoken, self.model.supports_tools)
+        model = self.model
+        self.config = updated(self.config, given, model.voices, self.spoken, model.supports_tools, model.languages)
         self.input.configure(self.config["audio"]["input"], before)
 
     def begin(self) -> None:
@@ -197,11 +200,13 @@ class RealtimeSession:
         for at, part in enumerate(item.content):
             if part["type"] == "input_audio" and part["transcript"] is None:
                 part["transcript"] = transcript
+                self._tell_scene(item, at, hearing)
                 self._tell_transcript(item, at, transcript, failure)
                 break
-        if hearing is not None and transcript:
+        if hearing is not None and hearing.message().is_something:
             typed = item.message
-            item.message = hearing.message() if typed is None else replace(typed, text=f"{typed.text} {transcript}")
+            together = None if typed is None else f"{typed.text} {transcript}".strip()
+            item.message = hearing.message() if typed is None else replace(typed, text=together, told=hearing.told)
         self.next_responses()
         if item.id in self._due:
             self._due.discard(item.id)
@@ -283,6 +288,14 @@ class RealtimeSession:
             self.out.emit({"type": f"{name}.delta", **where, "delta": transcript})
         usage = {"type": "duration", "seconds": round(item.audio_ms / 1000, 3)}
         self.out.emit({"type": f"{name}.completed", **where, "transcript": transcript, "usage": usage})
+
+    def _tell_scene(self, item: Item, at: int, hearing: Hearing | None) -> None:
+        """What was heard besides the words, for those who include it."""
+        if hearing is not None and hearing.scene is not None and SCENE in (self.config["include"] or ()):
+            where = {"item_id": item.id, "content_index": at}
+            scene = hearing.scene.to_json()
+            told = {"duration": scene["duration"], "events": scene["events"], "noted": noted(hearing.scene)}
+            self.out.emit({"type": "conversation.item.input_audio_scene.completed", **where, **told})
 
     # What clients ask for
 

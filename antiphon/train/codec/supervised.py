@@ -25,8 +25,9 @@ from torch.nn import functional as F
 from antiphon.codecs.semantic.supervised import SupervisedConfig, SupervisedTokenizer
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.base import FRAME_SAMPLES, length_mask
-from antiphon.encoders.whisper.decoder import WhisperDecoder, whisper_tokens
+from antiphon.encoders.whisper.decoder import WhisperDecoder
 from antiphon.encoders.whisper.encoder import attention_mask
+from antiphon.encoders.whisper.tokens import whisper_tokens
 from antiphon.errors import ConfigError
 from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND

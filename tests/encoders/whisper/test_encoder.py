@@ -51,6 +51,41 @@ def test_one_block_is_transformers_encoder(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+def test_every_layer_is_what_the_layers_give_averaged_over_four_frames() -> None:
+    encoder, mel = tiny(40, 0), torch.randn(2, 8, 74)
+    features, frames, layers = encoder.step_layers(mel, encoder.init_state(2), last=True)
+    assert torch.equal(features, encoder(mel)) and frames.tolist() == [37, 37]
+    x = encoder.embed(mel)
+    for number in range(3):
+        means = [x[:, at : at + 4].mean(1) for at in range(0, 37, 4)]  # the last one of a single frame
+        assert torch.allclose(layers[:, number], torch.stack(means, 1), atol=1e-5)
+        x = encoder.run(x, first=number, last=number + 1)
+    assert torch.allclose(features[:, 36], encoder.layer_norm(layers[:, 2, 9]), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("block", "right"), [(4, 0), (8, 3), (40, 0)])
+def test_every_layer_in_pieces_is_that_of_the_whole(block: int, right: int) -> None:
+    encoder, draw = tiny(block, right), random.Random(block)
+    mel = torch.randn(2, 8, 175)  # the encoder starts afresh twice
+    whole = encoder.step_layers(mel, encoder.init_state(2), last=True)[2]
+    assert whole.shape == (2, 3, 22, 16)
+    state, parts, at = encoder.init_state(2), [], 0
+    while at < 175:
+        size = draw.randint(0, 13)
+        parts.append(encoder.step_layers(mel[:, :, at : at + size], state)[2])
+        at += size
+    parts.append(encoder.step_layers(mel[:, :, :0], state, last=True)[2])
+    assert torch.allclose(torch.cat(parts, dim=2), whole, atol=1e-5)
+
+
+def test_blocks_that_are_no_multiples_of_four_frames_give_no_layers() -> None:
+    encoder = tiny(5, 0)
+    with pytest.raises(ModelError, match="blocks of 5 in 40 frames"):
+        encoder.step_layers(torch.zeros(1, 8, 10), encoder.init_state())
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("block", "right"), [(1, 0), (5, 0), (5, 3), (4, 9), (60, 0)])
 def test_pieces_give_what_the_whole_gives(block: int, right: int) -> None:
     encoder, draw = tiny(block, right, positions=60), random.Random(block)

@@ -28,6 +28,12 @@ def test_what_was_said_is_less_likely() -> None:
     assert LOGITS[0, 1] == 3.0  # they are the caller's
 
 
+def test_a_reply_does_not_begin_with_what_it_may_not() -> None:
+    logits, how = torch.tensor([[3.0, 2.0, 1.0]] * 2), TokenSampling(not_first=(0, 1))
+    assert sample_rows(logits, [how, TokenSampling()], [0, 0], [[], []]) == [2, 0]
+    assert sample_rows(logits, [how, how], [0, 1], [[], [2]]) == [2, 0]
+
+
 def test_draws_follow_the_distribution() -> None:
     chance = uniforms(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), 20000)[0]
     tokens = sample(LOGITS.expand(20000, -1), chance, 1.0, 0)

@@ -41,7 +41,7 @@ def client():
 
 @pytest.fixture
 def plain():
-    config = ServeConfig(decoded_seconds=5.0, requests=1)
+    config = ServeConfig(decoded_seconds=5.0, file_seconds=5.0, requests=1)
     app = create_app(Scripted(), config)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as made:
         made.served = app.state.served
@@ -168,11 +168,40 @@ def test_transcriptions(client):
     assert events[-1].text == "level 0.25" and events[0].delta == "level 0.25"
 
 
-def test_long_recordings_are_heard_piece_by_piece(client):
-    data = wav(silence(0.5) + speech(6, 0.25) + silence(2) + speech(6, 0.5) + silence(0.5))
-    shown = client.audio.transcriptions.create(model="w", file=("a.wav", data), response_format="verbose_json")
-    assert [segment.text for segment in shown.segments] == ["level 0.25", "level 0.50"]
-    assert shown.segments[1].start == pytest.approx(8.5, abs=0.05) and shown.duration == pytest.approx(15)
+def test_times_of_words(client):
+    def transcribe(*granularities):
+        return client.audio.transcriptions.create(
+            model="w", file=("a.wav", RECORDING), response_format="verbose_json", timestamp_granularities=granularities
+        )
+
+    shown = transcribe("word")
+    assert [word.word for word in shown.words] == ["level", "0.25"] and shown.segments is None
+    assert shown.words[1].end == pytest.approx(1.3, abs=0.05) and shown.language == "english"
+    both = transcribe("word", "segment")
+    assert both.segments[0].start == both.words[0].start and both.segments[0].avg_logprob == pytest.approx(-0.693)
+    import openai
+
+    with pytest.raises(openai.BadRequestError, match="verbose_json"):
+        client.audio.transcriptions.create(model="w", file=("a.wav", RECORDING), timestamp_granularities=["word"])
+
+
+def test_translations():
+    openai = pytest.importorskip("openai")
+    with serving(Scripted(languages=("en", "ru")), ServeConfig(port=0)) as (address, _):
+        client = openai.OpenAI(api_key="x", base_url=f"http://{address}/v1", max_retries=0)
+        said = client.audio.translations.create(model="w", file=("a.wav", RECORDING))
+        assert said.text == "in English: level 0.25"
+        told = client.audio.transcriptions.create(
+            model="w", file=("a.wav", RECORDING), language="Russian", response_format="verbose_json"
+        )
+        assert told.language == "russian"
+
+
+def test_a_model_of_one_language_translates_nothing(client):
+    import openai
+
+    with pytest.raises(openai.BadRequestError, match="English alone"):
+        client.audio.translations.create(model="w", file=("a.wav", RECORDING))
 
 
 def forged(rate: int = 24000, channels: int = 1) -> bytes:

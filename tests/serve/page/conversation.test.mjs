@@ -281,3 +281,25 @@ test("plain words for what is wrong", () => {
     assert.match(microphoneProblem({ name }).message, /microphone.*type/is);
   }
 });
+
+test("what is heard besides the words stands beside them", () => {
+  const { talk } = begin();
+  const item = { id: "u1", role: "user", content: [{ type: "input_audio" }] };
+  talk.receive({ type: "conversation.item.added", item });
+  const noted = "[sound: a dog barks] [the user laughs]";
+  talk.receive({ type: "conversation.item.input_audio_scene.completed", item_id: "u1", noted });
+  const done = "conversation.item.input_audio_transcription.completed";
+  talk.receive({ type: done, item_id: "u1", transcript: "Listen." });
+  const [turn] = talk.turns;
+  assert.deepEqual([turn.text, turn.note, turn.status], ["Listen.", "sound: a dog barks, the user laughs", "done"]);
+});
+
+test("a sound without words stays, a silence doesn't", () => {
+  const { talk } = begin();
+  for (const [id, noted] of [["u1", "[sound: a dog barks]"], ["u2", ""]]) {
+    talk.receive({ type: "conversation.item.added", item: { id, role: "user", content: [{ type: "input_audio" }] } });
+    talk.receive({ type: "conversation.item.input_audio_scene.completed", item_id: id, noted });
+    talk.receive({ type: "conversation.item.input_audio_transcription.completed", item_id: id, transcript: "" });
+  }
+  assert.deepEqual(talk.turns.map(({ note }) => note), ["sound: a dog barks"]);
+});

@@ -11,6 +11,8 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent
+from antiphon.models.scene.reading import Told
+from antiphon.models.scene.scene import Scene, SoundEvent
 from antiphon.serve.realtime.commands import Answer, Begin, Expect, Hear, Judge, Resume, Stop
 from antiphon.serve.realtime.items import messages
 from tests.serve.client import message
@@ -133,6 +135,34 @@ def test_a_turn_without_words_is_not_answered():
     bench = Bench()
     bench.append(silence(0.3) + speech(0.5) + silence(1))
     assert kinds(bench.hear("")) == []
+
+
+DOG = Scene((SoundEvent("event", "dog", 0.9, 0.2, 0.8),), 1.0, {"event": {"dog": 0.9}})
+
+
+def test_what_is_heard_besides_the_words_is_told_to_those_who_include_it():
+    bench = Bench()
+    bench.append(silence(0.3) + speech(0.5) + silence(1))
+    assert kinds(bench.hear("Listen.", DOG)) == ["response.created"]  # off by default
+    bench = Bench()
+    (updated,) = bench.send("session.update", session={"type": "realtime", "include": ["item.input_audio_scene"]})
+    assert updated["session"]["include"] == ["item.input_audio_scene"]
+    bench.append(silence(0.3) + speech(0.5) + silence(1))
+    told, *others = bench.hear("Listen.", DOG)
+    assert told["type"] == "conversation.item.input_audio_scene.completed" and told["noted"] == "[sound: a dog barks]"
+    assert told["events"] == [{"group": "event", "label": "dog", "probability": 0.9, "start": 0.2, "end": 0.8}]
+    assert told["item_id"] and told["duration"] == 1.0 and kinds(others) == ["response.created"]
+
+
+def test_a_sound_without_words_is_not_answered_but_read_with_the_next_turn():
+    bench, told = Bench(), Told(torch.zeros(3, 4))
+    bench.append(silence(0.3) + speech(0.5) + silence(1))
+    assert kinds(bench.hear("", DOG, told)) == []
+    bench.append(speech(0.5) + silence(1))
+    bench.hear("What was that?")
+    (command,) = bench.wanted(Answer)
+    assert [message.text for message in messages(command.turns)] == ["", "What was that?"]
+    assert messages(command.turns)[0].told is told
 
 
 def test_speech_interrupts_and_nothing_comes_late():

@@ -1,0 +1,213 @@
+"""What of a scene is worth telling a language model, in words.
+
+    [sound: a dog barks] [the user sounds angry]
+
+`notes` are of what is noteworthy: of plain speech, in a neutral voice, where it is quiet, there are none.
+`everything` is what is told to who asks: all that was heard, in its order, and who speaks, and how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from antiphon.models.llm.prompts import ASKED, HEARD, PLAIN_MANNER, TONE, UNASKED, USER
+from antiphon.models.scene.labels import GROUPS, TEMPO, Label, label
+from antiphon.models.scene.scene import Scene, SoundEvent
+
+SURE = 0.5  # how likely something has to be that is said of the whole turn
+RECENT_SECONDS = 60.0  # before the end, in which a sound is told
+MOST_SOUNDS, MOST_EVENTS, MOST_INSTRUMENTS = 3, 8, 2  # that are noted, and told to who asks
+# What is nothing to speak of: how a plain voice sounds, and the place that it speaks in.
+PLAIN = {
+    ("feeling", "neutral"), ("manner", "question"), ("speakers", "one"), ("age", "adult"), ("surroundings", "quiet"),
+    ("surroundings", "room"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Named:
+    """Words for something that was heard.
+
+    Attributes:
+        group, name: which label it is most likely.
+        chance: how likely that is.
+        before: text that stands before the words, a space if nothing else.
+    """
+
+    group: str
+    name: str
+    chance: float
+    before: str = " "
+
+    @property
+    def label(self) -> Label:
+        return label(self.group, self.name)
+
+    def __str__(self) -> str:
+        return self.before + written(self.label)
+
+
+Parts = list[str | Named]  # text and names, that follow one another
+Told = str | Named | tuple[str | Named, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was heard of one kind.
+
+    Attributes:
+        title: "sound", "music", "the user", "speaking", "heard in this order" or "place".
+        told: what, each of them one or several parts.
+    """
+
+    title: str
+    told: tuple[tuple[str | Named, ...], ...]
+
+    def parts(self) -> Parts:
+        """What was heard, with commas in between."""
+        return [part for each in self.told for part in (",", *each)][1:]
+
+    def __str__(self) -> str:
+        colon = "" if self.title == "the user" else ":"
+        return f"[{self.title}{colon}{''.join(map(str, self.parts()))}]"
+
+
+def written(label: Label) -> str:
+    """A label as a note has it."""
+    return label.phrase or label.words
+
+
+def noted(scene: Scene | None) -> str:
+    """The notes on a scene as a person reads them; "" where nothing is worth one."""
+    return " ".join(map(str, notes(scene)))
+
+
+def notes(scene: Scene | None) -> list[Note]:
+    """What of a scene is noteworthy: how the voice sounds, several voices, other sounds, music."""
+    if scene is None:
+        return []
+    return _found(
+        ("sound", [Named("event", event.label, event.probability) for event in _sounds(scene)]),
+        ("music", _music(scene)),
+        ("speaking", _likely(scene, "speakers")),
+        ("the user", [*_feeling(scene), *_manner(scene)] if _speaks(scene) else []),
+    )
+
+
+def everything(scene: Scene | None) -> list[Note]:
+    """All of a scene that a question may be about."""
+    if scene is None or not scene.events:
+        return []
+    voice: list[Told] = []
+    if _speaks(scene):
+        manner: list[Named | str] = list(_manner(scene)) or [PLAIN_MANNER]
+        voice = [
+            *_likely(scene, "sex", " is a "),
+            *_likely(scene, "age", " is of age: "),
+            *_feeling(scene, True),
+            *manner,
+        ]
+    return _found(
+        ("heard in this order", _in_order(scene)),
+        ("music", _music(scene)),
+        ("speaking", _likely(scene, "speakers", plain=True) if voice else []),
+        ("the user", voice),
+        ("place", _likely(scene, "surroundings", plain=True)),
+    )
+
+
+def noteworthy_parts(notes: Sequence[Note]) -> Parts:
+    """Notes on what is noteworthy as a language model is told them, with what it is to make of them."""
+    sounds, voice = (
+        [note for note in notes if note.title != "the user"],
+        [note for note in notes if note.title == "the user"],
+    )
+    parts: Parts = []
+    for note in sounds:
+        parts += [
+            HEARD if not parts else " and",
+            *([f" {note.title}:"] if note.title == "music" else []),
+            *note.parts(),
+        ]
+    parts += [UNASKED] if sounds else []
+    for note in voice:
+        parts += [USER if not parts else f" {USER}", *note.parts(), TONE, *note.parts(), "."]
+    return parts
+
+
+def everything_parts(notes: Sequence[Note]) -> Parts:
+    """All that was heard as a language model is told it that is asked about it."""
+    parts: Parts = []
+    for note in notes:
+        title = USER if note.title == "the user" else f"{note.title[0].upper()}{note.title[1:]}:"
+        parts += [title if not parts else f" {title}", *note.parts(), "."]
+    return [*parts, ASKED]
+
+
+def _found(*told: tuple[str, Sequence[Told]]) -> list[Note]:
+    """Notes of those titles that anything was heard of."""
+    each = ((title, tuple(one if isinstance(one, tuple) else (one,) for one in found)) for title, found in told)
+    return [Note(title, found) for title, found in each if found]
+
+
+def _sounds(scene: Scene) -> list[SoundEvent]:
+    """The likeliest of the last sounds, each once, in the order in which they began; the voice's own are its manner."""
+    voiced = set(GROUPS["manner"].names) if _speaks(scene) else set()
+    best: dict[str, SoundEvent] = {}
+    for event in sorted(scene.of("event"), key=lambda each: each.probability):
+        if event.end >= scene.duration - RECENT_SECONDS and event.label not in voiced:
+            best[event.label] = event
+    likeliest = sorted(best.values(), key=lambda event: -event.probability)[:MOST_SOUNDS]
+    return sorted(likeliest, key=lambda each: each.start)
+
+
+def _in_order(scene: Scene) -> list[Told]:
+    """The last sounds, speech and music as they came, and how often each where it came several times in a row."""
+    told = {"speech", "music"} if scene.of("event") else {"speech", "music", "sound"}
+    events = [event for event in scene.of("kind") if event.label in told] + list(scene.of("event"))
+    events = [event for event in events if event.end >= scene.duration - RECENT_SECONDS]
+    rows: list[Told] = []
+    for _, group in groupby(sorted(events, key=lambda each: each.start), key=lambda each: (each.group, each.label)):
+        row = list(group)
+        what = Named(row[0].group, row[0].label, max(event.probability for event in row))
+        often = (f" {len(row)} times",) if len(row) > 1 and what.group == "event" else ()
+        rows.append((" the user speaks",) if what.name == "speech" and what.group == "kind" else (what, *often))
+    return rows[-MOST_EVENTS:]
+
+
+def _music(scene: Scene) -> list[Named]:
+    """Its instruments, its genre and its tempo, as far as they are known."""
+    if not any(event.label == "music" for event in scene.of("kind")):
+        return []
+    instruments = sorted(scene.of("instrument"), key=lambda event: -event.probability)[:MOST_INSTRUMENTS]
+    rest = [event for group in ("genre", TEMPO) for event in scene.of(group) if event.probability >= SURE]
+    named = [Named(event.group, event.label, event.probability) for event in (*instruments, *rest)]
+    return named or [Named("kind", "music", 1.0)]
+
+
+def _feeling(scene: Scene, plain: bool = False) -> list[Named]:
+    """How the voice sounds."""
+    return _likely(scene, "feeling", " sounds ", plain)
+
+
+def _manner(scene: Scene) -> list[Named]:
+    """How the voice speaks, and what it does besides."""
+    manner = {event.label: event for event in (*scene.of("event"), *scene.of("manner"))}  # the latter's where both are
+    names = [name for name in GROUPS["manner"].names if name in manner and ("manner", name) not in PLAIN]
+    return [Named("manner", name, manner[name].probability) for name in names]
+
+
+def _likely(scene: Scene, group: str, before: str = " ", plain: bool = False) -> list[Named]:
+    """Labels of the whole turn that are likely enough, those that are nothing to speak of where they are asked for."""
+    likely = {event.label: event.probability for event in scene.of(group)}
+    return [
+        Named(group, name, chance, before)
+        for name, chance in likely.items()
+        if chance >= SURE and (plain or (group, name) not in PLAIN)
+    ]
+
+
+def _speaks(scene: Scene) -> bool:
+    return any(event.label == "speech" for event in scene.of("kind"))

@@ -1,0 +1,177 @@
+"""How a language model reads a scene: its notes as embeddings, and when it is told more than what is noteworthy.
+
+A note is words, so that any language model reads it as it stands; but the words that name what was heard are *expected*
+ones: their embeddings are the means of those of the group's labels, weighted by how likely the labels are, plus a
+residual that is linear in the scene's vector, and zero before it is trained. What is doubtful is read as something
+between the two; and what comes of the reading leads back, by its gradient, to the network that heard it.
+
+Whether a turn asks about what is to be heard is read off the language model's own state behind the words
+(`train.scene.asks`). Who doesn't ask is told what is noteworthy, mostly nothing; who does, everything.
+
+    reading = SceneReading(model.embed, tokenizer, model.width)
+    told = reading.told(scene)                       # or None
+    told.behind(hidden)                              # [tokens, width], or None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from antiphon.errors import ModelError
+from antiphon.models.scene.labels import label
+from antiphon.models.scene.notes import Named, everything_parts, notes, noteworthy_parts, written
+from antiphon.models.scene.notes import everything as all_notes
+from antiphon.models.scene.scene import Scene
+from antiphon.nn.weights import fill
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+POSSIBLE = 0.1  # how likely a label has to be to have a part in an expected word
+WEIGHTS = "reading-{}.safetensors"  # by the width of the language model
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What a language model may be told of what was heard in a turn besides its words.
+
+    Attributes:
+        noteworthy: [tokens, width]; None for nothing.
+        everything: likewise.
+        asks: from the language model's last hidden state behind the words [width] to how much they ask about what is to
+            be heard, above 0 if they do; None where nobody knows.
+    """
+
+    noteworthy: Tensor | None
+    everything: Tensor | None = None
+    asks: Callable[[Tensor], Tensor] | None = None
+
+    @torch.no_grad()
+    def behind(self, hidden: Tensor | None) -> Tensor | None:
+        """What is read behind the words, [tokens, width]; None for nothing.
+
+        Args:
+            hidden: [width]; None where it isn't known.
+        """
+        if hidden is not None and self.asks is not None and self.everything is not None and self.asks(hidden) > 0:
+            return self.everything
+        return self.noteworthy
+
+
+class SceneReading(nn.Module):
+    """Notes -> embeddings.
+
+    Args:
+        embed: ids [tokens] -> [tokens, width], the language model's; no part of this module.
+        tokenizer: likewise.
+        width: of the embeddings.
+        summary: width of a scene's vector; 0 for no residual.
+        asks: tell from the language model's state whether a turn asks about what is to be heard.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Tensor], Tensor],
+        tokenizer: Tokenizer,
+        width: int,
+        summary: int = 0,
+        asks: bool = False,
+    ):
+        super().__init__()
+        self.width, self._tokenizer = width, tokenizer
+        self._embed: list[Callable[[Tensor], Tensor]] = [embed]  # in a list, as it is no part of this module
+        self.residual = nn.Linear(summary, width, bias=False) if summary else None
+        if self.residual is not None:
+            nn.init.zeros_(self.residual.weight)
+        self.asks = nn.Linear(width, 1) if asks else None
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, embed: Callable[[Tensor], Tensor], tokenizer: Tokenizer, width: int
+    ) -> SceneReading:
+        """The reading that was trained with a language model like this one, if a scene's folder has it; else one
+        without a residual.
+
+        Raises:
+            ModelError: it can't be read.
+        """
+        path = Path(folder) / WEIGHTS.format(width)
+        if not path.is_file():
+            return cls(embed, tokenizer, width)
+        try:
+            weights = {name: value.float() for name, value in load_file(path).items()}
+            summary = weights["residual.weight"].shape[1] if "residual.weight" in weights else 0
+            reading = cls(embed, tokenizer, width, summary, "asks.weight" in weights)
+            fill(reading, weights)
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{path} holds no reading of scenes: {error}") from error
+        return reading.eval()
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the residual into a scene's folder, in float16."""
+        weights = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, Path(folder) / WEIGHTS.format(self.width), metadata={"format": "pt"})
+
+    @torch.no_grad()
+    def told(self, scene: Scene | None) -> Told | None:
+        """What may be told of a scene; None for nothing."""
+        if scene is None:
+            return None
+        vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
+        worth, everything = notes(scene), all_notes(scene)
+        noteworthy = self(noteworthy_parts(worth), scene.chances, vector) if worth else None
+        rest = self(everything_parts(everything), scene.chances, vector) if everything and self.asks else None
+        return Told(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
+
+    def forward(
+        self,
+        parts: Sequence[str | Named],
+        chances: Mapping[str, Mapping[str, float | Tensor]],
+        vector: Tensor | None = None,
+    ) -> Tensor:
+        """What is told, [tokens, width].
+
+        Args:
+            parts: text and names.
+            chances: of labels, by group, numbers or tensors through which gradients go; of groups and labels that are
+                missing, a name's own chance holds.
+            vector: of the scene [summary]; None for no residual.
+        """
+        added = None if self.residual is None or vector is None else self.residual(vector)
+        told = {(part.group, part.name) for part in parts if isinstance(part, Named)}
+        read: list[Tensor] = []
+        for part in parts:
+            if isinstance(part, str):
+                read.append(self._read(part))
+            else:
+                expected = self._expected(part, chances.get(part.group, {}), told)
+                read.append(expected if added is None else expected + added)
+        return torch.cat(read)
+
+    def _expected(self, named: Named, chances: Mapping[str, float | Tensor], told: set[tuple[str, str]]) -> Tensor:
+        """The expected words [tokens, width], as many as the likeliest label has: each token is the mean of the tokens
+        in its place, of shorter ones the last. Labels that are told themselves have no part in it."""
+        options = [(named.label, chances.get(named.name, named.chance))]
+        for name, chance in chances.items():
+            if (
+                name != named.name
+                and (named.group, name) not in told
+                and float(torch.as_tensor(chance).detach()) >= POSSIBLE
+            ):
+                options.append((label(named.group, name), chance))
+        words = [self._read(named.before + written(each)) for each, _ in options]
+        weights = torch.stack([torch.as_tensor(chance, dtype=words[0].dtype) for _, chance in options])
+        weights = weights / weights.sum()
+        places = torch.stack([each[torch.arange(len(words[0])).clamp_max(len(each) - 1)] for each in words])
+        return (weights[:, None, None] * places).sum(0)
+
+    def _read(self, text: str) -> Tensor:
+        """Text as embeddings [tokens, width]."""
+        return self._embed[0](torch.tensor(self._tokenizer.encode(text, add_special_tokens=False).ids))

@@ -1,0 +1,141 @@
+"""From which probability on a label is told, chosen on examples that the network wasn't trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from antiphon.data.scene.encoded import EncodedExample, EncodedSet
+from antiphon.data.scene.example import Span
+from antiphon.models.scene.features import FRAME_SECONDS
+from antiphon.models.scene.labels import GROUPS
+from antiphon.models.scene.listener import Telling, spans
+from antiphon.models.scene.network import SceneNetwork
+
+NEAR = 0.3  # seconds by which a start and an end may be off
+ENOUGH = 8  # examples in which a label is there that give it a threshold of its own
+GRID = tuple(step / 20 for step in range(2, 19))
+
+
+@dataclass(frozen=True)
+class Listened:
+    """What the network makes of an example, by group: probabilities over time [T, labels] and of the whole [labels]."""
+
+    example: EncodedExample
+    times: dict[str, Tensor]
+    whole: dict[str, Tensor]
+
+
+@torch.no_grad()
+def listen(network: SceneNetwork, chosen: Sequence[tuple[EncodedSet, EncodedExample]]) -> list[Listened]:
+    """What the network makes of examples, one by one."""
+    network.eval()
+    out = []
+    for source, example in chosen:
+        readings, summary = network(source(example))
+        times = {name: logits[0].sigmoid() for name, logits in readings.frames.items()}
+        whole = {
+            name: logits[0].softmax(-1) if GROUPS[name].exclusive else logits[0].sigmoid()
+            for name, logits in summary.logits.items()
+        }
+        out.append(Listened(example, times, whole))
+    return out
+
+
+def calibrated(network: SceneNetwork, heard: Sequence[Listened], telling: Telling | None = None) -> Telling:
+    """The thresholds that tell best: of labels with times by F1 of stretches whose start and end are right, of others
+    by the mean of what is right where the label is true and where it isn't. Labels that few examples have share their
+    group's.
+
+    Args:
+        network: whose probabilities they are.
+        heard: `listen`'s.
+        telling: what else to keep; None for what is usual.
+    """
+    telling = telling or Telling()
+    times: dict[str, float] = {}
+    whole: dict[str, float] = {}
+    for name, names in network.config.labels.items():
+        if GROUPS[name].timed:
+            counts = [_stretches(heard, name, column, label, telling) for column, label in enumerate(names)]
+            times |= _best(name, names, counts, lambda c: 2 * c[:, 0] / (c[:, 1] + c[:, 2]).clamp_min(1))
+        elif not GROUPS[name].exclusive:
+            counts = [_examples(heard, name, column, label) for column, label in enumerate(names)]
+            whole |= _best(
+                name, names, counts, lambda c: c[:, 0] / c[:, 2].clamp_min(1) + 1 - c[:, 1] / c[:, 3].clamp_min(1)
+            )
+    return replace(telling, times=times, whole=whole)
+
+
+def matched(told: Sequence[tuple[float, float]], there: Sequence[tuple[float, float]], near: float = NEAR) -> int:
+    """How many of the stretches there are told, each by one whose start and end are at most `near` seconds off."""
+    left, found = list(told), 0
+    for start, end in there:
+        for each in left:
+            if abs(each[0] - start) <= near and abs(each[1] - end) <= near:
+                left.remove(each)
+                found += 1
+                break
+    return found
+
+
+def joined(there: Sequence[Span], group: str, label: str, gap: float) -> list[tuple[float, float]]:
+    """The stretches of a label, those that lie no further apart than `gap` seconds as one."""
+    out: list[tuple[float, float]] = []
+    for start, end in sorted((s.start, s.end) for s in there if s.group == group and s.label == label):
+        if out and start - out[-1][1] <= gap:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return out
+
+
+def _knows(example: EncodedExample, group: str, label: str) -> bool:
+    return group in example.known or f"{group}/{label}" in example.known
+
+
+def _stretches(heard: Sequence[Listened], group: str, column: int, label: str, telling: Telling) -> Tensor:
+    """Of each threshold: stretches that are right, told, there, and examples that have any, [thresholds, 4]."""
+    counts = torch.zeros(len(GRID), 4)
+    for each in heard:
+        if not _knows(each.example, group, label):
+            continue
+        there = joined(each.example.spans, group, label, telling.gap)
+        for row, least in enumerate(GRID):
+            told = spans(each.times[group][:, column], least, telling)
+            told = [(first * FRAME_SECONDS, last * FRAME_SECONDS) for first, last in told]
+            counts[row] += torch.tensor([matched(told, there), len(told), len(there), bool(there)])
+    return counts
+
+
+def _examples(heard: Sequence[Listened], group: str, column: int, label: str) -> Tensor:
+    """Of each threshold: examples with the label that are told so, those without it that are, and how many of both."""
+    counts = torch.zeros(len(GRID), 4)
+    for each in heard:
+        if not _knows(each.example, group, label):
+            continue
+        there = any(span.group == group and span.label == label for span in each.example.spans)
+        told = torch.tensor([float(each.whole[group][column]) >= least for least in GRID]).float()
+        counts[:, 0 if there else 1] += told
+        counts[:, 2 if there else 3] += 1
+    return counts
+
+
+def _best(
+    group: str, names: Sequence[str], counts: list[Tensor], score: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
+    """Each label's best threshold, or its group's where few examples have it; the middle one of those as good."""
+    together = _middle(score(torch.stack(counts).sum(0)))
+    out = {}
+    for label, each in zip(names, counts):
+        has = each[0, 3] if GROUPS[group].timed else torch.minimum(each[0, 2], each[0, 3])
+        out[f"{group}/{label}"] = _middle(score(each)) if has >= ENOUGH else together
+    return out
+
+
+def _middle(scores: Tensor) -> float:
+    best = (scores >= scores.max() - 1e-6).nonzero()[:, 0]
+    return GRID[int(best[len(best) // 2])]

@@ -1,0 +1,74 @@
+"""What of a scene is worth telling, in words: of plain speech nothing; to who asks, everything."""
+
+from __future__ import annotations
+
+import pytest
+
+from antiphon.models.scene.notes import everything, everything_parts, noted, notes, noteworthy_parts
+from antiphon.models.scene.scene import Scene, SoundEvent
+
+PLAIN = (
+    ("kind", "speech"), ("sex", "female"), ("age", "adult"), ("feeling", "neutral"), ("manner", "question"),
+    ("speakers", "one"), ("surroundings", "quiet"), ("surroundings", "room"),
+)  # fmt: skip
+
+
+def scene(*labels: tuple[str, str]) -> Scene:
+    return Scene(tuple(SoundEvent(group, label, 0.9, 0.0, 3.0) for group, label in labels), 3.0)
+
+
+def test_plain_speech_is_nothing_to_speak_of() -> None:
+    assert notes(None) == [] and notes(Scene()) == [] and notes(scene(*PLAIN)) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        ([("event", "dog")], "[sound: a dog barks]"),
+        ([("kind", "music")], "[music: music]"),
+        ([("kind", "music"), ("instrument", "piano"), ("tempo", "119.7")], "[music: piano, 120 beats per minute]"),
+        ([("kind", "speech"), ("feeling", "angry"), ("manner", "shouted")], "[the user sounds angry, shouts]"),
+        ([("kind", "speech"), ("event", "laughing")], "[the user laughs]"),  # the voice's own sound
+        ([("event", "laughing")], "[sound: someone laughs]"),
+        ([("feeling", "angry")], ""),  # nobody speaks
+        ([("kind", "speech"), ("event", "rain"), ("sex", "male")], "[sound: it rains]"),
+    ],
+)
+def test_what_is_noteworthy_is_noted_in_words(labels: list[tuple[str, str]], wanted: str) -> None:
+    assert noted(scene(*labels)) == wanted
+
+
+def test_of_many_sounds_the_likeliest_are_noted_as_they_came_and_old_ones_are_not() -> None:
+    sounds = [
+        ("rain", 0.6, 0, 2),
+        ("dog", 0.9, 60, 61),
+        ("cow", 0.7, 70, 71),
+        ("cat", 0.8, 65, 66),
+        ("siren", 0.95, 69, 71),
+    ]
+    events = tuple(SoundEvent("event", *each) for each in sounds)
+    assert noted(Scene(events, 80.0)) == "[sound: a dog barks, a cat meows, a siren wails]"
+    assert noted(Scene(events[:1], 80.0)) == ""
+
+
+def test_who_asks_is_told_everything_in_its_order() -> None:
+    times = [
+        ("kind", "speech", 2.0, 4.0),
+        ("event", "dog", 0.2, 0.6),
+        ("event", "dog", 0.9, 1.4),
+        ("event", "cow", 3.0, 3.5),
+    ]
+    whole = [SoundEvent(group, label, 0.9, 0.0, 4.0) for group, label in PLAIN[1:]]
+    heard = Scene((*(SoundEvent(group, label, 0.9, *when) for group, label, *when in times), *whole), 4.0)
+    told = "".join(map(str, everything_parts(everything(heard))))
+    assert told.startswith(
+        "Heard in this order: a dog barks 2 times, the user speaks, a cow moos. Speaking: one speaker. The user is a "
+        "woman, sounds neutral, speaks neither fast nor slowly, neither loudly nor softly. "
+        "Place: quiet, echo. "
+    )
+    assert everything(Scene()) == [] and everything(None) == []
+
+
+def test_what_is_noteworthy_is_told_with_what_to_make_of_it() -> None:
+    told = "".join(map(str, noteworthy_parts(notes(scene(("kind", "speech"), ("feeling", "sad"), ("event", "rain"))))))
+    assert "you hear it rains." in told and "The user sounds sad." in told and told.endswith("somebody who sounds sad.")

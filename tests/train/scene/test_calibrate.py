@@ -1,0 +1,45 @@
+"""Thresholds: those that tell the stretches of time that there are, and the examples that have a label."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from antiphon.data.scene.encoded import EncodedExample
+from antiphon.data.scene.example import Span
+from antiphon.models.scene.network import NetworkConfig, SceneNetwork
+from antiphon.train.scene.calibrate import Listened, calibrated, joined, matched
+
+LABELS = {"event": ("dog", "rain"), "manner": ("loud", "soft")}
+
+
+def network() -> SceneNetwork:
+    sizes = dict(layers=2, features=4, bands=4, mixes=1, mixed=4, width=8, heads=1, inner=8, depth=1)
+    return SceneNetwork(NetworkConfig(labels=LABELS, tempo=False, **sizes))
+
+
+def example(number: int, spans: tuple[Span, ...], known: tuple[str, ...]) -> EncodedExample:
+    return EncodedExample(f"{number}", "dev", spans, frozenset(known), 4.0, length=50)
+
+
+def test_stretches_match_where_start_and_end_are_near() -> None:
+    assert matched([(0.0, 1.0), (2.0, 3.0)], [(0.2, 1.2), (2.0, 3.5)]) == 1
+    assert matched([(0.0, 1.0)], [(0.0, 1.0), (0.1, 1.1)]) == 1  # one that is told stands for one alone
+    spans = [Span("event", "dog", 2.1, 3), Span("event", "dog", 0, 2), Span("event", "rain", 0, 9)]
+    assert joined(spans, "event", "dog", 0.3) == [(0, 3)] and joined(spans, "event", "dog", 0.05) == [(0, 2), (2.1, 3)]
+
+
+def test_thresholds_are_those_that_tell_best() -> None:
+    heard = []
+    for number in range(10):
+        times = torch.full((50, 2), 0.2)  # as likely as this where there is none
+        times[10:30, 0] = 0.45
+        spans = (Span("event", "dog", 0.8, 2.4), Span("manner", "loud", 0.0, 4.0))[: 2 if number % 2 else 1]
+        whole = torch.tensor([0.9 if number % 2 else 0.7, 0.2])
+        known = ("event", "manner/loud")
+        heard.append(Listened(example(number, spans, known), {"event": times}, {"manner": whole, "event": whole}))
+    told = calibrated(network(), heard)
+    assert 0.2 / told.falls < told.times["event/dog"] <= 0.45
+    assert told.times["event/rain"] == told.times["event/dog"]  # no example has it: its group's
+    assert told.whole["manner/loud"] == pytest.approx(0.8, abs=0.1)
+    assert set(told.times) == {"event/dog", "event/rain"} and set(told.whole) == {"manner/loud", "manner/soft"}
