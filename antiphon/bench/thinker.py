@@ -73,8 +73,15 @@ class ThinkerBenchConfig:
         check_known(self.only, GROUPS, "group")
 
 
-def bench_thinker(config: ThinkerBenchConfig, progress: Progress = lambda line: None) -> Report:
+def bench_thinker(
+    config: ThinkerBenchConfig, progress: Progress = lambda line: None, json: Path | None = None
+) -> Report:
     """Runs the bench.
+
+    Args:
+        config: what to measure.
+        progress: is told what is done.
+        json: where the report is written after each measurement; None writes none.
 
     Raises:
         EvalError: a process failed.
@@ -100,7 +107,10 @@ def bench_thinker(config: ThinkerBenchConfig, progress: Progress = lambda line: 
             else:
                 measured = in_fresh_process(work, fields | {"peers": peers}, group, threads)
             found[group][on_threads(threads)] = measured
-    _report(report, found, BARS.get(config.model, {}))
+            report.figures.clear()
+            _report(report, found, BARS.get(config.model, {}))
+            if json is not None:
+                report.save(json)
     return report
 
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from antiphon.cli import preferences
 from antiphon.cli.common import Json, Model, Parts, load_model, progress, results, write_json
 
 app = typer.Typer(help="Make training sets from text or recordings, and say what is in one.", no_args_is_help=True)
+app.add_typer(preferences.app, name="preferences")
 
 Texts = Annotated[Path, typer.Option("--texts", help="Folder with the text sources (*.jsonl.gz).")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the set; one that is there is added to.")]
@@ -253,7 +255,7 @@ def transcribe(
         loaded = load_model(model, part)[0] if missing else None
         for recording in missing:
             try:
-                text = "" if io.is_silent(recording.path) else loaded.hear(recording.path).text
+                text = "" if io.is_silent(recording.path) else loaded.hear(recording.path, scene=False).text
             except AudioError as error:
                 progress(f"Skipped: {error}")
                 continue
@@ -288,3 +290,26 @@ def shares(roles: list[str]) -> dict[str, float]:
         if found[role] < 0:
             raise ConfigError(f"--role {each}: a share must not be negative.")
     return found
+
+
+@app.command()
+def formats(
+    model: Annotated[Path, typer.Argument(help="Folder of a speech language model, whose tokens they are.")],
+    units: Annotated[Path, typer.Option(help="A set of codes with texts and times, of the model's tokenizer.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture (.png).")] = Path("formats.png"),
+    item: Annotated[int, typer.Option(help="Which utterance of the set.", min=0)] = 0,
+    span: Annotated[tuple[int, int], typer.Option(help="Fewest and most words of an interleaved span.")] = (1, 2),
+    seed: Annotated[int, typer.Option(help="Of the cuts.")] = 0,
+) -> None:
+    """Draw an utterance in each of the four formats, token by token. Prints the picture's path."""
+    with results() as stdout:
+        from antiphon.data.formats.formats import Interleaving
+        from antiphon.data.formats.sources import SourceConfig, open_source
+        from antiphon.evals.plots import draw_formats
+        from antiphon.models.speech_lm.model import SpeechLM
+
+        lm, rows, cuts = SpeechLM.from_pretrained(model), {}, Interleaving(span, span, "speech")
+        for name in ("speech", "speech-to-text", "text-to-speech", "interleaved"):
+            source = open_source(SourceConfig(name, str(units), cuts=cuts), lm, seed, 0)
+            rows[name] = source.example(min(item, len(source) - 1))
+        print(draw_formats(rows, lm, out), file=stdout)

@@ -1,4 +1,4 @@
-"""`antiphon eval assistant`, `codec`, `duplex`, `speech-lm`: measure a model, codecs or conversations."""
+"""`antiphon eval assistant`, `hearing`, `codec`, `duplex`, `speech-lm`: measure a model, its hearing or codecs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from antiphon.cli.common import Json, Model, Parts, overrides, progress, results
-from antiphon.errors import ConfigError
+from antiphon.errors import ConfigError, EvalError
 
 if TYPE_CHECKING:
-    from antiphon.evals.report import Report
+    from antiphon.evals.hearing.evaluation import HearingEvaluation
+    from antiphon.evals.report import Figure, Report
 
 Only = Annotated[str | None, typer.Option(help="Only these figures or groups, with commas between.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep what the JSON file holds, measure the rest.")]
@@ -31,7 +32,7 @@ class Evaluations(TyperGroup):
         return super().resolve_command(context, arguments)
 
 
-app = typer.Typer(cls=Evaluations, help="Measure a model, codecs or conversations.", no_args_is_help=True)
+app = typer.Typer(cls=Evaluations, help="Measure a model, its hearing, codecs or conversations.", no_args_is_help=True)
 
 
 @app.command()
@@ -93,6 +94,83 @@ def assistant(
         _show(
             run(evaluation, GROUPS, fingerprints(config), json, resume, jobs or available_cores()), stdout, plot, json
         )
+
+
+@app.command()
+def hearing(
+    model: Model = "base",
+    part: Parts = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Folder of labelled recordings: emodb, esc10, emogator, sonic-pi, ...")
+    ] = None,
+    speech: Annotated[Path | None, typer.Option(help="Folder of read speech in LibriSpeech's layout.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Folder of the text sources (*.jsonl.gz), to say and to ask.")
+    ] = None,
+    sets: Annotated[
+        Path | None, typer.Option(help="What `antiphon data scene` made for training; the linear probes learn from it.")
+    ] = None,
+    material: Annotated[Path | None, typer.Option(help="Folder of the test recordings, made and encoded once.")] = None,
+    feelings: Annotated[
+        Path | None, typer.Option(help="Another corpus of feelings, never trained on, to ask for four of them.")
+    ] = None,
+    without_emodb: Annotated[
+        Path | None, typer.Option(help="A scene network trained without EmoDB, to ask it for four feelings there.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Set of spoken test questions; made from the texts once.")
+    ] = None,
+    asterisk: Annotated[
+        Path | None, typer.Option(help="Where Debian's Asterisk prompts are unpacked; fetched once.")
+    ] = None,
+    only: Only = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
+    ] = None,
+    resume: Resume = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes that share the work; one by default.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of what is made to be heard.")] = 0,
+    keep: Annotated[Path | None, typer.Option(help="Folder for every transcript, scene, reply and sound.")] = None,
+    plot: Plot = None,
+    json: Json = None,
+) -> None:
+    """Measure what a model hears besides the words, and whether it minds it; beside linear probes and chance."""
+    check_resume(resume, json)
+    for option, folder in (
+        ("--audio", audio), ("--speech", speech), ("--texts", texts), ("--sets", sets), ("--feelings", feelings),
+        ("--without-emodb", without_emodb),
+    ):  # fmt: skip
+        check_folder(option, folder)
+    with results() as stdout:
+        from antiphon.evals.assistant.evaluation import fingerprints
+        from antiphon.evals.harness import Group, run
+        from antiphon.evals.hearing.evaluation import HearingConfig, HearingEvaluation
+        from antiphon.evals.hearing.figures import GROUPS
+
+        picture = picture_path(plot, json)
+        pictures = picture and picture.with_name(f"{picture.stem}-confusions")
+        config = HearingConfig(
+            model=model,
+            parts=overrides(part),
+            audio=audio,
+            speech=speech,
+            texts=texts,
+            sets=sets,
+            material=material,
+            feelings=feelings,
+            without_emodb=without_emodb,
+            questions=questions,
+            asterisk=asterisk,
+            pictures=pictures,
+            only=listed(only),
+            n=n,
+            keep=keep,
+            seed=seed,
+        )
+        groups = {**GROUPS, "speed": Group(_hear_beside_peer, 10, ("hear-vs-faster-whisper",), alone=True)}
+        _show(run(HearingEvaluation(config), groups, fingerprints(config), json, resume, jobs or 1), stdout, plot, json)
+        if pictures and pictures.is_dir():
+            progress(f"Pictures: {pictures}")
 
 
 @app.command()
@@ -223,6 +301,20 @@ def speech_lm(
             model=model, texts=texts, material=material, pairs=tuple(pairs or ()), only=listed(only), n=n, keep=keep
         )
         _show(run(config, json, resume), stdout, plot, json)
+
+
+def _hear_beside_peer(evaluation: HearingEvaluation, n: int) -> list[Figure]:
+    """Time for up to `n` minutes of read speech over faster-whisper's: what `antiphon bench hear` tells.
+
+    Raises:
+        EvalError: faster-whisper isn't installed.
+    """
+    from antiphon.bench.hear import HearBenchConfig, bench_hear
+
+    report = bench_hear(HearBenchConfig(evaluation.place("librispeech"), float(n)), progress)
+    if (figure := report.get("hear-vs-faster-whisper")) is None:
+        raise EvalError("faster-whisper isn't installed: pip install faster-whisper")
+    return [figure]
 
 
 def _show(report: Report, stdout: TextIO, plot: Path | None, json: Path | None) -> None:

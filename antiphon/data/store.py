@@ -40,6 +40,7 @@ MADE_BY = {
     "dialogues": "antiphon data converse --codec",
     "features": "antiphon data features",
     "scenes": "antiphon data scene",
+    "samples": "antiphon data preferences",
 }
 
 

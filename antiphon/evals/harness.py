@@ -87,13 +87,16 @@ class Evaluation:
 
         return hub.cache_dir() / "eval" / name
 
-    def transcribed(self, title: str, clips: Sequence[Audio], reference: bool = False) -> list[str]:
+    def transcribed(
+        self, title: str, clips: Sequence[Audio], reference: bool = False, language: str = "en"
+    ) -> list[str]:
         """The ASR judge's transcripts, with progress; those of references are made once and for all."""
 
         def hear(rows: list[int], told: Callable[[int], Any]) -> list[str]:
-            return self.asr_judge.transcribe([clips[i] for i in rows], progress=told)
+            return self.asr_judge.transcribe([clips[i] for i in rows], progress=told, language=language)
 
-        keys = [key_of(f"whisper-base, {MAX_TOKENS} tokens", clip) for clip in clips] if reference else None
+        name = f"whisper-base, {MAX_TOKENS} tokens" + (f", {language}" if language != "en" else "")
+        keys = [key_of(name, clip) for clip in clips] if reference else None
         return self.measured(f"judge hears {title}", len(clips), hear, keys)
 
     def dnsmos(self, title: str, clips: Sequence[Audio], reference: bool = False) -> list[float]:

@@ -1,9 +1,9 @@
-"""Pictures: figures against their bars, rate-distortion curves, and who speaks when in one dialogue or in several."""
+"""Pictures: figures against their bars, confusions, rate-distortion curves, the formats, who speaks when."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.data.dialogue.format import MODEL, USER, Word
+from antiphon.data.formats.example import Example
 from antiphon.errors import EvalError
 from antiphon.evals.codec.measures import MEASURES
 from antiphon.evals.codec.report import Point
@@ -18,11 +19,13 @@ from antiphon.evals.report import Report, number
 
 if TYPE_CHECKING:
     from antiphon.evals.duplex.simulate import RecordedDialogue
+    from antiphon.models.speech_lm.model import SpeechLM
 
 LANES = {MODEL: (1.0, "#2a6f97", "model"), USER: (0.0, "#c8553d", "user")}  # height, colour, name
 OUTLINE_POINTS = 1200  # of the loudness in a row
 EVENT_COLOURS = {"pause": "#f3dcc9", "place": "#2a9d5c", "interruption": "#b00020"}
 CODEC_COLOURS = ("#1b6ca8", "#d1495b", "#2a9d5c", "#f4a259", "#6a4c93", "#3d3d3d", "#17a2b8", "#a0522d")
+TOKEN_COLOURS = {"speech": "#2a6f97", "text": "#2a9d5c", "tag": "#c8553d"}
 CODEC_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -52,6 +55,35 @@ def draw_report(report: Report, path: str | Path) -> Path:
         axes.text(1.01, 0.5, number(f.value), transform=axes.transAxes, va="center", fontsize=8, color=colour)
         axes.spines[["top", "right", "left"]].set_visible(False)
     canvas.suptitle("value (bar), what it must reach (line), reference (diamond)", fontsize=8)
+    return _save(canvas, path)
+
+
+def draw_confusion(
+    truth: Sequence[str], told: Sequence[str], labels: Sequence[str], title: str, path: str | Path
+) -> Path:
+    """Draws what was told for what: a row for each right label, a column for each that was told, with counts; darker is
+    a larger share of the row. What is none of the labels has a last column.
+
+    Raises:
+        EvalError: the place cannot be written.
+    """
+    columns = [*labels, *(["other"] if set(told) - set(labels) else [])]
+    counts = np.zeros((len(labels), len(columns)), int)
+    for right, said in zip(truth, told, strict=True):
+        counts[labels.index(right), columns.index(said if said in labels else "other")] += 1
+    canvas = _canvas(1.6 + 0.55 * len(columns), 1.4 + 0.42 * len(labels))
+    axes = canvas.subplots()
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=7)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xlabel("told", fontsize=8)
+    axes.set_ylabel("right", fontsize=8)
+    for row, line in enumerate(counts):
+        for column, count in enumerate(line):
+            if count:
+                dark = count > 0.6 * line.sum()
+                axes.text(column, row, count, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_title(title, fontsize=8)
     return _save(canvas, path)
 
 
@@ -179,6 +211,41 @@ def draw_dialogues(dialogues: Sequence[RecordedDialogue], path: str | Path) -> P
         axes.set_title(f"{scenario.id}: {' / '.join(scenario.texts)}"[:150], fontsize=7, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     canvas.supxlabel("seconds; green: where a sign of listening would be fitting; red: an interruption", fontsize=7)
+    return _save(canvas, path)
+
+
+def draw_formats(rows: Mapping[str, Example], model: SpeechLM, path: str | Path) -> Path:
+    """Draws examples, a row each: tags, text and speech in turn, those that the loss counts full, others pale.
+
+    Args:
+        rows: by the name of their format; of one codebook.
+        model: of the ids.
+        path: of the PNG.
+
+    Raises:
+        EvalError: nothing to draw, or the place cannot be written.
+    """
+    if not rows:
+        raise EvalError("There is no example to draw.")
+    vocabulary, longest = model.vocabulary, max(map(len, rows.values()))
+    canvas = _canvas(11, 0.75 * len(rows) + 0.5)
+    for axes, (name, example) in zip(_rows(canvas, len(rows)), rows.items(), strict=True):
+        for at, (token, weight) in enumerate(zip(example.tokens.tolist(), example.weights.tolist(), strict=True)):
+            kind = "text" if token < vocabulary.text else "speech" if vocabulary.is_unit(token) else "tag"
+            axes.broken_barh([(at + 0.04, 0.92)], (0, 1), color=TOKEN_COLOURS[kind], alpha=1.0 if weight else 0.35)
+            if kind == "text":
+                told = model.text_of([token]).strip()
+            else:
+                told = str(token - vocabulary.first_unit) if kind == "speech" else vocabulary.token_name(token)[2:-2]
+            style = {"rotation": 90 if len(told) > 2 else 0, "color": "white" if weight else "black"}
+            axes.text(at + 0.5, 0.5, told, fontsize=6, ha="center", va="center", **style)
+        axes.set_xlim(0, longest)
+        axes.set_ylim(0, 1)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_title(name, fontsize=8, loc="left", pad=2)
+        axes.spines[:].set_visible(False)
+    canvas.supxlabel("blue: speech; green: text; red: tags; pale: read, not learnt", fontsize=7)
     return _save(canvas, path)
 
 

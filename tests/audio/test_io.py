@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from antiphon.audio.io import Audio, load, save
+from antiphon.audio.io import Audio, is_silent, load, save, stream
 from antiphon.errors import AudioError
 
 
@@ -221,3 +221,39 @@ def test_audio_checks_its_shape_and_rate() -> None:
     with pytest.raises(AudioError, match="rate"):
         Audio(torch.zeros(5), 0)
     assert Audio(torch.zeros(2, 8000), 16000).duration == 0.5
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_stream_is_what_is_loaded(tmp_path: Path, rate: int) -> None:
+    left, right = tone(25.0, rate), tone(25.0, rate, hertz=300.0, gain=0.2)
+    soundfile.write(tmp_path / "s.wav", np.stack([left, right], 1), rate, subtype="FLOAT")
+    pieces = list(stream(tmp_path / "s.wav", 16000))
+    whole = load(tmp_path / "s.wav", sample_rate=16000).samples
+    assert len(pieces) > 2 and max(map(len, pieces)) < 11 * 16000
+    streamed = torch.cat(pieces)
+    assert abs(len(streamed) - len(whole)) <= 1
+    np.testing.assert_allclose(streamed[200 : len(whole) - 200], whole[200:-200], atol=2e-3)
+    with pytest.raises(AudioError, match="too long"):
+        list(stream(tmp_path / "s.wav", 16000, max_seconds=20.0))
+
+
+def test_a_stream_stays_within_full_scale_and_refuses_what_is_no_sound(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", 300 * tone(), 16000, subtype="FLOAT")
+    loud = torch.cat(list(stream(tmp_path / "loud.wav", 16000)))
+    assert 0.9 < float(loud.abs().max()) <= 1.0
+    broken = tone()
+    broken[100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", broken, 16000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="not numbers"):
+        list(stream(tmp_path / "nan.wav", 16000))
+    soundfile.write(tmp_path / "none.wav", np.zeros(0, np.float32), 16000)
+    with pytest.raises(AudioError, match="length is zero"):
+        list(stream(tmp_path / "none.wav", 16000))
+
+
+def test_what_is_silent(tmp_path: Path) -> None:
+    quiet = np.zeros(16000 * 12, np.float32)
+    soundfile.write(tmp_path / "quiet.wav", quiet, 16000)
+    quiet[-8000:] = tone(0.5)
+    soundfile.write(tmp_path / "loud.wav", quiet, 16000)
+    assert is_silent(tmp_path / "quiet.wav") and not is_silent(tmp_path / "loud.wav")

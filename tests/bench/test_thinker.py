@@ -8,6 +8,7 @@ import torch
 from antiphon.bench import thinker
 from antiphon.bench.thinker import Ours, ThinkerBenchConfig, Transformers, bench_thinker, can_read
 from antiphon.errors import EvalError
+from antiphon.evals.report import Report
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
 
 
@@ -64,8 +65,15 @@ def test_both_sides_read_the_same_tokens(folder):
 
 
 @pytest.mark.slow
-def test_it_measures(folder):
-    report = bench_thinker(ThinkerBenchConfig(str(folder), threads=(1,), steps=2, rounds=1))
+def test_it_measures(folder, tmp_path):
+    told = []  # what the file holds when something new is begun
+
+    def progress(line):
+        told.append(len(Report.load(path).figures) if (path := tmp_path / "f.json").is_file() else 0)
+
+    config = ThinkerBenchConfig(str(folder), only=("step", "load"), threads=(1,), steps=2, rounds=1)
+    report = bench_thinker(config, progress, tmp_path / "f.json")
+    assert 0 < told[-1] < len(Report.load(tmp_path / "f.json").figures) == len(report.figures)
     values = {figure.name: figure.value for figure in report.figures}
     assert {"thinker-step-vs-transformers", "thinker-load-s-1-thread"} <= set(values)
     assert all(value > 0 for value in values.values())

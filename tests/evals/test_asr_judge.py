@@ -141,3 +141,30 @@ def test_real_whisper_hears_the_teacher():
     cut = judge.transcribe(clips)
     assert word_error_rate(texts, cut) <= 0.05
     assert [normalize(t) for t in cut] == [normalize(t) for t in judge.transcribe(clips, min_padding=30.0)]
+
+
+class Letters(Pieces):
+    """Spells: each letter is a token."""
+
+    def encode(self, text, add_special_tokens):
+        from types import SimpleNamespace
+
+        return SimpleNamespace(ids=[100 + ord(letter) for letter in text])
+
+
+@torch.inference_mode()
+def test_comparing_tells_what_a_text_costs_on_hearing_a_clip(judge):
+    clips, texts = [sound(0.5, 1), sound(0.7, 2), sound(3.0, 3)], ["ab", "a longer one", "c"]
+    letters = AsrJudge(judge.model, Letters())
+    found = letters.compare(clips, texts, batch=2)
+    for clip, text, (heard, nats) in zip(clips, texts, found):
+        (samples, _), *_ = batches([len(clip.samples)], 2.0, 1)
+        memory = letters._memory([clip.samples], samples)
+        assert heard == letters._hear([clip.samples], samples, judge.max_tokens)[0][0]
+        ids = [*letters.tokenizer.encode(" " + text, False).ids, END]
+        decoded = letters.model.model.decoder(
+            input_ids=torch.tensor([[*START, *ids]]), encoder_hidden_states=memory
+        ).last_hidden_state
+        logs = torch.log_softmax(letters.model.proj_out(decoded[0, len(START) - 1 : -1]), -1)
+        slow = -logs.gather(1, torch.tensor(ids)[:, None]).mean()
+        assert nats == pytest.approx(float(slow), abs=1e-3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import antiphon.nn.cpu as module
-from antiphon.nn.cpu import PackedLinear, PackedWeights, product
+from antiphon.nn.cpu import PackedLinear, PackedWeights, in_bfloat16, product
 
 pack = pytest.mark.skipif(
     torch.backends.quantized.engine not in ("x86", "fbgemm"), reason="needs FBGEMM, which is for x86"
@@ -86,3 +86,19 @@ def test_a_weight_that_is_packed_in_pieces_gives_the_same(direct, monkeypatch):
         kept = PackedWeights([weight])
         assert len(kept.find(weight)[1]) == 3
         assert torch.equal(product(rows, weight, packed=kept), whole)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_module_in_bfloat16_is_nearly_the_same_and_leaves_the_other_alone(supported, monkeypatch):
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: supported)
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Linear(16, 24), torch.nn.LayerNorm(24), torch.nn.Linear(24, 8, bias=False))
+    x = torch.randn(2, 30, 16)
+    with torch.no_grad():
+        before = plain(x)
+        quick = in_bfloat16(plain)
+        near = quick(x)
+        assert torch.equal(plain(x), before) and near.dtype == torch.float32
+    assert quick[1].weight is plain[1].weight and isinstance(plain[0], torch.nn.Linear)
+    assert torch.equal(near, before) is not supported
+    torch.testing.assert_close(near, before, atol=0.05, rtol=0.05)

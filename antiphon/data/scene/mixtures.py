@@ -93,6 +93,20 @@ def excerpt(example: Example, seconds: float, generator: Generator) -> Clip:
     return Clip(samples, spans, example.source, example.known)
 
 
+def coloured(samples: Samples, generator: Generator, decibels: float = 12.0) -> Samples:
+    """Through another microphone, loudspeaker or body: a drawn smooth curve of gain over frequency, now and then with
+    some overdrive. What is rendered all has one colour; what is recorded has any."""
+    if not len(samples):
+        return samples
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(samples), 1 / RATE), 40.0) / 40.0)
+    curve = np.interp(octaves, np.linspace(0.0, 7.7, 6), generator.uniform(-decibels, decibels, 6))
+    out = np.fft.irfft(np.fft.rfft(samples) * 10.0 ** (curve / 20.0), len(samples))
+    out /= max(float(np.abs(out).max()), 1e-6)
+    if generator.random() < 0.25:
+        out = np.tanh(generator.uniform(1.0, 5.0) * out)
+    return out.astype(np.float32)
+
+
 @dataclass
 class Canvas:
     """A recording being put together.

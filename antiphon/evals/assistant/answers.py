@@ -30,7 +30,8 @@ def easy(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     heard, replies = _answers(evaluation, "answers easy questions", clips)
     bare = bare_replies(evaluation, questions)
     right, bare_right = (
-        [is_right(reply, row.accept) for reply, row in zip(texts, asked, strict=True)] for texts in (replies, bare)
+        [is_right(reply, row.accept, row.question) for reply, row in zip(texts, asked, strict=True)]
+        for texts in (replies, bare)
     )
     columns = {"question": questions, "heard": heard, "reply": replies, "right": right}
     evaluation.save_items("easy-answers-right", rows_of(columns | {"bare": bare, "bare_right": bare_right}))
@@ -42,7 +43,7 @@ def knowledge(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Short questions of general knowledge in five levels, typed; and each level's share."""
     asked = material.spread(read_questions(KNOWLEDGE_QUESTIONS), n)
     replies = evaluation.each("general knowledge", asked, lambda row: evaluation.model.reply_text(row.question))
-    right = [is_right(reply, row.accept) for reply, row in zip(replies, asked, strict=True)]
+    right = [is_right(reply, row.accept, row.question) for reply, row in zip(replies, asked, strict=True)]
     columns = {"question": [row.question for row in asked], "level": [row.level for row in asked]}
     columns |= {"accept": [list(row.accept) for row in asked], "reply": replies, "right": right}
     evaluation.save_items("knowledge-right", rows_of(columns))
@@ -58,7 +59,7 @@ def follow_ups(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Typed conversations of two or three turns whose last question needs what was said before."""
     asked = material.spread(read_questions(FOLLOW_UPS), n)
     told = evaluation.each("follow-ups", asked, lambda row: conversation(evaluation.model, [*row.before, row.question]))
-    right = [is_right(replies[-1], row.accept) for replies, row in zip(told, asked, strict=True)]
+    right = [is_right(replies[-1], row.accept, row.question) for replies, row in zip(told, asked, strict=True)]
     columns = {"turns": [[*row.before, row.question] for row in asked], "category": [row.category for row in asked]}
     columns |= {"accept": [list(row.accept) for row in asked], "replies": told, "right": right}
     evaluation.save_items("followups-right", rows_of(columns))

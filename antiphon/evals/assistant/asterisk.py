@@ -1,6 +1,6 @@
-"""Real speech with transcripts: the prompts of the Asterisk telephone exchange, one professional speaker, 8 kHz.
+"""Real speech with transcripts: the prompts of the Asterisk telephone exchange, 8 kHz, one speaker a language.
 
-They come as Debian packages (CC BY-SA 3.0; John Todd, recordings by Allison Smith), which need no installing:
+They come as Debian packages (CC BY-SA 3.0; John Todd, the English ones by Allison Smith), which need no installing:
 
     apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-wav
     for package in asterisk-core-sounds-en*.deb; do dpkg -x $package FOLDER; done
@@ -21,29 +21,31 @@ from antiphon.audio import io
 from antiphon.errors import DataError
 from antiphon.evals.assistant.material import Clip
 
-PACKAGES = ("asterisk-core-sounds-en", "asterisk-core-sounds-en-wav")
-TRANSCRIPTS = "core-sounds-en.txt.gz"
-SOUNDS = "en_US_f_Allison"
+SOUNDS = {
+    "en": "en_US_f_Allison", "es": "es_MX_f_Allison", "fr": "fr_CA_f_June", "it": "it_IT_m_Carlo",
+    "ru": "ru_RU_f_IvrvoiceRU",
+}  # fmt: skip
 # Spoken otherwise than written, or not speech: what the list says of them is no transcript.
 _NOT_TRANSCRIBED = re.compile(r"^(?:silence|letters|phonetic|digits)/|^spy-|tone$")
 
 
-def asterisk_prompts(folder: Path, min_words: int = 4) -> list[Clip]:
+def asterisk_prompts(folder: Path, min_words: int = 4, language: str = "en") -> list[Clip]:
     """Real recordings of at least `min_words` words, 8 kHz.
 
     Args:
         folder: where Debian's packages are unpacked, or will be: they are fetched with apt-get where there is one.
         min_words: shorter prompts are left out.
+        language: one of `SOUNDS`.
 
     Raises:
         DataError: the packages are not there and cannot be fetched.
     """
     try:
-        prompts = read_prompts(folder, min_words)
+        prompts = read_prompts(folder, min_words, language)
     except DataError:
-        _fetch(folder)
-        prompts = read_prompts(folder, min_words)
-    return [Clip(path.stem, text, io.load(path), "allison") for path, text in prompts]
+        _fetch(folder, language)
+        prompts = read_prompts(folder, min_words, language)
+    return [Clip(path.stem, text, io.load(path), SOUNDS[language].split("_")[-1].lower()) for path, text in prompts]
 
 
 def clean_transcript(text: str) -> str:
@@ -58,12 +60,13 @@ def clean_transcript(text: str) -> str:
     return re.sub(r"\s+([.,?!;:])", r"\1", " ".join(text.split()))
 
 
-def read_prompts(folder: str | Path, min_words: int = 4) -> list[tuple[Path, str]]:
+def read_prompts(folder: str | Path, min_words: int = 4, language: str = "en") -> list[tuple[Path, str]]:
     """Recordings with their transcripts, in the order of the transcripts' list.
 
     Args:
         folder: Where the packages were unpacked ("/" where they are installed); searched in their usual places first.
         min_words: Prompts of fewer words are left out.
+        language: One of `SOUNDS`.
 
     Returns:
         (wav file, transcript) of every prompt that has both.
@@ -72,8 +75,9 @@ def read_prompts(folder: str | Path, min_words: int = 4) -> list[tuple[Path, str
         DataError: No transcripts or no recordings below `folder`.
     """
     folder = Path(folder)
-    transcripts = _find(folder, f"usr/share/doc/asterisk-core-sounds-en/{TRANSCRIPTS}", TRANSCRIPTS)
-    sounds = _find(folder, f"usr/share/asterisk/sounds/{SOUNDS}", SOUNDS)
+    packages, listed, voice = _packages(language), f"core-sounds-{language}.txt.gz", SOUNDS[language]
+    transcripts = _find(folder, f"usr/share/doc/{packages[0]}/{listed}", listed, packages)
+    sounds = _find(folder, f"usr/share/asterisk/sounds/{voice}", voice, packages)
     prompts = []
     with gzip.open(transcripts, "rt", encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -84,24 +88,28 @@ def read_prompts(folder: str | Path, min_words: int = 4) -> list[tuple[Path, str
             if len(words.split()) >= min_words and path.is_file():
                 prompts.append((path, words))
     if not prompts:
-        raise DataError(f"{sounds} has none of the prompts in {transcripts}: unpack asterisk-core-sounds-en-wav.")
+        raise DataError(f"{sounds} has none of the prompts in {transcripts}: unpack {packages[1]}.")
     return prompts
 
 
-def _find(folder: Path, usual: str, name: str) -> Path:
+def _packages(language: str) -> tuple[str, str]:
+    return f"asterisk-core-sounds-{language}", f"asterisk-core-sounds-{language}-wav"
+
+
+def _find(folder: Path, usual: str, name: str, packages: tuple[str, str]) -> Path:
     if (folder / usual).exists():
         return folder / usual
     found = next(iter(sorted(folder.rglob(name))), None) if folder != Path("/") else None
     if found is None:
         raise DataError(
-            f"{folder} has no {name}: unpack Debian's asterisk-core-sounds-en and asterisk-core-sounds-en-wav there "
-            "(apt-get download, dpkg -x)."
+            f"{folder} has no {name}: unpack Debian's {' and '.join(packages)} there (apt-get download, dpkg -x)."
         )
     return found
 
 
-def _fetch(folder: Path) -> None:
-    names = " and ".join(PACKAGES)
+def _fetch(folder: Path, language: str) -> None:
+    packages = _packages(language)
+    names = " and ".join(packages)
     how = (
         f"Get Debian's {names} (.deb files), unpack both with `dpkg -x FILE {folder}`, and give that folder: "
         "--asterisk FOLDER."
@@ -109,10 +117,10 @@ def _fetch(folder: Path) -> None:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise DataError(f"{folder} has no Asterisk prompts, and this system has no apt-get to fetch them with. {how}")
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"Downloading {names} (18 MB) from Debian ...", file=sys.stderr, flush=True)
+    print(f"Downloading {names} from Debian ...", file=sys.stderr, flush=True)
     try:
-        subprocess.run(["apt-get", "download", *PACKAGES], cwd=folder, check=True, stdout=sys.stderr, timeout=600)
-        for package in sorted(folder.glob("asterisk-core-sounds-en*.deb")):
+        subprocess.run(["apt-get", "download", *packages], cwd=folder, check=True, stdout=sys.stderr, timeout=600)
+        for package in sorted(folder.glob(f"{packages[0]}*.deb")):
             subprocess.run(["dpkg", "-x", str(package), str(folder)], check=True, timeout=120)
             package.unlink()
     except (subprocess.SubprocessError, OSError) as error:

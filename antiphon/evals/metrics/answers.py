@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
@@ -75,15 +76,17 @@ def plain_words(text: str) -> list[str]:
     return [word for word in re.findall(r"[^\W_]+", text) if word not in ("a", "an", "the")]
 
 
-def is_right(reply: str, accept: Sequence[str]) -> bool:
+def is_right(reply: str, accept: Sequence[str], question: str = "") -> bool:
     """True if an accepted answer occurs in the reply as whole words, in order and unbroken.
 
     Case, accents, punctuation and articles don't count; digits and number words are the same; "and" inside numbers is
     ignored. Years, ordinals, decimals and large numbers are the same as Whisper's normalizer reads them ("nineteen
-    forty-five", 1945).
+    forty-five", 1945). The plural will do for a noun, and the adjective for a country or a continent (see `forms`), but
+    where it stands in the question: that is an echo.
     """
-    said, normal = _without_and(plain_words(reply)), normalize(reply).split()
-    for answer in accept:
+    said, normal, asked = _without_and(plain_words(reply)), normalize(reply).split(), plain_words(question)
+    others = [form for each in accept for form in forms(each)[1:] if not _within(plain_words(form), asked)]
+    for answer in (*accept, *others):
         # A letter as an answer ("A") would be lost as an article: then every word counts.
         wanted = _without_and(plain_words(answer))
         heard = said
@@ -93,6 +96,48 @@ def is_right(reply: str, accept: Sequence[str]) -> bool:
         if _within(wanted, heard) or _within(numbers, normal):
             return True
     return False
+
+
+@functools.cache
+def forms(answer: str) -> tuple[str, ...]:
+    """An accepted answer, and what is as right in a sentence.
+
+    >>> forms("calf"), forms("China"), forms("one")
+    (('calf', 'calves'), ('China', 'Chinese'), ('one',))
+    """
+    word = answer.split()[-1] if answer.split() else ""
+    if not word.isalpha() or len(word) < 3 or word.lower() in _numbers() or any(map(str.isdigit, normalize(answer))):
+        return (answer,)  # "the ones" tell no number
+    if answer[0].isupper():
+        adjective = _adjective(answer)
+        return (answer, adjective) if adjective else (answer,)
+    return (answer, answer[: len(answer) - len(word)] + _inflections().plural_noun(word))
+
+
+@functools.cache
+def _numbers() -> frozenset[str]:
+    return frozenset(word for number in range(101) for word in spoken(number).replace("-", " ").split())
+
+
+def _adjective(place: str) -> str:
+    """What comes from a country or a continent; "" where that can't be told."""
+    from countryinfo import CountryInfo
+
+    try:
+        country = CountryInfo(place)
+        if place in (country.name(), *country.alt_spellings()):  # it also finds what is only written alike
+            return country.demonym()
+    except LookupError:
+        pass
+    # Continents aren't in there: Asia, Asian; Europe, European.
+    return place + {"a": "n", "e": "an"}[place[-1]] if place[-1] in "ae" else ""
+
+
+@functools.cache
+def _inflections():
+    import inflect
+
+    return inflect.engine()
 
 
 def last_number(reply: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # "Jeff's name" is no "Jeff is name", as Whisper's normalizer would have it, and half of all texts write "Jeffs name".
 _POSSESSIVE = re.compile(
@@ -32,12 +32,25 @@ def normalize(text: str) -> str:
     return " ".join(word for word in _english()(text).split() if any(c.isalnum() for c in word))
 
 
-def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
+@functools.cache
+def _any_language():
+    from whisper_normalizer.basic import BasicTextNormalizer
+
+    return BasicTextNormalizer(remove_diacritics=True)
+
+
+def normalize_any(text: str) -> str:
+    """What counts as the same text in languages other than English: Whisper's basic normalizer, without diacritics."""
+    return " ".join(_any_language()(text).split())
+
+
+def word_error_rate(said: Sequence[str], heard: Sequence[str], normalized: Callable[[str], str] = normalize) -> float:
     """Word error rate over a whole set: edits of all pairs over the words of all references.
 
     Args:
         said: what was really said.
         heard: what was understood, in the same order.
+        normalized: what counts as the same text: `normalize`, or `normalize_any` for other languages.
 
     Returns:
         0 for perfect; can pass 1 where words were made up.
@@ -49,7 +62,7 @@ def word_error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
 
     if len(said) != len(heard):
         raise ValueError(f"{len(said)} references but {len(heard)} hypotheses.")
-    pairs = [(normalize(a), normalize(b)) for a, b in zip(said, heard, strict=True)]
+    pairs = [(normalized(a), normalized(b)) for a, b in zip(said, heard, strict=True)]
     # jiwer refuses an empty reference, yet words heard in silence are errors too: count them by hand.
     invented = sum(len(b.split()) for a, b in pairs if not a)
     pairs = [(a, b) for a, b in pairs if a]

@@ -524,7 +524,7 @@ class Recognizer(nn.Module):
                 Window(window.samples[cut:], window.voice[at:], window.options, window.begun + cut),
             )
             return Passage(""), list(halves)
-        if was_nothing(transcript, window.voice):
+        if was_nothing(transcript, window.voice, language == ENGLISH and not window.options.translate):
             return Passage("", window.drafted, begun, end), []
         words = ()
         if window.options.words:

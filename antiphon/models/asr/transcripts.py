@@ -49,7 +49,7 @@ def was_spoken(voice: Tensor, samples: Tensor | None = None) -> bool:
     return voiced_run(voice) * CHUNK / RATE >= MIN_VOICED_SECONDS
 
 
-def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
+def was_nothing(transcript: Transcript, voice: Tensor, english: bool = True) -> bool:
     """Whether words are better not believed: detector and decoder together know a cough, a bark or a cry.
 
     The numbers were found on 347 clips of sounds and music, of which two are left with words (a voice on the radio, and
@@ -58,6 +58,7 @@ def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
     Args:
         transcript: the decoder's.
         voice: the detector's answers, [chunks].
+        english: it is English and no translation; of others the decoder is less sure, however clear the voice.
     """
     voiced = voice[voice > VOICED]
     surely = float(voiced.mean())
@@ -65,6 +66,8 @@ def was_nothing(transcript: Transcript, voice: Tensor) -> bool:
     clear = surely >= CLEAR and voiced_run(voice) * CHUNK / RATE >= CLEAR_SECONDS
     if clear and seconds < WORD_SECONDS:
         return len(voiced) < CLEAR_SHARE * len(voice) and (unlikely or transcript.confidence <= CLEAR_UNSURE)
+    if clear and not english:
+        return unlikely
     return unlikely or transcript.confidence + surely < DOUBT or not (transcript.ended or clear)
 
 

@@ -301,6 +301,13 @@ class Thinker(nn.Module):
             )
         return torch.cat((self._embed(before), content.float(), behind))
 
+    def prompt(self, said: str, voice: bool = True) -> list[int]:
+        """The tokens that a first question is read as, those before it and those that begin the reply included."""
+        state = self.init_state(voice)
+        opening = list(self._prompts.values())[-1].tokens  # what was just taken is the last of the queue
+        after = self.template.user.after + self.template.reply
+        return [*opening, *self._ids(f"{state.first}{self._words(state, 'user', said)}{after}")]
+
     def _words(self, state: ThinkerState, role: str, said: str) -> str:
         """What of a text is read: marks of turns are the template's alone, and leave a space, as what is around one may
         be another; adapters were trained on a user's words without capitals and punctuation."""

@@ -44,9 +44,11 @@ def generate(
     given = torch.zeros(len(grids), streams, int(counts.max()), dtype=torch.long)
     for row, grid in enumerate(grids):
         given[row, :, : grid.shape[1]] = grid
+    device = next(model.parameters()).device  # what decides about rows stays on the CPU
     cache = model.lm.init_cache(len(grids), given.shape[-1] + max_tokens)
     rows = torch.arange(len(grids))
-    hidden = model.lm(model.embed(given if streams > 1 else given[:, 0]), cache, counts=counts)[rows, counts - 1]
+    read = (given if streams > 1 else given[:, 0]).to(device)
+    hidden = model.lm(model.embed(read), cache, counts=counts.to(device))[rows, counts - 1]
     in_text = vocabulary.in_text(given[:, 0])[rows, counts - 1]
     behind = [[int(token) for token in grid[0].flip(0)[:streams]] for grid in grids]  # the last of each first stream
     made: list[list[torch.Tensor]] = [[] for _ in grids]
@@ -76,7 +78,8 @@ def generate(
                 made[row].append(column)
             behind[row] = [int(drawn[row, 0]), *behind[row][: streams - 1]]
         in_text = torch.where(drawn[:, 0] == NOTHING, in_text, vocabulary.in_text(drawn[:, :1])[:, 0])
-        hidden = model.lm(model.embed(drawn[..., None] if streams > 1 else drawn.clamp_min(0)), cache)[:, 0]
+        read = (drawn[..., None] if streams > 1 else drawn.clamp_min(0)).to(device)
+        hidden = model.lm(model.embed(read), cache)[:, 0]
     empty = np.zeros((streams, 0), np.int64)
     found = [torch.stack(row, 1).numpy() if row else empty for row in made]
     return found if streams > 1 else [grid[0] for grid in found]
@@ -86,5 +89,5 @@ def _drawn(
     model: SpeechLM, hidden: torch.Tensor, chance: torch.Tensor, stream: int, in_text: bool, sampling: TokenSampling
 ) -> torch.Tensor:
     logits = model.logits(hidden, stream, in_text)
-    ids = sample(logits, chance, sampling.temperature, sampling.top_k, sampling.top_p)
+    ids = sample(logits.cpu(), chance, sampling.temperature, sampling.top_k, sampling.top_p)
     return ids + model.vocabulary.head(stream, in_text).start

@@ -105,18 +105,20 @@ def duration_seconds(log_units: Tensor) -> Tensor:
     return torch.expm1(log_units).clamp_min(0) * DURATION_UNIT
 
 
-def read_timeline(ends: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+def read_timeline(ends: Tensor, times: Tensor, last: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Which symbol sounds at each moment, and where in it the moment lies.
 
     Args:
         ends: seconds at which each symbol ends, ascending [batch, length]; the first starts at 0.
         times: seconds [batch, moments].
+        last: each row's last symbol [batch], where padding follows it; None where there is none.
 
     Returns:
         index [batch, moments], the last symbol for moments after the end, and the seconds since its start and until
         its end [batch, moments, 2], clipped to half a second.
     """
-    index = torch.searchsorted(ends, times, right=True).clamp_max(ends.shape[1] - 1)
+    index = torch.searchsorted(ends, times, right=True)
+    index = index.clamp_max(ends.shape[1] - 1) if last is None else torch.minimum(index, last[:, None])
     starts = F.pad(ends, (1, 0))[:, :-1]
     since = times - starts.gather(1, index)
     until = ends.gather(1, index) - times

@@ -29,6 +29,7 @@ from antiphon.errors import HubError
 from antiphon.models.llm.sampling import sample_each, uniforms
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
+from antiphon.nn.state import join, select
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
 from antiphon.nn.weights import NoInitWeights, fill
 
@@ -145,12 +146,13 @@ class Talker(nn.Module):
         found = self.codes[levels, codes.clamp_min(0)]
         return (found * (codes >= 0)[..., None]).transpose(1, 2)
 
-    def conditions(self, features: Tensor, ends: Tensor, first: int, frames: int) -> Tensor:
-        """What each of `frames` frames from `first` on reads of the text, [batch, frames, read.in_features]."""
+    def conditions(self, features: Tensor, ends: Tensor, first: int, frames: int, last: Tensor | None = None) -> Tensor:
+        """What each of `frames` frames from `first` on reads of the text, [batch, frames, read.in_features]; `last`:
+        see `read_timeline`."""
         points = self.config.points
         moments = torch.arange(frames * points, device=ends.device)
         times = (first + (moments + 0.5) / points) / self.config.frame_rate
-        index, place = read_timeline(ends, times.expand(len(ends), -1).contiguous())
+        index, place = read_timeline(ends, times.expand(len(ends), -1).contiguous(), last)
         read = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
         return torch.cat([read, 4 * place.to(read.dtype)], dim=-1).unflatten(1, (frames, points)).flatten(2)
 
@@ -197,7 +199,7 @@ class Talker(nn.Module):
         if noise:
             rows = torch.rand(len(seen), device=seen.device) < 0.5
             seen = seen + noise * torch.randn_like(seen) * rows[:, None, None, None]
-        x = self.read(self.conditions(features, ends, 0, grid.shape[-1]))
+        x = self.read(self.conditions(features, ends, 0, grid.shape[-1], mask.sum(1) - 1))
         x = x + sum(linear(seen[:, :, level]) for level, linear in enumerate(self.code_in))
         states = self.temporal(x)[keep]
         depth = self.depth(self._depth_inputs(states, vectors[keep][:, :-1].to(states.dtype)))
@@ -326,6 +328,22 @@ class Talker(nn.Module):
         given = going & (state.frame >= config.acoustic_delay)
         state.frame = state.frame + going
         return torch.where(given[:, None], out, -1)
+
+    @torch.no_grad()
+    def speak(self, states: Sequence[TalkerState]) -> list[Tensor]:
+        """All codes of utterances whose text is complete, said at once: [codebooks, frames] of each."""
+        said: list[list[Tensor]] = [[] for _ in states]
+        rows = list(range(len(states)))
+        speech = join([state.speech for state in states]) if states else None
+        while rows:
+            codes = self.step_rows([states[row].text for row in rows], speech)
+            for row, frame in zip(rows, codes):
+                if int(frame[0]) >= 0:
+                    said[row].append(frame)
+            going = [at for at, frame in enumerate(speech.frame.tolist()) if frame < states[rows[at]].text.steps]
+            if len(going) < len(rows):
+                speech, rows = select(speech, going), [rows[at] for at in going]
+        return [torch.stack(frames, dim=1) for frames in said]
 
     def _codes(
         self, hidden: Tensor, texts: Sequence[Utterance], frames: list[int], state: SpeechState

@@ -100,8 +100,24 @@ def bucket(lengths: list[int], size: int, rng: random.Random) -> list[list[int]]
     return batches or ([order] if order else [])
 
 
+def reply_scores(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the labelled tokens, each predicted from the position before it.
+
+    Args:
+        tokens, labels: `[B, T]`; see :func:`collate`.
+
+    Returns:
+        logits [learnt, vocabulary], row after row, and which positions of `labels[:, 1:]` they are of, [B, T - 1].
+    """
+    with torch.no_grad():
+        x = model(model.embed(tokens[:, :-1]), last=lora.first_layer)
+    x = model(x, lora=lora, first=lora.first_layer)
+    learnt = labels[:, 1:] != IGNORED
+    return model.logits(x[learnt]), learnt
+
+
 def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (nats) of the labelled tokens, each predicted from the position before it.
+    """Cross-entropy (nats) of the labelled tokens.
 
     Args:
         tokens, labels: `[B, T]`; see :func:`collate`.
@@ -109,14 +125,10 @@ def reply_loss(model: Llama, lora: Lora, tokens: Tensor, labels: Tensor) -> tupl
     Returns:
         The mean over all labelled tokens, and each row's maximum, the loss of its least expected token `[B]`, detached.
     """
-    with torch.no_grad():
-        x = model(model.embed(tokens[:, :-1]), last=lora.first_layer)
-    x = model(x, lora=lora, first=lora.first_layer)
-    target = labels[:, 1:]
-    learnt = target != IGNORED
-    losses = F.cross_entropy(model.logits(x[learnt]), target[learnt], reduction="none")
+    scores, learnt = reply_scores(model, lora, tokens, labels)
+    losses = F.cross_entropy(scores, labels[:, 1:][learnt], reduction="none")
     largest = (
-        torch.zeros(target.shape, device=losses.device).masked_scatter(learnt, losses.detach().float()).amax(dim=1)
+        torch.zeros(learnt.shape, device=losses.device).masked_scatter(learnt, losses.detach().float()).amax(dim=1)
     )
     return losses.mean(), largest
 

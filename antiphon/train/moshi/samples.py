@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from antiphon.data.dialogue.codes import CodedDialogue
 from antiphon.data.dialogue.grid import NOTHING
 from antiphon.models.moshi.bundle import Duplex
-from antiphon.models.moshi.model import Moshi, MoshiSampling
+from antiphon.models.moshi.config import MoshiSampling
+from antiphon.models.moshi.talk import talk
 
 
 def write_samples(
@@ -55,26 +56,6 @@ def write_samples(
         text = "\n".join(["The model:", *lines, "", "The conversation was:", *said, ""])
         name.with_suffix(".txt").write_text(text, encoding="utf-8")
         draw(sound, codec.sample_rate, spoken, name.with_suffix(".png"))
-
-
-def talk(model: Moshi, user: torch.Tensor, sampling: MoshiSampling, seed: int = 0) -> torch.Tensor:
-    """Lets a model hear users for as long as they have codes.
-
-    Args:
-        model: talks, all rows in one batch.
-        user: [batch, user codebooks, frames].
-        sampling: how it chooses.
-        seed: of the chance.
-
-    Returns:
-        Text and own codes [batch, 1 + codebooks, frames].
-    """
-    lag, frames = model.config.max_delay, user.shape[-1]
-    state, unknown = model.init_state(len(user), seed=seed), torch.full_like(user[:, :, 0], NOTHING)
-    made = [
-        model.step(user[:, :, t - 1] if 0 < t <= frames else unknown, state, sampling) for t in range(frames + lag)
-    ]  # the user's frame t - 1 is known at step t, and frame t - lag comes out
-    return torch.stack(made[lag:], dim=-1)
 
 
 def phrases(text: list[int], duplex: Duplex, gap: int = 8) -> list[tuple[int, str]]:

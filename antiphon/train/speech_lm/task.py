@@ -23,6 +23,8 @@ from antiphon.data.formats.formats import prompt, undo
 from antiphon.data.formats.sources import Formatted, SourceConfig, SpeechSource, open_source
 from antiphon.data.mixture import Mix, Mixture
 from antiphon.data.packing import pack, stack
+from antiphon.data.store import kind_of
+from antiphon.data.tokenize.encode import open_codec, tokenized
 from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder as folder_of
 from antiphon.models.llm.llama import LlamaConfig
@@ -30,6 +32,7 @@ from antiphon.models.speech_lm.generate import generate
 from antiphon.models.speech_lm.model import SpeechLM
 from antiphon.models.speech_lm.vocabulary import SpeechVocabulary
 from antiphon.train.config import Measures, StageConfig, typed
+from antiphon.train.prepare import preparing
 
 Batch = tuple[Tensor, Tensor, Tensor]
 MEASURED = 64  # examples of each source, at most
@@ -62,6 +65,8 @@ class SpeechLMData:
 
     sources: dict[str, Any] = MISSING
     """Name -> a source, see `SourceConfig`."""
+    codec: str | None = None
+    """The tokenizer of sources that are recordings; those that are sets of codes need none."""
     mix: Mix = field(default_factory=Mix)
     """How often each comes."""
     tokens: int = 512
@@ -82,6 +87,7 @@ class SpeechLMTask:
         configs = {
             name: typed(SourceConfig, given, f"data.sources.{name}") for name, given in dict(data.sources).items()
         }
+        tokenize_sources(configs, data.codec, Path(config.out))
         self.model = build_model(config.model, configs, config.seed)
         args = (self.model, config.seed, data.held_out)
         self.sources: dict[str, Formatted] = {name: open_source(each, *args) for name, each in configs.items()}
@@ -141,12 +147,11 @@ class SpeechLMTask:
         return figures
 
     def sample(self, step: int, folder: Path) -> None:
-        """Writes what the model writes down of speech that was kept apart, and how it goes on from the first half of
-        it, to `folder`/<step>.jsonl."""
+        """Writes what the model writes down of speech that was kept apart to `folder`/<step>.jsonl."""
         folder.mkdir(parents=True, exist_ok=True)
         lines = []
         for name, source in self.held.items():
-            if not isinstance(source, SpeechSource):
+            if not isinstance(source, SpeechSource) or source.config.format == "speech":
                 continue
             items = [source[index] for index in range(min(8, len(source)))]
             heard = generate(self.model, [prompt(item, self.model, ("T",)) for item in items], 60)
@@ -159,6 +164,28 @@ class SpeechLMTask:
     def export(self, folder: Path) -> None:
         """Writes the model's folder, which `transformers` loads too."""
         self.model.save_pretrained(folder)
+
+
+def tokenize_sources(sources: dict[str, SourceConfig], codec: str | None, out: Path) -> None:
+    """Makes units of the sources that are recordings, in the run's folder, once a place; they stand there from then on.
+
+    Raises:
+        ConfigError: it isn't said by which tokenizer.
+    """
+    speech = {name: each for name, each in sources.items() if each.format != "text" and kind_of(each.place) != "codes"}
+    if speech and codec is None:
+        name, each = next(iter(speech.items()))
+        raise ConfigError(
+            f"data.sources.{name}: {each.place} is no set of codes; make one with antiphon tokenize, or name the "
+            "tokenizer (data.codec)"
+        )
+    with preparing(out) as resumed:
+        places = sorted({each.place for each in speech.values()})
+        tokenizer = open_codec(codec) if places and codec else None
+        for number, place in enumerate(places):
+            made = tokenized(place, tokenizer, str(codec), out / "units" / str(number), resumed=resumed).folder
+            for each in speech.values():
+                each.place = str(made) if each.place == place else each.place
 
 
 def build_model(model: SpeechLMModel, sources: dict[str, SourceConfig], seed: int) -> SpeechLM:

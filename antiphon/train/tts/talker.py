@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,24 @@ def fitted_to(codec: CodecModule, config: TalkerConfig) -> TalkerConfig:
         config, codebooks=min(config.codebooks, codec.codebooks), codebook_size=codec.codebook_size,
         code_dim=codec.codebook_vectors()[0].shape[1], frame_rate=codec.frame_rate,
     )  # fmt: skip
+
+
+def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, Tensor]:
+    """Utterances as rows of a batch, as `Talker.forward` takes them: symbols, mask, ends [batch, symbols], and grid
+    [batch, codebooks, frames], -1 where nothing is."""
+    length = max(len(each.symbols) for each in examples)
+    frames = max(each.codes.shape[1] for each in examples)
+    symbols = np.zeros((len(examples), length), np.int64)
+    mask = np.zeros((len(examples), length), bool)
+    ends = np.zeros((len(examples), length), np.float32)
+    codes = np.full((len(examples), config.codebooks, frames), -1, np.int64)
+    for row, each in enumerate(examples):
+        symbols[row, : len(each.symbols)], mask[row, : len(each.symbols)] = each.symbols, True
+        ends[row, : len(each.symbols)], ends[row, len(each.symbols) :] = each.ends, each.ends[-1]
+        codes[row, :, : each.codes.shape[1]] = each.codes[: config.codebooks]
+    tensors = {"symbols": symbols, "mask": mask, "ends": ends}
+    grid = delay(torch.from_numpy(codes), config.delays, fill=-1)
+    return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid}
 
 
 @dataclass
@@ -167,27 +186,16 @@ class TalkerTask:
     def batch(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.config.seed, step))
         examples, hidden = zip(*self._examples(rng))
-        length = max(len(e.symbols) for e in examples)
-        frames = max(e.codes.shape[1] for e in examples)
-        symbols = np.zeros((len(examples), length), np.int64)
-        mask = np.zeros((len(examples), length), bool)
-        ends = np.zeros((len(examples), length), np.float32)
-        levels = self.model.config.codebooks
-        codes = np.full((len(examples), levels, frames), -1, np.int64)
-        for row, e in enumerate(examples):
-            symbols[row, : len(e.symbols)], mask[row, : len(e.symbols)] = e.symbols, True
-            ends[row, : len(e.symbols)], ends[row, len(e.symbols) :] = e.ends, e.ends[-1]
-            codes[row, :, : e.codes.shape[1]] = e.codes[:levels]
-        grid = delay(torch.from_numpy(codes), self.model.config.delays, fill=-1)
-        asked = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
-        tensors = {"symbols": symbols, "mask": mask, "ends": ends}
+        tensors = collate(examples, self.model.config)
+        grid = tensors["grid"]
+        tensors["keep"] = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
         if self.states is not None:
-            thought = np.zeros((*symbols.shape, self.model.config.hidden), np.float32)
+            thought = np.zeros((*tensors["symbols"].shape, self.model.config.hidden), np.float32)
             for row, states in enumerate(hidden):
                 if rng.random() >= self.data.thinker.drop:
                     thought[row, : len(states)] = states
-            tensors["hidden"] = thought
-        return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid, "keep": asked}
+            tensors["hidden"] = torch.from_numpy(thought)
+        return tensors
 
     def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
         logits, durations = self.model(**batch, noise=self.data.noise)

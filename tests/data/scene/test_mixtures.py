@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from antiphon.data.scene.example import RATE, Example, Span, activity
-from antiphon.data.scene.mixtures import Canvas, Clip, alone, conversation, excerpt, levelled, mixture, surround
+from antiphon.data.scene.mixtures import (
+    Canvas,
+    Clip,
+    alone,
+    coloured,
+    conversation,
+    excerpt,
+    levelled,
+    mixture,
+    surround,
+)
 from antiphon.data.speech.augment import rms
 
 
@@ -109,6 +119,19 @@ def test_only_of_what_was_recorded_in_quiet_it_is_known_that_it_is_quiet() -> No
         assert "surroundings/telephone" in noisy.known
         if "noise" in named:
             assert not any(span.label == "silence" for span in clean.spans)
+
+
+def test_another_colour_is_the_same_sound_with_other_balances() -> None:
+    noise = clip("sound", seconds=2.0).samples
+    changes = []
+    for seed in range(6):
+        out = coloured(noise, np.random.default_rng(seed))
+        assert len(out) == len(noise) and np.abs(out).max() <= 1.0
+        spectra = [np.abs(np.fft.rfft(each)).reshape(-1)[100:16000].reshape(3, -1).mean(1) for each in (noise, out)]
+        ratio = 20 * np.log10(spectra[1] / spectra[0])
+        changes.append(ratio - ratio.mean())
+    assert np.std(changes, axis=0).max() > 2.0
+    assert len(coloured(np.zeros(0, np.float32), np.random.default_rng(0))) == 0
 
 
 def test_what_is_alone_keeps_what_is_known_of_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,56 @@ def test_realign() -> None:
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no Whisper decoder"):
         WhisperDecoder.from_pretrained(tmp_path)
+
+
+def test_the_first_pass_tells_the_languages_as_detection_does() -> None:
+    decoder = tiny(3)
+    decoder.config = replace(SMALL, languages=(32, 33, 34))
+    sounds = [decoder.listen(torch.randn(1, 10, 16)) for _ in range(3)]
+    likely = decoder.languages(sounds)
+    assert likely.shape == (3, 3) and torch.allclose(likely.sum(1), torch.ones(3))
+    alone, together = [decoder.begin(sound, []) for sound in sounds], [decoder.begin(sound, []) for sound in sounds]
+    decoder.advance_together(together)
+    for one, other, expected in zip(alone, together, likely):
+        decoder.advance(one)
+        assert torch.allclose(one.languages, expected, atol=1e-5)
+        assert torch.allclose(other.languages, expected, atol=1e-5)
+
+
+def test_english_has_no_foreign_tokens() -> None:
+    decoder = tiny(4)
+    sound = decoder.listen(torch.randn(1, 10, 16))
+
+    def written(**how: object) -> list[int]:
+        writing = decoder.begin(sound, [], 20, **how)
+        while not writing.over:
+            decoder.advance(writing)
+        return writing.tokens
+
+    free = written(english=False)
+    assert written() == free
+    decoder.banned_in_english[free[0]] = True
+    assert free[0] not in written() and written(english=False) == free
+
+
+@torch.no_grad()
+def test_reading_a_transcript_over_is_what_was_thought_while_it_was_written() -> None:
+    decoder = tiny(5)
+    decoder.config = replace(SMALL, alignment_heads=((0, 1), (1, 0), (1, 1)))
+    sound = decoder.listen(torch.randn(1, 12, 16))
+    writing = decoder.begin(sound, [], 9)
+    while not writing.over:
+        decoder.advance(writing)
+    reading = decoder.read(writing.tokens, sound, slice(2, 10))
+    assert reading.attention.shape == (3, len(writing.tokens) + 1, 8)
+    assert reading.hidden.shape == (len(writing.tokens) + 1, 16)
+    assert torch.allclose(reading.attention.sum(-1), torch.ones(3, len(writing.tokens) + 1), atol=1e-5)
+    logits = decoder(torch.tensor([[*SMALL.start, *writing.tokens]]), sound)[0][0, 1:]
+    assert torch.allclose(decoder.logits(reading.hidden[None])[0], logits, atol=1e-5)
+    expected = logits.log_softmax(-1)[torch.arange(len(writing.tokens) + 1), torch.tensor([*writing.tokens, SMALL.end])]
+    assert torch.allclose(reading.sure, expected, atol=1e-5)
+    # The head's own arithmetic: softmax of queries times keys, over all frames and then those that were asked for.
+    looks: list[torch.Tensor] = []
+    decoder.hidden(torch.tensor([[*SMALL.start, *writing.tokens]]), sound, looks=looks)
+    whole = looks[1][0, 0, 1:, 2:10]
+    assert torch.allclose(reading.attention[1], whole / whole.sum(-1, keepdim=True), atol=1e-5)

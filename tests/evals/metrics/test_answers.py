@@ -46,6 +46,16 @@ from antiphon.evals.metrics.answers import (
         ("Two million people", ["2,000,000"], True),
         ("It grows like O(log n).", ["O(log n)"], True),
         ("In 1946.", ["1945"], False),
+        ("India belongs to the Asian continent.", ["Asia"], True),
+        ("The Chinese built it.", ["China"], True),
+        ("They are called calves.", ["calf"], True),
+        ("Veterinarians treat them.", ["veterinarian"], True),
+        ("The European one", ["Europe"], True),
+        ("They are the ones.", ["one"], False),
+        ("That's new.", ["news"], False),
+        ("The Japanese built it.", ["China"], False),
+        ("A calving cow", ["calf"], False),
+        ("Nobody leaves.", ["left"], False),
     ],
 )
 def test_is_right(reply: str, accept: list[str], right: bool) -> None:
@@ -86,6 +96,12 @@ def test_the_option_that_a_reply_takes(reply: str, number: int | None) -> None:
     assert chosen_option(reply, ["tin", "tin can", "the sea", "honey"]) == number
 
 
+def test_an_echo_is_no_answer() -> None:
+    assert is_right("They are children.", ["child"])
+    assert not is_right("They are children.", ["child"], "Several children, but one what?")
+    assert not is_right("It is south african.", ["South America"]) and not is_right("Marshallese", ["Mars"])
+
+
 def test_plain_words() -> None:
     assert plain_words("The 2 Café's, an 101!") == ["two", "cafes", "one", "hundred", "and", "one"]
 
@@ -97,7 +113,9 @@ def test_there_are_200_easy_questions_of_many_kinds() -> None:
     assert all(question.question[-1] in "?.!" and question.question[0].isupper() for question in questions)
     # An answer that stands in its own question would be right by echo; only choices ("odd or even?") may hold it.
     for question in questions:
-        assert not is_right(question.question, question.accept) or " or " in question.question, question
+        assert not is_right(question.question, question.accept, question.question) or " or " in question.question, (
+            question
+        )
 
 
 def test_general_knowledge_has_five_levels_and_many_fields() -> None:

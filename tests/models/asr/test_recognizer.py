@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from antiphon.audio.io import Audio, load
 from antiphon.encoders.whisper.decoder import DecoderConfig, WhisperDecoder
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, AdapterConfig, Spelling
 from antiphon.models.asr.recognizer import Recognizer
 from tests.conftest import ROOT
@@ -19,7 +21,7 @@ from tests.conftest import ROOT
 @pytest.fixture(autouse=True)
 def _believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random decoder is unsure of whatever it writes."""
-    monkeypatch.setattr("antiphon.models.asr.recognizer.was_nothing", lambda transcript, voice: False)
+    monkeypatch.setattr("antiphon.models.asr.recognizer.was_nothing", lambda *_: False)
 
 
 def words(count: int) -> Tokenizer:
@@ -223,3 +225,93 @@ def test_noise_says_nothing(name: str) -> None:
 
 def test_quiet_speech_is_speech() -> None:
     assert tiny().hear(Audio(sound(1.0) * 0.005, 16000)).text
+
+
+SPECIAL = "<|endoftext|> <|startoftranscript|> <|en|> <|ru|> <|translate|> <|transcribe|> <|nospeech|> <|notimestamps|>"
+
+
+def speaks_two(seed: int = 3, odds: dict[str, float] | None = None) -> Recognizer:
+    """As `tiny` without an adapter, but of two languages; `odds`: how likely the decoder finds each of them."""
+    vocabulary = {f" w{i}": i for i in range(30)} | {name: 30 + i for i, name in enumerate(SPECIAL.split())}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token=" w0"))
+    made.decoder = decoders.Fuse()
+    ears = tiny(adapter=False, seed=seed)
+    special = {"start": (31, 32, 35, 37), "no_speech": 36, "languages": (32, 33), "alignment_heads": ((1, 0),)}
+    decoder = WhisperDecoder(replace(ears.decoder.config, **special))
+    decoder.load_state_dict(ears.decoder.state_dict())
+    recognizer = Recognizer(ears.encoder, None, None, decoder, made).eval()
+    if odds is not None:
+        decoder._languages = lambda logits: torch.tensor([odds["en"], odds["ru"]])
+    return recognizer
+
+
+@pytest.mark.parametrize("odds", [{"en": 0.9, "ru": 0.1}, {"en": 0.01, "ru": 0.99}])
+@pytest.mark.parametrize("seconds", [0.9, 3.1])
+def test_languages_and_words_are_the_same_in_pieces_and_together(odds: dict[str, float], seconds: float) -> None:
+    ears, signal = speaks_two(odds=odds), sound(seconds)
+    options = ears.options(words=True)
+    whole = ears.hear(Audio(signal, 16000), options)
+    assert whole.language == max(odds, key=odds.get) and whole.words and whole.duration == pytest.approx(seconds)
+    assert " ".join(word.text for word in whole.words) == whole.text
+    assert all(0 <= word.start < word.end <= seconds + 0.1 and 0 < word.confidence <= 1 for word in whole.words)
+    assert [word.start for word in whole.words] == sorted(word.start for word in whole.words)
+    for seed, ahead in ((0, True), (1, False)):
+        draw, state, at = random.Random(seed), ears.init_state(options), 0
+        while at < len(signal):
+            size = draw.randint(1, 5000)
+            ears.step(signal[at : at + size], state, ahead=ahead)
+            at += size
+        heard = ears.finish(state)
+        assert (heard.text, heard.language) == (whole.text, whole.language)
+        for mine, its in zip(heard.words, whole.words, strict=True):
+            assert (mine.text, mine.start, mine.end) == (its.text, its.start, its.end)
+
+
+def test_a_language_that_is_told_is_written_and_one_that_is_expected_where_there_is_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ears, audio, begun = speaks_two(odds={"en": 0.4, "ru": 0.6}), Audio(sound(0.9), 16000), []
+    begin = ears.decoder.begin
+
+    def watched(*given: object, **how: object) -> object:
+        begun.append((how["start"], how["english"]))
+        return begin(*given, **how)
+
+    monkeypatch.setattr(ears.decoder, "begin", watched)
+    for how, language, start, english in (
+        ({}, "en", (31, 32, 35, 37), True),
+        ({"language": "English"}, "en", (31, 32, 35, 37), True),
+        ({"language": "ru-RU"}, "ru", (31, 33, 35, 37), False),
+        ({"expected": "ru"}, "ru", (31, 33, 35, 37), False),
+        ({"language": "ru", "translate": True}, "ru", (31, 33, 34, 37), True),
+    ):
+        assert ears.hear(audio, ears.options(**how)).language == language
+        assert begun.pop() == (start, english)
+    with pytest.raises(ModelError, match="en, ru"):
+        ears.options(language="German")
+
+
+def test_one_language_alone_is_told_so() -> None:
+    assert tiny().hear(Audio(sound(0.9), 16000)).language is None
+    assert tiny().options(language="en").language == "en"
+    with pytest.raises(ModelError, match="English alone"):
+        tiny().options(translate=True)
+    with pytest.raises(ModelError, match="English alone"):
+        tiny(decoder=False).options(words=True)
+
+
+def test_long_sound_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a recording is, a few windows of it are held at once, and what is said is that of the windows."""
+    monkeypatch.setattr("antiphon.models.asr.recognizer.TOGETHER", 3)
+    ears, pieces, held = tiny(adapter=False), sound(12.0).split(4000), []
+    step = ears.step
+
+    def watched(samples, state, **how) -> None:
+        step(samples, state, **how)
+        held.append(len(state.samples) + sum(len(window.samples) for window in state.closed))
+
+    monkeypatch.setattr(ears, "step", watched)
+    heard = ears.hear(iter(pieces))
+    assert max(held) <= 4 * 60 * 320 and len(heard.passages) >= 12000 // 1200
+    ends = [0.0, *(passage.end for passage in heard.passages)]
+    assert [passage.start for passage in heard.passages] == ends[:-1] and ends[-1] == pytest.approx(12.0)

@@ -41,6 +41,18 @@ def test_what_is_no_word_is_known(nothing, confidence, no_speech, sure, voiced, 
     assert was_nothing(Transcript([1, 2], 3, no_speech, confidence, ended), voice) == nothing
 
 
+def test_of_other_languages_a_clear_voice_is_believed_though_the_decoder_is_unsure() -> None:
+    voice = torch.full((200,), 0.95)
+    unsure, nothing = Transcript([1], 3, 0.2, -1.2, True), Transcript([1], 3, 0.7, -1.2, True)
+    assert was_nothing(unsure, voice) and not was_nothing(unsure, voice, english=False)
+    assert was_nothing(nothing, voice, english=False) and was_nothing(unsure, voice * 0.7, english=False)
+
+
+def test_letters_are_words_where_there_are_no_spaces() -> None:
+    voice = torch.full((300,), 0.9)
+    assert misses_words("今天天气很好", "", voice) and not misses_words("今天天气很好", "", voice, spaced=False)
+
+
 def test_missing_words_are_seen_by_length_and_by_the_draft() -> None:
     voice = torch.full((300,), 0.9)  # 9.6 s of speech
     said = "it was the best of times it was the worst of times it was the age of wisdom"

@@ -9,7 +9,7 @@ import torch
 
 from antiphon.models.tts.durations import TalkerConfig, read_timeline
 from antiphon.models.tts.phonemes import alphabet
-from antiphon.models.tts.talker import Talker
+from antiphon.models.tts.talker import Talker, TalkerState
 from antiphon.nn.delays import delay
 from antiphon.nn.state import fork, join, select
 
@@ -189,3 +189,35 @@ def test_rows_out_of_step_say_what_each_says_alone(talker):
         rows, speech = [rows[n] for n in going], select(speech, going)
     for row, codes in enumerate(alone):
         assert torch.equal(torch.stack(spoken[row], dim=1)[None], codes)
+
+
+def test_said_at_once_is_what_each_says_alone(talker):
+    """Texts of different lengths, seeds and temperatures."""
+    states = []
+    for seed, text in enumerate((TEXT, TEXT[:9], TEXT[:20], TEXT)):
+        state = talker.init_state(seed, temperature=0.5 * seed, top_k=0)
+        talker.add_phonemes(text, state)
+        talker.end_text(state)
+        states.append(state)
+    alone = []
+    for state in map(fork_whole, states):
+        frames = []
+        while (codes := talker.step(state)) is not None:
+            frames.append(codes[0])
+        alone.append(torch.cat(frames, -1))
+    for together, own in zip(talker.speak(states), alone, strict=True):
+        assert together.tolist() == own.tolist()
+    assert talker.speak([]) == []
+
+
+def fork_whole(state: TalkerState) -> TalkerState:
+    return TalkerState(state.text, fork(state.speech))
+
+
+@torch.no_grad()
+def test_past_its_end_a_padded_row_reads_its_own_last_symbol(talker):
+    ends = torch.tensor([[0.1, 0.3, 0.4], [0.1, 0.2, 0.2]])
+    features = torch.randn(2, 3, TINY.encoder_dim)
+    padded = talker.conditions(features, ends, 0, 8, torch.tensor([2, 1]))
+    alone = talker.conditions(features[1:, :2], ends[1:, :2], 0, 8)
+    torch.testing.assert_close(padded[1:], alone)

@@ -1,0 +1,1 @@
+"""Preference pairs: several samples of each prompt, measured, and the better beside the worse of them."""

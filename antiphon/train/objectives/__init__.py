@@ -1,0 +1,1 @@
+"""What is learnt: losses as small functions of what a model said, beside each other."""
