@@ -181,7 +181,7 @@ class AsrJudge:
         return (losses.sum(1) / (targets >= 0).sum(1)).tolist()
 
     def _hear(
-        self, waves: list[Tensor], samples: int, max_tokens: int, start: tuple[int, ...]
+        self, waves: list[Tensor], samples: int, max_tokens: int, start: tuple[int, ...] = START
     ) -> list[tuple[str, bool]]:
         """Returns (text, whether it came to an end by itself) for a batch padded to `samples`."""
         return self._decode(self._memory(waves, samples), max_tokens, start)

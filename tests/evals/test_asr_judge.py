@@ -168,3 +168,13 @@ def test_comparing_tells_what_a_text_costs_on_hearing_a_clip(judge):
         logs = torch.log_softmax(letters.model.proj_out(decoded[0, len(START) - 1 : -1]), -1)
         slow = -logs.gather(1, torch.tensor(ids)[:, None]).mean()
         assert nats == pytest.approx(float(slow), abs=1e-3)
+
+
+def test_a_language_is_told_by_its_token(judge, monkeypatch):
+    monkeypatch.setattr(judge.tokenizer, "token_to_id", {"<|ru|>": 50263}.get, raising=False)
+    started = []
+    monkeypatch.setattr(judge, "_hear", lambda waves, size, most, start: started.append(start) or [("a", True)])
+    assert judge.transcribe([sound(1.0, 0)]) == judge.transcribe([sound(1.0, 0)], language="ru") == ["a"]
+    assert started == [START, (START[0], 50263, *START[2:])]
+    with pytest.raises(EvalError, match="'xx'"):
+        judge.transcribe([sound(1.0, 0)], language="xx")
