@@ -104,6 +104,15 @@ def test_a_batch_without_a_number_is_kept_and_not_learnt_from(tmp_path, then, ca
     assert all(torch.isfinite(tensor).all() for tensor in weights_of(tmp_path).values())
 
 
+def test_what_is_only_told_may_be_no_number(tmp_path, monkeypatch):
+    losses = TinyTask.losses
+    monkeypatch.setattr(
+        TinyTask, "losses", lambda self, *given: losses(self, *given) | {"told": torch.tensor(float("nan"))}
+    )
+    train(config(tmp_path, steps=2))
+    assert not (tmp_path / "left-out").exists() and len(read(tmp_path)) == 2
+
+
 def test_a_jump_of_the_loss_is_told():
     guard = Guard(GuardConfig(spike=8.0, window=50))
     for step in range(40):
