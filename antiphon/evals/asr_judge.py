@@ -162,7 +162,9 @@ class AsrJudge:
             memory = self._memory([waves[i] for i in rows], samples)
             heard = self._decode(memory, min(FIRST_MAX_TOKENS, self.max_tokens))
             nats = self._nats(memory, [texts[i] for i in rows])
-            for i, (text, _), each in zip(rows, heard, nats, strict=True):
+            for i, (text, finished), each in zip(rows, heard, nats, strict=True):
+                if not finished or loops(text):
+                    text = self._hear([waves[i]], int(MAX_SECONDS * SAMPLE_RATE), self.max_tokens)[0][0]
                 found[i] = text, each
         return found
 
