@@ -153,7 +153,7 @@ class Letters(Pieces):
 
 
 @torch.inference_mode()
-def test_comparing_tells_what_a_wantedcosts_on_hearing_a_clip(judge):
+def test_comparing_tells_what_a_text_costs_on_hearing_a_clip(judge):
     clips, texts = [sound(0.5, 1), sound(0.7, 2), sound(3.0, 3)], ["ab", "a longer one", "c"]
     letters = AsrJudge(judge.model, Letters())
     found = letters.compare(clips, texts, batch=2)
