@@ -182,12 +182,11 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
 
 def test_more_than_words_is_heard_with_the_part_for_it_alone(half_duplex, parts):
     sound = Audio(0.1 * torch.randn(16000), 16000)
-    assert half_duplex.hear(sound).scene is None  # words alone, unless it is asked for
-    heard = half_duplex.hear(sound, scene=True)
-    assert heard.scene.duration == pytest.approx(1.04) and heard.text == half_duplex.hear(sound).text == "hello"
+    heard, alone = half_duplex.hear(sound), half_duplex.hear(sound, scene=False)
+    assert heard.scene.duration == pytest.approx(1.04) and alone.scene is None and heard.text == alone.text == "hello"
     assert half_duplex.reply(sound).scene == heard.scene and half_duplex.think(heard)
     without = antiphon.load("mini", **{**parts, "scene": None})
-    assert without.hear(sound, scene=True).scene is None and without.reply(sound).scene is None
+    assert without.hear(sound).scene is None and without.reply(sound).scene is None
     with pytest.raises(HubError, match="can't do without its thinker"):
         antiphon.load("mini", **{**parts, "thinker": None})
 

@@ -167,17 +167,18 @@ def stream(
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal total
-        now, mixer, resampler = None, Downmix(1, sample_rate), None
+        now: Form | None = None
+        mixer, resampler = Downmix(1, sample_rate), soxr.ResampleStream(sample_rate, sample_rate, 1, dtype="float32")
         for form, block in decode(path, begins):
             if form != now:
-                if resampler is not None:
+                if now is not None:
                     yield resampler.resample_chunk(mixer.flush(), last=True)
                 now, mixer = form, Downmix(form.channels, form.rate)
                 resampler = soxr.ResampleStream(form.rate, sample_rate, 1, dtype="float32")
             total += block.shape[1] / form.rate
             _check_length(path, total, max_seconds)
             yield resampler.resample_chunk(mixer.step(np.ascontiguousarray(block)))
-        if resampler is not None:
+        if now is not None:
             yield resampler.resample_chunk(mixer.flush(), last=True)
 
     for samples in pieces():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from antiphon.evals.report import Figure, Report
 from antiphon.models.llm.llama import Llama, LlamaConfig, own_key
 from antiphon.train.config import OptimConfig, StageConfig
 from antiphon.train.engine import Trainer
+from antiphon.train.objectives.preference import answer_log_probabilities, dpo
 
 GROUPS = ("lm", "dpo")
 PEERS = {"lm": "transformers", "dpo": "trl"}
@@ -143,6 +144,38 @@ class BenchTask:
         )
 
 
+class PairTask(BenchTask):
+    """DPO on made pairs that share their prompts, the reference's log-probabilities kept, as the tasks that learn from
+    preferences have it (`antiphon.train.objectives`)."""
+
+    def batch(self, step: int) -> tuple[Tensor, ...]:
+        chosen, rejected = pairs(self.bench, range(step * self.bench.batch, (step + 1) * self.bench.batch))
+        return stack([*chosen, *rejected])
+
+    def losses(self, batch: tuple[Tensor, Tensor, Tensor], group: str) -> dict[str, Tensor]:
+        return {"preference": pair_loss(self.model, batch, self.reference(batch))}
+
+    def reference(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Made numbers: what they are costs nothing, as those that were kept."""
+        return torch.zeros(2, len(batch[0]) // 2)
+
+
+def pairs(config: TrainBenchConfig, numbers: Sequence[int]) -> tuple[list[Example], list[Example]]:
+    """The better and the worse sides."""
+    prompt = config.longest // 3
+    return [config.example(2 * n, prompt) for n in numbers], [config.example(2 * n + 1, prompt) for n in numbers]
+
+
+def pair_loss(llama: Llama, batch: tuple[Tensor, Tensor, Tensor], reference: Tensor) -> Tensor:
+    """The loss of DPO, all better sides first."""
+    tokens, weights, _ = batch
+    wanted = weights[:, 1:] != 0
+    scores = llama.logits(llama(llama.embed(tokens[:, :-1]))[wanted])
+    rows, targets = wanted.nonzero()[:, 0], tokens[:, 1:][wanted]
+    logs, _ = answer_log_probabilities(scores, targets, torch.ones(len(rows)), rows, len(tokens))
+    return dpo(*logs.view(2, -1), *reference).mean()
+
+
 def bench_train(config: TrainBenchConfig, progress: Progress = lambda line: None) -> Report:
     """Runs the bench.
 
@@ -182,6 +215,18 @@ def measure(fields: dict[str, Any]) -> dict[str, tuple[list[float], list[float]]
             every = [config.example(number) for number in range(config.batch * config.steps)]
             peer = train_peers.trainer(theirs, every, config.batch, folder)
             sides = {"lm": (_engine("BenchTask", config, folder), peer)}
+        else:
+            chosen, rejected = pairs(config, range(config.batch * config.steps))
+            few = stack([*chosen[: config.batch], *rejected[: config.batch]])
+            held = train_peers.answer_logs(theirs, few).view(2, -1)
+            with torch.no_grad():
+                own = pair_loss(ours, few, torch.zeros_like(held))
+            _same(own, dpo(*held, *torch.zeros_like(held)).mean())
+            engine = _engine("PairTask", config, folder)
+            sides = {
+                name: (engine, train_peers.dpo_trainer(theirs, chosen, rejected, config.batch, folder, kept))
+                for name, kept in (("dpo", False), ("dpo-reference-kept", True))
+            }
         return {name: _in_turns(*pair, config.rounds) for name, pair in sides.items()}
 
 

@@ -81,6 +81,59 @@ def trainer(model: Any, examples: Sequence[Example], batch: int, folder: Path) -
     return run
 
 
+@torch.no_grad()
+def answer_logs(model: Any, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Log-probabilities of the weighted tokens of each row [rows], by their model."""
+    tokens, weights, segments = batch
+    logs = model(input_ids=tokens, attention_mask=(segments > 0).long()).logits[:, :-1].log_softmax(-1)
+    return (logs.gather(2, tokens[:, 1:, None])[..., 0] * weights[:, 1:]).sum(1)
+
+
+def dpo_trainer(
+    model: Any, chosen: Sequence[Example], rejected: Sequence[Example], batch: int, folder: Path, kept: bool
+) -> Callable[[int], float]:
+    """A side of the bench: TRL's DPOTrainer, once through the pairs.
+
+    Args:
+        model: what learns.
+        chosen, rejected: the sides of the pairs, whose tokens without weight are the prompts.
+        batch: pairs of a batch.
+        folder: for its files.
+        kept: whether the reference's log-probabilities are made before, which isn't timed; else at each step, by a copy
+            of the model, as is its default.
+    """
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    from trl import DPOConfig, DPOTrainer
+
+    words = Tokenizer(models.WordLevel({f"w{n}": n for n in range(model.config.vocab_size)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w0", pad_token="w0", unk_token="w0")
+
+    def text(example: Example, learnt: bool) -> str:
+        return "".join(f" w{token}" for token in example.tokens[(example.weights != 0) == learnt])
+
+    rows = [
+        {"prompt": text(better, False), "chosen": text(better, True), "rejected": text(worse, True)}
+        for better, worse in zip(chosen, rejected)
+    ]
+    tokens = sum(len(example) for example in [*chosen, *rejected])
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+
+    def run(number: int) -> float:
+        clock, learnt = Clock(), type(model).from_pretrained(folder / "model")
+        arguments = DPOConfig(**settings(folder, batch), precompute_ref_log_probs=kept, max_length=None)
+        DPOTrainer(
+            learnt, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+            callbacks=[clock.callback()],
+        ).train()  # fmt: skip
+        return tokens / clock.seconds
+
+    return run
+
+
 class Clock:
     """How long the steps of a run took, from the start of the first to the end of the last."""
 

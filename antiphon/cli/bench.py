@@ -136,6 +136,24 @@ def thinker(
     _show(bench_thinker(config, progress, json), json)
 
 
+@app.command("train")
+def train(
+    json: Json = None,
+    only: Annotated[list[str] | None, typer.Option(help="lm or dpo; may be repeated. [both]")] = None,
+    width: Annotated[int, typer.Option(help="Of the model, a multiple of 64.", min=64)] = 256,
+    layers: Annotated[int, typer.Option(help="Of the model.", min=1)] = 4,
+    batch: Annotated[int, typer.Option(help="Examples or pairs of a batch.", min=1)] = 8,
+    steps: Annotated[int, typer.Option(help="Of a round.", min=2)] = 5,
+    rounds: Annotated[int, typer.Option(help="Of each side.", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="Of the processor.", min=1)] = 1,
+) -> None:
+    """Tokens a second that training learns from, over those of transformers' Trainer and TRL's DPOTrainer."""
+    from antiphon.bench.train import TrainBenchConfig, bench_train
+
+    sizes = {"width": width, "layers": layers, "batch": batch, "steps": steps, "rounds": rounds, "threads": threads}
+    _show(bench_train(TrainBenchConfig(**sizes, **_given(only=only)), progress), json)
+
+
 def _given(**options: list[Any] | None) -> dict[str, tuple[Any, ...]]:
     """The options that were given; the bench's own defaults hold for the others."""
     return {name: tuple(values) for name, values in options.items() if values}

@@ -255,7 +255,7 @@ def transcribe(
         loaded = load_model(model, part)[0] if missing else None
         for recording in missing:
             try:
-                text = "" if io.is_silent(recording.path) else loaded.hear(recording.path).text
+                text = "" if io.is_silent(recording.path) else loaded.hear(recording.path, scene=False).text
             except AudioError as error:
                 progress(f"Skipped: {error}")
                 continue

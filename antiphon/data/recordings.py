@@ -13,7 +13,7 @@ import functools
 import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from antiphon.audio import io
 from antiphon.audio.io import Audio
 from antiphon.data.speech.utterances import SpeechSet, Utterance
 from antiphon.data.store import kind_of
+from antiphon.data.tars import Tars
 from antiphon.errors import DataError
 
 SUFFIXES = frozenset(
@@ -43,7 +44,7 @@ class Recording:
         text: what is said; empty where nobody wrote it down.
         voice: who says it; empty where not known.
         phones: (phone, start, end), in seconds, one after the other, " " between words, where that is known.
-        row: its place in the speech set or the Hugging Face dataset; None for a file.
+        row: its place in the speech set, the Hugging Face dataset or the tar; None for a file.
         start, seconds: the part of the sound that it is; None to the end.
         about: what else its manifest's row says (emotion, events, tempo, licence, ...), as it says it.
     """
@@ -61,7 +62,7 @@ class Recording:
     def stamp(self) -> str:
         """What tells whether its sound is still the same: a file's size and time of change, or its place in the speech
         set; "" of a file that is not there."""
-        if self.row is not None and not _is_hugging_face(Path(self.path)):
+        if self.row is not None and not _is_hugging_face(Path(self.path)) and not _is_tar(Path(self.path)):
             said = _speech_set(self.path).utterances[self.row]
             return f"{said.shard} {said.offset} {said.length}"
         try:
@@ -79,8 +80,9 @@ class Recording:
         """
         if self.row is None:
             audio = io.load(self.path, mono=mono, max_seconds=max_seconds)
-        elif _is_hugging_face(Path(self.path)):
-            audio = _hugging_face_audio(self.path, self.row)
+        elif _is_hugging_face(Path(self.path)) or _is_tar(Path(self.path)):
+            read = _tar_audio if _is_tar(Path(self.path)) else _hugging_face_audio
+            audio = read(self.path, self.row)
             audio = audio.mono() if mono else audio
         else:
             import torch
@@ -116,6 +118,7 @@ def recordings(place: str | Path) -> list[Recording]:
             be there (the names that NeMo, Common Voice and Hugging Face give them are known, too);
             moshi-finetune's index: its sidecars give the words of SPEAKER_MAIN;
             a cut set of Lhotse (*.jsonl, *.jsonl.gz) whose sounds are files;
+            a tar of WebDataset, or a folder of them: sounds, and beside them .txt or .json;
             a dataset that Hugging Face's `datasets` saved to disk; needs that package;
             a speech set's folder.
 
@@ -126,6 +129,8 @@ def recordings(place: str | Path) -> list[Recording]:
         DataError: nothing there, codes in place of sound, or what cannot be read.
     """
     place = Path(place)
+    if _is_tar(place):
+        return list(_of_tar(place))
     if place.is_file():
         return list(read_manifest(place))
     if not place.is_dir():
@@ -141,6 +146,8 @@ def recordings(place: str | Path) -> list[Recording]:
         raise DataError(f"{place} is a set of {kind}, in which there is no sound: give the recordings it was made of.")
     if _is_hugging_face(place):
         return list(_hugging_face(place))
+    if tars := sorted(place.glob("*.tar")):
+        return [replace(each, id=f"{tar.stem}/{each.id}") for tar in tars for each in _of_tar(tar)]
     found = [Recording(name, str(place / name), _sidecar_text(place / name)) for name in sound_files(place)]
     if not found:
         raise DataError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
@@ -292,15 +299,62 @@ def _hugging_face(folder: Path) -> Iterator[Recording]:
 
 
 def _hugging_face_audio(folder: str, row: int) -> Audio:
-    import tempfile
-
     sound = _dataset(folder)[row]["audio"]
     if sound["bytes"] is None:
         return io.load(sound["path"], mono=False, max_seconds=None)
-    with tempfile.NamedTemporaryFile(suffix=Path(sound["path"] or "a.wav").suffix) as file:
-        file.write(sound["bytes"])
+    return _from_bytes(sound["bytes"], Path(sound["path"] or "a.wav").suffix)
+
+
+def _from_bytes(data: bytes, suffix: str) -> Audio:
+    """A sound that lies in memory as a file would hold it."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(data)
         file.flush()
         return io.load(file.name, mono=False, max_seconds=None)
+
+
+def _is_tar(place: Path) -> bool:
+    return place.suffix == ".tar" and place.is_file()
+
+
+@functools.lru_cache(maxsize=64)
+def _tars(path: str) -> Tars:
+    return Tars(path)
+
+
+def _of_tar(path: Path) -> Iterator[Recording]:
+    """The items of a tar that have a sound; their text is in a .txt, or in a .json under one of its usual names."""
+    _tars.cache_clear()  # it may have been written anew
+    tars, found = _tars(str(path)), 0
+    for row, item in enumerate(tars.items):
+        if _sound_ending(item.parts) is None:
+            continue
+        about = {}
+        if "json" in item.parts:
+            try:
+                about = dict(json.loads(tars.read(row, "json")))
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{path}: {item.key}.json cannot be read ({error}).") from None
+        if "txt" in item.parts:
+            about["text"] = " ".join(tars.read(row, "txt").decode("utf-8", "replace").split())
+        text, voice = (next((str(about[name]) for name in names if about.get(name)), "") for names in (TEXT, VOICE))
+        found += 1
+        yield Recording(item.key, str(path), text, voice, (), row)
+    if not found:
+        raise DataError(f"{path} holds no sounds ({', '.join(sorted(SUFFIXES))}).")
+
+
+def _sound_ending(endings: Iterable[str]) -> str | None:
+    return next((ending for ending in endings if f".{ending}" in SUFFIXES), None)
+
+
+def _tar_audio(path: str, row: int) -> Audio:
+    tars = _tars(path)
+    ending = _sound_ending(tars.endings(row))
+    assert ending is not None  # it is a recording
+    return _from_bytes(tars.read(row, ending), f".{ending}")
 
 
 def fitted(audio: Audio, sample_rate: int, channels: int = 1):

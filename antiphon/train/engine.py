@@ -14,6 +14,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,8 +246,11 @@ class Trainer:
                 multiprocessing_context="fork" if config.workers else None,
             )
         )
+        # A launcher may run this in a thread of its own, where signals can't be had.
+        ours = threading.current_thread() is threading.main_thread()
         previous = {
-            number: signal.signal(number, lambda n, _: stop.append(n)) for number in (signal.SIGTERM, signal.SIGINT)
+            number: signal.signal(number, lambda n, _: stop.append(n))
+            for number in ((signal.SIGTERM, signal.SIGINT) if ours else ())
         }
         saved = time.monotonic()
         try:

@@ -97,31 +97,28 @@ class Material:
         return place in self.sources.clean
 
     def drawn(self, split: str, kind: str, generator: Generator, group: str = "", clean: bool = False) -> Labelled:
-        """A recording: first its set, larger ones more often but less than by their size; then the label; then it.
+        """A recording. With a group each of its labels comes as often as any other, whatever the set; without, larger
+        sets come more often, but less than by their size.
 
         Args:
             split, kind: of which.
             generator: draws it.
-            group: only those with a label of this group, each label as often as any other.
+            group: only those with a label of this group.
             clean: only sets that were recorded in quiet.
 
         Raises:
             DataError: there is none.
         """
-        sets = {
-            place: some
-            for place, all_of in self.of(split, kind).items()
-            if (not clean or self.clean(place)) and (some := [e for e in all_of if not group or e.label(group)])
-        }
-        if not sets:
+        choices: dict[str, list[Labelled]] = {}
+        for place, all_of in self.of(split, kind).items():
+            for each in all_of if not clean or self.clean(place) else ():
+                if not group or each.label(group):
+                    choices.setdefault(each.label(group) if group else place, []).append(each)
+        if not choices:
             quiet = ", recorded in quiet," if clean else ""
             raise DataError(f"there are no recordings of {kind}{quiet}{' with ' + group if group else ''} in {split}.")
-        sizes = np.sqrt([len(some) for some in sets.values()])
-        some = list(sets.values())[int(generator.choice(len(sets), p=sizes / sizes.sum()))]
-        if group:
-            labels = sorted({each.label(group) for each in some})
-            label = labels[int(generator.integers(len(labels)))]
-            some = [each for each in some if each.label(group) == label]
+        weights = np.array([1.0 if group else len(some) ** 0.5 for some in choices.values()])
+        some = list(choices.values())[int(generator.choice(len(choices), p=weights / weights.sum()))]
         return some[int(generator.integers(len(some)))]
 
     @functools.cached_property

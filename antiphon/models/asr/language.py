@@ -10,7 +10,7 @@ from torch import Tensor
 from antiphon.errors import ModelError
 
 TAG = re.compile(r"([a-z]{2,8})([-_][a-z0-9]{1,8})*", re.IGNORECASE)  # BCP 47; some write "_"
-ODDS = 4.0  # how much likelier another language has to be than the expected one
+DOUBT_SECONDS = 2.0  # the less speech there is, the likelier another language than the expected one has to be
 
 
 def language_code(named: str, known: Collection[str]) -> str:
@@ -44,13 +44,13 @@ def spoken_language(likely: Tensor, codes: Sequence[str], expected: str, seconds
         likely: how likely the decoder finds each language, [languages].
         codes: of these languages.
         expected: the one that is likely anyway: the conversation's so far.
-        seconds: of speech.
+        seconds: of speech; of one second, another language has to be three times as likely, of six a third more.
     """
     best = codes[int(likely.argmax())]
     if expected not in codes or best == expected:
         return best
     odds = float(likely.max() / likely[codes.index(expected)].clamp_min(1e-9))
-    return best if odds > ODDS else expected
+    return best if odds > 1 + DOUBT_SECONDS / max(seconds, 0.1) else expected
 
 
 def language_name(code: str) -> str:

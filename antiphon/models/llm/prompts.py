@@ -14,9 +14,14 @@ MANNER = (
 )
 
 # What is told of what was heard besides the words, behind them, where there is anything to tell. Measured with
-# Qwen2.5-Coder-1.5B: in a turn of its own behind the words it minds it better than in brackets before or after them.
+# Qwen2.5-Coder-1.5B: it minds a turn of its own behind the words better than brackets before or after them, and a
+# question is answered and not passed over for the tone only if it is told to answer the question itself.
 HEARD = "Besides the words you hear"
 UNASKED = ". If the user asks what there is to hear, say it in a sentence; if not, don't mention it."
+USER = "The user"
+TONE = ". Answer what they say, in the tone that a good friend takes with somebody who"
+QUESTION_TONE = ". Answer the question itself, in the tone that a good friend takes with somebody who"
+ASKED = ". If the user asks what there is to hear, say it in a sentence; if not, don't mention it."
 USER = "The user"
 TONE = ". A question you answer as always; anything else in the tone that a good friend takes with somebody who"
 ASKED = " The user asks about what there is to hear: answer from that, in a sentence."

@@ -9,21 +9,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
-from antiphon.models.llm.prompts import ASKED, HEARD, PLAIN_MANNER, TONE, UNASKED, USER
+from antiphon.models.llm.prompts import ASKED, HEARD, PLAIN_MANNER, QUESTION_TONE, TONE, UNASKED, USER
 from antiphon.models.scene.labels import GROUPS, TEMPO, Label, label
 from antiphon.models.scene.scene import Scene, SoundEvent
 
-SURE = 0.5  # how likely something has to be that is said of the whole turn
+SURE = 0.5  # how likely something has to be to be told to who asks
 RECENT_SECONDS = 60.0  # before the end, in which a sound is told
 MOST_SOUNDS, MOST_EVENTS, MOST_INSTRUMENTS = 3, 8, 2  # that are noted, and told to who asks
-# What is nothing to speak of: how a plain voice sounds, and the place that it speaks in.
-PLAIN = {
-    ("feeling", "neutral"), ("manner", "question"), ("speakers", "one"), ("age", "adult"), ("surroundings", "quiet"),
-    ("surroundings", "room"),
-}  # fmt: skip
+# What is nothing to speak of: how a plain voice sounds, or one that reads.
+PLAIN = {("feeling", "neutral"), ("feeling", "bored"), ("manner", "question"), ("speakers", "one")}
+# How likely the rest has to be to be noted, by group. A note of nothing changes an answer for no reason: what plain
+# voices are most easily taken for has to be the surest.
+NOTED = {"event": 0.6, "feeling": 0.9, "manner": 0.8, "speakers": 0.8}
+SLIGHT = dict.fromkeys([("manner", name) for name in ("fast", "slow", "loud", "soft", "hesitating")], 0.95)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def notes(scene: Scene | None) -> list[Note]:
     """What of a scene is noteworthy: how the voice sounds, several voices, other sounds, music."""
     if scene is None:
         return []
+    scene = replace(scene, events=tuple(filter(_is_noteworthy, scene.events)))
     return _found(
         ("sound", [Named("event", event.label, event.probability) for event in _sounds(scene)]),
         ("music", _music(scene)),
@@ -106,20 +108,25 @@ def everything(scene: Scene | None) -> list[Note]:
         voice = [
             *_likely(scene, "sex", " is a "),
             *_likely(scene, "age", " is of age: "),
-            *_feeling(scene, True),
+            *_feeling(scene),
             *manner,
         ]
     return _found(
         ("heard in this order", _in_order(scene)),
         ("music", _music(scene)),
-        ("speaking", _likely(scene, "speakers", plain=True) if voice else []),
+        ("speaking", _likely(scene, "speakers") if voice else []),
         ("the user", voice),
-        ("place", _likely(scene, "surroundings", plain=True)),
+        ("place", _likely(scene, "surroundings")),
     )
 
 
-def noteworthy_parts(notes: Sequence[Note]) -> Parts:
-    """Notes on what is noteworthy as a language model is told them, with what it is to make of them."""
+def noteworthy_parts(notes: Sequence[Note], question: bool = False) -> Parts:
+    """Notes on what is noteworthy as a language model is told them, with what it is to make of them.
+
+    Args:
+        notes: of a turn.
+        question: its words are one.
+    """
     sounds, voice = (
         [note for note in notes if note.title != "the user"],
         [note for note in notes if note.title == "the user"],
@@ -133,7 +140,13 @@ def noteworthy_parts(notes: Sequence[Note]) -> Parts:
         ]
     parts += [UNASKED] if sounds else []
     for note in voice:
-        parts += [USER if not parts else f" {USER}", *note.parts(), TONE, *note.parts(), "."]
+        parts += [
+            USER if not parts else f" {USER}",
+            *note.parts(),
+            QUESTION_TONE if question else TONE,
+            *note.parts(),
+            ".",
+        ]
     return parts
 
 
@@ -187,26 +200,27 @@ def _music(scene: Scene) -> list[Named]:
     return named or [Named("kind", "music", 1.0)]
 
 
-def _feeling(scene: Scene, plain: bool = False) -> list[Named]:
+def _feeling(scene: Scene) -> list[Named]:
     """How the voice sounds."""
-    return _likely(scene, "feeling", " sounds ", plain)
+    return _likely(scene, "feeling", " sounds ")
 
 
 def _manner(scene: Scene) -> list[Named]:
     """How the voice speaks, and what it does besides."""
     manner = {event.label: event for event in (*scene.of("event"), *scene.of("manner"))}  # the latter's where both are
-    names = [name for name in GROUPS["manner"].names if name in manner and ("manner", name) not in PLAIN]
+    names = [name for name in GROUPS["manner"].names if name in manner and name != "question"]  # words tell that
     return [Named("manner", name, manner[name].probability) for name in names]
 
 
-def _likely(scene: Scene, group: str, before: str = " ", plain: bool = False) -> list[Named]:
-    """Labels of the whole turn that are likely enough, those that are nothing to speak of where they are asked for."""
+def _likely(scene: Scene, group: str, before: str = " ") -> list[Named]:
+    """Labels of the whole turn that are likely enough."""
     likely = {event.label: event.probability for event in scene.of(group)}
-    return [
-        Named(group, name, chance, before)
-        for name, chance in likely.items()
-        if chance >= SURE and (plain or (group, name) not in PLAIN)
-    ]
+    return [Named(group, name, chance, before) for name, chance in likely.items() if chance >= SURE]
+
+
+def _is_noteworthy(event: SoundEvent) -> bool:
+    what = event.group, event.label
+    return what not in PLAIN and event.probability >= SLIGHT.get(what, NOTED.get(event.group, SURE))
 
 
 def _speaks(scene: Scene) -> bool:

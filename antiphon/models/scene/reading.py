@@ -120,13 +120,15 @@ class SceneReading(nn.Module):
         save_file(weights, Path(folder) / WEIGHTS.format(self.width), metadata={"format": "pt"})
 
     @torch.no_grad()
-    def told(self, scene: Scene | None) -> Told | None:
-        """What may be told of a scene; None for nothing."""
+    def told(self, scene: Scene | None, words: str = "") -> Told | None:
+        """What may be told of a scene and behind which words; None for nothing."""
         if scene is None:
             return None
         vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
         worth, everything = notes(scene), all_notes(scene)
-        noteworthy = self(noteworthy_parts(worth), scene.chances, vector) if worth else None
+        noteworthy = (
+            self(noteworthy_parts(worth, words.rstrip().endswith("?")), scene.chances, vector) if worth else None
+        )
         rest = self(everything_parts(everything), scene.chances, vector) if everything and self.asks else None
         return Told(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
 

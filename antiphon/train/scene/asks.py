@@ -120,8 +120,9 @@ def wordings(ordinary: int, seed: int = 0) -> list[tuple[str, bool]]:
         seed: by which those are chosen.
     """
     told = yaml.safe_load(WORDINGS.read_text(encoding="utf-8"))
-    facts = [fact.questions[0] for fact in read_facts()] + [talk.questions[0] for talk in read_chat()]
-    others = [*told["others"], *random.Random(seed).sample(facts, min(ordinary, len(facts)))]
+    draw = random.Random(seed)
+    facts = [draw.choice(fact.questions) for fact in (*read_facts(), *read_chat())]
+    others = [*told["others"], *draw.sample(facts, min(ordinary, len(facts)))]
     return [*((text, True) for text in told["asks"]), *((text, False) for text in others)]
 
 

@@ -40,3 +40,4 @@ def test_the_expected_language_holds_until_another_is_clearly_likelier() -> None
 
     assert spoken(0.4, 0.5, 0.1) == "en" and spoken(0.01, 0.9, 0.09) == "ru"
     assert spoken(0.5, 0.4, 0.1, expected="ru") == "ru" and spoken(0.5, 0.4, 0.1, expected="xx") == "en"
+    assert [spoken(0.2, 0.5, 0.3, seconds=seconds) for seconds in (0.0, 1.0, 6.0)] == ["en", "en", "ru"]

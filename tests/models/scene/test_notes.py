@@ -38,6 +38,12 @@ def test_what_is_noteworthy_is_noted_in_words(labels: list[tuple[str, str]], wan
     assert noted(scene(*labels)) == wanted
 
 
+def test_what_is_doubtful_is_not_noted() -> None:
+    for group, name, chance in (("feeling", "sad", 0.8), ("manner", "slow", 0.9), ("event", "dog", 0.5)):
+        heard = (SoundEvent("kind", "speech", 0.9, 0.0, 3.0), SoundEvent(group, name, chance, 0.0, 3.0))
+        assert notes(Scene(heard, 3.0)) == [] and len(everything(Scene(heard, 3.0))) == 2
+
+
 def test_of_many_sounds_the_likeliest_are_noted_as_they_came_and_old_ones_are_not() -> None:
     sounds = [
         ("rain", 0.6, 0, 2),
@@ -63,7 +69,7 @@ def test_who_asks_is_told_everything_in_its_order() -> None:
     told = "".join(map(str, everything_parts(everything(heard))))
     assert told.startswith(
         "Heard in this order: a dog barks 2 times, the user speaks, a cow moos. Speaking: one speaker. The user is a "
-        "woman, sounds neutral, speaks neither fast nor slowly, neither loudly nor softly. "
+        "woman, is of age: adult, sounds neutral, speaks neither fast nor slowly, neither loudly nor softly. "
         "Place: quiet, echo. "
     )
     assert everything(Scene()) == [] and everything(None) == []
@@ -72,3 +78,4 @@ def test_who_asks_is_told_everything_in_its_order() -> None:
 def test_what_is_noteworthy_is_told_with_what_to_make_of_it() -> None:
     told = "".join(map(str, noteworthy_parts(notes(scene(("kind", "speech"), ("feeling", "sad"), ("event", "rain"))))))
     assert "you hear it rains." in told and "The user sounds sad." in told and told.endswith("somebody who sounds sad.")
+    assert "question itself" not in told
