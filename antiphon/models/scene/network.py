@@ -390,7 +390,10 @@ class SceneNetwork(nn.Module):
             tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             with NoInitWeights():
                 network = cls(NetworkConfig(**{name: tree[name] for name in NetworkConfig.__dataclass_fields__}))
-            fill(network, {name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+            weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+            # Linear classifiers that were never fitted are zero, and need not be in the file.
+            unfitted = {name: value for name, value in network.state_dict().items() if name.startswith("plain.")}
+            fill(network, {**unfitted, **weights})
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no scene network that can be read: {error}") from error
         return network.eval()
