@@ -49,6 +49,7 @@ from antiphon.train.task import (
 )  # fmt: skip
 
 LEFT_OUT = "left-out"  # the batches that weren't learnt from
+TOTAL = ""  # among losses by name: what is learnt from, all of them by their weights
 
 
 class _Batches(Dataset):
@@ -322,17 +323,17 @@ class Trainer:
                 parts = self._learn(batch, name, shares[place], others, place + 1 == len(batches))
                 for part, value in parts.items():
                     share = shares[place].get(part, others)
-                    found.setdefault(part, [0.0, 0.0])
-                    found[part][0] += share * float(value)
-                    found[part][1] += share
+                    total = found.setdefault(part, [0.0, 0.0])
+                    total[0] += float(value) * (1.0 if part == TOTAL else share)
+                    total[1] += share
             losses = {part: total / share if share else 0.0 for part, (total, share) in self._summed(found).items()}
+            loss = losses.pop(TOTAL)
             values |= losses
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config.optim, step, self.config.steps) * group["factor"]
             owned = [p for group in optimizer.param_groups for p in group["params"]]
             norm = float(parallel.gathered(nn.utils.clip_grad_norm_(owned, self.config.optim.clip)))
             values[f"norm/{name}"] = norm
-            loss = sum(self.config.objective.get(part, 1.0) * value for part, value in losses.items())
             if wrong := self.guard.wrong(name, loss, norm):
                 self._leave_out(step, name, wrong, batches)
             else:
@@ -342,13 +343,14 @@ class Trainer:
         return values
 
     def _learn(self, batch: Any, group: str, shares: dict[str, float], others: float, last: bool) -> dict[str, Tensor]:
-        """Adds a batch's gradients; returns its losses. Processes add up theirs after the `last` one."""
+        """Adds a batch's gradients; returns its losses, and its part of the step's. Processes add up theirs after the
+        `last` one."""
         mean = {part: share * self.world for part, share in shares.items()}  # DDP and FSDP divide by their number
         with self._alone(not last):
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
                 total, parts = self.losses(batch, group, mean, others * self.world)
             total.backward()
-        return parts
+        return {**parts, TOTAL: total.detach() / self.world}
 
     def _count(self, batch: Any) -> None:
         """Counts the arithmetic that a token takes, on a batch that isn't learnt from: counting may round otherwise."""

@@ -6,7 +6,7 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
 from antiphon.evals.asr_judge import END, START, AsrJudge, batches
-from antiphon.evals.metrics.text import normalize, word_error_rate
+from antiphon.evals.metrics.text import loops, normalize, word_error_rate
 
 
 class Pieces:
@@ -160,7 +160,10 @@ def test_comparing_tells_what_a_text_costs_on_hearing_a_clip(judge):
     for clip, text, (heard, nats) in zip(clips, texts, found):
         (samples, _), *_ = batches([len(clip.samples)], 2.0, 1)
         memory = letters._memory([clip.samples], samples)
-        assert heard == letters._hear([clip.samples], samples, judge.max_tokens)[0][0]
+        wanted, finished = letters._hear([clip.samples], samples, judge.max_tokens)[0]
+        if not finished or loops(wanted):  # as `transcribe` does
+            wanted = letters._hear([clip.samples], 30 * 16000, judge.max_tokens)[0][0]
+        assert heard == wanted
         ids = [*letters.tokenizer.encode(" " + text, False).ids, END]
         decoded = letters.model.model.decoder(
             input_ids=torch.tensor([[*START, *ids]]), encoder_hidden_states=memory
