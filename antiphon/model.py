@@ -296,7 +296,7 @@ class HalfDuplexModel(Model):
             raise HubError(f"{str(name)!r} can't do without its {min(gone)}; it can without {', '.join(cls.OPTIONAL)}.")
         sources = {role: sources[role] for role in cls.ROLES if sources.get(role) is not None}
         hub.tell_needs(preset, [part for part in sources.values() if isinstance(part, hub.Part)])
-        folders = {role: hub.folder(part, preset) for role, part in sources.items()}
+        folders = {role: hub.folder(part, preset) for role, part in sources.items() if part is not None}
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.FITTED}
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
@@ -428,7 +428,7 @@ class DuplexModel(Model):
         self.duplex, self.codec = duplex, codec
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path) -> DuplexModel:
+    def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path | None) -> DuplexModel:
         """Loads a preset or a folder; `parts` replaces `duplex` or `codec` by a folder or a hub id.
 
         The codec is the one that was saved with the model, or else the one that its config.json names, unless one is
@@ -439,11 +439,12 @@ class DuplexModel(Model):
             ModelError: parts that don't fit each other.
         """
         preset = hub.MINI_DUPLEX if isinstance(name, Path) else hub.preset(name)
-        parts = _named(name, parts, tuple(preset.parts))
-        folder = hub.folder(parts.get("duplex", name if isinstance(name, Path) else "duplex"), preset)
-        codec = hub.folder(parts["codec"], preset) if "codec" in parts else codec_name(folder)
+        given = _named(name, parts, tuple(preset.parts))
+        duplex, own = given.get("duplex"), given.get("codec")
+        folder = hub.folder(duplex or (name if isinstance(name, Path) else "duplex"), preset)
+        codec = hub.folder(own, preset) if own else codec_name(folder)
         beside = folder / "codec"
-        if "codec" not in parts and (beside / "config.json").is_file():
+        if not own and (beside / "config.json").is_file():
             codec = beside
         return cls(Duplex.from_pretrained(folder, codec), str(codec))
 

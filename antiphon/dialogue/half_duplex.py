@@ -232,8 +232,8 @@ class HalfDuplexBackend:
         state = scenes.init_state()
 
         def passed() -> Iterator[Tensor]:
-            whole = isinstance(sound, Audio)
-            for piece in [sound.mono().resample(HEARING_RATE).samples.float()] if whole else sound:
+            whole = [sound.mono().resample(HEARING_RATE).samples.float()] if isinstance(sound, Audio) else sound
+            for piece in whole:
                 scenes.step(piece, state)
                 yield piece
 
@@ -441,8 +441,8 @@ class HalfDuplexChat:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
                 notes = None
                 if message.told is not None:
-                    reads = isinstance(said, str) and said and message.told.asks is not None
-                    notes = message.told.behind(thinker.draft_state(state, said) if reads else None)
+                    asked = said if isinstance(said, str) and message.told.asks is not None else ""
+                    notes = message.told.behind(thinker.draft_state(state, asked) if asked else None)
                 thinker.add_message(state, message.role, said, notes)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from antiphon.errors import ConfigError, DataError, TrainingError
 from antiphon.models.lora import LoraConfig
 from antiphon.train import train
 from antiphon.train.checkpoint import FILE, Checkpoint
-from antiphon.train.config import GuardConfig, OptimConfig, typed
+from antiphon.train.config import GuardConfig, OptimConfig, StageConfig, typed
 from antiphon.train.engine import Trainer
 from antiphon.train.guard import Guard
 from antiphon.train.log import read
@@ -59,34 +61,32 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(tmp_path):
     """kill -9, twenty times: every start goes on from whatever checkpoint the one before had written."""
     fields = {"steps": 200, "accumulate": 1, "batch": 4, "log_every": 20, "save_minutes": 0.0, "ema": 0.9}
     fields |= {"model": {"dropout": 0.2}, "guard": GuardConfig(spike=20.0, window=30)}
-    start = multiprocessing.get_context("fork").Process  # it has what it needs in memory
-    whole = start(target=train, args=(config(tmp_path / "whole", **fields),))
-    whole.start()
-    whole.join()
-    rng, out, kills = random.Random(0), tmp_path / "killed", 0
-    while True:
-        before, process = _written(out), start(target=train, args=(config(out, **fields),))
+    train(config(tmp_path / "whole", **fields))
+    start, out = multiprocessing.get_context("fork").Process, tmp_path / "killed"  # what it needs is in memory
+    for kill in range(20):
+        process = start(target=doomed, args=(config(out, **fields), random.Random(kill).uniform(0.0, 0.05)))
         process.start()
-        while kills < 20 and process.is_alive():
-            if _written(out) != before:
-                time.sleep(rng.uniform(0.0, 0.2))
-                if process.is_alive():
-                    process.kill()
-                    kills += 1
-                break
-            time.sleep(0.001)
         process.join()
-        if process.exitcode == 0:
-            break
         assert process.exitcode == -signal.SIGKILL
-    assert kills == 20
+    assert torch.load(out / FILE, weights_only=True)["step"] < 200
+    train(config(out, **fields))
     assert same(tmp_path / "whole", out)
     assert [line["step"] for line in read(out)] == list(range(20, 201, 20))
 
 
-def _written(out: Path) -> int:
-    """When the last checkpoint was written, in nanoseconds; 0 where there is none."""
-    return (out / FILE).stat().st_mtime_ns if (out / FILE).exists() else 0
+def doomed(stage: StageConfig, seconds: float) -> None:
+    """A run that is killed so many seconds after it has written a checkpoint."""
+    path, pid = Path(stage.out) / FILE, os.getpid()
+    before = path.stat().st_mtime_ns if path.exists() else 0
+
+    def watch() -> None:
+        while not path.exists() or path.stat().st_mtime_ns == before:
+            time.sleep(0.001)
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    train(stage)
 
 
 @pytest.mark.parametrize("then", ["skip", "stop"])
