@@ -64,7 +64,8 @@ class Scene:
 
     def __str__(self) -> str:
         """A few words: "0.0-3.2 s speech (woman, angry); 1.4-2.0 s a dog barks"."""
-        about = {"speech": [], "music": []}  # what is said of the voice and of the music goes behind them
+        # What is said of the voice and of the music goes behind them.
+        about: dict[str, list[str]] = {"speech": [], "music": []}
         for event in self.events:
             if event.group in ("sex", "age", "feeling", "manner", "speakers"):
                 about["speech"].append(label(event.group, event.label).words)
