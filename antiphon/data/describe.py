@@ -10,6 +10,8 @@ import numpy as np
 
 from antiphon.data.codes import CodeSet
 from antiphon.data.dialogue.codes import DialogueCodes
+from antiphon.data.preferences.pairs import FILE, PreferencePairs
+from antiphon.data.preferences.samples import Sample, SampleSet
 from antiphon.data.scene.encoded import EncodedSet
 from antiphon.data.scene.splits import SPLITS
 from antiphon.data.speech.utterances import SpeechSet
@@ -29,6 +31,9 @@ def describe(folder: str | Path) -> Iterator[tuple[str, str]]:
         return
     if kind == "scenes":
         yield from _describe_scenes(EncodedSet(folder))
+        return
+    if kind == "samples":
+        yield from _describe_samples(SampleSet(folder))
         return
     speech = SpeechSet(folder)
     yield "folder", str(speech.folder)
@@ -61,6 +66,23 @@ def _describe_scenes(scenes: EncodedSet) -> Iterator[tuple[str, str]]:
     tempos = [float(span.label) for each in scenes.examples for span in each.spans if span.group == TEMPO]
     if tempos:
         yield TEMPO, f"{min(tempos):.0f} to {max(tempos):.0f}, {len(tempos)} examples"
+
+
+def _describe_samples(samples: SampleSet) -> Iterator[tuple[str, str]]:
+    """With the spread of each measure within a prompt: between the two is what choosing can win."""
+    prompts: dict[str, list[Sample]] = {}
+    for sample in samples:
+        prompts.setdefault(sample.prompt, []).append(sample)
+    yield "folder", str(samples.folder)
+    yield "prompts", f"{len(prompts)}"
+    yield "samples", f"{len(samples)}"
+    names = {name for each in samples for name, value in each.measured.items() if isinstance(value, (int, float))}
+    for name in sorted(names):
+        values = [[float(each.measured[name]) for each in group] for group in prompts.values()]
+        lowest, mean, highest = (np.mean([pick(group) for group in values]) for pick in (min, np.mean, max))
+        yield name, f"{mean:.4g} on average, {lowest:.4g} to {highest:.4g} within a prompt"
+    if (samples.folder / FILE).is_file():
+        yield "pairs", f"{len(PreferencePairs(samples.folder))}"
 
 
 def _describe_codes(codes: CodeSet | DialogueCodes) -> Iterator[tuple[str, str]]:

@@ -160,9 +160,11 @@ class AsrJudge:
         found: list[tuple[str, float]] = [("", 0.0)] * len(waves)
         for samples, rows in batches([len(w) for w in waves], min_padding, batch):
             memory = self._memory([waves[i] for i in rows], samples)
-            heard = self._decode(memory, min(FIRST_MAX_TOKENS, self.max_tokens), START)
+            heard = self._decode(memory, min(FIRST_MAX_TOKENS, self.max_tokens))
             nats = self._nats(memory, [texts[i] for i in rows])
-            for i, (text, _), each in zip(rows, heard, nats, strict=True):
+            for i, (text, finished), each in zip(rows, heard, nats, strict=True):
+                if not finished or loops(text):
+                    text = self._hear([waves[i]], int(MAX_SECONDS * SAMPLE_RATE), self.max_tokens)[0][0]
                 found[i] = text, each
         return found
 
@@ -181,7 +183,7 @@ class AsrJudge:
         return (losses.sum(1) / (targets >= 0).sum(1)).tolist()
 
     def _hear(
-        self, waves: list[Tensor], samples: int, max_tokens: int, start: tuple[int, ...]
+        self, waves: list[Tensor], samples: int, max_tokens: int, start: tuple[int, ...] = START
     ) -> list[tuple[str, bool]]:
         """Returns (text, whether it came to an end by itself) for a batch padded to `samples`."""
         return self._decode(self._memory(waves, samples), max_tokens, start)
@@ -197,7 +199,7 @@ class AsrJudge:
         return self.encode(mel)
 
     @torch.inference_mode()
-    def _decode(self, memory: Tensor, max_tokens: int, start: tuple[int, ...]) -> list[tuple[str, bool]]:
+    def _decode(self, memory: Tensor, max_tokens: int, start: tuple[int, ...] = START) -> list[tuple[str, bool]]:
         """Greedy transcripts, and whether each came to an end by itself."""
         rows = torch.arange(len(memory))
         tokens = torch.tensor([start] * len(memory))

@@ -11,7 +11,7 @@ from antiphon.data.dialogue.monologue import monologue_words
 from antiphon.data.preferences.mine import Drawn, Prompt
 from antiphon.evals.asr_judge import AsrJudge
 from antiphon.evals.duplex.metrics import cases, from_words, measure
-from antiphon.evals.metrics.answers import is_right
+from antiphon.evals.metrics.answers import is_right, last_number
 from antiphon.evals.metrics.speech import dnsmos
 from antiphon.evals.metrics.text import count_words, loops, word_error_rate
 from antiphon.models.moshi.bundle import Duplex
@@ -55,12 +55,18 @@ def measure_replies(prompts: Sequence[Prompt], answers: Sequence[Drawn]) -> list
     """`right`: 1 where a reply holds an accepted answer, else 0; `loops`: 1 where it goes round in circles; `words`."""
     return [
         {
-            "right": float(is_right(answer.answer, prompt.about["accept"])),
+            "right": float(_is_right(answer.answer, prompt.about["accept"])),
             "loops": float(loops(answer.answer)),
             "words": float(count_words(answer.answer)),
         }
         for prompt, answer in zip(prompts, answers)
     ]
+
+
+def _is_right(reply: str, accept: Sequence[str]) -> bool:
+    """As `is_right`, but that a reply which ends on another number is wrong: "twenty-five" holds "twenty"."""
+    numbers = {last_number(answer) for answer in accept}
+    return is_right(reply, accept) and (None in numbers or last_number(reply) in numbers)
 
 
 class Timing:

@@ -305,3 +305,11 @@ DUPLEX = shipped(
     "cbafbc348bacbf7ab7828ef9e1bc3ab55e3d65a21197d89f2acfcda40eaa1fb2",
     home="",
 )
+SCENE = shipped(
+    "scene",
+    "What is heard besides the words: sounds, voices, feeling, music",
+    "scene/heads",
+    4541320,
+    "96b28659dd14b9455af83583266c430c240f45fb2d3ac8c4009eb5c75663285e",
+    home="",
+)

@@ -13,6 +13,7 @@ from antiphon.hub.parts import (
     LORA,
     QWEN_CODER_0_5B,
     QWEN_CODER_1_5B,
+    SCENE,
     SMART_TURN,
     SMOLLM2_135M_INSTRUCT,
     TALKER,
@@ -61,17 +62,18 @@ def needs(parts: Iterable[Part]) -> tuple[int, int]:
 
 
 _HEARING = {"asr": WHISPER_BASE, "judge": WHISPER_BASE, "turns": SMART_TURN}
+_SCENE = {"scene": SCENE}
 _SPEAKING = {"codec": CODEC, "talker": TALKER}
 
 BASE = Preset(
     "base",
     "Qwen2.5-Coder-1.5B thinks: the most able one",
-    {**_HEARING, "thinker": QWEN_CODER_1_5B, **_SPEAKING},
+    {**_HEARING, **_SCENE, "thinker": QWEN_CODER_1_5B, **_SPEAKING},
 )
 SMALL = Preset(
     "small",
     "Qwen2.5-Coder-0.5B thinks: where memory is short",
-    {**_HEARING, "thinker": QWEN_CODER_0_5B, **_SPEAKING},
+    {**_HEARING, **_SCENE, "thinker": QWEN_CODER_0_5B, **_SPEAKING},
 )
 MINI = Preset(
     "mini",

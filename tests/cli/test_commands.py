@@ -141,7 +141,7 @@ def test_what_ships_is_found(question: Path) -> None:
     assert find_recipe(Path("no/such")) == Path("no/such")
 
 
-@pytest.mark.parametrize("which", ["assistant", "mini", "duplex"])
+@pytest.mark.parametrize("which", ["assistant", "hearing", "mini", "duplex"])
 def test_texts_that_are_not_there_are_told_before_anything_starts(
     antiphon: Run, assert_one_line_error: Check, tmp_path: Path, which: str
 ) -> None:

@@ -364,8 +364,10 @@ def test_notes_are_read_behind_the_words_and_a_draft_of_the_words_stays_read(mod
     thinker.add_message(state, "user", "what is that", notes)
     thinker.add_message(other, "user", "what is that")
     noted, plain = state.turns[-1], other.turns[-1]
-    after = len(thinker._ids(thinker.template.user.after))
-    torch.testing.assert_close(noted, torch.cat((plain[:-after], notes, plain[-after:])))
+    told = thinker.template.system  # a turn of their own
+    torch.testing.assert_close(
+        noted, torch.cat((plain, thinker._embed(told.before), notes, thinker._embed(told.after))), check_dtype=False
+    )
     kept = state.draft[: read - state.prefix]
     assert torch.equal(noted[: len(kept)], kept)
 
@@ -378,7 +380,9 @@ def test_notes_are_remembered_with_their_message(model):
     alone = fresh_chat(model)
     answer_of(alone, [Message("user", "hello there")])
     assert not torch.equal(chat._state.turns[0], alone._state.turns[0])
-    assert chat._state.turns[0].shape[0] == alone._state.turns[0].shape[0] + 3
+    told = model.thinker.template.system
+    more = len(model.thinker._ids(told.before)) + 3 + len(model.thinker._ids(told.after))
+    assert chat._state.turns[0].shape[0] == alone._state.turns[0].shape[0] + more
 
 
 def test_what_was_heard_without_words_is_read_with_the_next_turn(model):

@@ -28,3 +28,10 @@ def test_replies_are_right_or_go_round_in_circles():
     found = measure_replies([prompt] * 3, [Drawn(np.zeros((1, 1), int), text) for text in said])
     assert [each["right"] for each in found] == [1.0, 0.0, 0.0]
     assert [each["loops"] for each in found] == [0.0, 0.0, 1.0] and found[0]["words"] == 3.0
+
+
+def test_a_number_within_another_is_no_answer():
+    prompt = Prompt("a", "What is four times five?", {"accept": ["twenty"]})
+    said = ["Four times five is twenty.", "It is 20.", "Four times five is twenty-five."]
+    found = measure_replies([prompt] * 3, [Drawn(np.zeros((1, 1), int), text) for text in said])
+    assert [each["right"] for each in found] == [1.0, 1.0, 0.0]

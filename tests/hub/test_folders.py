@@ -46,7 +46,7 @@ def test_every_part_of_every_preset_says_what_it_is() -> None:
     assert (
         set(hub.preset("base").parts)
         == set(hub.preset("small").parts)
-        == {"asr", "judge", "turns", "thinker", "codec", "talker"}
+        == {"asr", "scene", "judge", "turns", "thinker", "codec", "talker"}
     )
     assert hub.preset("mini").memory < hub.preset("small").memory < hub.preset("base").memory
 

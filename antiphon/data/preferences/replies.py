@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from antiphon.data.preferences.mine import Drawn, Prompt, seed_of
 from antiphon.data.text.corpora import normalise, text_id
-from antiphon.data.text.facts import read_facts
+from antiphon.data.text.facts import Fact, read_facts
+from antiphon.data.text.facts.made import spoken
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.llm.thinker import Thinker
 
@@ -67,19 +69,35 @@ class ReplyDraws:
 
 def fact_questions(left_out: Sequence[str] = (), seed: int = 0) -> list[Prompt]:
     """A question about each of the facts that ship, in random order; `about["accept"]` holds what answers it: the words
-    of the usual reply that aren't in the question.
+    of the usual reply that are neither in the question nor in most replies to questions of its kind.
 
     Args:
         left_out: questions that are kept for measuring.
         seed: of the order and the wordings.
     """
     rng, kept = random.Random(f"{seed}/preferences"), {normalise(text) for text in left_out}
-    prompts = []
+    numbers = {word for number in range(1001) for word in normalise(spoken(number)).split()}
+    kinds: dict[str, list[Fact]] = {}
     for fact in read_facts():
-        question = rng.choice(fact.questions)
-        asked = set(normalise(question).split())
-        answer = [word for word in normalise(fact.replies[0]).split() if word not in asked]
-        if answer and len(answer) <= 3 and normalise(question) not in kept:
-            prompts.append(Prompt(text_id(question), question, {"accept": answer}))
-    rng.shuffle(prompts)
-    return list({prompt.id: prompt for prompt in prompts}.values())
+        kinds.setdefault(fact.kind, []).append(fact)
+    prompts = {}
+    for facts in kinds.values():
+        replies = [normalise(fact.replies[0]).split() for fact in facts]
+        counts = Counter(word for reply in replies for word in set(reply))
+        for fact, reply in zip(facts, replies):
+            question = rng.choice(fact.questions)
+            asked = set(normalise(question).split())
+            new = [at for at, word in enumerate(reply) if word not in asked and 2 * counts[word] <= len(facts)]
+            if not new or normalise(question) in kept:
+                continue
+            first, last = new[0], new[-1]
+            while first and {reply[first - 1], reply[first]} <= numbers:  # "twenty-five" whole
+                first -= 1
+            while last + 1 < len(reply) and {reply[last], reply[last + 1]} <= numbers:
+                last += 1
+            if last - first < 4:
+                answer = " ".join(reply[first : last + 1])
+                prompts[text_id(question)] = Prompt(text_id(question), question, {"accept": [answer]})
+    order = list(prompts.values())
+    rng.shuffle(order)
+    return order

@@ -1,6 +1,6 @@
 """What the scene network's sets are made of: recordings as they are, and makers that put them together anew.
 
-    material = Material.read(Sources(recordings=["audio/emodb", "audio/esc10"], speech=["speech/librispeech"]))
+    material = Material(Sources(recordings=["audio/emodb", "audio/esc10", "librispeech"], clean=["librispeech"]))
     example = make("mixture", material, split="test", number=7)      # always the same one
 
 A maker's example follows from its name, the split, its number and the seed alone, whatever else is made.
@@ -75,11 +75,14 @@ class Material:
         if (split, kind) not in self._kinds:
             sets: dict[str, list[Labelled]] = {}
             for each in self.found:
-                free = split == "test" or self.sources.share_alike or each.trains
-                if each.split == split and each.label("kind") == kind and not each.turns and free:
+                if each.split == split and each.label("kind") == kind and not each.turns and self.free(each):
                     sets.setdefault(each.place, []).append(each)
             self._kinds[split, kind] = sets
         return self._kinds[split, kind]
+
+    def free(self, each: Labelled) -> bool:
+        """Whether a recording may be used for what its split is for."""
+        return each.split == "test" or self.sources.share_alike or each.trains
 
     def load(self, each: Labelled) -> Example:
         """A recording's example; the last ones are kept."""
@@ -127,9 +130,9 @@ class Material:
 
     @functools.cached_property
     def _sentences(self) -> dict[str, list[str]]:
-        texts = self.sources.texts
         train, held = (
-            [each.text for each in read_sentences(texts, "user", s, words=(4, 14))] for s in ("train", "dev")
+            [each.text for each in read_sentences(self.sources.texts, "user", split, words=(4, 14))]
+            for split in ("train", "dev")
         )
         return {"train": train, "dev": held[::2], "test": held[1::2]}
 
@@ -318,9 +321,9 @@ class SceneSets:
             The set's name; (id, how to make it, split) of some examples.
         """
         for name in self.whole:
-            some = [
-                each for each in material.found if each.place == name and len(each.labels) > (0 if each.turns else 1)
-            ]
+            some = [each for each in material.found if each.place == name and material.free(each)]
+            # Of one whose kind is all that is known there is nothing to learn.
+            some = [each for each in some if each.turns or len(each.labels) > 1]
             yield name, [(each.recording.id, functools.partial(material.load, each), each.split) for each in some]
         for part in range(rounds):
             for maker, count in self.made.items():

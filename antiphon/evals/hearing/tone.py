@@ -2,9 +2,9 @@
 
 A hundred sentences, two tones each:
 
-- 42 in voices that no training set has, with a laugh, a sob, a sigh or an angry sound by a person of EmoGator's test
+- 40 in voices that no training set has, with a laugh, a sob, a sigh or an angry sound by a person of EmoGator's test
   speakers before or after them;
-- 38 said another way (whispered, shouted, soft, slow, fast), the voice taken apart and put together again;
+- 40 said another way (whispered, shouted, soft, slow, fast), the voice taken apart and put together again;
 - 20 German sentences of EmoDB's test speakers, who said each in several feelings.
 
 A pair fits where the two answers differ and each holds a word that suits its tone (`tone_answers.json`). A second

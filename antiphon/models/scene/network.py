@@ -8,6 +8,8 @@
 4. *The whole*: each group of labels has attention of its own over the frames of the turn (Okabe et al. 2018,
    "attentive statistics pooling"): the weighted means and deviations of the mixes, and the weighted mean of the frames
    in their context, give its logits. They are sums, so they can be asked for at any time and nothing has to be kept.
+   A linear classifier of every layer's plain mean and deviation, fitted by itself (`train.scene.linear`), is added:
+   where recordings with labels are few, it knows voices and sounds that it never heard better than what is learnt.
 5. *Tempo* is read off the spectrogram: see `tempo`.
 
     state = network.init_state()
@@ -90,6 +92,8 @@ class Sums:
         mixes, squares: of the mixes, [batch, groups, mixed], and of their squares.
         context: of the frames in their context, [batch, groups, width].
         level, level_squares: of the level, [batch, groups].
+        frames: how many there were, [batch].
+        layers, layers_squares: of what the encoder gives, and of its squares, [batch, layers * features].
     """
 
     weight: Tensor
@@ -98,6 +102,9 @@ class Sums:
     context: Tensor
     level: Tensor
     level_squares: Tensor
+    frames: Tensor
+    layers: Tensor
+    layers_squares: Tensor
 
 
 @dataclass
@@ -145,6 +152,19 @@ class Summary:
     tempo: Tensor | None
 
 
+class FittedLinear(nn.Module):
+    """A linear layer that isn't trained by gradients: zero until its numbers are set."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(outputs, inputs))
+        self.register_buffer("bias", torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, inputs] -> [batch, outputs]."""
+        return F.linear(x, self.weight, self.bias)
+
+
 class SceneNetwork(nn.Module):
     """Names what is heard.
 
@@ -171,6 +191,8 @@ class SceneNetwork(nn.Module):
         self.times = nn.ModuleDict({name: nn.Linear(width, len(config.labels[name])) for name in config.timed})
         told = 2 * mixed + width + 2
         self.whole = nn.ModuleDict({name: nn.Linear(told, len(names)) for name, names in config.labels.items()})
+        plain = 2 * config.layers * config.features
+        self.plain = nn.ModuleDict({name: FittedLinear(plain, len(names)) for name, names in config.labels.items()})
         matters = [[float(name in LOUDNESS_MATTERS)] for name in config.labels]
         self.register_buffer("loudness", torch.tensor(matters).view(groups, 1), persistent=False)
         self.tempo = TempoNet(TempoConfig(bands=config.bands)) if config.tempo else None
@@ -180,7 +202,7 @@ class SceneNetwork(nn.Module):
     def init_state(self, batch: int = 1) -> SceneState:
         """The state before the first frame."""
         config, weight = self.config, self.attention.weight
-        groups, mixed = len(config.labels), config.mixes * config.mixed
+        groups, mixed, plain = len(config.labels), config.mixes * config.mixed, config.layers * config.features
         return SceneState(
             SceneFeatures(
                 weight.new_zeros(batch, config.layers, 0, config.features),
@@ -195,6 +217,9 @@ class SceneNetwork(nn.Module):
                 weight.new_zeros(batch, groups, config.width),
                 weight.new_zeros(batch, groups),
                 weight.new_zeros(batch, groups),
+                weight.new_zeros(batch),
+                weight.new_zeros(batch, plain),
+                weight.new_zeros(batch, plain),
             ),
             self.tempo.init_state(batch) if self.tempo is not None else None,
         )
@@ -253,7 +278,8 @@ class SceneNetwork(nn.Module):
     def _run(self, features: SceneFeatures, frames: Tensor | None, state: SceneState, whole: bool = False) -> Readings:
         """Frames from the beginning of a chunk on; adds them to the state's sums."""
         batch, time = features.level.shape
-        mixes = self.mix(features.layers)
+        even = (features.layers.to(self.mean.dtype) - self.mean) / self.deviation
+        mixes = self.mix(even)
         x = self.frame(mixes)
         there = torch.ones_like(features.level) if frames is None else length_mask(frames, time).to(x.dtype)
         x = x * there[..., None]
@@ -262,14 +288,14 @@ class SceneNetwork(nn.Module):
         vectors = self.transformer(chunks) if whole else self.transformer.step(chunks, state.transformer)
         context = self.drop(x + vectors.repeat_interleave(self.config.chunk, 1)[:, :time])
         self._add(mixes, context, features.level, there, state.sums)
+        self.add_plain(even, there, state.sums)
         return Readings({name: head(context) for name, head in self.times.items()}, vectors)
 
-    def mix(self, layers: Tensor) -> Tensor:
-        """[batch, layers, T, features] -> [batch, T, mixes * mixed]."""
+    def mix(self, even: Tensor) -> Tensor:
+        """What the encoder gives, evened, [batch, layers, T, features] -> [batch, T, mixes * mixed]."""
         shares = self.shares
         if self.training and self.config.dropout:  # a mix that relies on one layer alone is told to look at others
             shares = shares.masked_fill(torch.rand_like(shares) < 0.5 * self.config.dropout, -1e4)
-        even = (layers.to(self.mean.dtype) - self.mean) / self.deviation
         mixed = torch.einsum("blti,ml->bmti", even, shares.softmax(-1))
         return torch.einsum("bmti,mio->btmo", mixed, self.project).flatten(2)
 
@@ -286,6 +312,21 @@ class SceneNetwork(nn.Module):
         sums.level = sums.level + (by_group @ louder[..., None])[..., 0]
         sums.level_squares = sums.level_squares + (by_group @ louder.square()[..., None])[..., 0]
 
+    @staticmethod
+    def add_plain(even: Tensor, there: Tensor, sums: Sums) -> None:
+        """Adds frames to the sums in which all count the same."""
+        even = even * there[:, None, :, None]
+        sums.frames = sums.frames + there.sum(1)
+        sums.layers = sums.layers + even.sum(2).flatten(1)
+        sums.layers_squares = sums.layers_squares + even.square().sum(2).flatten(1)
+
+    @staticmethod
+    def statistics(sums: Sums) -> Tensor:
+        """The mean and the deviation of what the encoder gives, evened: [batch, 2 * layers * features]."""
+        frames = sums.frames[:, None].clamp_min(1)
+        mean = sums.layers / frames
+        return torch.cat([mean, (sums.layers_squares / frames - mean.square()).clamp_min(1e-4).sqrt()], 1)
+
     def _summary(self, sums: Sums, tempo: Tensor | None) -> Summary:
         weight = sums.weight[..., None].clamp_min(1e-6)
         mean, context = sums.mixes / weight, sums.context / weight
@@ -294,7 +335,11 @@ class SceneNetwork(nn.Module):
         deviation = (sums.squares / weight - mean.square()).clamp_min(1e-4).sqrt()
         told = torch.cat([mean, deviation, context, level * self.loudness, spread * self.loudness], -1)
         told = self.drop(told)
-        logits = {name: head(told[:, number]) for number, (name, head) in enumerate(self.whole.items())}
+        plain = self.statistics(sums)
+        logits = {
+            name: head(told[:, number]) + self.plain[name](plain)
+            for number, (name, head) in enumerate(self.whole.items())
+        }
         return Summary(logits, context.mean(1), tempo)
 
     # Folders
@@ -309,7 +354,7 @@ class SceneNetwork(nn.Module):
 
     def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
         """What a folder holds, for training to go on with: of labels and groups that both know, whatever their places;
-        others keep what they have here.
+        others keep what they have here, and so do the classifiers that are fitted.
 
         Raises:
             ModelError: the folder holds something else.
@@ -318,6 +363,8 @@ class SceneNetwork(nn.Module):
         theirs, out = other.state_dict(), {}
         for name, own in self.state_dict().items():
             start, _, rest = name.partition(".")
+            if start == "plain":  # fitted anew
+                continue
             if start in ("whole", "times"):
                 group = rest.split(".")[0]
                 places = _places(self.config.labels[group], other.config.labels.get(group, ()))
@@ -343,7 +390,10 @@ class SceneNetwork(nn.Module):
             tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             with NoInitWeights():
                 network = cls(NetworkConfig(**{name: tree[name] for name in NetworkConfig.__dataclass_fields__}))
-            fill(network, {name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+            weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+            # Linear classifiers that were never fitted are zero, and need not be in the file.
+            unfitted = {name: value for name, value in network.state_dict().items() if name.startswith("plain.")}
+            fill(network, {**unfitted, **weights})
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no scene network that can be read: {error}") from error
         return network.eval()

@@ -7,6 +7,7 @@ batches (Zhang et al. 2018), and stretches of time are taken out, so that few ex
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +31,7 @@ from antiphon.train.config import Measures, StageConfig
 from antiphon.train.scene.batches import Item, collate, features_of, tempo_of
 from antiphon.train.scene.calibrate import calibrated, listen
 from antiphon.train.scene.figures import figures
+from antiphon.train.scene.linear import fit_linear
 
 STATISTICS = 400  # examples from which the encoder's means and deviations are taken
 
@@ -237,11 +239,17 @@ class SceneTask:
         (folder / f"dev-{step:06d}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def export(self, folder: Path) -> None:
-        """Writes the network's folder, with thresholds that were chosen on "dev"."""
-        heard = listen(self.model, [self.dev[place] for place in spread(len(self.dev), self.data.measured)])
-        SceneListener(self.model, calibrated(self.model, heard)).save(folder)
+        """Writes the network's folder, with linear classifiers, and thresholds that were chosen on "dev"."""
+        network, unseen = copy.deepcopy(self.model), [one for one in self.dev if not self._trained_on(one[0])]
+        fit_linear(network, self.train, unseen)
+        heard = listen(network, [self.dev[place] for place in spread(len(self.dev), self.data.measured)])
+        SceneListener(network, calibrated(network, heard)).save(folder)
 
     # Parts
+
+    def _trained_on(self, source: EncodedSet) -> bool:
+        """Whether a set's "dev" is trained on as well."""
+        return any(source is self.sets[folder] for folder in self.sets if Path(folder).name in self.data.train_on_dev)
 
     def _index(self) -> dict[str, dict[str, list[list[int]]]]:
         """The training examples of each label of each group, by set; of tempi by thirds of an octave."""

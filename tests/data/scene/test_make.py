@@ -105,6 +105,12 @@ def test_sets_come_in_rounds_with_a_tenth_each_for_dev_and_test(material: Materi
     assert identity == "feeling-0" and np.array_equal(job().samples, make("feeling", material, split, 0).samples)
 
 
+def test_what_may_not_train_is_not_in_a_whole_set_either(material: Material) -> None:
+    ((_, jobs),) = SceneSets(whole=["sounds"]).examples(material)
+    siren = next(each for each in material.found if each.label("event") == "siren")
+    assert ("x.wav" in [identity for identity, _, _ in jobs]) == (siren.split == "test") and len(jobs) >= 20
+
+
 def test_voices_speak_the_sentences_of_their_split(monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = {"train": "A sentence to learn from.", "dev": "A sentence kept apart."}
 

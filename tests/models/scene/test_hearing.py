@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
+from antiphon.hub.folders import weights_dir
 from antiphon.models.scene.hearing import SceneHearing
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
@@ -50,3 +51,7 @@ def test_pieces_give_what_the_whole_gives(scenes: SceneHearing, seconds: float) 
 def test_nothing_was_heard_of_nothing(scenes: SceneHearing) -> None:
     found = scenes.finish(scenes.init_state())
     assert found.duration == 0.0 and not found.events
+
+
+def test_the_network_that_ships_is_loaded() -> None:
+    assert SceneListener.from_pretrained(weights_dir("scene")).network.config.labels["event"]

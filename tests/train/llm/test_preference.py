@@ -104,6 +104,8 @@ def test_the_shipped_recipe_runs(llm, pairs, tmp_path):  # noqa: F811
 def test_facts_are_asked_with_what_answers_them():
     prompts = fact_questions()
     assert len(prompts) > 500 and len({prompt.id for prompt in prompts}) == len(prompts)
-    assert all(prompt.about["accept"] for prompt in prompts)
+    accepted = {prompt.text: prompt.about["accept"][0] for prompt in prompts}
+    assert "Add fourteen and eleven." not in accepted or accepted["Add fourteen and eleven."] == "twenty five"
+    assert all(accepted.values()) and not {"the", "is", "that is"} & set(accepted.values())
     left = prompts[0].text
     assert left not in [prompt.text for prompt in fact_questions([left.upper()])]

@@ -65,7 +65,7 @@ def test_packed_losses_are_those_of_examples_alone(places, tmp_path):
         example = task.example(number)
         alone = torch.from_numpy(example.tokens)[None], torch.from_numpy(example.weights)[None]
         total, count = total + task.model.losses(*alone).sum().item(), count + float(example.weights[1:].sum())
-    assert abs(float(packed) - total / count) < 1e-5
+    assert abs(packed.item() - total / count) < 1e-5
 
 
 def test_what_is_held_out_is_in_no_batch(places, tmp_path):
