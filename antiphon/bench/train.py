@@ -232,7 +232,9 @@ def measure(fields: dict[str, Any]) -> dict[str, tuple[list[float], list[float]]
 
 def _same(ours: Tensor, theirs: Tensor) -> None:
     if not torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4):
-        raise EvalError(f"the two sides don't compute the same: a loss of {float(ours)} against {float(theirs)}")
+        raise EvalError(
+            f"the two sides don't compute the same: a loss of {float(ours.detach())} against {float(theirs)}"
+        )
 
 
 def _in_turns(ours: Side, theirs: Side, rounds: int) -> tuple[list[float], list[float]]:

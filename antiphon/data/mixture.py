@@ -138,7 +138,8 @@ class Mixture:
 
     def _plan(self, powers: list[float]) -> tuple[list[_Phase], float]:
         """The phases, each of which ends with the last draw of a source; and the draws in all."""
-        phases, start, before = [], 0, [0] * len(powers)
+        phases: list[_Phase] = []
+        start, before = 0, [0] * len(powers)
         while True:
             alive = [count < end for count, end in zip(before, self._ends)]
             if not any(alive):
