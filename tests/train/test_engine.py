@@ -236,7 +236,10 @@ def test_overrides_reach_nested_fields(tmp_path):
     assert recipe.data.seconds == (2.0, 3.0) and recipe.data.folders == ["here"]  # one value is a list of one
 
 
-@pytest.mark.parametrize("path", sorted(Path("recipes").rglob("*.yaml")), ids=str)
+STAGES = [path for path in sorted(Path("recipes").rglob("*.yaml")) if "task" in OmegaConf.load(path)]  # others are data
+
+
+@pytest.mark.parametrize("path", STAGES, ids=str)
 def test_shipped_recipes_load(path):
     asked = OmegaConf.missing_keys(OmegaConf.load(path))  # what only the user can know: ???
     recipe = load_recipe(path, [f"{key}=folder" for key in asked])
