@@ -112,7 +112,7 @@ def with_other(parts, other, monkeypatch):
     monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     monkeypatch.setattr("antiphon.models.llm.thinker.assistant_prompt", lambda now: "Be kind.")  # at any minute
     own = {role: parts[role] for role in ("asr", "codec", "talker")}
-    return antiphon.load("small", **own, thinker=other)
+    return antiphon.load("small", scene=None, **own, thinker=other)
 
 
 def test_any_thinker_goes_with_the_voice(with_other, half_duplex, tmp_path):
@@ -147,7 +147,7 @@ def test_a_model_of_an_earlier_version_is_loaded(half_duplex, tmp_path):
 
 
 def test_a_thinker_that_cannot_be_had_says_why(parts, tmp_path, monkeypatch):
-    own = {role: parts[role] for role in ("asr", "codec", "talker")}
+    own = {role: parts[role] for role in ("asr", "codec", "talker")} | {"scene": None}
     monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: 1000)
     with pytest.raises(ModelError, match="GB of memory, and 0.0 GB are free"):

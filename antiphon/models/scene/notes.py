@@ -19,8 +19,15 @@ from antiphon.models.scene.scene import Scene, SoundEvent
 SURE = 0.5  # how likely something has to be to be told to who asks
 RECENT_SECONDS = 60.0  # before the end, in which a sound is told
 MOST_SOUNDS, MOST_EVENTS, MOST_INSTRUMENTS = 3, 8, 2  # that are noted, and told to who asks
-# What is nothing to speak of: how a plain voice sounds, or one that reads.
-PLAIN = {("feeling", "neutral"), ("feeling", "bored"), ("manner", "question"), ("speakers", "one")}
+# What is nothing to speak of: how a plain voice sounds, or one that reads; and speakers in turn, which one who reads a
+# long sentence is often taken for.
+PLAIN = {
+    ("feeling", "neutral"),
+    ("feeling", "bored"),
+    ("manner", "question"),
+    ("speakers", "one"),
+    ("speakers", "in_turn"),
+}
 # How likely the rest has to be to be noted, by group. A note of nothing changes an answer for no reason: what plain
 # voices are most easily taken for has to be the surest.
 NOTED = {"event": 0.6, "feeling": 0.9, "manner": 0.8, "speakers": 0.8}
