@@ -309,7 +309,7 @@ SCENE = shipped(
     "scene",
     "What is heard besides the words: sounds, voices, feeling, music",
     "scene/heads",
-    4541320,
-    "96b28659dd14b9455af83583266c430c240f45fb2d3ac8c4009eb5c75663285e",
+    5646722,
+    "99ca8675fb67db4a4f0895f2ea68a1c00c6b6fef6ba9af386aedbc3f518bf1f1",
     home="",
 )
