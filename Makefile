@@ -6,7 +6,7 @@
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
 # The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
 #
-# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser,
+# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser and what plays music,
 # which `make browser` takes from Debian, and fails where one is missing. PEERS=optional skips what isn't there.
 
 PYTHON ?= python3
@@ -38,10 +38,12 @@ test: test-fast weights
 test-fast: $(TESTED)
 	$(PYTEST) -m "not slow"
 
+# From Debian, where they are missing: a browser, and what plays music.
 browser:
-	@command -v chromium || { \
+	@command -v chromium && command -v fluidsynth && test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
 		root=$$(test "$$(id -u)" = 0 || echo sudo); \
-		$$root apt-get update && $$root apt-get install --yes --no-install-recommends chromium; }
+		$$root apt-get update && \
+		$$root apt-get install --yes --no-install-recommends chromium fluidsynth fluid-soundfont-gm; }
 
 train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
@@ -65,7 +67,7 @@ lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra mcp --extra mic \
-		--extra parity --extra ray --extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
+		--extra parity --extra ray --extra scene --extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:
@@ -96,6 +98,6 @@ $(VENV)/.docs: requirements.lock pyproject.toml | $(VENV)/.talk
 # Some of these are built in folders of their own, from which the lock is found by its whole path alone.
 $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.develop
 	@echo "Installing what tests compare with and are called by into $(VENV)"
-	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray]'
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene]'
 	$(INSTALL) --no-deps -r tests/peers.txt
 	@touch $@
