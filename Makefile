@@ -6,8 +6,9 @@
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
 # The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
 #
-# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser and what plays music,
-# which `make browser` takes from Debian, and fails where one is missing. PEERS=optional skips what isn't there.
+# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser
+# and what plays music, which `make browser` takes from Debian, and fails where one is missing. PEERS=optional skips
+# what isn't there.
 
 PYTHON ?= python3
 VENV ?= .venv
