@@ -127,6 +127,12 @@ def everything(scene: Scene | None) -> list[Note]:
     )
 
 
+def is_plain(scene: Scene) -> bool:
+    """Whether nothing but a voice that is nothing to speak of was heard."""
+    others = (event.group == "event" or event.label in ("music", "sound") for event in scene.events)
+    return not notes(scene) and not any(others)
+
+
 def noteworthy_parts(notes: Sequence[Note], question: bool = False) -> Parts:
     """Notes on what is noteworthy as a language model is told them, with what it is to make of them.
 

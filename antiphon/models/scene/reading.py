@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from antiphon.errors import ModelError
 from antiphon.models.scene.labels import label
-from antiphon.models.scene.notes import Named, everything_parts, notes, noteworthy_parts, written
+from antiphon.models.scene.notes import Named, everything_parts, is_plain, notes, noteworthy_parts, written
 from antiphon.models.scene.notes import everything as all_notes
 from antiphon.models.scene.scene import Scene
 from antiphon.nn.weights import fill
@@ -121,8 +121,9 @@ class SceneReading(nn.Module):
 
     @torch.no_grad()
     def told(self, scene: Scene | None, words: str = "") -> Told | None:
-        """What may be told of a scene and behind which words; None for nothing."""
-        if scene is None:
+        """What may be told of a scene and behind which words; None for nothing. Of a plain voice nothing is: to find
+        out whether a question is about it would take a pass of the language model in every turn."""
+        if scene is None or is_plain(scene):
             return None
         vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
         worth, everything = notes(scene), all_notes(scene)

@@ -86,8 +86,9 @@ def test_who_asks_is_told_everything_and_who_does_not_what_is_noteworthy(table: 
         reading.asks.weight[0, 0], reading.asks.bias[0] = 1.0, -0.5
     with torch.inference_mode():  # as language models answer
         asking, other = torch.ones(8), torch.zeros(8)
-    plain = reading.told(scene(("kind", "speech"), ("feeling", "neutral"), ("sex", "female")))
-    assert plain.behind(other) is None and plain.behind(None) is None and len(plain.behind(asking)) > 5
+    assert reading.told(scene(("kind", "speech"), ("feeling", "neutral"), ("sex", "female"))) is None
+    hum = reading.told(scene(("kind", "speech"), ("kind", "sound"), ("sex", "female")))  # a sound without a name
+    assert hum.behind(other) is None and hum.behind(None) is None and len(hum.behind(asking)) > 5
     dog = reading.told(scene(("event", "dog")))
     assert torch.equal(dog.behind(other), dog.noteworthy) and torch.equal(dog.behind(asking), dog.everything)
     assert reading.told(None) is None and reading.told(Scene()) is None
