@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
     from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
     from antiphon.models.scene.hearing import SceneHearing
-    from antiphon.models.scene.reading import SceneReading, Told
+    from antiphon.models.scene.reading import SceneNotes, SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
 
 HEARING_RATE = 16000
@@ -62,7 +62,7 @@ class Hearing:
         language: that was spoken, as Whisper's code; None where nothing tells.
         passages: what was written down one by one, with times, and words if they were asked for.
         scene: what else was heard; None where nothing listens for it.
-        told: what the language model may be told of that; None for nothing.
+        notes: what the language model may be told of that; None for nothing.
     """
 
     text: str
@@ -70,7 +70,7 @@ class Hearing:
     language: str | None = None
     passages: tuple[Passage, ...] = ()
     scene: Scene | None = None
-    told: Told | None = None
+    notes: SceneNotes | None = None
 
     def message(self) -> Message:
         """Always the same one, so that who has read it once has read it."""
@@ -78,7 +78,7 @@ class Hearing:
 
     @cached_property
     def _message(self) -> Message:
-        return Message("user", self.text, self.embeddings, heard=True, told=self.told)
+        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes)
 
 
 @dataclass
@@ -258,8 +258,8 @@ class HalfDuplexBackend:
 
 def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
     """What a recognizer heard, with what the language model may be told of it."""
-    told = reading.told(heard.scene, heard.text) if reading is not None else None
-    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, told)
+    notes = reading.read(heard.scene, heard.text) if reading is not None else None
+    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, notes)
 
 
 class RecognizerListener:
@@ -440,9 +440,9 @@ class HalfDuplexChat:
             else:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
                 notes = None
-                if message.told is not None:
-                    asked = said if isinstance(said, str) and message.told.asks is not None else ""
-                    notes = message.told.behind(thinker.draft_state(state, asked) if asked else None)
+                if message.notes is not None:
+                    asked = said if isinstance(said, str) and message.notes.asks is not None else ""
+                    notes = message.notes.behind(thinker.draft_state(state, asked) if asked else None)
                 thinker.add_message(state, message.role, said, notes)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0

@@ -290,7 +290,7 @@ class TurnSession(Session):
     def _keep(self, heard: Hearing) -> None:
         """What was heard without words isn't answered, but it may be asked about: the last of it is kept."""
         if heard.message().is_something:
-            if self._past and self._past[-1].told is not None and not self._past[-1].text:
+            if self._past and self._past[-1].notes is not None and not self._past[-1].text:
                 self._past.pop()
             self._past.append(heard.message())
 

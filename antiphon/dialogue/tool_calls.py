@@ -28,7 +28,7 @@ from torch import Tensor
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
 from antiphon.models.llm.thinker import GeneratedToken
-from antiphon.models.scene.reading import Told
+from antiphon.models.scene.reading import SceneNotes
 
 MAX_JSON_DEPTH = 40  # of what clients give
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
@@ -119,7 +119,7 @@ class Message:
         calls: of functions, by the assistant.
         results: of a "function".
         heard: it was said, not typed.
-        told: what the language model may be told of what was heard besides the words; there may be no words.
+        notes: what the language model may be told of what was heard besides the words; there may be no words.
     """
 
     role: str
@@ -128,12 +128,12 @@ class Message:
     calls: tuple[Call, ...] = ()
     results: tuple[Result, ...] = ()
     heard: bool = False
-    told: Told | None = None
+    notes: SceneNotes | None = None
 
     @property
     def is_something(self) -> bool:
         """Whether there is anything in it to be read."""
-        noteworthy = self.told is not None and self.told.noteworthy is not None
+        noteworthy = self.notes is not None and self.notes.noteworthy is not None
         return bool(self.text.strip() or self.calls or self.results or noteworthy)
 
     def same(self, other: Message) -> bool:

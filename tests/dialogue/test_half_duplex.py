@@ -14,7 +14,7 @@ from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.errors import ModelError
-from antiphon.models.scene.reading import Told
+from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
@@ -374,7 +374,7 @@ def test_notes_are_read_behind_the_words_and_a_draft_of_the_words_stays_read(mod
 
 def test_notes_are_remembered_with_their_message(model):
     chat, notes = fresh_chat(model), 3 * torch.randn(3, model.thinker.model.width)
-    asked = Message("user", "hello there", told=Told(notes))
+    asked = Message("user", "hello there", notes=SceneNotes(notes))
     answer_of(chat, [asked])
     reads_the_same(chat, [asked, Message("assistant", "hello"), Message("user", "and then")])
     alone = fresh_chat(model)
@@ -387,7 +387,7 @@ def test_notes_are_remembered_with_their_message(model):
 
 def test_what_was_heard_without_words_is_read_with_the_next_turn(model):
     chat, notes = fresh_chat(model), torch.randn(3, model.thinker.model.width)
-    past = [Message("user", "", told=Told(notes), heard=True), Message("user", "what was that")]
+    past = [Message("user", "", notes=SceneNotes(notes), heard=True), Message("user", "what was that")]
     reads_the_same(chat, past)
     assert [len(turn) for turn in chat._state.turns[:1]] == [
         3 + len(model.thinker._ids(model.thinker.init_state(voice=True).first + model.thinker.template.user.after))

@@ -14,7 +14,7 @@ from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sa
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing
 from antiphon.dialogue.session import TurnSession
 from antiphon.errors import SessionError
-from antiphon.models.scene.reading import Told
+from antiphon.models.scene.reading import SceneNotes
 from tests.conftest import ROOT
 from tests.dialogue.pretended import pretended_backend
 
@@ -273,7 +273,7 @@ class Noises:
         return ""
 
     def finish(self) -> Hearing:
-        return Hearing("", told=Told(torch.zeros(self.frames, 4)))
+        return Hearing("", notes=SceneNotes(torch.zeros(self.frames, 4)))
 
     peek = finish
 
@@ -286,10 +286,10 @@ def test_what_is_heard_while_nobody_speaks_is_kept_for_the_next_turn_and_the_las
         wait_for(lambda: session._incoming.empty() and session._past)
         (kept,) = session._past
         assert (
-            not kept.text and len(kept.told.noteworthy) == 375 + 12
+            not kept.text and len(kept.notes.noteworthy) == 375 + 12
         )  # with the second before, in which one may have begun
         session.end_of_turn()
         assert until(session, lambda event: isinstance(event, EndEvent))[-1].text == ""  # and isn't answered
         (kept,) = session._past
-        assert len(kept.told.noteworthy) == 10 + 12
+        assert len(kept.notes.noteworthy) == 10 + 12
         assert backend.thinker.thought == 0

@@ -9,7 +9,7 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
 from antiphon.dialogue.half_duplex import Hearing
-from antiphon.models.scene.reading import Told
+from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.scene.scene import Scene
 from antiphon.serve.realtime.commands import Answer, Finish, Limits, ServedModel
 from antiphon.serve.realtime.duplex_session import DuplexRealtimeSession
@@ -55,9 +55,11 @@ class Bench:
         self.commands = [command for command in self.commands if not isinstance(command, kind)]
         return found
 
-    def hear(self, text: str = "Hello there.", scene: Scene | None = None, told: Told | None = None) -> list[dict]:
+    def hear(
+        self, text: str = "Hello there.", scene: Scene | None = None, notes: SceneNotes | None = None
+    ) -> list[dict]:
         for finish in self.wanted(Finish):
-            self.session.heard(finish.item_id, Hearing(text, scene=scene, told=told), None, self.now)
+            self.session.heard(finish.item_id, Hearing(text, scene=scene, notes=notes), None, self.now)
         return self.drain()
 
     def answer(self, frames: int = 2, end: bool = True, text: str = "Rome.") -> list[dict]:

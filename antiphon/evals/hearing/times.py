@@ -15,7 +15,7 @@ from antiphon.evals.hearing.probe import frame_probe
 from antiphon.evals.report import Figure
 from antiphon.models.scene.features import FRAME_SECONDS
 from antiphon.models.scene.labels import GROUPS
-from antiphon.models.scene.listener import Telling, spans
+from antiphon.models.scene.listener import Thresholds, spans
 from antiphon.models.scene.scene import Scene, SoundEvent
 from antiphon.train.scene.calibrate import NEAR, joined, matched
 
@@ -78,7 +78,7 @@ def event_counts(scene: Scene, each: Recorded, labels: Sequence[str]) -> tuple[i
     for label in labels:
         if not each.knows("event", label):
             continue
-        real = joined(each.example.spans, "event", label, Telling().gap)
+        real = joined(each.example.spans, "event", label, Thresholds().max_gap)
         mine = [(event.start, event.end) for event in scene.of("event") if event.label == label]
         found, told, there = found + matched(mine, real, NEAR), told + len(mine), there + len(real)
     return found, told, there
@@ -107,7 +107,7 @@ def _probed(
     def scene(each: Recorded) -> Scene:
         likely, events = torch.from_numpy(tell(each)), []
         for column, (group, label) in enumerate(names):
-            for first, last in spans(likely[:, column], HALF, Telling()):
+            for first, last in spans(likely[:, column], HALF, Thresholds()):
                 sure = float(likely[first:last, column].mean())
                 events.append(SoundEvent(group, label, sure, first * FRAME_SECONDS, last * FRAME_SECONDS))
         return Scene(tuple(events), each.example.seconds)

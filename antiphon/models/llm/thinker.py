@@ -38,6 +38,7 @@ from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
 from antiphon.models.llm.prompts import assistant_prompt
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
+from antiphon.models.llm.special_tokens import end_tokens, wordless_tokens
 from antiphon.models.llm.text import as_words
 from antiphon.models.lora import Lora
 from antiphon.nn.cache import join
@@ -135,36 +136,16 @@ class Thinker(nn.Module):
             raise ModelError(f"{folder}: {error}") from error
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(f"{folder} has no readable tokenizer.json and chat template: {error!r}") from error
-        self.ends = self._end_tokens(folder)
+        self.ends = end_tokens(folder, self.tokenizer, self.template)
         self.marks = mark_tokens(self.tokenizer, MARKS)
         special = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._prompts: dict[tuple[bool, str | None, str], _Prompt] = {}
 
-    def _end_tokens(self, folder: Path) -> frozenset[int]:
-        """What generation_config.json says, and what the template writes behind a reply.
-
-        Raises:
-            ModelError: neither says anything.
-        """
-        ends: set[int] = set()
-        for name in ("generation_config.json", "config.json"):
-            if (folder / name).is_file():
-                said = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
-                ends |= set(said if isinstance(said, list) else [] if said is None else [said])
-        special = self.tokenizer.get_added_tokens_decoder()
-        after = self.tokenizer.encode(self.template.assistant.after, add_special_tokens=False).ids
-        ends |= {token for token in after[:1] if token in special and special[token].special}
-        if not ends:
-            raise ModelError(f"{folder} doesn't say what ends a reply: generation_config.json needs an eos_token_id")
-        return frozenset(ends)
-
     @cached_property
     def wordless(self) -> tuple[int, ...]:
-        """Tokens that don't begin with a letter or a digit: with one of them a call of a function begins, and an end,
-        but no answer in words."""
-        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
-        return tuple(sorted(token for text, token in vocabulary.items() if not text.lstrip("Ġ▁Ċ ")[:1].isalnum()))
+        """See `wordless_tokens`."""
+        return wordless_tokens(self.tokenizer)
 
     @classmethod
     def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:
@@ -195,15 +176,12 @@ class Thinker(nn.Module):
         Raises:
             ModelError: there is no room for so many functions.
         """
-        bare = False
-        if system is None and voice:
-            system = assistant_prompt(datetime.now()) if self.lora is None else self.lora.config.system
-            bare = system is None and not functions  # the adapters were trained without any
+        system, bare = self._system(voice, system)
         key = (voice, system, json.dumps(functions) if functions else "")
         known = self._prompts.pop(key, None)
         if known is None:
             opening, first = self.template.opening(system, functions)
-            tokens = [] if bare else self._ids(opening)
+            tokens = [] if bare and not functions else self._ids(opening)
             room = min(MAX_CONTEXT_TOKENS, self.model.context) * 3 // 4
             if len(tokens) > room:
                 raise ModelError(f"the functions and instructions take {len(tokens)} tokens; there is room for {room}")
@@ -216,6 +194,13 @@ class Thinker(nn.Module):
         for old in list(self._prompts)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
             self._prompts.pop(old, None)
         return known.state.fork()
+
+    def _system(self, voice: bool, system: str | None) -> tuple[str | None, bool]:
+        """The system prompt, and whether there is none at all, as some adapters were trained."""
+        if system is not None or not voice:
+            return system, False
+        system = assistant_prompt(datetime.now()) if self.lora is None else self.lora.config.system
+        return system, system is None
 
     def _read_before(self, voice: bool, tokens: list[int]) -> tuple[Cache, int]:
         """A cache that has read the beginning of a prompt, and how many tokens: as many as any prompt that is kept."""
@@ -280,7 +265,7 @@ class Thinker(nn.Module):
         before, after = around.before, around.after + reply
         if role == "user" and not state.turns:
             before = state.first
-        words = f"{before}{self._words(state, role, said)}" if isinstance(said, str) else None
+        words = f"{before}{self._words(state.voice, role, said)}" if isinstance(said, str) else None
         if words is not None and notes is None:
             return self._embed_turn(state, words + after)
         behind = self._embed(after)
@@ -289,9 +274,8 @@ class Thinker(nn.Module):
         elif notes is not None:
             # A turn of their own behind the words: so a draft of the words stays read whatever turns out to have been
             # heard, and a model takes them for what it is told, not for what the user said.
-            told = self.template.system
-            around_notes = self._embed(around.after + told.before), self._embed(told.after + reply)
-            behind = torch.cat((around_notes[0], notes, around_notes[1]))
+            own = self.template.system
+            behind = torch.cat((self._embed(around.after + own.before), notes, self._embed(own.after + reply)))
         if words is not None:
             return torch.cat((self._embed_turn(state, words), behind))
         content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
@@ -303,16 +287,16 @@ class Thinker(nn.Module):
 
     def prompt(self, said: str, voice: bool = True) -> list[int]:
         """The tokens that a first question is read as, those before it and those that begin the reply included."""
-        state = self.init_state(voice)
-        opening = list(self._prompts.values())[-1].tokens  # what was just taken is the last of the queue
-        after = self.template.user.after + self.template.reply
-        return [*opening, *self._ids(f"{state.first}{self._words(state, 'user', said)}{after}")]
+        system, bare = self._system(voice, None)
+        opening, first = self.template.opening(system)
+        words = self._words(voice, "user", said)
+        return self._ids(f"{'' if bare else opening}{first}{words}{self.template.user.after}{self.template.reply}")
 
-    def _words(self, state: ThinkerState, role: str, said: str) -> str:
+    def _words(self, voice: bool, role: str, said: str) -> str:
         """What of a text is read: marks of turns are the template's alone, and leave a space, as what is around one may
         be another; adapters were trained on a user's words without capitals and punctuation."""
         words = self._special.sub(" ", said)
-        return as_words(words) if role == "user" and state.voice and self.lora is not None else words
+        return as_words(words) if role == "user" and voice and self.lora is not None else words
 
     @torch.inference_mode()
     def add_rendered(self, state: ThinkerState, role: str, text: str) -> None:
@@ -369,7 +353,7 @@ class Thinker(nn.Module):
         """
         around = self.template.user
         before = around.before if state.turns else state.first
-        tokens = self._ids(before + self._words(state, "user", said))
+        tokens = self._ids(before + self._words(state.voice, "user", said))
         room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
         finished = state.hidden is None and not state.pending
         if not finished or sum(map(len, state.turns)) + len(tokens) > room * 3 // 4 or len(tokens) > room // 2:
@@ -550,21 +534,13 @@ class Thinker(nn.Module):
         """The greedy replies to many single questions, several at once: for measuring, where it is several times as
         fast. Each is what :meth:`reply` gives, up to the rounding of other matrix shapes."""
         replies = [""] * len(questions)
-        fresh = self.init_state(voice)
-        turns = [self._turn(fresh, "user", asked, self.template.reply) for asked in questions]
-        order = sorted(range(len(turns)), key=lambda index: len(turns[index]))
-        for at in range(0, len(order), batch):
-            group = order[at : at + batch]
-            states = [self.init_state(voice) for _ in group]
-            cache, lora = join([state.cache for state in states]), self._lora(states)
-            counts = torch.tensor([len(turns[index]) for index in group])
-            hidden = self.model(pad_sequence([turns[index] for index in group], batch_first=True), cache, lora, counts)
-            for row, (state, index) in enumerate(zip(states, group)):
-                state.cache, state.hidden = cache.fork([row]), hidden[row, counts[row] - 1]
-                state.turns.append(turns[index])
+        for first in range(0, len(questions), batch):
+            states = [self.init_state(voice) for _ in questions[first : first + batch]]
+            for state, asked in zip(states, questions[first:]):
+                self.add_user(state, asked)
             for tokens in self.stream_many(states, max_tokens):
                 for row, token in tokens.items():
-                    replies[group[row]] += token.text
+                    replies[first + row] += token.text
         return [reply.strip() for reply in replies]
 
     def _lora(self, states: Sequence[ThinkerState]) -> Lora | None:

@@ -5,7 +5,7 @@
     listener.step(features, state)        # as they come
     scene = listener.finish(state)        # at the end of a turn, or at any time
 
-Thresholds are the network's own (config.json, "telling"): they were chosen on recordings that it wasn't trained on.
+Thresholds are the network's own (config.json, "thresholds"): they were chosen on recordings that it wasn't trained on.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ OF_MUSIC = ("instrument", "genre", TEMPO)
 
 
 @dataclass(frozen=True)
-class Telling:
-    """When a label is told.
+class Thresholds:
+    """When a label is told, with hysteresis.
 
     Attributes:
         times: of a group with times, how likely a label must be for it to begin, by "group/label"; others begin at .5.
-        falls: it goes on while it is at least so much of that likely.
-        gap: seconds for which it may be less likely in between.
-        shortest: seconds that it must last.
+        release: it goes on while it is at least so much of that likely.
+        max_gap: seconds for which it may be less likely in between.
+        min_seconds: that it must last.
         whole: of a turn as a whole, how likely a label must be, by "group/label"; others must be .5.
-        enough: seconds of speech or music without which nothing is told about it.
+        min_heard: seconds of speech or music without which nothing is told about it.
     """
 
     times: Mapping[str, float] = field(default_factory=dict)
-    falls: float = 0.6
-    gap: float = 0.3
-    shortest: float = 0.2
+    release: float = 0.6
+    max_gap: float = 0.3
+    min_seconds: float = 0.2
     whole: Mapping[str, float] = field(default_factory=dict)
-    enough: float = 0.3
+    min_heard: float = 0.3
 
 
 @dataclass
@@ -57,17 +57,17 @@ class ListenerState:
 
     Attributes:
         network: where the network stands, one row.
-        told: of each group with times, how likely its labels are, [T, labels].
+        likely: of each group with times, how likely its labels are, [T, labels].
         vectors: the network's vector of each 0.64 s, [chunks, width].
     """
 
     network: SceneState
-    told: dict[str, Tensor]
+    likely: dict[str, Tensor]
     vectors: Tensor
 
     def clone(self) -> ListenerState:
         """A snapshot that can go its own way."""
-        return replace(self, network=fork(self.network), told=dict(self.told))
+        return replace(self, network=fork(self.network), likely=dict(self.likely))
 
 
 class SceneListener(nn.Module):
@@ -75,12 +75,12 @@ class SceneListener(nn.Module):
 
     Args:
         network: names what is heard.
-        telling: when a label is told.
+        thresholds: when a label is told.
     """
 
-    def __init__(self, network: SceneNetwork, telling: Telling | None = None) -> None:
+    def __init__(self, network: SceneNetwork, thresholds: Thresholds | None = None) -> None:
         super().__init__()
-        self.network, self.telling = network.eval(), telling or Telling()
+        self.network, self.thresholds = network.eval(), thresholds or Thresholds()
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> SceneListener:
@@ -90,21 +90,21 @@ class SceneListener(nn.Module):
             ModelError: the folder holds something else.
         """
         network = SceneNetwork.from_pretrained(folder)
-        told = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("telling", {})
+        chosen = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("thresholds", {})
         try:
-            return cls(network, Telling(**told)).eval()
+            return cls(network, Thresholds(**chosen)).eval()
         except TypeError as error:
             raise ModelError(f"{folder}: its config.json tells of thresholds that are unknown here: {error}") from error
 
     def save(self, folder: Path, about: Mapping[str, object] | None = None) -> None:
         """Writes the network's folder, with the thresholds."""
-        self.network.save(folder, {**(about or {}), "telling": asdict(self.telling)})
+        self.network.save(folder, {**(about or {}), "thresholds": asdict(self.thresholds)})
 
     def init_state(self) -> ListenerState:
         """The state before the first frame."""
         config = self.network.config
-        told = {name: torch.zeros(0, len(config.labels[name])) for name in config.timed}
-        return ListenerState(self.network.init_state(1), told, torch.zeros(0, config.width))
+        likely = {name: torch.zeros(0, len(config.labels[name])) for name in config.timed}
+        return ListenerState(self.network.init_state(1), likely, torch.zeros(0, config.width))
 
     @torch.no_grad()
     def step(self, features: SceneFeatures, state: ListenerState) -> None:
@@ -118,12 +118,12 @@ class SceneListener(nn.Module):
         summary = self.network.summary(state.network)
         rest = state.network.waiting.cut(0, 0)
         self._take(self.network.step(rest, state.network, last=True), state)
-        duration = len(next(iter(state.told.values()), state.vectors)) * FRAME_SECONDS
+        duration = len(next(iter(state.likely.values()), state.vectors)) * FRAME_SECONDS
         chances: dict[str, dict[str, float]] = {}
         for name, logits in summary.logits.items():
             likely = logits[0].softmax(-1) if GROUPS[name].exclusive else logits[0].sigmoid()
             chances[name] = dict(zip(self.network.config.labels[name], likely.tolist()))
-        events = [event for name, likely in state.told.items() for event in self._spans(name, likely, duration)]
+        events = [event for name, each in state.likely.items() for event in self._spans(name, each, duration)]
         heard = {
             kind: sum(event.end - event.start for event in events if (event.group, event.label) == ("kind", kind))
             for kind in ("speech", "music")
@@ -154,18 +154,20 @@ class SceneListener(nn.Module):
         return self.finish(state)
 
     def _take(self, readings: Readings, state: ListenerState) -> None:
-        state.told = {name: torch.cat([told, readings.frames[name][0].sigmoid()]) for name, told in state.told.items()}
+        state.likely = {
+            name: torch.cat([each, readings.frames[name][0].sigmoid()]) for name, each in state.likely.items()
+        }
         state.vectors = torch.cat([state.vectors, readings.vectors[0]])
 
     def _least(self, group: str, label: str = "") -> float:
-        return self.telling.whole.get(f"{group}/{label}" if label else group, 0.5)
+        return self.thresholds.whole.get(f"{group}/{label}" if label else group, 0.5)
 
     def _tells(self, group: str, heard: Mapping[str, float]) -> bool:
         """Whether a group is told of the whole turn: those with times have told theirs."""
         if GROUPS[group].timed:
             return False
         needs = "speech" if group in OF_SPEECH else "music" if group in OF_MUSIC else ""
-        return not needs or heard[needs] >= self.telling.enough
+        return not needs or heard[needs] >= self.thresholds.min_heard
 
     def _of_the_whole(self, group: str, chances: Mapping[str, float], duration: float) -> list[SoundEvent]:
         """The labels of a group that are likely enough: of those that exclude each other just one."""
@@ -180,32 +182,32 @@ class SceneListener(nn.Module):
         """Stretches of time for each label of a group, from how likely it is each 80 ms."""
         events = []
         for number, name in enumerate(self.network.config.labels[group]):
-            least = self.telling.times.get(f"{group}/{name}", 0.5)
-            for first, last in spans(likely[:, number], least, self.telling):
+            least = self.thresholds.times.get(f"{group}/{name}", 0.5)
+            for first, last in spans(likely[:, number], least, self.thresholds):
                 sure = float(likely[first:last, number].mean())
                 events.append(SoundEvent(group, name, sure, first * FRAME_SECONDS, min(duration, last * FRAME_SECONDS)))
         return events
 
 
-def spans(likely: Tensor, least: float, telling: Telling) -> list[tuple[int, int]]:
+def spans(likely: Tensor, least: float, thresholds: Thresholds) -> list[tuple[int, int]]:
     """Frames [first, last) in which a label is told: it begins where it is as likely as `least` and lasts while it is
     not much less so.
 
     Args:
         likely: [T].
         least: to begin.
-        telling: how far it may fall and for how long.
+        thresholds: how far it may fall and for how long.
     """
     values, found, begun = likely.tolist(), [], None
     for place, value in enumerate([*values, -1.0]):
         if begun is None and value >= least:
             begun = place
-            while begun > 0 and values[begun - 1] >= least * telling.falls:
+            while begun > 0 and values[begun - 1] >= least * thresholds.release:
                 begun -= 1
-        elif begun is not None and value < least * telling.falls:
-            if found and begun - found[-1][1] <= telling.gap / FRAME_SECONDS:
+        elif begun is not None and value < least * thresholds.release:
+            if found and begun - found[-1][1] <= thresholds.max_gap / FRAME_SECONDS:
                 found[-1] = (found[-1][0], place)
             else:
                 found.append((begun, place))
             begun = None
-    return [(first, last) for first, last in found if last - first >= telling.shortest / FRAME_SECONDS]
+    return [(first, last) for first, last in found if last - first >= thresholds.min_seconds / FRAME_SECONDS]

@@ -58,7 +58,7 @@ class Named:
 
 
 Parts = list[str | Named]  # text and names, that follow one another
-Told = str | Named | tuple[str | Named, ...]
+Item = str | Named | tuple[str | Named, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def everything(scene: Scene | None) -> list[Note]:
     """All of a scene that a question may be about."""
     if scene is None or not scene.events:
         return []
-    voice: list[Told] = []
+    voice: list[Item] = []
     if _speaks(scene):
         manner: list[Named | str] = list(_manner(scene)) or [PLAIN_MANNER]
         voice = [
@@ -172,7 +172,7 @@ def everything_parts(notes: Sequence[Note]) -> Parts:
     return [*parts, ASKED]
 
 
-def _found(*told: tuple[str, Sequence[Told]]) -> list[Note]:
+def _found(*told: tuple[str, Sequence[Item]]) -> list[Note]:
     """Notes of those titles that anything was heard of."""
     each = ((title, tuple(one if isinstance(one, tuple) else (one,) for one in found)) for title, found in told)
     return [Note(title, found) for title, found in each if found]
@@ -189,12 +189,12 @@ def _sounds(scene: Scene) -> list[SoundEvent]:
     return sorted(likeliest, key=lambda each: each.start)
 
 
-def _in_order(scene: Scene) -> list[Told]:
+def _in_order(scene: Scene) -> list[Item]:
     """The last sounds, speech and music as they came, and how often each where it came several times in a row."""
     told = {"speech", "music"} if scene.of("event") else {"speech", "music", "sound"}
     events = [event for event in scene.of("kind") if event.label in told] + list(scene.of("event"))
     events = [event for event in events if event.end >= scene.duration - RECENT_SECONDS]
-    rows: list[Told] = []
+    rows: list[Item] = []
     for _, group in groupby(sorted(events, key=lambda each: each.start), key=lambda each: (each.group, each.label)):
         row = list(group)
         what = Named(row[0].group, row[0].label, max(event.probability for event in row))

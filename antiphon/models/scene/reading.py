@@ -9,8 +9,8 @@ Whether a turn asks about what is to be heard is read off the language model's o
 (`train.scene.asks`). Who doesn't ask is told what is noteworthy, mostly nothing; who does, everything.
 
     reading = SceneReading(model.embed, tokenizer, model.width)
-    told = reading.told(scene)                       # or None
-    told.behind(hidden)                              # [tokens, width], or None
+    notes = reading.read(scene)                      # or None
+    notes.behind(hidden)                             # [tokens, width], or None
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WEIGHTS = "reading-{}.safetensors"  # by the width of the language model
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class SceneNotes:
     """What a language model may be told of what was heard in a turn besides its words.
 
     Attributes:
@@ -120,7 +120,7 @@ class SceneReading(nn.Module):
         save_file(weights, Path(folder) / WEIGHTS.format(self.width), metadata={"format": "pt"})
 
     @torch.no_grad()
-    def told(self, scene: Scene | None, words: str = "") -> Told | None:
+    def read(self, scene: Scene | None, words: str = "") -> SceneNotes | None:
         """What may be told of a scene and behind which words; None for nothing. Of a plain voice nothing is: to find
         out whether a question is about it would take a pass of the language model in every turn."""
         if scene is None or is_plain(scene):
@@ -131,7 +131,7 @@ class SceneReading(nn.Module):
             self(noteworthy_parts(worth, words.rstrip().endswith("?")), scene.chances, vector) if worth else None
         )
         rest = self(everything_parts(everything), scene.chances, vector) if everything and self.asks else None
-        return Told(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
+        return SceneNotes(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
 
     def forward(
         self,

@@ -116,7 +116,7 @@ class _Chat:
             words.append(hearing.text)
         if hearing is not None and len(parts) == 1:
             return hearing.message()
-        return Message("user", " ".join(filter(None, words)), told=hearing.told if hearing is not None else None)
+        return Message("user", " ".join(filter(None, words)), notes=hearing.notes if hearing is not None else None)
 
     async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
         """The answer at once."""

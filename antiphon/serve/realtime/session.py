@@ -206,7 +206,7 @@ class RealtimeSession:
         if hearing is not None and hearing.message().is_something:
             typed = item.message
             together = None if typed is None else f"{typed.text} {transcript}".strip()
-            item.message = hearing.message() if typed is None else replace(typed, text=together, told=hearing.told)
+            item.message = hearing.message() if typed is None else replace(typed, text=together, notes=hearing.notes)
         self.next_responses()
         if item.id in self._due:
             self._due.discard(item.id)

@@ -12,7 +12,7 @@ from antiphon.data.scene.encoded import EncodedExample, EncodedSet
 from antiphon.data.scene.example import Span
 from antiphon.models.scene.features import FRAME_SECONDS
 from antiphon.models.scene.labels import GROUPS
-from antiphon.models.scene.listener import Telling, spans
+from antiphon.models.scene.listener import Thresholds, spans
 from antiphon.models.scene.network import SceneNetwork
 
 NEAR = 0.3  # seconds by which a start and an end may be off
@@ -45,7 +45,7 @@ def listen(network: SceneNetwork, chosen: Sequence[tuple[EncodedSet, EncodedExam
     return out
 
 
-def calibrated(network: SceneNetwork, heard: Sequence[Listened], telling: Telling | None = None) -> Telling:
+def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thresholds | None = None) -> Thresholds:
     """The thresholds that tell best: of labels with times by F1 of stretches whose start and end are right, of others
     by the mean of what is right where the label is true and where it isn't. Labels that few examples have share their
     group's.
@@ -53,21 +53,21 @@ def calibrated(network: SceneNetwork, heard: Sequence[Listened], telling: Tellin
     Args:
         network: whose probabilities they are.
         heard: `listen`'s.
-        telling: what else to keep; None for what is usual.
+        thresholds: what else to keep; None for what is usual.
     """
-    telling = telling or Telling()
+    thresholds = thresholds or Thresholds()
     times: dict[str, float] = {}
     whole: dict[str, float] = {}
     for name, names in network.config.labels.items():
         if GROUPS[name].timed:
-            counts = [_stretches(heard, name, column, label, telling) for column, label in enumerate(names)]
+            counts = [_stretches(heard, name, column, label, thresholds) for column, label in enumerate(names)]
             times |= _best(name, names, counts, lambda c: 2 * c[:, 0] / (c[:, 1] + c[:, 2]).clamp_min(1))
         elif not GROUPS[name].exclusive:
             counts = [_examples(heard, name, column, label) for column, label in enumerate(names)]
             whole |= _best(
                 name, names, counts, lambda c: c[:, 0] / c[:, 2].clamp_min(1) + 1 - c[:, 1] / c[:, 3].clamp_min(1)
             )
-    return replace(telling, times=times, whole=whole)
+    return replace(thresholds, times=times, whole=whole)
 
 
 def matched(told: Sequence[tuple[float, float]], there: Sequence[tuple[float, float]], near: float = NEAR) -> int:
@@ -97,15 +97,15 @@ def _knows(example: EncodedExample, group: str, label: str) -> bool:
     return group in example.known or f"{group}/{label}" in example.known
 
 
-def _stretches(heard: Sequence[Listened], group: str, column: int, label: str, telling: Telling) -> Tensor:
+def _stretches(heard: Sequence[Listened], group: str, column: int, label: str, thresholds: Thresholds) -> Tensor:
     """Of each threshold: stretches that are right, told, there, and examples that have any, [thresholds, 4]."""
     counts = torch.zeros(len(GRID), 4)
     for each in heard:
         if not _knows(each.example, group, label):
             continue
-        there = joined(each.example.spans, group, label, telling.gap)
+        there = joined(each.example.spans, group, label, thresholds.max_gap)
         for row, least in enumerate(GRID):
-            told = spans(each.times[group][:, column], least, telling)
+            told = spans(each.times[group][:, column], least, thresholds)
             told = [(first * FRAME_SECONDS, last * FRAME_SECONDS) for first, last in told]
             counts[row] += torch.tensor([matched(told, there), len(told), len(there), bool(there)])
     return counts

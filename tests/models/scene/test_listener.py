@@ -13,7 +13,7 @@ from antiphon.audio import mel
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.errors import ModelError
 from antiphon.models.scene.features import FRAME, GatherState, extract, gather, level
-from antiphon.models.scene.listener import SceneListener, Telling, spans
+from antiphon.models.scene.listener import SceneListener, Thresholds, spans
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -29,7 +29,7 @@ def encoder() -> WhisperBlockEncoder:
 def listener() -> SceneListener:
     torch.manual_seed(0)
     sizes = dict(layers=3, features=12, bands=8, mixes=2, mixed=5, width=16, heads=2, inner=24, depth=1, window=3)
-    return SceneListener(SceneNetwork(NetworkConfig(labels=LABELS, **sizes)), Telling(times={"kind/speech": 0.45}))
+    return SceneListener(SceneNetwork(NetworkConfig(labels=LABELS, **sizes)), Thresholds(times={"kind/speech": 0.45}))
 
 
 def test_the_level_is_that_of_each_80_ms() -> None:
@@ -59,10 +59,12 @@ def test_gathered_as_it_comes_it_is_what_is_extracted_of_the_whole(size: int) ->
 
 
 def test_a_stretch_begins_and_ends_by_two_thresholds_and_short_gaps_are_closed() -> None:
-    telling = Telling(falls=0.5, gap=0.24, shortest=0.16)
+    thresholds = Thresholds(release=0.5, max_gap=0.24, min_seconds=0.16)
     likely = torch.tensor([0.1, 0.3, 0.6, 0.3, 0.2, 0.7, 0.2, 0.0, 0.0, 0.0, 0.9, 0.0, 0.3, 0.3, 0.3])
-    assert spans(likely, 0.6, telling) == [(1, 6)]  # the short one and those that never are likely enough aren't told
-    assert spans(torch.tensor([0.9, 0.9]), 0.5, telling) == [(0, 2)] and spans(torch.zeros(0), 0.5, telling) == []
+    assert spans(likely, 0.6, thresholds) == [
+        (1, 6)
+    ]  # the short one and those that never are likely enough aren't told
+    assert spans(torch.tensor([0.9, 0.9]), 0.5, thresholds) == [(0, 2)] and spans(torch.zeros(0), 0.5, thresholds) == []
 
 
 def test_pieces_give_the_scene_of_the_whole(tmp_path: Path) -> None:
@@ -79,9 +81,9 @@ def test_pieces_give_the_scene_of_the_whole(tmp_path: Path) -> None:
     assert again.chances["event"]["dog"] == pytest.approx(whole.chances["event"]["dog"], abs=1e-4)
     each.save(tmp_path)
     read = SceneListener.from_pretrained(tmp_path)
-    assert read.telling == each.telling and read.hear(samples, whisper).duration == whole.duration
+    assert read.thresholds == each.thresholds and read.hear(samples, whisper).duration == whole.duration
     tree = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**tree, "telling": {"loudly": 1}}))
+    (tmp_path / "config.json").write_text(json.dumps({**tree, "thresholds": {"loudly": 1}}))
     with pytest.raises(ModelError, match="thresholds that are unknown"):
         SceneListener.from_pretrained(tmp_path)
     assert each.hear(torch.zeros(0), whisper) == Scene()
@@ -92,9 +94,9 @@ def test_of_voices_and_music_is_told_where_there_are_any() -> None:
     state = each.init_state()
     loud = torch.full((50, 2), 0.9)
     for kinds in ((0,), (1,), (0, 1), ()):
-        state.told = {"kind": torch.zeros(50, 2), "event": torch.zeros(50, 1)}
+        state.likely = {"kind": torch.zeros(50, 2), "event": torch.zeros(50, 1)}
         for column in kinds:
-            state.told["kind"][:, column] = loud[:, column]
+            state.likely["kind"][:, column] = loud[:, column]
         groups = {event.group for event in each.finish(state).events}
         assert ("sex" in groups) == (0 in kinds)
         assert "instrument" not in groups or 1 in kinds

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.models.scene.notes import Named
-from antiphon.models.scene.reading import SceneReading, Told
+from antiphon.models.scene.reading import SceneNotes, SceneReading
 from antiphon.models.scene.scene import Scene, SoundEvent
 
 
@@ -86,14 +86,14 @@ def test_who_asks_is_told_everything_and_who_does_not_what_is_noteworthy(table: 
         reading.asks.weight[0, 0], reading.asks.bias[0] = 1.0, -0.5
     with torch.inference_mode():  # as language models answer
         asking, other = torch.ones(8), torch.zeros(8)
-    assert reading.told(scene(("kind", "speech"), ("feeling", "neutral"), ("sex", "female"))) is None
-    hum = reading.told(scene(("kind", "speech"), ("kind", "sound"), ("sex", "female")))  # a sound without a name
+    assert reading.read(scene(("kind", "speech"), ("feeling", "neutral"), ("sex", "female"))) is None
+    hum = reading.read(scene(("kind", "speech"), ("kind", "sound"), ("sex", "female")))  # a sound without a name
     assert hum.behind(other) is None and hum.behind(None) is None and len(hum.behind(asking)) > 5
-    dog = reading.told(scene(("event", "dog")))
+    dog = reading.read(scene(("event", "dog")))
     assert torch.equal(dog.behind(other), dog.noteworthy) and torch.equal(dog.behind(asking), dog.everything)
-    assert reading.told(None) is None and reading.told(Scene()) is None
-    assert SceneReading(table, Letters(), 8).told(scene(("kind", "speech"))) is None  # nobody knows who asks
-    assert Told(torch.ones(2, 8)).behind(asking).shape == (2, 8)
+    assert reading.read(None) is None and reading.read(Scene()) is None
+    assert SceneReading(table, Letters(), 8).read(scene(("kind", "speech"))) is None  # nobody knows who asks
+    assert SceneNotes(torch.ones(2, 8)).behind(asking).shape == (2, 8)
 
 
 def test_a_residual_is_kept_for_the_language_model_that_it_was_trained_with(

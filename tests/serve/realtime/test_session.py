@@ -11,7 +11,7 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent
-from antiphon.models.scene.reading import Told
+from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.scene.scene import Scene, SoundEvent
 from antiphon.serve.realtime.commands import Answer, Begin, Expect, Hear, Judge, Resume, Stop
 from antiphon.serve.realtime.items import messages
@@ -155,14 +155,14 @@ def test_what_is_heard_besides_the_words_is_told_to_those_who_include_it():
 
 
 def test_a_sound_without_words_is_not_answered_but_read_with_the_next_turn():
-    bench, told = Bench(), Told(torch.zeros(3, 4))
+    bench, notes = Bench(), SceneNotes(torch.zeros(3, 4))
     bench.append(silence(0.3) + speech(0.5) + silence(1))
-    assert kinds(bench.hear("", DOG, told)) == []
+    assert kinds(bench.hear("", DOG, notes)) == []
     bench.append(speech(0.5) + silence(1))
     bench.hear("What was that?")
     (command,) = bench.wanted(Answer)
     assert [message.text for message in messages(command.turns)] == ["", "What was that?"]
-    assert messages(command.turns)[0].told is told
+    assert messages(command.turns)[0].notes is notes
 
 
 def test_speech_interrupts_and_nothing_comes_late():

@@ -39,7 +39,7 @@ def test_thresholds_are_those_that_tell_best() -> None:
         known = ("event", "manner/loud")
         heard.append(Listened(example(number, spans, known), {"event": times}, {"manner": whole, "event": whole}))
     told = calibrated(network(), heard)
-    assert 0.2 / told.falls < told.times["event/dog"] <= 0.45
+    assert 0.2 / told.release < told.times["event/dog"] <= 0.45
     assert told.times["event/rain"] == told.times["event/dog"]  # no example has it: its group's
     assert told.whole["manner/loud"] == pytest.approx(0.8, abs=0.1)
     assert set(told.times) == {"event/dog", "event/rain"} and set(told.whole) == {"manner/loud", "manner/soft"}
