@@ -309,7 +309,7 @@ SCENE = shipped(
     "scene",
     "What is heard besides the words: sounds, voices, feeling, music",
     "scene/heads",
-    5646722,
-    "99ca8675fb67db4a4f0895f2ea68a1c00c6b6fef6ba9af386aedbc3f518bf1f1",
+    5646738,
+    "f90d8a954fe7b0480b2ec1b98fdc8e30f13b3b60c55fe9527fb36bf8aa315e0f",
     home="",
 )

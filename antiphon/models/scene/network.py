@@ -8,7 +8,7 @@
 4. *The whole*: each group of labels has attention of its own over the frames of the turn (Okabe et al. 2018,
    "attentive statistics pooling"): the weighted means and deviations of the mixes, and the weighted mean of the frames
    in their context, give its logits. They are sums, so they can be asked for at any time and nothing has to be kept.
-   A linear classifier of every layer's plain mean and deviation, fitted by itself (`train.scene.linear`), is added:
+   A linear classifier of every layer's mean and deviation, fitted by itself (`train.scene.linear`), is added:
    where recordings with labels are few, it knows voices and sounds that it never heard better than what is learnt.
 5. *Tempo* is read off the spectrogram: see `tempo`.
 
@@ -191,8 +191,10 @@ class SceneNetwork(nn.Module):
         self.times = nn.ModuleDict({name: nn.Linear(width, len(config.labels[name])) for name in config.timed})
         told = 2 * mixed + width + 2
         self.whole = nn.ModuleDict({name: nn.Linear(told, len(names)) for name, names in config.labels.items()})
-        plain = 2 * config.layers * config.features
-        self.plain = nn.ModuleDict({name: FittedLinear(plain, len(names)) for name, names in config.labels.items()})
+        statistics = 2 * config.layers * config.features
+        self.linear = nn.ModuleDict(
+            {name: FittedLinear(statistics, len(names)) for name, names in config.labels.items()}
+        )
         matters = [[float(name in LOUDNESS_MATTERS)] for name in config.labels]
         self.register_buffer("loudness", torch.tensor(matters).view(groups, 1), persistent=False)
         self.tempo = TempoNet(TempoConfig(bands=config.bands)) if config.tempo else None
@@ -202,7 +204,7 @@ class SceneNetwork(nn.Module):
     def init_state(self, batch: int = 1) -> SceneState:
         """The state before the first frame."""
         config, weight = self.config, self.attention.weight
-        groups, mixed, plain = len(config.labels), config.mixes * config.mixed, config.layers * config.features
+        groups, mixed, layers = len(config.labels), config.mixes * config.mixed, config.layers * config.features
         return SceneState(
             SceneFeatures(
                 weight.new_zeros(batch, config.layers, 0, config.features),
@@ -218,8 +220,8 @@ class SceneNetwork(nn.Module):
                 weight.new_zeros(batch, groups),
                 weight.new_zeros(batch, groups),
                 weight.new_zeros(batch),
-                weight.new_zeros(batch, plain),
-                weight.new_zeros(batch, plain),
+                weight.new_zeros(batch, layers),
+                weight.new_zeros(batch, layers),
             ),
             self.tempo.init_state(batch) if self.tempo is not None else None,
         )
@@ -288,7 +290,7 @@ class SceneNetwork(nn.Module):
         vectors = self.transformer(chunks) if whole else self.transformer.step(chunks, state.transformer)
         context = self.drop(x + vectors.repeat_interleave(self.config.chunk, 1)[:, :time])
         self._add(mixes, context, features.level, there, state.sums)
-        self.add_plain(even, there, state.sums)
+        self.add_statistics(even, there, state.sums)
         return Readings({name: head(context) for name, head in self.times.items()}, vectors)
 
     def mix(self, even: Tensor) -> Tensor:
@@ -313,7 +315,7 @@ class SceneNetwork(nn.Module):
         sums.level_squares = sums.level_squares + (by_group @ louder.square()[..., None])[..., 0]
 
     @staticmethod
-    def add_plain(even: Tensor, there: Tensor, sums: Sums) -> None:
+    def add_statistics(even: Tensor, there: Tensor, sums: Sums) -> None:
         """Adds frames to the sums in which all count the same."""
         even = even * there[:, None, :, None]
         sums.frames = sums.frames + there.sum(1)
@@ -335,9 +337,9 @@ class SceneNetwork(nn.Module):
         deviation = (sums.squares / weight - mean.square()).clamp_min(1e-4).sqrt()
         told = torch.cat([mean, deviation, context, level * self.loudness, spread * self.loudness], -1)
         told = self.drop(told)
-        plain = self.statistics(sums)
+        statistics = self.statistics(sums)
         logits = {
-            name: head(told[:, number]) + self.plain[name](plain)
+            name: head(told[:, number]) + self.linear[name](statistics)
             for number, (name, head) in enumerate(self.whole.items())
         }
         return Summary(logits, context.mean(1), tempo)
@@ -363,7 +365,7 @@ class SceneNetwork(nn.Module):
         theirs, out = other.state_dict(), {}
         for name, own in self.state_dict().items():
             start, _, rest = name.partition(".")
-            if start == "plain":  # fitted anew
+            if start == "linear":  # fitted anew
                 continue
             if start in ("whole", "times"):
                 group = rest.split(".")[0]
@@ -392,7 +394,7 @@ class SceneNetwork(nn.Module):
                 network = cls(NetworkConfig(**{name: tree[name] for name in NetworkConfig.__dataclass_fields__}))
             weights = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
             # Linear classifiers that were never fitted are zero, and need not be in the file.
-            unfitted = {name: value for name, value in network.state_dict().items() if name.startswith("plain.")}
+            unfitted = {name: value for name, value in network.state_dict().items() if name.startswith("linear.")}
             fill(network, {**unfitted, **weights})
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no scene network that can be read: {error}") from error

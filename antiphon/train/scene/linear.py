@@ -52,8 +52,8 @@ def fit_linear(network: SceneNetwork, train: Chosen, dev: Chosen, most: int = 60
         y, mask = (torch.stack(side) for side in zip(*(_target(example, name, labels) for _, example in own)))
         weight, bias = fitted(x, y, mask, GROUPS[name].exclusive)
         share = shares[name] = _share(network, name, weighed, kept, weight, bias) if len(weighed) >= ENOUGH else HALF
-        network.plain[name].weight.copy_(share * weight)
-        network.plain[name].bias.copy_(share * bias)
+        network.linear[name].weight.copy_(share * weight)
+        network.linear[name].bias.copy_(share * bias)
         network.whole[name].weight.mul_(1 - share)
         network.whole[name].bias.mul_(1 - share)
     return shares
@@ -132,5 +132,5 @@ def _statistics(network: SceneNetwork, source: EncodedSet, example: EncodedExamp
     """[2 * layers * features]."""
     features, state = source(example), network.init_state()
     even = (features.layers - network.mean) / network.deviation
-    network.add_plain(even, torch.ones_like(features.level), state.sums)
+    network.add_statistics(even, torch.ones_like(features.level), state.sums)
     return network.statistics(state.sums)[0]
