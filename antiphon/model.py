@@ -307,7 +307,7 @@ class HalfDuplexModel(Model):
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             phonemizer, known, scenes, reading = Phonemizer(), saved.name if saved else str(name), None, None
             if "scene" in folders:
-                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.encoder)
+                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.whole)
                 llm = thinker.result()
                 reading = SceneReading.from_pretrained(
                     folders["scene"], llm.model.embed, llm.tokenizer, llm.model.width
