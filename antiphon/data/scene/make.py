@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.random import Generator
 
+from antiphon.data.scene.electronic import MACHINES, electronic
 from antiphon.data.scene.example import RATE, Example, silences
 from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, spans_of
 from antiphon.data.scene.manner import manner, sex_by_pitch, tone
 from antiphon.data.scene.mixtures import Clip, alone, coloured, conversation, excerpt, mixture
-from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece
+from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece, sound_fonts
 from antiphon.data.scene.published import labelled
 from antiphon.data.scene.signals import SIGNALS, signal
 from antiphon.data.scene.splits import TEST_VOICES
@@ -263,7 +264,15 @@ def _instrument(material: Material | None, split: str, generator: Generator) -> 
 
 def _note(material: Material | None, split: str, generator: Generator) -> Example:
     name = "drums" if generator.random() < 0.15 else _one_of(sorted(INSTRUMENTS), generator)
-    example = instrument_alone(name, generator, note)
+    font = _one_of(sound_fonts(), generator) if split == "train" else None
+    example = instrument_alone(name, generator, note, font)
+    spans = tuple(span for span in example.spans if span.label != "silence")
+    clip = Clip(coloured(example.samples, generator), spans, example.source, example.known)
+    return alone(clip, generator, clean=False)
+
+
+def _electronic(material: Material | None, split: str, generator: Generator) -> Example:
+    example = electronic(_one_of(sorted(MACHINES), generator), generator)
     spans = tuple(span for span in example.spans if span.label != "silence")
     clip = Clip(coloured(example.samples, generator), spans, example.source, example.known)
     return alone(clip, generator, clean=False)
@@ -280,6 +289,7 @@ MAKERS: dict[str, Maker] = {
     "piece": _piece,
     "instrument": _instrument,
     "note": _note,
+    "electronic": _electronic,
     "signal": _signal,
 }
 
