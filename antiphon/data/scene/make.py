@@ -174,7 +174,8 @@ class Material:
             example = signal(_one_of(sorted(SIGNALS), generator), generator)
         else:
             example = self.load(self.drawn(split, "sound", generator, group="event"))
-        return excerpt(example, float(generator.uniform(*SOUND)), generator)
+        clip = excerpt(example, float(generator.uniform(*SOUND)), generator)
+        return varied(clip, generator) if split == "train" else clip
 
     def two_speakers(self, split: str, generator: Generator) -> list[Clip]:
         """Two stretches of each of two speakers of one set, whose recordings sound alike but for who speaks."""
@@ -192,6 +193,16 @@ class Material:
                 example = self.load(mine[int(generator.integers(len(mine)))])
                 clips.append(excerpt(example, float(generator.uniform(*SPEECH)), generator))
         return clips
+
+
+def varied(clip: Clip, generator: Generator, most: float = 1.18) -> Clip:
+    """Another one of its kind: a smaller or larger dog, another microphone."""
+    faster = float(np.exp(generator.uniform(-1, 1) * np.log(most)))
+    samples = change_speed(clip.samples, RATE, faster)
+    if generator.random() < 0.5:
+        samples = coloured(samples, generator, 8.0)
+    spans = tuple(replace(s, start=s.start / faster, end=s.end / faster) for s in clip.spans)
+    return replace(clip, samples=samples, spans=spans)
 
 
 Maker = Callable[[Material, str, Generator], Example]
@@ -235,6 +246,8 @@ def _alone(kind: str, group: str) -> Maker:
             samples = change_speed(clip.samples, RATE, faster)
             spans = tuple(replace(s, start=s.start / faster, end=s.end / faster) for s in clip.spans)
             clip = replace(clip, samples=samples, spans=spans)
+        elif split == "train":
+            clip = varied(clip, generator)
         return alone(clip, generator, material.clean(each.place))
 
     return make_one

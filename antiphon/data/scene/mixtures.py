@@ -334,12 +334,13 @@ def conversation(speech: Callable[[Generator], list[Clip]], generator: Generator
         generator: draws everything else.
     """
     first, again, second, _ = speech(generator)
-    case = generator.choice(["one", "in_turn", "at_once"])
-    level, gap = float(generator.uniform(-28.0, -18.0)), float(generator.uniform(0.05, 0.8))
+    case = generator.choice(["one", "in_turn", "at_once"], p=[0.4, 0.3, 0.3])
+    level, gap = float(generator.uniform(-28.0, -18.0)), float(generator.uniform(0.05, 1.2))
     start = float(generator.uniform(0.0, 0.8))
     second_level = level + float(generator.uniform(-5.0, 5.0))
     if case == "one":
-        parts = [(first, start, level), (again, start + first.seconds + gap, level)]
+        # One who goes on may have turned the head: softer or louder tells of nobody else.
+        parts = [(first, start, level), (again, start + first.seconds + gap, second_level)]
     elif case == "in_turn":
         parts = [(first, start, level), (second, start + first.seconds + gap, second_level)]
         if generator.random() < 0.4:

@@ -311,7 +311,7 @@ def known_loss(logits: Tensor, values: Tensor, mask: Tensor, exclusive: bool) ->
 
 
 def mix_pairs(batch: dict[str, Any], share: float) -> None:
-    """Mixes each row's layers, spectrogram and labels with those of the row beside it; what one of them doesn't know is not known.
+    """Mixes each row with the row beside it, labels too; what one of them doesn't know is not known.
 
     Args:
         batch: changed; of an odd number of rows the last stays.
