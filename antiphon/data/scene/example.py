@@ -67,7 +67,7 @@ class Example:
 
 
 def activity(
-    samples: Samples, below: float = 35.0, gap: float = 0.3, shortest: float = 0.04
+    samples: Samples, below: float = 35.0, gap: float = 0.3, shortest: float = 0.04, steady: bool = False
 ) -> list[tuple[float, float]]:
     """When something is heard in a recording: where it isn't far softer than at its loudest.
 
@@ -77,6 +77,7 @@ def activity(
             6 dB over the floor counts; a sound that never pauses has no such floor, and all of it counts.
         gap: seconds of less that don't part two stretches.
         shortest: seconds of a stretch that counts.
+        steady: whether the softest that there is belongs to it, as with rain or waves: it has no floor of noise.
 
     Returns:
         (start, end) in seconds, in order; none of digital silence.
@@ -90,16 +91,30 @@ def activity(
         return []
     floor = float(np.percentile(level, 10))
     threshold = level.max() - below
-    if floor > threshold and floor < level.max() - 12.0:
+    if not steady and floor > threshold and floor < level.max() - 12.0:
         threshold = floor + 6.0
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], level > threshold, [False]])))
+    found = stretches(level > threshold, HOP, gap)
+    return [
+        (start, end) for start, end in ((s, min(e, len(samples) / RATE)) for s, e in found) if end - start >= shortest
+    ]
+
+
+def stretches(there: NDArray[np.bool_], step: float, gap: float) -> list[tuple[float, float]]:
+    """Where something is true: (start, end) in seconds.
+
+    Args:
+        there: [T], in steps of `step` seconds.
+        step: seconds.
+        gap: seconds of less that don't part two stretches.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]])))
     found: list[tuple[float, float]] = []
-    for start, end in zip(edges[::2] * HOP, np.minimum(edges[1::2] * HOP, len(samples) / RATE)):
+    for start, end in zip((edges[::2] * step).tolist(), (edges[1::2] * step).tolist()):
         if found and start - found[-1][1] < gap:
-            found[-1] = (found[-1][0], float(end))
+            found[-1] = (found[-1][0], end)
         else:
-            found.append((float(start), float(end)))
-    return [(start, end) for start, end in found if end - start >= shortest]
+            found.append((start, end))
+    return found
 
 
 def silences(spans: Iterable[Span], seconds: float, shortest: float = 0.2) -> tuple[Span, ...]:

@@ -24,6 +24,11 @@ from antiphon.models.scene.labels import GROUPS, TEMPO
 LONGEST = 10.0  # seconds of an example of a longer recording
 GAPS = {"speech": 0.5, "music": 2.0, "sound": 0.4}  # seconds of a pause within what still is one stretch of its kind
 LONG_GAP = 1.2  # of sounds that are made of strokes, drops or ticks: nobody counts those
+# What goes on all the time, now softer, now louder: its quietest moments are its own, no pause and no floor of noise.
+_STEADY = frozenset(
+    "rain sea_waves crackling_fire wind stream helicopter airplane chainsaw engine car motorcycle train vacuum_cleaner "
+    "washing_machine drill insects crickets".split()
+)
 _STROKES = frozenset(
     "crackling_fire clock_tick keyboard_typing footsteps water_drops mouse_click brushing_teeth hammer hand_saw "
     "crickets clapping rain".split()
@@ -251,10 +256,10 @@ def spans_of(samples: Samples, labels: Sequence[tuple[str, str]]) -> tuple[Span,
     """Labels of a whole recording over the time in which something is heard in it.
 
     Timed groups (kind, event) go over each stretch; what is said of the whole goes from the first to the last. Speech
-    has its short pauses in it, a bark ends when it ends, and a clock ticks on between its ticks.
+    has its short pauses in it, a bark ends when it ends, a clock ticks on between its ticks, and waves come and go
+    without an end.
     """
-    gap = max((GAPS[label] for group, label in labels if group == "kind"), default=GAPS["sound"])
-    heard = activity(samples, gap=LONG_GAP if any(label in _STROKES for _, label in labels) else gap)
+    heard = activity(samples, gap=pause(labels), steady=any(label in _STEADY for _, label in labels))
     if not heard:
         return ()
     whole = [(heard[0][0], heard[-1][1])]
@@ -263,6 +268,14 @@ def spans_of(samples: Samples, labels: Sequence[tuple[str, str]]) -> tuple[Span,
         for group, label in labels
         for start, end in (heard if group in GROUPS and GROUPS[group].timed else whole)
     )
+
+
+def pause(labels: Iterable[tuple[str, str]]) -> float:
+    """Seconds for which what these labels name may be silent in between, and still be one."""
+    labels = list(labels)
+    if any(label in _STROKES or label in _STEADY for _, label in labels):
+        return LONG_GAP
+    return max((GAPS[label] for group, label in labels if group == "kind" and label in GAPS), default=GAPS["sound"])
 
 
 def spans_of_turns(turns: Iterable[tuple[float, float, str]], seconds: float, first: float = 0.0) -> tuple[Span, ...]:

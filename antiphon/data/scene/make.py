@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.random import Generator
 
+from antiphon.data.scene.electronic import MACHINES, electronic
 from antiphon.data.scene.example import RATE, Example, silences
 from antiphon.data.scene.labelled import LONGEST, Labelled, example_of, spans_of
 from antiphon.data.scene.manner import manner, sex_by_pitch, tone
 from antiphon.data.scene.mixtures import Clip, alone, coloured, conversation, excerpt, mixture
-from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece
+from antiphon.data.scene.music import INSTRUMENTS, instrument_alone, note, piece, sound_fonts
 from antiphon.data.scene.published import labelled
 from antiphon.data.scene.signals import SIGNALS, signal
 from antiphon.data.scene.splits import TEST_VOICES
@@ -173,7 +174,8 @@ class Material:
             example = signal(_one_of(sorted(SIGNALS), generator), generator)
         else:
             example = self.load(self.drawn(split, "sound", generator, group="event"))
-        return excerpt(example, float(generator.uniform(*SOUND)), generator)
+        clip = excerpt(example, float(generator.uniform(*SOUND)), generator)
+        return varied(clip, generator) if split == "train" else clip
 
     def two_speakers(self, split: str, generator: Generator) -> list[Clip]:
         """Two stretches of each of two speakers of one set, whose recordings sound alike but for who speaks."""
@@ -191,6 +193,16 @@ class Material:
                 example = self.load(mine[int(generator.integers(len(mine)))])
                 clips.append(excerpt(example, float(generator.uniform(*SPEECH)), generator))
         return clips
+
+
+def varied(clip: Clip, generator: Generator, most: float = 1.18) -> Clip:
+    """Another one of its kind: a smaller or larger dog, another microphone."""
+    faster = float(np.exp(generator.uniform(-1, 1) * np.log(most)))
+    samples = change_speed(clip.samples, RATE, faster)
+    if generator.random() < 0.5:
+        samples = coloured(samples, generator, 8.0)
+    spans = tuple(replace(s, start=s.start / faster, end=s.end / faster) for s in clip.spans)
+    return replace(clip, samples=samples, spans=spans)
 
 
 Maker = Callable[[Material, str, Generator], Example]
@@ -234,6 +246,8 @@ def _alone(kind: str, group: str) -> Maker:
             samples = change_speed(clip.samples, RATE, faster)
             spans = tuple(replace(s, start=s.start / faster, end=s.end / faster) for s in clip.spans)
             clip = replace(clip, samples=samples, spans=spans)
+        elif split == "train":
+            clip = varied(clip, generator)
         return alone(clip, generator, material.clean(each.place))
 
     return make_one
@@ -263,7 +277,15 @@ def _instrument(material: Material | None, split: str, generator: Generator) -> 
 
 def _note(material: Material | None, split: str, generator: Generator) -> Example:
     name = "drums" if generator.random() < 0.15 else _one_of(sorted(INSTRUMENTS), generator)
-    example = instrument_alone(name, generator, note)
+    font = _one_of(sound_fonts(), generator) if split == "train" else None
+    example = instrument_alone(name, generator, note, font)
+    spans = tuple(span for span in example.spans if span.label != "silence")
+    clip = Clip(coloured(example.samples, generator), spans, example.source, example.known)
+    return alone(clip, generator, clean=False)
+
+
+def _electronic(material: Material | None, split: str, generator: Generator) -> Example:
+    example = electronic(_one_of(sorted(MACHINES), generator), generator)
     spans = tuple(span for span in example.spans if span.label != "silence")
     clip = Clip(coloured(example.samples, generator), spans, example.source, example.known)
     return alone(clip, generator, clean=False)
@@ -280,6 +302,7 @@ MAKERS: dict[str, Maker] = {
     "piece": _piece,
     "instrument": _instrument,
     "note": _note,
+    "electronic": _electronic,
     "signal": _signal,
 }
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
-from antiphon.data.scene.example import RATE, Example, Span, activity, silences
+from antiphon.data.scene.example import HOP, RATE, Example, Span, activity, silences, stretches
+from antiphon.data.scene.labelled import pause
 from antiphon.data.speech.augment import (
     NOISES,
     Samples,
@@ -22,7 +24,15 @@ from antiphon.data.speech.augment import (
     scale_peak,
     telephone,
 )
+from antiphon.models.scene.labels import GROUPS
 
+# What is heard over something else: in one of the ear's bands it is as strong. (Fainter sounds are noticed, but when
+# they begin and end isn't.)
+BANDS = 24  # as many as Bark counts
+WINDOW = 640  # samples of a spectrum, every `HOP` seconds
+MASKED_DB, FAINT_DB = 0.0, 35.0  # over the rest; below its own loudest
+LEAST = 0.1  # seconds for which something must be heard, to be there
+TAIL = 0.6  # seconds for which a room may ring on
 FADE = 0.015  # seconds, where a sound is cut out of a longer one
 NOISY_DB, QUIET_DB = 12.0, 25.0  # what lies this little over the noise is in noise, what lies this far over it in quiet
 _VOICE_GROUPS = ("sex", "age", "feeling", "manner")
@@ -73,7 +83,7 @@ def levelled(samples: Samples, level: float) -> Samples:
 
 def excerpt(example: Example, seconds: float, generator: Generator) -> Clip:
     """A stretch of an example in which something is heard, at most `seconds` long, from pause to pause if it can be."""
-    stretches = activity(example.samples, gap=0.12)
+    stretches = _parts(example)
     if not stretches:
         return Clip(example.samples, example.spans, example.source, example.known)
     first = last = int(generator.integers(len(stretches)))
@@ -93,6 +103,12 @@ def excerpt(example: Example, seconds: float, generator: Generator) -> Clip:
     return Clip(samples, spans, example.source, example.known)
 
 
+def _parts(example: Example) -> list[tuple[float, float]]:
+    """Between what an example may be cut: a sound's stretches as its labels have them, else what pauses part."""
+    sounds = [(span.start, span.end) for span in example.spans if (span.group, span.label) == ("kind", "sound")]
+    return sounds or activity(example.samples, gap=0.12)
+
+
 def coloured(samples: Samples, generator: Generator, decibels: float = 12.0) -> Samples:
     """Through another microphone, loudspeaker or body: a drawn smooth curve of gain over frequency, now and then with
     some overdrive. What is rendered all has one colour; what is recorded has any."""
@@ -107,6 +123,10 @@ def coloured(samples: Samples, generator: Generator, decibels: float = 12.0) -> 
     return out.astype(np.float32)
 
 
+Part = tuple[int, Samples, tuple[Span, ...]]
+"""One of the things in a recording: from which sample on it is there, its samples alone, and its labels."""
+
+
 @dataclass
 class Canvas:
     """A recording being put together.
@@ -115,11 +135,13 @@ class Canvas:
         samples: so far.
         spans: so far.
         sources: of what is in it.
+        parts: each thing that is in it, alone: from which sample on, its samples, and its spans.
     """
 
     samples: Samples
     spans: list[Span] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
     @classmethod
     def empty(cls, seconds: float) -> Canvas:
@@ -143,7 +165,9 @@ class Canvas:
         self.samples[first : first + len(samples)] += samples
         end = len(self.samples) / RATE
         moved = (span.moved(at) for span in clip.spans)
-        self.spans += [Span(s.group, s.label, s.start, min(s.end, end)) for s in moved if s.start < end]
+        spans = tuple(Span(s.group, s.label, s.start, min(s.end, end)) for s in moved if s.start < end)
+        self.parts.append((first, samples, spans))
+        self.spans += spans
         self.sources.append(clip.source)
 
     def finished(self, known: frozenset[str], text: str = "") -> Example:
@@ -152,7 +176,55 @@ class Canvas:
         return Example(self.samples, spans, known, text, " + ".join(dict.fromkeys(self.sources)))
 
 
-def surround(example: Example, generator: Generator, clean: bool, others: Sequence[Samples] = ()) -> Example:
+def audible(parts: Sequence[Part], noise: Samples, room: Samples | None = None) -> list[Span]:
+    """When each of several things is heard over the others: their labels with times, cut to that.
+
+    Whatever is masked by something louder has no beginning and no end that anybody could tell. As in the ear that goes
+    by bands of frequency (Fletcher 1940): a high bell is heard over a low voice.
+
+    Args:
+        parts: from which sample on, samples, and labels with the times of the whole.
+        noise: what else there is all the time, [N].
+        room: the response of the room in which the parts are, and ring on.
+    """
+    count = len(noise)
+
+    def placed(first: int, samples: Samples) -> Samples:
+        alone = np.pad(samples, (first, count - first - len(samples)))
+        return alone if room is None else reverberate(alone, room)
+
+    power = [_power(placed(first, samples)) for first, samples, _ in parts]
+    total, found = sum(power) + _power(noise), []
+    times = np.arange(len(total)) * HOP
+    for own, (_, _, spans) in zip(power, parts):
+        over = own >= (total - own) * 10.0 ** (MASKED_DB / 10.0)
+        heard = (over & (own >= own.max(initial=0.0) * 10.0 ** (-FAINT_DB / 10.0)) & (own > 1e-12)).any(1)
+        timed = [span for span in spans if GROUPS[span.group].timed and span.label != "silence"]
+        gap = pause((span.group, span.label) for span in timed)
+        for span in timed:
+            end = span.end if room is None else span.end + TAIL
+            inside = heard & (times >= span.start - HOP / 2) & (times < end)
+            mine = [(a, min(b, count / RATE)) for a, b in stretches(inside, HOP, gap)]
+            found += [Span(span.group, span.label, a, b) for a, b in mine if b - a >= LEAST]
+    return found
+
+
+def _power(samples: Samples) -> NDArray[np.float64]:
+    """In each of the ear's bands, every `HOP` seconds, over 60 ms: [T, BANDS]."""
+    hop, half = int(HOP * RATE), WINDOW // 2
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (half, WINDOW)), WINDOW)[half // 2 :: hop]
+    frames = frames[: -(-len(samples) // hop)] * np.hanning(WINDOW).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(frames, axis=1)) ** 2
+    hertz = np.fft.rfftfreq(WINDOW, 1 / RATE)
+    bark = 26.81 * hertz / (1960.0 + hertz) - 0.53  # Traunmueller 1990
+    edges = np.searchsorted(bark, np.linspace(0.0, bark[-1], BANDS + 1)[:-1])
+    bands = np.add.reduceat(spectrum, np.unique(edges), axis=1)
+    return np.stack([np.convolve(band, np.full(3, 1 / 3), "same") for band in bands.T], 1)
+
+
+def surround(
+    example: Example, generator: Generator, clean: bool, others: Sequence[Samples] = (), parts: Sequence[Part] = ()
+) -> Example:
     """Puts a recording into surroundings: quiet, noise, a room, a telephone; and changes its level.
 
     Args:
@@ -160,13 +232,16 @@ def surround(example: Example, generator: Generator, clean: bool, others: Sequen
         generator: draws them.
         clean: whether it was recorded in quiet, without echo: only then is it known that it *isn't* in noise or a room.
         others: other people's speech, for babble.
+        parts: what it was put together of: then labels with times are true where each is heard over the others.
 
     Returns:
         The same with the group "surroundings"; loud noise also counts as "sound".
     """
-    samples, spans, named = example.samples, list(example.spans), []
+    samples, spans, named, room = example.samples, list(example.spans), [], None
+    noise = np.zeros(len(samples), np.float32)
     if generator.random() < 0.25:
-        samples = reverberate(samples, room_response(RATE, float(generator.uniform(0.4, 1.0)), generator))
+        room = room_response(RATE, float(generator.uniform(0.4, 1.0)), generator)
+        samples = reverberate(samples, room)
         named.append("room")
     drawn = generator.random()
     if drawn < 0.6 and len(samples):
@@ -177,12 +252,15 @@ def surround(example: Example, generator: Generator, clean: bool, others: Sequen
         heard = activity(samples)
         active = [samples[int(start * RATE) : int(end * RATE)] for start, end in heard]
         level = rms(np.concatenate(active)) if active else 0.01
-        noise = make_noise(kind, len(samples), RATE, generator, others)
-        samples = samples + noise * np.float32(level * 10.0 ** (-snr / 20.0))
+        noise = make_noise(kind, len(samples), RATE, generator, others) * np.float32(level * 10.0 ** (-snr / 20.0))
+        samples = samples + noise
         if loud:
             named.append("noise")
-            spans = [span for span in spans if span.label != "silence"]
-            spans.append(Span("kind", "sound", 0.0, example.seconds))
+    if parts:
+        spans = _heard(spans, parts, audible(parts, noise, room), example.seconds)
+    if "noise" in named:
+        spans = [span for span in spans if span.label != "silence"]
+        spans.append(Span("kind", "sound", 0.0, example.seconds))
     if generator.random() < 0.15:
         samples = telephone(samples, RATE, generator)
         named.append("telephone")
@@ -195,6 +273,14 @@ def surround(example: Example, generator: Generator, clean: bool, others: Sequen
     spans += [Span("surroundings", each, 0.0, example.seconds) for each in named]
     samples = scale_peak(samples, float(generator.uniform(-24.0, -1.0)))
     return Example(samples, tuple(spans), example.known | known, example.text, example.source)
+
+
+def _heard(spans: Sequence[Span], parts: Sequence[Part], found: Sequence[Span], seconds: float) -> list[Span]:
+    """An example's labels with those that have times as they were found, without what isn't heard at all."""
+    there = {(span.group, span.label) for span in found}
+    gone = {span for *_, own in parts for span in own if not any((o.group, o.label) in there for o in own)}
+    kept = [span for span in spans if not GROUPS[span.group].timed and span not in gone]
+    return [*kept, *found, *silences(found, seconds)]
 
 
 def mixture(speech: Draw, sound: Draw, music: Draw, generator: Generator) -> Example:
@@ -237,7 +323,7 @@ def mixture(speech: Draw, sound: Draw, music: Draw, generator: Generator) -> Exa
             level + float(generator.uniform(-10.0, 6.0)),
         )
         known -= set() if "event" in clip.known else {"event"}
-    return surround(canvas.finished(frozenset(known)), generator, clean=False)
+    return surround(canvas.finished(frozenset(known)), generator, clean=False, parts=canvas.parts)
 
 
 def conversation(speech: Callable[[Generator], list[Clip]], generator: Generator) -> Example:
@@ -248,12 +334,13 @@ def conversation(speech: Callable[[Generator], list[Clip]], generator: Generator
         generator: draws everything else.
     """
     first, again, second, _ = speech(generator)
-    case = generator.choice(["one", "in_turn", "at_once"])
-    level, gap = float(generator.uniform(-28.0, -18.0)), float(generator.uniform(0.05, 0.8))
+    case = generator.choice(["one", "in_turn", "at_once"], p=[0.4, 0.3, 0.3])
+    level, gap = float(generator.uniform(-28.0, -18.0)), float(generator.uniform(0.05, 1.2))
     start = float(generator.uniform(0.0, 0.8))
     second_level = level + float(generator.uniform(-5.0, 5.0))
     if case == "one":
-        parts = [(first, start, level), (again, start + first.seconds + gap, level)]
+        # One who goes on may have turned the head: softer or louder tells of nobody else.
+        parts = [(first, start, level), (again, start + first.seconds + gap, second_level)]
     elif case == "in_turn":
         parts = [(first, start, level), (second, start + first.seconds + gap, second_level)]
         if generator.random() < 0.4:

@@ -32,6 +32,7 @@ FONTS = (
     "/usr/share/sounds/sf2/FluidR3_GM.sf2",
     "/usr/share/sounds/sf2/default-GM.sf2",
     "/usr/share/soundfonts/FluidR3_GM.sf2",
+    "/usr/share/sounds/sf3/MuseScore_General_Lite.sf3",
 )
 # General MIDI's programs, from 0, and the notes that the instrument is usually played in.
 INSTRUMENTS: dict[str, tuple[tuple[int, ...], tuple[int, int]]] = {
@@ -297,14 +298,14 @@ def to_midi(score: Score, path: Path) -> None:
 
 
 @functools.cache
-def sound_font() -> str:
-    """The first General MIDI sound font there is.
+def sound_fonts() -> tuple[str, ...]:
+    """The General MIDI sound fonts there are, each once.
 
     Raises:
         DataError: none, or no FluidSynth.
     """
-    found = next((font for font in FONTS if Path(font).is_file()), None)
-    if found is None or shutil.which("fluidsynth") is None:
+    found = tuple(dict.fromkeys(str(Path(font).resolve()) for font in FONTS if Path(font).is_file()))
+    if not found or shutil.which("fluidsynth") is None:
         raise DataError(
             "Playing music needs the program fluidsynth and a General MIDI sound font: on Debian and Ubuntu, "
             "apt-get install fluidsynth fluid-soundfont-gm."
@@ -323,7 +324,7 @@ def played(score: Score, font: str | None = None) -> Samples:
         to_midi(score, midi)
         # Twice the rate, then resampled: FluidSynth's own low rates alias. It reads only the samples that it plays.
         options = f"-ni -q -o synth.dynamic-sample-loading=1 -r {2 * RATE} -g 0.5 -O s16 -T wav".split()
-        command = ["fluidsynth", *options, "-F", str(wav), font or sound_font(), str(midi)]
+        command = ["fluidsynth", *options, "-F", str(wav), font or sound_fonts()[0], str(midi)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not wav.is_file():
             raise DataError(f"FluidSynth failed: {done.stderr.strip() or done.returncode}.")
@@ -349,10 +350,14 @@ def piece(split: str, generator: Generator, seconds: float = 10.0, tempo: float 
 
 
 def instrument_alone(
-    instrument: str, generator: Generator, compose_one: Callable[[str, Generator], Score] = phrase
+    instrument: str,
+    generator: Generator,
+    compose_one: Callable[[str, Generator], Score] = phrase,
+    font: str | None = None,
 ) -> Example:
-    """A rendered phrase (or `note`) of one instrument: kind and instrument are known."""
-    samples = played(compose_one(instrument, generator))
+    """A rendered phrase (or `note`) of one instrument, by a sound font (None: the first): kind and instrument are
+    known."""
+    samples = played(compose_one(instrument, generator), font)
     samples = samples[: int(generator.uniform(1.0, 6.0) * RATE)]
     return _music(
         samples, Score(0.0, (), {}, (instrument,)), generator, f"{compose_one.__name__} of {instrument}", tempo=False

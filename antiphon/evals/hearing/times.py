@@ -17,7 +17,7 @@ from antiphon.models.scene.features import FRAME_SECONDS
 from antiphon.models.scene.labels import GROUPS
 from antiphon.models.scene.listener import Thresholds, spans
 from antiphon.models.scene.scene import Scene, SoundEvent
-from antiphon.train.scene.calibrate import NEAR, joined, matched
+from antiphon.train.scene.calibrate import JOINED, NEAR, joined, matched
 
 KINDS = GROUPS["kind"].names
 BARS = {"kind-accuracy": ">= 0.97", "events-f1": ">= 0.8"}
@@ -72,13 +72,13 @@ def by_second(there: Iterable[Span], seconds: float) -> NDArray[np.bool_]:
 def event_counts(scene: Scene, each: Recorded, labels: Sequence[str]) -> tuple[int, int, int]:
     """Sounds that are told right, that are told, and that there are, of labels that could be learned.
 
-    The stretches of a label that lie closer than a listener parts them count as one.
+    The stretches of a label that lie closer than anybody would part them count as one.
     """
     found, told, there = 0, 0, 0
     for label in labels:
         if not each.knows("event", label):
             continue
-        real = joined(each.example.spans, "event", label, Thresholds().max_gap)
+        real = joined(each.example.spans, "event", label, JOINED)
         mine = [(event.start, event.end) for event in scene.of("event") if event.label == label]
         found, told, there = found + matched(mine, real, NEAR), told + len(mine), there + len(real)
     return found, told, there

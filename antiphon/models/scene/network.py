@@ -4,7 +4,9 @@
    projected: a few hundred numbers each 80 ms, linear in what the encoder gives.
 2. *Chunks*: 8 frames (0.64 s) become one vector, and a causal transformer over the last half minute of them gives each
    its context. So each frame knows what it is and what it stands in.
-3. *Times*: of each label that has times, a logit each 80 ms.
+3. *Times*: of each label that has times, a logit each 80 ms. What a chunk's vector says about each of its frames, and
+   a small convolution over the spectrogram, which knows when a sound begins better than the encoder's layers do, join
+   the frame in its context.
 4. *The whole*: each group of labels has attention of its own over the frames of the turn (Okabe et al. 2018,
    "attentive statistics pooling"): the weighted means and deviations of the mixes, and the weighted mean of the frames
    in their context, give its logits. They are sums, so they can be asked for at any time and nothing has to be kept.
@@ -34,6 +36,7 @@ from antiphon.errors import ModelError
 from antiphon.models.scene.features import MEL_PER_FRAME, SILENCE_DB, SceneFeatures
 from antiphon.models.scene.labels import GROUPS, checked
 from antiphon.models.scene.tempo import TempoConfig, TempoNet, TempoState
+from antiphon.nn.conv import CausalConv1d, ConvState, Upsample
 from antiphon.nn.state import fork
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
 from antiphon.nn.weights import NoInitWeights, fill
@@ -56,6 +59,7 @@ class NetworkConfig:
         window: chunks that the transformer sees.
         dropout: in training.
         tempo: whether tempo is told.
+        near: numbers a frame of the convolution over the spectrogram, and of what a chunk says of each of its frames.
     """
 
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -72,6 +76,7 @@ class NetworkConfig:
     window: int = 40
     dropout: float = 0.2
     tempo: bool = True
+    near: int = 64
 
     def __post_init__(self) -> None:
         labels = checked({name: tuple(labels) for name, labels in self.labels.items()})
@@ -116,12 +121,14 @@ class SceneState:
         transformer: over the chunks.
         sums: over the frames of whole chunks.
         tempo: the onsets; None where tempo isn't told.
+        near: of the convolution over the spectrogram.
     """
 
     waiting: SceneFeatures
     transformer: TransformerState
     sums: Sums
     tempo: TempoState | None
+    near: ConvState
 
 
 @dataclass
@@ -150,6 +157,37 @@ class Summary:
     logits: dict[str, Tensor]
     vector: Tensor
     tempo: Tensor | None
+
+
+class NearFrames(nn.Module):
+    """What the spectrogram and a chunk's vector say of each of its frames, added to the frame in its context.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        near, width = config.near, config.width
+        self.conv = CausalConv1d(config.bands, near, 9)
+        self.join = nn.Linear(MEL_PER_FRAME * near, near)
+        self.spread = Upsample(width, near, config.chunk)
+        self.norm = nn.LayerNorm(width + 2 * near)
+        self.mlp = nn.Sequential(
+            nn.Linear(width + 2 * near, width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, width)
+        )
+
+    def forward(self, context: Tensor, vectors: Tensor, mel: Tensor, state: ConvState | None = None) -> Tensor:
+        """[batch, T, width], [batch, chunks, width] and [batch, bands, 8 T] -> [batch, T, width].
+
+        The state, of what came before, is changed; without one nothing did.
+        """
+        if not context.shape[1]:
+            return context
+        seen = F.gelu(self.conv(mel) if state is None else self.conv.step(mel, state)).transpose(1, 2)
+        heard = self.join(seen.reshape(len(mel), context.shape[1], -1))
+        told = self.spread(vectors.transpose(1, 2)).transpose(1, 2)[:, : context.shape[1]]
+        return context + self.mlp(self.norm(torch.cat([context, heard, told], 2)))
 
 
 class FittedLinear(nn.Module):
@@ -188,6 +226,7 @@ class SceneNetwork(nn.Module):
         )
         self.attention = nn.Linear(width, groups)
         self.drop = nn.Dropout(config.dropout)
+        self.near = NearFrames(config)
         self.times = nn.ModuleDict({name: nn.Linear(width, len(config.labels[name])) for name in config.timed})
         told = 2 * mixed + width + 2
         self.whole = nn.ModuleDict({name: nn.Linear(told, len(names)) for name, names in config.labels.items()})
@@ -224,6 +263,7 @@ class SceneNetwork(nn.Module):
                 weight.new_zeros(batch, layers),
             ),
             self.tempo.init_state(batch) if self.tempo is not None else None,
+            self.near.conv.init_state(batch),
         )
 
     def step(self, features: SceneFeatures, state: SceneState, last: bool = False) -> Readings:
@@ -291,7 +331,8 @@ class SceneNetwork(nn.Module):
         context = self.drop(x + vectors.repeat_interleave(self.config.chunk, 1)[:, :time])
         self._add(mixes, context, features.level, there, state.sums)
         self.add_statistics(even, there, state.sums)
-        return Readings({name: head(context) for name, head in self.times.items()}, vectors)
+        near = self.near(context, vectors, features.mel.to(x.dtype), None if whole else state.near)
+        return Readings({name: head(near) for name, head in self.times.items()}, vectors)
 
     def mix(self, even: Tensor) -> Tensor:
         """What the encoder gives, evened, [batch, layers, T, features] -> [batch, T, mixes * mixed]."""

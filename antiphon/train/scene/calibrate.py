@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,15 +10,21 @@ import torch
 from torch import Tensor
 
 from antiphon.data.scene.encoded import EncodedExample, EncodedSet
-from antiphon.data.scene.example import Span
+from antiphon.data.scene.example import Span, coverage
 from antiphon.models.scene.features import FRAME_SECONDS
 from antiphon.models.scene.labels import GROUPS
 from antiphon.models.scene.listener import Thresholds, spans
 from antiphon.models.scene.network import SceneNetwork
 
+JOINED = 0.3  # seconds of a pause that nobody would count
 NEAR = 0.3  # seconds by which a start and an end may be off
-ENOUGH = 8  # examples in which a label is there that give it a threshold of its own
-GRID = tuple(step / 20 for step in range(2, 19))
+ENOUGH = 20  # examples in which a label is there that give it a threshold of its own
+GRID = tuple(step / 20 for step in range(1, 20))
+# How far a label may fall once it was told, for how many seconds, and how long it must last: what is tried.
+RELEASES, GAPS, SHORTEST = (0.3, 0.5, 0.7, 0.9), (0.16, 0.32, 0.48), (0.08, 0.2)
+FILLING = (
+    "kind",
+)  # groups of which always something is there: right is what is told of each moment, not where it ends
 
 
 @dataclass(frozen=True)
@@ -46,28 +53,51 @@ def listen(network: SceneNetwork, chosen: Sequence[tuple[EncodedSet, EncodedExam
 
 
 def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thresholds | None = None) -> Thresholds:
-    """The thresholds that tell best: of labels with times by F1 of stretches whose start and end are right, of others
-    by the mean of what is right where the label is true and where it isn't. Labels that few examples have share their
-    group's.
+    """The thresholds that tell best: of labels with times by F1 of stretches whose start and end are right (kinds, of
+    which one or another is always there, by the share of the time), of others by the mean of what is right where the
+    label is true and where it isn't. Labels that few examples have share their group's.
 
     Args:
         network: whose probabilities they are.
         heard: `listen`'s.
         thresholds: what else to keep; None for what is usual.
     """
-    thresholds = thresholds or Thresholds()
+    thresholds = _hysteresis(network, heard, thresholds or Thresholds())
     times: dict[str, float] = {}
     whole: dict[str, float] = {}
     for name, names in network.config.labels.items():
-        if GROUPS[name].timed:
+        if name in FILLING:
+            counts = [_moments(heard, name, column, label) for column, label in enumerate(names)]
+            times |= _best(name, names, counts, lambda c: c[:, 0] / c[:, 1].clamp_min(1))
+        elif GROUPS[name].timed:
             counts = [_stretches(heard, name, column, label, thresholds) for column, label in enumerate(names)]
-            times |= _best(name, names, counts, lambda c: 2 * c[:, 0] / (c[:, 1] + c[:, 2]).clamp_min(1))
+            times |= _best(name, names, counts, _f1)
         elif not GROUPS[name].exclusive:
             counts = [_examples(heard, name, column, label) for column, label in enumerate(names)]
             whole |= _best(
                 name, names, counts, lambda c: c[:, 0] / c[:, 2].clamp_min(1) + 1 - c[:, 1] / c[:, 3].clamp_min(1)
             )
     return replace(thresholds, times=times, whole=whole)
+
+
+def _f1(counts: Tensor) -> Tensor:
+    return 2 * counts[:, 0] / (counts[:, 1] + counts[:, 2]).clamp_min(1)
+
+
+def _hysteresis(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thresholds) -> Thresholds:
+    """With the release, the gap and the shortest stretch by which labels with times are told best, all together."""
+    best, reached = thresholds, -1.0
+    names = [name for name in network.config.timed if name not in FILLING]
+    for release, gap, shortest in itertools.product(RELEASES, GAPS, SHORTEST) if names else ():
+        tried = replace(thresholds, release=release, max_gap=gap, min_seconds=shortest)
+        counts = sum(
+            _stretches(heard, name, column, label, tried)
+            for name in names
+            for column, label in enumerate(network.config.labels[name])
+        )
+        if (score := float(_f1(counts).max())) > reached:
+            best, reached = tried, score
+    return best
 
 
 def matched(told: Sequence[tuple[float, float]], there: Sequence[tuple[float, float]], near: float = NEAR) -> int:
@@ -103,11 +133,27 @@ def _stretches(heard: Sequence[Listened], group: str, column: int, label: str, t
     for each in heard:
         if not _knows(each.example, group, label):
             continue
-        there = joined(each.example.spans, group, label, thresholds.max_gap)
+        there = joined(each.example.spans, group, label, JOINED)
+        likely = each.times[group][:, column]
+        highest = float(likely.max())
         for row, least in enumerate(GRID):
-            told = spans(each.times[group][:, column], least, thresholds)
+            told = spans(likely, least, thresholds) if highest >= least else []
             told = [(first * FRAME_SECONDS, last * FRAME_SECONDS) for first, last in told]
             counts[row] += torch.tensor([matched(told, there), len(told), len(there), bool(there)])
+    return counts
+
+
+def _moments(heard: Sequence[Listened], group: str, column: int, label: str) -> Tensor:
+    """Of each threshold: frames that are right, frames, none, and examples that have the label, [thresholds, 4]."""
+    counts = torch.zeros(len(GRID), 4)
+    for each in heard:
+        if _knows(each.example, group, label):
+            likely = each.times[group][:, column]
+            true = torch.from_numpy(coverage(each.example.spans, group, (label,), len(likely), FRAME_SECONDS))[:, 0]
+            right = (likely >= torch.tensor(GRID)[:, None]) == (true >= 0.5)
+            counts += torch.stack(
+                [right.sum(1), *torch.tensor([[len(likely), 0, bool(true.any())]]).expand(len(GRID), 3).T], 1
+            )
     return counts
 
 

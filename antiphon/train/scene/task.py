@@ -311,7 +311,7 @@ def known_loss(logits: Tensor, values: Tensor, mask: Tensor, exclusive: bool) ->
 
 
 def mix_pairs(batch: dict[str, Any], share: float) -> None:
-    """Mixes each row's layers and labels with those of the row beside it; what one of them doesn't know is not known.
+    """Mixes each row with the row beside it, labels too; what one of them doesn't know is not known.
 
     Args:
         batch: changed; of an odd number of rows the last stays.
@@ -319,7 +319,8 @@ def mix_pairs(batch: dict[str, Any], share: float) -> None:
     """
     rows = len(batch["frames"])
     beside = torch.tensor([min(row ^ 1, rows - 1) for row in range(rows)])
-    batch["layers"] = share * batch["layers"] + (1 - share) * batch["layers"][beside]
+    for name in ("layers", "mel"):
+        batch[name] = share * batch[name] + (1 - share) * batch[name][beside]
     batch["frames"] = torch.minimum(batch["frames"], batch["frames"][beside])
     batch["tempo"] = torch.zeros_like(batch["tempo"])
     for kept in ("times", "whole"):

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from antiphon.data.scene.example import RATE
-from antiphon.data.scene.labelled import Labelled, example_of, named, spans_of, spans_of_turns
+from antiphon.data.scene.labelled import Labelled, example_of, named, pause, spans_of, spans_of_turns
 from antiphon.data.scene.published import labelled
 from antiphon.models.scene.labels import GROUPS
 
@@ -101,3 +101,11 @@ def test_others_names_are_taken_with_their_spaces_and_capitals() -> None:
     assert named("event", "Vacuum cleaner") == "vacuum_cleaner"
     assert named("event", "Crowing, cock-a-doodle-doo") == "rooster"
     assert named("instrument", "Bass guitar") == "bass" and named("feeling", "contempt") == ""
+
+
+def test_waves_have_no_pauses() -> None:
+    waves = 0.1 * np.random.default_rng(0).standard_normal(5 * RATE).astype(np.float32)
+    waves *= 0.04 + np.abs(np.sin(np.pi * np.arange(len(waves)) / RATE)) ** 4
+    (event,) = [s for s in spans_of(waves, (("kind", "sound"), ("event", "sea_waves"))) if s.group == "event"]
+    assert (event.start, event.end) == (0.0, 5.0)
+    assert pause([("kind", "sound"), ("event", "rain")]) > pause([("kind", "sound"), ("event", "dog")])

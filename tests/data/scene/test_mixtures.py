@@ -7,9 +7,11 @@ import pytest
 
 from antiphon.data.scene.example import RATE, Example, Span, activity
 from antiphon.data.scene.mixtures import (
+    TAIL,
     Canvas,
     Clip,
     alone,
+    audible,
     coloured,
     conversation,
     excerpt,
@@ -17,7 +19,7 @@ from antiphon.data.scene.mixtures import (
     mixture,
     surround,
 )
-from antiphon.data.speech.augment import rms
+from antiphon.data.speech.augment import rms, room_response
 
 
 def clip(kind: str, label: str = "", seconds: float = 1.0, seed: int = 0, **known: bool) -> Clip:
@@ -137,3 +139,38 @@ def test_another_colour_is_the_same_sound_with_other_balances() -> None:
 def test_what_is_alone_keeps_what_is_known_of_it() -> None:
     made = alone(clip("sound", "dog"), np.random.default_rng(3), clean=False)
     assert {"event", "instrument"} <= made.known and any(span.label == "dog" for span in made.spans)
+
+
+def tone(hertz: float, seconds: float, loud: float = 0.1) -> np.ndarray:
+    return (loud * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def test_what_lies_under_something_louder_is_there_when_it_comes_out() -> None:
+    spans = (Span("kind", "sound", 0.5, 2.5), Span("event", "dog", 0.5, 2.5))
+    masker = (Span("kind", "speech", 1.0, 1.8),)
+    noise = np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
+    dog = (int(0.5 * RATE), 0.01 * noise[: 2 * RATE], spans)
+    found = audible([dog, (RATE, 0.1 * noise[2 * RATE :][: int(0.8 * RATE)], masker)], np.zeros(3 * RATE, np.float32))
+    dogs = [(span.start, span.end) for span in found if span.label == "dog"]
+    assert dogs == [pytest.approx((0.5, 1.0), abs=0.06), pytest.approx((1.8, 2.5), abs=0.06)]
+    assert [span.label for span in found].count("speech") == 1
+    # A bell has a band of its own; in noise that is louder everywhere nothing is heard.
+    bell = (int(0.5 * RATE), tone(3000.0, 2.0, 0.01), spans)
+    over = audible([bell, (0, tone(200.0, 3.0), ())], np.zeros(3 * RATE, np.float32))
+    assert [(s.start, s.end) for s in over if s.label == "dog"] == [pytest.approx((0.5, 2.5), abs=0.06)]
+    assert audible([dog], 0.1 * noise[: 3 * RATE]) == []
+
+
+def test_in_a_room_a_sound_rings_on() -> None:
+    spans, quiet = (Span("event", "dog", 0.0, 0.5),), np.zeros(2 * RATE, np.float32)
+    room = room_response(RATE, 0.8, np.random.default_rng(0))
+    (dry,), (wet,) = (audible([(0, tone(1000.0, 0.5), spans)], quiet, each) for each in (None, room))
+    assert dry.end == pytest.approx(0.5, abs=0.06) and dry.end + 0.1 < wet.end <= 0.5 + TAIL
+
+
+def test_an_excerpt_of_a_sound_is_cut_between_its_labels() -> None:
+    waves = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE).astype(np.float32)
+    waves *= np.abs(np.sin(np.pi * np.arange(len(waves)) / RATE)) ** 4  # softer by far six times
+    example = Example(waves, (Span("kind", "sound", 0.0, 6.0), Span("event", "sea_waves", 0.0, 6.0)), frozenset())
+    for seed in range(8):
+        assert excerpt(example, 3.0, np.random.default_rng(seed)).seconds == pytest.approx(3.0, abs=0.05)

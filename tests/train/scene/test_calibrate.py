@@ -43,3 +43,22 @@ def test_thresholds_are_those_that_tell_best() -> None:
     assert told.times["event/rain"] == told.times["event/dog"]  # no example has it: its group's
     assert told.whole["manner/loud"] == pytest.approx(0.8, abs=0.1)
     assert set(told.times) == {"event/dog", "event/rain"} and set(told.whole) == {"manner/loud", "manner/soft"}
+
+
+def test_kinds_are_told_by_the_moment_and_events_by_their_ends() -> None:
+    sizes = dict(layers=2, features=4, bands=4, mixes=1, mixed=4, width=8, heads=1, inner=8, depth=1)
+    network = SceneNetwork(NetworkConfig(labels={"kind": ("speech",), "event": ("dog",)}, tempo=False, **sizes))
+    heard = []
+    for number in range(24):
+        # Speech is likely for longer than it lasts; a bark has a dip, in which it goes on.
+        speech, dog = torch.full((50, 1), 0.1), torch.full((50, 1), 0.05)
+        speech[10:30] = 0.6
+        speech[30:50] = 0.3
+        dog[10:20] = dog[25:35] = 0.8
+        dog[20:25] = 0.3
+        spans = (Span("kind", "speech", 0.8, 2.4), Span("event", "dog", 0.8, 2.8))
+        heard.append(Listened(example(number, spans, ("kind", "event")), {"kind": speech, "event": dog}, {}))
+        heard[-1].whole.update({"kind": torch.zeros(1), "event": torch.zeros(1)})
+    told = calibrated(network, heard)
+    assert 0.3 < told.times["kind/speech"] <= 0.6
+    assert told.release * told.times["event/dog"] <= 0.3 or told.max_gap >= 0.4

@@ -141,6 +141,7 @@ def test_the_whole_is_what_is_heard_longest_or_long_enough() -> None:
 def test_pairs_are_mixed_with_their_labels() -> None:
     batch = {
         "layers": torch.arange(3.0).view(3, 1, 1, 1),
+        "mel": torch.arange(3.0).view(3, 1, 1),
         "frames": torch.tensor([4, 2, 3]),
         "tempo": torch.tensor([90.0, 0.0, 100.0]),
         "times": {"event": (torch.eye(3)[:, None], torch.ones(3, 1, 3, dtype=torch.bool))},
@@ -150,6 +151,7 @@ def test_pairs_are_mixed_with_their_labels() -> None:
     }
     mix_pairs(batch, 0.75)
     assert batch["layers"].flatten().tolist() == [0.25, 0.75, 2.0] and batch["frames"].tolist() == [2, 2, 3]
+    assert batch["mel"].flatten().tolist() == [0.25, 0.75, 2.0]
     assert batch["times"]["event"][0][0].tolist() == [[0.75, 0.25, 0.0]] and not batch["tempo"].any()
     assert batch["whole"]["sex"][1].all(1).tolist() == [False, False, True]
 
