@@ -21,7 +21,8 @@ UNASKED = ". If the user asks what there is to hear, say it in a sentence; if no
 ASKED = " The user asks about what there is to hear: answer from that, in a sentence."
 USER = "The user"
 PLAIN_MANNER = " speaks neither fast nor slowly, neither loudly nor softly"
-MINDING = '. Your answer has two parts: first something like "{}" to show that you noticed, then {}.'
+MINDING = ' Your answer has two parts: first something like "{}" to show that you noticed, then {}.'
+IF_ASKED = ", from what you hear if they ask about that"
 ANSWER = "your answer to what they said"
 # By the label (`antiphon.models.scene.labels`) of how the user sounds: what one might say, and what comes then.
 MINDED = {

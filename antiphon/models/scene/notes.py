@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from antiphon.models.llm.prompts import ASKED, HEARD, MINDED, MINDING, PLAIN_MANNER, UNASKED, USER
+from antiphon.models.llm.prompts import ASKED, HEARD, IF_ASKED, MINDED, MINDING, PLAIN_MANNER, UNASKED, USER
 from antiphon.models.scene.labels import GROUPS, TEMPO, Label, label
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -149,17 +149,25 @@ def noteworthy_parts(notes: Sequence[Note]) -> Parts:
         ]
     parts += [UNASKED] if sounds else []
     for note in voice:
-        said, then = MINDED[_first(note).name]
-        parts += [USER if not parts else f" {USER}", *note.parts(), MINDING.format(said, then)]
+        parts += [USER if not parts else f" {USER}", *note.parts(), "." + MINDING.format(*MINDED[_first(note).name])]
     return parts
 
 
-def everything_parts(notes: Sequence[Note]) -> Parts:
-    """All that was heard as a language model is told it that is asked about it."""
+def everything_parts(notes: Sequence[Note], noteworthy: Sequence[Note] = ()) -> Parts:
+    """All that was heard as a language model is told it that is asked about it; a tone is minded all the same.
+
+    Args:
+        notes: on everything.
+        noteworthy: those on what is noteworthy.
+    """
     parts: Parts = []
     for note in notes:
         title = USER if note.title == "the user" else f"{note.title[0].upper()}{note.title[1:]}:"
         parts += [title if not parts else f" {title}", *note.parts(), "."]
+    for note in noteworthy:
+        if note.title == "the user":
+            said, then = MINDED[_first(note).name]
+            return [*parts, MINDING.format(said, then + IF_ASKED)]
     return [*parts, ASKED]
 
 

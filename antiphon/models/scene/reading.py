@@ -128,7 +128,7 @@ class SceneReading(nn.Module):
         vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
         worth, everything = notes(scene), all_notes(scene)
         noteworthy = self(noteworthy_parts(worth), scene.chances, vector) if worth else None
-        rest = self(everything_parts(everything), scene.chances, vector) if everything and self.asks else None
+        rest = self(everything_parts(everything, worth), scene.chances, vector) if everything and self.asks else None
         return SceneNotes(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
 
     def forward(

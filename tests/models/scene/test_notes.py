@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from antiphon.models.llm.prompts import MINDED
+from antiphon.models.llm.prompts import ASKED, IF_ASKED, MINDED
 from antiphon.models.scene.labels import GROUPS
 from antiphon.models.scene.notes import PLAIN as PLAIN_LABELS
 from antiphon.models.scene.notes import everything, everything_parts, noted, notes, noteworthy_parts
@@ -96,6 +96,15 @@ def test_what_is_noteworthy_is_told_with_what_to_make_of_it() -> None:
     sad, rain = SoundEvent("feeling", "sad", 0.9, 0.0, 3.0), SoundEvent("event", "rain", 0.9, 0.0, 3.0)
     assert "you hear it rains." in told(sad, rain) and told(sad).startswith("The user sounds sad. ")
     assert MINDED["sad"][0] in told(sad, rain) and MINDED["sad"][0] not in told(rain)
+
+
+def test_who_asks_in_a_tone_is_told_everything_and_the_tone_is_minded() -> None:
+    sad, rain = SoundEvent("feeling", "sad", 0.9, 0.0, 3.0), SoundEvent("event", "rain", 0.9, 0.0, 3.0)
+    for heard, minded in (((rain, sad), True), ((rain,), False)):
+        whole = Scene((SoundEvent("kind", "speech", 0.9, 0.0, 3.0), *heard), 3.0)
+        parts = "".join(map(str, everything_parts(everything(whole), notes(whole))))
+        assert parts.startswith("Heard in this order: the user speaks, it rains. ")
+        assert (MINDED["sad"][0] in parts) == minded and parts.endswith(IF_ASKED + "." if minded else ASKED)
 
 
 def test_of_several_things_in_a_voice_one_is_minded_first() -> None:
