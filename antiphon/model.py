@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ from antiphon.errors import (
 from antiphon.models.asr.heard import Heard
 from antiphon.models.asr.recognizer import RATE as HEARING_RATE
 from antiphon.models.asr.recognizer import Recognizer
+from antiphon.models.llm.likelihood import said_likelihoods
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
@@ -307,12 +308,14 @@ class HalfDuplexModel(Model):
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             phonemizer, known, scenes, reading = Phonemizer(), saved.name if saved else str(name), None, None
             if "scene" in folders:
-                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.encoder)
+                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.whole)
                 llm = thinker.result()
                 reading = SceneReading.from_pretrained(
                     folders["scene"], llm.model.embed, llm.tokenizer, llm.model.width
                 )
             model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer, scenes, reading)
+        if model.thinker.lora is None:  # adapters are trained to answer, on words without capitals and marks
+            recognizer.likelihoods = partial(said_likelihoods, model.thinker)
         return_memory()
         return model
 

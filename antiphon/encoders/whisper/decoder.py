@@ -113,7 +113,8 @@ class Writing:
         look: tokens of the draft that a pass checks, at most; `reach`: that the next one does.
         start: what it begins with; `english`: whether it may hold nothing else.
         unread: tokens that the decoder has yet to read; `past`: what it keeps of those before.
-        tokens, sure: written so far, and their log probabilities.
+        tokens, sure: written so far, and their log probabilities, at last that of the end.
+        rivals: what it would have written instead of each of them, with its log probability.
         passes, no_speech, ended: as in `Transcript`.
         languages: how likely each of the decoder's languages is, [languages]; None before the first pass.
     """
@@ -129,6 +130,7 @@ class Writing:
     past: list[Pair] | None = None
     tokens: list[int] = field(default_factory=list)
     sure: list[float] = field(default_factory=list)
+    rivals: list[tuple[int, float]] = field(default_factory=list)
     passes: int = 0
     no_speech: float = 0.0
     ended: bool = False
@@ -366,7 +368,9 @@ class WhisperDecoder(nn.Module):
         # Work on a token that is thrown away is wasted: trust a draft that was wrong for less, until it is right again.
         trusted = right == len(guess)
         writing.reach = min(writing.look, 2 * writing.reach) if trusted else max(2, right + 1)
-        writing.sure = writing.sure + logits[: right + 1].log_softmax(-1).amax(-1).tolist()
+        chances, likeliest = logits[: right + 1].log_softmax(-1).topk(2)
+        writing.sure = writing.sure + chances[:, 0].tolist()
+        writing.rivals = writing.rivals + list(zip(likeliest[:, 1].tolist(), chances[:, 1].tolist()))
         writing.tokens = writing.tokens + guess[:right]
         if best[right] == config.end:
             writing.ended = True
@@ -396,15 +400,42 @@ class WhisperDecoder(nn.Module):
                     one.languages = self._languages(start)
                     row[first] = -torch.inf
                 row.masked_fill_(self._banned(one), -torch.inf)
-            sure, best = last.log_softmax(-1).max(-1)
-            for one, token, chance in zip(going, best.tolist(), sure.tolist()):
-                one.passes, one.sure, one.ended = one.passes + 1, [*one.sure, chance], token == self.config.end
+            chances, likeliest = last.log_softmax(-1).topk(2)
+            for one, (token, rival), (sure, less) in zip(going, likeliest.tolist(), chances.tolist()):
+                one.sure, one.rivals = [*one.sure, sure], [*one.rivals, (rival, less)]
+                one.passes, one.ended = one.passes + 1, token == self.config.end
                 if not one.ended:
                     one.tokens, one.unread = [*one.tokens, token], [token]
             left = [at for at, one in enumerate(going) if not one.over]
             if len(left) < len(going):
                 going = [going[at] for at in left]
                 sound, past = ([(keys[left], values[left]) for keys, values in pairs] for pairs in (sound, past))
+
+    def branch(self, writing: Writing, at: int) -> Writing:
+        """Another transcript of the same sound, to be written by `advance`: it has the rival of token number `at`, and
+        what stands behind that token is its draft.
+
+        Args:
+            writing: one that is over; stays as it is.
+            at: below the number of its `rivals`.
+        """
+        rival, sure = writing.rivals[at]
+        tokens, read = [*writing.tokens[:at], rival], len(writing.start) + at
+        past = None
+        if writing.past is not None:
+            read = min(read, writing.past[0][0].shape[2])
+            past = [(keys[:, :, :read], values[:, :, :read]) for keys, values in writing.past]
+        return replace(
+            writing,
+            rest=writing.tokens[at + 1 :],
+            unread=[*writing.start, *tokens][0 if past is None else read :],
+            reach=writing.look,
+            past=past,
+            tokens=tokens,
+            sure=[*writing.sure[:at], sure],
+            rivals=list(writing.rivals[: at + 1]),
+            ended=False,
+        )
 
     def transcribe(self, sound: list[Pair], draft: list[int], max_tokens: int = 120, look: int = 12) -> Transcript:
         """The greedy transcript at once: see `begin` and `advance`."""

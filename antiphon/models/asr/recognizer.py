@@ -40,6 +40,7 @@ from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
 from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, joined
 from antiphon.models.asr.language import language_code, spoken_language
+from antiphon.models.asr.rescoring import Likelihoods, reconsidered
 from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, voiced_seconds, was_nothing, was_spoken
 from antiphon.models.asr.words import timed_words
 from antiphon.nn.cpu import in_bfloat16
@@ -168,6 +169,7 @@ class Recognizer(nn.Module):
 
     Attributes:
         languages: Whisper's token of each language's code; {} where nothing but English is known.
+        likelihoods: a language model's, to decide where the decoder wavers; None leaves it to the decoder.
 
     Raises:
         ModelError: neither adapter nor decoder.
@@ -191,6 +193,7 @@ class Recognizer(nn.Module):
         knows = decoder is not None and decoder.config.languages and self.special is not None
         self.languages: dict[str, int] = self.special.languages if knows else {}
         self.vad = SileroVad.shipped()
+        self.likelihoods: Likelihoods | None = None
         self._quiet: list[Pair] = []  # what the decoder needs of silence, see _learn_silence
 
     @classmethod
@@ -526,6 +529,10 @@ class Recognizer(nn.Module):
             return Passage(""), list(halves)
         if was_nothing(transcript, window.voice, language == ENGLISH and not window.options.translate):
             return Passage("", window.drafted, begun, end), []
+        if self.likelihoods is not None and transcript.ended and not window.options.translate:
+            window.writing = reconsidered(window.writing, self.decoder, self.whisper, self.likelihoods)
+            tokens = window.writing.tokens
+            text = self.whisper.decode(tokens).strip()
         words = ()
         if window.options.words:
             frames = slice(window.lead, window.lead + window.frames)

@@ -1,0 +1,51 @@
+"""How likely somebody says something: as if each text were read alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from antiphon.models.llm.likelihood import said_likelihoods
+from antiphon.models.llm.thinker import Thinker
+from tests.models.llm.test_thinker import TEMPLATE, make_llm
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory) -> Thinker:
+    folder: Path = tmp_path_factory.mktemp("llm")
+    make_llm(folder, TEMPLATE)
+    return Thinker.from_pretrained(folder)
+
+
+@torch.inference_mode()
+def alone(thinker: Thinker, text: str) -> float:
+    """Of a text behind the assistant's prompt, its end included, read at once without a cache."""
+    opening, _ = thinker.template.opening(thinker._system(True, None)[0])
+    state = thinker.init_state()
+    before = thinker.tokenizer.encode(opening + state.first, add_special_tokens=False).ids
+    said = thinker.tokenizer.encode(text, add_special_tokens=False).ids
+    hidden = thinker.model(thinker.model.embed(torch.tensor([[*before, *said]])))[0]
+    chances = thinker.model.logits(hidden[len(before) - 1 :]).log_softmax(-1)
+    ends = chances[-1, sorted(thinker.ends)].logsumexp(0)
+    return float(chances[:-1].gather(1, torch.tensor(said)[:, None]).sum() + ends)
+
+
+def test_differences_are_those_of_texts_read_alone(thinker: Thinker) -> None:
+    texts = ["is it what?", "is it Watt", "is it what", "is", "quite another thing"]
+    for some in (texts, texts[:3], texts[1:2] + texts[4:]):
+        found = said_likelihoods(thinker, some)
+        expected = [alone(thinker, text) for text in some]
+        for (one, count), other in zip(found, expected):
+            assert one - found[0][0] == pytest.approx(other - expected[0], abs=2e-3)
+            assert count > 0
+    counts = [count for _, count in said_likelihoods(thinker, texts[:3])]
+    assert counts[0] - counts[2] == 1  # the question mark
+
+
+def test_a_conversation_under_way_is_not_changed(thinker: Thinker) -> None:
+    state = thinker.init_state()
+    before = int(state.cache.length)
+    said_likelihoods(thinker, ["a", "bc"])
+    assert int(thinker.init_state().cache.length) == before == int(state.cache.length)
