@@ -258,7 +258,7 @@ class HalfDuplexBackend:
 
 def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
     """What a recognizer heard, with what the language model may be told of it."""
-    notes = reading.read(heard.scene, heard.text) if reading is not None else None
+    notes = reading.read(heard.scene) if reading is not None else None
     return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, notes)
 
 

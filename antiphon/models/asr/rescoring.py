@@ -20,8 +20,8 @@ Likelihoods = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
 
 WEIGHT = 0.15  # of the language model
 TOKEN = 2.0  # nats that a token costs it on average
-MARGIN = 2.0  # nats that a rival may be less likely: beyond that the language model hardly ever prefers it
-ALTERNATIVES = 3  # that are written
+MARGIN = 1.25  # nats that a rival may be less likely; beyond that it seldom was what was said, and asking takes time
+ALTERNATIVES = 2  # that are written
 MISSING_WORDS = 1  # that an alternative may have less: one that stops too early is always likelier
 MAX_TOKENS = 40  # of a transcript; in a longer one the decoder has words enough around each to go by
 

@@ -13,19 +13,37 @@ MANNER = (
     "word may be misheard, so take it as it was meant. If you don't know something, say so."
 )
 
-# What is told of what was heard besides the words, behind them, where there is anything to tell. Measured with
-# Qwen2.5-Coder-1.5B: it minds a turn of its own behind the words better than brackets before or after them, and a
-# question is answered and not passed over for the tone only if it is told to answer the question itself.
+# What is told of what was heard besides the words, in a turn of its own behind them, where there is anything to tell.
+# Measured with Qwen2.5-Coder-1.5B: it minds such a turn better than brackets before or after the words. Told to take a
+# tone, it mostly doesn't; shown what one might say, and that the answer to the words comes after it, it does both.
 HEARD = "Besides the words you hear"
 UNASKED = ". If the user asks what there is to hear, say it in a sentence; if not, don't mention it."
-USER = "The user"
-TONE = ". Answer what they say, in the tone that a good friend takes with somebody who"
-QUESTION_TONE = ". Answer the question itself, in the tone that a good friend takes with somebody who"
-ASKED = ". If the user asks what there is to hear, say it in a sentence; if not, don't mention it."
-USER = "The user"
-TONE = ". A question you answer as always; anything else in the tone that a good friend takes with somebody who"
 ASKED = " The user asks about what there is to hear: answer from that, in a sentence."
+USER = "The user"
 PLAIN_MANNER = " speaks neither fast nor slowly, neither loudly nor softly"
+MINDING = ' Your answer has two parts: first something like "{}" to show that you noticed, then {}.'
+IF_ASKED = ", from what you hear if they ask about that"
+ANSWER = "your answer to what they said"
+# By the label (`antiphon.models.scene.labels`) of how the user sounds: what one might say, and what comes then.
+MINDED = {
+    "laughing": ("Haha, that's funny!", ANSWER),
+    "crying": ("I'm so sorry, I'm here for you.", ANSWER),
+    "sighing": ("That sounds exhausting.", ANSWER),
+    "whispered": ("I'll keep my voice down.", "answer what they said in a few quiet words"),
+    "shouted": ("All right, I hear you.", "answer what they said calmly"),
+    "happy": ("I'm so glad for you!", ANSWER),
+    "sad": ("I'm sorry that you're sad.", ANSWER),
+    "angry": ("I'm sorry, I understand that you're upset.", ANSWER),
+    "afraid": ("Don't worry, I'm here with you.", ANSWER),
+    "disgusted": ("Yuck, that sounds awful.", ANSWER),
+    "surprised": ("Yes, that is a surprise!", ANSWER),
+    "bored": ("That does sound boring.", ANSWER),
+    "fast": ("I'll be quick.", "answer what they said in one short sentence"),
+    "slow": ("Take your time.", ANSWER),
+    "hesitating": ("Take your time.", ANSWER),
+    "loud": ("All right, I hear you.", ANSWER),
+    "soft": ("It's all right, take your time.", ANSWER),
+}
 
 
 def assistant_prompt(now: datetime) -> str:

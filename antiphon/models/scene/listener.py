@@ -11,7 +11,7 @@ Thresholds are the network's own (config.json, "thresholds"): they were chosen o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Thresholds:
         min_seconds: that it must last.
         whole: of a turn as a whole, how likely a label must be, by "group/label"; others must be .5.
         min_heard: seconds of speech or music without which nothing is told about it.
+        noteworthy: how likely what is said of a voice must be to be worth a note, by "group/label"; see `notes`.
     """
 
     times: Mapping[str, float] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Thresholds:
     min_seconds: float = 0.2
     whole: Mapping[str, float] = field(default_factory=dict)
     min_heard: float = 0.3
+    noteworthy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,10 +121,9 @@ class SceneListener(nn.Module):
         rest = state.network.waiting.cut(0, 0)
         self._take(self.network.step(rest, state.network, last=True), state)
         duration = len(next(iter(state.likely.values()), state.vectors)) * FRAME_SECONDS
-        chances: dict[str, dict[str, float]] = {}
-        for name, logits in summary.logits.items():
-            likely = logits[0].softmax(-1) if GROUPS[name].exclusive else logits[0].sigmoid()
-            chances[name] = dict(zip(self.network.config.labels[name], likely.tolist()))
+        labels = self.network.config.labels
+        whole = likelihoods(summary.logits, labels)
+        chances = {name: dict(zip(labels[name], likely[0].tolist())) for name, likely in whole.items()}
         events = [event for name, each in state.likely.items() for event in self._spans(name, each, duration)]
         heard = {
             kind: sum(event.end - event.start for event in events if (event.group, event.label) == ("kind", kind))
@@ -138,7 +139,8 @@ class SceneListener(nn.Module):
                 events.append(SoundEvent(TEMPO, f"{tempo:.1f}", sure, 0.0, duration))
         order = [*GROUPS, TEMPO]
         events.sort(key=lambda event: (event.start, order.index(event.group)))
-        return Scene(tuple(events), duration, chances, tuple(summary.vector[0].tolist()))
+        vector = tuple(summary.vector[0].tolist())
+        return Scene(tuple(events), duration, chances, vector, self.thresholds.noteworthy)
 
     def hear(self, samples: Tensor, encoder: WhisperBlockEncoder) -> Scene:
         """What is heard in a recording, [n] at 16 kHz.
@@ -187,6 +189,25 @@ class SceneListener(nn.Module):
                 sure = float(likely[first:last, number].mean())
                 events.append(SoundEvent(group, name, sure, first * FRAME_SECONDS, min(duration, last * FRAME_SECONDS)))
         return events
+
+
+def likelihoods(logits: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    """How likely labels are of whole turns, [B, labels] by group.
+
+    What a voice does besides speaking (a laugh) is both a manner and an event. Beside words the network is surer of the
+    event: the likelier of the two holds for the manner.
+
+    Args:
+        logits: of a network's summary, [B, labels] by group.
+        labels: the names of each group's.
+    """
+    likely = {name: x.softmax(-1) if GROUPS[name].exclusive else x.sigmoid() for name, x in logits.items()}
+    events = labels["event"] if "event" in likely else ()
+    for place, name in enumerate(labels["manner"] if "manner" in likely else ()):
+        if name in events:
+            both = torch.maximum(likely["manner"][:, place], likely["event"][:, events.index(name)])
+            likely["manner"][:, place] = both
+    return likely
 
 
 def spans(likely: Tensor, least: float, thresholds: Thresholds) -> list[tuple[int, int]]:

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from antiphon.models.llm.prompts import ASKED, HEARD, PLAIN_MANNER, QUESTION_TONE, TONE, UNASKED, USER
+from antiphon.models.llm.prompts import ASKED, HEARD, IF_ASKED, MINDED, MINDING, PLAIN_MANNER, UNASKED, USER
 from antiphon.models.scene.labels import GROUPS, TEMPO, Label, label
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -28,10 +28,11 @@ PLAIN = {
     ("speakers", "one"),
     ("speakers", "in_turn"),
 }
-# How likely the rest has to be to be noted, by group. A note of nothing changes an answer for no reason: what plain
-# voices are most easily taken for has to be the surest.
-NOTED = {"event": 0.6, "feeling": 0.9, "manner": 0.8, "speakers": 0.8}
-SLIGHT = dict.fromkeys([("manner", name) for name in ("fast", "slow", "loud", "soft", "hesitating")], 0.95)
+# How likely the rest has to be to be noted, by group, where a network doesn't come with better (`Scene.noteworthy`). A
+# note of nothing changes an answer for no reason: what plain voices are easily taken for has to be sure.
+NOTED = {"event": 0.6, "feeling": 0.9, "manner": 0.9, "speakers": 0.8}
+SOUNDS = tuple(name for name in GROUPS["manner"].names if name in GROUPS["event"].names)  # of a voice: laughs, sobs
+EFFORTS = ("whispered", "shouted")
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,12 @@ def notes(scene: Scene | None) -> list[Note]:
     """What of a scene is noteworthy: how the voice sounds, several voices, other sounds, music."""
     if scene is None:
         return []
-    scene = replace(scene, events=tuple(filter(_is_noteworthy, scene.events)))
+    scene = replace(scene, events=tuple(event for event in scene.events if _is_noteworthy(event, scene.noteworthy)))
     return _found(
         ("sound", [Named("event", event.label, event.probability) for event in _sounds(scene)]),
         ("music", _music(scene)),
         ("speaking", _likely(scene, "speakers")),
-        ("the user", [*_feeling(scene), *_manner(scene)] if _speaks(scene) else []),
+        ("the user", _voice(scene) if _speaks(scene) else []),
     )
 
 
@@ -133,13 +134,8 @@ def is_plain(scene: Scene) -> bool:
     return not notes(scene) and not any(others)
 
 
-def noteworthy_parts(notes: Sequence[Note], question: bool = False) -> Parts:
-    """Notes on what is noteworthy as a language model is told them, with what it is to make of them.
-
-    Args:
-        notes: of a turn.
-        question: its words are one.
-    """
+def noteworthy_parts(notes: Sequence[Note]) -> Parts:
+    """Notes on what is noteworthy as a language model is told them, with what it is to make of them."""
     sounds, voice = (
         [note for note in notes if note.title != "the user"],
         [note for note in notes if note.title == "the user"],
@@ -153,22 +149,25 @@ def noteworthy_parts(notes: Sequence[Note], question: bool = False) -> Parts:
         ]
     parts += [UNASKED] if sounds else []
     for note in voice:
-        parts += [
-            USER if not parts else f" {USER}",
-            *note.parts(),
-            QUESTION_TONE if question else TONE,
-            *note.parts(),
-            ".",
-        ]
+        parts += [USER if not parts else f" {USER}", *note.parts(), "." + MINDING.format(*MINDED[_first(note).name])]
     return parts
 
 
-def everything_parts(notes: Sequence[Note]) -> Parts:
-    """All that was heard as a language model is told it that is asked about it."""
+def everything_parts(notes: Sequence[Note], noteworthy: Sequence[Note] = ()) -> Parts:
+    """All that was heard as a language model is told it that is asked about it; a tone is minded all the same.
+
+    Args:
+        notes: on everything.
+        noteworthy: those on what is noteworthy.
+    """
     parts: Parts = []
     for note in notes:
         title = USER if note.title == "the user" else f"{note.title[0].upper()}{note.title[1:]}:"
         parts += [title if not parts else f" {title}", *note.parts(), "."]
+    for note in noteworthy:
+        if note.title == "the user":
+            said, then = MINDED[_first(note).name]
+            return [*parts, MINDING.format(said, then + IF_ASKED)]
     return [*parts, ASKED]
 
 
@@ -218,6 +217,18 @@ def _feeling(scene: Scene) -> list[Named]:
     return _likely(scene, "feeling", " sounds ")
 
 
+def _voice(scene: Scene) -> list[Named]:
+    """How the voice sounds and speaks; whispers and shouts seem to have feelings that aren't there."""
+    manner = _manner(scene)
+    return manner if any(each.name in EFFORTS for each in manner) else [*_feeling(scene), *manner]
+
+
+def _first(note: Note) -> Named:
+    """What an answer minds first: a sound of the voice, an effort, what else is likeliest."""
+    named = [part for each in note.told for part in each if isinstance(part, Named)]
+    return max(named, key=lambda each: (each.name in SOUNDS, each.name in EFFORTS, each.chance))
+
+
 def _manner(scene: Scene) -> list[Named]:
     """How the voice speaks, and what it does besides."""
     manner = {event.label: event for event in (*scene.of("event"), *scene.of("manner"))}  # the latter's where both are
@@ -231,9 +242,10 @@ def _likely(scene: Scene, group: str, before: str = " ") -> list[Named]:
     return [Named(group, name, chance, before) for name, chance in likely.items() if chance >= SURE]
 
 
-def _is_noteworthy(event: SoundEvent) -> bool:
-    what = event.group, event.label
-    return what not in PLAIN and event.probability >= SLIGHT.get(what, NOTED.get(event.group, SURE))
+def _is_noteworthy(event: SoundEvent, least: Mapping[str, float]) -> bool:
+    if (event.group, event.label) in PLAIN:
+        return False
+    return event.probability >= least.get(f"{event.group}/{event.label}", NOTED.get(event.group, SURE))
 
 
 def _speaks(scene: Scene) -> bool:

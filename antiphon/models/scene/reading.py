@@ -1,8 +1,8 @@
 """How a language model reads a scene: its notes as embeddings, and when it is told more than what is noteworthy.
 
 A note is words, so that any language model reads it as it stands; but the words that name what was heard are *expected*
-ones: their embeddings are the means of those of the group's labels, weighted by how likely the labels are, plus a
-residual that is linear in the scene's vector, and zero before it is trained. What is doubtful is read as something
+ones: their embeddings are the means of those of the labels that it may have been, weighted by how likely they are, plus
+a residual that is linear in the scene's vector, and zero before it is trained. What is doubtful is read as something
 between the two; and what comes of the reading leads back, by its gradient, to the network that heard it.
 
 Whether a turn asks about what is to be heard is read off the language model's own state behind the words
@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from antiphon.errors import ModelError
-from antiphon.models.scene.labels import label
+from antiphon.models.scene.labels import GROUPS, label
 from antiphon.models.scene.notes import Named, everything_parts, is_plain, notes, noteworthy_parts, written
 from antiphon.models.scene.notes import everything as all_notes
 from antiphon.models.scene.scene import Scene
@@ -120,17 +120,15 @@ class SceneReading(nn.Module):
         save_file(weights, Path(folder) / WEIGHTS.format(self.width), metadata={"format": "pt"})
 
     @torch.no_grad()
-    def read(self, scene: Scene | None, words: str = "") -> SceneNotes | None:
-        """What may be told of a scene and behind which words; None for nothing. Of a plain voice nothing is: to find
+    def read(self, scene: Scene | None) -> SceneNotes | None:
+        """What may be told of a scene; None for nothing. Of a plain voice nothing is: to find
         out whether a question is about it would take a pass of the language model in every turn."""
         if scene is None or is_plain(scene):
             return None
         vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
         worth, everything = notes(scene), all_notes(scene)
-        noteworthy = (
-            self(noteworthy_parts(worth, words.rstrip().endswith("?")), scene.chances, vector) if worth else None
-        )
-        rest = self(everything_parts(everything), scene.chances, vector) if everything and self.asks else None
+        noteworthy = self(noteworthy_parts(worth), scene.chances, vector) if worth else None
+        rest = self(everything_parts(everything, worth), scene.chances, vector) if everything and self.asks else None
         return SceneNotes(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
 
     def forward(
@@ -160,9 +158,11 @@ class SceneReading(nn.Module):
 
     def _expected(self, named: Named, chances: Mapping[str, float | Tensor], told: set[tuple[str, str]]) -> Tensor:
         """The expected words [tokens, width], as many as the likeliest label has: each token is the mean of the tokens
-        in its place, of shorter ones the last. Labels that are told themselves have no part in it."""
+        in its place, of shorter ones the last. Labels that are told themselves have no part in it, nor those that are
+        true of a turn beside others: who whispers may well speak slowly, which is no doubt about the whispering."""
         options = [(named.label, chances.get(named.name, named.chance))]
-        for name, chance in chances.items():
+        group = GROUPS.get(named.group)
+        for name, chance in chances.items() if group is None or group.exclusive or group.timed else ():
             if (
                 name != named.name
                 and (named.group, name) not in told

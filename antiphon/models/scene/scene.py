@@ -36,19 +36,21 @@ class Scene:
         duration: seconds that were heard.
         chances: of each group, how likely each of its labels is for the whole turn.
         vector: the network's summary of the turn, from which what reads a scene may learn more than the labels say.
+        noteworthy: how likely a label has to be to be worth a note, by "group/label"; others as `notes.NOTED` says.
     """
 
     events: tuple[SoundEvent, ...] = ()
     duration: float = 0.0
     chances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     vector: tuple[float, ...] = ()
+    noteworthy: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, group: str) -> tuple[SoundEvent, ...]:
         """The events of one group."""
         return tuple(event for event in self.events if event.group == group)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON holds it, without the vector."""
+        """As JSON holds it, without the vector and the thresholds."""
         return {
             "duration": round(self.duration, 2),
             "events": [

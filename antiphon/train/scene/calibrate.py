@@ -13,7 +13,7 @@ from antiphon.data.scene.encoded import EncodedExample, EncodedSet
 from antiphon.data.scene.example import Span, coverage
 from antiphon.models.scene.features import FRAME_SECONDS
 from antiphon.models.scene.labels import GROUPS
-from antiphon.models.scene.listener import Thresholds, spans
+from antiphon.models.scene.listener import Thresholds, likelihoods, spans
 from antiphon.models.scene.network import SceneNetwork
 
 JOINED = 0.3  # seconds of a pause that nobody would count
@@ -45,11 +45,8 @@ def listen(network: SceneNetwork, chosen: Sequence[tuple[EncodedSet, EncodedExam
     for source, example in chosen:
         readings, summary = network(source(example))
         times = {name: logits[0].sigmoid() for name, logits in readings.frames.items()}
-        whole = {
-            name: logits[0].softmax(-1) if GROUPS[name].exclusive else logits[0].sigmoid()
-            for name, logits in summary.logits.items()
-        }
-        out.append(Listened(example, times, whole))
+        whole = likelihoods(summary.logits, network.config.labels)
+        out.append(Listened(example, times, {name: likely[0] for name, likely in whole.items()}))
     return out
 
 

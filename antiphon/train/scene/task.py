@@ -32,6 +32,7 @@ from antiphon.train.scene.batches import Item, collate, features_of, tempo_of
 from antiphon.train.scene.calibrate import calibrated, listen
 from antiphon.train.scene.figures import figures
 from antiphon.train.scene.linear import fit_linear
+from antiphon.train.scene.noteworthy import noteworthy
 
 STATISTICS = 400  # examples from which the encoder's means and deviations are taken
 
@@ -240,10 +241,11 @@ class SceneTask:
 
     def export(self, folder: Path) -> None:
         """Writes the network's folder, with linear classifiers, and thresholds that were chosen on "dev"."""
-        network, unseen = copy.deepcopy(self.model), [one for one in self.dev if not self._trained_on(one[0])]
-        fit_linear(network, self.train, unseen)
-        heard = listen(network, [self.dev[place] for place in spread(len(self.dev), self.data.measured)])
-        SceneListener(network, calibrated(network, heard)).save(folder)
+        network, unseen = copy.deepcopy(self.model), [not self._trained_on(source) for source, _ in self.dev]
+        fit_linear(network, self.train, [one for one, new in zip(self.dev, unseen, strict=True) if new])
+        heard = listen(network, self.dev)
+        thresholds = replace(calibrated(network, heard), noteworthy=noteworthy(network, heard, unseen))
+        SceneListener(network, thresholds).save(folder)
 
     # Parts
 

@@ -13,7 +13,7 @@ from antiphon.audio import mel
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.errors import ModelError
 from antiphon.models.scene.features import FRAME, GatherState, extract, gather, level
-from antiphon.models.scene.listener import SceneListener, Thresholds, spans
+from antiphon.models.scene.listener import SceneListener, Thresholds, likelihoods, spans
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -29,7 +29,10 @@ def encoder() -> WhisperBlockEncoder:
 def listener() -> SceneListener:
     torch.manual_seed(0)
     sizes = dict(layers=3, features=12, bands=8, mixes=2, mixed=5, width=16, heads=2, inner=24, depth=1, window=3)
-    return SceneListener(SceneNetwork(NetworkConfig(labels=LABELS, **sizes)), Thresholds(times={"kind/speech": 0.45}))
+    return SceneListener(
+        SceneNetwork(NetworkConfig(labels=LABELS, **sizes)),
+        Thresholds(times={"kind/speech": 0.45}, noteworthy={"sex/male": 0.7}),
+    )
 
 
 def test_the_level_is_that_of_each_80_ms() -> None:
@@ -81,12 +84,23 @@ def test_pieces_give_the_scene_of_the_whole(tmp_path: Path) -> None:
     assert again.chances["event"]["dog"] == pytest.approx(whole.chances["event"]["dog"], abs=1e-4)
     each.save(tmp_path)
     read = SceneListener.from_pretrained(tmp_path)
+    assert whole.noteworthy == {"sex/male": 0.7}
     assert read.thresholds == each.thresholds and read.hear(samples, whisper).duration == whole.duration
     tree = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**tree, "thresholds": {"loudly": 1}}))
     with pytest.raises(ModelError, match="thresholds that are unknown"):
         SceneListener.from_pretrained(tmp_path)
     assert each.hear(torch.zeros(0), whisper) == Scene()
+
+
+def test_a_laugh_is_a_manner_of_speaking_as_much_as_an_event() -> None:
+    names = {"manner": ("loud", "laughing"), "event": ("dog", "laughing"), "feeling": ("happy", "sad")}
+    logits = {"manner": [-3.0, -2.0], "event": [4.0, 3.0], "feeling": [0.0, 0.0]}
+    likely = likelihoods({group: torch.tensor([each]) for group, each in logits.items()}, names)
+    torch.testing.assert_close(likely["manner"], torch.tensor([[-3.0, 3.0]]).sigmoid())
+    torch.testing.assert_close(likely["event"], torch.tensor([[4.0, 3.0]]).sigmoid())
+    assert likely["feeling"].tolist() == [[0.5, 0.5]]
+    assert set(likelihoods({"event": torch.zeros(1, 2)}, names)) == {"event"}
 
 
 def test_of_voices_and_music_is_told_where_there_are_any() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from antiphon.models.llm.prompts import ASKED, IF_ASKED, MINDED
+from antiphon.models.scene.labels import GROUPS
+from antiphon.models.scene.notes import PLAIN as PLAIN_LABELS
 from antiphon.models.scene.notes import everything, everything_parts, noted, notes, noteworthy_parts
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -27,7 +32,8 @@ def test_plain_speech_is_nothing_to_speak_of() -> None:
         ([("event", "dog")], "[sound: a dog barks]"),
         ([("kind", "music")], "[music: music]"),
         ([("kind", "music"), ("instrument", "piano"), ("tempo", "119.7")], "[music: piano, 120 beats per minute]"),
-        ([("kind", "speech"), ("feeling", "angry"), ("manner", "shouted")], "[the user sounds angry, shouts]"),
+        ([("kind", "speech"), ("feeling", "angry"), ("manner", "fast")], "[the user sounds angry, speaks fast]"),
+        ([("kind", "speech"), ("feeling", "angry"), ("manner", "shouted")], "[the user shouts]"),
         ([("kind", "speech"), ("event", "laughing")], "[the user laughs]"),  # the voice's own sound
         ([("event", "laughing")], "[sound: someone laughs]"),
         ([("feeling", "angry")], ""),  # nobody speaks
@@ -39,9 +45,15 @@ def test_what_is_noteworthy_is_noted_in_words(labels: list[tuple[str, str]], wan
 
 
 def test_what_is_doubtful_is_not_noted() -> None:
-    for group, name, chance in (("feeling", "sad", 0.8), ("manner", "slow", 0.9), ("event", "dog", 0.5)):
+    for group, name, chance in (("feeling", "sad", 0.8), ("manner", "slow", 0.8), ("event", "dog", 0.5)):
         heard = (SoundEvent("kind", "speech", 0.9, 0.0, 3.0), SoundEvent(group, name, chance, 0.0, 3.0))
         assert notes(Scene(heard, 3.0)) == [] and len(everything(Scene(heard, 3.0))) == 2
+
+
+def test_a_network_says_from_where_on_its_labels_are_worth_a_note() -> None:
+    heard = scene(("kind", "speech"), ("feeling", "sad"), ("manner", "soft"), ("event", "rain"))
+    wanted = {"feeling/sad": 0.95, "manner/soft": 0.85}
+    assert noted(replace(heard, noteworthy=wanted)) == "[sound: it rains] [the user speaks softly]"
 
 
 def test_of_many_sounds_the_likeliest_are_noted_as_they_came_and_old_ones_are_not() -> None:
@@ -75,7 +87,42 @@ def test_who_asks_is_told_everything_in_its_order() -> None:
     assert everything(Scene()) == [] and everything(None) == []
 
 
+def told(*events: SoundEvent) -> str:
+    speech = SoundEvent("kind", "speech", 0.9, 0.0, 3.0)
+    return "".join(map(str, noteworthy_parts(notes(Scene((speech, *events), 3.0)))))
+
+
 def test_what_is_noteworthy_is_told_with_what_to_make_of_it() -> None:
-    told = "".join(map(str, noteworthy_parts(notes(scene(("kind", "speech"), ("feeling", "sad"), ("event", "rain"))))))
-    assert "you hear it rains." in told and "The user sounds sad." in told and told.endswith("somebody who sounds sad.")
-    assert "question itself" not in told
+    sad, rain = SoundEvent("feeling", "sad", 0.9, 0.0, 3.0), SoundEvent("event", "rain", 0.9, 0.0, 3.0)
+    assert "you hear it rains." in told(sad, rain) and told(sad).startswith("The user sounds sad. ")
+    assert MINDED["sad"][0] in told(sad, rain) and MINDED["sad"][0] not in told(rain)
+
+
+def test_who_asks_in_a_tone_is_told_everything_and_the_tone_is_minded() -> None:
+    sad, rain = SoundEvent("feeling", "sad", 0.9, 0.0, 3.0), SoundEvent("event", "rain", 0.9, 0.0, 3.0)
+    for heard, minded in (((rain, sad), True), ((rain,), False)):
+        whole = Scene((SoundEvent("kind", "speech", 0.9, 0.0, 3.0), *heard), 3.0)
+        parts = "".join(map(str, everything_parts(everything(whole), notes(whole))))
+        assert parts.startswith("Heard in this order: the user speaks, it rains. ")
+        assert (MINDED["sad"][0] in parts) == minded and parts.endswith(IF_ASKED + "." if minded else ASKED)
+
+
+def test_of_several_things_in_a_voice_one_is_minded_first() -> None:
+    def labels(*chances: float) -> list[SoundEvent]:
+        names = (("manner", "fast"), ("feeling", "happy"), ("manner", "crying"), ("manner", "laughing"))
+        return [SoundEvent(*name, chance, 0.0, 3.0) for name, chance in zip(names, chances)]
+
+    for chances, minded in (
+        ((1.0,), "fast"),
+        ((0.95, 1.0), "happy"),
+        ((1.0, 0.95), "fast"),
+        ((1.0, 1.0, 0.91, 0.9), "crying"),
+        ((1.0, 1.0, 0.9, 0.91), "laughing"),
+    ):
+        assert MINDED[minded][0] in told(*labels(*chances))
+        assert sum(said in told(*labels(*chances)) for said, _ in MINDED.values()) == 1
+
+
+def test_there_is_something_to_say_to_each_way_of_speaking() -> None:
+    for group in ("feeling", "manner"):
+        assert set(GROUPS[group].names) - {name for of, name in PLAIN_LABELS if of == group} <= set(MINDED)

@@ -64,6 +64,12 @@ def test_what_is_doubtful_is_read_as_the_mean_of_the_labels_words_where_they_sta
     torch.testing.assert_close(found[4:], (0.9 * cow + 0.3 * sea[[0, 1, 1]]) / 1.2)
 
 
+def test_what_is_true_beside_other_things_is_read_as_its_own_words(table: nn.Embedding) -> None:
+    tokenizer, whispers = Letters(), Named("manner", "whispered", 0.9)
+    found = SceneReading(table, tokenizer, 8)(["The user", whispers], {"manner": {"whispered": 0.9, "slow": 0.8}})
+    torch.testing.assert_close(found, read(["The user", "whispers"], tokenizer, table))
+
+
 def test_the_reading_leads_back_to_what_heard_it(table: nn.Embedding) -> None:
     reading = SceneReading(table, Letters(), 8, summary=5)
     logits, vector = torch.zeros(2, requires_grad=True), torch.randn(5, requires_grad=True)
