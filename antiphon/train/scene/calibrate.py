@@ -20,11 +20,11 @@ JOINED = 0.3  # seconds of a pause that nobody would count
 NEAR = 0.3  # seconds by which a start and an end may be off
 ENOUGH = 20  # examples in which a label is there that give it a threshold of its own
 GRID = tuple(step / 20 for step in range(1, 20))
+LOWEST = 0.1  # of the whole: what is less likely isn't told, however rare it is
 # How far a label may fall once it was told, for how many seconds, and how long it must last: what is tried.
 RELEASES, GAPS, SHORTEST = (0.3, 0.5, 0.7, 0.9), (0.16, 0.32, 0.48), (0.08, 0.2)
-FILLING = (
-    "kind",
-)  # groups of which always something is there: right is what is told of each moment, not where it ends
+# Of these groups something is always there: right is what is told of each moment, not where it begins and ends.
+FILLING = ("kind",)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thr
             whole |= _best(
                 name, names, counts, lambda c: c[:, 0] / c[:, 2].clamp_min(1) + 1 - c[:, 1] / c[:, 3].clamp_min(1)
             )
-    return replace(thresholds, times=times, whole=whole)
+    return replace(thresholds, times=times, whole={name: max(least, LOWEST) for name, least in whole.items()})
 
 
 def _f1(counts: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from antiphon.models.scene.notes import PLAIN, SOUNDS
 from antiphon.train.scene.calibrate import Listened
 
 OF_VOICES = ("feeling", "manner")
-ENOUGH = 8  # examples of a label, and plain ones, from which something can be told
+ENOUGH = 8  # voices with a label, and plain ones, from which a threshold is chosen
 COMMON = 20.0  # a voice of any one label to so many plain ones
 GRID = torch.tensor([*(step / 20 for step in range(2, 20)), 0.96, 0.97, 0.98, 0.99])
 
