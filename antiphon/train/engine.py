@@ -254,7 +254,10 @@ class Trainer:
             for number in ((signal.SIGTERM, signal.SIGINT) if ours else ())
         }
         saved = time.monotonic()
+        lost = self.start >= config.steps and not (self.out / "model").exists()
         try:
+            if self._anyone(lost and self.rank == 0):  # a finished run is exported anew where its model is gone
+                self.save(self.start)
             with self._room(), self._profiler() as profiler:
                 for step in range(self.start, config.steps):
                     began, taken = time.monotonic(), self._take(step, batches)

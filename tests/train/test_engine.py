@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,14 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, stop_at):
     assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == stop_at + 1
     parts = torch.load(train(config(tmp_path / "parts")) / "model.pt")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_finished_run_whose_export_is_gone_exports_it_anew(tmp_path):
+    folder = train(config(tmp_path))
+    before = torch.load(folder / "model.pt")
+    shutil.rmtree(folder)
+    again = torch.load(train(config(tmp_path)) / "model.pt")
+    assert all(torch.equal(before[name], again[name]) for name in before)
 
 
 def test_a_run_told_to_stop_while_it_samples_goes_on_from_there(tmp_path, monkeypatch):
