@@ -38,10 +38,19 @@ from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.encoders.whisper.tokens import WhisperTokens, whisper_tokens
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
-from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, joined
+from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, Word, joined
 from antiphon.models.asr.language import language_code, spoken_language
 from antiphon.models.asr.rescoring import Likelihoods, reconsidered
-from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, voiced_seconds, was_nothing, was_spoken
+from antiphon.models.asr.transcripts import (
+    cut_loop,
+    few_words,
+    join_drafts,
+    misses_words,
+    stops_early,
+    voiced_seconds,
+    was_nothing,
+    was_spoken,
+)
 from antiphon.models.asr.words import timed_words
 from antiphon.nn.cpu import in_bfloat16
 from antiphon.nn.state import fork
@@ -519,6 +528,9 @@ class Recognizer(nn.Module):
         # The adapter hears English.
         drafted, spaced = (window.drafted if language == ENGLISH else ""), language not in UNSPACED
         missing = not transcript.ended or misses_words(text, drafted, window.voice, spaced)
+        if spaced and not missing and few_words(text, window.voice):
+            words = self._timed(window, tokens)
+            missing = bool(words) and stops_early(words[-1].start - begun, window.voice)
         if end - begun >= MIN_SPLIT_SECONDS and missing:
             cut = quietest(window.samples, RATE, (end - begun) * 0.3, (end - begun) * 0.7)
             at = cut // CHUNK
@@ -533,14 +545,16 @@ class Recognizer(nn.Module):
             window.writing = reconsidered(window.writing, self.decoder, self.whisper, self.likelihoods)
             tokens = window.writing.tokens
             text = self.whisper.decode(tokens).strip()
-        words = ()
-        if window.options.words:
-            frames = slice(window.lead, window.lead + window.frames)
-            reading = self.decoder.read(tokens, window.writing.sound, frames, window.writing.start)
-            written = ENGLISH if window.options.translate else language
-            words = timed_words(reading, tokens, self.whisper, window.samples, written, begun)
+        words = self._timed(window, tokens) if window.options.words else ()
         known = language if self.languages else None
         return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice)), []
+
+    def _timed(self, window: Window, tokens: list[int]) -> tuple[Word, ...]:
+        """The words of a window's transcript, with times in the turn."""
+        frames = slice(window.lead, window.lead + window.frames)
+        reading = self.decoder.read(tokens, window.writing.sound, frames, window.writing.start)
+        written = ENGLISH if window.options.translate else window.language
+        return timed_words(reading, tokens, self.whisper, window.samples, written, window.begun / RATE)
 
     # Languages
 
@@ -564,8 +578,6 @@ class Recognizer(nn.Module):
         if options.language is not None or likely is None or not self.languages:
             return options.language or expected
         return spoken_language(likely, list(self.languages), expected, voiced_seconds(voice))
-
-    # Silence
 
     def _silence(self, start: int) -> list[Pair]:
         """What the decoder needs of silence, from frame `start` to the end of a window of 30 s.

@@ -23,6 +23,8 @@ CLEAR, CLEAR_SECONDS = 0.87, 0.22  # the mean of the detector's answers, and how
 DOUBT = 0.05  # detector's mean and decoder's confidence together, under which other words are not believed
 CLEAR_SHARE, CLEAR_UNSURE = 0.25, -1.5  # of a recording, for which words of a clear voice are believed whatever
 MISSING_WORDS = 6  # in a row that only the draft has: some were not written down
+FEW_WORDS_A_SECOND = 1.5  # of speech; people say two or three
+LONGEST_WORD, UNWRITTEN_SECONDS = 1.5, 1.2  # seconds of the last word, and of speech behind it that was surely words
 MIN_WORDS_A_SECOND = 0.8  # of speech; fewer are a transcript that began late or ended early
 
 
@@ -85,6 +87,21 @@ def misses_words(text: str, drafted: str, voice: Tensor, spaced: bool = True) ->
         return True
     changes = difflib.SequenceMatcher(a=others, b=words, autojunk=False).get_opcodes()
     return any((end - start) - (to - at) >= MISSING_WORDS for _, start, end, at, to in changes)
+
+
+def few_words(text: str, voice: Tensor) -> bool:
+    """Whether a transcript is so short for the speech that it is worth looking where it stops."""
+    return len(text.split()) < FEW_WORDS_A_SECOND * voiced_seconds(voice)
+
+
+def stops_early(last: float, voice: Tensor) -> bool:
+    """Whether much speech follows a transcript's last word: a decoder may take a pause in the middle for the end.
+
+    Args:
+        last: seconds from the beginning of the sound at which that word begins.
+        voice: the detector's answers for the sound, [chunks].
+    """
+    return voiced_seconds(voice[int((last + LONGEST_WORD) * RATE) // CHUNK :]) > UNWRITTEN_SECONDS
 
 
 def cut_loop(tokens: list[int], repeats: int = 3) -> list[int]:

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from antiphon.encoders.whisper.decoder import Transcript
-from antiphon.models.asr.transcripts import cut_loop, join_drafts, misses_words, was_nothing, was_spoken
+from antiphon.models.asr.transcripts import (
+    cut_loop,
+    few_words,
+    join_drafts,
+    misses_words,
+    stops_early,
+    was_nothing,
+    was_spoken,
+)  # fmt: skip
 
 
 def test_join_drafts() -> None:
@@ -70,3 +78,15 @@ def test_speech_is_some_in_a_row_and_loud_enough() -> None:
     voice[5:9] = 0.9
     assert was_spoken(voice) and was_spoken(voice, torch.tensor([0.0, 0.1])) and not was_spoken(torch.zeros(0))
     assert not was_spoken(voice, torch.tensor([0.0, 1e-4]))
+
+
+def test_a_transcript_that_takes_a_pause_for_the_end_stops_early() -> None:
+    voice = torch.zeros(450)  # 14.4 s
+    voice[:60], voice[100:200], voice[220:400] = 0.9, 0.9, 0.9
+    assert few_words("What is used for sensing visual things?", voice)
+    assert not few_words("one two three " * 6, voice)
+    assert stops_early(1.6, voice) and not stops_early(11.5, voice)
+    laugh = torch.zeros(450)
+    laugh[:60], laugh[90:115] = 0.9, 0.9
+    assert not stops_early(1.6, laugh)  # 0.8 s of something that is no word
+    assert not stops_early(20.0, voice)
