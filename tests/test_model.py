@@ -66,7 +66,7 @@ def hears_hello(sound, options):
 @pytest.fixture
 def half_duplex(parts, monkeypatch):
     recognizer = CountingRecognizer()
-    recognizer.encoder = WhisperBlockEncoder(ENCODER).eval()
+    recognizer.whole = WhisperBlockEncoder(ENCODER).eval()
     recognizer.hear = hears_hello
     monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: recognizer)
     return antiphon.load("mini", **parts)

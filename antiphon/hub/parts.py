@@ -309,7 +309,7 @@ SCENE = shipped(
     "scene",
     "What is heard besides the words: sounds, voices, feeling, music",
     "scene/heads",
-    5646738,
-    "f90d8a954fe7b0480b2ec1b98fdc8e30f13b3b60c55fe9527fb36bf8aa315e0f",
+    6399114,
+    "1e211fa5d5e4358ea86690d46fdabb07dbab62a5dd10dd7f0e4e3f45bf0e8ac3",
     home="",
 )
