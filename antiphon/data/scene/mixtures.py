@@ -83,16 +83,16 @@ def levelled(samples: Samples, level: float) -> Samples:
 
 def excerpt(example: Example, seconds: float, generator: Generator) -> Clip:
     """A stretch of an example in which something is heard, at most `seconds` long, from pause to pause if it can be."""
-    stretches = _parts(example)
-    if not stretches:
+    parts = _parts(example)
+    if not parts:
         return Clip(example.samples, example.spans, example.source, example.known)
-    first = last = int(generator.integers(len(stretches)))
+    first = last = int(generator.integers(len(parts)))
     # Grown on both sides as far as it may be, later ones first.
-    while last + 1 < len(stretches) and stretches[last + 1][1] - stretches[first][0] <= seconds:
+    while last + 1 < len(parts) and parts[last + 1][1] - parts[first][0] <= seconds:
         last += 1
-    while first > 0 and stretches[last][1] - stretches[first - 1][0] <= seconds:
+    while first > 0 and parts[last][1] - parts[first - 1][0] <= seconds:
         first -= 1
-    start, end = stretches[first][0], stretches[last][1]
+    start, end = parts[first][0], parts[last][1]
     if end - start > seconds:  # it doesn't pause for so long
         start += float(generator.uniform(0.0, end - start - seconds))
         end = start + seconds

@@ -248,7 +248,7 @@ class Recognizer(nn.Module):
 
     def quicken(self) -> Recognizer:
         """Has windows that are over encoded in bfloat16, where the CPU multiplies in it: in two thirds of the time. The
-        blocks of live speech, whose features others read as well, stay in float32."""
+        blocks of live speech that the decoder drafts from stay in float32."""
         self.whole = in_bfloat16(self.encoder)
         return self
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from tokenizers import Tokenizer
 
 from antiphon.encoders.whisper.decoder import WhisperDecoder, Writing
+from antiphon.models.llm.text import as_words
 
 # Gives of each text how likely somebody says it, as a log probability, and the tokens that this is of.
 Likelihoods = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
@@ -37,7 +38,7 @@ def reconsidered(writing: Writing, decoder: WhisperDecoder, whisper: Tokenizer, 
     """
     if len(writing.tokens) > MAX_TOKENS:
         return writing
-    candidates = {_bare(text := whisper.decode(writing.tokens).strip()): (writing, text)}
+    candidates = {as_words(text := whisper.decode(writing.tokens).strip()): (writing, text)}
     words, likely = len(text.split()), sum(writing.sure)
     for at in wavering(writing):
         other = decoder.branch(writing, at)
@@ -46,7 +47,7 @@ def reconsidered(writing: Writing, decoder: WhisperDecoder, whisper: Tokenizer, 
         text = whisper.decode(other.tokens).strip()
         whole = other.ended and text and len(text.split()) >= words - MISSING_WORDS
         if whole and sum(other.sure) > likely - MARGIN:
-            candidates.setdefault(_bare(text), (other, text))
+            candidates.setdefault(as_words(text), (other, text))
     if len(candidates) == 1:
         return writing
     written, texts = zip(*candidates.values(), strict=True)
@@ -61,8 +62,3 @@ def wavering(writing: Writing) -> list[int]:
     """Where a transcript's tokens have the closest rivals, the closest first; nowhere of a sure one."""
     gaps = [sure - rival for sure, (_, rival) in zip(writing.sure, writing.rivals)]
     return [at for at in sorted(range(len(gaps)), key=gaps.__getitem__)[:ALTERNATIVES] if gaps[at] < MARGIN]
-
-
-def _bare(text: str) -> str:
-    """Words as they sound: transcripts that differ in nothing else need no decision."""
-    return " ".join("".join(c if c.isalnum() or c == "'" else " " for c in text.lower()).split())

@@ -1,13 +1,14 @@
 """From samples as they come to a `Scene`: an encoder in blocks, and the listener behind it.
 
-    scenes = SceneHearing.from_pretrained(folder, recognizer.encoder)
+    scenes = SceneHearing.from_pretrained(folder, recognizer.whole)
     state = scenes.init_state()
     scenes.step(samples, state)           # 16 kHz, as often and as many as one likes
     scene = scenes.finish(state)          # at the end of a turn, or at any time
 
 The encoder is the recognizer's, with its weights, but a pass of its own: a recognizer cuts windows where they end best
 for words and hears them anew, and what is heard besides the words goes on through all of that. So what is heard live is
-what is heard of the whole recording, and what the network was trained on (`features.extract`).
+what is heard of the whole recording, and what the network was trained on (`features.extract`), but for products in
+bfloat16 where the recognizer has them (`Recognizer.quicken`).
 """
 
 from __future__ import annotations

@@ -121,8 +121,8 @@ class SceneReading(nn.Module):
 
     @torch.no_grad()
     def read(self, scene: Scene | None) -> SceneNotes | None:
-        """What may be told of a scene; None for nothing. Of a plain voice nothing is: to find
-        out whether a question is about it would take a pass of the language model in every turn."""
+        """What may be told of a scene; None for nothing. Of a plain voice nothing is: to find out whether a question is
+        about it would take a pass of the language model in every turn."""
         if scene is None or is_plain(scene):
             return None
         vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
