@@ -5,7 +5,7 @@ step of sound lasts 40 ms; a video's frames stand where their time is, in steps 
 its time. A part begins behind the last position of what came before it.
 
     places, after = positions([Text(12), Video(frames=4, height=6, width=8), Text(5)])     # [3, tokens]
-    more, after = positions([Sound(50)], after)      # what came earlier is all that counts, so parts may come one by one
+    more, after = positions([Sound(50)], after)      # only what came earlier counts, so parts may come one by one
 
 Image, video and sound stand between two markers that are tokens of their own.
 """
