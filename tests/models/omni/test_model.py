@@ -1,0 +1,168 @@
+"""The whole model: what `transformers` writes and says; and it goes on, is left and is cut as a conversation is."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from antiphon.errors import ModelError
+from antiphon.models.llm.sampling import TokenSampling
+from antiphon.models.omni import weights
+from antiphon.models.omni.model import ReplySettings, Spoken, Written
+from antiphon.models.omni.thinker import Words, batched
+from antiphon.nn.state import fork
+from tests.models.omni.tiny import END, inputs, random_parts, save, theirs
+
+GREEDY = ReplySettings(max_tokens=12, max_codes=30, ends=(END,), speaking=TokenSampling(repetition=1.05))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    model = theirs()
+    return weights.load(save(model, tmp_path_factory.mktemp("omni"))), model
+
+
+def mix(seed: int):
+    own_sound = bool(seed % 2)
+    return random_parts(random.Random(seed), own_sound), own_sound
+
+
+def check_logits(pair, seed: int) -> None:
+    ours, model = pair
+    parts, own_sound = mix(seed)
+    read = ours.thinker.read(parts)
+    hidden = ours.thinker(*batched([read]))
+    wanted = model.thinker(**inputs(model, parts, own_sound)).logits
+    assert wanted.abs().max() > 0.5
+    assert (ours.thinker.logits(hidden) - wanted).abs().max() < 1e-4, seed
+
+
+def check_reply(pair, seed: int) -> None:
+    """Text and codes; the codes that `transformers` said are caught on their way to the sound."""
+    ours, model = pair
+    parts, own_sound = mix(seed)
+    caught = []
+    given = inputs(model, parts, own_sound)
+    given = {f"thinker_{key}" if key.startswith("pixel") else key: value for key, value in given.items()}
+    hook = model.token2wav.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
+    sequences, _ = model.generate(
+        **given, speaker="anna", thinker_max_new_tokens=12, thinker_do_sample=False,
+        thinker_eos_token_id=END, talker_do_sample=False, talker_max_new_tokens=30, talker_eos_token_id=[72, 74],
+        token2wav_num_steps=2,
+    )  # fmt: skip
+    hook.remove()
+    state = ours.init_state()
+    ours.read(state, parts)
+    written = sequences[0, int(state.thinker.length) :].tolist()
+    events = list(ours.reply(state, "anna", GREEDY))
+    assert [event.token for event in events if isinstance(event, Written)] == written, seed
+    assert state.codes == caught[0][0].tolist(), seed
+
+
+@torch.no_grad()
+def test_thinker_reads_mixes_as_transformers_does(pair):
+    for seed in range(8):
+        check_logits(pair, seed)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_text_and_codes_are_those_of_transformers(pair):
+    for seed in range(5):
+        check_reply(pair, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_text_and_codes_of_fifty_mixes_are_those_of_transformers(pair):
+    for seed in range(50, 100):
+        check_reply(pair, seed)
+
+
+@torch.no_grad()
+def test_rows_of_a_batch_are_read_as_alone(pair):
+    ours, _ = pair
+    reads = [ours.thinker.read(mix(seed)[0]) for seed in range(4)]
+    hidden = ours.thinker(*batched(reads))
+    for row, read in enumerate(reads):
+        alone = ours.thinker(*batched([read]))[0]
+        assert torch.allclose(hidden[row, : len(alone)], alone, atol=1e-5)
+    with pytest.raises(ModelError, match="nothing"):
+        batched([])
+
+
+def test_sound_comes_before_the_text_is_done_and_is_that_of_all_codes(pair):
+    ours, _ = pair
+    settings = replace(GREEDY, max_tokens=60, max_codes=60, ends=(), speaking=TokenSampling(temperature=1.0, seed=3))
+    state = ours.init_state()
+    ours.read(state, mix(1)[0])
+    events = list(ours.reply(state, "anna", settings))
+    sounds = [number for number, event in enumerate(events) if isinstance(event, Spoken)]
+    assert sounds[0] < max(number for number, event in enumerate(events) if isinstance(event, Written))
+    assert events[sounds[0]].codes < len(state.codes)
+    sound = torch.cat([event.samples for event in events if isinstance(event, Spoken)])
+    whole = ours.token2wav(torch.tensor([state.codes]), ours.voices["anna"])[0]
+    assert sound.shape == whole.shape and len(whole) == len(state.codes) * 2 * 30
+    assert (sound - whole).abs().max() < 1e-4
+
+
+def test_a_conversation_goes_on_as_if_it_was_read_at_once(pair):
+    ours, _ = pair
+    first, second = mix(2)[0], mix(4)[0]
+    state = ours.init_state()
+    ours.read(state, first)
+    list(ours.reply(state, "anna", GREEDY))
+    said = state.reply
+    ours.read(state, [Words(torch.tensor(said[-1:])), *second])
+    fresh = ours.init_state()
+    ours.read(fresh, [*first, Words(torch.tensor(said)), *second])
+    assert torch.allclose(state.hidden, fresh.hidden, atol=1e-4)
+    assert state.last == fresh.last
+    for each in (state, fresh):
+        list(ours.reply(each, "anna", GREEDY))
+    assert state.reply == fresh.reply and state.codes == fresh.codes
+
+
+def test_a_reply_that_is_left_is_remembered_as_far_as_it_was_heard(pair):
+    ours, _ = pair
+    first, second = mix(2)[0], mix(4)[0]
+    state = ours.init_state()
+    ours.read(state, first)
+    stream = ours.reply(state, "anna", replace(GREEDY, ends=()))
+    for _ in range(9):
+        next(stream)
+    stream.close()
+    ours.cut(state, 3)
+    said = list(state.reply)
+    assert len(said) == 3
+    ours.read(state, second)
+    fresh = ours.init_state()
+    ours.read(fresh, [*first, Words(torch.tensor(said)), *second])
+    assert torch.allclose(state.hidden, fresh.hidden, atol=1e-4)
+    for each in (state, fresh):
+        list(ours.reply(each, "anna", GREEDY))
+    assert state.codes == fresh.codes
+
+
+def test_a_copy_of_a_conversation_goes_its_own_way(pair):
+    ours, _ = pair
+    state = ours.init_state()
+    ours.read(state, mix(2)[0])
+    copy = fork(state)
+    list(ours.reply(state, "anna", GREEDY))
+    list(ours.reply(copy, "anna", GREEDY))
+    assert copy.codes == state.codes and copy.reply == state.reply
+
+
+def test_what_cannot_be_said_is_refused(pair):
+    ours, _ = pair
+    state = ours.init_state()
+    with pytest.raises(ModelError, match="no reply is due"):
+        next(ours.reply(state, "anna", GREEDY))
+    with pytest.raises(ModelError, match="nothing to read"):
+        ours.read(state, [Words(torch.zeros(0, dtype=torch.long))])
+    ours.read(state, mix(2)[0])
+    with pytest.raises(ModelError, match="no voice 'carl'; there are: anna, bert"):
+        next(ours.reply(state, "carl", GREEDY))
