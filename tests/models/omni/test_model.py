@@ -47,13 +47,13 @@ def check_reply(pair, seed: int) -> None:
     caught = []
     given = inputs(model, parts, own_sound)
     given = {f"thinker_{key}" if key.startswith("pixel") else key: value for key, value in given.items()}
-    hook = model.token2wav.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
+    said = model.token2wav.forward
+    model.token2wav.forward = lambda code, **settings: caught.append(code) or torch.zeros(1)
     sequences, _ = model.generate(
         **given, speaker="anna", thinker_max_new_tokens=12, thinker_do_sample=False,
         thinker_eos_token_id=END, talker_do_sample=False, talker_max_new_tokens=30, talker_eos_token_id=[72, 74],
-        token2wav_num_steps=2,
     )  # fmt: skip
-    hook.remove()
+    model.token2wav.forward = said
     state = ours.init_state()
     ours.read(state, parts)
     written = sequences[0, int(state.thinker.length) :].tolist()
@@ -95,7 +95,7 @@ def test_rows_of_a_batch_are_read_as_alone(pair):
 
 def test_sound_comes_before_the_text_is_done_and_is_that_of_all_codes(pair):
     ours, _ = pair
-    settings = replace(GREEDY, max_tokens=60, max_codes=60, ends=(), speaking=TokenSampling(temperature=1.0, seed=3))
+    settings = replace(GREEDY, max_tokens=60, max_codes=60, ends=(), speaking=TokenSampling(temperature=1.0, seed=2))
     state = ours.init_state()
     ours.read(state, mix(1)[0])
     events = list(ours.reply(state, "anna", settings))
