@@ -6,6 +6,7 @@ save(model, folder)               # which `transformers` loads
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import re
@@ -14,11 +15,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon.errors import HubError, ModelError
 from antiphon.hub.weights import read_config, read_weights
-from antiphon.models.llm.llama import own_key, published_key
+from antiphon.models.llm.llama import Llama, own_key, published_key
 from antiphon.models.omni.config import FAMILY, OmniConfig
 from antiphon.models.omni.model import Omni
 from antiphon.models.omni.token2wav import Voice
@@ -62,12 +63,14 @@ def published(key: str) -> str:
     return key
 
 
-def load(folder: Path | str, dtype: torch.dtype = torch.float32) -> Omni:
+def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model: Path | str | None = None) -> Omni:
     """Opens a folder in evaluation mode.
 
     Args:
         folder: as published, or as `save` writes it.
         dtype: of the thinker's and the talker's weights; what makes the sound is float32 in any case.
+        language_model: a folder whose language model takes the place of the thinker's: what `save_language_model`
+            wrote, packed (`antiphon.hub.pack`) or fine-tuned.
 
     Raises:
         ModelError: another model, a quantized one, or one with settings that aren't computed here.
@@ -84,6 +87,9 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32) -> Omni:
         kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}
     with torch.device("meta"), NoInitWeights():
         model = Omni(config, values)
+    if language_model is not None and model.thinker is not None:
+        model.thinker.language_model = nn.Identity()  # until the rest is there
+        kept = {key: value for key, value in kept.items() if not key.startswith("thinker.language_model.")}
     if config.thinker is not None and config.thinker.text.tie_word_embeddings:
         kept.pop("thinker.language_model.lm_head.weight", None)
     kept = {key: value if key.startswith("token2wav.") else value.to(dtype) for key, value in kept.items()}
@@ -91,6 +97,8 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32) -> Omni:
         fill(model, kept, assign=True)
     except ValueError as error:
         raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
+    if language_model is not None and model.thinker is not None:
+        model.thinker.language_model = Llama.from_pretrained(language_model)
     model.reset()
     model.voices = read_voices(folder / VOICES)
     return model.eval().requires_grad_(False)
@@ -107,6 +115,22 @@ def save(model: Omni, folder: Path | str) -> None:
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     if model.voices:
         torch.save({name: _told(voice) for name, voice in model.voices.items()}, folder / VOICES)
+
+
+def save_language_model(model: Omni, folder: Path | str) -> None:
+    """Writes the thinker's language model alone, as a folder of Qwen2, which can be packed, fine-tuned and put back
+    (`load`). Places are those of text."""
+    if model.thinker is None:
+        raise ModelError("this model has no thinker, so no language model either")
+    lm, folder = model.thinker.language_model, Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {field.name: getattr(lm.config, field.name) for field in dataclasses.fields(lm.config)}
+    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed")
+    told = {key: value for key, value in sizes.items() if key not in ours_alone}
+    told |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    kept = {published_key(key): value.detach().contiguous().cpu() for key, value in lm.state_dict().items()}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _told(voice: Voice) -> dict[str, Any]:

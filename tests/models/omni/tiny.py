@@ -11,7 +11,9 @@ import torch
 from torch.nn import functional as F
 
 from antiphon.models.omni.config import OmniConfig
+from antiphon.models.omni.model import Omni
 from antiphon.models.omni.thinker import Given, Heard, OmniThinker, Seen, Watched, Words
+from antiphon.models.omni.token2wav import Voice
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 TEXT, CODES = 300, 80
@@ -45,7 +47,7 @@ def values() -> dict[str, Any]:
                 "fullatt_block_indexes": [1],
             },
             "text_config": {
-                "vocab_size": TEXT, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+                "vocab_size": TEXT, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
                 "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": ROPE,
                 "max_position_embeddings": 4096,
             },
@@ -60,6 +62,17 @@ def values() -> dict[str, Any]:
         },
         "token2wav_config": {"dit_config": DIT, "bigvgan_config": VOCODER},
     }  # fmt: skip
+
+
+def ours(seed: int = 0, scale: float = 0.3) -> Omni:
+    """Ours alone, of the same sizes, with random weights of its own."""
+    torch.manual_seed(seed)
+    model = Omni(OmniConfig.from_dict(values()), values()).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.data.normal_(0, 0.08 if "vocoder" in name else 0.15 if "token2wav" in name else scale)
+    model.voices = {"anna": Voice(torch.randn(1, 8), torch.randn(1, 30, 20), SPEAKER)}
+    return model
 
 
 def theirs(seed: int = 0, scale: float = 0.3) -> Any:
