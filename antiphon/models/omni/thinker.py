@@ -112,7 +112,7 @@ class OmniThinker(nn.Module):
         device = self.language_model.norm.device
         xs, ids, perceived = [], [], []
         for part in parts:
-            tokens, features = self._tokens(part), self._features(part)
+            tokens, features = self.tokens_of(part), self._features(part)
             tokens = tokens.to(device)
             x = self.language_model.embed(tokens)
             own = torch.zeros(len(tokens), dtype=torch.bool, device=device)
@@ -141,7 +141,7 @@ class OmniThinker(nn.Module):
         sound = None if part.mel is None else audio_tokens(part.mel.shape[1])
         return Video(len(part.patches), height, width, part.seconds, sound)
 
-    def _tokens(self, part: Given) -> Tensor:
+    def tokens_of(self, part: Given) -> Tensor:
         """A part's ids, markers and placeholders."""
         if isinstance(part, Words):
             return part.tokens

@@ -142,7 +142,7 @@ def inputs(model: Any, parts: list[Given], own_sound: bool) -> dict[str, Any]:
     pictures = [part for part in parts if isinstance(part, Seen)]
     videos = [part for part in parts if isinstance(part, Watched)]
     thinker = OmniThinker(OmniConfig.from_dict(values()).thinker)
-    ids = torch.cat([thinker._tokens(part) for part in parts])[None]
+    ids = torch.cat([thinker.tokens_of(part) for part in parts])[None]
     found: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if sounds:
         longest = max(sound.shape[1] for sound in sounds)
