@@ -1,8 +1,9 @@
 """How soon Qwen2.5-Omni speaks, and how long a reply takes and how much memory, beside `transformers`, same weights.
 
-The weights are random ones, of fewer and narrower layers than the published 3B, of which the three parts have about the
-same shares of the work; the reply has so many tokens and so many codes, whatever they are. "Serial" is the same model
-where the sound is made when the reply is done, as in the published code.
+The weights are random ones, of fewer and narrower layers than the published ones (the DiT has all of its layers), with a
+tenth of the vocabulary, whose tables would be most of what there is to hold. The reply has so many tokens and so many
+codes, whatever they are. "Serial" is the same model where the sound is made when the reply is done, as in the published
+code.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ PEER = "transformers"
 GROUPS = ("first", "reply", "memory")
 ROPE = {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [8, 12, 12]}
 
+VOCABULARY = 16384
+TOKENS = {
+    name: VOCABULARY - 1 - number
+    for number, name in enumerate(
+        ("audio_token_index", "image_token_index", "video_token_index", "audio_start_token_id", "audio_end_token_id",
+         "vision_start_token_id", "vision_end_token_id")
+    )
+}  # fmt: skip
+
 
 def sizes(width: int, layers: int, wave: int) -> dict[str, Any]:
     """What config.json says of a model whose thinker is `width` wide and `layers` deep, and whose DiT is `wave` wide;
@@ -49,13 +59,15 @@ def sizes(width: int, layers: int, wave: int) -> dict[str, Any]:
                 "num_heads": max(1, width // 128), "out_hidden_size": width, "fullatt_block_indexes": [layers - 1],
             },
             "text_config": {
-                "vocab_size": 152064, "hidden_size": width, "intermediate_size": 4 * width,
+                "vocab_size": VOCABULARY, "hidden_size": width, "intermediate_size": 4 * width,
                 "num_hidden_layers": layers, "head_dim": 64, **heads,
             },
-            "vision_start_token_id": 151652, "vision_end_token_id": 151653,
+            **TOKENS,
         },
         "talker_config": {
-            "vocab_size": 8448, "embedding_size": width, "hidden_size": width // 2, "intermediate_size": 2 * width,
+            **TOKENS, "vocab_size": 8448, "embedding_size": width, "hidden_size": width // 2,
+            "intermediate_size": 2 * width, "tts_text_start_token_id": VOCABULARY - 11,
+            "tts_text_end_token_id": VOCABULARY - 9, "tts_text_pad_token_id": VOCABULARY - 10,
             "num_hidden_layers": layers, "head_dim": 64, **heads,
         },
         "token2wav_config": {
@@ -139,7 +151,7 @@ def random_model(size: str) -> Omni:
     head[list(model.talker.ends)] = 0  # another code is always likelier
     head[model.config.dit.num_embeds :] = 0  # marks that aren't codes
     mel = model.config.dit.mel_dim
-    voice = Voice(torch.randn(1, model.config.dit.enc_emb_dim), torch.randn(1, 300, mel), 151665)
+    voice = Voice(torch.randn(1, model.config.dit.enc_emb_dim), torch.randn(1, 300, mel), VOCABULARY - 12)
     model.voices = {"random": voice}
     return model
 
@@ -149,7 +161,7 @@ def question() -> list[Given]:
     source = torch.Generator().manual_seed(1)
 
     def words(count: int) -> Words:
-        return Words(torch.randint(150000, (count,), generator=source))
+        return Words(torch.randint(VOCABULARY - 20, (count,), generator=source))
 
     patches = torch.randn(1, 256, 3 * 2 * 14 * 14, generator=source)
     return [words(20), Seen(patches, 16, 16), Heard(torch.randn(128, 200, generator=source)), words(20)]

@@ -31,7 +31,7 @@ from antiphon.models.omni.token2wav import AHEAD, Token2Wav, Voice
 from antiphon.nn.cache import KeyValues
 
 SPEAKING = TokenSampling(temperature=0.9, top_k=40, top_p=0.8, repetition=1.05)  # as published
-MAX_BLOCKS = 8  # of codes whose sound is made at once
+MAX_BLOCKS = 16  # of codes whose sound is made at once
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,6 @@ class Omni(nn.Module):
         """Computes what is no weight; needed where the module was made without memory."""
         if self.thinker is not None:
             self.thinker.audio_tower.reset()
-        if self.token2wav is not None:
-            self.token2wav.vocoder.reset()
 
     @property
     def sample_rate(self) -> int:

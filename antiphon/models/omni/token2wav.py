@@ -26,6 +26,7 @@ from antiphon.models.omni.dit import DiT, Kept, Modulation
 from antiphon.models.omni.vocoder import BigVGAN, State
 
 STEPS, GUIDANCE, SWAY, AHEAD = 10, 0.5, -1.0, 2
+PIECE = 48  # spectrogram frames that the vocoder gets at once
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ class Token2Wav(nn.Module):
             mels.append(self._solve(state, ready, seen))
         if not mels and not last:
             return state.noise.new_zeros(1, 0)
-        empty = state.noise.new_zeros(1, self.dit.config.mel_dim, 0)
-        return self.vocoder.step(torch.cat([empty, *mels], dim=2), state.sound, last)
+        mel = torch.cat([state.noise.new_zeros(1, self.dit.config.mel_dim, 0), *mels], dim=2)
+        pieces = mel.split(PIECE, dim=2)  # a vocoder's activations are a thousand times the spectrogram
+        heard = [self.vocoder.step(piece, state.sound) for piece in pieces[:-1]]
+        return torch.cat([*heard, self.vocoder.step(pieces[-1], state.sound, last)], dim=1)
 
     def forward(self, codes: Tensor, voice: Voice, seed: int = 0) -> Tensor:
         """The sound of whole codes [1, C], [1, samples]."""

@@ -12,6 +12,8 @@ comes as soon as everything that it depends on is there. Names of weights are th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -39,35 +41,55 @@ def kaiser_sinc(cutoff: float, half_width: float, taps: int) -> Tensor:
     return shape / shape.sum()
 
 
+def nothing(x: Tensor, side: int) -> Tensor:
+    """Zeros around a signal."""
+    return x.new_zeros(x.shape[0], x.shape[1], 1)
+
+
+def nearest(x: Tensor, side: int) -> Tensor:
+    """A signal's first value (side 0) before it, its last one (side -1) behind it."""
+    return x[..., :1] if side == 0 else x[..., -1:]
+
+
+@lru_cache(maxsize=1)
+def low_pass() -> list[float]:
+    """The filter between a rate and twice that rate."""
+    with torch.device("cpu"):
+        return kaiser_sinc(0.5 / RATIO, 0.6 / RATIO, TAPS).tolist()
+
+
 class Sliding(nn.Module):
-    """What layers share that read a window around each output: `windows` gives the inputs that there are windows of."""
+    """What layers share that read a window around each output.
+
+    Attributes:
+        name: under which the state has what is kept.
+        reach: inputs from a window's first to its last, an even number.
+    """
 
     name = ""
+    reach = 0
 
-    def windows(
-        self, x: Tensor, state: State, last: bool, left: int, right: int, reach: int, stride: int = 1,
-        replicate: bool = False,
-    ) -> Tensor:  # fmt: skip
-        """The next inputs [batch, channels, n] behind those that were kept.
+    def windows(self, x: Tensor, state: State, last: bool, edge: Callable[[Tensor, int], Tensor] = nothing) -> Tensor:
+        """The next inputs [batch, channels, n] behind those that were kept: all that there are windows of, so of n or
+        more than `reach` inputs n - reach outputs follow; what the next windows need is kept.
 
         Args:
             x, state: the state is changed.
             last: nothing follows.
-            left, right: what is put around the whole signal, zeros or (`replicate`) its first and last value.
-            reach: inputs from a window's first to its last.
-            stride: from a window to the next.
+            edge: what stands before and behind the whole signal, half a window of it.
         """
+        half = self.reach // 2
         if self.name in state:
             x = torch.cat([state[self.name], x], dim=2)
         elif x.shape[2]:
-            x = F.pad(x, (left, 0), "replicate" if replicate else "constant")
+            x = torch.cat([edge(x, 0).expand(-1, -1, half), x], dim=2)
         else:
             return x  # nothing has begun
         if last:
-            x = F.pad(x, (0, right), "replicate" if replicate else "constant")
-        done = max(0, (x.shape[2] - reach - 1) // stride + 1) * stride
-        state[self.name] = x[..., done:]
-        return x[..., : done - stride + reach + 1] if done else x[..., :0]
+            x = torch.cat([x, edge(x, -1).expand(-1, -1, half)], dim=2)
+        done = max(0, x.shape[2] - self.reach)
+        state[self.name] = x[..., done:].clone()  # a view would keep all of x
+        return x if done else x[..., :0]
 
 
 class Convolution(Sliding):
@@ -81,8 +103,7 @@ class Convolution(Sliding):
 
     def forward(self, x: Tensor, state: State, last: bool) -> Tensor:
         """Outputs that are certain, [batch, outputs, n]."""
-        half = self.reach // 2
-        x = self.windows(x, state, last, half, half, self.reach)
+        x = self.windows(x, state, last)
         if not x.shape[2]:
             return x.new_zeros(len(x), len(self.weight), 0)
         return F.conv1d(x, self.weight, self.bias, dilation=self.dilation)
@@ -115,43 +136,65 @@ class Upsampling(nn.Module):
             skipped = min(self.padding, y.shape[2])
         whole = y.shape[2] - carried
         if not last:
-            state[self.name] = y[..., whole:]
+            state[self.name] = y[..., whole:].clone()
             return y[..., skipped:whole] + self.bias[:, None]
         return y[..., skipped : y.shape[2] - self.padding] + self.bias[:, None]
 
 
+class Window(Sliding):
+    """A window of three inputs before an output's own and three behind it."""
+
+    reach = TAPS // 2
+
+
 class Activation(nn.Module):
-    """x + sin(a x)^2 / b, computed at twice the rate so that the harmonics that it makes don't fold back."""
+    """x + sin(a x)^2 / b, computed at twice the rate so that the harmonics that it makes don't fold back.
+
+    At twice the rate even and odd values are two signals: each is a filter of six taps over the input, and the output
+    is one over each of them. A few taps are quickest as so many shifted sums.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.act = nn.ParameterDict({"alpha": torch.zeros(channels), "beta": torch.zeros(channels)})
-        self.up, self.down = Sliding(), Sliding()
-        self.reset()
-
-    def reset(self) -> None:
-        """Computes what is no weight."""
-        taps = kaiser_sinc(0.5 / RATIO, 0.6 / RATIO, TAPS)
-        # Of the twelve taps, an output at twice the rate sees every second one: two filters, of odd and even outputs.
-        self.register_buffer("rise", RATIO * torch.stack([taps[1::2].flip(0), taps[0::2].flip(0)])[:, None], False)
-        self.register_buffer("fall", taps[None, None], False)
+        self.up, self.down = Window(), Window()
 
     def forward(self, x: Tensor, state: State, last: bool) -> Tensor:
         """[batch, channels, n] -> outputs that are certain."""
-        batch, channels, _ = x.shape
-        # Outputs 2t and 2t + 1 see inputs t - 3 to t + 2 and t - 2 to t + 3.
-        x = self.up.windows(x, state, last, 3, 3, TAPS // 2, replicate=True)
+        taps = low_pass()
+        x = self.up.windows(x, state, last, nearest)
         if x.shape[2]:
-            flat = x.reshape(batch * channels, 1, -1)
-            even = F.conv1d(flat[..., :-1], self.rise[:1])
-            odd = F.conv1d(flat[..., 1:], self.rise[1:])
-            x = torch.stack([even, odd], dim=-1).view(batch, channels, -1)
-            alpha, beta = self.act["alpha"].exp()[:, None], self.act["beta"].exp()[:, None]
-            x = torch.addcmul(x, torch.sin(x * alpha).square(), 1.0 / (beta + 1e-9))
-        x = self.down.windows(x, state, last, TAPS // 2 - 1, TAPS // 2, TAPS - 1, RATIO, replicate=True)
+            # Value 2t sees inputs t - 3 to t + 2, and 2t + 1 sees t - 2 to t + 3.
+            early, late = ([RATIO * tap for tap in taps[first::-2]] for first in (-1, -2))
+            both = filtered(x[..., :-1], early), filtered(x[..., 1:], late)
+            x = torch.cat([self._periodic(each) for each in both], dim=1)
+        else:
+            x = x.repeat(1, 2, 1)
+        x = self.down.windows(x, state, last, self._edge)
+        even, odd = x.chunk(2, dim=1)
         if not x.shape[2]:
-            return x
-        return F.conv1d(x.reshape(batch * channels, 1, -1), self.fall, stride=RATIO).view(batch, channels, -1)
+            return even
+        # Output t sees values 2t - 5 to 2t + 6: even ones from 2 (t - 2) on, odd ones from 2 (t - 3) + 1 on.
+        return filtered(even[..., 1:], taps[1::2]) + filtered(odd[..., :-1], taps[0::2])
+
+    def _periodic(self, x: Tensor) -> Tensor:
+        alpha, beta = self.act["alpha"].exp()[:, None], self.act["beta"].exp()[:, None]
+        return torch.addcmul(x, torch.sin(x * alpha).square(), 1.0 / (beta + 1e-9))
+
+    @staticmethod
+    def _edge(x: Tensor, side: int) -> Tensor:
+        """The first value is an even one, the last an odd one."""
+        even, odd = x.chunk(2, dim=1)
+        return (even[..., :1] if side == 0 else odd[..., -1:]).repeat(1, 2, 1)
+
+
+def filtered(x: Tensor, taps: list[float]) -> Tensor:
+    """The sums of as many neighbours as there are taps, weighted by them: [..., n] -> [..., n - taps + 1]."""
+    size = x.shape[-1] - len(taps) + 1
+    y = x[..., :size] * taps[0]
+    for shift, tap in enumerate(taps[1:], 1):
+        y.add_(x[..., shift : shift + size], alpha=tap)
+    return y
 
 
 class Sum(nn.Module):
@@ -165,7 +208,7 @@ class Sum(nn.Module):
         held = [torch.cat([state[key], part], 2) if key in state else part for key, part in zip(names, parts)]
         ready = min(part.shape[2] for part in held)
         for key, part in zip(names, held):
-            state[key] = part[..., ready:]
+            state[key] = part[..., ready:].clone()
         total = held[0][..., :ready]
         for part in held[1:]:
             total = total + part[..., :ready]
@@ -209,12 +252,6 @@ class BigVGAN(nn.Module):
         for name, module in self.named_modules():
             if hasattr(module, "name"):
                 module.name = name
-
-    def reset(self) -> None:
-        """Computes what is no weight; needed where the module was made without memory."""
-        for module in self.modules():
-            if isinstance(module, Activation):
-                module.reset()
 
     def init_state(self) -> State:
         """The state before the first frame."""
