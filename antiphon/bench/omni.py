@@ -1,7 +1,7 @@
 """How soon Qwen2.5-Omni speaks, and how long a reply takes and how much memory, beside `transformers`, same weights.
 
-The weights are random ones, of fewer and narrower layers than the published ones (the DiT has all of its layers), with a
-tenth of the vocabulary, whose tables would be most of what there is to hold. The reply has so many tokens and so many
+The weights are random ones, of fewer and narrower layers than the published ones (the DiT has all of its layers), with
+a tenth of the vocabulary, whose tables would be most of what there is to hold. The reply has so many tokens and so many
 codes, whatever they are. "Serial" is the same model where the sound is made when the reply is done, as in the published
 code.
 """
@@ -96,8 +96,8 @@ class OmniBenchConfig:
     only: tuple[str, ...] = GROUPS
     threads: int = 1
     tokens: int = 60
-    codes: int = 600
-    rounds: int = 3
+    codes: int = 900
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         check_known([self.size], SIZES, "size")

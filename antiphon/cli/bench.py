@@ -87,8 +87,8 @@ def omni(
     size: Annotated[str, typer.Option(help="small, or tiny to try it.")] = "small",
     threads: Annotated[int, typer.Option(help="Of the processor.", min=1)] = 1,
     tokens: Annotated[int, typer.Option(help="Of the reply.", min=2)] = 60,
-    codes: Annotated[int, typer.Option(help="Of the reply; 50 are a second.", min=1)] = 600,
-    rounds: Annotated[int, typer.Option(help="Replies of each side.", min=1)] = 3,
+    codes: Annotated[int, typer.Option(help="Of the reply; 50 are a second.", min=1)] = 900,
+    rounds: Annotated[int, typer.Option(help="Replies of each side.", min=1)] = 1,
 ) -> None:
     """Qwen2.5-Omni: first sound over that of a reply made part after part; time and memory over transformers', same
     weights (random ones)."""
