@@ -139,7 +139,7 @@ class Omni(nn.Module):
         Raises:
             ModelError: there is nothing to read, or it is longer than the model's context.
         """
-        read = self.thinker.read(parts, state.after)
+        read = self.thinker.read(parts, state.after, int(state.thinker.length))
         if not len(read.x):
             raise ModelError("there is nothing to read")
         hidden = self.thinker(read.x[None], read.places[:, None], state.thinker, lora)[0]

@@ -101,6 +101,18 @@ def positions(
     return torch.cat(pieces, dim=1), start
 
 
+def tokens_in(part: Part) -> int:
+    """How many tokens a part has, its markers included."""
+    if isinstance(part, Text):
+        return part.tokens
+    if isinstance(part, Sound):
+        return part.tokens + 2
+    seen = part.height * part.width
+    if isinstance(part, Image):
+        return seen + 2
+    return part.frames * seen + (2 if part.sound is None else part.sound + 4)
+
+
 def _in_step(tokens: int, start: int) -> tuple[Tensor, int]:
     """Tokens that move one step in all coordinates, and where the next ones start."""
     return torch.arange(start, start + tokens).expand(3, -1), start + tokens

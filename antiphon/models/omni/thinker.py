@@ -18,11 +18,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from antiphon.encoders.vision.tower import VisionTower
 from antiphon.encoders.whisper.tower import AudioTower, audio_tokens
-from antiphon.errors import ModelError
+from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.llama import Llama
 from antiphon.models.lora import Lora
 from antiphon.models.omni.config import ThinkerConfig
-from antiphon.models.omni.positions import Image, Part, Sound, Text, Video, angles, interleaved, positions
+from antiphon.models.omni.positions import Image, Part, Sound, Text, Video, angles, interleaved, positions, tokens_in
 from antiphon.nn.cache import KeyValues
 
 
@@ -103,12 +103,19 @@ class OmniThinker(nn.Module):
         """Of embeddings and hidden states."""
         return self.language_model.width
 
-    def read(self, parts: Sequence[Given], start: int = 0) -> Read:
-        """Embeddings and places of parts, which come behind others that end before `start`.
+    def read(self, parts: Sequence[Given], start: int = 0, held: int = 0) -> Read:
+        """Embeddings and places of parts, which come behind others that end before `start`. `held` tokens have been
+        read already.
 
         Raises:
             ModelError: a sound or a picture that makes no token.
+            TooLongError: more than the language model reads; nothing was encoded then.
         """
+        length, context = held + sum(tokens_in(self._place(part)) for part in parts), self.language_model.context
+        if length > context:
+            raise TooLongError(
+                f"{length} tokens are more than the model reads ({context}): give less, or shorter parts"
+            )
         device = self.language_model.norm.device
         xs, ids, perceived = [], [], []
         for part in parts:

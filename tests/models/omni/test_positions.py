@@ -8,7 +8,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from antiphon.models.omni.positions import Image, Part, Sound, Text, Video, angles, chunks, interleaved, positions
+from antiphon.models.omni.positions import (
+    Image,
+    Part,
+    Sound,
+    Text,
+    Video,
+    angles,
+    chunks,
+    interleaved,
+    positions,
+    tokens_in,
+)
 
 TEXT, IMAGE, VIDEO, AUDIO, SEE, SEEN, HEAR, HEARD = range(8)
 
@@ -87,6 +98,7 @@ def check(seeds: range) -> None:
         parts = random_mix(chance, own_sound)
         found, after = positions(parts)
         assert torch.equal(found, expected(parts, own_sound)), (seed, parts)
+        assert found.shape[1] == sum(map(tokens_in, parts))
         next_one, singly = 0, []
         for part in parts:
             new, next_one = positions([part], next_one)
