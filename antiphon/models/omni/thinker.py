@@ -111,7 +111,7 @@ class OmniThinker(nn.Module):
             ModelError: a sound or a picture that makes no token.
             TooLongError: more than the language model reads; nothing was encoded then.
         """
-        length, context = held + sum(tokens_in(self._place(part)) for part in parts), self.language_model.context
+        length, context = held + sum(tokens_in(self.place(part)) for part in parts), self.language_model.context
         if length > context:
             raise TooLongError(
                 f"{length} tokens are more than the model reads ({context}): give less, or shorter parts"
@@ -131,11 +131,11 @@ class OmniThinker(nn.Module):
             ids.append(tokens)
             perceived.append(own)
         places, after = positions(
-            map(self._place, parts), start, self.config.per_second, self.config.chunk_seconds
+            map(self.place, parts), start, self.config.per_second, self.config.chunk_seconds
         )  # fmt: skip
         return Read(torch.cat(xs), places.to(device), torch.cat(ids), torch.cat(perceived), after)
 
-    def _place(self, part: Given) -> Part:
+    def place(self, part: Given) -> Part:
         """How long a part is."""
         if isinstance(part, Words):
             return Text(len(part.tokens))
@@ -152,7 +152,7 @@ class OmniThinker(nn.Module):
         """A part's ids, markers and placeholders."""
         if isinstance(part, Words):
             return part.tokens
-        ids, place = self.config.tokens, self._place(part)
+        ids, place = self.config.tokens, self.place(part)
         if isinstance(place, Sound):
             inside = [ids.audio_token_index] * place.tokens
             return torch.tensor([ids.audio_start_token_id, *inside, ids.audio_end_token_id])
@@ -172,13 +172,16 @@ class OmniThinker(nn.Module):
         """What the towers make of a part, in the order of its placeholders [placeholders, width]; None for text."""
         if isinstance(part, Words):
             return None
-        heard = None if isinstance(part, Seen) or part.mel is None else self.audio_tower(part.mel[None])[0][0]
+        device = self.language_model.norm.device
+        heard = None
+        if not isinstance(part, Seen) and part.mel is not None:
+            heard = self.audio_tower(part.mel[None].to(device))[0][0]
         if isinstance(part, Heard):
             return heard
-        seen = self.visual(part.patches, part.height, part.width).flatten(0, 1)
+        seen = self.visual(part.patches.to(device), part.height, part.width).flatten(0, 1)
         if heard is None:
             return seen
-        runs = interleaved(self._place(part), self.config.per_second, self.config.chunk_seconds)
+        runs = interleaved(self.place(part), self.config.per_second, self.config.chunk_seconds)
         return torch.cat([(heard if sound else seen)[first:end] for sound, first, end in runs])
 
     def forward(

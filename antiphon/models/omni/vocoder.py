@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antiphon.audio.mel import mel_filters
 from antiphon.models.omni.config import VocoderConfig
 
 State = dict[str, Tensor]
@@ -39,6 +40,25 @@ def kaiser_sinc(cutoff: float, half_width: float, taps: int) -> Tensor:
     time = torch.arange(-(taps // 2), taps // 2) + 0.5
     shape = 2 * cutoff * torch.kaiser_window(taps, periodic=False, beta=beta) * torch.sinc(2 * cutoff * time)
     return shape / shape.sum()
+
+
+def spectrogram(audio: Tensor, config: VocoderConfig, sample_rate: int) -> Tensor:
+    """What a vocoder is taught to sound like: log-mel of amplitudes, as BigVGAN's own (section 3 there).
+
+    Args:
+        audio: [batch, samples], whole frames of `config.hop`.
+        config: of the vocoder.
+        sample_rate: Hz.
+
+    Returns:
+        [batch, mel, samples / hop], natural logarithm.
+    """
+    window = 1 << (4 * config.hop - 1).bit_length()
+    padding = window - config.hop
+    padded = F.pad(audio[:, None], (padding // 2, padding - padding // 2), mode="reflect")[:, 0]
+    frames = padded.unfold(1, window, config.hop) * torch.hann_window(window, device=audio.device)
+    bank = mel_filters(config.mel_dim, window, sample_rate).to(audio.device)
+    return torch.log((bank @ torch.fft.rfft(frames).abs().transpose(1, 2)).clamp_min(1e-5))
 
 
 def nothing(x: Tensor, side: int) -> Tensor:

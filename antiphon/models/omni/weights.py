@@ -77,21 +77,12 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model:
         HubError: weights that can't be read or don't fit.
     """
     folder = Path(folder)
-    values = read_config(folder)
-    config = OmniConfig.from_dict(values, str(folder / "config.json"))
-    weights = read_weights(folder)
-    prefix = _ALONE.get(values.get("model_type", ""), "")
-    whole = {key if key.startswith(prefix) else prefix + key: value for key, value in weights.items()}
-    kept = {ours(key): value for key, value in whole.items() if not _FOLLOWS.fullmatch(key)}
-    if config.talker is None:
-        kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}
+    config, values, kept = read(folder)
     with torch.device("meta"), NoInitWeights():
         model = Omni(config, values)
     if language_model is not None and model.thinker is not None:
         model.thinker.language_model = nn.Identity()  # until the rest is there
         kept = {key: value for key, value in kept.items() if not key.startswith("thinker.language_model.")}
-    if config.thinker is not None and config.thinker.text.tie_word_embeddings:
-        kept.pop("thinker.language_model.lm_head.weight", None)
     kept = {key: value if key.startswith("token2wav.") else value.to(dtype) for key, value in kept.items()}
     try:
         fill(model, kept, assign=True)
@@ -102,6 +93,26 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model:
     model.reset()
     model.voices = read_voices(folder / VOICES)
     return model.eval().requires_grad_(False)
+
+
+def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tensor]]:
+    """Sizes, config.json and weights of a folder, under our names.
+
+    Raises:
+        ModelError: another model, a quantized one, or one with settings that aren't computed here.
+        HubError: weights that can't be read.
+    """
+    folder = Path(folder)
+    values = read_config(folder)
+    config = OmniConfig.from_dict(values, str(folder / "config.json"))
+    prefix = _ALONE.get(values.get("model_type", ""), "")
+    whole = {key if key.startswith(prefix) else prefix + key: value for key, value in read_weights(folder).items()}
+    kept = {ours(key): value for key, value in whole.items() if not _FOLLOWS.fullmatch(key)}
+    if config.talker is None:
+        kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}
+    if config.thinker is not None and config.thinker.text.tie_word_embeddings:
+        kept.pop("thinker.language_model.lm_head.weight", None)
+    return config, values, kept
 
 
 def save(model: Omni, folder: Path | str) -> None:
