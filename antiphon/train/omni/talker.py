@@ -23,7 +23,7 @@ from antiphon.errors import ConfigError, DataError
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import Omni
 from antiphon.models.omni.positions import tokens_in
-from antiphon.models.omni.processor import AFTER
+from antiphon.models.omni.processor import AFTER, OmniProcessor
 from antiphon.models.omni.thinker import Given, Words, batched
 from antiphon.train.config import StageConfig
 from antiphon.train.omni.start import Conversations, OmniStart, build, marks, processor_of, reply_tokens
@@ -78,17 +78,7 @@ class OmniTalkerTask:
         return [self._spoken(self.lines[first + number]) for number in range(self.config.batch)]
 
     def _spoken(self, line: dict[str, Any]) -> SpokenReply:
-        *before, last = line["messages"]
-        if last["role"] != "assistant" or not line.get("codes"):
-            raise DataError(f"{self.config.data.speech}: a line's last message must be the assistant's, with its codes")
-        speaker = line.get("speaker")
-        if isinstance(speaker, str):
-            speaker = self.model.voice(speaker).token
-        if not isinstance(speaker, int):
-            raise DataError(f"{self.config.data.speech}: a line doesn't say its speaker, a name or the id of a token")
-        reply = [*reply_tokens(self.processor, last["content"]), marks(self.processor, AFTER)[0]]
-        parts = self.processor(before, self.config.data.own_sound)
-        return SpokenReply(parts, torch.tensor(reply), torch.tensor(line["codes"]), speaker)
+        return spoken(line, self.model, self.processor, self.config.data.own_sound)
 
     def losses(self, batch: list[SpokenReply], group: str = "model") -> dict[str, Tensor]:
         """`codes`: nats a code, its end included."""
@@ -111,13 +101,43 @@ class OmniTalkerTask:
         weights.save(self.model, folder)
 
 
+def spoken(
+    line: dict[str, Any], model: Omni, processor: OmniProcessor, own_sound: bool = False, codes: str = "codes"
+) -> SpokenReply:
+    """A line's conversation and how its last message was said; `codes` names the field that has them.
+
+    Raises:
+        DataError: the line lacks something.
+    """
+    *before, last = line.get("messages") or [{"role": "", "content": ""}]
+    if last["role"] != "assistant" or not line.get(codes):
+        raise DataError(f"a line's last message must be the assistant's, and have its {codes}")
+    speaker = line.get("speaker")
+    if isinstance(speaker, str):
+        speaker = model.voice(speaker).token
+    if not isinstance(speaker, int):
+        raise DataError("a line doesn't say its speaker, a name or the id of a token")
+    reply = [*reply_tokens(processor, last["content"]), marks(processor, AFTER)[0]]
+    return SpokenReply(processor(before, own_sound), torch.tensor(reply), torch.tensor(line[codes]), speaker)
+
+
 def speech_loss(model: Omni, batch: Sequence[SpokenReply], through_thinker: bool) -> Tensor:
-    """Mean cross-entropy of the codes of replies, nats.
+    """Mean cross-entropy of the codes of replies, nats; see `lay_out`."""
+    x, places, target = lay_out(model, batch, through_thinker)
+    learnt = target != IGNORED
+    return F.cross_entropy(model.talker.logits(model.talker(x, places)[learnt]), target[learnt])
+
+
+def lay_out(model: Omni, batch: Sequence[SpokenReply], through_thinker: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What the talker reads of replies, as it does when it says them.
 
     Args:
         model: with thinker and talker.
         batch: replies.
         through_thinker: whether gradients reach the thinker.
+
+    Returns:
+        x [batch, T, width], places [3, batch, T], and the right codes [batch, T], -100 where there is none.
     """
     talker, embed = model.talker, model.thinker.language_model.embed
     tokens = model.config.talker.tokens
@@ -142,5 +162,4 @@ def speech_loss(model: Omni, batch: Sequence[SpokenReply], through_thinker: bool
         targets.append(target)
     at = pad_sequence(places, batch_first=True).permute(2, 0, 1)
     target = pad_sequence(targets, batch_first=True, padding_value=IGNORED)
-    hidden = talker(pad_sequence(xs, batch_first=True), at)
-    return F.cross_entropy(talker.logits(hidden[target != IGNORED]), target[target != IGNORED])
+    return pad_sequence(xs, batch_first=True), at, target

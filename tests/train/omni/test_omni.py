@@ -22,7 +22,7 @@ from tests.models.omni.tiny import SPEAKER, ours, values
 from tests.models.speech_lm.tiny import tokenizer
 from tests.train.tiny import RECIPES, run_recipe
 
-STAGES = ("adapters", "towers", "everything", "talker", "resync", "flow", "vocoder")
+STAGES = ("adapters", "towers", "everything", "talker", "talker-dpo", "resync", "flow", "vocoder")
 JUDGES = {"period": {"periods": [2, 3], "channels": [4, 4]}, "stft": {"windows": [64, 128], "channels": 4}}
 
 
@@ -50,7 +50,7 @@ def place(tmp_path_factory):
     image, audio = {"type": "image", "image": "cat.png"}, {"type": "audio", "audio": "hello.wav"}
     video, text = {"type": "video", "video": "film.mp4"}, {"type": "text", "text": "what is it"}
     spoken = [
-        {**line, "codes": rng.integers(0, 70, 20 + 5 * number).tolist(), "speaker": speaker}
+        {**line, "codes": rng.integers(0, 70, 20 + 5 * number).tolist(), "speaker": speaker, "rejected": [1, 2, 3] * 7}
         for number, (line, speaker) in enumerate(zip(lines([image, text], [audio, text]), ("anna", SPEAKER + 1)))
     ]
     recordings = [{"audio": "hello.wav", "codes": rng.integers(0, 70, 100).tolist(), "speaker": "anna"}]
@@ -66,7 +66,7 @@ def place(tmp_path_factory):
 
 def settings(stage: str, place) -> dict:
     given = {"model__folder": str(place / "model"), "batch": 2}
-    if stage in ("talker", "resync"):
+    if stage in ("talker", "talker-dpo", "resync"):
         return given | {"data__speech": str(place / "replies.jsonl")}
     if stage in ("flow", "vocoder"):
         crop = {"data__codes": 30, "data__reference": 40} if stage == "flow" else {"data__codes": 24}
@@ -87,7 +87,8 @@ def task_of(stage: str, place, **changes):
 
 
 def total(task, batch, group="model"):
-    return sum(task.losses(batch, group).values())
+    weigh = task.config.objective.get
+    return sum(weigh(name, 1.0) * value for name, value in task.losses(batch, group).items())
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -115,7 +116,10 @@ def test_the_talkers_mistakes_reach_the_thinker_where_that_is_asked_for(place, t
     assert bool(task.model.talker.proj.weight.grad.abs().sum() > 0)
 
 
-@pytest.mark.parametrize(("stage", "steps", "left"), [("everything", 60, 0.1), ("talker", 80, 0.1), ("flow", 80, 0.6)])
+@pytest.mark.parametrize(
+    ("stage", "steps", "left"),
+    [("everything", 60, 0.1), ("talker", 80, 0.1), ("talker-dpo", 30, 0.5), ("flow", 80, 0.6)],
+)
 def test_a_batch_is_learnt_by_heart(stage, steps, left, place):
     task, _, _ = task_of(stage, place)
     learns = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
@@ -169,8 +173,10 @@ def test_recipes_run_and_write_what_loads(stage, place, tmp_path):
     before, after = weights.load(place / "model"), weights.load(folder)
     assert after.voices.keys() == {"anna"}
     changed = {name for name, value in before.state_dict().items() if not torch.equal(value, after.state_dict()[name])}
-    part = {"flow": "token2wav.dit.", "vocoder": "token2wav.vocoder.", "talker": "talker.", "resync": "talker."}
-    assert changed and all(name.startswith(part.get(stage, "thinker.")) for name in changed)
+    part = {"flow": "token2wav.dit.", "vocoder": "token2wav.vocoder.", "talker": "talker.", "resync": "talker.",
+            "talker-dpo": "talker."}  # fmt: skip
+    assert changed, "nothing was learnt"
+    assert all(name.startswith(part.get(stage, "thinker.")) for name in changed)
 
 
 def test_a_stage_goes_on_from_the_one_before(place, tmp_path):
