@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antiphon.encoders.whisper.tower import AudioTowerState
 from antiphon.errors import ModelError
 from antiphon.models.llm.sampling import TokenSampling, sample_rows
 from antiphon.models.lora import Lora
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.talker import Talker
-from antiphon.models.omni.thinker import Given, OmniThinker
+from antiphon.models.omni.thinker import Given, OmniThinker, Read, Words
 from antiphon.models.omni.token2wav import AHEAD, Token2Wav, Voice
 from antiphon.nn.cache import KeyValues
 
@@ -62,6 +63,7 @@ class OmniState:
         reply: tokens of the last reply.
         codes: of the last reply.
         started: how much the thinker had read, and where it was, when the last reply started.
+        hearing: what waits of a sound that is being heard.
     """
 
     thinker: KeyValues
@@ -73,6 +75,7 @@ class OmniState:
     reply: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     started: tuple[int, int] = (0, 0)
+    hearing: AudioTowerState | None = None
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,33 @@ class Omni(nn.Module):
         read = self.thinker.read(parts, state.after, int(state.thinker.length))
         if not len(read.x):
             raise ModelError("there is nothing to read")
+        self._take(state, read, lora)
+
+    @torch.inference_mode()
+    def listen(self, state: OmniState, mel: Tensor, last: bool = False, lora: Lora | None = None) -> None:
+        """Hears a sound while it is being made: what comes to the same as reading it whole, two seconds at a time.
+
+        Args:
+            state: a conversation; nothing else may be read before the sound is over.
+            mel: the next of its log-mel [bands, frames], any number of them.
+            last: nothing follows.
+            lora: adapters.
+        """
+        ids, tower = self.thinker.config.tokens, self.thinker.audio_tower
+        if state.hearing is None:
+            state.hearing = tower.init_state()
+            self.read(state, [Words(torch.tensor([ids.audio_start_token_id]))], lora)
+        heard = tower.step(mel[None].to(state.hearing.mel), state.hearing, last)[0]
+        if len(heard):
+            self._take(state, self.thinker.perceived(heard, state.after), lora)
+        if last:
+            state.hearing = None
+            self.read(state, [Words(torch.tensor([ids.audio_end_token_id]))], lora)
+
+    def _take(self, state: OmniState, read: Read, lora: Lora | None) -> None:
+        """The thinker reads, the talker will."""
         hidden = self.thinker(read.x[None], read.places[:, None], state.thinker, lora)[0]
-        state.hidden, state.after, state.last = hidden[-1], read.after, read.last
+        state.hidden, state.after, state.last = hidden[-1], read.after, max(state.last, read.last)
         self._leave(state, hidden + read.x * ~read.perceived[:, None], read.places)
 
     @staticmethod
@@ -242,7 +270,8 @@ class Omni(nn.Module):
         told.append(thought)
         wave, size = self.token2wav.init_state(voice, settings.seed), self.token2wav.codes_per_block
         waiting: list[int] = []
-        blocks, wanted = 1, 1 + (settings.ahead or 0)
+        blocks = self.token2wav.first_blocks
+        wanted = blocks + (settings.ahead or 0)
         with closing(self._codes(state, voice, settings, thought)) as codes:
             code = next(codes)
             while code is not None:
@@ -251,7 +280,7 @@ class Omni(nn.Module):
                     samples = self._sound(waiting, wave, False, settings)
                     if samples.numel():
                         yield Spoken(samples, len(state.codes))
-                        blocks = min(2 * blocks, MAX_BLOCKS)
+                    blocks = min(2 * blocks, MAX_BLOCKS)
                     waiting, wanted = [], blocks
                 token, thought = next(following, (None, None))
                 if token is not None:

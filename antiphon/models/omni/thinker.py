@@ -135,6 +135,12 @@ class OmniThinker(nn.Module):
         )  # fmt: skip
         return Read(torch.cat(xs), places.to(device), torch.cat(ids), torch.cat(perceived), after)
 
+    def perceived(self, features: Tensor, start: int) -> Read:
+        """The next tokens [n, width] of a sound that is under way, behind what ends before `start`."""
+        places, after = positions([Text(len(features))], start)
+        ids = torch.full((len(features),), self.config.tokens.audio_token_index, device=features.device)
+        return Read(features.float(), places.to(features.device), ids, torch.ones_like(ids, dtype=torch.bool), after)
+
     def place(self, part: Given) -> Part:
         """How long a part is."""
         if isinstance(part, Words):

@@ -101,6 +101,11 @@ class Token2Wav(nn.Module):
         """Codes whose spectrogram is one block."""
         return self.dit.config.block_size // self.dit.config.repeats
 
+    @property
+    def first_blocks(self) -> int:
+        """Blocks whose spectrogram must be there before there is sound."""
+        return -(-(self.vocoder.lead + 1) // self.dit.config.block_size)
+
     def init_state(self, voice: Voice, seed: int = 0) -> WaveState:
         """The state before a reply's first code; the same seed gives the same sound."""
         with torch.no_grad():

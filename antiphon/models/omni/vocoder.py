@@ -273,6 +273,19 @@ class BigVGAN(nn.Module):
             if hasattr(module, "name"):
                 module.name = name
 
+    @property
+    def lead(self) -> int:
+        """How many frames behind one must be there, at most, before the first of its samples is certain."""
+        config, activation = self.config, TAPS // 2
+        samples = 3 + activation
+        for rate, kernel in zip(config.upsample_rates[::-1], config.upsample_kernel_sizes[::-1]):
+            kinds = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes)
+            samples += max(
+                sum((size - 1) // 2 * (each + 1) + 2 * activation for each in dilations) for size, dilations in kinds
+            )
+            samples = -(-(samples + (kernel - rate) // 2) // rate)
+        return samples + 3
+
     def init_state(self) -> State:
         """The state before the first frame."""
         return {}

@@ -83,7 +83,7 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model:
     if language_model is not None and model.thinker is not None:
         model.thinker.language_model = nn.Identity()  # until the rest is there
         kept = {key: value for key, value in kept.items() if not key.startswith("thinker.language_model.")}
-    kept = {key: value if key.startswith("token2wav.") else value.to(dtype) for key, value in kept.items()}
+    kept = {key: value.float() if key.startswith("token2wav.") else value.to(dtype) for key, value in kept.items()}
     try:
         fill(model, kept, assign=True)
     except ValueError as error:
@@ -96,7 +96,7 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model:
 
 
 def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tensor]]:
-    """Sizes, config.json and weights of a folder, under our names.
+    """Sizes, config.json and weights of a folder as they are, under our names.
 
     Raises:
         ModelError: another model, a quantized one, or one with settings that aren't computed here.
@@ -106,7 +106,10 @@ def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tens
     values = read_config(folder)
     config = OmniConfig.from_dict(values, str(folder / "config.json"))
     prefix = _ALONE.get(values.get("model_type", ""), "")
-    whole = {key if key.startswith(prefix) else prefix + key: value for key, value in read_weights(folder).items()}
+    whole = {
+        key if key.startswith(prefix) else prefix + key: value
+        for key, value in read_weights(folder, float32=False).items()
+    }
     kept = {ours(key): value for key, value in whole.items() if not _FOLLOWS.fullmatch(key)}
     if config.talker is None:
         kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}

@@ -43,7 +43,7 @@ class TrainableOmni(Omni):
 
     def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
         """See `antiphon.train.task.ReadsFolders`."""
-        return weights.read(folder)[2]
+        return {name: weight.float() for name, weight in weights.read(folder)[2].items()}
 
 
 def build(start: OmniStart) -> TrainableOmni:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from antiphon.errors import ModelError
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import ReplySettings, Spoken, Written
-from antiphon.models.omni.thinker import Words, batched
+from antiphon.models.omni.thinker import Heard, Words, batched
 from antiphon.nn.state import fork
 from tests.models.omni.tiny import END, inputs, random_parts, save, theirs
 from tests.models.omni.tiny import ours as ours_alone
@@ -83,6 +84,30 @@ def test_text_and_codes_are_those_of_transformers(pair):
         check_reply(pair, seed)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_rows_that_transformers_pads_are_said_as_each_alone(pair):
+    """Of rows of unequal lengths `generate` keeps the mask, and nothing has to be given back to the talker."""
+    ours, model = pair
+    source = torch.Generator().manual_seed(7)
+    rows = [torch.randint(270, (length,), generator=source) for length in (14, 23)]
+    ids = torch.stack([F.pad(row, (23 - len(row), 0), value=270) for row in rows])
+    mask = torch.stack([F.pad(torch.ones_like(row), (23 - len(row), 0)) for row in rows])
+    caught, said = [], model.token2wav.forward
+    model.token2wav.forward = lambda code, **settings: caught.append(code) or torch.zeros(1)
+    sequences, _ = model.generate(
+        input_ids=ids, attention_mask=mask, speaker="bert", thinker_max_new_tokens=12, thinker_do_sample=False,
+        thinker_eos_token_id=END, thinker_pad_token_id=270, talker_do_sample=False, talker_max_new_tokens=30,
+        talker_eos_token_id=[72, 74],
+    )  # fmt: skip
+    model.token2wav.forward = said
+    for row, tokens in enumerate(rows):
+        state = ours.init_state()
+        ours.read(state, [Words(tokens)])
+        list(ours.reply(state, "bert", GREEDY))
+        assert state.reply == sequences[row, 23 : 23 + len(state.reply)].tolist()
+        assert state.codes == caught[row][0].tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_text_and_codes_of_fifty_mixes_are_those_of_transformers(pair):
@@ -133,6 +158,35 @@ def test_a_conversation_goes_on_as_if_it_was_read_at_once(pair):
     for each in (state, fresh):
         list(ours.reply(each, "anna", GREEDY))
     assert state.reply == fresh.reply and state.codes == fresh.codes
+
+
+@pytest.mark.parametrize("size", [37, 200, 999])
+def test_a_sound_that_is_heard_live_is_what_it_is_whole(pair, size):
+    ours, _ = pair
+    mel = torch.randn(128, 523)
+    words = Words(torch.arange(5))
+    live, whole = ours.init_state(), ours.init_state()
+    ours.read(live, [words])
+    for first in range(0, 523, size):
+        ours.listen(live, mel[:, first : first + size], last=first + size >= 523)
+    ours.read(live, [words])
+    ours.read(whole, [words, Heard(mel), words])
+    assert torch.allclose(live.hidden, whole.hidden, atol=1e-4)
+    assert torch.allclose(live.unread[0], whole.unread[0], atol=1e-4)
+    assert torch.equal(live.unread[1], whole.unread[1]) and live.last == whole.last
+
+
+def test_a_model_in_bfloat16_is_nearly_the_same(pair, tmp_path):
+    ours, _ = pair
+    weights.save(ours, tmp_path)
+    halved = weights.load(tmp_path, torch.bfloat16)
+    assert halved.thinker.audio_tower.conv1.weight.dtype == torch.bfloat16
+    assert halved.token2wav.dit.proj_out.weight.dtype == torch.float32
+    read, wanted = (each.thinker.read(mix(2)[0]) for each in (halved, ours))
+    assert (read.x - wanted.x).abs().mean() < 0.05 * wanted.x.abs().mean()
+    state = halved.init_state()
+    halved.read(state, mix(2)[0])
+    assert list(halved.reply(state, "anna", GREEDY)) and state.codes
 
 
 def test_a_reply_that_is_left_is_remembered_as_far_as_it_was_heard(endless):

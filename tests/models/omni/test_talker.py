@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from tests.models.omni.tiny import ours
+from antiphon.models.omni import weights
+from antiphon.models.omni.config import OmniConfig
+from antiphon.models.omni.talker import Talker
+from tests.models.omni.tiny import ours, theirs, values
 
 
 def reply(seed: int = 0):
@@ -44,3 +47,31 @@ def test_learning_reaches_all_of_it_and_what_the_thinker_gave():
         assert bool(parameter.grad.abs().sum() > 0), name
     for given in (read, speaker, first, following):
         assert bool(given.grad.abs().sum() > 0) and bool(given.grad.isfinite().all())
+
+
+@torch.no_grad()
+def test_logits_are_those_of_transformers():
+    model = theirs()
+    talker = Talker(OmniConfig.from_dict(values()).talker).eval()
+    talker.load_state_dict({
+        weights.ours(f"talker.{key}").removeprefix("talker."): value for key, value in model.talker.state_dict().items()
+    })  # fmt: skip
+    read, speaker, first, following, codes = reply()
+    given = torch.cat([read, speaker[None], first[None]])[None]
+    ids = torch.zeros(1, 11, dtype=torch.long)
+    begun = talker.begin(read, speaker, first)
+    x, _ = talker.teacher_forced(begun, following, codes)
+    found = talker.logits(talker(x[None], torch.arange(len(x)).expand(3, 1, -1)))[0]
+    out = model.talker(
+        inputs_embeds=given.clone(), attention_mask=torch.ones(1, 11), input_text_ids=ids, use_cache=True
+    )
+    wanted, cache = [out.logits[0]], out.past_key_values
+    for number, code in enumerate(codes):
+        out = model.talker(
+            input_ids=code[None, None], attention_mask=torch.ones(1, 12 + number), past_key_values=cache,
+            thinker_reply_part=following[None, min(number, 4) :], use_cache=True,
+        )  # fmt: skip
+        wanted.append(out.logits[0])
+    wanted = torch.cat(wanted)
+    assert wanted.abs().max() > 0.3
+    assert (found - wanted).abs().max() < 1e-4

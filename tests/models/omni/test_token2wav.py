@@ -50,6 +50,13 @@ def test_vocoder_gives_what_transformers_gives_whole_and_in_pieces(pair):
 
 
 @torch.no_grad()
+def test_it_is_known_when_sound_begins(pair):
+    vocoder = pair[0].vocoder
+    assert vocoder.step(torch.zeros(1, 20, vocoder.lead - 4), vocoder.init_state()).shape[1] == 0
+    assert vocoder.step(torch.zeros(1, 20, vocoder.lead + 1), vocoder.init_state()).shape[1] > 0
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("count", [4, 30, 33])
 @pytest.mark.parametrize("guidance", [0.5, 0.0])
 def test_spectrogram_is_what_transformers_gives(pair, voice, count, guidance, monkeypatch):

@@ -39,6 +39,13 @@ def test_what_was_loaded_is_saved_as_it_was_published(folder, model, tmp_path):
     assert torch.equal(again.speaker_map["anna"]["ref_mel"], model.speaker_map["anna"]["ref_mel"])
 
 
+def test_shards_are_read(model, folder, tmp_path):
+    model.save_pretrained(tmp_path, max_shard_size="200KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 3
+    wanted, found = weights.load(folder).state_dict(), weights.load(tmp_path).state_dict()
+    assert wanted.keys() == found.keys() and all(torch.equal(found[key], value) for key, value in wanted.items())
+
+
 def test_ours_is_one_that_transformers_loads(tmp_path):
     from transformers import Qwen2_5OmniForConditionalGeneration
 
