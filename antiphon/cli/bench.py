@@ -80,6 +80,24 @@ def hear(
     _show(bench_hear(config, progress), json)
 
 
+@app.command("omni")
+def omni(
+    json: Json = None,
+    only: Annotated[list[str] | None, typer.Option(help="first, reply or memory; may be repeated. [all]")] = None,
+    size: Annotated[str, typer.Option(help="small, or tiny to try it.")] = "small",
+    threads: Annotated[int, typer.Option(help="Of the processor.", min=1)] = 1,
+    tokens: Annotated[int, typer.Option(help="Of the reply.", min=2)] = 60,
+    codes: Annotated[int, typer.Option(help="Of the reply; 50 are a second.", min=1)] = 900,
+    rounds: Annotated[int, typer.Option(help="Replies of each side.", min=1)] = 1,
+) -> None:
+    """Qwen2.5-Omni: first sound over that of a reply made part after part; time and memory over transformers', same
+    weights (random ones)."""
+    from antiphon.bench.omni import OmniBenchConfig, bench_omni
+
+    sizes = {"size": size, "threads": threads, "tokens": tokens, "codes": codes, "rounds": rounds}
+    _show(bench_omni(OmniBenchConfig(**sizes, **_given(only=only)), progress), json)
+
+
 @app.command("serve")
 def serve(
     json: Json = None,

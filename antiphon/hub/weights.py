@@ -64,12 +64,13 @@ def configured(kind: Callable[..., Made], fields: dict[str, Any], folder: Path |
         raise HubError(f"{folder}: its config.json makes no {kind.__name__} ({error}).") from error
 
 
-def read_weights(folder: Path | str, *names: str) -> dict[str, Tensor]:
-    """Tensors of a folder, in float32.
+def read_weights(folder: Path | str, *names: str, float32: bool = True) -> dict[str, Tensor]:
+    """Tensors of a folder.
 
     Args:
         folder: a model's folder.
         names: files to look for besides model.safetensors, whole or in shards, best first.
+        float32: whether they are made that; else they stay as they are, where they can on disk until they are used.
 
     Raises:
         HubError: none of the files is there, or it cannot be read.
@@ -77,19 +78,19 @@ def read_weights(folder: Path | str, *names: str) -> dict[str, Tensor]:
     folder = Path(folder)
     for name in ("model.safetensors", *names):
         if (folder / name).is_file():
-            return read_file(folder / name)
+            return read_file(folder / name, float32)
         index = folder / f"{name}.index.json"
         if index.is_file():
             try:
                 shards = sorted({folder / shard for shard in json.loads(index.read_text())["weight_map"].values()})
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise HubError(f"{index} names no shards ({error!r}). Download it again.") from error
-            return {key: value for shard in shards for key, value in read_file(shard).items()}
+            return {key: value for shard in shards for key, value in read_file(shard, float32).items()}
     raise HubError(f"{folder} has no weights: {' or '.join(('model.safetensors', *names))} is expected there.")
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file of safetensors or `torch.save` (read as weights only), in float32.
+def read_file(path: Path, float32: bool = True) -> dict[str, Tensor]:
+    """Tensors of a file of safetensors or `torch.save` (read as weights only), in float32 or as they are.
 
     Raises:
         HubError: it cannot be read.
@@ -99,7 +100,9 @@ def read_file(path: Path) -> dict[str, Tensor]:
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+        return {
+            key: value.float() if float32 and value.is_floating_point() else value for key, value in weights.items()
+        }
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise HubError(f"{path} cannot be read ({error}). Download it again.") from error
     except AttributeError as error:

@@ -73,12 +73,17 @@ class LlamaConfig:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot read the language model's {path}: {error}") from error
+        return cls.from_values(values, path)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], path: Path | str) -> LlamaConfig:
+        """The same from what a config.json says; `path` is named in errors."""
         if why := cls.unfit(values):
             raise ModelError(f"{path}: {why}")
         needed = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
         if missing := [name for name in needed if name not in values]:
             raise ModelError(f"{path} doesn't say {missing[0]}")
-        kind = values["model_type"]
+        values, kind = dict(values), values["model_type"]
         values.setdefault("rope_theta", _rope(values).get("rope_theta", 10000.0))
         if values.get("head_dim") is None:
             values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]
@@ -364,6 +369,7 @@ class Llama(nn.Module):
         first: int = 0,
         last: int | None = None,
         segments: Tensor | None = None,
+        angles: Tensor | None = None,
     ) -> Tensor:
         """Run layers `first` to `last` (exclusive; all by default).
 
@@ -376,6 +382,8 @@ class Llama(nn.Module):
             first, last: the layers to run. With a cache all must be run.
             segments: `[B, T]`, without a cache: the number of the example that a token is of, where a row holds several
                 end to end. Each is read as if it stood alone.
+            angles: `[B, T, head_dim / 2]`, by how much each pair of channels is turned, where a token's place is more
+                than its number in the row (`antiphon.models.omni.positions`). None: by that number.
 
         Returns:
             `[B, T, width]` float32: the last hidden states, after the final norm when the last layer was run.
@@ -392,14 +400,12 @@ class Llama(nn.Module):
         span = Span(0, torch.arange(steps, device=x.device), steps) if cache is None else cache.reserve(steps)
         last = config.num_hidden_layers if last is None else last
         positions = span.positions if segments is None else positions_within(segments)
-        rope = self._rope(positions)
+        rope = self._rope(positions, angles)
         mask = None
         if segments is not None:
-            rope = (rope[0][:, None], rope[1][:, None])
             alike = segments[:, None, :, None] == segments[:, None, None, :]
             mask = alike & torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril()
         elif span.start is None:
-            rope = (rope[0][:, None], rope[1][:, None])
             mask = (torch.arange(span.end, device=x.device) <= span.positions[..., None])[:, None]
         elif span.start and steps > 1:
             mask = torch.ones(steps, span.end, dtype=torch.bool, device=x.device).tril(diagonal=span.start)
@@ -445,9 +451,13 @@ class Llama(nn.Module):
         cache.buffer[:, :, 1, :, start : held - count] = behind[:, :, 1]
         cache.length = cache.length - count
 
-    def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines `[..., d]` at positions `[...]`, halves repeated, the first of the sines negative."""
-        angles = positions.float()[..., None] * self.frequencies.to(positions.device)
+    def _rope(self, positions: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines at positions `[T]` or `[B, T]`, or of angles `[B, T, d / 2]`: `[T, d]` or `[B, 1, T, d]`,
+        halves repeated, the first of the sines negative."""
+        if angles is None:
+            angles = positions.float()[..., None] * self.frequencies.to(positions.device)
+        if angles.ndim == 3:
+            angles = angles[:, None]
         cos, sin = angles.cos() * self.rope_scale, angles.sin() * self.rope_scale
         dtype = self.norm.dtype
         return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
@@ -465,6 +475,20 @@ def positions_within(segments: Tensor) -> Tensor:
     starts = torch.ones_like(segments, dtype=torch.bool)
     starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
     return places - torch.where(starts, places, 0).cummax(dim=1).values
+
+
+def published_key(key: str) -> str:
+    """Our name of a weight to `transformers`': the inverse of `own_key`."""
+    if key.startswith("lm_head"):
+        return key
+    path, _, leaf = key.rpartition(".")
+    if key.startswith("layers."):
+        pieces = key.split(".")
+        if pieces[-1] in ("weight", "bias") and pieces[-2].endswith("_proj"):
+            return f"{Llama.published_name('.'.join(pieces[:-1]))}.{leaf}"
+        inner = f"self_attn.{leaf}" if leaf in ("q_norm", "k_norm") else leaf
+        return f"model.{path}.{inner}.weight"
+    return "model.norm.weight" if key == "norm" else f"model.{key}"
 
 
 def own_key(key: str) -> str:

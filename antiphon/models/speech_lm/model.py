@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from antiphon.errors import ModelError
 from antiphon.hub.folders import folder as folder_of
-from antiphon.models.llm.llama import Llama, LlamaConfig
+from antiphon.models.llm.llama import Llama, LlamaConfig, published_key
 from antiphon.models.llm.load import load_causal_lm
 from antiphon.models.speech_lm.vocabulary import NOTHING, TAGS, SpeechVocabulary
 from antiphon.nn.cache import KeyValues
@@ -256,17 +256,3 @@ def with_tags(tokenizer: Tokenizer, vocabulary: SpeechVocabulary) -> Tokenizer:
     if whole.token_to_id("<|S|>") != vocabulary.tag("S"):
         raise ModelError("the text tokenizer has tokens that the model has no rows for, or tags of its own")
     return whole
-
-
-def published_key(key: str) -> str:
-    """Our name of a weight of `Llama` to `transformers`': the inverse of `llama.own_key`."""
-    if key.startswith("lm_head"):
-        return key
-    path, _, leaf = key.rpartition(".")
-    if key.startswith("layers."):
-        pieces = key.split(".")
-        if pieces[-1] in ("weight", "bias") and pieces[-2].endswith("_proj"):
-            return f"{Llama.published_name('.'.join(pieces[:-1]))}.{leaf}"
-        inner = f"self_attn.{leaf}" if leaf in ("q_norm", "k_norm") else leaf
-        return f"model.{path}.{inner}.weight"
-    return "model.norm.weight" if key == "norm" else f"model.{key}"

@@ -9,8 +9,8 @@ from antiphon.data.formats.example import Example
 from antiphon.data.formats.formats import speech, speech_to_text
 from antiphon.data.formats.item import Item
 from antiphon.errors import ModelError
-from antiphon.models.llm.llama import Llama
-from antiphon.models.speech_lm.model import SpeechLM, published_key
+from antiphon.models.llm.llama import Llama, published_key
+from antiphon.models.speech_lm.model import SpeechLM
 from antiphon.models.speech_lm.vocabulary import NOTHING, SpeechVocabulary
 from tests.models.speech_lm.tiny import speech_lm, text_model, tokenizer, vocabulary
 

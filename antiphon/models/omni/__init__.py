@@ -1,0 +1,1 @@
+"""Qwen2.5-Omni: text, images, video and sound in, text and speech out at once."""

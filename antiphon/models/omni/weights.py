@@ -1,0 +1,180 @@
+"""Folders of Qwen2.5-Omni as they are published: config.json, safetensors under the published names, spk_dict.pt.
+
+model = load(folder)              # whole, a thinker alone or a talker alone
+save(model, folder)               # which `transformers` loads
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from antiphon.errors import HubError, ModelError
+from antiphon.hub.weights import read_config, read_weights
+from antiphon.models.llm.llama import Llama, own_key, published_key
+from antiphon.models.omni.config import FAMILY, OmniConfig
+from antiphon.models.omni.model import Omni
+from antiphon.models.omni.token2wav import Voice
+from antiphon.nn.weights import NoInitWeights, fill
+
+# Published names and ours. The two transformers in it have `transformers`' names, which `llama.own_key` knows.
+NAMES = (
+    ("thinker.audio_tower.", "thinker.audio_tower."),
+    ("thinker.visual.", "thinker.visual."),
+    ("thinker.lm_head.", "thinker.language_model.lm_head."),
+    ("thinker.model.", "thinker.language_model."),
+    ("talker.thinker_to_talker_proj.", "talker.proj."),
+    ("talker.codec_head.", "talker.lm.lm_head."),
+    ("talker.model.", "talker.lm."),
+    ("token2wav.code2wav_dit_model.", "token2wav.dit."),
+    ("token2wav.code2wav_bigvgan_model.", "token2wav.vocoder."),
+)
+VOICES = "spk_dict.pt"
+# Older files hold tensors that follow from the sizes.
+_FOLLOWS = re.compile(r".*(\.filter|inv_freq|positional_embedding)$")
+_ALONE = {f"{FAMILY}_thinker": "thinker.", f"{FAMILY}_talker": "talker."}
+
+
+def ours(key: str) -> str:
+    """Our name of a published weight; an unknown one is kept, so that loading complains of it."""
+    for published, own in NAMES:
+        if key.startswith(published):
+            rest = key.removeprefix(published)
+            return own + (own_key(f"model.{rest}") if published.endswith(".model.") else rest)
+    return key
+
+
+def published(key: str) -> str:
+    """The published name of a weight of `Omni`: the inverse of `ours`."""
+    for theirs, own in NAMES:
+        if key.startswith(own):
+            rest = key.removeprefix(own)
+            if theirs.endswith(".model."):
+                return theirs + published_key(rest).removeprefix("model.")
+            return theirs + rest
+    return key
+
+
+def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model: Path | str | None = None) -> Omni:
+    """Opens a folder in evaluation mode.
+
+    Args:
+        folder: as published, or as `save` writes it.
+        dtype: of the thinker's and the talker's weights; what makes the sound is float32 in any case.
+        language_model: a folder whose language model takes the place of the thinker's: what `save_language_model`
+            wrote, packed (`antiphon.hub.pack`) or fine-tuned.
+
+    Raises:
+        ModelError: another model, a quantized one, or one with settings that aren't computed here.
+        HubError: weights that can't be read or don't fit.
+    """
+    folder = Path(folder)
+    config, values, kept = read(folder)
+    with torch.device("meta"), NoInitWeights():
+        model = Omni(config, values)
+    if language_model is not None and model.thinker is not None:
+        model.thinker.language_model = nn.Identity()  # until the rest is there
+        kept = {key: value for key, value in kept.items() if not key.startswith("thinker.language_model.")}
+    kept = {key: value.float() if key.startswith("token2wav.") else value.to(dtype) for key, value in kept.items()}
+    try:
+        fill(model, kept, assign=True)
+    except ValueError as error:
+        raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
+    if language_model is not None and model.thinker is not None:
+        model.thinker.language_model = Llama.from_pretrained(language_model)
+    model.reset()
+    model.voices = read_voices(folder / VOICES)
+    return model.eval().requires_grad_(False)
+
+
+def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tensor]]:
+    """Sizes, config.json and weights of a folder as they are, under our names.
+
+    Raises:
+        ModelError: another model, a quantized one, or one with settings that aren't computed here.
+        HubError: weights that can't be read.
+    """
+    folder = Path(folder)
+    values = read_config(folder)
+    config = OmniConfig.from_dict(values, str(folder / "config.json"))
+    prefix = _ALONE.get(values.get("model_type", ""), "")
+    whole = {
+        key if key.startswith(prefix) else prefix + key: value
+        for key, value in read_weights(folder, float32=False).items()
+    }
+    kept = {ours(key): value for key, value in whole.items() if not _FOLLOWS.fullmatch(key)}
+    if config.talker is None:
+        kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}
+    if config.thinker is not None and config.thinker.text.tie_word_embeddings:
+        kept.pop("thinker.language_model.lm_head.weight", None)
+    return config, values, kept
+
+
+def save(model: Omni, folder: Path | str) -> None:
+    """Writes a folder that `load` and `transformers` read."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(model.published, indent=2) + "\n", encoding="utf-8")
+    prefix = _ALONE.get(model.published.get("model_type", ""), "")
+    weights = {published(key).removeprefix(prefix): value for key, value in model.state_dict().items()}
+    kept = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    if model.voices:
+        torch.save({name: _told(voice) for name, voice in model.voices.items()}, folder / VOICES)
+
+
+def save_language_model(model: Omni, folder: Path | str) -> None:
+    """Writes the thinker's language model alone, as a folder of Qwen2, which can be packed, fine-tuned and put back
+    (`load`). Places are those of text."""
+    if model.thinker is None:
+        raise ModelError("this model has no thinker, so no language model either")
+    lm, folder = model.thinker.language_model, Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {field.name: getattr(lm.config, field.name) for field in dataclasses.fields(lm.config)}
+    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed")
+    told = {key: value for key, value in sizes.items() if key not in ours_alone}
+    told |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    kept = {published_key(key): value.detach().contiguous().cpu() for key, value in lm.state_dict().items()}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _told(voice: Voice) -> dict[str, Any]:
+    return {"bos_token": voice.token, "cond": voice.vector.cpu(), "ref_mel": voice.reference.cpu()}
+
+
+def read_voices(path: Path) -> dict[str, Voice]:
+    """The speakers of a spk_dict.pt, by name; none where there is no such file.
+
+    Raises:
+        HubError: it holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        told = torch.load(path, map_location="cpu", weights_only=True)
+        return {
+            name: Voice(_rows(each["cond"], 2), _rows(each["ref_mel"], 3), int(each["bos_token"]))
+            for name, each in told.items()
+        }
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, pickle.UnpicklingError) as error:
+        raise HubError(
+            f"{path} holds no speakers ({error!r}): it should say cond, ref_mel and bos_token of each"
+        ) from (error)
+
+
+def _rows(value: Tensor, ndim: int) -> Tensor:
+    value = value.float()
+    if value.ndim == ndim - 1:
+        value = value[None]
+    if value.ndim != ndim:
+        raise ModelError(f"a speaker's tensor has the shape {list(value.shape)}")
+    return value
