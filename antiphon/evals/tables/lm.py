@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -180,18 +180,15 @@ class ThinkerLM(TemplateLM):
                 for batch, read in self._read_in_batches(contexts, [1] * len(contexts), REPLIES):
                     own = [contexts[row] for row in batch.rows]
                     drawn = TokenSampling(how.get("temperature") or 0.0, how.get("top_k") or 0, how.get("top_p") or 1.0)
-                    setting = f"{stops} {limit} {drawn} {self.seed if drawn.temperature else ''}"
+                    setting = f"{stops} {limit} {drawn}"
                     # Of equal prompts each is drawn for itself.
-                    keys = [
-                        self._key(f"reply {setting} {numbers[row] if drawn.temperature else ''}", context)
-                        for row, context in zip(batch.rows, own)
-                    ]
+                    seeds = [self.seed + numbers[row] if drawn.temperature else 0 for row in batch.rows]
+                    keys = [self._key(f"reply {setting} {seed}", context) for seed, context in zip(seeds, own)]
 
-                    def compute(wanted, own=own, batch=batch, read=read, stops=stops, limit=limit, drawn=drawn):
-                        samplings = [
-                            TokenSampling(drawn.temperature, drawn.top_k, drawn.top_p, seed=self.seed + numbers[row])
-                            for row in batch.rows
-                        ]
+                    def compute(
+                        wanted, own=own, batch=batch, read=read, stops=stops, limit=limit, drawn=drawn, seeds=seeds
+                    ):
+                        samplings = [replace(drawn, seed=seed) for seed in seeds]
                         cache, hidden = read_shared(self.model, own, batch.prefix, read())
                         written = self._write(cache, hidden, samplings, stops, limit)
                         return [written[at] for at in wanted]

@@ -42,7 +42,7 @@ def request(*args):
 
 
 def questions(count: int) -> list[SimpleNamespace]:
-    """Questions of several lengths behind the same two examples, each with several options; and some without context."""
+    """Questions of several lengths behind the same two examples, each with several options; some have no context."""
     chance = random.Random(0)
     some = lambda: " ".join(chance.choices(WORDS, k=chance.randint(1, 6)))  # noqa: E731
     shots = f"Q: {some()}\nA: {some()}\n\n"
@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_ends_in_the_same(thinker, tmp_path, monkeypatch)
     assert again == whole, "bit for bit"
     made = calls
     ThinkerLM(thinker, "tiny", ResultCache(path)).loglikelihood(asked, disable_tqdm=True)
-    assert 0 < made and calls == made, "what is known isn't asked again"
+    assert made > 0 and calls == made, "what is known isn't asked again"
 
 
 def test_batches_hold_each_context_once_and_what_they_share() -> None:
