@@ -31,6 +31,7 @@ from antiphon.models.llm.thinker import Thinker
 
 MIN_SHARED = 24  # tokens that requests begin with alike, from which on they are read once
 ROWS = 32  # ways to go on that are read together
+LENGTHS = 0.85  # of the longest context beside it, which one has to have: what is filled up is read in vain
 REPLIES = 8  # that are written together
 MAX_TOKENS = 256  # of a reply where a task says nothing, as lm-eval has it
 TAIL = 16  # tokens at the end of a reply in which a stop is looked for, beside the stop's own
@@ -128,7 +129,7 @@ class ThinkerLM(TemplateLM):
         contexts, found = list(groups), [(0.0, False)] * len(requests)
         sizes = [len(groups[context]) for context in contexts]
         with tqdm(total=len(requests), disable=disable_tqdm, desc="  likelihoods", file=sys.stderr, leave=False) as bar:
-            for batch, read in self._read_in_batches(contexts, sizes, ROWS):
+            for batch, read in self._read_in_batches(contexts, sizes, ROWS, LENGTHS):
                 own = [contexts[row] for row in batch.rows]
                 numbers = [groups[context] for context in own]
                 ways = [[requests[number][2] for number in each] for each in numbers]
@@ -234,7 +235,7 @@ class ThinkerLM(TemplateLM):
     # Batches.
 
     def _read_in_batches(
-        self, contexts: Sequence[tuple[int, ...]], sizes: Sequence[int], most: int
+        self, contexts: Sequence[tuple[int, ...]], sizes: Sequence[int], most: int, shortest: float = 0.0
     ) -> Iterator[tuple[_Batch, Any]]:
         """Batches, and for each a function that gives the cache of its prefix, which is read when it is first wanted
         and once for all batches that follow one another with the same."""
@@ -246,20 +247,23 @@ class ThinkerLM(TemplateLM):
                 known[prefix] = read_prefix(self.model, prefix)
             return known[prefix]
 
-        for batch in batches(contexts, sizes, most):
+        for batch in batches(contexts, sizes, most, shortest):
             yield batch, lambda prefix=batch.prefix: read(prefix)
 
     def _key(self, kind: str, *tokens: Sequence[int]) -> str:
         return key_of(self.name, kind, *(" ".join(map(str, each)) for each in tokens))
 
 
-def batches(contexts: Sequence[tuple[int, ...]], sizes: Sequence[int], most: int) -> list[_Batch]:
+def batches(
+    contexts: Sequence[tuple[int, ...]], sizes: Sequence[int], most: int, shortest: float = 0.0
+) -> list[_Batch]:
     """Which contexts are read together: those that begin alike first, of these such as are of a length.
 
     Args:
         contexts: token ids, all different or not.
         sizes: rows that each needs.
         most: rows of a batch, but for a single context that needs more.
+        shortest: of what is read of the longest of a batch, the share that the shortest must have.
     """
     order = sorted(range(len(contexts)), key=lambda row: (contexts[row], row))
     families: list[list[int]] = []
@@ -285,7 +289,9 @@ def batches(contexts: Sequence[tuple[int, ...]], sizes: Sequence[int], most: int
             prefix = first[: min(same, *(len(contexts[row]) - 1 for row in family))]
         rows: list[int] = []
         for row in sorted(family, key=lambda row: (-len(contexts[row]), row)):
-            if rows and sum(sizes[each] for each in rows) + sizes[row] > most:
+            length = len(contexts[row]) - len(prefix)
+            full = sum(sizes[each] for each in rows) + sizes[row] > most
+            if rows and (full or length < shortest * (len(contexts[rows[0]]) - len(prefix))):
                 found.append(_Batch(prefix, tuple(rows)))
                 rows = []
             rows.append(row)

@@ -13,6 +13,7 @@ from antiphon.models.llm.load import Cache, CausalLM
 from antiphon.models.llm.thinker import Thinker
 from antiphon.nn.cache import join
 
+READ_AT_ONCE = 8  # ways to go on
 LOGITS_AT_ONCE = 128  # positions: a vocabulary of 150,000 words takes 77 MB of them
 
 
@@ -95,21 +96,24 @@ def continuation_likelihoods(
     longer = [(row, at) for row, each in enumerate(continuations) for at, own in enumerate(each) if len(own) > 1]
     if not longer:
         return found
-    tokens = [torch.tensor(continuations[row][at]) for row, at in longer]
-    counts = torch.tensor([len(own) - 1 for own in tokens])
-    seen = model(
-        model.embed(pad_sequence([own[:-1] for own in tokens], batch_first=True)),
-        cache.fork([row for row, _ in longer]), None, counts,
-    )  # fmt: skip
-    behind = torch.cat([states[:count] for states, count in zip(seen, counts)])
-    targets = torch.cat([own[1:] for own in tokens])
-    chances, greedy = [], []
-    for states, wanted in zip(behind.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE)):
-        logits = model.logits(states).float()
-        chances.append(logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0])
-        greedy.append(logits.argmax(-1) == wanted)
-    sizes = counts.tolist()
-    for (row, at), chance, same in zip(longer, torch.cat(chances).split(sizes), torch.cat(greedy).split(sizes)):
-        begun, is_greedy = found[row][at]
-        found[row][at] = (begun + float(chance.sum()), is_greedy and bool(same.all()))
+    longer.sort(key=lambda place: len(continuations[place[0]][place[1]]))
+    for start in range(0, len(longer), READ_AT_ONCE):  # of a length, so that little is read in vain
+        part = longer[start : start + READ_AT_ONCE]
+        tokens = [torch.tensor(continuations[row][at]) for row, at in part]
+        counts = torch.tensor([len(own) - 1 for own in tokens])
+        seen = model(
+            model.embed(pad_sequence([own[:-1] for own in tokens], batch_first=True)),
+            cache.fork([row for row, _ in part]), None, counts,
+        )  # fmt: skip
+        behind = torch.cat([states[:count] for states, count in zip(seen, counts)])
+        targets = torch.cat([own[1:] for own in tokens])
+        chances, greedy = [], []
+        for states, wanted in zip(behind.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE)):
+            logits = model.logits(states).float()
+            chances.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
+            greedy.append(logits.argmax(-1) == wanted)
+        sizes = counts.tolist()
+        for (row, at), chance, same in zip(part, torch.cat(chances).split(sizes), torch.cat(greedy).split(sizes)):
+            begun, is_greedy = found[row][at]
+            found[row][at] = (begun + float(chance.sum()), is_greedy and bool(same.all()))
     return found
