@@ -1,4 +1,4 @@
-"""What every task of the tables gives: an item for each question, a figure with its uncertainty, and what was left out."""
+"""What a task of the tables gives: an item a question, a figure with its uncertainty, and what was left out."""
 
 from __future__ import annotations
 

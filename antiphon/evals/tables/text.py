@@ -122,7 +122,7 @@ TASKS: dict[str, TextTask] = {
     ),
     "mmlu_redux": _plain(
         "MMLU-redux", ("mmlu_*", "data*"), "mmlu-redux/generative", "exact_match", "edinburgh-dawg/mmlu-redux-2.0",
-        picks="default", chat=True, lm_eval=lambda row, file: f"{_subject(file)}_generative".replace("mmlu", "mmlu_redux", 1),
+        picks="default", chat=True, lm_eval=lambda row, file: f"mmlu_redux_{file.removeprefix('mmlu_')}_generative",
         row=_redux, left="which its reviewers found faulty",
     ),
     "mmlu": _plain(
@@ -193,12 +193,8 @@ TASKS: dict[str, TextTask] = {
 }  # fmt: skip
 # What the papers' tables have and no one here can be asked, and why.
 NOT_MEASURED = {
-    "livebench": f"LiveBench: its rows are to be had at {HUB}/livebench; its judges of each kind of question aren't here",
+    "livebench": f"LiveBench: its rows are to be had at {HUB}/livebench, its judges of each kind aren't here",
 }
-
-
-def _subject(file: str) -> str:
-    return file if file.startswith("mmlu_") else f"mmlu_{file}"
 
 
 @dataclass(frozen=True)
