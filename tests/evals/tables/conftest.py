@@ -35,7 +35,8 @@ SETS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
         "test",
         lambda i: {
             "question_id": i, "question": f"What is {i} + 1?", "options": [str(i + k) for k in range(10)],
-            "answer": "B", "answer_index": 1, "cot_content": "", "category": ["math", "computer science"][i % 2], "src": "made",
+            "answer": "B", "answer_index": 1, "cot_content": "", "src": "made",
+            "category": ["math", "computer science"][i % 2],
         },
     ),
     "mmlu_redux": (
