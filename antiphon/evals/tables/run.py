@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,10 @@ def tasks_of(row: str) -> list[str]:
         from antiphon.evals.tables.text import NOT_MEASURED, TASKS
 
         return [*TASKS, *NOT_MEASURED]
+    if row == "audio":
+        from antiphon.evals.tables.audio import TASKS as AUDIO
+
+        return list(AUDIO)
     raise ConfigError(f"There is no row {row!r} of the tables. Rows: {', '.join(ROWS)}.")
 
 
@@ -197,7 +202,7 @@ class Measuring:
 
         folder = Path(self.config.model)
         found = {"model": fingerprint(folder)[:12]} if folder.is_dir() and any(folder.glob("*.safetensors")) else {}
-        if not folder.is_dir():
+        if not folder.is_dir() and "://" not in self.config.model:
             found |= fingerprints(EvalConfig(model=self.config.model, parts=self.config.parts))
         return found
 
@@ -208,11 +213,24 @@ class Measuring:
 
     def measure(self, row: str, task: str) -> tuple[Measured, list[Item]]:
         """A task's figure and items."""
-        from antiphon.evals.tables.text import measure_text
-
         config = self.config
         assert config.data is not None
+        if row == "audio":
+            from antiphon.evals.tables.audio import measure_audio
+
+            return measure_audio(
+                task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name
+            )
+        from antiphon.evals.tables.text import measure_text
+
         return measure_text(task, self.lm, config.data, config.n, config.seed, config.allow_code)
+
+    @cached_property
+    def system(self) -> Any:
+        """The model as one that hears and answers; the first time loads it."""
+        from antiphon.evals.tables.systems import open_system
+
+        return open_system(self.config.model, self.config.parts)
 
     @property
     def lm(self) -> Any:
@@ -222,6 +240,8 @@ class Measuring:
                 from antiphon.evals.tables.lm import ThinkerLM
             except ImportError as error:
                 raise EvalError(f"The text table needs lm-eval: pip install 'antiphon[tables]' ({error})") from error
+            if "://" in self.config.model:
+                raise EvalError("An endpoint tells no likelihoods: the rows audio and speech measure it.")
             thinker = open_thinker(self.config.model, self.config.parts)
             self._lm = ThinkerLM(thinker, self.name, self.cache, self.config.max_tokens, self.config.seed)
         return self._lm
