@@ -11,7 +11,7 @@ from pathlib import Path
 
 from antiphon.evals.tables.items import Item, Measured, read_items
 from antiphon.evals.tables.published import Published, published_of
-from antiphon.evals.tables.run import Results, compared
+from antiphon.evals.tables.results import Results, compared
 
 TITLES = {"text": "Text to text", "audio": "Audio to text", "speech": "Speech in, speech out"}
 SAMPLES = 4  # of a task, on the page; all are in items/

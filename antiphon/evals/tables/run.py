@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from antiphon.errors import AntiphonError, ConfigError, EvalError
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.harness import reason, tell
 from antiphon.evals.machine import environment
-from antiphon.evals.report import write_json
 from antiphon.evals.tables.items import Item, Measured, write_items
+from antiphon.evals.tables.page import write_page
+from antiphon.evals.tables.results import Results
 
 ROWS = ("text", "audio", "speech")
 log = logging.getLogger(__name__)
@@ -59,51 +59,6 @@ class TablesConfig:
     judge: str | None = None
 
 
-@dataclass
-class Results:
-    """What a report holds.
-
-    Attributes:
-        model: what was measured, in words, with the fingerprints of its weights.
-        settings: that its figures depend on.
-        figures: by task.
-        missing: what was not measured: by task, why.
-        machine: on which.
-    """
-
-    model: str
-    settings: dict[str, Any]
-    figures: dict[str, Measured] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-
-    def save(self, folder: Path) -> None:
-        """Writes results.json."""
-        write_json(folder / "results.json", asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Results:
-        """Reads results.json.
-
-        Raises:
-            EvalError: it isn't there, or is none.
-        """
-        import json
-
-        path = folder / "results.json"
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            figures = {name: Measured(**{**one, "notes": tuple(one["notes"])}) for name, one in held["figures"].items()}
-            return cls(**{**held, "figures": figures})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EvalError(
-                f"{path} is no report of tables ({error}): name a folder that this command wrote."
-            ) from error
-
-
-Task = Callable[[], tuple[Measured, list[Item]]]
-
-
 def tasks_of(row: str) -> list[str]:
     """The tasks of a row.
 
@@ -129,8 +84,6 @@ def run(config: TablesConfig) -> Results:
         ConfigError: a row or a task that isn't known, no folder of data.
         AntiphonError: not one task could be measured.
     """
-    from antiphon.evals.tables.page import write_page
-
     named = {row: tasks_of(row) for row in config.rows}
     if unknown := set(config.tasks) - {task for tasks in named.values() for task in tasks}:
         known = ", ".join(task for tasks in named.values() for task in tasks)
@@ -270,21 +223,3 @@ def open_thinker(model: str, parts: dict[str, str]) -> Any:
             raise ConfigError(f"{model} has no language model that could be asked in writing.")
         return Thinker.from_pretrained(hub.folder(preset.parts["thinker"], preset))
     return Thinker.from_pretrained(hub.folder(model))
-
-
-def compared(first: Path, second: Path) -> list[tuple[str, Any]]:
-    """Of two reports, the differences task by task.
-
-    Raises:
-        EvalError: one is none.
-    """
-    from antiphon.evals.tables.compare import difference
-    from antiphon.evals.tables.items import read_items
-
-    ours, theirs = Results.load(first), Results.load(second)
-    found: list[tuple[str, Any]] = []
-    for task in ours.figures:
-        if task in theirs.figures:
-            items: Sequence[list[Item]] = [read_items(folder / "items" / f"{task}.jsonl") for folder in (first, second)]
-            found.append((task, difference(*items)))
-    return found

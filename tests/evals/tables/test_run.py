@@ -18,7 +18,8 @@ from antiphon.evals.tables.compare import difference, mcnemar
 from antiphon.evals.tables.items import Item, interval, read_items
 from antiphon.evals.tables.page import write_page
 from antiphon.evals.tables.published import published, published_of
-from antiphon.evals.tables.run import Results, TablesConfig, run
+from antiphon.evals.tables.results import Results
+from antiphon.evals.tables.run import TablesConfig, run
 from antiphon.evals.tables.text import NOT_MEASURED, TASKS
 
 FEW = ("gsm8k", "arc_easy", "livebench", "humaneval")
