@@ -291,6 +291,9 @@ def tables(
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run code that the model wrote, in a sandbox without network.")
     ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="Of open answers: an OpenAI endpoint, http://HOST/v1#MODEL, or self.")
+    ] = None,
     beside: Annotated[Path | None, typer.Option(help="Another report to be compared with, on the page.")] = None,
 ) -> None:
     """Measure a model as papers do; write a page with its rows beside published ones."""
@@ -313,6 +316,7 @@ def tables(
                 seed=seed,
                 max_tokens=max_tokens,
                 allow_code=allow_code,
+                judge=judge,
             )
         )
         page = write_page(output, beside)

@@ -43,7 +43,7 @@ class TablesConfig:
         seed: of everything drawn.
         max_tokens: of a reply at most; None leaves that to the tasks.
         allow_code: code that the model wrote may be run, confined.
-        judge: an endpoint that judges open answers; None is the model itself.
+        judge: of open answers: an endpoint's address, or "self" for the model itself; None leaves those out.
     """
 
     model: str
@@ -73,6 +73,10 @@ def tasks_of(row: str) -> list[str]:
         from antiphon.evals.tables.audio import TASKS as AUDIO
 
         return list(AUDIO)
+    if row == "speech":
+        from antiphon.evals.tables.speech import TASKS as SPEECH
+
+        return list(SPEECH)
     raise ConfigError(f"There is no row {row!r} of the tables. Rows: {', '.join(ROWS)}.")
 
 
@@ -94,6 +98,7 @@ def run(config: TablesConfig) -> Results:
     system = Measuring(config)
     settings = {
         "weights": system.weights, "n": config.n, "seed": config.seed, "max_tokens": config.max_tokens,
+        "judge": config.judge,
     }  # fmt: skip
     results = Results(config.model, settings, machine=environment())
     if (config.output / "results.json").is_file():
@@ -174,6 +179,14 @@ class Measuring:
             return measure_audio(
                 task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name
             )
+        if row == "speech":
+            from antiphon import hub
+            from antiphon.evals.tables.speech import measure_speech
+
+            return measure_speech(
+                task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name,
+                self.judge, hub.cache_dir() / "eval" / "tables-voices",
+            )  # fmt: skip
         from antiphon.evals.tables.text import measure_text
 
         return measure_text(task, self.lm, config.data, config.n, config.seed, config.allow_code)
@@ -184,6 +197,17 @@ class Measuring:
         from antiphon.evals.tables.systems import open_system
 
         return open_system(self.config.model, self.config.parts)
+
+    @cached_property
+    def judge(self) -> Any:
+        """What judges open answers: an endpoint, the model itself ("self"), or nothing."""
+        from antiphon.evals.tables.speech import Judge
+        from antiphon.evals.tables.systems import open_system
+
+        wanted = self.config.judge
+        if wanted is None:
+            return None
+        return Judge(self.system if wanted == "self" else open_system(wanted, {}))
 
     @property
     def lm(self) -> Any:

@@ -21,7 +21,6 @@ from antiphon.evals.assistant.answers import written
 
 RATE = 16_000  # Hz that sounds are given to others' models in
 ENDPOINT_SECONDS = 120  # that an endpoint may take to answer
-FAMILIES = {"qwen2_audio", "qwen2_5_omni", "ultravox", "voxtral"}  # of transformers, that are known to be opened so
 
 
 class System(Protocol):
