@@ -185,7 +185,7 @@ class Measuring:
 
             return measure_speech(
                 task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name,
-                self.judge, hub.cache_dir() / "eval" / "tables-voices",
+                self.judge, hub.cache_dir() / "eval",
             )  # fmt: skip
         from antiphon.evals.tables.text import measure_text
 

@@ -300,7 +300,7 @@ def measure_speech(
         max_tokens: of an answer at most.
         model: under which answers are kept.
         judge: of open answers.
-        voices: folder of what our voices say, which is made once.
+        voices: folder with a folder a subset of what our voices say, which is made once.
 
     Raises:
         ConfigError, DataError: see `questions`; a judge that is needed and isn't there.
@@ -310,7 +310,8 @@ def measure_speech(
     if task.judged and judge is None:
         raise ConfigError(f"{name} needs a judge: --judge with an endpoint's address, or self.")
     if not own:
-        clips = spoken([" ".join(each.text.split()) for each in asked], voices or data / "spoken")
+        said = [" ".join(each.text.split()) if "\n" in each.text else each.text for each in asked]
+        clips = spoken(said, (voices or data / "spoken") / task.subset)
         asked = [replace(each, audio=clip.audio) for each, clip in zip(asked, clips, strict=True)]
     items, seconds = [], 0.0
     for each in asked:
