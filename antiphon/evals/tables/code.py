@@ -10,32 +10,38 @@ import io
 import json
 import pickle
 import re
-import shutil
 import sys
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from antiphon.evals.tables.sandbox import Limits, Outcome, run_confined
 
 FENCE = re.compile(r"```[\w+#-]*\n(.*?)(?:```|\Z)", re.DOTALL)
-# How a language of MultiPL-E is run: the program's file, and a command of the shell; and what has to be there.
+# How a language of MultiPL-E is run: the program's file, a command of the shell, and a program that only runs where all
+# that the tests need is there.
 LANGUAGES = {
-    "cpp": ("program.cpp", "g++ -O0 -std=c++17 program.cpp -o program && ./program", "g++"),
-    "go": ("program_test.go", "go test program_test.go", "go"),
-    "jl": ("program.jl", "julia program.jl", "julia"),
-    "js": ("program.js", "node program.js", "node"),
-    "lua": ("program.lua", "lua program.lua", "lua"),
-    "php": ("program.php", "php program.php", "php"),
-    "pl": ("program.pl", "perl program.pl", "perl"),
-    "r": ("program.r", "Rscript program.r", "Rscript"),
-    "rb": ("program.rb", "ruby program.rb", "ruby"),
-    "rkt": ("program.rkt", "racket program.rkt", "racket"),
-    "rs": ("program.rs", "rustc program.rs -o program && ./program", "rustc"),
-    "sh": ("program.sh", "bash program.sh", "bash"),
-    "swift": ("program.swift", "swiftc program.swift -o program && ./program", "swiftc"),
-    "ts": ("program.ts", "tsc --target es2020 program.ts && node program.js", "tsc"),
-}
+    "cpp": (
+        "program.cpp", "g++ -O0 -std=c++17 program.cpp -o program && ./program", "#include <cassert>\nint main() {}",
+    ),
+    "go": (
+        "program_test.go", "go test program_test.go",
+        'package program_test\nimport "testing"\nfunc TestNothing(t *testing.T) {}',
+    ),
+    "jl": ("program.jl", "julia program.jl", "using Test"),
+    "js": ("program.js", "node program.js", "require('node:assert')"),
+    "lua": ("program.lua", "lua program.lua", "require('luaunit')"),
+    "php": ("program.php", "php program.php", "<?php exit(0);"),
+    "pl": ("program.pl", "perl program.pl", "use Test::Deep;"),
+    "r": ("program.r", "Rscript program.r", "quit(status = 0)"),
+    "rb": ("program.rb", "ruby program.rb", "require 'test/unit'"),
+    "rkt": ("program.rkt", "racket program.rkt", "#lang racket\n(require rackunit)"),
+    "rs": ("program.rs", "rustc program.rs -o program && ./program", "fn main() {}"),
+    "sh": ("program.sh", "bash program.sh", "true"),
+    "swift": ("program.swift", "swiftc program.swift -o program && ./program", "import Foundation"),
+    "ts": ("program.ts", "tsc --target es2020 program.ts && node program.js", "let x: number = 1;"),
+}  # fmt: skip
 COMPILED = Limits(seconds=30, memory=8 << 30, file=64 << 20)  # compilers and node reserve more than they use
 CALL = """
 import json as _json, sys as _sys
@@ -72,9 +78,13 @@ def mbpp(problem: Mapping[str, Any], reply: str) -> Outcome:
     return python(f"{problem.get('test_setup_code') or ''}\n{code}\n{tests}\n")
 
 
+@cache
 def runs_here(language: str) -> bool:
-    """Whether MultiPL-E's language can be run on this machine."""
-    return language in LANGUAGES and shutil.which(LANGUAGES[language][2]) is not None
+    """Whether MultiPL-E's language can be run on this machine, with what its tests need; else all would be wrong."""
+    if language not in LANGUAGES:
+        return False
+    name, command, nothing = LANGUAGES[language]
+    return run_confined(["bash", "-c", command], {name: nothing}, limits=COMPILED).passed
 
 
 def multipl_e(problem: Mapping[str, Any], reply: str) -> Outcome:

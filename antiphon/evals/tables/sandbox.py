@@ -86,6 +86,8 @@ def run_confined(
         given = json.dumps({**asdict(limits), "folder": folder})
         world = {"PATH": os.environ.get("PATH", os.defpath), "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
         world |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        # A compiler that is installed for one user alone is found from that user's home.
+        world |= {"RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))}
         # What it writes goes to files that have a limit, too, so that it can't fill our memory.
         with (Path(folder) / ".out").open("w+b") as out, (Path(folder) / ".err").open("w+b") as err:
             with (Path(folder) / ".in").open("w+b") as read:

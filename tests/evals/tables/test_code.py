@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import EvalError
-from antiphon.evals.tables import sandbox
+from antiphon.evals.tables import code, sandbox
 from antiphon.evals.tables.code import humaneval, livecodebench, mbpp, multipl_e, python, runs_here
 from antiphon.evals.tables.sandbox import Limits, run_confined
 
@@ -92,6 +92,14 @@ def test_multipl_e_stops_where_the_language_does() -> None:
     }  # fmt: skip
     assert multipl_e(problem, "  echo $(( $1 * 2 ))\n}\nexit 1").passed
     assert not multipl_e(problem, "  echo $1\n}").passed
+
+
+def test_a_language_counts_where_its_programs_run(monkeypatch) -> None:
+    broken = {"sh": ("program.sh", "bash program.sh", "exit 3")}
+    monkeypatch.setattr(code, "LANGUAGES", broken)
+    runs_here.cache_clear()
+    assert not runs_here("sh") and not runs_here("klingon")
+    runs_here.cache_clear()
 
 
 def test_livecodebench_runs_public_and_private_tests() -> None:
