@@ -267,7 +267,13 @@ def _folder(name: str, data: Path) -> str:
 
 
 def measure_text(
-    name: str, lm: Any, data: Path, n: int | None = None, seed: int = 0, allow_code: bool = False
+    name: str,
+    lm: Any,
+    data: Path,
+    n: int | None = None,
+    seed: int = 0,
+    allow_code: bool = False,
+    max_tokens: int | None = None,
 ) -> tuple[Measured, list[Item]]:
     """Asks a model (`lm_eval.api.model.LM`) a set of the text table.
 
@@ -278,6 +284,7 @@ def measure_text(
         n: questions at most, at even distances over the whole set; None asks all.
         seed: of everything drawn.
         allow_code: code that the model wrote may be run, confined.
+        max_tokens: of a reply, in place of the task's own number.
 
     Raises:
         ConfigError: a task that isn't known, or one with code without leave to run it.
@@ -300,7 +307,7 @@ def measure_text(
     result = lm_eval.simple_evaluate(
         lm, tasks=[group], task_manager=manager, log_samples=True, bootstrap_iters=0, apply_chat_template=task.chat,
         fewshot_as_multiturn=task.chat, random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed,
-        fewshot_random_seed=seed,
+        fewshot_random_seed=seed, gen_kwargs=None if max_tokens is None else {"max_gen_toks": max_tokens},
     )  # fmt: skip
     seconds = time.perf_counter() - start
     items, more = [], {}
