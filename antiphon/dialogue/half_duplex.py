@@ -42,7 +42,8 @@ from antiphon.models.scene.scene import Scene
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
-    from antiphon.models.llm.thinker import GeneratedToken, Thinker, ThinkerState
+    from antiphon.models.llm.thinker import GeneratedToken, Thinker
+    from antiphon.models.llm.thinker_state import ThinkerState
     from antiphon.models.scene.hearing import SceneHearing
     from antiphon.models.scene.reading import SceneNotes, SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
@@ -399,7 +400,12 @@ class HalfDuplexChat:
             self.remember(state, past)
             yield None
             self._state = None
-        self.thinker.begin_reply(state, calling.begins if calling is not None else "")
+        begins = calling.begins if calling is not None else ""
+        self.thinker.begin_reply(state, begins)
+        if past and (told := _told_after_all(past[-1], state)) is not None:
+            yield None
+            usage.input += len(told)
+            self.thinker.add_notes(state, unmarked(past[-1].text), told, begins)
         usage.input += len(state.turns[-1])
         yield state
 
@@ -440,7 +446,7 @@ class HalfDuplexChat:
             else:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
                 notes = None
-                if message.notes is not None:
+                if message.notes is not None and message.notes.noteworthy is not None:
                     asked = said if isinstance(said, str) and message.notes.asks is not None else ""
                     notes = message.notes.behind(thinker.draft_state(state, asked) if asked else None)
                 thinker.add_message(state, message.role, said, notes)
@@ -453,6 +459,14 @@ class HalfDuplexChat:
     def remember(self, state: ThinkerState, past: Sequence[Message]) -> None:
         """Keeps the state that has read `past`."""
         self._state, self._read = state, list(past)
+
+
+def _told_after_all(message: Message, state: ThinkerState) -> Tensor | None:
+    """What is told of a scene in which nothing is noteworthy, where the words ask about it: few do, so they are read
+    together with what begins the reply, and read again if they do."""
+    if message.notes is None or message.notes.noteworthy is not None or message.embeddings is not None:
+        return None
+    return message.notes.behind(state.words_hidden)
 
 
 @dataclass

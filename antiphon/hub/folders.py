@@ -13,7 +13,7 @@ from antiphon.hub.cache import cache_dir, check_space, filling
 from antiphon.hub.fetch import BUILD_VERSION, cached_folder, fetch
 from antiphon.hub.memory import PACKED_BYTES, check_memory
 from antiphon.hub.parts import Part
-from antiphon.hub.presets import MINI, Preset, preset, role_of
+from antiphon.hub.presets import MINI, Preset, part_named, preset, role_of
 from antiphon.hub.shipped import shipped
 
 
@@ -26,10 +26,10 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     """The folder of a part, fetched and converted first if need be.
 
     Args:
-        part: a `Part`; or a role or part name of the preset ("thinker", "whisper-base"); or a folder; or a language
-            model's GGUF file, which is converted once; or a hub id ("organisation/name", or
+        part: a `Part`; or a role of the preset ("thinker") or the name of a part of any ("whisper-base"); or a folder;
+            or a language model's GGUF file, which is converted once; or a hub id ("organisation/name", or
             "organisation/name/FILE.gguf"). A folder that has the name of a part is given as "./thinker".
-        of: the preset whose names are meant.
+        of: the preset whose roles are meant.
 
     Returns:
         A folder with config.json and, for a part, model.safetensors.
@@ -39,7 +39,7 @@ def folder(part: Part | Path | str, of: Preset | str = MINI) -> Path:
     """
     of = preset(of) if isinstance(of, str) else of
     if isinstance(part, str):
-        part = of.parts.get(role_of(part)) or next((each for each in of.parts.values() if each.name == part), part)
+        part = of.parts.get(role_of(part)) or part_named(part) or part
     if isinstance(part, Part):
         return _shipped(part) if part.shipped else fetch(part)
     path = Path(part).expanduser()

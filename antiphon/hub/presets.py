@@ -93,6 +93,11 @@ def role_of(name: str) -> str:
     return EARLIER_ROLES.get(name, name)
 
 
+def part_named(name: str) -> Part | None:
+    """A part of any preset by its own name."""
+    return next((part for each in PRESETS for part in each.parts.values() if part.name == name), None)
+
+
 def preset(name: str) -> Preset:
     """Finds a preset.
 

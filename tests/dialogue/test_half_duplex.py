@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -383,6 +384,30 @@ def test_notes_are_remembered_with_their_message(model):
     told = model.thinker.template.system
     more = len(model.thinker._ids(told.before)) + 3 + len(model.thinker._ids(told.after))
     assert chat._state.turns[0].shape[0] == alone._state.turns[0].shape[0] + more
+
+
+@pytest.mark.parametrize("drafted", ["", "what is", "what is that"])
+def test_who_asks_in_a_plain_voice_is_told_as_if_it_had_been_known_before(model, drafted):
+    told, states = torch.randn(3, model.thinker.model.width), []
+
+    def asks(hidden: torch.Tensor) -> torch.Tensor:
+        states.append(hidden.clone())
+        return torch.ones(1)
+
+    chat, before = fresh_chat(model), fresh_chat(model)
+    if drafted:
+        list(chat.read_ahead([], drafted))
+    asked = Message("user", "what is that", notes=SceneNotes(None, told, asks))
+    said = [answer_of(each, [one]) for each, one in ((chat, asked), (before, replace(asked, notes=SceneNotes(told))))]
+    assert said[0].text == said[1].text and [len(turn) for turn in chat._state.turns] == [
+        len(t) for t in before._state.turns
+    ]
+    assert chat._state.history == before._state.history
+    wanted = model.thinker.draft_state(model.thinker.init_state(voice=True), "what is that")
+    torch.testing.assert_close(states[0], wanted, rtol=1e-4, atol=1e-4)
+    quiet = replace(asked, notes=SceneNotes(None, told, lambda hidden: -torch.ones(1)))
+    nothing = replace(asked, notes=None)
+    assert answer_of(fresh_chat(model), [quiet]).text == answer_of(fresh_chat(model), [nothing]).text
 
 
 def test_what_was_heard_without_words_is_read_with_the_next_turn(model):

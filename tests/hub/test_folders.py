@@ -16,7 +16,7 @@ from antiphon.errors import HubError, ModelError
 from antiphon.hub import cache as cache_module
 from antiphon.hub.fetch import cached_folder
 from antiphon.hub.folders import weights_dir
-from antiphon.hub.parts import SMOLLM2_135M_INSTRUCT, WHISPER_BASE
+from antiphon.hub.parts import QWEN_CODER_1_5B, SMOLLM2_135M_INSTRUCT, WHISPER_BASE
 from antiphon.hub.presets import PRESETS
 from antiphon.models.llm.load import load_causal_lm
 from tests.hub.test_convert_gguf import theirs, write  # noqa: F401
@@ -68,8 +68,9 @@ def test_the_cache_is_the_users_unless_the_environment_names_one(monkeypatch, tm
 
 
 def test_roles_and_names_lead_to_the_same_folder(cache: Path) -> None:
-    made = {part: model_folder(cached_folder(part)) for part in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT)}
+    made = {part: model_folder(cached_folder(part)) for part in (WHISPER_BASE, SMOLLM2_135M_INSTRUCT, QWEN_CODER_1_5B)}
     assert hub.folder("asr") == hub.folder("judge") == hub.folder("whisper-base") == made[WHISPER_BASE]
+    assert hub.folder(QWEN_CODER_1_5B.name) == made[QWEN_CODER_1_5B]  # a name of one's own needs no preset
     assert hub.folder("thinker") == hub.folder(SMOLLM2_135M_INSTRUCT) == made[SMOLLM2_135M_INSTRUCT]
     assert hub.folder("ears") == hub.folder("asr") and hub.folder("brain") == hub.folder("llm") == hub.folder("thinker")
     assert hub.present(WHISPER_BASE) == made[WHISPER_BASE]

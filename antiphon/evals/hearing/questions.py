@@ -48,6 +48,7 @@ LEVEL, GAP = -22.0, 0.4  # dB of full scale of a question; seconds between it an
 MALE = frozenset({"joe", "kokoro:jm_kumo"})  # of the voices that ask
 CHANGES = {"fast": (0.55, 0.65), "slow": (1.5, 1.8)}  # factors on a question's length
 NUMBERS = ("zero", "one", "two", "three")
+IN_ORDER = ("order", "last")  # which of two sounds came first, and which last
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class SoundQuestion:
         wording: what is asked.
         audio: 16 kHz.
         accept: answers of which any will do.
-        reject: words that a right answer doesn't hold: the other choice.
+        reject: words that a right answer doesn't hold: the other choice; where one of two sounds is asked for, that it
+            doesn't name first ("the sea began before the dog").
         about: what is there, for people.
     """
 
@@ -87,7 +89,12 @@ class SoundQuestion:
 
     def right(self, reply: str) -> bool:
         """Whether a reply answers it."""
-        return is_right(reply, self.accept, self.wording.question) and not is_right(reply, self.reject)
+        if self.wording.ask not in IN_ORDER:
+            return is_right(reply, self.accept, self.wording.question) and not is_right(reply, self.reject)
+        words = reply.split()
+        beginnings = (" ".join(words[: said + 1]) for said in range(len(words)))
+        first = next((each for each in beginnings if is_right(each, (*self.accept, *self.reject))), "")
+        return is_right(first, self.accept, self.wording.question)
 
 
 def sound_questions(evaluation: HearingEvaluation, n: int) -> list[Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 MANNER = (
@@ -18,11 +19,8 @@ MANNER = (
 # tone, it mostly doesn't; shown what one might say, and that the answer to the words comes after it, it does both.
 HEARD = "Besides the words you hear"
 UNASKED = ". If the user asks what there is to hear, say it in a sentence; if not, don't mention it."
-ASKED = " The user asks about what there is to hear: answer from that, in a sentence."
 USER = "The user"
-PLAIN_MANNER = " speaks neither fast nor slowly, neither loudly nor softly"
 MINDING = ' Your answer has two parts: first something like "{}" to show that you noticed, then {}.'
-IF_ASKED = ", from what you hear if they ask about that"
 ANSWER = "your answer to what they said"
 # By the label (`antiphon.models.scene.labels`) of how the user sounds: what one might say, and what comes then.
 MINDED = {
@@ -44,6 +42,29 @@ MINDED = {
     "loud": ("All right, I hear you.", ANSWER),
     "soft": ("It's all right, take your time.", ANSWER),
 }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What stands around what was heard, for a language model that is asked about it: it mostly finds what it is asked
+    for where the words of the question stand, and doesn't count or compare."""
+
+    heard: str = "The user asks about what you hear. Besides the user's voice you hear"
+    nothing: str = " nothing."
+    music: str = " The music:"
+    alone: str = " How many people speak: one. There is one voice, the user's."
+    several: str = " How many people speak: two or more. There are several voices, the user isn't alone."
+    sex: str = " Man or woman: the user is a"
+    age: str = " How old: the user is of age"
+    manner: str = " How the user sounds and speaks, and at what pace: the user"
+    plain: str = " speaks neither fast nor slowly, neither loudly nor softly"
+    place: str = " The place:"
+    answer: str = (
+        ' Answer the user\'s question from that in one short sentence. Say "you" of the user and "I" of yourself.'
+    )
+
+
+ASKED = Asked()
 
 
 def assistant_prompt(now: datetime) -> str:

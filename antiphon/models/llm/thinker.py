@@ -21,7 +21,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import takewhile
@@ -40,6 +40,7 @@ from antiphon.models.llm.prompts import assistant_prompt
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
 from antiphon.models.llm.special_tokens import end_tokens, wordless_tokens
 from antiphon.models.llm.text import as_words
+from antiphon.models.llm.thinker_state import ThinkerState
 from antiphon.models.lora import Lora
 from antiphon.nn.cache import join
 
@@ -64,45 +65,6 @@ class GeneratedToken:
     token: int
     text: str
     hidden: Tensor
-
-
-@dataclass
-class ThinkerState:
-    """One conversation.
-
-    Attributes:
-        voice: adapters on.
-        cache: of everything read and thought so far, one row.
-        prefix: how many positions of it are the system prompt, which is never forgotten.
-        first: what stands before the words of the first turn, if that is the user's.
-        turns: what was fed for each past turn, embeddings `[T, width]`, oldest first; for reading again after
-            forgetting.
-        hidden: the last hidden state `[width]` where a reply is due, else None.
-        pending: reply tokens that were thought but not read yet.
-        unread: the last of `turns`, where it waits to be read together with what comes next, else None.
-        draft: what is in the cache after all that was read of `turns`, embeddings `[T, width]`: see `read_draft`.
-        draft_hidden: the last hidden state `[width]` of it.
-        history: ("user" or "assistant", text); what came as embeddings has the text "".
-        guarded: replies that go round in circles are ended; with functions they aren't, as two calls look alike.
-    """
-
-    voice: bool
-    cache: Cache
-    prefix: int
-    first: str = ""
-    turns: list[Tensor] = field(default_factory=list)
-    hidden: Tensor | None = None
-    pending: list[int] = field(default_factory=list)
-    history: list[tuple[str, str]] = field(default_factory=list)
-    guarded: bool = False
-    unread: Tensor | None = None
-    draft: Tensor | None = None
-    draft_hidden: Tensor | None = None
-
-    def fork(self) -> ThinkerState:
-        """A copy that goes its own way."""
-        lists = {"turns": list(self.turns), "pending": list(self.pending), "history": list(self.history)}
-        return replace(self, cache=self.cache.fork(), **lists)
 
 
 @dataclass
@@ -251,6 +213,7 @@ class Thinker(nn.Module):
         """
         entry = (role, said if isinstance(said, str) else self._text(said))
         self._take_turn(state, self._turn(state, role, said, notes=notes), entry, wait=True)
+        state.after = len(self._ids(self.template.user.after)) if role == "user" and notes is None else 0
 
     def _turn(
         self,
@@ -333,7 +296,7 @@ class Thinker(nn.Module):
             if len(left) < 2:
                 break
             sure += float(logits[best])
-            hidden = self._read(state, self._embed([best]))
+            hidden = self._read(state, self._embed([best]))[-1]
         history = list(state.history)
         self.rewind(state, len(state.turns) - 1)
         state.history = history
@@ -393,6 +356,14 @@ class Thinker(nn.Module):
         state.cache.cut(int(state.cache.length) - len(draft) + same)
         return same
 
+    def add_notes(self, state: ThinkerState, said: str, notes: Tensor, begins: str = "") -> None:
+        """Reads notes behind the words of the message to which a reply is due, as if they had come with it."""
+        history = state.history[:-1]
+        self.rewind(state, len(state.turns) - 2)
+        state.history = history
+        self.add_message(state, "user", said, notes)
+        self.begin_reply(state, begins)
+
     def rewind(self, state: ThinkerState, turns: int) -> None:
         """Forget all but the first `turns` of `state.turns`, as if they had never been: no work, nothing is read again.
 
@@ -403,7 +374,7 @@ class Thinker(nn.Module):
             del state.turns[turns:], state.history[max(0, len(state.history) - gone) :]
             state.cache.cut(state.prefix + sum(map(len, state.turns)))
             state.hidden, state.pending, state.unread = None, [], None
-            state.draft = state.draft_hidden = None
+            state.draft = state.draft_hidden = state.words_hidden = None
 
     def _take_turn(self, state: ThinkerState, turn: Tensor, entry: tuple[str, str] | None, wait: bool = False) -> None:
         """Read a turn `[T, width]`, forgetting old ones where it needs their room; ends a reply that is unfinished.
@@ -418,9 +389,13 @@ class Thinker(nn.Module):
         if state.prefix + sum(map(len, state.turns)) + len(turn) > room * 3 // 4:
             self._forget(state, room // 2 - len(turn))
         state.turns.append(turn)
-        unread, state.unread, state.hidden = state.unread, turn if wait else None, None
+        unread, state.unread, state.hidden, state.words_hidden = state.unread, turn if wait else None, None, None
         if not wait:
-            state.hidden = self._read(state, turn if unread is None else torch.cat((unread, turn)))
+            behind, drafted = state.after and state.after + len(turn), state.draft_hidden
+            read = self._read(state, turn if unread is None else torch.cat((unread, turn)))
+            state.hidden, state.after = read[-1], 0
+            if behind:
+                state.words_hidden = read[-1 - behind] if len(read) > behind else drafted
         elif unread is not None:
             self._read(state, unread)
 
@@ -566,10 +541,10 @@ class Thinker(nn.Module):
         return x
 
     def _read(self, state: ThinkerState, x: Tensor) -> Tensor:
-        """Feed embeddings `[T, width]`; returns the last hidden state `[width]`. What a draft has read isn't read again
-        (but for the last of them, whose hidden state is wanted)."""
+        """Feed embeddings `[T, width]`; returns their hidden states, but of those that a draft has read, which aren't
+        read again (but for the last of them, whose hidden state is wanted)."""
         x = x[self._keep_draft(state, x[:-1]) :]
-        return self.model(x[None], state.cache, self._lora([state]))[0, -1]
+        return self.model(x[None], state.cache, self._lora([state]))[0]
 
     def _room(self, state: ThinkerState, tokens: int) -> int:
         """Tokens of turns that are kept; raises TooLongError for a turn that is too long for them."""

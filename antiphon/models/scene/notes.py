@@ -3,7 +3,8 @@
     [sound: a dog barks] [the user sounds angry]
 
 `notes` are of what is noteworthy: of plain speech, in a neutral voice, where it is quiet, there are none.
-`everything` is what is told to who asks: all that was heard, in its order, and who speaks, and how.
+`everything` is what a language model is told that is asked: all that was heard, and the answers to what people ask
+about it, counted and placed. A small language model neither counts nor compares what it reads.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from antiphon.models.llm.prompts import ASKED, HEARD, IF_ASKED, MINDED, MINDING, PLAIN_MANNER, UNASKED, USER
+from antiphon.models.llm.prompts import ASKED, HEARD, MINDED, MINDING, UNASKED, USER
 from antiphon.models.scene.labels import GROUPS, TEMPO, Label, label
 from antiphon.models.scene.scene import Scene, SoundEvent
 
@@ -33,6 +34,8 @@ PLAIN = {
 NOTED = {"event": 0.6, "feeling": 0.9, "manner": 0.9, "speakers": 0.8}
 SOUNDS = tuple(name for name in GROUPS["manner"].names if name in GROUPS["event"].names)  # of a voice: laughs, sobs
 EFFORTS = ("whispered", "shouted")
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,21 @@ class Named:
 
 
 Parts = list[str | Named]  # text and names, that follow one another
-Item = str | Named | tuple[str | Named, ...]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound beside the voice.
+
+    Attributes:
+        named: what it is.
+        place: "before", "during" or "after" the words; "" where there are none.
+        times: in a row.
+    """
+
+    named: Named
+    place: str
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,16 +84,16 @@ class Note:
     """What was heard of one kind.
 
     Attributes:
-        title: "sound", "music", "the user", "speaking", "heard in this order" or "place".
-        told: what, each of them one or several parts.
+        title: "sound", "music", "the user" or "speaking".
+        told: what.
     """
 
     title: str
-    told: tuple[tuple[str | Named, ...], ...]
+    told: tuple[Named, ...]
 
     def parts(self) -> Parts:
         """What was heard, with commas in between."""
-        return [part for each in self.told for part in (",", *each)][1:]
+        return _listed(self.told)
 
     def __str__(self) -> str:
         colon = "" if self.title == "the user" else ":"
@@ -106,32 +123,33 @@ def notes(scene: Scene | None) -> list[Note]:
     )
 
 
-def everything(scene: Scene | None) -> list[Note]:
-    """All of a scene that a question may be about."""
+def everything(scene: Scene | None) -> Parts:
+    """All of a scene that a question may be about, as a language model is told it that is asked."""
     if scene is None or not scene.events:
         return []
-    voice: list[Item] = []
+    parts: Parts = [ASKED.heard]
+    sounds = _in_order(scene)
+    number = NUMBERS[len(sounds)]
+    parts.append(f" {number} sound{'s' if len(sounds) > 1 else ''}." if sounds else ASKED.nothing)
+    for which, sound in zip(ORDINALS, sounds):
+        often = f" {sound.times} times," if sound.times > 1 else ""
+        title = f" {which} sound:" if len(sounds) > 1 else " The sound:"
+        parts += [title, sound.named, f",{often} {sound.place} the user's words." if sound.place else f".{often}"]
+    if music := _music(scene):
+        parts += [ASKED.music, *_listed(music), "."]
     if _speaks(scene):
-        manner: list[Named | str] = list(_manner(scene)) or [PLAIN_MANNER]
-        voice = [
-            *_likely(scene, "sex", " is a "),
-            *_likely(scene, "age", " is of age: "),
-            *_feeling(scene),
-            *manner,
-        ]
-    return _found(
-        ("heard in this order", _in_order(scene)),
-        ("music", _music(scene)),
-        ("speaking", _likely(scene, "speakers") if voice else []),
-        ("the user", voice),
-        ("place", _likely(scene, "surroundings")),
-    )
-
-
-def is_plain(scene: Scene) -> bool:
-    """Whether nothing but a voice that is nothing to speak of was heard."""
-    others = (event.group == "event" or event.label in ("music", "sound") for event in scene.events)
-    return not notes(scene) and not any(others)
+        several = any(event.label != "one" for event in scene.of("speakers"))
+        parts.append(ASKED.several if several else ASKED.alone)
+        for title, group in ((ASKED.sex, "sex"), (ASKED.age, "age")):
+            if likely := _likely(scene, group):
+                parts += [title, *_listed(likely), "."]
+        manner = _manner(scene)
+        parts += [ASKED.manner, *(_listed(manner, " and") if manner else [ASKED.plain])]
+        feeling = [each for each in _likely(scene, "feeling", " sounds ") if each.name != "neutral"]
+        parts += [*([" and", *feeling] if feeling else []), "."]
+    if place := _likely(scene, "surroundings"):
+        parts += [ASKED.place, *_listed(place), "."]
+    return [*parts, ASKED.answer]
 
 
 def noteworthy_parts(notes: Sequence[Note]) -> Parts:
@@ -153,28 +171,13 @@ def noteworthy_parts(notes: Sequence[Note]) -> Parts:
     return parts
 
 
-def everything_parts(notes: Sequence[Note], noteworthy: Sequence[Note] = ()) -> Parts:
-    """All that was heard as a language model is told it that is asked about it; a tone is minded all the same.
-
-    Args:
-        notes: on everything.
-        noteworthy: those on what is noteworthy.
-    """
-    parts: Parts = []
-    for note in notes:
-        title = USER if note.title == "the user" else f"{note.title[0].upper()}{note.title[1:]}:"
-        parts += [title if not parts else f" {title}", *note.parts(), "."]
-    for note in noteworthy:
-        if note.title == "the user":
-            said, then = MINDED[_first(note).name]
-            return [*parts, MINDING.format(said, then + IF_ASKED)]
-    return [*parts, ASKED]
-
-
-def _found(*told: tuple[str, Sequence[Item]]) -> list[Note]:
+def _found(*told: tuple[str, Sequence[Named]]) -> list[Note]:
     """Notes of those titles that anything was heard of."""
-    each = ((title, tuple(one if isinstance(one, tuple) else (one,) for one in found)) for title, found in told)
-    return [Note(title, found) for title, found in each if found]
+    return [Note(title, tuple(found)) for title, found in told if found]
+
+
+def _listed(names: Sequence[Named], between: str = ",") -> Parts:
+    return [part for each in names for part in (between, each)][1:]
 
 
 def _sounds(scene: Scene) -> list[SoundEvent]:
@@ -188,17 +191,23 @@ def _sounds(scene: Scene) -> list[SoundEvent]:
     return sorted(likeliest, key=lambda each: each.start)
 
 
-def _in_order(scene: Scene) -> list[Item]:
-    """The last sounds, speech and music as they came, and how often each where it came several times in a row."""
-    told = {"speech", "music"} if scene.of("event") else {"speech", "music", "sound"}
+def _in_order(scene: Scene) -> list[Sound]:
+    """The last sounds and pieces of music, as they came; what came several times in a row stands once."""
+    told = {"music"} if scene.of("event") else {"music", "sound"}
     events = [event for event in scene.of("kind") if event.label in told] + list(scene.of("event"))
     events = [event for event in events if event.end >= scene.duration - RECENT_SECONDS]
-    rows: list[Item] = []
-    for _, group in groupby(sorted(events, key=lambda each: each.start), key=lambda each: (each.group, each.label)):
-        row = list(group)
-        what = Named(row[0].group, row[0].label, max(event.probability for event in row))
-        often = (f" {len(row)} times",) if len(row) > 1 and what.group == "event" else ()
-        rows.append((" the user speaks",) if what.name == "speech" and what.group == "kind" else (what, *often))
+    spoken = [event for event in scene.of("kind") if event.label == "speech"]
+    begun, over = min((each.start for each in spoken), default=0.0), max((each.end for each in spoken), default=0.0)
+
+    def place(event: SoundEvent) -> str:
+        middle = (event.start + event.end) / 2
+        return "" if not spoken else "before" if middle < begun else "after" if middle > over else "during"
+
+    rows: list[Sound] = []
+    in_order = sorted(events, key=lambda each: each.start)
+    for (kind, name, where), group in groupby(in_order, key=lambda each: (each.group, each.label, place(each))):
+        chances = [event.probability for event in group]
+        rows.append(Sound(Named(kind, name, max(chances)), where, len(chances) if kind == "event" else 1))
     return rows[-MOST_EVENTS:]
 
 
@@ -212,21 +221,15 @@ def _music(scene: Scene) -> list[Named]:
     return named or [Named("kind", "music", 1.0)]
 
 
-def _feeling(scene: Scene) -> list[Named]:
-    """How the voice sounds."""
-    return _likely(scene, "feeling", " sounds ")
-
-
 def _voice(scene: Scene) -> list[Named]:
     """How the voice sounds and speaks; whispers and shouts seem to have feelings that aren't there."""
     manner = _manner(scene)
-    return manner if any(each.name in EFFORTS for each in manner) else [*_feeling(scene), *manner]
+    return manner if any(each.name in EFFORTS for each in manner) else [*_likely(scene, "feeling", " sounds "), *manner]
 
 
 def _first(note: Note) -> Named:
     """What an answer minds first: a sound of the voice, an effort, what else is likeliest."""
-    named = [part for each in note.told for part in each if isinstance(part, Named)]
-    return max(named, key=lambda each: (each.name in SOUNDS, each.name in EFFORTS, each.chance))
+    return max(note.told, key=lambda each: (each.name in SOUNDS, each.name in EFFORTS, each.chance))
 
 
 def _manner(scene: Scene) -> list[Named]:

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from antiphon.errors import ModelError
 from antiphon.models.scene.labels import GROUPS, label
-from antiphon.models.scene.notes import Named, everything_parts, is_plain, notes, noteworthy_parts, written
-from antiphon.models.scene.notes import everything as all_notes
+from antiphon.models.scene.notes import Named, everything, notes, noteworthy_parts, written
 from antiphon.models.scene.scene import Scene
 from antiphon.nn.weights import fill
 
@@ -121,15 +120,14 @@ class SceneReading(nn.Module):
 
     @torch.no_grad()
     def read(self, scene: Scene | None) -> SceneNotes | None:
-        """What may be told of a scene; None for nothing. Of a plain voice nothing is: to find out whether a question is
-        about it would take a pass of the language model in every turn."""
-        if scene is None or is_plain(scene):
+        """What may be told of a scene; None for nothing."""
+        if scene is None:
             return None
         vector = torch.tensor(scene.vector) if self.residual is not None and scene.vector else None
-        worth, everything = notes(scene), all_notes(scene)
-        noteworthy = self(noteworthy_parts(worth), scene.chances, vector) if worth else None
-        rest = self(everything_parts(everything, worth), scene.chances, vector) if everything and self.asks else None
-        return SceneNotes(noteworthy, rest, self.asks) if noteworthy is not None or rest is not None else None
+        worth = noteworthy_parts(notes(scene))
+        whole = everything(scene) if self.asks is not None else []
+        noteworthy, told = (self(parts, scene.chances, vector) if parts else None for parts in (worth, whole))
+        return SceneNotes(noteworthy, told, self.asks) if worth or whole else None
 
     def forward(
         self,

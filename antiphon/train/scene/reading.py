@@ -24,7 +24,7 @@ from antiphon.models.llm.llama import Llama
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.scene.labels import label
 from antiphon.models.scene.listener import SceneListener
-from antiphon.models.scene.notes import everything, everything_parts, written
+from antiphon.models.scene.notes import everything, written
 from antiphon.models.scene.reading import SceneReading
 from antiphon.models.scene.scene import Scene
 from antiphon.train.config import StageConfig
@@ -98,7 +98,7 @@ class ReadingTask:
     def sample(self, step: int, folder: Path) -> None:
         """Writes what is read of a few scenes, in words, to `folder`/<step>.txt."""
         folder.mkdir(parents=True, exist_ok=True)
-        told = ["".join(map(str, everything_parts(everything(scene)))) for scene, _, _ in self.batch(step)]
+        told = ["".join(map(str, everything(scene))) for scene, _, _ in self.batch(step)]
         (folder / f"{step:06d}.txt").write_text("\n".join(told) + "\n", encoding="utf-8")
 
     def export(self, folder: Path) -> None:
@@ -114,7 +114,7 @@ class ReadingTask:
         answered = self._ids(answer + template.assistant.after)
         x = torch.cat([
             llm.embed(self._ids(f"{first}{question}{template.user.after}{template.system.before}")),
-            self.model(everything_parts(everything(scene)), scene.chances, vector),
+            self.model(everything(scene), scene.chances, vector),
             llm.embed(self._ids(template.system.after + template.reply)),
             llm.embed(answered[:-1]),
         ])  # fmt: skip

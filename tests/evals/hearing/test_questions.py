@@ -58,6 +58,12 @@ def test_choices_are_right_alone():
     assert not question.right("A man or a woman.") and not question.right("You are a man.")
 
 
+def test_of_two_sounds_the_one_that_is_named_first_is_the_answer():
+    question = SoundQuestion("", Wording("order", "when", "Which was first?"), None, ("sea", "wave"), ("dog",))
+    assert question.right("The waves came before the dog.") and question.right("The sea.")
+    assert not question.right("The dog came before the sea.") and not question.right("I can't tell.")
+
+
 class Fixed:
     """A material that has one sound of each label."""
 
