@@ -64,10 +64,12 @@ def _about(results: Results) -> str:
     asked = sum(figure.n for figure in results.figures.values())
     settings = ", ".join(f"{name} {value}" for name, value in results.settings.items() if name != "weights")
     weights = ", ".join(f"{role} {digits}" for role, digits in results.settings["weights"].items())
+    away = [str(name) for name in (results.model, results.settings.get("judge")) if "://" in str(name)]
+    paid = f"and what {' and '.join(map(escape, away))} may ask for it" if away else "and no paid service"
     machine = ", ".join(f"{name} {value}" for name, value in results.machine.items() if isinstance(value, (str, int)))
     return (
         f"<p>{asked} questions in {seconds / 60:.1f} minutes of this machine, {seconds / max(asked, 1):.2f} s each, "
-        f"and no paid service. <small>{escape(settings)}; weights: {escape(weights)}; {escape(machine)}</small></p>"
+        f"{paid}. <small>{escape(settings)}; weights: {escape(weights)}; {escape(machine)}</small></p>"
         "<p class=note>Values are percent unless said otherwise; in brackets, where 95 of 100 resamplings of the "
         "questions lie. Published rows were measured by others, mostly on whole sets and by other prompts.</p>"
     )

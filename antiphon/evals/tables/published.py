@@ -20,7 +20,7 @@ class Published:
         value: in percent, but for VoiceBench's scores of 1 to 5.
         source: where it was read.
         date: when it was published.
-        n: of how many questions; None where that isn't told.
+        n: questions of the whole set, or of the part that the source names; None where neither is known.
     """
 
     task: str
