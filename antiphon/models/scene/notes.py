@@ -192,9 +192,11 @@ def _sounds(scene: Scene) -> list[SoundEvent]:
 
 
 def _in_order(scene: Scene) -> list[Sound]:
-    """The last sounds and pieces of music, as they came; what came several times in a row stands once."""
-    told = {"music"} if scene.of("event") else {"music", "sound"}
-    events = [event for event in scene.of("kind") if event.label in told] + list(scene.of("event"))
+    """The last sounds and pieces of music, as they came; what came several times in a row stands once, and what is told
+    by its name not as a sound besides."""
+    named = [*scene.of("event"), *(event for event in scene.of("kind") if event.label == "music")]
+    unnamed = [event for event in scene.of("kind") if event.label == "sound"]
+    events = named + [one for one in unnamed if not any(one.start < o.end and o.start < one.end for o in named)]
     events = [event for event in events if event.end >= scene.duration - RECENT_SECONDS]
     spoken = [event for event in scene.of("kind") if event.label == "speech"]
     begun, over = min((each.start for each in spoken), default=0.0), max((each.end for each in spoken), default=0.0)

@@ -157,10 +157,12 @@ class SceneReading(nn.Module):
     def _expected(self, named: Named, chances: Mapping[str, float | Tensor], told: set[tuple[str, str]]) -> Tensor:
         """The expected words [tokens, width], as many as the likeliest label has: each token is the mean of the tokens
         in its place, of shorter ones the last. Labels that are told themselves have no part in it, nor those that are
-        true of a turn beside others: who whispers may well speak slowly, which is no doubt about the whispering."""
+        true of a turn beside others: who whispers may well speak slowly, which is no doubt about the whispering, and
+        where there is speech there may be music."""
         options = [(named.label, chances.get(named.name, named.chance))]
         group = GROUPS.get(named.group)
-        for name, chance in chances.items() if group is None or group.exclusive or group.timed else ():
+        doubtful = group is None or group.exclusive or group.name == "event"
+        for name, chance in chances.items() if doubtful else ():
             if (
                 name != named.name
                 and (named.group, name) not in told

@@ -101,6 +101,9 @@ def test_who_asks_is_told_what_is_played_and_how_they_speak() -> None:
     assert "First sound: music, before the user's words. Second sound: music, after the user's words." in told
     assert "The music: piano, 120 beats per minute." in told and ASKED.several in told
     assert "the user speaks softly and whispers and sounds sad." in told
+    sounds = [("kind", "sound", 0.0, 1.0), ("event", "dog", 0.2, 0.8), ("kind", "sound", 2.0, 3.0)]
+    noisy = Scene(tuple(SoundEvent(group, label, 0.9, *when) for group, label, *when in sounds), 3.0)
+    assert "two sounds. First sound: a dog barks. Second sound: sound." in "".join(map(str, everything(noisy)))
     silent = "".join(map(str, everything(Scene((SoundEvent("event", "rain", 0.9, 0.0, 9.0),), 9.0))))
     assert "The sound: it rains." in silent and ASKED.alone not in silent  # nobody speaks
 

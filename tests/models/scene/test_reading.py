@@ -68,6 +68,8 @@ def test_what_is_true_beside_other_things_is_read_as_its_own_words(table: nn.Emb
     tokenizer, whispers = Letters(), Named("manner", "whispered", 0.9)
     found = SceneReading(table, tokenizer, 8)(["The user", whispers], {"manner": {"whispered": 0.9, "slow": 0.8}})
     torch.testing.assert_close(found, read(["The user", "whispers"], tokenizer, table))
+    music = SceneReading(table, tokenizer, 8)([Named("kind", "music", 0.7)], {"kind": {"music": 0.7, "speech": 1.0}})
+    torch.testing.assert_close(music, read(["music"], tokenizer, table))
 
 
 def test_the_reading_leads_back_to_what_heard_it(table: nn.Embedding) -> None:
