@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from antiphon.errors import HubError, ModelError
 from antiphon.hub.weights import read_config, read_weights
 from antiphon.models.llm.llama import Llama, own_key, published_key
+from antiphon.models.lora import Lora
 from antiphon.models.omni.config import FAMILY, OmniConfig
 from antiphon.models.omni.model import Omni
+from antiphon.models.omni.parts import ADAPTERS, part_weights
 from antiphon.models.omni.token2wav import Voice
 from antiphon.nn.weights import NoInitWeights, fill
 
@@ -90,6 +92,8 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model:
         raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
     if language_model is not None and model.thinker is not None:
         model.thinker.language_model = Llama.from_pretrained(language_model)
+    if model.thinker is not None and (folder / ADAPTERS).is_dir():
+        Lora.from_pretrained(folder / ADAPTERS, model.thinker.language_model).merge(model.thinker.language_model)
     model.reset()
     model.voices = read_voices(folder / VOICES)
     return model.eval().requires_grad_(False)
@@ -111,6 +115,7 @@ def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tens
         for key, value in read_weights(folder, float32=False).items()
     }
     kept = {ours(key): value for key, value in whole.items() if not _FOLLOWS.fullmatch(key)}
+    kept = part_weights(values.get("parts", {}), config) | kept
     if config.talker is None:
         kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}
     if config.thinker is not None and config.thinker.text.tie_word_embeddings:
@@ -119,12 +124,18 @@ def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tens
 
 
 def save(model: Omni, folder: Path | str) -> None:
-    """Writes a folder that `load` and `transformers` read."""
+    """Writes a folder that `load` reads, and `transformers` too where no part of it lies elsewhere: what is as it is in
+    a part isn't written."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(model.published, indent=2) + "\n", encoding="utf-8")
     prefix = _ALONE.get(model.published.get("model_type", ""), "")
-    weights = {published(key).removeprefix(prefix): value for key, value in model.state_dict().items()}
+    elsewhere = part_weights(model.published.get("parts", {}), model.config)
+    weights = {
+        published(key).removeprefix(prefix): value
+        for key, value in model.state_dict().items()
+        if key not in elsewhere or not torch.equal(value.detach().float().cpu(), elsewhere[key])
+    }
     kept = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     if model.voices:
