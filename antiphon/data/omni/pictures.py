@@ -86,11 +86,12 @@ class Thing:
 
 @dataclass
 class Drawn:
-    """A picture."""
+    """A picture; `letters` are those of its words, each by itself."""
 
     image: NDArray[np.uint8]
     named: list[Named]
     asks: list[Ask] = field(default_factory=list)
+    letters: list[Named] = field(default_factory=list)
 
 
 def ask(kind: str, reply: str, keys: Sequence[str], among: Sequence[str], **slots: str) -> Ask:
@@ -191,7 +192,12 @@ def things(generator: Generator, count: int, ninths: Sequence[int] = tuple(range
 
 
 def _shapes(generator: Generator) -> Drawn:
-    found = things(generator, int(generator.choice([1, 2, 3, 4, 5], p=[0.15, 0.25, 0.25, 0.2, 0.15])))
+    return draw_things(generator, int(generator.choice([1, 2, 3, 4, 5], p=[0.15, 0.25, 0.25, 0.2, 0.15])))
+
+
+def draw_things(generator: Generator, count: int) -> Drawn:
+    """So many shapes."""
+    found = things(generator, count)
     under = background(generator, [thing.colour for thing in found])
     image, canvas = blank(under)
     for thing in found:
@@ -278,7 +284,7 @@ def written(words: Sequence[str], generator: Generator) -> Drawn:
     for number, (word, colour) in enumerate(zip(words, colours)):
         name, most = str(generator.choice(FONTS)), (26 if len(words) == 1 else 22 if len(words) == 2 else 19)
         size = int(generator.integers(14, most))
-        shown = word.upper() if generator.random() < 0.25 else word.capitalize() if generator.random() < 0.2 else word
+        shown = word.upper() if generator.random() < 0.2 else word.capitalize() if generator.random() < 0.2 else word
         while (wide := font(name, size * FINER).getlength(shown) / FINER) > SIDE - 6:
             size -= 1
         high = SIDE / len(words)
@@ -286,6 +292,9 @@ def written(words: Sequence[str], generator: Generator) -> Drawn:
         y = (number + 0.5) * high + generator.uniform(-0.5, 0.5) * max(0.0, high - 1.6 * size)
         canvas.text((x * FINER, y * FINER), shown, tint(colour, generator), font(name, size * FINER), anchor="mm")
         drawn.named.append(Named(x / SIDE, y / SIDE, (word, colour)))
+        ends = [font(name, size * FINER).getlength(shown[:end]) / FINER for end in range(len(shown) + 1)]
+        for letter, start, end in zip(word, ends, ends[1:]):
+            drawn.letters.append(Named((x - wide / 2 + (start + end) / 2) / SIDE, y / SIDE, (letter,)))
     drawn.image = finished(image, generator)
     drawn.asks = about_words(words, colours)
     return drawn
@@ -393,7 +402,7 @@ def draw(kind: str, generator: Generator) -> Drawn:
     return KINDS[kind](generator)
 
 
-def sound_words(generator: Generator, name: str) -> Drawn:
-    """Two or three words that name sounds, one of them this."""
-    others = [other for other in generator.permutation(list(SOUNDS)) if other != name][: int(generator.integers(1, 3))]
-    return written([str(word) for word in generator.permutation([name, *others])], generator)
+def sound_words(generator: Generator, name: str, without: str = "") -> Drawn:
+    """Two or three words that name sounds, one of them this, none of them the one that is named `without`."""
+    others = [other for other in generator.permutation(list(SOUNDS)) if other not in (name, without)]
+    return written([str(word) for word in generator.permutation([name, *others[: int(generator.integers(1, 3))]])], generator)

@@ -23,13 +23,16 @@ from antiphon.data.omni import pictures, sounds, videos
 from antiphon.data.omni.names import CHARTS, EVENTS, HEARD, SEEN, SHAPES, WORDS
 from antiphon.data.speech.speak import generator_for
 from antiphon.encoders.vision.pictures import patchify, scaled
+from antiphon.encoders.vision.tower import patch_places
 from antiphon.models.omni import weights
 from antiphon.models.omni.positions import PER_SECOND
 from antiphon.train.config import StageConfig
 from antiphon.train.omni.start import OmniStart, TrainableOmni, build, processor_of
 
 GROUPS = {"shapes": SHAPES, "words": WORDS, "charts": CHARTS, "events": EVENTS}
-Batch = tuple[Tensor, Tensor]  # what the tower or its last layer gets; which names are true of each token
+KIND_SHARES = (0.3, 0.45, 0.25)  # of `pictures.KINDS`: words are the hardest
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+Batch = tuple[Tensor, ...]  # what the tower or its last layer gets; which names are true of each token; letters
 ONSET = 0.12  # seconds for which a sound's "start" stands
 
 
@@ -91,7 +94,7 @@ def namer(start: OmniStart, names: Sequence[str]) -> Namer:
 class VisionNamesData:
     """What is drawn."""
 
-    films: float = 0.35
+    films: float = 0.3
     """Share of pairs of pictures of a video."""
     measured: int = 128
     """Pictures of the test split that are looked at."""
@@ -105,30 +108,43 @@ class VisionNamesTask:
     def __init__(self, config: StageConfig):
         self.config = config
         self.model = namer(config.model, SEEN)
+        self.model.letters = nn.Linear(self.model.omni.config.thinker.vision.hidden_size, len(LETTERS))
+        nn.init.constant_(self.model.letters.bias, -4.0)
 
     def batch(self, step: int) -> Batch:
         return self._batch("train", step * self.config.batch, self.config.batch)
 
     def _batch(self, split: str, first: int, count: int) -> Batch:
         made = [self._example(split, number) for number in range(first, first + count)]
-        return torch.stack([each[0] for each in made]), torch.stack([each[1] for each in made])
+        return tuple(torch.stack(each) for each in zip(*made))
 
-    def _example(self, split: str, number: int) -> tuple[Tensor, Tensor]:
+    def _example(self, split: str, number: int) -> Batch:
         generator = generator_for(self.config.seed, f"seen {split} {number}")
         vision = self.model.omni.config.thinker.vision
         if generator.random() < self.config.data.films:
-            shown, named = _pair(generator)
+            shown, named, letters = *_pair(generator), []
         else:
-            drawn = pictures.draw(str(generator.choice(list(pictures.KINDS))), generator)
-            shown, named = [drawn.image], drawn.named
+            drawn = pictures.draw(str(generator.choice(list(pictures.KINDS), p=KIND_SHARES)), generator)
+            shown, named, letters = [drawn.image], drawn.named, drawn.letters
         pixels = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
         least = most = pictures.SIDE**2
         patches, height, width = patchify(torch.stack([scaled(each, vision, least, most) for each in pixels]), vision)
         merge = vision.spatial_merge_size
-        return patches[0], at_tokens(named, height // merge, width // merge)
+        places = patch_places(height, width, merge)
+        spelt = in_cells(letters, height, width, LETTERS)[places[:, 0], places[:, 1]]
+        return patches[0], in_cells(named, height // merge, width // merge).flatten(0, 1), spelt
 
     def losses(self, batch: Batch, group: str = "model") -> dict[str, Tensor]:
-        return self.model.losses(self._tokens(batch[0]), batch[1])
+        """Those of `Namer`; and `letters`: nats of a patch's letters, which a layer half way up is to know."""
+        half: list[Tensor] = []
+        blocks = self.model.omni.thinker.visual.blocks
+        hook = blocks[len(blocks) // 2 - 1].register_forward_hook(lambda block, given, out: half.append(out))
+        try:
+            found = self.model.losses(self._tokens(batch[0]), batch[1])
+        finally:
+            hook.remove()
+        spelt = F.binary_cross_entropy_with_logits(self.model.letters(half[0]).float(), batch[2], reduction="none")
+        return {**found, "letters": spelt.sum(-1).mean()}
 
     def _tokens(self, patches: Tensor) -> Tensor:
         side = int(patches.shape[1] ** 0.5)
@@ -137,7 +153,7 @@ class VisionNamesTask:
     @torch.no_grad()
     def measure(self, step: int, measures: object) -> dict[str, float]:
         """Shares of right tokens of pictures never drawn in training."""
-        patches, true = self._batch("test", 0, self.config.data.measured)
+        patches, true, _ = self._batch("test", 0, self.config.data.measured)
         groups = {name: [SEEN.index(each) for each in some] for name, some in GROUPS.items()}
         return self.model.right(self._tokens(patches), true, groups)
 
@@ -157,13 +173,13 @@ def _pair(generator: Generator) -> tuple[list[np.ndarray], list[pictures.Named]]
     return [film.picture(first), film.picture(first + step)], film.named(first, first + step)
 
 
-def at_tokens(named: Sequence[pictures.Named], height: int, width: int) -> Tensor:
-    """Which names are true of each token of a picture [height * width, names]."""
-    true = torch.zeros(height, width, len(SEEN))
+def in_cells(named: Sequence[pictures.Named], height: int, width: int, names: Sequence[str] = SEEN) -> Tensor:
+    """Which names are true of each cell of a picture that is cut into so many [height, width, names]."""
+    true = torch.zeros(height, width, len(names))
     for each in named:
         row, column = (min(size - 1, max(0, int(at * size))) for at, size in ((each.y, height), (each.x, width)))
-        true[row, column, [SEEN.index(name) for name in each.names]] = 1.0
-    return true.flatten(0, 1)
+        true[row, column, [names.index(name) for name in each.names]] = 1.0
+    return true
 
 
 @dataclass
