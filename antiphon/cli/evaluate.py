@@ -1,4 +1,4 @@
-"""`antiphon eval assistant`, `hearing`, `omni`, `codec`, `duplex`, `speech-lm`, `tables`: measure a model or a part of it."""
+"""`antiphon eval assistant`, `hearing`, `omni`, `codec`, `duplex`, ...: measure a model or a part of it."""
 
 from __future__ import annotations
 
@@ -192,13 +192,18 @@ def omni(
     check_resume(resume, json)
     check_folder("--recordings", recordings)
     with results() as stdout:
-        from antiphon.evals.harness import run
         from antiphon.evals.assistant.evaluation import fingerprint
+        from antiphon.evals.harness import run
         from antiphon.evals.omni.questions import GROUPS, OmniEvalConfig, OmniEvaluation
 
         config = OmniEvalConfig(model=model, recordings=recordings, only=listed(only), n=n, seed=seed, keep=keep)
         evaluation = OmniEvaluation(config)
-        _show(run(evaluation, GROUPS, {"omni": fingerprint(evaluation.folder)[:12]}, json, resume, jobs or 1), stdout, plot, json)
+        _show(
+            run(evaluation, GROUPS, {"omni": fingerprint(evaluation.folder)[:12]}, json, resume, jobs or 1),
+            stdout,
+            plot,
+            json,
+        )
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
     item = make("picture", None, "test", number=7)               # always the same one
     item.contents, item.asks                                     # as a processor takes them; questions with replies
-    write_set(folder, OmniSet("audio/esc10"), print)             # pictures.jsonl, videos.jsonl, sounds.jsonl, both.jsonl
+    write_set(folder, OmniSet("audio/esc10"), print)             # a file of conversations for each maker
 
 An item follows from its maker, the split, its number and the seed; ways to ask are those of the split. Recordings of a
 split are those of `antiphon.data.scene.splits`.

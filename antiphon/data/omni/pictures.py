@@ -23,10 +23,10 @@ from antiphon.data.omni.names import COLOURS, NUMBERS, PLACES, SHAPES, SOUNDS, W
 
 SIDE, FINER = 112, 3  # pixels of a picture; so much larger is it drawn
 ROWS, COLUMNS = ("top", "", "bottom"), ("left", "", "right")
-FONTS = (
-    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSerif",
-    "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "cmr10", "cmss10",
-)  # fmt: skip
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold")
+SIZES, LINE = (20, 17, 15, 13), 14  # pixels of letters, largest first; words stand on lines so far apart
+LINES = {1: ((1, 2, 3, 4, 5, 6),), 2: ((1, 2), (5, 6)), 3: ((1,), (3, 4), (6,))}  # on which, by how many there are
+THIRDS, RADII = ((1,), (3, 4), (6,)), (9.0, 11.5, 14.0)  # of the grid for shapes; of shapes, in pixels
 Canvas = ImageDraw.ImageDraw
 
 
@@ -111,7 +111,7 @@ def yes_or_no(kind: str, right: bool, **slots: str) -> Ask:
 def background(generator: Generator, colours: Sequence[str]) -> tuple[int, int, int]:
     """A light one, or a dark one where nothing black stands on it."""
     dark = "black" not in colours and "purple" not in colours and "blue" not in colours and generator.random() < 0.25
-    base = generator.uniform(15, 55) if dark else generator.uniform(205, 255)
+    base = generator.uniform(10, 50) if dark else generator.uniform(175, 240)
     return tuple(int(value) for value in np.clip(base + generator.normal(0, 6, 3), 0, 255))  # type: ignore[return-value]
 
 
@@ -147,7 +147,20 @@ def corners(thing: Thing) -> list[tuple[float, float]]:
         return [(far * math.cos(turn), far * math.sin(turn)) for turn, far in turns]
     if thing.shape == "cross":
         a, b = 0.33, 1.0
-        return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+        return [
+            (-a, -b),
+            (a, -b),
+            (a, -a),
+            (b, -a),
+            (b, a),
+            (a, a),
+            (a, b),
+            (-a, b),
+            (-a, a),
+            (-b, a),
+            (-b, -a),
+            (-a, -a),
+        ]
     turns = [2 * math.pi * step / 40 for step in range(40)]  # a heart
     return [
         (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16)
@@ -178,6 +191,11 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 # What is drawn
 
 
+def middle(third: int, generator: Generator) -> float:
+    """Where in a third of a picture's side a shape stands: on a grid, nearly."""
+    return LINE * (int(generator.choice(THIRDS[third])) + 0.5) + float(generator.choice((-3, 0, 3)))
+
+
 def things(generator: Generator, count: int, ninths: Sequence[int] = tuple(range(9))) -> list[Thing]:
     """So many shapes, each in a ninth of the picture of its own."""
     few = generator.random() < 0.5  # few colours and shapes: more that are alike
@@ -185,9 +203,9 @@ def things(generator: Generator, count: int, ninths: Sequence[int] = tuple(range
     shapes = generator.permutation(list(SHAPES))[: 3 if few else 8]
     made = []
     for ninth in generator.permutation(list(ninths))[:count]:
-        x, y = ((each + 0.5) / 3 * SIDE + generator.uniform(-6, 6) for each in (ninth % 3, ninth // 3))
+        x, y = (middle(third, generator) for third in (ninth % 3, ninth // 3))
         shape, colour = str(generator.choice(shapes)), str(generator.choice(colours))
-        made.append(Thing(shape, colour, float(x), float(y), float(generator.uniform(9, 16))))
+        made.append(Thing(shape, colour, x, y, float(generator.choice(RADII))))
     return made
 
 
@@ -271,7 +289,7 @@ def _there(found: Sequence[Thing], generator: Generator) -> list[Ask]:
 
 
 def _words(generator: Generator) -> Drawn:
-    count = int(generator.choice([1, 2, 3], p=[0.4, 0.35, 0.25]))
+    count = int(generator.choice([1, 2, 3], p=[0.25, 0.3, 0.45]))
     return written([str(word) for word in generator.choice(WORDS, count, replace=False)], generator)
 
 
@@ -282,17 +300,15 @@ def written(words: Sequence[str], generator: Generator) -> Drawn:
     image, canvas = blank(under)
     drawn = Drawn(np.zeros(0, np.uint8), [])
     for number, (word, colour) in enumerate(zip(words, colours)):
-        name, most = str(generator.choice(FONTS)), (26 if len(words) == 1 else 22 if len(words) == 2 else 19)
-        size = int(generator.integers(14, most))
-        shown = word.upper() if generator.random() < 0.2 else word.capitalize() if generator.random() < 0.2 else word
-        while (wide := font(name, size * FINER).getlength(shown) / FINER) > SIDE - 6:
-            size -= 1
-        high = SIDE / len(words)
-        x = generator.uniform(3 + wide / 2, SIDE - 3 - wide / 2)
-        y = (number + 0.5) * high + generator.uniform(-0.5, 0.5) * max(0.0, high - 1.6 * size)
-        canvas.text((x * FINER, y * FINER), shown, tint(colour, generator), font(name, size * FINER), anchor="mm")
+        name, first = str(generator.choice(FONTS)), int(generator.integers(3))
+        wides = {size: font(name, size * FINER).getlength(word) / FINER for size in SIZES[first:]}
+        size = next(size for size in wides if wides[size] < SIDE - 4 or size == SIZES[-1])
+        wide = wides[size]
+        x = wide / 2 + 2 + 7 * int(generator.integers(max(1, int((SIDE - 4 - wide) / 7) + 1)))
+        y = LINE * (int(generator.choice(LINES[len(words)][number])) + 0.5)
+        canvas.text((x * FINER, y * FINER), word, tint(colour, generator), font(name, size * FINER), anchor="mm")
         drawn.named.append(Named(x / SIDE, y / SIDE, (word, colour)))
-        ends = [font(name, size * FINER).getlength(shown[:end]) / FINER for end in range(len(shown) + 1)]
+        ends = [font(name, size * FINER).getlength(word[:end]) / FINER for end in range(len(word) + 1)]
         for letter, start, end in zip(word, ends, ends[1:]):
             drawn.letters.append(Named((x - wide / 2 + (start + end) / 2) / SIDE, y / SIDE, (letter,)))
     drawn.image = finished(image, generator)
@@ -405,4 +421,6 @@ def draw(kind: str, generator: Generator) -> Drawn:
 def sound_words(generator: Generator, name: str, without: str = "") -> Drawn:
     """Two or three words that name sounds, one of them this, none of them the one that is named `without`."""
     others = [other for other in generator.permutation(list(SOUNDS)) if other not in (name, without)]
-    return written([str(word) for word in generator.permutation([name, *others[: int(generator.integers(1, 3))]])], generator)
+    return written(
+        [str(word) for word in generator.permutation([name, *others[: int(generator.integers(1, 3))]])], generator
+    )

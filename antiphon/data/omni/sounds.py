@@ -1,8 +1,8 @@
 """Short sounds with names, real ones and made ones, alone, one after another, or several times; when each is heard.
 
-    bank = Bank("audio/esc10")
-    heard = single(bank, "train", np.random.default_rng(0))
-    heard.samples, heard.named, heard.asks       # float32 [N] at 16 kHz; (name, start, end) in seconds; questions
+bank = Bank("audio/esc10")
+heard = single(bank, "train", np.random.default_rng(0))
+heard.samples, heard.named, heard.asks       # float32 [N] at 16 kHz; (name, start, end) in seconds; questions
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Bank:
         clip = varied(clip, generator) if split == "train" else clip
         return clip.samples[: int(seconds * RATE)]
 
-    def _example(self, each: Labelled):  # noqa: ANN202 (an Example)
+    def _example(self, each: Labelled):
         key = str(each.recording.id)
         if key not in self._read:
             self._read[key] = example_of(each)

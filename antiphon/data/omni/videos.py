@@ -1,8 +1,8 @@
 """Generated videos of four seconds: something moves, blinks, appears, changes colour, or comes with a sound.
 
-    film = make_film("motion", np.random.default_rng(0))
-    film.picture(1.5), film.named(1.5, 2.0), film.asks      # at a time; names between two times; questions
-    write(film, "film.mp4")
+film = make_film("motion", np.random.default_rng(0))
+film.picture(1.5), film.named(1.5, 2.0), film.asks      # at a time; names between two times; questions
+write(film, "film.mp4")
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from antiphon.data.omni.pictures import (
     blank,
     draw_thing,
     finished,
+    middle,
     things,
     tint,
 )
@@ -93,13 +94,12 @@ def _motion(generator: Generator) -> Film:
     across, lane = way in ("left", "right"), int(generator.integers(3))
     inside = [lane * 3 + k if across else lane + 3 * k for k in range(3)]
     others = _alone(generator, int(generator.integers(1, 4)), [n for n in range(9) if n not in inside])
-    mover, still = replace(others[0], size=float(generator.uniform(9, 14))), others[1:]
-    middle = (lane + 0.5) / 3 * SIDE + float(generator.uniform(-5, 5))
+    mover, still, beside = others[0], others[1:], middle(lane, generator)
     reach = float(generator.uniform(24, 38))
 
     def at(time: float) -> list[Thing]:
         along = SIDE / 2 + reach * (2 * time / (SECONDS - STEP) - 1) * sum(WAYS[way])
-        x, y = (along, middle) if across else (middle, along)
+        x, y = (along, beside) if across else (beside, along)
         return [*still, replace(mover, x=x, y=y)]
 
     film = _film(at, generator, [t.colour for t in others])
@@ -115,7 +115,9 @@ def _motion(generator: Generator) -> Film:
 
 def _counted(found: list[Thing]) -> list[Ask]:
     count = len(found)
-    return [ask("video-count", "there is one" if count == 1 else f"there are {NUMBERS[count]}", [NUMBERS[count]], NUMBERS)]
+    return [
+        ask("video-count", "there is one" if count == 1 else f"there are {NUMBERS[count]}", [NUMBERS[count]], NUMBERS)
+    ]
 
 
 def _blink(generator: Generator) -> Film:
@@ -131,7 +133,12 @@ def _blink(generator: Generator) -> Film:
     film = _film(at, generator, [t.colour for t in found])
     told = "once" if count == 1 else f"{NUMBERS[count]} times"
     film.asks = [
-        ask("what-blinks", f"the {blinking.colour} {blinking.shape}", (blinking.colour, blinking.shape), (*COLOURS, *SHAPES)),
+        ask(
+            "what-blinks",
+            f"the {blinking.colour} {blinking.shape}",
+            (blinking.colour, blinking.shape),
+            (*COLOURS, *SHAPES),
+        ),
         ask("blinks", told, ["once"] if count == 1 else [NUMBERS[count]], (*NUMBERS, "once"), shape=blinking.shape),
     ]
     return film

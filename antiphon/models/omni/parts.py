@@ -1,7 +1,7 @@
 """Parts of an Omni that lie elsewhere: a language model and an encoder that were published by themselves.
 
-A config.json may say `"parts": {"thinker.model": "smollm2-135m-instruct", "thinker.audio_tower": "whisper-base"}`: names
-or folders, as `antiphon.hub.folder` takes them. What the folder itself holds goes before what the parts hold, and
+A config.json may say `"parts": {"thinker.model": "smollm2-135m-instruct", "thinker.audio_tower": "whisper-base"}`:
+names or folders, as `antiphon.hub.folder` takes them. What the folder itself holds goes before what the parts hold, and
 adapters that lie in its `lora` are added to the language model.
 """
 
@@ -61,7 +61,9 @@ def _whisper(name: str, config: OmniConfig) -> dict[str, Tensor]:
     weights = read_weights(hub.folder(name))
     kept = {key.removeprefix(_ENCODER): value for key, value in weights.items() if key.startswith(_ENCODER)}
     kept.pop("embed_positions.weight", None)
-    return {key.replace("layer_norm.", "ln_post.") if key.startswith("layer_norm.") else key: v for key, v in kept.items()}
+    return {
+        key.replace("layer_norm.", "ln_post.") if key.startswith("layer_norm.") else key: v for key, v in kept.items()
+    }
 
 
 _READERS: dict[str, tuple[str, Callable[[str, OmniConfig], dict[str, Tensor]]]] = {

@@ -58,9 +58,7 @@ class OmniAdaptersTask(OmniThinkerTask):
     @torch.no_grad()
     def measure(self, step: int, measures: object) -> dict[str, float]:
         """Nats a token of the replies that are kept apart, by source."""
-        return {
-            name: float(self._loss([self._example(line) for line in lines])) for name, lines in self.held.items()
-        }
+        return {name: float(self._loss([self._example(line) for line in lines])) for name, lines in self.held.items()}
 
     def export(self, folder: Path) -> None:
         """Writes the model with the adapters beside it."""

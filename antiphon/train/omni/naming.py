@@ -1,9 +1,9 @@
 """Before the thinker: a tower from scratch learns to name what is in generated pictures, or heard in sounds.
 
-Each token of a tower is to be what the language model's embeddings of the right names add up to, so that the language
-model gets what it nearly knows how to read: a token of the middle of a red circle is "red" plus "circle". A thing's names
-stand at its middle, a sound's for as long as it lasts. Pictures and sounds are drawn anew for each batch; those of sounds
-come from a pool, so that the frozen encoder hears each of them once.
+Each token of a tower is to be what the language model's embeddings of the right names add up to, so that it gets what
+it nearly knows how to read: a token of the middle of a red circle is "red" plus "circle". A thing's names stand at its
+middle, a sound's for as long as it lasts. Pictures are drawn anew for each batch; sounds come from a pool, so that the
+frozen encoder hears each of them once.
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ class HearingNamesTask:
 
     def batch(self, step: int) -> Batch:
         size = self.config.batch
-        return self._batch("train", [number % self.config.data.pool for number in range(step * size, (step + 1) * size)])
+        return self._batch(
+            "train", [number % self.config.data.pool for number in range(step * size, (step + 1) * size)]
+        )
 
     def _batch(self, split: str, numbers: Sequence[int]) -> Batch:
         made = [block for number in numbers for block in self._example(split, number)]
