@@ -109,8 +109,13 @@ def _motion(generator: Generator) -> Film:
         ask("which-way", f"it moves {way}", [way], tuple(WAYS)),
         ask("way-of", f"it moves {way}", [way], tuple(WAYS), shape=mover.shape),
         *_counted(others),
+        *_coloured(others),
     ]
     return film
+
+
+def _coloured(found: list[Thing]) -> list[Ask]:
+    return [ask("colour-of", f"it is {t.colour}", [t.colour], tuple(COLOURS), shape=t.shape) for t in found]
 
 
 def _counted(found: list[Thing]) -> list[Ask]:
@@ -140,6 +145,8 @@ def _blink(generator: Generator) -> Film:
             (*COLOURS, *SHAPES),
         ),
         ask("blinks", told, ["once"] if count == 1 else [NUMBERS[count]], (*NUMBERS, "once"), shape=blinking.shape),
+        *_counted(found),
+        *_coloured(found),
     ]
     return film
 
@@ -158,6 +165,7 @@ def _appearing(generator: Generator) -> Film:
         ask("what-appears", f"the {new.colour} {new.shape}", (new.colour, new.shape), (*COLOURS, *SHAPES)),
         ask("when-appears", told, [NUMBERS[second]], NUMBERS, shape=new.shape),
         ask("there-first", f"the {first.colour} {first.shape}", (first.colour, first.shape), (*COLOURS, *SHAPES)),
+        *_coloured(found),
     ]
     return film
 
