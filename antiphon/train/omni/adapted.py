@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from antiphon.models.lora import Lora, LoraConfig
 from antiphon.models.omni import weights
 from antiphon.models.omni.parts import ADAPTERS
+from antiphon.models.omni.thinker import OmniThinker
 from antiphon.train.config import StageConfig
 from antiphon.train.omni.start import Example, OmniStart, TrainableOmni
 from antiphon.train.omni.thinker import OmniThinkerData, OmniThinkerTask, reply_loss
@@ -35,8 +36,14 @@ class Adapted(nn.Module):
 
     def __init__(self, omni: TrainableOmni, config: LoraConfig):
         super().__init__()
-        self.omni, self.thinker = omni, omni.thinker
+        self.omni = omni
         self.adapters = Lora(omni.thinker.language_model, config)
+
+    @property
+    def thinker(self) -> OmniThinker:
+        """The part that learns."""
+        assert self.omni.thinker is not None
+        return self.omni.thinker
 
 
 class OmniAdaptersTask(OmniThinkerTask):
