@@ -45,6 +45,13 @@ class Adapted(nn.Module):
         assert self.omni.thinker is not None
         return self.omni.thinker
 
+    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
+        """See `antiphon.train.task.ReadsFolders`: what an earlier stage wrote, its adapters too."""
+        found = {f"omni.{name}": value for name, value in self.omni.read_weights(folder).items()}
+        if (lora := Path(folder) / ADAPTERS).is_dir():
+            found |= {f"adapters.{name}": value for name, value in self.adapters.read_weights(lora).items()}
+        return found
+
 
 class OmniAdaptersTask(OmniThinkerTask):
     """See the module."""

@@ -218,6 +218,10 @@ def test_adapters_are_learnt_call_by_call_and_lie_beside_the_model(place, tmp_pa
     plain = before.thinker.language_model.layers[0].down_proj.weight
     assert torch.equal(alone["thinker.language_model.layers.0.down_proj.weight"], plain)  # but for the adapters
     assert "thinker.visual.merger.mlp.2.weight" in changed and "thinker.visual.merger.mlp.0.weight" not in changed
+    following = {**settings, "init": str(tmp_path / "run"), "steps": 1, "optim__lr": 0.0}
+    again = weights.load(run_recipe("omni-small/thinker", tmp_path / "next", **following))
+    for name, value in after.state_dict().items():
+        assert torch.allclose(value, again.state_dict()[name], atol=1e-6), name
 
 
 def test_rows_read_in_groups_lose_as_much_as_read_together(place):
