@@ -273,7 +273,9 @@ def duplex(
 def tables(
     model: Model = "base",
     part: Parts = None,
-    rows: Annotated[str, typer.Option(help="Of the tables, with commas between: text, audio, speech.")] = "text",
+    rows: Annotated[
+        str, typer.Option(help="Of the tables, with commas between: text, text-spoken, audio, speech.")
+    ] = "text",
     tasks: Annotated[str | None, typer.Option(help="Only these tasks, with commas between: arc_easy,gsm8k.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the public sets, a folder each, in their official layouts.")

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 
 from antiphon.data.text.facts.made import spoken
 from antiphon.errors import DataError
@@ -162,7 +163,7 @@ def chosen_option(reply: str, options: Sequence[str]) -> int | None:
     Returns:
         Its number; None where that can't be told.
     """
-    letters = "ABCDEFGH"[: len(options)]
+    letters = ascii_uppercase[: len(options)]
     # A capital that is no article: all there is, or at the start before a mark, after a word such as "is", or marked.
     patterns = (
         rf"^\W*([{letters}])(?:\W|$)(?![a-z])",

@@ -13,7 +13,10 @@ from antiphon.evals.tables.items import Item, Measured, read_items
 from antiphon.evals.tables.published import Published, published_of
 from antiphon.evals.tables.results import Results, compared
 
-TITLES = {"text": "Text to text", "audio": "Audio to text", "speech": "Speech in, speech out"}
+TITLES = {
+    "text": "Text to text", "text-spoken": "The same questions, spoken", "audio": "Audio to text",
+    "speech": "Speech in, speech out",
+}  # fmt: skip
 SAMPLES = 4  # of a task, on the page; all are in items/
 MOST = 600  # characters of a sample's text
 STYLE = """

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import AntiphonError, ConfigError, EvalError
 from antiphon.evals.cache import ResultCache, key_of
@@ -23,7 +24,10 @@ from antiphon.evals.tables.items import Item, Measured, write_items
 from antiphon.evals.tables.page import write_page
 from antiphon.evals.tables.results import Results
 
-ROWS = ("text", "audio", "speech")
+if TYPE_CHECKING:
+    from antiphon.evals.tables.speech import SpeechTask
+
+ROWS = ("text", "text-spoken", "audio", "speech")
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +40,7 @@ class TablesConfig:
             OpenAI-compatible endpoint.
         output: the report's folder.
         parts: of a model of ours that are replaced.
-        rows: of the tables: "text", "audio", "speech".
+        rows: of the tables, of `ROWS`.
         tasks: only these; empty for all of the rows.
         data: folder with a folder a set, in its official layout.
         n: questions of a task at most, at even distances over the set.
@@ -73,11 +77,20 @@ def tasks_of(row: str) -> list[str]:
         from antiphon.evals.tables.audio import TASKS as AUDIO
 
         return list(AUDIO)
-    if row == "speech":
-        from antiphon.evals.tables.speech import TASKS as SPEECH
-
-        return list(SPEECH)
+    if row in ("speech", "text-spoken"):
+        return list(said_tasks(row))
     raise ConfigError(f"There is no row {row!r} of the tables. Rows: {', '.join(ROWS)}.")
+
+
+def said_tasks(row: str) -> Mapping[str, SpeechTask]:
+    """The tasks of a row whose questions are said."""
+    if row == "text-spoken":
+        from antiphon.evals.tables.spoken import TASKS as SPOKEN
+
+        return SPOKEN
+    from antiphon.evals.tables.voicebench import TASKS as VOICEBENCH
+
+    return VOICEBENCH
 
 
 def run(config: TablesConfig) -> Results:
@@ -179,13 +192,13 @@ class Measuring:
             return measure_audio(
                 task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name
             )
-        if row == "speech":
+        if row in ("speech", "text-spoken"):
             from antiphon import hub
             from antiphon.evals.tables.speech import measure_speech
 
             return measure_speech(
-                task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name,
-                self.judge, hub.cache_dir() / "eval",
+                task, said_tasks(row)[task], self.system, config.data, config.n, config.seed, self.cache,
+                config.max_tokens, self.name, self.judge, hub.cache_dir() / "eval",
             )  # fmt: skip
         from antiphon.evals.tables.text import measure_text
 
