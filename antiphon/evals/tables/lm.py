@@ -31,7 +31,7 @@ from antiphon.models.llm.thinker import Thinker
 
 MIN_SHARED = 24  # tokens that requests begin with alike, from which on they are read once
 ROWS = 32  # ways to go on that are read together
-LENGTHS = 0.85  # of the longest context beside it, which one has to have: what is filled up is read in vain
+LENGTHS = 0.5  # of the longest context beside it, which one has to have: the shorter take as much room
 REPLIES = 8  # that are written together
 MAX_TOKENS = 256  # of a reply where a task says nothing, as lm-eval has it
 TAIL = 16  # tokens at the end of a reply in which a stop is looked for, beside the stop's own
