@@ -167,7 +167,8 @@ def chosen_option(reply: str, options: Sequence[str]) -> int | None:
     # A capital that is no article: all there is, or at the start before a mark, after a word such as "is", or marked.
     patterns = (
         rf"^\W*([{letters}])(?:\W|$)(?![a-z])",
-        rf"\b(?i:answer|option|choice|is|it's|be|choose|pick|say)\W+([{letters}])\b(?! [a-z])",
+        rf"\b(?i:option|choice)\W+([{letters}])\b",
+        rf"\b(?i:answer|is|it's|be|choose|pick|say)\W+([{letters}])\b(?! [a-z])",
         rf"\(([{letters}])\)|\b([{letters}])[:.)]",
     )
     said = {letter for pattern in patterns for found in re.findall(pattern, reply) for letter in found if letter}

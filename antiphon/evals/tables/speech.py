@@ -245,23 +245,26 @@ def measure_speech(
         asked = [replace(each, audio=clip.audio) for each, clip in zip(asked, clips, strict=True)]
     items, seconds = [], 0.0
     for each in asked:
-        start = time.perf_counter()
+        start, reply = time.perf_counter(), ""
         try:
             sound = load(each.audio) if isinstance(each.audio, Path) else each.audio
             key = key_of(model or system.name, name, str(tokens), each.text, sound or "")
 
             def both(_: list[int], each: Question = each, sound: Audio | None = sound) -> list[Any]:
-                heard = system.answer("", sound, tokens)
-                seen = system.answer(each.text, None, tokens)
-                scores = [task.score(each, reply, judge) for reply in (heard, seen)]
-                return [{"heard": heard, "typed": seen, "scores": [[score, more] for score, more in scores]}]
+                return [{"heard": system.answer("", sound, tokens), "typed": system.answer(each.text, None, tokens)}]
 
             got = cache.get([f"{key} {judge.system.name if judge else ''}"], both)[0]
-            (score, more), (typed, _) = got["scores"]
             reply, fault = got["heard"], ""
+
+            def scores(_: list[int], each: Question = each, got: dict[str, str] = got) -> list[Any]:
+                return [[task.score(each, got[how], judge) for how in ("heard", "typed")]]
+
+            # What a judge says is kept, what a rule says isn't: rules get better.
+            judged = [f"{key} judged by {judge.system.name}"] if judge and task.judged else []
+            (score, more), (typed, _) = (cache.get(judged, scores) if judged else scores([]))[0]
             more = {**more, "typed": got["typed"], "typed_score": float(typed)}
         except AntiphonError as error:  # told, counted, and no reason to stop
-            reply, fault, score, more = "", str(error), 0.0, {"typed": "", "typed_score": 0.0}
+            fault, score, more = str(error), 0.0, {"typed": "", "typed_score": 0.0}
         seconds += time.perf_counter() - start
         items.append(Item(each.id, each.text, reply, each.target, float(score), seed, more, fault))
     notes = [found.note, *([task.note] if task.note else [])]
