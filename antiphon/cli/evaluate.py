@@ -274,7 +274,7 @@ def tables(
     model: Model = "base",
     part: Parts = None,
     rows: Annotated[
-        str, typer.Option(help="Of the tables, with commas between: text, text-spoken, audio, speech.")
+        str, typer.Option(help="Of the tables, with commas between: text, text-spoken, audio, speech, duplex.")
     ] = "text",
     tasks: Annotated[str | None, typer.Option(help="Only these tasks, with commas between: arc_easy,gsm8k.")] = None,
     data: Annotated[
@@ -303,7 +303,7 @@ def tables(
     check_folder("--beside", beside)
     with results() as stdout:
         from antiphon.evals.report import print_tables
-        from antiphon.evals.tables.page import write_page
+        from antiphon.evals.tables.page import shown, write_page
         from antiphon.evals.tables.run import TablesConfig, run
 
         found = run(
@@ -325,8 +325,8 @@ def tables(
         lines = [
             (
                 one.title,
-                f"{one.value:.1f}",
-                f"{one.low:.1f} - {one.high:.1f}",
+                shown(one.value),
+                f"{shown(one.low)} - {shown(one.high)}",
                 one.metric,
                 str(one.n),
                 f"{one.seconds:.0f}",

@@ -6,4 +6,6 @@
 - `code`: whether code that a model wrote does what its task asks; `sandbox`, `confined`: it runs apart from everything.
 - `audio`: the audio table. `systems`: what can be measured.
 - `speech`: questions that are said, and answers to them; whose they are: `voicebench`, `spoken` (the text table's).
+- `duplex`: live conversations, and scores of them; whose they are: `full_duplex_bench`, `examined`, `tool_talks`,
+  `eot_bench`.
 """

@@ -91,6 +91,8 @@ def interval(items: Sequence[Item], measure: Measure = mean_score, seed: int = 0
     else:
         rows = chance.integers(0, len(items), (RESAMPLES // 5, len(items)))
         drawn = np.array([measure([items[i] for i in row]) for row in rows])
+    if np.isnan(drawn).all():
+        return (math.nan, math.nan)
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 

@@ -15,7 +15,7 @@ from antiphon.evals.tables.results import Results, compared
 
 TITLES = {
     "text": "Text to text", "text-spoken": "The same questions, spoken", "audio": "Audio to text",
-    "speech": "Speech in, speech out",
+    "speech": "Speech in, speech out", "duplex": "Live conversation",
 }  # fmt: skip
 SAMPLES = 4  # of a task, on the page; all are in items/
 MOST = 600  # characters of a sample's text
@@ -99,12 +99,17 @@ def _task(figure: Measured, items: Sequence[Item]) -> str:
 
 
 def _ours(metric: str, value: float, low: float, high: float, n: str, each: float) -> str:
-    spread = "" if math.isnan(low) else f" <small>[{low:.1f}, {high:.1f}]</small>"
+    spread = "" if math.isnan(low) else f" <small>[{shown(low)}, {shown(high)}]</small>"
     took = "" if math.isnan(each) else f"{each:.2f} s a question"
     return (
-        f"<tr class=ours><td>this model</td><td>{escape(metric)}</td><td class=n>{value:.1f}{spread}</td>"
+        f"<tr class=ours><td>this model</td><td>{escape(metric)}</td><td class=n>{shown(value)}{spread}</td>"
         f"<td>{escape(n)}</td><td>{took}</td></tr>"
     )
+
+
+def shown(value: float) -> str:
+    """A value as it is read: to a tenth, or to three digits where it is small, as seconds and ratings are."""
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
 
 
 def _theirs(row: Published) -> str:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.errors import AntiphonError, ConfigError, EvalError
+from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.harness import reason, tell
 from antiphon.evals.machine import environment
@@ -27,7 +27,8 @@ from antiphon.evals.tables.results import Results
 if TYPE_CHECKING:
     from antiphon.evals.tables.speech import SpeechTask
 
-ROWS = ("text", "text-spoken", "audio", "speech")
+ROWS = ("text", "text-spoken", "audio", "speech", "duplex")
+OTHER_TALKS = ("fdb2_examined", "fdb3_tools", "eot_bench", "eot_bench_session")
 log = logging.getLogger(__name__)
 
 
@@ -79,6 +80,10 @@ def tasks_of(row: str) -> list[str]:
         return list(AUDIO)
     if row in ("speech", "text-spoken"):
         return list(said_tasks(row))
+    if row == "duplex":
+        from antiphon.evals.tables.full_duplex_bench import TASKS as TALKS
+
+        return [*TALKS, *OTHER_TALKS]
     raise ConfigError(f"There is no row {row!r} of the tables. Rows: {', '.join(ROWS)}.")
 
 
@@ -200,9 +205,52 @@ class Measuring:
                 task, said_tasks(row)[task], self.system, config.data, config.n, config.seed, self.cache,
                 config.max_tokens, self.name, self.judge, hub.cache_dir() / "eval",
             )  # fmt: skip
+        if row == "duplex":
+            return self._talks(task, config.data)
         from antiphon.evals.tables.text import measure_text
 
         return measure_text(task, self.lm, config.data, config.n, config.seed, config.allow_code)
+
+    def _talks(self, task: str, data: Path) -> tuple[Measured, list[Item]]:
+        """Of the duplex row: a task's figure and items."""
+        from antiphon.evals.tables import eot_bench, examined, full_duplex_bench, tool_talks
+        from antiphon.evals.tables.duplex import measure_duplex
+
+        config, asked = self.config, (data, self.config.n, self.config.seed, self.cache)
+        if task == "fdb2_examined":
+            return examined.measure_examined(task, *asked, self.judge)
+        if task == "fdb3_tools":
+            tool_talks.requests(data)  # before a model is loaded
+            return tool_talks.measure_tools(task, self.system, *asked, config.max_tokens, self.name, self.judge)
+        if task == "eot_bench":
+            eot_bench.rows(data)
+            note = eot_bench.DETECTOR
+            return eot_bench.measure_ends(task, "eot-bench", eot_bench.by_detector(), *asked, "smart-turn", note)
+        if task == "eot_bench_session":
+            eot_bench.rows(data)
+            fire, note = eot_bench.by_session(self.live), eot_bench.SESSION
+            return eot_bench.measure_ends(task, "eot-bench, a session", fire, *asked, self.name, note)
+        told = full_duplex_bench.TASKS[task]
+        if not told.read(data):
+            raise DataError(f"{task}: not here ({data / full_duplex_bench.FOLDER}); to be had at {told.source}.")
+        return measure_duplex(task, told, self.live, *asked, self.name, self.judge, config.output / "talks")
+
+    @cached_property
+    def live(self) -> Any:
+        """The model as one that holds live conversations; the first time loads it.
+
+        Raises:
+            EvalError: it holds none.
+        """
+        import antiphon
+
+        if "system" in self.__dict__ and hasattr(self.system, "model"):
+            opened = self.system.model
+        else:
+            opened = antiphon.load(self.config.model, **self.config.parts)
+        if not hasattr(opened, "session") and not hasattr(opened, "moshi"):
+            raise EvalError(f"{self.config.model} holds no live conversations.")
+        return opened
 
     @cached_property
     def system(self) -> Any:

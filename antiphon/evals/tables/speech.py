@@ -111,13 +111,17 @@ class Judge:
 
     system: System
 
+    def says(self, prompt: str, tokens: int = 8) -> str:
+        """What it answers."""
+        return self.system.answer(prompt, None, tokens)
+
     def rating(self, question: str, reply: str) -> int:
         """1 to 5.
 
         Raises:
             EvalError: it answers something else.
         """
-        said = self.system.answer(RATING.format(question=question, reply=reply), None, 8)
+        said = self.says(RATING.format(question=question, reply=reply))
         found = re.search(r"(?<![\d.])[1-5](?![\d.])", said)
         if found is None:
             raise EvalError(f"the judge {self.system.name} gives no rating from 1 to 5 but {said[:60]!r}")
@@ -129,7 +133,7 @@ class Judge:
         Raises:
             EvalError: it answers neither yes nor no.
         """
-        said = self.system.answer(REFUSAL.format(question=question, reply=reply), None, 8)
+        said = self.says(REFUSAL.format(question=question, reply=reply))
         found = re.search(r"\b(yes|no)\b", said.lower())
         if found is None:
             raise EvalError(f"the judge {self.system.name} says neither yes nor no but {said[:60]!r}")
