@@ -296,6 +296,9 @@ def tables(
     judge: Annotated[
         str | None, typer.Option(help="Of open answers: an OpenAI endpoint, http://HOST/v1#MODEL, or self.")
     ] = None,
+    utmos: Annotated[
+        Path | None, typer.Option(help="UTMOS as TorchScript, to rate what is spoken; not measured where not given.")
+    ] = None,
     beside: Annotated[Path | None, typer.Option(help="Another report to be compared with, on the page.")] = None,
 ) -> None:
     """Measure a model as papers do; write a page with its rows beside published ones."""
@@ -319,6 +322,7 @@ def tables(
                 max_tokens=max_tokens,
                 allow_code=allow_code,
                 judge=judge,
+                utmos=utmos,
             )
         )
         page = write_page(output, beside)

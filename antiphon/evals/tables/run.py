@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from antiphon.evals.tables.speech import SpeechTask
 
 ROWS = ("text", "text-spoken", "audio", "speech", "duplex")
+SEED_TTS = "seed_tts_en"
 OTHER_TALKS = ("fdb2_examined", "fdb3_tools", "eot_bench", "eot_bench_session")
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class TablesConfig:
         max_tokens: of a reply at most; None leaves that to the tasks.
         allow_code: code that the model wrote may be run, confined.
         judge: of open answers: an endpoint's address, or "self" for the model itself; None leaves those out.
+        utmos: TorchScript of UTMOS, which rates what is spoken; None leaves that out.
     """
 
     model: str
@@ -62,6 +64,7 @@ class TablesConfig:
     max_tokens: int | None = None
     allow_code: bool = False
     judge: str | None = None
+    utmos: Path | None = None
 
 
 def tasks_of(row: str) -> list[str]:
@@ -79,7 +82,7 @@ def tasks_of(row: str) -> list[str]:
 
         return list(AUDIO)
     if row in ("speech", "text-spoken"):
-        return list(said_tasks(row))
+        return [*said_tasks(row), *([SEED_TTS] if row == "speech" else [])]
     if row == "duplex":
         from antiphon.evals.tables.full_duplex_bench import TASKS as TALKS
 
@@ -93,9 +96,10 @@ def said_tasks(row: str) -> Mapping[str, SpeechTask]:
         from antiphon.evals.tables.spoken import TASKS as SPOKEN
 
         return SPOKEN
+    from antiphon.evals.tables.open_answers import TASKS as OPEN_ANSWERS
     from antiphon.evals.tables.voicebench import TASKS as VOICEBENCH
 
-    return VOICEBENCH
+    return {**VOICEBENCH, **OPEN_ANSWERS}
 
 
 def run(config: TablesConfig) -> Results:
@@ -116,7 +120,7 @@ def run(config: TablesConfig) -> Results:
     system = Measuring(config)
     settings = {
         "weights": system.weights, "n": config.n, "seed": config.seed, "max_tokens": config.max_tokens,
-        "judge": config.judge,
+        "judge": config.judge, **({"utmos": str(config.utmos)} if config.utmos else {}),
     }  # fmt: skip
     results = Results(config.model, settings, machine=environment())
     if (config.output / "results.json").is_file():
@@ -197,6 +201,16 @@ class Measuring:
             return measure_audio(
                 task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name
             )
+        if task == SEED_TTS:
+            from antiphon.evals.tables import seed_tts
+
+            seed_tts.texts(config.data)  # before a model is loaded
+            if not hasattr(self.system, "say"):
+                raise EvalError(f"{self.system.name} reads nothing aloud.")
+            return seed_tts.measure_seed_tts(
+                task, self.system, config.data, config.n, config.seed, self.cache, self.name, config.utmos,
+                config.output / "sounds",
+            )  # fmt: skip
         if row in ("speech", "text-spoken"):
             from antiphon import hub
             from antiphon.evals.tables.speech import measure_speech

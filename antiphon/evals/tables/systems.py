@@ -117,6 +117,10 @@ class OurSystem:
         """See `System.transcribe`."""
         return self.model.hear(audio, language=language, translate=translate, scene=False).text.strip()
 
+    def say(self, text: str) -> Audio:
+        """A text, read aloud in the model's voice."""
+        return self.model.say(text)
+
 
 class EndpointSystem:
     """A model behind an OpenAI-compatible endpoint.

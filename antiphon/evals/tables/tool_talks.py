@@ -9,7 +9,6 @@ are equal but for case and underscores (or that a judge finds right), and reques
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.audio.io import load
-from antiphon.errors import AntiphonError, DataError, EvalError
+from antiphon.errors import AntiphonError, DataError
 from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.tables.duplex import mean_of
@@ -114,16 +113,14 @@ def right_arguments(expected: Sequence[Call], actual: Sequence[Call], judge: Jud
             found.append(False)
             continue
         want, got = call.get("args", {}), own.pop(0).get("args", {})
-        found.append(same_arguments(want, got) or (judge is not None and _judged(judge, call["function"], want, got)))
+        found.append(
+            same_arguments(want, got) or (judge is not None and judge.yes(_asked(call["function"], want, got)))
+        )
     return found
 
 
-def _judged(judge: Judge, name: str, expected: Any, actual: Any) -> bool:
-    said = judge.says(JUDGE.format(name=name, expected=json.dumps(expected), actual=json.dumps(actual)))
-    found = re.search(r"\b(yes|no)\b", said.lower())
-    if found is None:
-        raise EvalError(f"the judge {judge.system.name} says neither yes nor no but {said[:60]!r}")
-    return found.group() == "yes"
+def _asked(name: str, expected: Any, actual: Any) -> str:
+    return JUDGE.format(name=name, expected=json.dumps(expected), actual=json.dumps(actual))
 
 
 def scores(expected: Sequence[Call], actual: Sequence[Call], judge: Judge | None = None) -> dict[str, float]:
