@@ -105,10 +105,11 @@ def measured(items: Sequence[Item], measure: Measure = mean_score, **about: Any)
     """
     if not items:
         raise EvalError(f"{about.get('task')}: not one question was asked.")
-    low, high = interval(items, measure)
+    value = measure(items)
+    low, high = (math.nan, math.nan) if math.isnan(value) else interval(items, measure)
     empty = sum(not item.answer.strip() for item in items)
     faults = sum(bool(item.fault) for item in items)
-    return Measured(value=measure(items), low=low, high=high, n=len(items), empty=empty, faults=faults, **about)
+    return Measured(value=value, low=low, high=high, n=len(items), empty=empty, faults=faults, **about)
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

@@ -108,7 +108,10 @@ def _ours(metric: str, value: float, low: float, high: float, n: str, each: floa
 
 
 def shown(value: float) -> str:
-    """A value as it is read: to a tenth, or to three digits where it is small, as seconds and ratings are."""
+    """A value as it is read: to a tenth, or to three digits where it is small, as seconds and ratings are; a dash where
+    there is none."""
+    if math.isnan(value):
+        return "–"
     return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
 
 

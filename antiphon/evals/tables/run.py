@@ -21,7 +21,7 @@ from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.harness import reason, tell
 from antiphon.evals.machine import environment
 from antiphon.evals.tables.items import Item, Measured, write_items
-from antiphon.evals.tables.page import write_page
+from antiphon.evals.tables.page import shown, write_page
 from antiphon.evals.tables.results import Results
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TablesConfig:
 
     Attributes:
         model: a preset, a folder or a hub id; a folder of a `transformers` audio model; the address of an
-            OpenAI-compatible endpoint.
+            OpenAI-compatible endpoint, of chat completions (http) or Realtime (ws).
         output: the report's folder.
         parts: of a model of ours that are replaced.
         rows: of the tables, of `ROWS`.
@@ -150,9 +150,8 @@ def run(config: TablesConfig) -> Results:
         results.figures[task] = replace(figure, seconds=round(figure.seconds, 1))
         results.missing.pop(task, None)
         results.save(config.output)
-        tell(
-            f"  {figure.title}: {figure.value:.1f} [{figure.low:.1f}, {figure.high:.1f}] {figure.metric}, n={figure.n}"
-        )
+        spread = f"[{shown(figure.low)}, {shown(figure.high)}]"
+        tell(f"  {figure.title}: {shown(figure.value)} {spread} {figure.metric}, n={figure.n}")
     order = [task for _, task in wanted]
     results.figures = {task: results.figures[task] for task in (*order, *results.figures) if task in results.figures}
     if not results.figures:
@@ -257,9 +256,10 @@ class Measuring:
             EvalError: it holds none.
         """
         import antiphon
+        from antiphon.evals.tables.systems import OurSystem
 
-        if "system" in self.__dict__ and hasattr(self.system, "model"):
-            opened = self.system.model
+        if "system" in self.__dict__ or "://" in self.config.model:
+            opened = self.system.model if isinstance(self.system, OurSystem) else self.system
         else:
             opened = antiphon.load(self.config.model, **self.config.parts)
         if not hasattr(opened, "session") and not hasattr(opened, "moshi"):
@@ -293,7 +293,7 @@ class Measuring:
             except ImportError as error:
                 raise EvalError(f"The text table needs lm-eval: pip install 'antiphon[tables]' ({error})") from error
             if "://" in self.config.model:
-                raise EvalError("An endpoint tells no likelihoods: the rows audio and speech measure it.")
+                raise EvalError("An endpoint tells no likelihoods: the other rows measure it.")
             thinker = open_thinker(self.config.model, self.config.parts)
             self._lm = ThinkerLM(thinker, self.name, self.cache, self.config.max_tokens, self.config.seed)
         return self._lm

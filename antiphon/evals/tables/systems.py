@@ -258,6 +258,10 @@ def open_system(model: str, parts: dict[str, str]) -> System:
     """Opens what is measured: an address, a folder of a `transformers` audio model, or a model of ours."""
     if model.startswith(("http://", "https://")):
         return EndpointSystem(model)
+    if model.startswith(("ws://", "wss://")):
+        from antiphon.evals.tables.realtime import RealtimeSystem
+
+        return RealtimeSystem(model)
     folder = Path(model)
     if (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file():
         return TransformersSystem(folder)
