@@ -20,7 +20,7 @@ from antiphon.audio.io import Audio, load
 from antiphon.data.dialogue.format import Word
 from antiphon.errors import AntiphonError, DataError
 from antiphon.evals.assistant.material import spread
-from antiphon.evals.cache import ResultCache, key_of
+from antiphon.evals.cache import NotOurs, ResultCache, key_of
 from antiphon.evals.duplex.metrics import WORD_LEAD_SECONDS, Segment
 from antiphon.evals.duplex.simulate import Scenario, simulate
 from antiphon.evals.duplex.systems import system_under_test
@@ -165,7 +165,10 @@ def measure_duplex(
         part = asked[first : first + at_once]
         users, faults = _recordings(part, system.sample_rate)
         holding = _Holding(system, at_once, seed + first, cache, known_as, (talks or data / "talks") / name)
-        held = holding.held(users)
+        try:
+            held = holding.held(users)
+        except NotOurs as error:
+            held, faults = {}, {talk.id: str(error) for talk in part}
         for talk in part:
             score, more, words = 0.0, {}, []
             fault = faults.get(talk.id, "")

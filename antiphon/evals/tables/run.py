@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ROWS = ("text", "text-spoken", "audio", "speech", "duplex")
 SEED_TTS = "seed_tts_en"
+SHARD = "answers-of-shard"  # of files
 OTHER_TALKS = ("fdb2_examined", "fdb3_tools", "eot_bench", "eot_bench_session")
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class TablesConfig:
         allow_code: code that the model wrote may be run, confined.
         judge: of open answers: an endpoint's address, or "self" for the model itself; None leaves those out.
         utmos: TorchScript of UTMOS, which rates what is spoken; None leaves that out.
+        shard: (number from 1, how many): only this shard's answers are made, and no report; a run without it makes the
+            report of all that were made, and what is missing.
     """
 
     model: str
@@ -65,6 +68,7 @@ class TablesConfig:
     allow_code: bool = False
     judge: str | None = None
     utmos: Path | None = None
+    shard: tuple[int, int] | None = None
 
 
 def tasks_of(row: str) -> list[str]:
@@ -102,6 +106,39 @@ def said_tasks(row: str) -> Mapping[str, SpeechTask]:
     return {**VOICEBENCH, **OPEN_ANSWERS}
 
 
+def wanted_of(config: TablesConfig) -> list[tuple[str, str]]:
+    """The rows and tasks that are to be measured.
+
+    Raises:
+        ConfigError: a row or a task that isn't known, no folder of data.
+    """
+    named = {row: tasks_of(row) for row in config.rows}
+    if unknown := set(config.tasks) - {task for tasks in named.values() for task in tasks}:
+        known = ", ".join(task for tasks in named.values() for task in tasks)
+        raise ConfigError(f"There is no task {min(unknown)!r} in the rows {', '.join(named)}. Tasks: {known}.")
+    if config.data is None:
+        raise ConfigError("The sets are public, but not part of this package: --data FOLDER, with a folder a set.")
+    return [(row, task) for row, tasks in named.items() for task in tasks if not config.tasks or task in config.tasks]
+
+
+def run_shard(config: TablesConfig) -> int:
+    """Makes a shard's answers, and tells how many tasks it looked at; what can't be measured is told.
+
+    Raises:
+        ConfigError: see `wanted_of`.
+    """
+    system, done, wanted = Measuring(config), 0, wanted_of(config)
+    for number, (row, task) in enumerate(wanted, 1):
+        tell(f"{task} ({number} of {len(wanted)}, shard {'/'.join(map(str, config.shard or ()))})")
+        try:
+            system.measure(row, task)
+            done += 1
+        except Exception as error:  # whatever one task dies of, the others are worth having
+            log.debug("task %s", task, exc_info=True)
+            tell(f"  not measured: {reason(error)}")
+    return done
+
+
 def run(config: TablesConfig) -> Results:
     """Measures, telling stderr what is going on and how long the rest takes; what can't be measured is told, and the
     others are measured.
@@ -110,13 +147,7 @@ def run(config: TablesConfig) -> Results:
         ConfigError: a row or a task that isn't known, no folder of data.
         AntiphonError: not one task could be measured.
     """
-    named = {row: tasks_of(row) for row in config.rows}
-    if unknown := set(config.tasks) - {task for tasks in named.values() for task in tasks}:
-        known = ", ".join(task for tasks in named.values() for task in tasks)
-        raise ConfigError(f"There is no task {min(unknown)!r} in the rows {', '.join(named)}. Tasks: {known}.")
-    if config.data is None:
-        raise ConfigError("The sets are public, but not part of this package: --data FOLDER, with a folder a set.")
-    wanted = [(row, task) for row, tasks in named.items() for task in tasks if not config.tasks or task in config.tasks]
+    wanted = wanted_of(config)
     system = Measuring(config)
     settings = {
         "weights": system.weights, "n": config.n, "seed": config.seed, "max_tokens": config.max_tokens,
@@ -170,7 +201,12 @@ class Measuring:
 
     def __init__(self, config: TablesConfig) -> None:
         self.config = config
-        self.cache = ResultCache(config.output / "answers.jsonl")
+        place, others, own = config.output / "answers.jsonl", sorted(config.output.glob(f"{SHARD}-*.jsonl")), None
+        if config.shard is not None:
+            number, count = config.shard
+            others, own = [*others, place], (number - 1, count)
+            place = config.output / f"{SHARD}-{number}-of-{count}.jsonl"
+        self.cache = ResultCache(place, others, own)
         self._lm: Any = None
         self.weights = self._weights()
 

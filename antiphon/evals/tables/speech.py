@@ -6,15 +6,18 @@ The same questions are asked in writing, too: what is lost on the way through th
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from antiphon.audio.io import Audio, load
+from antiphon.data.store import lock
 from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
 from antiphon.evals.assistant.material import spoken
 from antiphon.evals.cache import ResultCache, key_of
@@ -23,6 +26,7 @@ from antiphon.evals.tables.items import Item, Measured, mean_score, measured
 from antiphon.evals.tables.systems import System
 
 TOKENS = 256
+WAIT_SECONDS = 0.5  # between looks whether others are done
 RATING = (
     "Rate how helpful and right a voice assistant's response to a user is, from 1 (useless) to 5 (perfect). "
     "Answer with the number alone.\n\nUser: {question}\n\n{reference}Response: {reply}\n\nRating:"
@@ -222,6 +226,23 @@ def unpacked(packed: bytes) -> Audio:
         return load(file.name)
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process makes what is to be in a folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            handle = lock(folder.with_name(f".{folder.name}.lock"))
+            break
+        except BlockingIOError:
+            time.sleep(WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
 def measure_speech(
     name: str,
     task: SpeechTask,
@@ -266,7 +287,9 @@ def measure_speech(
     asked = found.questions
     if any(each.audio is None for each in asked):
         said = [" ".join(each.text.split()) if "\n" in each.text else each.text for each in asked]
-        clips = spoken(said, (voices or data / "spoken") / name.removeprefix("voicebench_"))
+        folder = (voices or data / "spoken") / name.removeprefix("voicebench_")
+        with _alone(folder):
+            clips = spoken(said, folder)
         asked = [replace(each, audio=clip.audio) for each, clip in zip(asked, clips, strict=True)]
     items, seconds = [], 0.0
     for each in asked:
@@ -278,7 +301,7 @@ def measure_speech(
             def both(_: list[int], each: Question = each, sound: Audio | None = sound) -> list[Any]:
                 return [{"heard": system.answer("", sound, tokens), "typed": system.answer(each.text, None, tokens)}]
 
-            got = cache.get([f"{key} {judge.system.name if judge else ''}"], both)[0]
+            got = cache.get([f"{key} {judge.system.name if judge else ''}"], both, of=key)[0]
             reply, fault = got["heard"], ""
 
             def scores(_: list[int], each: Question = each, got: dict[str, str] = got) -> list[Any]:
@@ -286,7 +309,7 @@ def measure_speech(
 
             # What a judge says is kept, what a rule says isn't: rules get better.
             judged = [f"{key} judged by {judge.system.name}"] if judge and task.judged else []
-            (score, more), (typed, _) = (cache.get(judged, scores) if judged else scores([]))[0]
+            (score, more), (typed, _) = (cache.get(judged, scores, of=key) if judged else scores([]))[0]
             more = {**more, "typed": got["typed"], "typed_score": float(typed)}
         except AntiphonError as error:  # told, counted, and no reason to stop
             fault, score, more = str(error), 0.0, {"typed": "", "typed_score": 0.0}

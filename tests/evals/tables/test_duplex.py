@@ -64,10 +64,8 @@ class Speaking:
         return [Word(text, self.begins + 0.1 * at, self.begins + 0.1 * at + 0.1) for at, text in enumerate(said)]
 
 
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory) -> Path:
+def write_talks(data: Path) -> Path:
     """Ten talks of each task as they are published, 3 s each."""
-    data = tmp_path_factory.mktemp("duplex")
     tone = torch.sin(torch.arange(3 * 16_000) * 0.1) * 0.2
     for place, (name, notes) in TASK_NOTES.items():
         for number in range(1, 11):
@@ -80,6 +78,11 @@ def sets(tmp_path_factory) -> Path:
     listeners = {str(number): [0.1, 0.5, 0.3, 0.1] for number in range(1, 11)}
     (data / "full_duplex_bench" / "icc_gt_distribution.json").write_text(json.dumps(listeners))
     return data
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> Path:
+    return write_talks(tmp_path_factory.mktemp("duplex"))
 
 
 class Saying:

@@ -124,7 +124,8 @@ def read_aloud(monkeypatch) -> list[str]:
 
     def spoken(texts, folder):
         said.extend(texts)
-        return [Clip(str(i), text, Audio(torch.rand(1600), 16_000), "joe") for i, text in enumerate(texts)]
+        sounds = [torch.rand(1600, generator=torch.Generator().manual_seed(i)) for i in range(len(texts))]
+        return [Clip(str(i), text, Audio(sounds[i], 16_000), "joe") for i, text in enumerate(texts)]
 
     monkeypatch.setattr(speech, "spoken", spoken)
     return said
