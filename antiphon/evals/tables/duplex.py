@@ -28,6 +28,7 @@ from antiphon.evals.tables.items import Item, Measure, Measured, mean_score, mea
 from antiphon.evals.tables.speech import Judge
 
 AT_ONCE = 8  # talks that a full-duplex model holds together
+UNSHOWN = ("transcription", "listeners")  # of a talk's notes, as they are long
 UNHEARD = "..."  # stands for the words of sound of which the model tells none
 Chunk = dict[str, Any]  # {"text": ..., "timestamp": [start, end]}, as recognisers of the benchmarks give words
 
@@ -180,7 +181,7 @@ def measure_duplex(
             except AntiphonError as error:  # told, counted, and no reason to stop
                 fault = str(error)
             said = " ".join(chunk["text"] for chunk in words)
-            told = json.dumps({key: value for key, value in talk.notes.items() if key != "transcription"})
+            told = json.dumps({key: value for key, value in talk.notes.items() if key not in UNSHOWN})
             items.append(Item(talk.id, talk.user.name, said, told, float(score), seed, {**more, "words": words}, fault))
     notes = [task.note] if task.note else []
     if task.judged:

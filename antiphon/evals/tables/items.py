@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from antiphon.errors import EvalError
 
 RESAMPLES = 1000
+SOUNDS = "sounds"  # of samples, in a report's folder
 Measure = Callable[[Sequence["Item"]], float]
 
 
@@ -110,6 +112,21 @@ def measured(items: Sequence[Item], measure: Measure = mean_score, **about: Any)
     empty = sum(not item.answer.strip() for item in items)
     faults = sum(bool(item.fault) for item in items)
     return Measured(value=value, low=low, high=high, n=len(items), empty=empty, faults=faults, **about)
+
+
+def name_of(identity: str) -> str:
+    """Of an item's file: its id, whatever stands in it.
+
+    >>> name_of("openbookqa/12")
+    'openbookqa_12'
+    """
+    return re.sub(r"[^\w.-]", "_", identity)
+
+
+def samples(items: Sequence[Item], count: int = 4) -> list[Item]:
+    """Some that are right and some that aren't, to be looked at and listened to."""
+    right = [item for item in items if item.score >= 0.5][: count // 2]
+    return [*right, *[item for item in items if item.score < 0.5][: count - len(right)]]
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

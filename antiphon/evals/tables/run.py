@@ -20,7 +20,7 @@ from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.harness import reason, tell
 from antiphon.evals.machine import environment
-from antiphon.evals.tables.items import Item, Measured, write_items
+from antiphon.evals.tables.items import SOUNDS, Item, Measured, write_items
 from antiphon.evals.tables.page import shown, write_page
 from antiphon.evals.tables.results import Results
 
@@ -244,7 +244,7 @@ class Measuring:
                 raise EvalError(f"{self.system.name} reads nothing aloud.")
             return seed_tts.measure_seed_tts(
                 task, self.system, config.data, config.n, config.seed, self.cache, self.name, config.utmos,
-                config.output / "sounds",
+                config.output / SOUNDS,
             )  # fmt: skip
         if row in ("speech", "text-spoken"):
             from antiphon import hub
@@ -252,7 +252,7 @@ class Measuring:
 
             return measure_speech(
                 task, said_tasks(row)[task], self.system, config.data, config.n, config.seed, self.cache,
-                config.max_tokens, self.name, self.judge, hub.cache_dir() / "eval",
+                config.max_tokens, self.name, self.judge, hub.cache_dir() / "eval", config.output / SOUNDS,
             )  # fmt: skip
         if row == "duplex":
             return self._talks(task, config.data)

@@ -24,7 +24,7 @@ from antiphon.errors import AntiphonError, DataError, EvalError
 from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.tables.duplex import mean_of
-from antiphon.evals.tables.items import Item, Measured, measured
+from antiphon.evals.tables.items import Item, Measured, measured, name_of
 
 SOURCE = "https://github.com/BytedanceSpeech/seed-tts-eval"
 UTMOS_RATE = 16_000
@@ -122,7 +122,7 @@ def measure_seed_tts(
                 sound = system.say(text)
                 if sounds is not None:
                     (sounds / name).mkdir(parents=True, exist_ok=True)
-                    sound.save(sounds / name / f"{label}.wav")
+                    sound.save(sounds / name / f"{name_of(label)}.wav")
                 similar = speaker_similarity(load(prompt), sound) if prompt.is_file() else None
                 rated = float(rating(_wave(sound))) if rating is not None else None
                 return [{"heard": listens().transcribe([sound])[0], "similarity": similar, "utmos": rated}]

@@ -22,7 +22,7 @@ from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
 from antiphon.evals.assistant.material import spoken
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.metrics.answers import chosen_option, is_right, last_number, plain_words
-from antiphon.evals.tables.items import Item, Measured, mean_score, measured
+from antiphon.evals.tables.items import Item, Measured, mean_score, measured, name_of, samples
 from antiphon.evals.tables.systems import System
 
 TOKENS = 256
@@ -226,6 +226,17 @@ def unpacked(packed: bytes) -> Audio:
         return load(file.name)
 
 
+def _keep(asked: Sequence[Question], shown: Sequence[Item], folder: Path) -> None:
+    """Saves what was heard of these items."""
+    wanted = {item.id for item in shown if not item.fault}
+    for each in asked:
+        if each.id in wanted:
+            sound = load(each.audio) if isinstance(each.audio, Path) else each.audio
+            folder.mkdir(parents=True, exist_ok=True)
+            if sound is not None:
+                sound.save(folder / f"{name_of(each.id)}.wav")
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Waits until no other process makes what is to be in a folder."""
@@ -255,6 +266,7 @@ def measure_speech(
     model: str = "",
     judge: Judge | None = None,
     voices: Path | None = None,
+    sounds: Path | None = None,
 ) -> tuple[Measured, list[Item]]:
     """Says a task's questions to a model, and asks them in writing, too.
 
@@ -270,6 +282,7 @@ def measure_speech(
         model: under which answers are kept.
         judge: of open answers.
         voices: folder with a folder a task of what our voices say, which is made once.
+        sounds: folder for what was heard of the items that a page shows.
 
     Raises:
         ConfigError: a judge that is needed and isn't there.
@@ -315,6 +328,8 @@ def measure_speech(
             fault, score, more = str(error), 0.0, {"typed": "", "typed_score": 0.0}
         seconds += time.perf_counter() - start
         items.append(Item(each.id, each.text, reply, each.target, float(score), seed, more, fault))
+    if sounds is not None:
+        _keep(asked, samples(items), sounds / name)
     notes = [found.note, *([task.note] if task.note else [])]
     notes += [f"judged by {judge.system.name}"] if judge and task.judged else []
     figure = measured(

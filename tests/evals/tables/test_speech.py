@@ -202,3 +202,9 @@ def test_a_blank_is_said_and_what_is_not_read_aloud_is_told(sets: Path, monkeypa
         with pytest.raises(DataError, match="Not spoken") as told:
             measure_speech(f"{name}_spoken", Saying(""), sets)
         assert why in str(told.value)
+
+
+def test_what_the_page_shows_can_be_listened_to(data: Path, tmp_path: Path) -> None:
+    _, items = measure_speech("voicebench_openbookqa", Saying("A."), data, sounds=tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "voicebench_openbookqa").iterdir())
+    assert kept == [f"openbookqa_{number}.wav" for number in range(2)] and items[0].id == "openbookqa/0"
