@@ -54,6 +54,17 @@ FUNCTIONS: dict[str, tuple[str, dict[str, dict[str, str]], tuple[str, ...]]] = {
     "search_products": ("Finds products in the catalog.", {"query": TEXT, "max_price": NUMBER}, ("max_price",)),
     "add_to_cart": ("Puts a product into the cart.", {"product_id": TEXT, "quantity": COUNT}, ("quantity",)),
 }  # fmt: skip
+RESULTS: dict[str, dict[str, Any]] = {
+    "search_flights": {"flights": [{"flight_id": "FL123", "airline": "Blue Air", "departs": "9:40", "price": 310}]},
+    "book_flight": {"booking_id": "BK77", "flight_id": "FL123"},
+    "get_card_benefits": {"benefits": ["lounge access", "travel insurance"]},
+    "get_exchange_rate": {"rate": 0.92},
+    "search_apartments": {"apartments": [{"apartment_id": "AP5", "address": "12 Main Street", "price": 1450}]},
+    "calculate_commute": {"minutes": 25},
+    "track_order": {"state": "in transit", "arrives": "tomorrow"},
+    "search_products": {"products": [{"product_id": "P100", "name": "the best one", "price": 45}]},
+    "add_to_cart": {"cart_total": 45},
+}  # what there is to go on with
 JUDGE = (
     "A voice assistant called the function {name}. Expected arguments: {expected}. Actual arguments: {actual}. "
     "Values that begin with $ may be any plausible value; other ways to write the same are fine, and numbers may be "
@@ -73,8 +84,7 @@ def shown() -> list[dict[str, Any]]:
 
 def answered(name: str, arguments: Mapping[str, Any]) -> str:
     """What a function gives back: that it was done, and something to go on with."""
-    made = {"flight_id": "FL123", "product_id": "P100", "address": "12 Main Street", "price": 100, "rate": 1.1}
-    return json.dumps({"status": "done", "function": name, **arguments, "results": [made]})
+    return json.dumps({"status": "done", **arguments, **RESULTS.get(name, {})})
 
 
 # What its scripts compute.
