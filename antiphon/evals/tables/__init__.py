@@ -5,7 +5,7 @@
   what others measured.
 - `text`: the text table, asked by lm-eval; `lm`: our thinker behind lm-eval's interface; `tasks/`: those it has not.
 - `code`: whether code that a model wrote does what its task asks; `sandbox`, `confined`: it runs apart from everything.
-- `audio`: the audio table. `systems`, `realtime`: what can be measured.
+- `audio`: the audio table. `opening`: what can be measured: `systems`, `realtime`.
 - `speech`: questions that are said, and answers to them; whose they are: `voicebench`, `open_answers`,
   `spoken` (the text table's). `seed_tts`: what is read aloud.
 - `duplex`: live conversations, and scores of them; whose they are: `full_duplex_bench`, `examined`, `tool_talks`,

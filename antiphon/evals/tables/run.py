@@ -305,15 +305,15 @@ class Measuring:
     @cached_property
     def system(self) -> Any:
         """The model as one that hears and answers; the first time loads it."""
-        from antiphon.evals.tables.systems import open_system
+        from antiphon.evals.tables.opening import open_system
 
         return open_system(self.config.model, self.config.parts)
 
     @cached_property
     def judge(self) -> Any:
         """What judges open answers: an endpoint, the model itself ("self"), or nothing."""
+        from antiphon.evals.tables.opening import open_system
         from antiphon.evals.tables.speech import Judge
-        from antiphon.evals.tables.systems import open_system
 
         wanted = self.config.judge
         if wanted is None:

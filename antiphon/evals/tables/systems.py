@@ -254,25 +254,6 @@ class TransformersSystem:
         return self.answer(how, audio)
 
 
-def open_system(model: str, parts: dict[str, str]) -> System:
-    """Opens what is measured: an address, a folder of a `transformers` audio model, or a model of ours."""
-    if model.startswith(("http://", "https://")):
-        return EndpointSystem(model)
-    if model.startswith(("ws://", "wss://")):
-        from antiphon.evals.tables.realtime import RealtimeSystem
-
-        return RealtimeSystem(model)
-    folder = Path(model)
-    if (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file():
-        return TransformersSystem(folder)
-    import antiphon
-
-    opened = antiphon.load(model, **parts)
-    if not hasattr(opened, "backend"):
-        raise ModelError(f"{model} talks live and writes no answers: antiphon eval duplex measures it.")
-    return OurSystem(opened, model)
-
-
 def as_wav(audio: Audio) -> bytes:
     """A sound as a wav file of 16 kHz."""
     import soundfile

@@ -13,8 +13,8 @@ from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
 from antiphon.evals.duplex.simulate import Scenario, simulate
 from antiphon.evals.duplex.systems import system_under_test
+from antiphon.evals.tables.opening import open_system
 from antiphon.evals.tables.realtime import RealtimeSystem
-from antiphon.evals.tables.systems import open_system
 from antiphon.serve.settings import ServeConfig
 from tests.serve.scripted import Scripted, serving
 
