@@ -342,17 +342,11 @@ def tables(
             run_in_shards(config, shards, ray)
         found = run(config)
         page = write_page(output, beside)
-        lines = [
-            (
-                one.title,
-                shown(one.value),
-                f"{shown(one.low)} - {shown(one.high)}",
-                one.metric,
-                str(one.n),
-                f"{one.seconds:.0f}",
-            )
-            for one in found.figures.values()
-        ]
+        lines = []
+        for one in found.figures.values():
+            spread = f"{shown(one.low)} - {shown(one.high)}"
+            lines.append((one.title, shown(one.value), spread, one.metric, str(one.n), f"{one.seconds:.0f}"))
+            lines += [(f"  {name}", shown(value), "", "", "", "") for name, value in one.more.items()]
         head = ("task", "value", "95 in 100", "measure", "n", "seconds")
         print_tables([(head, lines)], stdout, {"task", "measure"})
         progress(f"Page: {page}")
