@@ -53,9 +53,10 @@ def listen(network: SceneNetwork, chosen: Sequence[tuple[EncodedSet, EncodedExam
 def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thresholds | None = None) -> Thresholds:
     """The thresholds that tell best: of labels with times by F1 of stretches whose start and end are right (kinds, of
     which one or another is always there, by the share of the time), of others by the mean of what is right where the
-    label is true and where it isn't. Labels that few examples have share their group's. Stretches are chosen on what was
-    put together of several recordings, where there is such: of a sound that is all there is they would be told too
-    easily, as nobody else is mistaken for it.
+    label is true and where it isn't. Labels that few examples have share their group's.
+
+    Stretches are chosen on what was put together of several recordings, where there is such: of a sound that is all
+    there is they would be told too easily, as nothing else is taken for it.
 
     Args:
         network: whose probabilities they are.
