@@ -37,6 +37,7 @@ from antiphon.dialogue.duplex.session import DuplexSession
 from antiphon.dialogue.duplex.stream import DuplexStream
 from antiphon.dialogue.events import AudioEvent, Sampling
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
+from antiphon.dialogue.omni import OmniBackend
 from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, as_tool
@@ -48,13 +49,14 @@ from antiphon.errors import (
     ToolCallError,
     UnsaidWarning,
 )
-from antiphon.models.asr.heard import Heard
+from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions
 from antiphon.models.asr.recognizer import RATE as HEARING_RATE
 from antiphon.models.asr.recognizer import Recognizer
 from antiphon.models.llm.likelihood import said_likelihoods
 from antiphon.models.llm.thinker import Thinker
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.model import MoshiSampling
+from antiphon.models.omni.config import FAMILY as QWEN_OMNI
 from antiphon.models.scene.hearing import SceneHearing
 from antiphon.models.scene.reading import SceneReading
 from antiphon.models.tts.phonemes import Phonemizer
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
     from antiphon.audio.endpoint import FindsEnds
     from antiphon.audio.given import Sound
 
-THINKER_TALKER, MOSHI = "thinker-talker", "moshi"  # families of models that can be talked to
+THINKER_TALKER, MOSHI, OMNI = "thinker-talker", "moshi", "omni"  # families of models that can be talked to
 SPEAKS_ON_SECONDS = 3.0  # at most, after the last word that a duplex model was given to say
 
 
@@ -168,7 +170,7 @@ class Model(ABC):
 
 def load(
     name: str | Path | None = None, *, device: str = "cpu", **parts: str | Path | None
-) -> HalfDuplexModel | DuplexModel:
+) -> HalfDuplexModel | OmniModel | DuplexModel:
     """Loads a model.
 
     Args:
@@ -193,6 +195,8 @@ def load(
     family = hub.preset(name).family if folder is None else _family(folder)
     if family == THINKER_TALKER:
         return HalfDuplexModel.from_pretrained(folder or name, **parts)
+    if family == OMNI and folder is not None:
+        return OmniModel.from_pretrained(folder, **parts)
     if family == MOSHI:
         return DuplexModel.from_pretrained(folder or name, **parts)
     raise ModelError(f"{name} holds a {family!r}, which is no model to talk to; antiphon.codecs.load reads codecs.")
@@ -201,7 +205,9 @@ def load(
 def _family(folder: Path) -> str:
     """What config.json says; Kyutai's own says nothing."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("family", MOSHI)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        published = OMNI if str(config.get("model_type")).startswith(QWEN_OMNI) else MOSHI
+        return config.get("family", published)
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
 
@@ -238,7 +244,65 @@ def _beside(thinker: Path, talker: Path) -> bool:
     return widths[0] == widths[1]
 
 
-class HalfDuplexModel(Model):
+class TurnModel(Model):
+    """Takes turns.
+
+    Attributes:
+        backend: what hears, thinks and speaks.
+    """
+
+    backend: HalfDuplexBackend | OmniBackend
+
+    def reply_text(self, text: str) -> str:
+        """See `Model.reply_text`."""
+        return self._written(Message("user", text))
+
+    def _written(self, message: Message) -> str:
+        answer = self.backend.chat().answer([message], spoken=False)
+        for _ in answer.events():
+            pass
+        return answer.text.strip()
+
+    def reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+    ) -> Reply:
+        """See `Model.reply`."""
+        how = replace(Sampling(seed), **_given(temperature, top_k))
+        return self.chat(how).say_spoken(as_audio(audio, sample_rate))
+
+    def chat(
+        self,
+        sampling: Sampling | None = None,
+        text_only: bool = False,
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+    ) -> Chat:
+        """See `Model.chat`."""
+        return Chat(self.backend, sampling, text_only, self._tools(tools))
+
+    def session(
+        self,
+        mode: str = "half-duplex",
+        sampling: Sampling | None = None,
+        endpointer: FindsEnds | None = None,
+        direction: str = "listen",
+        tools: Sequence[Callable[..., Any] | Tool] = (),
+    ) -> TurnSession:
+        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn; `tools` are
+        functions that answers may call, as in `chat`."""
+        return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+
+    def _tools(self, tools: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
+        if tools and not self.backend.calls_functions:
+            raise ToolCallError("This model can't call functions: its chat template doesn't take them. Use 'base'.")
+        return [as_tool(one) for one in tools]
+
+
+class HalfDuplexModel(TurnModel):
     """Hears, then thinks, then speaks. Weights are shared by every conversation; what differs is kept in states.
 
     Args:
@@ -358,28 +422,6 @@ class HalfDuplexModel(Model):
         hearing = as_hearing(heard, self.backend.reading)
         return self._written(hearing.message()) if hearing.text else ""
 
-    def reply_text(self, text: str) -> str:
-        """See `Model.reply_text`."""
-        return self._written(Message("user", text))
-
-    def _written(self, message: Message) -> str:
-        answer = self.backend.chat().answer([message], spoken=False)
-        for _ in answer.events():
-            pass
-        return answer.text.strip()
-
-    def reply(
-        self,
-        audio: Sound,
-        seed: int = 0,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        sample_rate: int | None = None,
-    ) -> Reply:
-        """See `Model.reply`."""
-        how = replace(Sampling(seed), **_given(temperature, top_k))
-        return self.chat(how).say_spoken(as_audio(audio, sample_rate))
-
     @torch.no_grad()
     def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
         """See `Model.say`; words that aren't English letters are left out, with an `UnsaidWarning`."""
@@ -392,31 +434,49 @@ class HalfDuplexModel(Model):
             warnings.warn(f"The voice speaks English and left out: {left_out}", UnsaidWarning, stacklevel=2)
         return joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
 
-    def chat(
-        self,
-        sampling: Sampling | None = None,
-        text_only: bool = False,
-        tools: Sequence[Callable[..., Any] | Tool] = (),
-    ) -> Chat:
-        """See `Model.chat`."""
-        return Chat(self.backend, sampling, text_only, self._tools(tools))
 
-    def session(
-        self,
-        mode: str = "half-duplex",
-        sampling: Sampling | None = None,
-        endpointer: FindsEnds | None = None,
-        direction: str = "listen",
-        tools: Sequence[Callable[..., Any] | Tool] = (),
-    ) -> TurnSession:
-        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn; `tools` are
-        functions that answers may call, as in `chat`."""
-        return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+class OmniModel(TurnModel):
+    """Qwen2.5-Omni: hears and sees by itself, thinks, and speaks while it thinks.
 
-    def _tools(self, tools: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
-        if tools and not self.backend.calls_functions:
-            raise ToolCallError("This model can't call functions: its chat template doesn't take them. Use 'base'.")
-        return [as_tool(one) for one in tools]
+    Args:
+        backend: loaded.
+    """
+
+    def __init__(self, backend: OmniBackend):
+        self.backend = backend
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, **parts: str | Path | None) -> OmniModel:
+        """Loads a folder; `thinker` replaces the thinker's language model, as `weights.save_language_model` writes it.
+
+        Raises:
+            ModelError: it is no whole model, or is too large for the memory.
+        """
+        thinker = _named(folder, parts, ("thinker",)).get("thinker")
+        hub.check_memory(folder, hub.weight_bytes(folder))
+        return cls(OmniBackend.from_pretrained(folder, None if thinker is None else hub.folder(thinker)))
+
+    def save(self, folder: Path | str) -> Path:
+        """See `Model.save`: a folder as it is published."""
+        self.backend.save(folder)
+        return Path(folder)
+
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+        scene: bool = True,
+    ) -> Heard:
+        """See `Model.hear`; the thinker writes it down."""
+        return self.backend.hear(_heard_from(audio, sample_rate), HearingOptions(language, ENGLISH, translate, words))
+
+    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+        """See `Model.say`."""
+        how = replace(Sampling(seed), **_given(temperature, top_k))
+        return joined([piece.samples for piece in self.backend.say(text, how)], self.backend.sample_rate)
 
 
 class DuplexModel(Model):

@@ -94,11 +94,12 @@ def _turn(conversation: Any, line: str) -> Any:
     if audio.silent:
         raise AudioError("Nothing was heard: the recording is silent. Check the microphone.")
     reply = conversation.say_spoken(audio)
-    if not reply.heard:
+    if not (reply.heard or reply.text):
         if found := noted(reply):
             raise AudioError(f"No words were heard, but{found}: ask about it.")
         raise AudioError("No words were heard. Try again, closer to the microphone.")
-    progress(f"heard: {reply.heard}{noted(reply)}")
+    if reply.heard:  # a model that hears by itself writes nothing down
+        progress(f"heard: {reply.heard}{noted(reply)}")
     return reply
 
 

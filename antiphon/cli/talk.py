@@ -70,12 +70,13 @@ def talk(
                 tell_calls(reply)
             else:
                 reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))
-        if not reply.heard:
+        if not (reply.heard or reply.text):
             found = f" ({found.strip()})" if (found := noted(reply)) else ""
             raise AudioError(f"No words were heard in {question}{found}, so there is no answer. Record it closer by.")
         reply.audio.save(out)
         timings = {"load": seconds, **reply.timings}
-        print(f"heard:    {reply.heard}{noted(reply)}", file=stdout)
+        if reply.heard:  # a model that hears by itself writes nothing down
+            print(f"heard:    {reply.heard}{noted(reply)}", file=stdout)
         print(f"answered: {reply.text}", file=stdout)
         print(f"wav:      {out.absolute()}", file=stdout)
         print(f"timings:  {describe_timings(timings)}", file=stdout)

@@ -73,6 +73,11 @@ class Hearing:
     scene: Scene | None = None
     notes: SceneNotes | None = None
 
+    @property
+    def is_speech(self) -> bool:
+        """Whether there is something to answer: words, or what a model hears without writing it down."""
+        return bool(self.text) or self.embeddings is not None
+
     def message(self) -> Message:
         """Always the same one, so that who has read it once has read it."""
         return self._message
@@ -166,12 +171,14 @@ class Backend(Protocol):
     Attributes:
         languages: codes of those that it understands.
         calls_functions: an answer may be given functions.
+        sees: a message may have pictures (`Message.contents`).
     """
 
     name: str
     sample_rate: int
     voices: Sequence[str]
     calls_functions: bool
+    sees: bool
 
     @property
     def languages(self) -> Collection[str]: ...
@@ -196,6 +203,7 @@ class HalfDuplexBackend:
     """
 
     voices: Sequence[str] = ("heart",)
+    sees = False
 
     def __init__(
         self,
@@ -240,6 +248,10 @@ class HalfDuplexBackend:
 
         heard = self.recognizer.hear(passed(), options)
         return replace(heard, scene=scenes.finish(state))
+
+    def heard(self, audio: Audio, options: HearingOptions | None = None) -> Hearing:
+        """A whole turn, as it is answered."""
+        return as_hearing(self.hear(audio, options), self.reading)
 
     def chat(self, assistant: bool = True) -> HalfDuplexChat:
         return HalfDuplexChat(self.thinker, self.synthesizer, assistant)

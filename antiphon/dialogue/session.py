@@ -289,7 +289,7 @@ class TurnSession(Session):
 
     def _keep(self, heard: Hearing) -> None:
         """What was heard without words isn't answered, but it may be asked about: the last of it is kept."""
-        if heard.message().is_something:
+        if heard.notes is not None and heard.message().is_something:
             if self._past and self._past[-1].notes is not None and not self._past[-1].text:
                 self._past.pop()
             self._past.append(heard.message())
@@ -309,7 +309,7 @@ class TurnSession(Session):
         """The turn is likely over: begins an answer."""
         self._drop()
         self._drafted = listener.peek()
-        if self._chat is not None and self._drafted.text:
+        if self._chat is not None and self._drafted.is_speech:
             if isinstance(self.endpointer, Endpointer):
                 for _ in self._chat.read_ahead(self._past, self._drafted.text):
                     pass
@@ -340,7 +340,7 @@ class TurnSession(Session):
         self._draft, self._unread, self._idle = "", 0, 0
 
     def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
-        if not heard.text:
+        if not heard.is_speech:
             self._keep(heard)
             self._events.put(EndEvent(""))
             return

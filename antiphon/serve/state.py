@@ -94,6 +94,7 @@ class LiveOnly:
 
     voices = ("heart",)
     calls_functions = False
+    sees = False
 
     def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate

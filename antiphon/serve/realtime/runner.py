@@ -273,7 +273,7 @@ class ModelRunner:
                 return
             hearing = listener.peek()
             self._drafts[item_id] = (mark, hearing)
-            if command.answer is not None and hearing.text:
+            if command.answer is not None and hearing.is_speech:
                 self._speculate(command, command.answer, hearing.message(), lambda: self._pausing.get(item_id) is mark)
 
         self._start_hearing(item_id, steps, 0.1)

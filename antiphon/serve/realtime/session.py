@@ -210,7 +210,7 @@ class RealtimeSession:
         self.next_responses()
         if item.id in self._due:
             self._due.discard(item.id)
-            self._words = self._words or bool(transcript)
+            self._words = self._words or (hearing is not None and hearing.is_speech)
             if self._words and not self._due:
                 self._words = False
                 self.respond()
