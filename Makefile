@@ -1,6 +1,7 @@
 # make talk [QUESTION=my.wav] [ANSWER=answer.wav]    answer a spoken question
 # make test [PEERS=optional]                         every test: the fast ones, then the real thing
 # make train RECIPE=mini/align [ARGS="steps=2000"]   train one part
+# make tables DATA=benchmarks [ARGS="-n 200"]        measure base as papers do, on public sets
 # make lint; make docs                               rules, formatting, types; the documentation, in site/
 #
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
@@ -17,6 +18,7 @@ QUESTION ?= examples/question.wav
 ANSWER ?= answer.wav
 RECIPE ?= mini/align
 ARGS ?=
+DATA ?= benchmarks
 PEERS ?= required
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 INSTALL := PIP_CONSTRAINT=requirements.lock $(PIP) install
@@ -25,7 +27,7 @@ PYTEST := ANTIPHON_PEERS=$(PEERS) $(BIN)/python -m pytest -n 2 --dist loadfile
 TESTED := $(VENV)/$(if $(filter required,$(PEERS)),.peers,.develop)
 
 .DELETE_ON_ERROR:
-.PHONY: help talk test test-fast browser train weights wheel lock lint docs clean
+.PHONY: help talk test test-fast browser train tables weights wheel lock lint docs clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -49,6 +51,9 @@ browser:
 train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
 
+tables: $(VENV)/.tables
+	$(BIN)/antiphon eval tables --rows text,audio,speech --data "$(DATA)" -o report $(ARGS)
+
 weights: $(VENV)/.talk
 	@$(BIN)/antiphon fetch mini
 	@$(BIN)/antiphon fetch small
@@ -68,7 +73,7 @@ lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra mcp --extra mic \
-		--extra parity --extra ray --extra scene --extra semantic --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
+		--extra parity --extra ray --extra scene --extra semantic --extra tables --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:
@@ -91,6 +96,11 @@ $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	$(INSTALL) -e '.[data,dev,eval,semantic,train,webrtc]'
 	@touch $@
 
+$(VENV)/.tables: requirements.lock pyproject.toml | $(VENV)/.develop
+	@echo "Installing what the tables need into $(VENV)"
+	$(INSTALL) -e '.[tables]'
+	@touch $@
+
 $(VENV)/.docs: requirements.lock pyproject.toml | $(VENV)/.talk
 	@echo "Installing what builds the documentation into $(VENV)"
 	$(INSTALL) -e '.[docs]'
@@ -99,6 +109,6 @@ $(VENV)/.docs: requirements.lock pyproject.toml | $(VENV)/.talk
 # Some of these are built in folders of their own, from which the lock is found by its whole path alone.
 $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.develop
 	@echo "Installing what tests compare with and are called by into $(VENV)"
-	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene]'
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene,tables]'
 	$(INSTALL) --no-deps -r tests/peers.txt
 	@touch $@

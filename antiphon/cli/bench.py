@@ -129,6 +129,29 @@ def serve(
     _show(bench_serve(config, progress), json)
 
 
+@app.command("tables")
+def tables(
+    model: Annotated[Path, typer.Argument(help="Folder of a language model, as transformers saves it.")],
+    data: Annotated[Path, typer.Option(help="Folder of the public sets, a folder each.")],
+    json: Json = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="arc_easy, gsm8k, ...; may be repeated. [arc_easy, openbookqa, hellaswag]")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", "-n", help="Questions of each task.", min=1)] = 50,
+    batch: Annotated[int, typer.Option(help="Requests that lm-eval's own model reads at once.", min=1)] = 1,
+    max_tokens: Annotated[int, typer.Option(help="Of a reply.", min=1)] = 128,
+) -> None:
+    """lm-eval's tasks through our thinker over lm-eval's own model, same weights in float32; whether answers are the
+    same."""
+    from antiphon.bench.tables import TablesBenchConfig, bench_tables
+
+    for folder in (model, data):
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such folder.")
+    config = TablesBenchConfig(model, data, n=n, batch=batch, max_tokens=max_tokens, **_given(tasks=task))
+    _show(bench_tables(config, progress), json)
+
+
 @app.command("thinker")
 def thinker(
     json: Json = None,

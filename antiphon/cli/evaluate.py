@@ -1,4 +1,4 @@
-"""`antiphon eval assistant`, `hearing`, `codec`, `duplex`, `speech-lm`: measure a model, its hearing or codecs."""
+"""`antiphon eval assistant`, `hearing`, `codec`, `duplex`, `speech-lm`, `tables`: measure a model or a part of it."""
 
 from __future__ import annotations
 
@@ -267,6 +267,73 @@ def duplex(
         _show(run(config, json, resume, talks), stdout, plot, json)
         if talks and talks.is_file():
             progress(f"Picture: {talks}")
+
+
+@app.command()
+def tables(
+    model: Model = "base",
+    part: Parts = None,
+    rows: Annotated[str, typer.Option(help="Of the tables, with commas between: text, audio, speech.")] = "text",
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks, with commas between: arc_easy,gsm8k.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the public sets, a folder each, in their official layouts.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", help="At most this many questions a task: quicker, rougher.", min=1)
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the report; goes on where it stopped.")
+    ] = Path("report"),
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Of a reply at most; the tasks' own number where not given.", min=1)
+    ] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run code that the model wrote, in a sandbox without network.")
+    ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="Of open answers: an OpenAI endpoint, http://HOST/v1#MODEL, or self.")
+    ] = None,
+    beside: Annotated[Path | None, typer.Option(help="Another report to be compared with, on the page.")] = None,
+) -> None:
+    """Measure a model as papers do; write a page with its rows beside published ones."""
+    check_folder("--data", data)
+    check_folder("--beside", beside)
+    with results() as stdout:
+        from antiphon.evals.report import print_tables
+        from antiphon.evals.tables.page import write_page
+        from antiphon.evals.tables.run import TablesConfig, run
+
+        found = run(
+            TablesConfig(
+                model=model,
+                output=output,
+                parts=overrides(part),
+                rows=listed(rows),
+                tasks=listed(tasks),
+                data=data,
+                n=n,
+                seed=seed,
+                max_tokens=max_tokens,
+                allow_code=allow_code,
+                judge=judge,
+            )
+        )
+        page = write_page(output, beside)
+        lines = [
+            (
+                one.title,
+                f"{one.value:.1f}",
+                f"{one.low:.1f} - {one.high:.1f}",
+                one.metric,
+                str(one.n),
+                f"{one.seconds:.0f}",
+            )
+            for one in found.figures.values()
+        ]
+        head = ("task", "value", "95 in 100", "measure", "n", "seconds")
+        print_tables([(head, lines)], stdout, {"task", "measure"})
+        progress(f"Page: {page}")
 
 
 @app.command(name="speech-lm")

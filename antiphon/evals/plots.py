@@ -58,6 +58,37 @@ def draw_report(report: Report, path: str | Path) -> Path:
     return _save(canvas, path)
 
 
+def draw_beside_published(
+    rows: Sequence[tuple[str, float, float, float, Mapping[str, float]]], path: str | Path
+) -> Path:
+    """Draws a line for each task: our value with where it lies, and what others published.
+
+    Args:
+        rows: (title, value, low, high, published value by model); ends that are not numbers aren't drawn.
+        path: of the PNG.
+
+    Raises:
+        EvalError: nothing to draw, or the place cannot be written.
+    """
+    if not rows:
+        raise EvalError("There is no task to draw yet.")
+    canvas = _canvas(8, 0.42 * len(rows) + 1.2)
+    axes = canvas.subplots()
+    for height, (_, value, low, high, others) in enumerate(rows):
+        axes.plot(list(others.values()), [height] * len(others), "o", color="#c9c9c9", markersize=5)
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([low, high], [height, height], color=LANES[MODEL][1], linewidth=2)
+        axes.plot([value], [height], "D", color=LANES[MODEL][1], markersize=6)
+    axes.set_yticks(range(len(rows)), [title for title, *_ in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.grid(axis="x", color="#eeeeee")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title("this model (diamond, with its interval) and published ones (dots)", fontsize=8)
+    return _save(canvas, path)
+
+
 def draw_confusion(
     truth: Sequence[str], told: Sequence[str], labels: Sequence[str], title: str, path: str | Path
 ) -> Path:

@@ -15,7 +15,8 @@ _VERSUS = re.compile(r"\bvs\b\.?", re.IGNORECASE)  # one word, two ways to write
 
 
 @functools.cache
-def _english():
+def whisper_normalizer():
+    """Whisper's English normalizer, as it is."""
     from whisper_normalizer.english import EnglishTextNormalizer
 
     return EnglishTextNormalizer()
@@ -29,7 +30,7 @@ def normalize(text: str) -> str:
     """
     text = _POSSESSIVE.sub(r"\1s", _VERSUS.sub("versus", text.replace("\u2019", "'")))
     # It leaves lone marks standing ("..." gives ". ."); they are no words.
-    return " ".join(word for word in _english()(text).split() if any(c.isalnum() for c in word))
+    return " ".join(word for word in whisper_normalizer()(text).split() if any(c.isalnum() for c in word))
 
 
 @functools.cache

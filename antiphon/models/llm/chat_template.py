@@ -185,6 +185,15 @@ class ChatTemplate:
         before = self.user.before
         return (start.removesuffix(before), before) if start.endswith(before) else (start, "")
 
+    def conversation(self, messages: Sequence[Rendered], reply: bool = True) -> str:
+        """A whole conversation, with what begins a reply to it; without `reply`, up to the end of the last message's
+        words, which are a reply that is to go on."""
+        text = self._render(self.source, messages, reply=reply)
+        if reply:
+            return text
+        words = str(messages[-1]["content"]).strip()
+        return text[: text.rindex(words) + len(words)]
+
     def between(self, before: Sequence[Rendered], messages: Sequence[Rendered]) -> str:
         """What the template writes for messages that come after `before`, in the midst of a conversation."""
         function = [{"type": "function", "function": {"name": "f", "description": "", "parameters": {}}}]

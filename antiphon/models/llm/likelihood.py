@@ -1,4 +1,4 @@
-"""How likely a language model finds that somebody says something."""
+"""How likely a language model finds that somebody says something, or that a text goes on in some way."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from antiphon.models.llm.load import Cache, CausalLM
 from antiphon.models.llm.thinker import Thinker
 from antiphon.nn.cache import join
+
+READ_AT_ONCE = 8  # ways to go on
+LOGITS_AT_ONCE = 128  # positions: a vocabulary of 150,000 words takes 77 MB of them
 
 
 @torch.inference_mode()
@@ -37,4 +42,78 @@ def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float
         chances = model.logits(seen[: len(row)]).float().log_softmax(-1)
         said = chances[:-1].gather(1, row[1:, None]).sum()
         found.append((float(said + chances[-1, ends].logsumexp(0)), len(row)))
+    return found
+
+
+@torch.inference_mode()
+def read_shared(
+    model: CausalLM, contexts: Sequence[Sequence[int]], prefix: Sequence[int] = (), read: Cache | None = None
+) -> tuple[Cache, Tensor]:
+    """Reads contexts together, what they all begin with but once.
+
+    Args:
+        model: the language model.
+        contexts: token ids of each.
+        prefix: what all of them begin with, shorter than any.
+        read: a cache of one row that has read the prefix; None reads it.
+
+    Returns:
+        A cache with a row for each context, and the last hidden state of each, [contexts, width].
+    """
+    cache = (read or read_prefix(model, prefix)).fork([0] * len(contexts))
+    rest = [torch.tensor(context[len(prefix) :]) for context in contexts]
+    counts = torch.tensor([len(row) for row in rest])
+    hidden = model(model.embed(pad_sequence(rest, batch_first=True)), cache, None, counts)
+    return cache, hidden[torch.arange(len(rest)), counts - 1]
+
+
+@torch.inference_mode()
+def read_prefix(model: CausalLM, prefix: Sequence[int]) -> Cache:
+    """A cache of one row that has read these tokens."""
+    cache = model.init_cache()
+    if len(prefix):
+        model(model.embed(torch.tensor([list(prefix)])), cache)
+    return cache
+
+
+@torch.inference_mode()
+def continuation_likelihoods(
+    model: CausalLM, cache: Cache, hidden: Tensor, continuations: Sequence[Sequence[Sequence[int]]]
+) -> list[list[tuple[float, bool]]]:
+    """How likely each of several ways to go on is, behind contexts that are read but once.
+
+    Args:
+        model: the language model.
+        cache, hidden: of the contexts, as `read_shared` gives them.
+        continuations: of each context, the token ids of the ways to go on, one token or more each.
+
+    Returns:
+        Of each, its log probability, and whether it is what greedy decoding would say.
+    """
+    first = model.logits(hidden).float().log_softmax(-1)
+    found = [[(float(first[row, own[0]]), int(first[row].argmax()) == own[0]) for own in each]
+             for row, each in enumerate(continuations)]  # fmt: skip
+    longer = [(row, at) for row, each in enumerate(continuations) for at, own in enumerate(each) if len(own) > 1]
+    if not longer:
+        return found
+    longer.sort(key=lambda place: len(continuations[place[0]][place[1]]))
+    for start in range(0, len(longer), READ_AT_ONCE):  # of a length, so that little is read in vain
+        part = longer[start : start + READ_AT_ONCE]
+        tokens = [torch.tensor(continuations[row][at]) for row, at in part]
+        counts = torch.tensor([len(own) - 1 for own in tokens])
+        seen = model(
+            model.embed(pad_sequence([own[:-1] for own in tokens], batch_first=True)),
+            cache.fork([row for row, _ in part]), None, counts,
+        )  # fmt: skip
+        behind = torch.cat([states[:count] for states, count in zip(seen, counts)])
+        targets = torch.cat([own[1:] for own in tokens])
+        chances, greedy = [], []
+        for states, wanted in zip(behind.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE)):
+            logits = model.logits(states).float()
+            chances.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
+            greedy.append(logits.argmax(-1) == wanted)
+        sizes = counts.tolist()
+        for (row, at), chance, same in zip(part, torch.cat(chances).split(sizes), torch.cat(greedy).split(sizes)):
+            begun, is_greedy = found[row][at]
+            found[row][at] = (begun + float(chance.sum()), is_greedy and bool(same.all()))
     return found

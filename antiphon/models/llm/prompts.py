@@ -38,7 +38,6 @@ MINDED = {
     "bored": ("That does sound boring.", ANSWER),
     "fast": ("I'll be quick.", "answer what they said in one short sentence"),
     "slow": ("Take your time.", ANSWER),
-    "hesitating": ("Take your time.", ANSWER),
     "loud": ("All right, I hear you.", ANSWER),
     "soft": ("It's all right, take your time.", ANSWER),
 }

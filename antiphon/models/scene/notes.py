@@ -20,12 +20,13 @@ from antiphon.models.scene.scene import Scene, SoundEvent
 SURE = 0.5  # how likely something has to be to be told to who asks
 RECENT_SECONDS = 60.0  # before the end, in which a sound is told
 MOST_SOUNDS, MOST_EVENTS, MOST_INSTRUMENTS = 3, 8, 2  # that are noted, and told to who asks
-# What is nothing to speak of: how a plain voice sounds, or one that reads; and speakers in turn, which one who reads a
-# long sentence is often taken for.
+# What is nothing to speak of: how a plain voice sounds, or one that reads; pauses, which who lists anything makes; and
+# speakers in turn, which one who reads a long sentence is often taken for.
 PLAIN = {
     ("feeling", "neutral"),
     ("feeling", "bored"),
     ("manner", "question"),
+    ("manner", "hesitating"),
     ("speakers", "one"),
     ("speakers", "in_turn"),
 }

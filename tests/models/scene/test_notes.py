@@ -45,7 +45,8 @@ def test_what_is_noteworthy_is_noted_in_words(labels: list[tuple[str, str]], wan
 
 
 def test_what_is_doubtful_is_not_noted() -> None:
-    for group, name, chance in (("feeling", "sad", 0.8), ("manner", "slow", 0.8), ("event", "dog", 0.5)):
+    doubtful = (("feeling", "sad", 0.8), ("manner", "slow", 0.8), ("event", "dog", 0.5))
+    for group, name, chance in (*doubtful, ("manner", "hesitating", 1.0)):  # who lists anything pauses
         heard = (SoundEvent("kind", "speech", 0.9, 0.0, 3.0), SoundEvent(group, name, chance, 0.0, 3.0))
         assert notes(Scene(heard, 3.0)) == []
         assert (group, name) in {

@@ -1,0 +1,83 @@
+"""Measures of what a model says about a sound: tempo, captions, options, classes. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from antiphon.evals.metrics.text import whisper_normalizer
+
+TOLERANCE = 0.04  # of a tempo
+OCTAVES = (1.0, 2.0, 3.0, 0.5, 1 / 3)  # by which a tempo may be mistaken in Accuracy 2
+
+
+def tempo_accuracies(told: float | None, tempo: float) -> tuple[bool, bool]:
+    """Accuracy 1: within 4 % of the tempo; Accuracy 2: or of two or three times it, or a half or a third (Gouyon et al.
+    2006).
+
+    Args:
+        told: beats a minute; None where none was told.
+        tempo: the right one.
+    """
+    if told is None:
+        return False, False
+    near = [abs(told - tempo * factor) <= TOLERANCE * tempo * factor for factor in OCTAVES]
+    return near[0], any(near)
+
+
+def says_option(reply: str, answer: str, options: Sequence[str]) -> bool:
+    """Whether a reply has all words of the right option and none that only the others have, as MMAU's own script judges
+    it (Sakshi et al. 2024)."""
+    said, right = _words(reply), _words(answer)
+    wrong = {word for option in options if _words(option) != right for word in _words(option) - right}
+    return bool(said) and right <= said and not said & wrong
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\b\w+\b", text.lower()))
+
+
+def bleu(said: Sequence[str], captions: Sequence[str], order: int) -> float:
+    """BLEU of single words up to `order` words in a row, of a whole set, in percent (Papineni et al. 2002), by
+    sacrebleu; capitals and punctuation don't count, as in captions."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    plain = [[" ".join(re.findall(r"\w+", text.lower())) for text in texts] for texts in (said, captions)]
+    score = BLEU(max_ngram_order=order, smooth_method="none", tokenize="none").corpus_score(plain[0], [plain[1]])
+    return float(score.score)
+
+
+def translation_bleu(said: Sequence[str], right: Sequence[str]) -> float:
+    """BLEU of translations as papers report it: sacrebleu's own settings (Post 2018)."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    return float(BLEU().corpus_score(list(said), [list(right)]).score)
+
+
+def rouge_l(said: Sequence[str], captions: Sequence[str]) -> float:
+    """ROUGE-L, the mean of F1, in percent (Lin 2004), by Google's rouge-score."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"])
+    pairs = list(zip(said, captions, strict=True))
+    return 100 * sum(scorer.score(caption, text)["rougeL"].fmeasure for text, caption in pairs) / len(pairs)
+
+
+def weighted_f1(said: Sequence[str], right: Sequence[str]) -> float:
+    """F1 of each class, weighted by how many it has, in percent; what is no class counts as wrong."""
+    from sklearn.metrics import f1_score
+
+    labels = sorted(set(right))
+    return 100 * float(f1_score(right, list(said), labels=labels, average="weighted", zero_division=0))
+
+
+def word_edits(said: str, heard: str) -> tuple[int, int]:
+    """Words to be changed, put in or taken out, and words that were said, after Whisper's English normalizer, as papers
+    report word error rates of English (Radford et al. 2022)."""
+    import jiwer
+
+    reference, hypothesis = (whisper_normalizer()(text) for text in (said, heard))
+    if not reference.split():
+        return len(hypothesis.split()), 0
+    out = jiwer.process_words(reference, hypothesis)
+    return out.substitutions + out.deletions + out.insertions, out.hits + out.substitutions + out.deletions

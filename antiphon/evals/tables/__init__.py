@@ -1,0 +1,8 @@
+"""The tables by which papers judge Audio-LLMs, measured by one command (`antiphon eval tables`).
+
+- `run`: the command's work, from a model's name to a report. `results`, `page`, `compare`: what a report holds and
+  shows, and how two of them differ. `items`: what every task gives. `published`: what others measured.
+- `text`: the text table, asked by lm-eval; `lm`: our thinker behind lm-eval's interface; `tasks/`: those it has not.
+- `code`: whether code that a model wrote does what its task asks; `sandbox`, `confined`: it runs apart from everything.
+- `audio`: the audio table. `speech`: questions that are heard. `systems`: what can be measured.
+"""
