@@ -416,8 +416,10 @@ class HalfDuplexChat:
         self.thinker.begin_reply(state, begins)
         if past and (told := _told_after_all(past[-1], state)) is not None:
             yield None
-            usage.input += len(told)
+            alone = len(state.turns[-2])
             self.thinker.add_notes(state, unmarked(past[-1].text), told, begins)
+            usage.input += len(state.turns[-2]) - alone
+            usage.heard += len(state.turns[-2]) - alone
         usage.input += len(state.turns[-1])
         yield state
 
@@ -458,7 +460,8 @@ class HalfDuplexChat:
             else:
                 said = unmarked(message.text) if message.embeddings is None else message.embeddings
                 notes = None
-                if message.notes is not None and message.notes.noteworthy is not None:
+                # Of the last one it is found out with what begins the reply: see `_told_after_all`.
+                if message.notes is not None and (message.notes.noteworthy is not None or at + 1 < len(past)):
                     asked = said if isinstance(said, str) and message.notes.asks is not None else ""
                     notes = message.notes.behind(thinker.draft_state(state, asked) if asked else None)
                 thinker.add_message(state, message.role, said, notes)
@@ -476,7 +479,7 @@ class HalfDuplexChat:
 def _told_after_all(message: Message, state: ThinkerState) -> Tensor | None:
     """What is told of a scene in which nothing is noteworthy, where the words ask about it: few do, so they are read
     together with what begins the reply, and read again if they do."""
-    if message.notes is None or message.notes.noteworthy is not None or message.embeddings is not None:
+    if message.notes is None or message.notes.noteworthy is not None or not message.text:
         return None
     return message.notes.behind(state.words_hidden)
 

@@ -150,11 +150,12 @@ def _take(wheel: Wheel, code: int, place: Path, kept: Path) -> None:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # pip has just moved it
-            continue
+    for place, _, names in os.walk(folder):  # which passes over folders that pip has just removed
+        for name in names:
+            try:
+                total += os.path.getsize(os.path.join(place, name))
+            except OSError:  # pip has just moved it
+                continue
     return total
 
 

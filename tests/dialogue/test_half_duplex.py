@@ -405,6 +405,17 @@ def test_who_asks_in_a_plain_voice_is_told_as_if_it_had_been_known_before(model,
     assert chat._state.history == before._state.history
     wanted = model.thinker.draft_state(model.thinker.init_state(voice=True), "what is that")
     torch.testing.assert_close(states[0], wanted, rtol=1e-4, atol=1e-4)
+    reads_the_same(chat, [asked, Message("assistant", "hello"), Message("user", "and then")])
+    counted = [each.answer([one], SHORT, spoken=False) for each, one in ((fresh_chat(model), asked), (before, asked))]
+    for each in counted:
+        list(each.events())
+    assert (
+        counted[0].usage.input
+        == counted[1].usage.input
+        == counted[0].chat._state.prefix
+        + sum(map(len, counted[0].chat._state.turns[:1]))
+        + len(model.thinker._ids(model.thinker.template.reply))
+    )
     quiet = replace(asked, notes=SceneNotes(None, told, lambda hidden: -torch.ones(1)))
     nothing = replace(asked, notes=None)
     assert answer_of(fresh_chat(model), [quiet]).text == answer_of(fresh_chat(model), [nothing]).text

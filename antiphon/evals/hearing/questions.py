@@ -31,8 +31,8 @@ from antiphon.evals.assistant.material import spread
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.classes import INSTRUMENTS
 from antiphon.evals.hearing.evaluation import HearingEvaluation
-from antiphon.evals.hearing.music import NEAR
 from antiphon.evals.metrics.answers import is_right
+from antiphon.evals.metrics.hearing import TOLERANCE
 from antiphon.evals.report import Figure
 from antiphon.models.scene.labels import TEMPO
 
@@ -253,7 +253,7 @@ class Maker:
         example = piece("test", draw, seconds=8.0)
         tempo = float(next(span.label for span in example.spans if span.group == TEMPO))
         audio = self._placed(said, _whole(example), "before", draw)
-        near = range(int(np.ceil(tempo * (1 - NEAR))), int(tempo * (1 + NEAR)) + 1)
+        near = range(int(np.ceil(tempo * (1 - TOLERANCE))), int(tempo * (1 + TOLERANCE)) + 1)
         return SoundQuestion("", wording, audio, tuple(map(str, near)), (), f"{tempo:.1f} beats a minute")
 
     # How it is put together

@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ ANSWERS = Path(__file__).with_name("tone_answers.json")
 BURSTS = {"laughing": "amusement", "crying": "sadness", "sighing": "relief", "angry": "anger"}  # EmoGator's own names
 ACTED = ("sad", "happy", "angry", "afraid", "disgusted", "bored")  # of EmoDB, the most telling first
 ACTED_PAIRS = 20
-PLAIN = 100
+PLAIN, TRIES = 100, 3  # plain questions; at both answers within a minute
 JUDGED = (
     'Somebody who {how} says: "{words}"\nThe answer is: "{reply}"\nDoes the tone of the answer fit somebody who {how}? '
     "Answer yes or no."
@@ -109,7 +110,12 @@ def plain_unchanged(evaluation: HearingEvaluation, n: int) -> Figure:
 
     def both(clip: spoken_material.Clip) -> tuple[str, str, str]:
         heard = model.hear(clip.audio, scene=True)
-        return model.think(heard), model.think(without_scene(heard)), str(getattr(heard, "scene", None) or "")
+        for _ in range(TRIES):
+            minute = datetime.now().minute
+            replies = model.think(heard), model.think(without_scene(heard))
+            if datetime.now().minute == minute:  # which the prompt tells, and an answer may turn on
+                break
+        return *replies, str(getattr(heard, "scene", None) or "")
 
     minding, plain, scenes = zip(*evaluation.each("plain questions", clips, both))
     same = [a == b for a, b in zip(minding, plain)]

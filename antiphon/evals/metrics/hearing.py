@@ -19,10 +19,12 @@ def tempo_accuracies(told: float | None, tempo: float) -> tuple[bool, bool]:
         told: beats a minute; None where none was told.
         tempo: the right one.
     """
-    if told is None:
-        return False, False
-    near = [abs(told - tempo * factor) <= TOLERANCE * tempo * factor for factor in OCTAVES]
-    return near[0], any(near)
+    return (False, False) if told is None else (is_near(told, tempo), is_near(told, tempo, OCTAVES))
+
+
+def is_near(told: float, tempo: float, factors: Sequence[float] = (1.0,)) -> bool:
+    """Whether a tempo is within 4 % of the right one, times any of the factors."""
+    return any(abs(told - tempo * factor) <= TOLERANCE * tempo * factor for factor in factors)
 
 
 def says_option(reply: str, answer: str, options: Sequence[str]) -> bool:

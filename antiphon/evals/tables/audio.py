@@ -23,7 +23,8 @@ from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.metrics import hearing
 from antiphon.evals.metrics.answers import chosen_option, last_number, plain_words
-from antiphon.evals.tables.items import Item, Measure, Measured, find_files, mean_score, measured, read_rows
+from antiphon.evals.rows import find_files, read_rows
+from antiphon.evals.tables.items import Item, Measure, Measured, mean_score, measured
 from antiphon.evals.tables.systems import System
 
 HUB = "https://huggingface.co/datasets"

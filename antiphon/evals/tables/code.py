@@ -113,7 +113,10 @@ def livecodebench(problem: Mapping[str, Any], reply: str) -> Outcome:
 
 def _same(given: str, wanted: str, called: bool) -> bool:
     if called:
-        return json.loads(given) == json.loads(wanted)
+        try:
+            return json.loads(given) == json.loads(wanted)
+        except ValueError:  # the program wrote something of its own
+            return False
     lines = [[line.split() for line in text.strip().splitlines()] for text in (given, wanted)]
     return lines[0] == lines[1]
 

@@ -1,6 +1,6 @@
 """Runs a command without network, with nothing to write to but its own folder, and within limits.
 
-    python confined.py '{"folder": "/tmp/x", "memory": 1073741824, "seconds": 10, ...}' python3 program.py
+    python confined.py '{"folder": "FOLDER", "memory": 1073741824, "seconds": 10, ...}' python3 program.py
 
 A program of its own, of the standard library alone, as what it gives up it can't get back. It exits with REFUSED,
 and runs nothing, where the kernel doesn't let it cut the network or protect the files.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.errors import DataError, EvalError
+from antiphon.errors import EvalError
 
 RESAMPLES = 1000
 Measure = Callable[[Sequence["Item"]], float]
@@ -129,30 +128,3 @@ def read_items(path: Path) -> list[Item]:
         return [Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, TypeError) as error:
         raise EvalError(f"{path} holds no items of a report: {error}") from error
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl, .json (a list), .csv or .tsv file, or of one that is packed (.gz).
-
-    Raises:
-        DataError: it can't be read.
-    """
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    try:
-        text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text("utf-8-sig")
-        if kind in ("csv", "tsv"):
-            import csv
-
-            return list(csv.DictReader(text.splitlines(True), delimiter="\t" if kind == "tsv" else ","))
-        if kind == "json" and text.lstrip().startswith("["):
-            return json.loads(text)
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} can't be read: {error}. Get the set anew, or name another folder.") from error
-
-
-def find_files(folder: Path, *names: str) -> list[Path]:
-    """The files of these names (patterns), whatever their format, in name order."""
-    ends = [f".{kind}{packed}" for kind in ("jsonl", "json", "csv", "tsv") for packed in ("", ".gz")]
-    found = {path for name in names for path in folder.glob(f"{name}.*") if path.name.endswith(tuple(ends))}
-    return sorted(found)

@@ -22,7 +22,8 @@ from antiphon.evals.assistant.benchmarks import Choice, choices, read_aloud
 from antiphon.evals.assistant.material import spoken, spread
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.metrics.answers import chosen_option, is_right
-from antiphon.evals.tables.items import Item, Measured, find_files, mean_score, measured, read_rows
+from antiphon.evals.rows import find_files, read_rows
+from antiphon.evals.tables.items import Item, Measured, mean_score, measured
 from antiphon.evals.tables.systems import System
 
 SOURCE = "https://huggingface.co/datasets/hlt-lab/voicebench"

@@ -16,8 +16,9 @@ from typing import Any
 
 from antiphon.errors import ConfigError, DataError
 from antiphon.evals.assistant.material import spread
+from antiphon.evals.rows import find_files, read_rows
 from antiphon.evals.tables import code
-from antiphon.evals.tables.items import Item, Measured, find_files, measured, read_rows
+from antiphon.evals.tables.items import Item, Measured, measured
 from antiphon.evals.tables.sandbox import Outcome
 
 OURS = Path(__file__).with_name("tasks")

@@ -100,8 +100,8 @@ class OmniProcessor:
     def part(self, content: Mapping[str, Any], own_sound: bool = False) -> Given:
         """A content that is no text."""
         kind = content.get("type")
-        if kind in ("image", "input_image"):
-            return self.picture(content.get("image", content.get("image_url")))
+        if kind == "image":
+            return self.picture(content["image"])
         if kind == "audio" and isinstance(content["audio"], Encoded):
             return content["audio"]
         if kind == "audio":

@@ -168,7 +168,7 @@ def read_voices(path: Path) -> dict[str, Voice]:
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, pickle.UnpicklingError) as error:
         raise HubError(
             f"{path} holds no speakers ({error!r}): it should say cond, ref_mel and bos_token of each"
-        ) from (error)
+        ) from error
 
 
 def _rows(value: Tensor, ndim: int) -> Tensor:

@@ -35,7 +35,7 @@ PLAIN = {
 NOTED = {"event": 0.6, "feeling": 0.9, "manner": 0.9, "speakers": 0.8}
 SOUNDS = tuple(name for name in GROUPS["manner"].names if name in GROUPS["event"].names)  # of a voice: laughs, sobs
 EFFORTS = ("whispered", "shouted")
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
 
 
@@ -130,8 +130,8 @@ def everything(scene: Scene | None) -> Parts:
         return []
     parts: Parts = [ASKED.heard]
     sounds = _in_order(scene)
-    number = NUMBERS[len(sounds)]
-    parts.append(f" {number} sound{'s' if len(sounds) > 1 else ''}." if sounds else ASKED.nothing)
+    several = "s" if len(sounds) > 1 else ""
+    parts.append(f" {NUMBERS[len(sounds) - 1]} sound{several}." if sounds else ASKED.nothing)
     for which, sound in zip(ORDINALS, sounds):
         often = f" {sound.times} times," if sound.times > 1 else ""
         title = f" {which} sound:" if len(sounds) > 1 else " The sound:"
@@ -139,8 +139,8 @@ def everything(scene: Scene | None) -> Parts:
     if music := _music(scene):
         parts += [ASKED.music, *_listed(music), "."]
     if _speaks(scene):
-        several = any(event.label != "one" for event in scene.of("speakers"))
-        parts.append(ASKED.several if several else ASKED.alone)
+        others = any(event.label != "one" for event in scene.of("speakers"))
+        parts.append(ASKED.several if others else ASKED.alone)
         for title, group in ((ASKED.sex, "sex"), (ASKED.age, "age")):
             if likely := _likely(scene, group):
                 parts += [title, *_listed(likely), "."]

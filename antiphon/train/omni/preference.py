@@ -15,13 +15,11 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from antiphon.data.mixture import Mix, Mixture
-from antiphon.errors import ConfigError
 from antiphon.models.omni import weights
 from antiphon.train.config import StageConfig
 from antiphon.train.objectives.preference import Preference, answer_log_probabilities
-from antiphon.train.omni.start import Conversations, OmniStart, build, processor_of
-from antiphon.train.omni.talker import IGNORED, SpokenReply, lay_out, spoken
+from antiphon.train.omni.start import OmniStart
+from antiphon.train.omni.talker import IGNORED, SpokenReply, lay_out, opened, spoken
 
 
 @dataclass
@@ -43,11 +41,7 @@ class OmniPreferenceTask:
 
     def __init__(self, config: StageConfig):
         self.config = config
-        self.model = build(config.model)
-        if self.model.talker is None or self.model.thinker is None:
-            raise ConfigError("model: it needs a thinker and a talker")
-        self.processor = processor_of(config.model, self.model)
-        self.lines = Mixture({"speech": Conversations(config.data.speech)}, Mix(), config.seed)
+        self.model, self.processor, self.lines = opened(config)
         self.reference = copy.deepcopy(self.model.talker).requires_grad_(False).eval()
 
     def batch(self, step: int) -> list[SpokenReply]:

@@ -26,7 +26,7 @@ from antiphon.models.omni.positions import tokens_in
 from antiphon.models.omni.processor import AFTER, OmniProcessor
 from antiphon.models.omni.thinker import Given, Words, batched
 from antiphon.train.config import StageConfig
-from antiphon.train.omni.start import Conversations, OmniStart, build, marks, processor_of, reply_tokens
+from antiphon.train.omni.start import Conversations, OmniStart, TrainableOmni, build, marks, processor_of, reply_tokens
 
 IGNORED = -100
 
@@ -67,11 +67,7 @@ class OmniTalkerTask:
 
     def __init__(self, config: StageConfig):
         self.config = config
-        self.model = build(config.model)
-        if self.model.talker is None or self.model.thinker is None:
-            raise ConfigError("model: it needs a thinker and a talker")
-        self.processor = processor_of(config.model, self.model)
-        self.lines = Mixture({"speech": Conversations(config.data.speech)}, Mix(), config.seed)
+        self.model, self.processor, self.lines = opened(config)
 
     def batch(self, step: int) -> list[SpokenReply]:
         first = step * self.config.batch
@@ -99,6 +95,19 @@ class OmniTalkerTask:
     def export(self, folder: Path) -> None:
         """Writes the whole model, as it is published."""
         weights.save(self.model, folder)
+
+
+def opened(config: StageConfig) -> tuple[TrainableOmni, OmniProcessor, Mixture]:
+    """The model that speaks, what makes parts of messages, and the lines of `data.speech`.
+
+    Raises:
+        ConfigError: the model has no thinker or no talker.
+    """
+    model = build(config.model)
+    if model.talker is None or model.thinker is None:
+        raise ConfigError("model: it needs a thinker and a talker")
+    lines = Mixture({"speech": Conversations(config.data.speech)}, Mix(), config.seed)
+    return model, processor_of(config.model, model), lines
 
 
 def spoken(

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from antiphon.evals.hearing.music import OCTAVES, best_guess, looped, share_near, told_tempo
+from antiphon.evals.hearing.music import best_guess, looped, share_near, told_tempo
+from antiphon.evals.metrics.hearing import OCTAVES
 from antiphon.models.scene.scene import Scene
 
 from .conftest import tone

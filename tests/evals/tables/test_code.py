@@ -117,6 +117,8 @@ def test_livecodebench_runs_public_and_private_tests() -> None:
     }  # fmt: skip
     reply = "class Solution:\n    def times(self, x, by):\n        return [by * each for each in x]\n"
     assert livecodebench(called, reply).passed
+    talks = livecodebench(called, f"print('a word of its own')\n{reply}")
+    assert not talks.passed and "a word of its own" in talks.output
 
 
 def test_a_pickle_that_would_run_code_is_not_read() -> None:
