@@ -50,6 +50,7 @@ TRANSLATE = ("You are a speech translation model.", "Translate the audio into En
 READ_ALOUD = "Read this text aloud, word for word: "
 WRITTEN_SECONDS = 30  # of sound that are written down at once
 LETTERS_A_SECOND = 15.0  # of speech, as far as nothing better is known of it
+CODES_A_TOKEN, MORE_CODES = 50, 100  # at most: a second for each of the text, and two: a talker may miss its end
 MIN_FRAMES = 3  # of a spectrogram, that make a token
 LANGUAGES = (ENGLISH, "zh")  # that it was published for
 
@@ -442,7 +443,9 @@ class OmniReply:
         wanted = how.max_tokens if self.script is None else len(self.script) + 1
         if room < 1 or (self.script is not None and room < wanted):
             raise TooLongError("The conversation leaves no room for an answer: begin a new one, or give less.")
+        tokens = min(wanted, room)
+        codes = min(ReplySettings.max_codes, CODES_A_TOKEN * tokens + MORE_CODES)
         return ReplySettings(
-            min(wanted, room), ends=backend.ends, thinking=thinking, speaking=speaking, seed=how.seed,
+            tokens, codes, ends=backend.ends, thinking=thinking, speaking=speaking, seed=how.seed,
             script=self.script,
         )  # fmt: skip

@@ -13,14 +13,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import Tensor
 
 from antiphon.audio.endpoint import Endpointer, FindsEnds
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
+from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener, StreamingReply
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
@@ -91,8 +91,13 @@ class Session(ABC):
         """Half-duplex: the user has finished; answer now."""
 
     @abstractmethod
-    def interrupt(self) -> None:
-        """Half-duplex: the answer ends, and it is the user's turn."""
+    def interrupt(self, heard: float | None = None) -> None:
+        """Half-duplex: the answer ends, and it is the user's turn.
+
+        Args:
+            heard: seconds of the answer that were played; a model that takes turns forgets the words after them. None:
+                nothing of what came of it.
+        """
 
     def poll(self) -> list[Event]:
         """What is ready, without giving anything. An error of the model is raised here, and ends the session."""
@@ -142,6 +147,13 @@ class _Say:
     text: str
 
 
+@dataclass(frozen=True)
+class _Forget:
+    """Command: of the last answer no more than the first seconds was heard."""
+
+    seconds: float
+
+
 _END_OF_TURN, _CLOSE = object(), object()  # commands
 
 
@@ -188,11 +200,12 @@ class TurnSession(Session):
         self._past: list[Message] = []
         self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
         self._begun: SpeculativeReply | None = None  # the answer to that
+        self._given: StreamingReply | None = None  # the last answer
         self._draft, self._unread = "", 0  # what was read ahead, and the samples since
         self._idle: int | None = 0  # samples since the turn before; None where somebody speaks
         self._lead: deque[Tensor] = deque(maxlen=round(LEAD_SECONDS * 12.5))
         self._language = ENGLISH  # of the last turn, which the next one is expected in
-        self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
+        self._incoming: queue.SimpleQueue[Tensor | _Say | _Forget | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
         self._thread.start()
@@ -212,9 +225,13 @@ class TurnSession(Session):
         """The user has finished: answer now."""
         self._incoming.put(_END_OF_TURN)
 
-    def interrupt(self) -> None:
-        """Stops the answer that is being made; it ends with an EndEvent marked so."""
+    def interrupt(self, heard: float | None = None) -> None:
+        """Stops the answer that is being made; it ends with an EndEvent marked so. Sound is made faster than it is
+        played: with `heard`, the seconds of it that were, the conversation goes on from the words in them, also where
+        all of the answer was made."""
         self._interrupted.set()
+        if heard is not None:
+            self._incoming.put(_Forget(heard))
 
     def _take(self, frame: Tensor) -> None:
         self._incoming.put(frame)
@@ -234,6 +251,8 @@ class TurnSession(Session):
                 item = self._next()
                 if isinstance(item, _Say):
                     self._read_aloud(item.text)
+                elif isinstance(item, _Forget):
+                    self._forget(item.seconds)
                 elif listener is None or item is _CLOSE:
                     continue
                 elif item is _END_OF_TURN or (isinstance(item, Tensor) and self._hears_end(listener, item)):
@@ -351,6 +370,7 @@ class TurnSession(Session):
             making = begun.events()
             self._give(making, lambda: begun.reply.text)
             making.close()
+            self._given = begun.reply
             if begun.reply.message is not None:
                 self._past.append(begun.reply.message)
         except (ToolCallError, TooLongError) as error:  # of this turn, not of the conversation
@@ -379,9 +399,17 @@ class TurnSession(Session):
                 self._events.put(event)
         return True
 
+    def _forget(self, seconds: float) -> None:
+        """Leaves of the last answer what was heard of it."""
+        if self._given is not None and self._past and self._past[-1] is self._given.message:
+            self._past[-1] = replace(self._past[-1], text=self._given.until(seconds))
+
     def _pass_over_frames(self) -> None:
         """What was said during an answer is gone, and so is a word that it was over."""
         while not self._incoming.empty():
-            if self._incoming.get() is _CLOSE:
+            item = self._incoming.get()
+            if isinstance(item, _Forget):
+                self._forget(item.seconds)
+            elif item is _CLOSE:
                 self._incoming.put(_CLOSE)
                 return

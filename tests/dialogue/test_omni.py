@@ -6,26 +6,28 @@ import time
 
 import pytest
 import torch
-from tokenizers import AddedToken
 
 import antiphon
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import AudioEvent, EndEvent, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.omni import OmniBackend
+from antiphon.dialogue.session import TurnSession
 from antiphon.dialogue.tool_calls import Message
 from antiphon.errors import ModelError, ToolCallError, UnsayableError
-from antiphon.models.omni.processor import OmniProcessor
-from tests.models.omni.tiny import ours
-from tests.models.speech_lm.tiny import tokenizer
+from tests.models.omni.tiny import talking
 
-SHORT = Sampling(max_tokens=6, think_temperature=1.0, seed=2)
+SHORT, LONG = Sampling(max_tokens=6), Sampling(max_tokens=90)
 
 
 @pytest.fixture(scope="module")
 def backend():
-    model, words = ours(), tokenizer()
-    words.add_special_tokens([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")])
-    return OmniBackend(model, OmniProcessor(words, model.config.thinker))
+    return talking()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Its talker never ends by itself."""
+    monkeypatch.setattr("antiphon.dialogue.omni.CODES_A_TOKEN", 1)
+    monkeypatch.setattr("antiphon.dialogue.omni.MORE_CODES", 50)
 
 
 @pytest.fixture(scope="module")
@@ -146,18 +148,48 @@ def test_a_folder_is_loaded_talked_to_and_saved(folder, tmp_path):
     assert heard.duration == 0.5
 
 
-def test_a_live_session_answers_a_spoken_turn(folder):
-    model = antiphon.load(folder)
-    events = []
-    with model.session("half-duplex", sampling=SHORT) as session:
-        for frame in speech(1.2, session.sample_rate).split(session.frame_samples):
-            events += session.step(frame)
-        session.end_of_turn()
-        until = time.monotonic() + 120
-        while not any(isinstance(event, EndEvent) for event in events) and time.monotonic() < until:
+def ended(session) -> list:
+    """Events up to the end of an answer."""
+    events, until = [], time.monotonic() + 120
+    while not any(isinstance(event, EndEvent) for event in events):
+        assert time.monotonic() < until, f"no end among {len(events)} events"
+        events += session.poll()
+        time.sleep(0.005)
+    return events
+
+
+def ask(session, seed: int = 0) -> None:
+    for frame in speech(1.2, session.sample_rate, seed).split(session.frame_samples):
+        session.step(frame)
+    session.end_of_turn()
+
+
+def test_a_live_session_answers_a_spoken_turn_and_speaks_while_it_thinks(backend):
+    with TurnSession(backend, sampling=LONG) as session:
+        ask(session)
+        events = ended(session)
+    assert isinstance(events[0], HeardEvent) and isinstance(events[-1], EndEvent) and not events[-1].interrupted
+    texts, sounds = ([at for at, one in enumerate(events) if isinstance(one, kind)] for kind in (TextEvent, AudioEvent))
+    assert 0 < texts[0] < sounds[0] < texts[-1]  # the first sound needs the first words alone
+    assert "".join(events[at].text for at in texts) == events[-1].text
+    assert sum(events[at].audio.duration for at in sounds) <= (90 + 50) / 50 + 0.01  # a talker that misses its end
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(backend, wait):
+    with TurnSession(backend, sampling=LONG) as session:
+        ask(session)
+        events = ended(session) if wait else []
+        while not any(isinstance(event, AudioEvent) for event in events):
             events += session.poll()
-            time.sleep(0.01)
-    assert isinstance(events[0], HeardEvent) and any(isinstance(event, TextEvent | AudioEvent) for event in events), (
-        events
-    )
-    assert isinstance(events[-1], EndEvent) and not events[-1].interrupted
+        session.interrupt(heard=0.5)
+        whole = "".join(
+            one.text for one in [*events, *(ended(session) if not wait else [])] if isinstance(one, TextEvent)
+        )
+        ask(session, seed=1)
+        second = ended(session)
+        asked, heard, again, answer = session._past
+    assert [message.role for message in session._past] == ["user", "assistant", "user", "assistant"]
+    assert heard.text.split() and whole.startswith(heard.text) and len(heard.text) < len(whole)
+    fresh = backend.chat().answer([asked, heard, again], LONG)
+    assert text_of(fresh) == answer.text == second[-1].text
