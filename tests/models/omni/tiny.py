@@ -83,7 +83,7 @@ def ours(seed: int = 0, scale: float = 0.3, given: dict[str, Any] | None = None)
 def talking() -> OmniBackend:
     """One that is talked to at 24 kHz: it says words, and its talker goes on until it is stopped."""
     given, words = values(), tokenizer()
-    given["token2wav_config"]["bigvgan_config"] |= {
+    given["token2wav_config"]["bigvgan_config"] = VOCODER | {
         "upsample_initial_channel": 64, "upsample_rates": [5, 3, 2, 2, 2, 2],
         "upsample_kernel_sizes": [11, 7, 4, 4, 4, 4],
     }  # fmt: skip
