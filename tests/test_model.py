@@ -68,7 +68,7 @@ def half_duplex(parts, monkeypatch):
     recognizer = CountingRecognizer()
     recognizer.whole = WhisperBlockEncoder(ENCODER).eval()
     recognizer.hear = hears_hello
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: recognizer)
+    monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: recognizer)
     return antiphon.load("mini", **parts)
 
 
@@ -109,7 +109,7 @@ def other(parts, tmp_path_factory):
 @pytest.fixture
 def with_other(parts, other, monkeypatch):
     """The preset that has neither adapter nor low-rank adapters."""
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     monkeypatch.setattr("antiphon.models.llm.thinker.assistant_prompt", lambda now: "Be kind.")  # at any minute
     own = {role: parts[role] for role in ("asr", "codec", "talker")}
     return antiphon.load("small", scene=None, **own, thinker=other)
@@ -148,7 +148,7 @@ def test_a_model_of_an_earlier_version_is_loaded(half_duplex, tmp_path):
 
 def test_a_thinker_that_cannot_be_had_says_why(parts, tmp_path, monkeypatch):
     own = {role: parts[role] for role in ("asr", "codec", "talker")} | {"scene": None}
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: 1000)
     with pytest.raises(ModelError, match="GB of memory, and 0.0 GB are free"):
         antiphon.load("base", **own, thinker=parts["thinker"])

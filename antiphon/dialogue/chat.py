@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import TurnBackend
 from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend
-from antiphon.dialogue.omni import OmniBackend
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.errors import AntiphonError, SessionError
@@ -60,7 +59,7 @@ class Chat:
 
     def __init__(
         self,
-        backend: HalfDuplexBackend | OmniBackend,
+        backend: TurnBackend,
         sampling: Sampling | None = None,
         text_only: bool = False,
         tools: Sequence[Tool] = (),

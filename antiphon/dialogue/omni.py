@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from antiphon.audio.io import SILENCE_PEAK, Audio
 from antiphon.audio.mel import HOP, WINDOW
+from antiphon.dialogue.backend import HEARING_RATE, MAX_PROMPT_CHARACTERS, Hearing, Usage
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HEARING_RATE, MAX_PROMPT_CHARACTERS, Hearing, Usage
 from antiphon.dialogue.tool_calls import Functions, Message
 from antiphon.encoders.base import FRAME_SAMPLES
 from antiphon.encoders.whisper.features import log_mel

@@ -19,8 +19,8 @@ from typing import Self
 from torch import Tensor
 
 from antiphon.audio.endpoint import Endpointer, FindsEnds
+from antiphon.dialogue.backend import Backend, ChatSession, Hearing, Listener, StreamingReply
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener, StreamingReply
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat

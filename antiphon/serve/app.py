@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
-from antiphon.dialogue.half_duplex import Backend
+from antiphon.dialogue.backend import Backend
 from antiphon.serve import recordings as http_recordings
 from antiphon.serve.access.auth import AuthMiddleware, BodyLimit, refuse
 from antiphon.serve.access.headers import Page, SecurityHeaders

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -118,6 +120,12 @@ def test_pictures_are_seen(backend):
     blind = backend.chat().answer([Message("user", "what is it")], SHORT, spoken=False)
     text_of(seen), text_of(blind)
     assert seen.usage.input == blind.usage.input + 6 + 2
+
+
+def test_nothing_of_it_is_imported_for_other_models():
+    asked = "import sys, antiphon; antiphon.load; print([name for name in sys.modules if 'omni' in name])"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_what_it_cannot_do_is_told(backend):

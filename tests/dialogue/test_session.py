@@ -10,8 +10,9 @@ import torch
 from antiphon.audio.endpoint import Endpointer
 from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity, SpeechDetector
+from antiphon.dialogue.backend import Hearing
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing
+from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.session import TurnSession
 from antiphon.errors import SessionError
 from antiphon.models.scene.reading import SceneNotes

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import Hearing, Usage
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing, Message, Usage
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message
 from antiphon.dialogue.tool_calls import Call, Functions, joined
 from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import HearingOptions, Passage, Word

@@ -7,8 +7,8 @@ import base64
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import Hearing
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.dialogue.half_duplex import Hearing
 from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.scene.scene import Scene
 from antiphon.serve.realtime.commands import Answer, Finish, Limits, ServedModel

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE, pcm16
+from antiphon.dialogue.backend import StreamingReply
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Message, StreamingReply
+from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AudioError
 from antiphon.serve.errors import RequestError, explained

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from antiphon.dialogue.half_duplex import Message, StreamingReply
+from antiphon.dialogue.backend import StreamingReply
+from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Call, Result
 from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.json_text import TEXT_LETTERS, read_base64

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio.pcm import RATE, Encoder, pcm16
-from antiphon.dialogue.half_duplex import StreamingReply
+from antiphon.dialogue.backend import StreamingReply
 from antiphon.dialogue.tool_calls import Call
 from antiphon.serve.errors import RequestError
 from antiphon.serve.realtime.items import Conversation, Item, call_item, new_id

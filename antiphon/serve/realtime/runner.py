@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from antiphon.audio.pcm import RATE
+from antiphon.dialogue.backend import Hearing, Listener
 from antiphon.dialogue.events import AudioEvent, Event, LostEvent, Sampling
-from antiphon.dialogue.half_duplex import Hearing, Listener, Message, cut_sampling
+from antiphon.dialogue.half_duplex import Message, cut_sampling
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AntiphonError, TooLongError

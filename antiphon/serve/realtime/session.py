@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio.pcm import RATE, pcm16
+from antiphon.dialogue.backend import Hearing, StreamingReply
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
-from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
+from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.models.scene.notes import noted
 from antiphon.serve.errors import RequestError, missing

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from antiphon.dialogue.backend import Backend
 from antiphon.dialogue.events import AudioEvent
-from antiphon.dialogue.half_duplex import Backend, Message
+from antiphon.dialogue.half_duplex import Message
 
 MARGIN = 0.9  # of the machine's time that may be planned with
 TEST_SECONDS = 2.0  # of sound that is listened to
