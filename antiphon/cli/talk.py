@@ -12,10 +12,12 @@ from antiphon.cli.common import (
     Mcp,
     ModelThatFits,
     Parts,
+    Picture,
     Play,
     Seed,
     Temperature,
     TopK,
+    Voice,
     check_devices,
     describe_timings,
     load_model,
@@ -24,6 +26,7 @@ from antiphon.cli.common import (
     progress,
     results,
     sampling,
+    seen,
     tell_calls,
     write_json,
 )
@@ -42,6 +45,8 @@ def talk(
     seed: Seed = 0,
     temperature: Temperature = None,
     top_k: TopK = None,
+    voice: Voice = None,
+    picture: Picture = None,
     mcp: Mcp = None,
     play: Play = False,
     json: Json = None,
@@ -60,13 +65,15 @@ def talk(
             raise AudioError(
                 f"{question} is silent: there is no question to answer. Check the microphone and record it again."
             )
+        pictures = [seen(path) for path in picture or ()]
         loaded, seconds = load_model(model, part)
         with mcp_tools(mcp) as tools:
-            if tools:
+            if tools or voice or pictures:
                 from antiphon.dialogue.events import Sampling
 
-                how = Sampling(seed, **sampling(temperature, top_k))
-                reply = loaded.chat(how, tools=tools).say_spoken(audio)
+                how = Sampling(seed, voice=voice, **sampling(temperature, top_k))
+                chat = loaded.chat(how, **({"tools": tools} if tools else {}))
+                reply = chat.say_spoken(audio, pictures)
                 tell_calls(reply)
             else:
                 reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))

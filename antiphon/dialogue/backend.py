@@ -6,10 +6,10 @@ conversation's own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -51,6 +51,10 @@ class Hearing:
     def is_speech(self) -> bool:
         """Whether there is something to answer: words, or what a model hears without writing it down."""
         return bool(self.text) or self.embeddings is not None
+
+    def content(self) -> Mapping[str, Any]:
+        """As a content of a message, for a model that takes some."""
+        return {"type": "text", "text": self.text} if self.text else {"type": "audio", "heard": self.embeddings}
 
     def message(self) -> Message:
         """Always the same one, so that who has read it once has read it."""

@@ -70,8 +70,20 @@ class Chat:
         self._past: list[Message] = []
         self._language = ENGLISH  # of the last turn, which the next one is expected in
 
-    def say_typed(self, text: str) -> Reply:
-        """A typed turn."""
+    def check_sees(self) -> None:
+        """Raises SessionError if the model sees nothing."""
+        if not self.backend.sees:
+            raise SessionError("This model sees nothing: load a Qwen2.5-Omni for that.")
+
+    def say_typed(self, text: str, seen: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """A typed turn.
+
+        Args:
+            text: the words.
+            seen: pictures and videos before them; see `say_contents`.
+        """
+        if seen:
+            return self.say_contents([*seen, {"type": "text", "text": text}])
         return self._answer(Message("user", text), time.perf_counter(), {})
 
     def say_contents(self, contents: Sequence[Mapping[str, Any]]) -> Reply:
@@ -81,13 +93,19 @@ class Chat:
         Raises:
             SessionError: the model sees nothing.
         """
-        if not self.backend.sees:
-            raise SessionError("This model sees nothing: load a Qwen2.5-Omni for that.")
+        self.check_sees()
         text = " ".join(str(each["text"]) for each in contents if each.get("type") == "text")
         return self._answer(Message("user", text, contents=tuple(contents)), time.perf_counter(), {})
 
-    def say_spoken(self, audio: Audio) -> Reply:
-        """A spoken turn. One without words is not answered; what else was heard of it is remembered."""
+    def say_spoken(self, audio: Audio, seen: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """A spoken turn. One without words is not answered; what else was heard of it is remembered.
+
+        Args:
+            audio: what is said.
+            seen: pictures and videos before it; see `say_contents`.
+        """
+        if seen:
+            self.check_sees()
         began = time.perf_counter()
         hearing = self.backend.heard(audio, HearingOptions(expected=self._language))
         self._language = hearing.language or self._language
@@ -95,7 +113,9 @@ class Chat:
             hearing = replace(hearing, embeddings=None)
         timings = {"hear": time.perf_counter() - began}
         if hearing.is_speech:
-            return replace(self._answer(hearing.message(), began, timings), scene=hearing.scene)
+            message = hearing.message()
+            message = replace(message, contents=(*seen, hearing.content())) if seen else message
+            return replace(self._answer(message, began, timings), scene=hearing.scene)
         self._past += [hearing.message()] if hearing.message().is_something else []  # it may be asked about
         return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 

@@ -39,7 +39,7 @@ from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import SPEAKING, Omni, OmniMark, OmniState, ReplySettings, Spoken, Written
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
-from antiphon.models.omni.thinker import Encoded, Words
+from antiphon.models.omni.thinker import Words
 
 PROMPT = (  # as published: with another one the talker speaks less well
     "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory "
@@ -50,7 +50,7 @@ TRANSLATE = ("You are a speech translation model.", "Translate the audio into En
 READ_ALOUD = "Read this text aloud, word for word: "
 WRITTEN_SECONDS = 30  # of sound that are written down at once
 LETTERS_A_SECOND = 15.0  # of speech, as far as nothing better is known of it
-CODES_A_TOKEN, MORE_CODES = 50, 100  # at most: a second for each of the text, and two: a talker may miss its end
+PATIENCE = (50, 100)  # codes: a second for each token of a text, and two
 MIN_FRAMES = 3  # of a spectrogram, that make a token
 LANGUAGES = (ENGLISH, "zh")  # that it was published for
 
@@ -72,7 +72,7 @@ class OmniBackend:
             raise ModelError("This model has no thinker, so it can't be talked to: load the whole folder.")
         self.model, self.processor, self.name, self.folder = model, processor, name, folder
         speaks = model.talker is not None and model.token2wav is not None and bool(model.voices)
-        self.voices: Sequence[str] = (next(iter(model.voices)),) if speaks else ()
+        self.voices: Sequence[str] = tuple(model.voices) if speaks else ()
         self.sample_rate = model.sample_rate if speaks else 24000
         tokenizer = processor.tokenizer
         known = (tokenizer.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>"))
@@ -136,7 +136,7 @@ class OmniBackend:
 
     def _written_down(self, hearing: Hearing, options: HearingOptions) -> str:
         told, asked = TRANSLATE if options.translate else WRITE_DOWN
-        contents = ({"type": "audio", "audio": Encoded(hearing.embeddings)}, {"type": "text", "text": asked})
+        contents = (hearing.content(), {"type": "text", "text": asked})
         answer = self.chat().answer([Message("user", "", contents=contents)], None, told, spoken=False)
         for _ in answer.events():
             pass
@@ -346,7 +346,7 @@ class OmniChat:
 def _contents(message: Message) -> list[Mapping[str, Any]]:
     if message.contents:
         return list(message.contents)
-    sound = [{"type": "audio", "audio": Encoded(message.embeddings)}] if message.embeddings is not None else []
+    sound = [{"type": "audio", "heard": message.embeddings}] if message.embeddings is not None else []
     return [*sound, {"type": "text", "text": message.text}] if message.text else sound
 
 
@@ -384,7 +384,7 @@ class OmniReply:
             yield None
         state = chat.state
         model.read(state, [Words(torch.tensor(processor.tokenizer.encode(REPLY, add_special_tokens=False).ids))])
-        voice, settings = backend.voices[0] if self.spoken else None, self._settings(state)
+        voice, settings = self._voice(), self._settings(state)
         detokenizer, held = IncrementalDetokenizer(processor.tokenizer, {}), torch.zeros(0)
         size = backend.sample_rate * 2 // 25
         try:
@@ -433,19 +433,26 @@ class OmniReply:
         self.seconds += len(samples) / rate
         return AudioEvent(Audio(samples, rate))
 
+    def _voice(self) -> str | None:
+        return (self.sampling.voice or self.chat.backend.voices[0]) if self.spoken else None
+
     def _settings(self, state: OmniState) -> ReplySettings:
         how, usual, backend = self.sampling, Sampling(), self.chat.backend
         speaking = replace(SPEAKING, seed=how.seed)
         if (how.temperature, how.top_k) != (usual.temperature, usual.top_k):  # those are another talker's
             speaking = replace(speaking, temperature=how.temperature, top_k=how.top_k)
         thinking = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
-        room = backend.model.thinker.language_model.context - int(state.thinker.length) - 8
+        read = int(state.thinker.length) + 8
+        room = backend.model.thinker.language_model.context - read
         wanted = how.max_tokens if self.script is None else len(self.script) + 1
+        if self.spoken:
+            room = min(room, backend.model.talker.lm.context - read)
         if room < 1 or (self.script is not None and room < wanted):
             raise TooLongError("The conversation leaves no room for an answer: begin a new one, or give less.")
-        tokens = min(wanted, room)
-        codes = min(ReplySettings.max_codes, CODES_A_TOKEN * tokens + MORE_CODES)
+        codes = ReplySettings.max_codes
+        if self.spoken:  # the talker reads all of the conversation, too
+            codes = min(codes, backend.model.talker.lm.context - read)
         return ReplySettings(
-            tokens, codes, ends=backend.ends, thinking=thinking, speaking=speaking, seed=how.seed,
-            script=self.script,
+            min(wanted, room), codes, ends=backend.ends, thinking=thinking, speaking=speaking, seed=how.seed,
+            script=self.script, patience=PATIENCE,
         )  # fmt: skip

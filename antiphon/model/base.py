@@ -101,6 +101,7 @@ class Model(ABC):
         Raises:
             SessionError: a model that listens and speaks at once.
             ToolCallError: the language model can't call functions, or one can't be a tool.
+            ModelError: there is no such voice.
         """
         raise SessionError("This model talks live: use session(), or antiphon.load('base') for turns one by one.")
 

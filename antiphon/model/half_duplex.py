@@ -83,6 +83,7 @@ class TurnModel(Model):
         tools: Sequence[Callable[..., Any] | Tool] = (),
     ) -> Chat:
         """See `Model.chat`."""
+        self._check_voice(sampling)
         return Chat(self.backend, sampling, text_only, self._tools(tools))
 
     def session(
@@ -95,7 +96,13 @@ class TurnModel(Model):
     ) -> TurnSession:
         """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn; `tools` are
         functions that answers may call, as in `chat`."""
+        self._check_voice(sampling)
         return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+
+    def _check_voice(self, sampling: Sampling | None) -> None:
+        named, voices = sampling.voice if sampling is not None else None, self.backend.voices
+        if named is not None and named not in voices:
+            raise ModelError(f"There is no voice {named!r}; there are: {', '.join(voices) or 'none'}.")
 
     def _tools(self, tools: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
         if tools and not self.backend.calls_functions:

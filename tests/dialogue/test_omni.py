@@ -28,8 +28,7 @@ def backend():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Its talker never ends by itself."""
-    monkeypatch.setattr("antiphon.dialogue.omni.CODES_A_TOKEN", 1)
-    monkeypatch.setattr("antiphon.dialogue.omni.MORE_CODES", 50)
+    monkeypatch.setattr("antiphon.dialogue.omni.PATIENCE", (1, 50))
 
 
 @pytest.fixture(scope="module")

@@ -183,6 +183,7 @@ class Scripted:
     hears: str | None = None
     deaf: bool = False
     calls_functions: bool = False
+    sees: bool = False
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)

@@ -100,6 +100,8 @@ class ReplySettings:
 
     Attributes:
         max_tokens, max_codes: at most.
+        patience: codes for each token of the text, and codes more, after which a talker that misses its end is stopped;
+            None waits for it.
         ends: tokens that end the text.
         thinking, speaking: how tokens and codes are drawn.
         seed: of the sound's noise.
@@ -115,6 +117,7 @@ class ReplySettings:
     seed: int = 0
     ahead: int | None = AHEAD
     script: tuple[int, ...] | None = None
+    patience: tuple[int, int] | None = None
 
 
 class Omni(nn.Module):
@@ -339,7 +342,7 @@ class Omni(nn.Module):
             x, at = talker.begin(read[-1:], speaker, first), torch.cat([places[:, -1:], after], dim=1)
             hidden = talker(x[None], at[:, None], state.talker)[:, -1]
         said = [tokens.tts_codec_mask_token_id, tokens.tts_codec_pad_token_id, tokens.tts_codec_start_token_id]
-        place, ended = start + 2, 0
+        place, ended, tokens_read = start + 2, 0, 1
         try:
             for number in range(settings.max_codes):
                 with torch.inference_mode():
@@ -348,11 +351,17 @@ class Omni(nn.Module):
                     (code,) = sample_rows(logits, [settings.speaking], [number], [said])
                 if code in talker.ends:
                     break
+                if ended and settings.patience is not None:
+                    each, more = settings.patience
+                    if number >= each * tokens_read + more:
+                        break
                 said.append(code)
                 state.codes.append(code)
                 thought = yield code
                 if thought is None:
                     thought, ended = (pad if ended else end), ended + 1
+                else:
+                    tokens_read += 1
                 with torch.inference_mode():
                     x = talker.next(torch.tensor([code], device=first.device), thought[None])
                     at = torch.full((3, 1, 1), place, device=first.device)

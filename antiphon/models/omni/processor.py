@@ -102,8 +102,8 @@ class OmniProcessor:
         kind = content.get("type")
         if kind == "image":
             return self.picture(content["image"])
-        if kind == "audio" and isinstance(content["audio"], Encoded):
-            return content["audio"]
+        if kind == "audio" and "heard" in content:
+            return Encoded(content["heard"])
         if kind == "audio":
             return self.sound(content["audio"], content.get("sample_rate"))
         if kind == "video":

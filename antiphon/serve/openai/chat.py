@@ -30,7 +30,7 @@ from antiphon.serve.openai.bodies import BoundedRoute
 from antiphon.serve.openai.chat_request import AudioOptions, ChatMessage, ChatRequest, InputAudio, check_options
 from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
-from antiphon.serve.openai.options import check_voice
+from antiphon.serve.openai.options import check_spoken, check_voice, own_voice
 from antiphon.serve.openai.stop_sequences import until_stop
 from antiphon.serve.openai.tools import call_deltas, no_tools, read_calls, read_result, read_tools, shown_call
 from antiphon.serve.state import Served
@@ -94,6 +94,7 @@ class _Chat:
             think_temperature=asked.temperature or 0.0,
             think_top_k=40,
             max_tokens=min(wanted or usual, 512),
+            voice=own_voice((asked.audio or AudioOptions()).voice, self.served.backend.voices),
         )
         chat = self.served.backend.chat()
         answer = chat.answer(messages, how, self.instructions or None, asked.spoken, self.functions)
@@ -206,7 +207,9 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     functions = read_tools(tools, asked.tool_choice, asked.parallel_tool_calls, "", supports_tools)
     if asked.spoken:
         options = asked.audio or AudioOptions()
-        check_voice(options.voice, served.backend.voices, "audio.voice")
+        check_spoken(True, served.backend.voices, "modalities")
+        if options.voice is not None:
+            check_voice(options.voice, served.backend.voices, "audio.voice")
         if asked.stream and options.format != "pcm16":
             raise RequestError("unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
     instructions, past = await _read(served, asked.messages)

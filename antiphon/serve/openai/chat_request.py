@@ -48,7 +48,7 @@ class ChatMessage(BaseModel):
 class AudioOptions(BaseModel):
     """How the answer is to sound."""
 
-    voice: str = Field("heart", max_length=100)
+    voice: str | None = Field(None, max_length=100)
     format: Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"] = "wav"
 
 

@@ -40,7 +40,7 @@ class Response:
     conversation_id: str | None
     spoken: bool
     format: dict[str, Any]
-    voice: str
+    voice: str | None
     max_tokens: int | str
     metadata: dict[str, str] | None = None
     answer: StreamingReply | None = None

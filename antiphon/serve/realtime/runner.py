@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -461,7 +462,8 @@ class ModelRunner:
 
 def _how(command: Answer) -> tuple[Sampling, str | None, bool, Functions | None]:
     """What an answer is asked for with, besides its past."""
-    how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
+    how = Sampling(voice=command.voice)
+    how = how if command.functions is None else replace(how, max_tokens=CALL_TOKENS)
     return cut_sampling(how, command.max_tokens), command.instructions, command.spoken, command.functions
 
 

@@ -26,6 +26,7 @@ from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.models.scene.notes import noted
 from antiphon.serve.errors import RequestError, missing
+from antiphon.serve.openai.options import check_spoken, own_voice
 from antiphon.serve.realtime.commands import (
     Answer,
     Begin,
@@ -87,7 +88,7 @@ class RealtimeSession:
         self.id, self.conversation_id = new_id("sess"), new_id("conv")
         self.model, self.limits, self.now = model, limits, now
         expires = int(wall + limits.session_seconds)
-        self.config = defaults(self.id, model.name, model.voices[0], expires, transcription)
+        self.config = defaults(self.id, model.name, next(iter(model.voices), None), expires, transcription)
         self.out = Outbox()
         self.conversation = Conversation(limits.items)
         self.input = InputBuffer(limits, self.out)
@@ -243,7 +244,8 @@ class RealtimeSession:
             return None
         spoken, tokens = "audio" in self.config["output_modalities"], self.config["max_output_tokens"]
         functions = functions_of(self.config, SessionChange(), "session", self.model.supports_tools)
-        how = (self.config["instructions"], spoken, _limit(tokens), False, functions)
+        voice = own_voice(self.config["audio"]["output"]["voice"], self.model.voices)
+        how = (self.config["instructions"], spoken, _limit(tokens), False, functions, voice)
         return Answer("", _turns(items), *how)
 
     def _audio_append(self, event: Event) -> None:
@@ -401,6 +403,7 @@ class RealtimeSession:
         change = parse(ResponseChange, given, "response")
         functions = functions_of(self.config, change, "response", self.model.supports_tools)
         check_change(change, "response")
+        check_spoken("audio" in (change.output_modalities or ()), self.model.voices, "response.output_modalities")
         outside = change.conversation == "none"
         if change.conversation not in (None, "auto", "none"):
             raise RequestError("invalid_value", "conversation is 'auto' or 'none'.", "response.conversation")
@@ -459,7 +462,8 @@ class RealtimeSession:
             self._waiting.remove(waiting)
             response = waiting.response
             limit, outside = _limit(response.max_tokens), response.conversation is None
-            how = (waiting.instructions, response.spoken, limit, outside, waiting.functions)
+            voice = own_voice(response.voice, self.model.voices)
+            how = (waiting.instructions, response.spoken, limit, outside, waiting.functions, voice)
             self.out.command(Answer(response.id, _turns(past), *how))
 
     # What the model finds

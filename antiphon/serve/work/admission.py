@@ -53,11 +53,12 @@ def measure(backend: Backend) -> Pace:
         listener.finish()
         listening = (time.perf_counter() - began) / TEST_SECONDS
         began, samples = time.perf_counter(), 0
-        for event in backend.chat().answer([Message("user", TEST_QUESTION)]).events():
+        spoken = bool(backend.voices)
+        for event in backend.chat().answer([Message("user", TEST_QUESTION)], spoken=spoken).events():
             if isinstance(event, AudioEvent):
                 samples += event.audio.samples.shape[-1]
-        spoken = samples / backend.sample_rate
-        speaking = (time.perf_counter() - began) / spoken if spoken else 0.0
+        seconds = samples / backend.sample_rate
+        speaking = (time.perf_counter() - began) / seconds if seconds else 0.0
     return Pace(listening, speaking)
 
 

@@ -80,8 +80,12 @@ def ours(seed: int = 0, scale: float = 0.3, given: dict[str, Any] | None = None)
     return model
 
 
-def talking() -> OmniBackend:
-    """One that is talked to at 24 kHz: it says words, and its talker goes on until it is stopped."""
+def talking(ends: bool = False) -> OmniBackend:
+    """One that is talked to at 24 kHz: it says words, and its talker goes on until it is stopped.
+
+    Args:
+        ends: it says few words; otherwise as many as it may.
+    """
     given, words = values(), tokenizer()
     given["token2wav_config"]["bigvgan_config"] = VOCODER | {
         "upsample_initial_channel": 64, "upsample_rates": [5, 3, 2, 2, 2, 2],
@@ -93,7 +97,14 @@ def talking() -> OmniBackend:
     head = model.thinker.language_model.lm_head.weight.data
     head.copy_(10 * head * torch.zeros(len(head), 1).index_fill(0, torch.tensor(said), 1.0))
     model.talker.lm.lm_head.weight.data[list(model.talker.ends)] = 0
-    return OmniBackend(model, OmniProcessor(words, model.config.thinker))
+    backend = OmniBackend(model, OmniProcessor(words, model.config.thinker))
+    if ends:  # as likely as another word, but not at once
+        state = model.init_state()
+        model.read(state, backend.processor([{"role": "user", "content": "the cat"}]))
+        end = torch.randn(32, generator=torch.Generator().manual_seed(9))
+        end -= end @ state.hidden / (state.hidden @ state.hidden) * state.hidden
+        head[backend.ends[0]] = head[said].std() * end
+    return backend
 
 
 def theirs(seed: int = 0, scale: float = 0.3) -> Any:
