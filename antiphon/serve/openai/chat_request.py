@@ -21,12 +21,21 @@ class InputAudio(BaseModel):
     format: Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm", "pcm16"] = "wav"
 
 
+class SeenUrl(BaseModel):
+    """A picture or a video, as a data URL; what `detail` asks for is the model's own affair."""
+
+    url: str
+    detail: str | None = Field(None, max_length=50)
+
+
 class Part(BaseModel):
-    """A part of a message."""
+    """A part of a message; `video_url` as other servers of Qwen's models take it."""
 
     type: str = Field(max_length=50)
     text: Text | None = None
     input_audio: InputAudio | None = None
+    image_url: SeenUrl | None = None
+    video_url: SeenUrl | None = None
 
 
 class AudioReference(BaseModel):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ from antiphon.serve.realtime.config import (
     voice_of,
 )
 from antiphon.serve.realtime.input_buffer import InputBuffer, SpeechPaused, SpeechStarted, SpeechStopped
-from antiphon.serve.realtime.items import Conversation, Item, Turn, new_id, parse_item
+from antiphon.serve.realtime.items import Conversation, Item, Turn, new_id, parse_item, with_heard
 from antiphon.serve.realtime.response import Response
 
 MAX_OUTSIDE = 4  # responses outside of the conversation at once
@@ -205,10 +205,10 @@ class RealtimeSession:
                 self._tell_scene(item, at, hearing)
                 self._tell_transcript(item, at, transcript, failure)
                 break
-        if hearing is not None and hearing.message().is_something:
-            typed = item.message
-            together = None if typed is None else f"{typed.text} {transcript}".strip()
-            item.message = hearing.message() if typed is None else replace(typed, text=together, notes=hearing.notes)
+        if item.message is not None:
+            item.message = with_heard(item.message, hearing or Hearing(""))
+        elif hearing is not None and hearing.message().is_something:
+            item.message = hearing.message()
         self.next_responses()
         if item.id in self._due:
             self._due.discard(item.id)
@@ -309,7 +309,7 @@ class RealtimeSession:
         self.out.emit({"type": "session.updated", "session": self.config})
 
     def _item_create(self, event: Event) -> None:
-        item, sound = parse_item(event.get("item"), supports_tools=self.model.supports_tools)
+        item, sound = self._parse_item(event.get("item"), "item")
         for result in item.message.results if item.message is not None else ():
             if not any(call.id == result.id for other in self.conversation.items for call in other.calls):
                 raise RequestError("invalid_value", f"No call has the id '{result.id}'.", "item.call_id")
@@ -323,6 +323,10 @@ class RealtimeSession:
             item.hearing, item.audio_ms = True, len(samples) / RATE * 1000
             self.conversation.keep(item, pcm16(samples))
             self.out.command(Hear(item.id, samples), Finish(item.id))
+
+    def _parse_item(self, given: Any, param: str) -> tuple[Item, bytes]:
+        model = self.model
+        return parse_item(given, param, model.supports_tools, model.sees, self.limits.turn_seconds)
 
     def _item_retrieve(self, event: Event) -> None:
         item = self._item(event, "item_retrieve_invalid_item_id")
@@ -446,7 +450,7 @@ class RealtimeSession:
                     raise RequestError("invalid_value", f"No item '{str(shown.get('id'))[:128]}'.", f"{where}.id")
                 items.append(found)
                 continue
-            item, sound = parse_item(shown, where, self.model.supports_tools)
+            item, sound = self._parse_item(shown, where)
             if sound:
                 said = "Create the item with its sound first, and refer to it here."
                 raise RequestError("invalid_value", said, f"{where}.content")
