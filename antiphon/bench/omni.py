@@ -4,6 +4,9 @@ The weights are random ones, of fewer and narrower layers than the published one
 a tenth of the vocabulary, whose tables would be most of what there is to hold. The reply has so many tokens and so many
 codes, whatever they are. "Serial" is the same model where the sound is made when the reply is done, as in the published
 code.
+
+What is packed is a language model of the 3B one's sizes, with random weights: those are made, and packed into 4 bits, a
+piece at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ import torch
 from antiphon.bench.compare import Progress, check_known, missing, on_threads, start_report
 from antiphon.evals.machine import in_fresh_process, memory_bytes
 from antiphon.evals.report import Figure, Report
+from antiphon.hub.pack import pack
+from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.config import OmniConfig
@@ -30,7 +35,7 @@ from antiphon.models.omni.thinker import Given, Heard, Seen, Words
 from antiphon.models.omni.token2wav import Voice
 
 PEER = "transformers"
-GROUPS = ("first", "reply", "memory")
+GROUPS = ("first", "reply", "memory", "packed")
 ROPE = {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [8, 12, 12]}
 
 VOCABULARY = 16384
@@ -78,6 +83,18 @@ def sizes(width: int, layers: int, wave: int) -> dict[str, Any]:
 
 
 SIZES = {"small": (512, 8, 128), "tiny": (256, 2, 64)}
+LANGUAGE_MODELS = {  # of the thinker of Qwen2.5-Omni-3B; and one to try the bench
+    "small": LlamaConfig(
+        hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=2,
+        head_dim=128, vocab_size=151936, rope_theta=1e6, max_position_embeddings=32768, tie_word_embeddings=False,
+        qkv_bias=True,
+    ),
+    "tiny": LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=32, vocab_size=512, tie_word_embeddings=False, qkv_bias=True,
+    ),
+}  # fmt: skip
+BITS, PROMPT, STEPS = 4, 64, 32  # of the packed one's weights; tokens that it reads at once, and one by one
 
 
 @dataclass(frozen=True)
@@ -132,7 +149,73 @@ def bench_omni(config: OmniBenchConfig, progress: Progress = lambda line: None) 
             detail = f"{peaks['ours'] / 1e9:.2f} / {peaks[PEER] / 1e9:.2f} GB, of the whole process"
             name = f"omni-memory-over-{PEER}"
             report.add(Figure(name, peaks["ours"] / peaks[PEER], detail, "<= 0.7", None, 1))
+    if "packed" in config.only:
+        _bench_packed(config, report, progress)
     return report
+
+
+def _bench_packed(config: OmniBenchConfig, report: Report, progress: Progress) -> None:
+    sizes = LANGUAGE_MODELS[config.size]
+    with tempfile.TemporaryDirectory() as folder:
+        progress(f"packed: drawing and packing the weights into {BITS} bits")
+        told = {**asdict(sizes), "model_type": "qwen2"}
+        pack(RandomSource(sizes), told, Path(folder), bits=BITS)
+        progress(f"packed: reading and thinking, {on_threads(config.threads)}")
+        asked = {"folder": folder, "threads": config.threads}
+        found = in_fresh_process(think, asked, f"the packed model of {config.size}", config.threads)
+    name = f"omni-3b-int{BITS}" if config.size == "small" else f"omni-{config.size}-int{BITS}"
+    report.add(Figure(f"{name}-memory-gb", found["peak"] / 1e9, "GB", None, None, 1))
+    report.add(Figure(f"{name}-tokens-per-s", 1 / statistics.median(found["steps"]), "tokens/s", None, None, STEPS))
+    report.add(Figure(f"{name}-prompt-{PROMPT}-s", statistics.median(found["prompts"]), "s", None, None, 3))
+
+
+class RandomSource:
+    """Weights to be packed that are drawn when they are asked for: they are never there as a whole.
+
+    Args:
+        config: the language model's sizes.
+    """
+
+    def __init__(self, config: LlamaConfig):
+        width = config.hidden_size
+        self.shapes: dict[str, tuple[int, ...]] = {"model.norm.weight": (width,)}
+        self.shapes |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (config.vocab_size, width))
+        for layer in range(config.num_hidden_layers):
+            for linear, shape in config.shapes.items():
+                name = Llama.published_name(f"layers.{layer}.{linear}")
+                self.shapes[f"{name}.weight"] = shape
+                if linear in ("q_proj", "k_proj", "v_proj"):
+                    self.shapes[f"{name}.bias"] = shape[:1]
+            norms = ("input_layernorm", "post_attention_layernorm")
+            self.shapes |= {f"model.layers.{layer}.{norm}.weight": (width,) for norm in norms}
+        source = torch.Generator().manual_seed(0)
+        widths = {shape[1] for shape in self.shapes.values() if len(shape) == 2}
+        self._drawn = {width: 0.02 * torch.randn(1024, width, generator=source) for width in widths}
+
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        """See `antiphon.hub.pack.Source`; rows come again every 1024."""
+        if len(self.shapes[name]) == 1:
+            return torch.full((last - first,), float(name.endswith("norm.weight")))
+        return self._drawn[self.shapes[name][1]][torch.arange(first, last) % 1024]
+
+
+def think(fields: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of prompts and of single tokens with their logits, and the most memory of this process."""
+    torch.set_num_threads(fields["threads"])
+    model, found = Llama.from_pretrained(fields["folder"]), {"prompts": [], "steps": []}
+
+    def read(count: int, cache: Any) -> float:
+        tokens = torch.randint(500, (1, count))
+        start = time.perf_counter()
+        model.logits(model(model.embed(tokens), cache)[:, -1])
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        for _ in range(4):
+            cache = model.init_cache()
+            found["prompts"].append(read(PROMPT, cache))
+        found["steps"] = [read(1, cache) for _ in range(STEPS + 4)]
+    return {"prompts": found["prompts"][1:], "steps": found["steps"][4:], "peak": memory_bytes("VmHWM")}
 
 
 def _add(

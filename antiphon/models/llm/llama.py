@@ -25,8 +25,8 @@ from antiphon.errors import ModelError
 from antiphon.models.lora import Lora, Pair
 from antiphon.nn.cache import KeyValues, Span
 from antiphon.nn.fused import Between
-from antiphon.nn.int8 import PackedEmbedding, PackedProduct, dequantize
 from antiphon.nn.memory import return_memory
+from antiphon.nn.packed import PackedEmbedding, PackedProduct, dequantize
 from antiphon.nn.weights import NoInitWeights, fill
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")  # the others are the MLP's
@@ -38,12 +38,12 @@ TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_p
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a model; names are those of its config.json, but for the last four.
+    """Sizes of a model; names are those of its config.json, but for the last five.
 
     Attributes:
         qkv_bias, o_bias: whether those products have biases.
         qk_norm: queries and keys are normed head by head before they are turned (Qwen3).
-        packed: the weights are kept in 8 bits.
+        packed: the weights are kept in 8 or 4 bits, as `bits` says.
     """
 
     hidden_size: int = 576
@@ -61,6 +61,7 @@ class LlamaConfig:
     o_bias: bool = False
     qk_norm: bool = False
     packed: bool = False
+    bits: int = 8
 
     @classmethod
     def from_file(cls, path: Path) -> LlamaConfig:
@@ -93,6 +94,7 @@ class LlamaConfig:
         bias = bool(values.get("attention_bias"))
         values |= {"qkv_bias": bias or kind == "qwen2", "o_bias": bias, "qk_norm": kind == "qwen3"}
         values["packed"] = values.get("quantization_config", {}).get("quant_method") == "antiphon"
+        values["bits"] = int(values.get("quantization_config", {}).get("bits", 8)) if values["packed"] else 8
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     @property
@@ -268,7 +270,7 @@ class Llama(nn.Module):
                 self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         else:
             table = _read(packed, lambda key: key.startswith(EMBEDDINGS))
-            self.embed_tokens = PackedEmbedding(table["embed_tokens.weight"], table["embed_tokens.scale"])
+            self.embed_tokens = PackedEmbedding(table["embed_tokens.weight"], table["embed_tokens.scale"], config.bits)
             self.lm_head = PackedProduct(packed, EMBEDDINGS if config.tie_word_embeddings else "lm_head")
             self.between = nn.ModuleList(
                 self._opened(Between(packed, number)) for number in range(config.num_hidden_layers + 1)
@@ -521,7 +523,7 @@ def _unpacked(weights: dict[str, Tensor], config: LlamaConfig) -> dict[str, Tens
     plain = dict(weights)
     for key in [key for key in weights if key.endswith(".scale")]:
         name = key.removesuffix(".scale")
-        plain[f"{name}.weight"] = dequantize(weights[f"{name}.weight"], plain.pop(key))
+        plain[f"{name}.weight"] = dequantize(weights[f"{name}.weight"], plain.pop(key), config.bits)
     for name, parts in TOGETHER.items():
         for key in [key for key in plain if f".{name}." in key]:
             pieces = plain.pop(key).split(config.sizes(name), dim=0)

@@ -91,6 +91,18 @@ def test_packed_weights_give_nearly_the_same(theirs, tmp_path: Path) -> None:
         assert (plain.layers[1].k_proj.weight - weight).abs().max() <= weight.abs().max() / 250
 
 
+def test_four_bits_are_computed_as_what_they_stand_for(tmp_path: Path) -> None:
+    make("Qwen2", tmp_path / "whole", {})
+    pack_folder(tmp_path / "whole", tmp_path / "packed", bits=4)
+    packed = Llama.from_pretrained(tmp_path / "packed")
+    plain = Llama.from_pretrained(tmp_path / "packed", torch.float32)
+    assert packed.config.bits == 4 and not plain.config.packed
+    x = packed.embed(torch.randint(50, (2, 20), generator=torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        want, got = plain.logits(plain(x)), packed.logits(packed(x))
+    assert (got - want).norm() < 0.1 * want.norm()
+
+
 def test_adapters_correct_packed_products(tmp_path: Path) -> None:
     make("Qwen2", tmp_path / "whole", {})
     pack_folder(tmp_path / "whole", tmp_path / "packed")
