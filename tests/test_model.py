@@ -12,6 +12,7 @@ import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
+from antiphon.dialogue.events import Sampling
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
@@ -174,6 +175,10 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
         replies = [chat.say_typed(text) for text in ("hello", "and then")]
         assert [reply.heard for reply in replies] == ["hello", "and then"]
         assert all((reply.audio is None) is text_only for reply in replies) and len(chat._past) == 4
+    with pytest.raises(SessionError, match="sees nothing"):
+        half_duplex.chat().say_typed("what is it", [{"type": "image", "image": "cat.png"}])
+    with pytest.raises(ModelError, match="no voice 'bert'; there are: heart"):
+        half_duplex.chat(Sampling(voice="bert"))
     heard = Heard(" ")
     half_duplex.recognizer.hear = lambda audio, options: heard
     assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""

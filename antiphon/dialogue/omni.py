@@ -310,7 +310,7 @@ class OmniChat:
         return [message for message in past if message.is_something]
 
     def brought(self, past: Sequence[Message], instructions: str | None, usage: Usage) -> Iterator[None]:
-        """Brings the memory to `past`, a step for each message."""
+        """Brings the memory to `past`, a step for each part of a message."""
         model, processor = self.backend.model, self.backend.processor
         prompt = (instructions or PROMPT)[:MAX_PROMPT_CHARACTERS]
         if self.state is None or prompt != self._prompt:
@@ -328,10 +328,11 @@ class OmniChat:
         yield None
         for message in past[same:]:
             given = {"role": message.role, "content": _contents(message)}
-            model.read(self.state, processor([given], reply=False))
+            for part in processor([given], reply=False):  # a picture may take a while
+                model.read(self.state, [part])
+                yield None
             self.remember(message)
             usage.heard += self._tokens(len(self._read) - 1) if message.heard else 0
-            yield None
         usage.input = self._marks[-1].length
 
     def remember(self, message: Message) -> None:

@@ -121,6 +121,20 @@ def test_pictures_are_seen(backend):
     assert seen.usage.input == blind.usage.input + 6 + 2
 
 
+def test_a_conversation_left_while_a_picture_is_read_goes_on_as_if_it_were_not(backend):
+    picture, words = {"type": "image", "image": torch.rand(3, 56, 84)}, {"type": "text", "text": "what is it"}
+    asked, chat = Message("user", "", contents=(picture, words)), backend.chat()
+    reading = chat.answer([Message("user", "the cat"), asked], SHORT, spoken=False).events()
+    for _ in range(5):  # into the picture's message
+        assert next(reading) is None
+    reading.close()
+    assert len(chat._read) == 1
+    other = Message("user", "and the dog")
+    assert text_of(chat.answer([other], SHORT, spoken=False)) == text_of(
+        backend.chat().answer([other], SHORT, spoken=False)
+    )
+
+
 def test_nothing_of_it_is_imported_for_other_models():
     asked = "import sys, antiphon; antiphon.load; print([name for name in sys.modules if 'omni' in name])"
     found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)

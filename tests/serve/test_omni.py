@@ -42,6 +42,9 @@ def test_a_chat_sees_hears_and_is_spoken_in_a_voice_that_there_is(backend):
         assert read[1] == read[0] + 4 + 2 and read[2] == read[0] + 45 + 2  # a token for 28 x 28 pixels, for 40 ms
         aloud = ask(image(url(png())), sound, modalities=["text", "audio"])["choices"][0]["message"]["audio"]
         assert aloud["transcript"].split() and aloud["data"]
+        broken = ask(image(url(png(side=400)[:-200])), text)["error"]
+        assert broken["code"] == "invalid_value" and "the picture can't be read" in broken["message"]
+        assert ask(text)["usage"]["prompt_tokens"] == read[0]
         wrong = ask(text, modalities=["text", "audio"], audio={"voice": "bert", "format": "wav"})["error"]
         assert (wrong["param"], wrong["message"]) == ("audio.voice", "Unknown voice 'bert'; there are: anna.")
         tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
