@@ -47,6 +47,8 @@ def test_a_chat_sees_hears_and_is_spoken_in_a_voice_that_there_is(backend):
         assert ask(text)["usage"]["prompt_tokens"] == read[0]
         wrong = ask(text, modalities=["text", "audio"], audio={"voice": "bert", "format": "wav"})["error"]
         assert (wrong["param"], wrong["message"]) == ("audio.voice", "Unknown voice 'bert'; there are: anna.")
+        chinese = http.post("/v1/audio/speech", json={"input": "你好", "response_format": "wav"})
+        assert chinese.status_code == 200 and len(chinese.content) > 20_000
         tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
         assert ask(text, tools=[tool])["error"]["code"] == "tools_not_supported"
 

@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import Sampling
-from antiphon.errors import AudioError
+from antiphon.errors import AudioError, UnsayableError
 from antiphon.models.asr import segments
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage, joined
-from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.serve.errors import RequestError, explained, unsupported
 from antiphon.serve.openai.bodies import BoundedRoute
 from antiphon.serve.openai.errors import RESPONSES
@@ -72,8 +71,6 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
     voice = asked.voice.id if isinstance(asked.voice, VoiceId) else asked.voice
     if voice is not None:
         check_voice(voice, voices, "voice")
-    if not can_be_said(asked.input):
-        raise RequestError("invalid_value", "The voice speaks English and can say nothing of that text.", "input")
     if (asked.instructions or "").strip():
         raise unsupported("instructions", "this voice takes none")
 
@@ -84,9 +81,12 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal frames
-        for audio in served.backend.say(asked.input, Sampling(voice=own_voice(voice, voices))):
-            frames += 1
-            yield audio.samples.numpy()
+        try:
+            for audio in served.backend.say(asked.input, Sampling(voice=own_voice(voice, voices))):
+                frames += 1
+                yield audio.samples.numpy()
+        except UnsayableError as error:
+            raise RequestError("invalid_value", str(error), "input") from None
 
     stream = await begun(stream_steps(served, steps))
     if asked.stream_format == "audio":
