@@ -129,7 +129,7 @@ def _of_layer(source: Source, number: int, names: Iterable[str]) -> list[str]:
     """The weights of a layer's products, which must be there."""
     wanted = [f"model.layers.{number}.{part}.weight" for name in names for part in PRODUCTS[name]]
     if missing := [name for name in wanted if name not in source.shapes]:
-        raise HubError(f"the model has no tensor {missing[0]}: only Llama and Qwen models are packed")
+        raise HubError(f"the model has no tensor {missing[0]}: only Llama and Qwen models without experts are packed")
     return wanted
 
 

@@ -139,7 +139,7 @@ def save_language_model(model: Omni, folder: Path | str) -> None:
     lm, folder = model.thinker.language_model, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {field.name: getattr(lm.config, field.name) for field in dataclasses.fields(lm.config)}
-    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed", "bits")
+    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed", "bits", "num_experts")
     told = {key: value for key, value in sizes.items() if key not in ours_alone}
     told |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "dtype": "float32"}
     (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
