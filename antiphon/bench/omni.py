@@ -5,8 +5,8 @@ a tenth of the vocabulary, whose tables would be most of what there is to hold. 
 codes, whatever they are. "Serial" is the same model where the sound is made when the reply is done, as in the published
 code.
 
-What is packed is a language model of the 3B one's sizes, with random weights: those are made, and packed into 4 bits, a
-piece at a time.
+What is packed is a language model of the 3B one's sizes, in 4 bits, and a talker's transformer of Qwen2.5-0.5B's, in 8;
+their random weights are made and packed a piece at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.model import Omni, ReplySettings, Spoken
+from antiphon.models.omni.packing import BITS, described
 from antiphon.models.omni.thinker import Given, Heard, Seen, Words
 from antiphon.models.omni.token2wav import Voice
 
@@ -94,7 +95,15 @@ LANGUAGE_MODELS = {  # of the thinker of Qwen2.5-Omni-3B; and one to try the ben
         head_dim=32, vocab_size=512, tie_word_embeddings=False, qkv_bias=True,
     ),
 }  # fmt: skip
-BITS, PROMPT, STEPS = 4, 64, 32  # of the packed one's weights; tokens that it reads at once, and one by one
+TALKERS = {
+    "small": LlamaConfig(
+        hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
+        head_dim=64, vocab_size=8448, rope_theta=1e6, max_position_embeddings=32768, tie_word_embeddings=False,
+        qkv_bias=True,
+    ),
+    "tiny": LANGUAGE_MODELS["tiny"],
+}  # fmt: skip
+PROMPT, STEPS = 64, 32  # tokens that a packed one reads at once, and one by one
 
 
 @dataclass(frozen=True)
@@ -155,18 +164,22 @@ def bench_omni(config: OmniBenchConfig, progress: Progress = lambda line: None) 
 
 
 def _bench_packed(config: OmniBenchConfig, report: Report, progress: Progress) -> None:
-    sizes = LANGUAGE_MODELS[config.size]
-    with tempfile.TemporaryDirectory() as folder:
-        progress(f"packed: drawing and packing the weights into {BITS} bits")
-        told = {**asdict(sizes), "model_type": "qwen2"}
-        pack(RandomSource(sizes), told, Path(folder), bits=BITS)
-        progress(f"packed: reading and thinking, {on_threads(config.threads)}")
-        asked = {"folder": folder, "threads": config.threads}
-        found = in_fresh_process(think, asked, f"the packed model of {config.size}", config.threads)
-    name = f"omni-3b-int{BITS}" if config.size == "small" else f"omni-{config.size}-int{BITS}"
-    report.add(Figure(f"{name}-memory-gb", found["peak"] / 1e9, "GB", None, None, 1))
-    report.add(Figure(f"{name}-tokens-per-s", 1 / statistics.median(found["steps"]), "tokens/s", None, None, STEPS))
-    report.add(Figure(f"{name}-prompt-{PROMPT}-s", statistics.median(found["prompts"]), "s", None, None, 3))
+    size = "3b" if config.size == "small" else config.size
+    for part, sizes, bits in (
+        ("", LANGUAGE_MODELS, BITS["language_model"]),
+        ("talker-", TALKERS, BITS["talker_model"]),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            progress(f"packed: drawing and packing the {part or 'thinker-'}weights into {bits} bits")
+            pack(RandomSource(sizes[config.size]), described(sizes[config.size]), Path(folder), bits=bits)
+            progress(f"packed: reading and thinking, {on_threads(config.threads)}")
+            asked = {"folder": folder, "threads": config.threads}
+            found = in_fresh_process(think, asked, f"the packed model of {config.size}", config.threads)
+        name, what = f"omni-{size}-{part}int{bits}", "codes" if part else "tokens"
+        report.add(Figure(f"{name}-memory-gb", found["peak"] / 1e9, "GB", None, None, 1))
+        speed = 1 / statistics.median(found["steps"])
+        report.add(Figure(f"{name}-{what}-per-s", speed, f"{what}/s", None, None, STEPS))
+        report.add(Figure(f"{name}-prompt-{PROMPT}-s", statistics.median(found["prompts"]), "s", None, None, 3))
 
 
 class RandomSource:
@@ -205,7 +218,7 @@ def think(fields: dict[str, Any]) -> dict[str, Any]:
     model, found = Llama.from_pretrained(fields["folder"]), {"prompts": [], "steps": []}
 
     def read(count: int, cache: Any) -> float:
-        tokens = torch.randint(500, (1, count))
+        tokens = torch.randint(500, (1, count))  # every vocabulary has them
         start = time.perf_counter()
         model.logits(model(model.embed(tokens), cache)[:, -1])
         return time.perf_counter() - start

@@ -14,6 +14,7 @@ from antiphon.dialogue.omni import OmniBackend
 from antiphon.model.base import given_sampling, heard_from, named_parts
 from antiphon.model.half_duplex import TurnModel
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions
+from antiphon.models.omni import weights
 
 if TYPE_CHECKING:
     from antiphon.audio.given import Sound
@@ -39,11 +40,12 @@ class OmniModel(TurnModel):
             ModelError: it is no whole model, or is too large for the memory.
         """
         thinker = named_parts(folder, parts, ("thinker",)).get("thinker")
-        hub.check_memory(folder, hub.weight_bytes(folder))
-        return cls(OmniBackend.from_pretrained(folder, None if thinker is None else hub.folder(thinker)))
+        language_model = None if thinker is None else hub.folder(thinker)
+        hub.check_memory(folder, weights.memory(folder, language_model))
+        return cls(OmniBackend.from_pretrained(folder, language_model))
 
     def save(self, folder: Path | str) -> Path:
-        """See `Model.save`: a folder as it is published."""
+        """See `Model.save`: a folder as it is published; a packed one isn't written."""
         self.backend.save(folder)
         return Path(folder)
 

@@ -27,6 +27,9 @@ def test_figures_are_ratios_of_sides_that_took_turns(monkeypatch):
         "omni-tiny-int4-memory-gb": pytest.approx(5.0),
         "omni-tiny-int4-tokens-per-s": pytest.approx(4.0),
         "omni-tiny-int4-prompt-64-s": pytest.approx(2.0),
+        "omni-tiny-talker-int8-memory-gb": pytest.approx(5.0),
+        "omni-tiny-talker-int8-codes-per-s": pytest.approx(4.0),
+        "omni-tiny-talker-int8-prompt-64-s": pytest.approx(2.0),
     }
 
 
@@ -50,4 +53,4 @@ def test_no_reply_of_the_random_model_ends_by_itself():
 @pytest.mark.slow
 def test_it_measures():
     report = bench_omni(OmniBenchConfig(size="tiny", tokens=5, codes=60))
-    assert len(report.figures) == 6 and all(figure.value > 0 for figure in report.figures)
+    assert len(report.figures) == 9 and all(figure.value > 0 for figure in report.figures)

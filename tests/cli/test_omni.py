@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from antiphon.audio import io
 from antiphon.cli import app
+from antiphon.models.omni.packing import pack
 from tests.models.omni.tiny import talking
 
 
@@ -46,6 +47,14 @@ def test_talk_answers_a_recording_about_a_picture_in_a_voice(folder: Path, tmp_p
         assert result["answered"] == answers[-1] and result["heard"] == ""
         assert io.load(out).duration == pytest.approx(result["seconds"], abs=0.01) and result["seconds"] > 0.9
     assert answers[0] == answers[2] != answers[1]
+
+
+def test_a_packed_folder_talks(folder: Path, tmp_path: Path) -> None:
+    packed = pack(folder, tmp_path / "packed")
+    command = ["talk", folder / "question.wav", "-m", packed, "-o", tmp_path / "answer.wav"]
+    done = CliRunner().invoke(app, [*map(str, command)], catch_exceptions=False)
+    assert done.exit_code == 0 and re.search(r"answered: (.+)", done.stdout), done.stderr
+    assert io.load(tmp_path / "answer.wav").duration > 0.9
 
 
 def test_what_it_cannot_do_is_told_on_one_line(folder: Path, tmp_path: Path, antiphon, assert_one_line_error) -> None:

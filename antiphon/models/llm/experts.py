@@ -3,14 +3,9 @@ after Shazeer et al. 2017)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from antiphon.models.llm.llama import LlamaConfig
 
 
 class Expert(nn.Module):
@@ -27,15 +22,21 @@ class Expert(nn.Module):
 
 
 class Experts(nn.Module):
-    """The router and all experts of a layer."""
+    """The router and all experts of a layer.
 
-    def __init__(self, config: LlamaConfig):
+    Args:
+        width: of what goes in and comes out.
+        inner: of an expert.
+        count: of experts.
+        chosen: for each token.
+        normed: the weights of those sum to 1.
+    """
+
+    def __init__(self, width: int, inner: int, count: int, chosen: int, normed: bool):
         super().__init__()
-        self.chosen, self.normed = config.num_experts_per_tok, config.norm_topk_prob
-        self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=False)
-        self.experts = nn.ModuleList(
-            Expert(config.hidden_size, config.moe_intermediate_size) for _ in range(config.num_experts)
-        )
+        self.chosen, self.normed = chosen, normed
+        self.gate = nn.Linear(width, count, bias=False)
+        self.experts = nn.ModuleList(Expert(width, inner) for _ in range(count))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""

@@ -205,7 +205,8 @@ class Layer(nn.Module):
     def __init__(self, config: LlamaConfig, number: int = 0):
         super().__init__()
         self.config, width, d = config, config.hidden_size, config.head_dim
-        self.mlp = Experts(config) if config.is_sparse(number) else None  # else what is in `shapes`
+        experts = (config.moe_intermediate_size, config.num_experts, config.num_experts_per_tok, config.norm_topk_prob)
+        self.mlp = Experts(width, *experts) if config.is_sparse(number) else None  # else what is in `shapes`
         self.input_layernorm = nn.Parameter(torch.ones(width))
         biased = (TOGETHER["qkv_proj"] if config.qkv_bias else ()) + (("o_proj",) if config.o_bias else ())
         if not config.packed:

@@ -191,8 +191,8 @@ def inputs(model: Any, parts: list[Given], own_sound: bool) -> dict[str, Any]:
     return found | {"use_audio_in_video": own_sound}
 
 
-def save(model: Any, folder: Path) -> Path:
+def save(model: Any, folder: Path, **how: Any) -> Path:
     """A folder as it is published: weights, config.json, spk_dict.pt."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, **how)
     torch.save(model.speaker_map, folder / "spk_dict.pt")
     return folder
