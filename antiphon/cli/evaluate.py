@@ -347,16 +347,19 @@ def speech_lm(
         list[Path] | None,
         typer.Option(help="Folder of sWUGGY, sBLIMP, StoryCloze or SALMon in its official layout; may be repeated."),
     ] = None,
+    vocoder: Annotated[
+        Path | None, typer.Option(help="Folder of a vocoder of units, to hear what the model says.")
+    ] = None,
     only: Only = None,
     n: Annotated[
         int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
     ] = None,
     resume: Resume = False,
-    keep: Annotated[Path | None, typer.Option(help="Folder for what the model writes down.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for what the model writes down and says.")] = None,
     plot: Plot = None,
     json: Json = None,
 ) -> None:
-    """Measure a speech language model: words, grammar and endings by likelihood, what it writes down, what it reads."""
+    """Measure a speech language model: words, grammar and endings by likelihood, what it writes, says and reads."""
     check_resume(resume, json)
     check_folder("--texts", texts)
     for place in pairs or ():
@@ -365,8 +368,9 @@ def speech_lm(
         from antiphon.evals.speech_lm.figures import SpeechLMConfig, run
 
         config = SpeechLMConfig(
-            model=model, texts=texts, material=material, pairs=tuple(pairs or ()), only=listed(only), n=n, keep=keep
-        )
+            model=model, texts=texts, material=material, pairs=tuple(pairs or ()), vocoder=vocoder,
+            only=listed(only), n=n, keep=keep,
+        )  # fmt: skip
         _show(run(config, json, resume), stdout, plot, json)
 
 

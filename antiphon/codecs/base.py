@@ -7,6 +7,7 @@ by name (`antiphon.codecs.load`). A semantic tokenizer is a codec with `encode` 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, cast, runtime_checkable
@@ -98,6 +99,20 @@ def fewer(codebooks: int | None, there: int, min_kept: int = 1) -> int:
     if codebooks is not None and codebooks < min_kept:
         raise ValueError(f"{codebooks} codebooks can't be kept: {min_kept} to {there}, or None for all")
     return there if codebooks is None else min(codebooks, there)
+
+
+def fingerprint(codec: Any) -> str:
+    """16 hex digits of a hash over a codec's weights: the same for whatever folder they were loaded from.
+
+    Names and order of the tensors don't count, nor do tensors of one repeated value and copies, so that it stays what
+    it was when parts are renamed or statistics for training come and go.
+    """
+    found = set()
+    for tensor in codec.state_dict().values() if isinstance(codec, torch.nn.Module) else ():
+        flat = tensor.detach().cpu().contiguous().view(-1)
+        if flat.numel() and bool((flat != flat[0]).any()):
+            found.add(hashlib.sha256(flat.view(torch.uint8).numpy()).digest())
+    return hashlib.sha256(type(codec).__name__.encode() + b"".join(sorted(found))).hexdigest()[:16]
 
 
 class CodecModule(nn.Module):

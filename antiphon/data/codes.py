@@ -10,7 +10,6 @@ writes a set, however many encode for it: codes are small.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from antiphon.codecs.base import Tokenizer
+from antiphon.codecs.base import Tokenizer, fingerprint
 from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.errors import DataError
 
@@ -87,20 +86,6 @@ class CodecInfo:
                 f"The codes in {where} have {self.codebooks} codebooks, the codec {codec.codebooks}: give the codec "
                 "that they were made with."
             )
-
-
-def fingerprint(codec: Any) -> str:
-    """16 hex digits of a hash over a codec's weights: the same for whatever folder they were loaded from.
-
-    Names and order of the tensors don't count, nor do tensors of one repeated value and copies, so that it stays what
-    it was when parts are renamed or statistics for training come and go.
-    """
-    found = set()
-    for tensor in codec.state_dict().values() if isinstance(codec, torch.nn.Module) else ():
-        flat = tensor.detach().cpu().contiguous().view(-1)
-        if flat.numel() and bool((flat != flat[0]).any()):
-            found.add(hashlib.sha256(flat.view(torch.uint8).numpy()).digest())
-    return hashlib.sha256(type(codec).__name__.encode() + b"".join(sorted(found))).hexdigest()[:16]
 
 
 def device_of(codec: Any) -> torch.device:

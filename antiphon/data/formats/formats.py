@@ -238,6 +238,15 @@ def prompt(item: Item, model: Speller, tags: Sequence[str]) -> NDArray[np.int64]
     return writer.done(end=False).tokens
 
 
+def prompt_to_say(words: str, model: Speller) -> NDArray[np.int64]:
+    """What a model is given to say a text: [B] [T] text [S]; [codebooks, length] or [length]."""
+    writer = _begun(Item(np.zeros(0, np.int64), words), model, Weights())
+    writer.tag("T")
+    writer.text(words)
+    writer.tag("S")
+    return writer.done(end=False).tokens
+
+
 class _Writer:
     """Writes an example column by column."""
 

@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from antiphon.audio.io import Audio
-from antiphon.data.codes import fingerprint
+from antiphon.codecs.base import fingerprint
 from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokenize.decode import decode, file_names
 from antiphon.data.tokenize.encode import check_device, encode_scaled, open_codec, why

@@ -16,7 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.data.formats.formats import Weights, prompt, text, undo
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.audio.io import Audio
+from antiphon.data.formats.formats import Weights, prompt, prompt_to_say, text, undo
 from antiphon.errors import EvalError
 from antiphon.evals import harness
 from antiphon.evals.harness import EvalConfig, Evaluation, Group
@@ -32,12 +36,17 @@ from antiphon.evals.speech_lm.likelihood import (
 )
 from antiphon.evals.speech_lm.material import dev_sentences, material
 from antiphon.evals.speech_lm.pairs import Pair, read_pairs
+from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.speech_lm.generate import generate
 from antiphon.models.speech_lm.model import SpeechLM
+from antiphon.models.speech_lm.vocoder import UnitVocoder
 
 QUICK = 100
 AT_ONCE = 32  # rows that are written down together
 MAX_TEXT = 80  # tokens of a sentence
+MAX_UNITS = 800  # of one that is said: 25 s, where runs are one
+SAMPLED = TokenSampling(temperature=0.7, top_k=50)  # the likeliest units alone run in circles
+KEPT = 8  # sounds to listen to
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,14 @@ class SpeechLMConfig(EvalConfig):
         texts: folder of the text sources, to make our pairs from.
         material: where they lie; None is a folder in the cache.
         pairs: folders of official benchmarks, measured beside ours.
+        vocoder: folder of what makes sound of the model's units; None leaves out what it says.
     """
 
     model: str = "runs/speech-lm-speech/model"
     texts: Path | None = None
     material: Path | None = None
     pairs: tuple[Path, ...] = ()
+    vocoder: Path | None = None
 
 
 class SpeechLMEvaluation(Evaluation):
@@ -122,6 +133,38 @@ def writing(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:
     return [Figure("speech-to-text-wer", word_error_rate(said, heard), "WER", "<= 0.25", None, len(said))]
 
 
+def speaking(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:
+    """What is heard of sentences that the model says; beside it, of the sentences' own units by the same vocoder."""
+    if evaluation.config.vocoder is None:
+        raise EvalError(
+            "what it says is heard through a vocoder: give --vocoder FOLDER (recipe speech-lm/vocoder)"
+        )
+    (pairs, units), model = evaluation.pairs("sentences", n), evaluation.model
+    vocoder = UnitVocoder.from_pretrained(evaluation.config.vocoder)
+    if vocoder.config.tokenizer and model.vocabulary.fingerprint not in ("", vocoder.config.tokenizer):
+        raise EvalError(f"{evaluation.config.vocoder} speaks units of another tokenizer than the model's")
+    said, made = [pair.right.text for pair in pairs], []
+    for start in range(0, len(said), AT_ONCE):
+        prompts = [prompt_to_say(words, model) for words in said[start : start + AT_ONCE]]
+        for tokens in generate(model, prompts, MAX_UNITS, SAMPLED):
+            parts = [part.units for part in undo(tokens, model) if part.units is not None]
+            made.append(np.concatenate(parts) if parts else np.zeros(0, np.int64))
+    figures = []
+    own = [item.units for item in units.items([pair.right for pair in pairs])]
+    for name, bar, rows in (("text-to-speech-wer", "<= 0.25", made), ("unit-vocoder-wer", None, own)):
+        clips = evaluation.each(name, rows, lambda row: _sound(vocoder, row, model))
+        heard = evaluation.transcribed(name, clips)
+        evaluation.save_items(name, ({"said": a, "heard": b} for a, b in zip(said, heard)))
+        for number, clip in enumerate(clips[:KEPT]):
+            evaluation.save_sound(f"{name}-{number}", clip)
+        figures.append(Figure(name, word_error_rate(said, heard), "WER", bar, None, len(said)))
+    return figures
+
+
+def _sound(vocoder: UnitVocoder, units: NDArray[np.int64], model: SpeechLM) -> Audio:
+    return Audio(vocoder.speak(np.atleast_2d(units)[0], model.vocabulary.deduplicated), vocoder.codec.sample_rate)
+
+
 def reading(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:
     """Perplexity of text that was kept out of training."""
     if evaluation.config.texts is None:
@@ -165,15 +208,19 @@ GROUPS = {
     "grammar": Group(grammar, 500, ("spoken-grammar-right", "written-grammar-right")),
     "endings": Group(endings, 500, ("endings-spoken-right", "endings-across-right", "endings-written-right")),
     "writing": Group(writing, 200, ("speech-to-text-wer",)),
+    "speaking": Group(speaking, 200, ("text-to-speech-wer", "unit-vocoder-wer")),
     "reading": Group(reading, 500, ("text-perplexity",)),
     "official": Group(official, 100_000, ("official-pairs",)),
 }
 
 
+WANTS = {"official": "pairs", "speaking": "vocoder"}  # what else these are measured with
+
+
 def run(config: SpeechLMConfig, json: Path | None = None, resume: bool = False) -> Report:
     """Measures a speech language model; see `harness.run`. Official benchmarks are measured where they are given."""
     evaluation = SpeechLMEvaluation(config)
-    groups = {name: group for name, group in GROUPS.items() if name != "official" or config.pairs}
+    groups = {name: group for name, group in GROUPS.items() if WANTS.get(name) is None or getattr(config, WANTS[name])}
     weights = Path(config.model) / "model.safetensors"
     digest = hashlib.sha256()
     with weights.open("rb") if weights.is_file() else _missing(weights) as file:

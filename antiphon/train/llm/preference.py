@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon import hub
-from antiphon.data.codes import fingerprint
+from antiphon.codecs.base import fingerprint
 from antiphon.data.preferences.pairs import PreferencePairs
 from antiphon.errors import DataError
 from antiphon.models.llm.llama import Llama

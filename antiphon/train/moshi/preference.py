@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from antiphon.data.codes import fingerprint
+from antiphon.codecs.base import fingerprint
 from antiphon.data.dialogue.grid import NOTHING, weights
 from antiphon.data.preferences.pairs import PreferencePairs
 from antiphon.errors import ConfigError

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon import hub
-from antiphon.data.codes import fingerprint
+from antiphon.codecs.base import fingerprint
 from antiphon.data.preferences.pairs import Pair, PreferencePairs
 from antiphon.data.speech.timed_codes import TimedCodes
 from antiphon.errors import ConfigError, DataError

@@ -15,7 +15,8 @@ import soundfile
 import torch
 
 from antiphon.codecs.encodec.model import ChunkedEncodec, EncodecConfig
-from antiphon.data.codes import CodeSet, fingerprint
+from antiphon.codecs.base import fingerprint
+from antiphon.data.codes import CodeSet
 from antiphon.data.recordings import recordings
 from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.data.tokenize import encode as module
