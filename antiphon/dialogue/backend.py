@@ -150,6 +150,7 @@ class Backend(Protocol):
         languages: codes of those that it understands.
         calls_functions: an answer may be given functions.
         sees: a message may have pictures (`Message.contents`).
+        writes_down: what is heard of a live turn is written down (`Hearing.text`).
     """
 
     name: str
@@ -157,6 +158,7 @@ class Backend(Protocol):
     voices: Sequence[str]
     calls_functions: bool
     sees: bool
+    writes_down: bool
 
     @property
     def languages(self) -> Collection[str]: ...

@@ -61,7 +61,7 @@ class HalfDuplexBackend:
     """
 
     voices: Sequence[str] = ("heart",)
-    sees = False
+    sees, writes_down = False, True
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class OmniBackend:
         folder: that it was read from.
     """
 
-    calls_functions, sees = False, True
+    calls_functions, sees, writes_down = False, True, False
 
     def __init__(self, model: Omni, processor: OmniProcessor, name: str = "omni", folder: Path | None = None):
         if model.thinker is None:

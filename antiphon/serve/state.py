@@ -96,6 +96,7 @@ class LiveOnly:
     voices = ("heart",)
     calls_functions = False
     sees = False
+    writes_down = True  # where it hears at all
 
     def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate

@@ -185,6 +185,7 @@ class Scripted:
     deaf: bool = False
     calls_functions: bool = False
     sees: bool = False
+    writes_down: bool = True
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)

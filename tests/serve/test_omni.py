@@ -80,6 +80,22 @@ def test_a_session_remembers_pictures_and_of_an_answer_what_was_heard(backend):
     run(scenario, backend=backend, decoded_seconds=10.0)
 
 
+def test_what_is_not_written_down_has_no_transcript_unless_that_is_all_that_is_asked_for(backend):
+    async def scenario(address, served):
+        async with connect(address) as line:
+            wanted = {"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+            await send(line, "session.update", session=wanted)
+            session = (await receive(line, "session.updated"))["session"]
+            assert session["audio"]["input"]["transcription"] is None
+        async with connect(f"{address}?intent=transcription") as line:
+            await send(line, "input_audio_buffer.append", audio=base64.b64encode(speech(0.5)).decode())
+            await send(line, "input_audio_buffer.commit")
+            done = await receive(line, "conversation.item.input_audio_transcription.completed")
+            assert done["transcript"].split()
+
+    run(scenario, backend=backend)
+
+
 def test_without_a_voice_it_writes(backend):
     mute = OmniBackend(ours(), backend.processor, "mute")
     mute.model.talker = mute.model.token2wav = None

@@ -44,6 +44,7 @@ class ServedModel:
         transcribes: what the user says is turned into words.
         languages: codes of those that are understood.
         sees: messages may have pictures and videos.
+        writes_down: what the user says is written down, for whoever wants transcripts.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ServedModel:
     transcribes: bool = True
     languages: Collection[str] = ("en",)
     sees: bool = False
+    writes_down: bool = True
 
 
 @dataclass(frozen=True)

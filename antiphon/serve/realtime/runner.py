@@ -341,7 +341,8 @@ class ModelRunner:
             return
         samples = torch.from_numpy(np.concatenate(gathered))
         if item_id not in self._listeners:
-            self._listeners[item_id] = self.served.backend.listen(self._options())
+            live = self.served.backend.writes_down or self.session.config["type"] == "realtime"
+            self._listeners[item_id] = self.served.backend.listen(self._options(), live)
             yield None
         for part in samples.split(BLOCK_SAMPLES):
             self._listeners[item_id].step(part)

@@ -111,6 +111,8 @@ class RealtimeSession:
         before = self.config["audio"]["input"]
         model = self.model
         self.config = updated(self.config, given, model.voices, self.spoken, model.supports_tools, model.languages)
+        if not model.writes_down and self.config["type"] == "realtime":
+            self.config["audio"]["input"]["transcription"] = None  # there will be none, and the client is told so
         self.input.configure(self.config["audio"]["input"], before)
 
     def begin(self) -> None:
