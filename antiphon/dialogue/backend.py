@@ -139,7 +139,8 @@ class ChatSession(Protocol):
         ...
 
     def sounds_over(self) -> float:
-        """How likely the user's message is over with the words that were last read ahead, 0 to 1."""
+        """How likely the user's message is over with the words that were last read ahead, 0 to 1; 1 where a model reads
+        no words."""
         ...
 
 

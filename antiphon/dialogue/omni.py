@@ -301,8 +301,8 @@ class OmniChat:
             yield None
 
     def sounds_over(self) -> float:
-        """See `ChatSession.sounds_over`: no words tell."""
-        return 0.0
+        """See `ChatSession.sounds_over`: there are no words, so how it sounds decides alone."""
+        return 1.0
 
     def _readable(self, past: Sequence[Message], functions: Functions | None) -> list[Message]:
         if functions is not None or any(message.calls or message.results for message in past):

@@ -245,7 +245,7 @@ class TurnSession(Session):
     def _run(self) -> None:
         listens = self.mode == "half-duplex" or self.direction == "listen"
         try:
-            listener = self.backend.listen() if listens else None  # before the turn begins: the first takes a while
+            listener = self._listen() if listens else None  # before the turn begins: the first takes a while
             self._read_ahead(listener)
             while not self._closed.is_set():
                 item = self._next()
@@ -257,13 +257,18 @@ class TurnSession(Session):
                     continue
                 elif item is _END_OF_TURN or (isinstance(item, Tensor) and self._hears_end(listener, item)):
                     self._turn_over(listener)
-                    listener = self.backend.listen(HearingOptions(expected=self._language))
+                    listener = self._listen(HearingOptions(expected=self._language))
                 elif isinstance(item, Tensor) and self._waits(item):
                     listener = self._put_away(listener)
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
         finally:
             self._drop()
+
+    def _listen(self, options: HearingOptions | None = None) -> Listener:
+        """The next turn, heard; a session that answers nothing wants the words."""
+        live = self._chat is not None or self.backend.writes_down
+        return self.backend.listen(options, live)
 
     def _next(self) -> Tensor | _Say | object:
         """What came next; while nothing has, an answer that was begun is gone on with."""
@@ -301,7 +306,7 @@ class TurnSession(Session):
         if heard.text:  # somebody speaks, too softly for the endpointer
             return listener
         self._keep(heard)
-        listener = self.backend.listen(HearingOptions(expected=self._language))
+        listener = self._listen(HearingOptions(expected=self._language))
         for frame in self._lead:
             listener.step(frame)
         return listener

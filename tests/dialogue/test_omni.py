@@ -196,6 +196,27 @@ def test_a_live_session_answers_a_spoken_turn_and_speaks_while_it_thinks(backend
     assert sum(events[at].audio.duration for at in sounds) <= (90 + 50) / 50 + 0.01  # a talker that misses its end
 
 
+def test_a_session_that_only_listens_writes_down_and_one_that_speaks_reads_aloud(backend):
+    with TurnSession(backend, "simplex", "listen") as session:
+        ask(session)
+        until, events = time.monotonic() + 60, []
+        while not events and time.monotonic() < until:
+            events += session.poll()
+            time.sleep(0.005)
+        assert isinstance(events[0], HeardEvent) and events[0].heard.split()
+    with TurnSession(backend, "simplex", "speak") as session:
+        session.say("the cat")
+        events = ended(session)
+        assert events[0].text == events[-1].text == "the cat" and any(isinstance(one, AudioEvent) for one in events)
+
+
+def test_a_turn_that_sounds_finished_is_not_waited_for(backend):
+    chat = backend.chat()
+    for _ in chat.read_ahead([], ""):
+        pass
+    assert chat.sounds_over() == 1.0
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_an_interrupted_answer_is_remembered_as_far_as_it_was_heard(backend, wait):
     with TurnSession(backend, sampling=LONG) as session:
