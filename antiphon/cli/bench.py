@@ -91,7 +91,7 @@ def omni(
     rounds: Annotated[int, typer.Option(help="Replies of each side.", min=1)] = 1,
 ) -> None:
     """Qwen2.5-Omni: first sound over that of a reply made part after part; time and memory over transformers', same
-    weights (random ones); and what a language model of the 3B one's sizes takes in 4 bits."""
+    weights (random ones); and what a thinker and a talker of the 3B one's sizes take, packed."""
     from antiphon.bench.omni import OmniBenchConfig, bench_omni
 
     sizes = {"size": size, "threads": threads, "tokens": tokens, "codes": codes, "rounds": rounds}

@@ -250,12 +250,12 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
                 samples = await asyncio.to_thread(_decoded, part.input_audio, seconds, f"{here}.input_audio.data")
                 seconds = max(0.0, seconds - len(samples) / RATE)
                 parts.append(samples)
-            elif (found := part.image_url or part.video_url) is not None and message.role == "user":
-                kind, where_to = ("image", "image_url") if part.image_url is not None else ("video", "video_url")
+            elif (shown := part.shown) is not None and message.role == "user":
                 check_sees(served.backend.sees, here)
                 check_count(seen := seen + 1, here)
-                there = (found.url, kind, f"{here}.{where_to}.url", served.config.decoded_seconds)
-                parts.append(await asyncio.to_thread(read_seen, *there))
+                kind, url = shown
+                there = f"{here}.{part.type}.url"
+                parts.append(await asyncio.to_thread(read_seen, url, kind, there, served.config.decoded_seconds))
             elif part.type in ("text", "refusal") and part.text is not None:
                 parts.append(part.text)
             else:

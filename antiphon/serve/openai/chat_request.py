@@ -37,6 +37,15 @@ class Part(BaseModel):
     image_url: SeenUrl | None = None
     video_url: SeenUrl | None = None
 
+    @property
+    def shown(self) -> tuple[Literal["image", "video"], str] | None:
+        """What it shows, if it shows anything: of which kind, and its URL."""
+        if self.type == "image_url" and self.image_url is not None:
+            return "image", self.image_url.url
+        if self.type == "video_url" and self.video_url is not None:
+            return "video", self.video_url.url
+        return None
+
 
 class AudioReference(BaseModel):
     """An earlier spoken answer."""
