@@ -347,7 +347,10 @@ class Omni(nn.Module):
             for number in range(settings.max_codes):
                 with torch.inference_mode():
                     logits = talker.logits(hidden)
+                    ends = logits[:, list(talker.ends)].clone()
                     logits[:, tokens.tts_codec_start_token_id] = -torch.inf
+                    logits[:, self.config.dit.num_embeds :] = -torch.inf  # marks, which have no sound
+                    logits[:, list(talker.ends)] = ends
                     (code,) = sample_rows(logits, [settings.speaking], [number], [said])
                 if code in talker.ends:
                     break
