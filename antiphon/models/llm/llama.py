@@ -195,6 +195,26 @@ def corrected(y: Tensor, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor
     return y + pairs[name].correction(x) if name in pairs else y
 
 
+# Rows of unequal length: all but attention is computed of the tokens that are read, end to end, and of no others.
+
+
+def _own(counts: Tensor | None, steps: int) -> Tensor | None:
+    """Which of `[B, steps]` tokens are read, the first `counts` of each row; None where all are."""
+    if counts is None or steps == 1 or not int(counts.max()) or bool((counts == steps).all()):
+        return None
+    return torch.arange(steps, device=counts.device) < counts[:, None]
+
+
+def _in_rows(x: Tensor, own: Tensor) -> Tensor:
+    """Tokens end to end, `[1, tokens, width]`, in the places that are theirs: `[B, steps, width]`, elsewhere 0."""
+    return x.new_zeros(*own.shape, x.shape[-1]).index_put((own,), x[0])
+
+
+def _attend_own(q: Tensor, k: Tensor, v: Tensor, attend: Attend, own: Tensor) -> Tensor:
+    """Attention of tokens that lie end to end, row by row."""
+    return attend(*(_in_rows(part, own) for part in (q, k, v)))[own][None]
+
+
 class Layer(nn.Module):
     """One decoder layer: attention with grouped keys and values, then a SwiGLU, each after an RMS norm.
 
@@ -448,6 +468,10 @@ class Llama(nn.Module):
             partial(layer.attend, rope=rope, mask=mask, cache=cache, number=number, span=span)
             for number, layer in enumerate(self.layers)
         ]
+        own = _own(counts, steps)
+        if own is not None:
+            attends = [partial(_attend_own, attend=attend, own=own) for attend in attends]
+            x = x[own][None]
         whole = (first, last) == (0, config.num_hidden_layers)
         if lora is not None or not whole:
             self.open_products()
@@ -459,6 +483,8 @@ class Llama(nn.Module):
                 x = self.layers[number](x, attends[number], pairs)
             if last == config.num_hidden_layers:
                 x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
+        if own is not None:
+            x = _in_rows(x, own)
         if cache is not None:
             cache.advance(steps if counts is None else counts)
         return x

@@ -158,6 +158,27 @@ def test_adapters_correct_packed_products(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_fills_up_a_row_is_never_computed(tmp_path: Path, packed: bool) -> None:
+    make("Qwen2", tmp_path / "plain", {})
+    if packed:
+        pack_folder(tmp_path / "plain", tmp_path / "packed")
+    model = load_causal_lm(tmp_path / ("packed" if packed else "plain"))
+    x = model.embed(torch.randint(50, (3, 9), generator=torch.Generator().manual_seed(1)))
+    counts = [9, 0, 4]
+    for row, count in enumerate(counts):
+        x[row, count:] = float("nan")  # would spread
+    cache = model.init_cache(3)
+    hidden = model(x, cache, None, torch.tensor(counts))
+    assert cache.length.tolist() == counts
+    for row, count in enumerate(counts):
+        torch.testing.assert_close(hidden[row, count:], torch.zeros(9 - count, model.width))
+        if count:
+            alone = model(x[row : row + 1, :count], model.init_cache(1))
+            torch.testing.assert_close(hidden[row, :count], alone[0], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("family", ["qwen2", "yarn", "llama 3's positions"])
 def test_what_is_forgotten_moves_the_rest_up(tmp_path: Path, family: str) -> None:
     """In a model of one layer nothing that was read later knows of it, so that it is as if it had never been."""
