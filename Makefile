@@ -52,7 +52,7 @@ train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
 
 tables: $(VENV)/.tables
-	$(BIN)/antiphon eval tables --rows text,audio,speech --data "$(DATA)" -o report $(ARGS)
+	$(BIN)/antiphon eval tables --rows text,text-spoken,audio,speech,duplex --data "$(DATA)" -o report $(ARGS)
 
 weights: $(VENV)/.talk
 	@$(BIN)/antiphon fetch mini

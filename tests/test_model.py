@@ -12,6 +12,7 @@ import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
+from antiphon.dialogue.events import Sampling
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
@@ -68,7 +69,7 @@ def half_duplex(parts, monkeypatch):
     recognizer = CountingRecognizer()
     recognizer.whole = WhisperBlockEncoder(ENCODER).eval()
     recognizer.hear = hears_hello
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: recognizer)
+    monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: recognizer)
     return antiphon.load("mini", **parts)
 
 
@@ -109,7 +110,7 @@ def other(parts, tmp_path_factory):
 @pytest.fixture
 def with_other(parts, other, monkeypatch):
     """The preset that has neither adapter nor low-rank adapters."""
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     monkeypatch.setattr("antiphon.models.llm.thinker.assistant_prompt", lambda now: "Be kind.")  # at any minute
     own = {role: parts[role] for role in ("asr", "codec", "talker")}
     return antiphon.load("small", scene=None, **own, thinker=other)
@@ -148,7 +149,7 @@ def test_a_model_of_an_earlier_version_is_loaded(half_duplex, tmp_path):
 
 def test_a_thinker_that_cannot_be_had_says_why(parts, tmp_path, monkeypatch):
     own = {role: parts[role] for role in ("asr", "codec", "talker")} | {"scene": None}
-    monkeypatch.setattr("antiphon.model.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
+    monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: CountingRecognizer())
     monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: 1000)
     with pytest.raises(ModelError, match="GB of memory, and 0.0 GB are free"):
         antiphon.load("base", **own, thinker=parts["thinker"])
@@ -174,6 +175,10 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
         replies = [chat.say_typed(text) for text in ("hello", "and then")]
         assert [reply.heard for reply in replies] == ["hello", "and then"]
         assert all((reply.audio is None) is text_only for reply in replies) and len(chat._past) == 4
+    with pytest.raises(SessionError, match="sees nothing"):
+        half_duplex.chat().say_typed("what is it", [{"type": "image", "image": "cat.png"}])
+    with pytest.raises(ModelError, match="no voice 'bert'; there are: heart"):
+        half_duplex.chat(Sampling(voice="bert"))
     heard = Heard(" ")
     half_duplex.recognizer.hear = lambda audio, options: heard
     assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""

@@ -4,6 +4,9 @@ The weights are random ones, of fewer and narrower layers than the published one
 a tenth of the vocabulary, whose tables would be most of what there is to hold. The reply has so many tokens and so many
 codes, whatever they are. "Serial" is the same model where the sound is made when the reply is done, as in the published
 code.
+
+What is packed is a language model of the 3B one's sizes, in 4 bits, and a talker's transformer of Qwen2.5-0.5B's, in 8;
+their random weights are made and packed a piece at a time.
 """
 
 from __future__ import annotations
@@ -22,15 +25,18 @@ import torch
 from antiphon.bench.compare import Progress, check_known, missing, on_threads, start_report
 from antiphon.evals.machine import in_fresh_process, memory_bytes
 from antiphon.evals.report import Figure, Report
+from antiphon.hub.pack import pack
+from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.model import Omni, ReplySettings, Spoken
+from antiphon.models.omni.packing import BITS, described
 from antiphon.models.omni.thinker import Given, Heard, Seen, Words
 from antiphon.models.omni.token2wav import Voice
 
 PEER = "transformers"
-GROUPS = ("first", "reply", "memory")
+GROUPS = ("first", "reply", "memory", "packed")
 ROPE = {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [8, 12, 12]}
 
 VOCABULARY = 16384
@@ -78,6 +84,26 @@ def sizes(width: int, layers: int, wave: int) -> dict[str, Any]:
 
 
 SIZES = {"small": (512, 8, 128), "tiny": (256, 2, 64)}
+LANGUAGE_MODELS = {  # of the thinker of Qwen2.5-Omni-3B; and one to try the bench
+    "small": LlamaConfig(
+        hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=2,
+        head_dim=128, vocab_size=151936, rope_theta=1e6, max_position_embeddings=32768, tie_word_embeddings=False,
+        qkv_bias=True,
+    ),
+    "tiny": LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=32, vocab_size=512, tie_word_embeddings=False, qkv_bias=True,
+    ),
+}  # fmt: skip
+TALKERS = {
+    "small": LlamaConfig(
+        hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
+        head_dim=64, vocab_size=8448, rope_theta=1e6, max_position_embeddings=32768, tie_word_embeddings=False,
+        qkv_bias=True,
+    ),
+    "tiny": LANGUAGE_MODELS["tiny"],
+}  # fmt: skip
+PROMPT, STEPS = 64, 32  # tokens that a packed one reads at once, and one by one
 
 
 @dataclass(frozen=True)
@@ -132,7 +158,77 @@ def bench_omni(config: OmniBenchConfig, progress: Progress = lambda line: None) 
             detail = f"{peaks['ours'] / 1e9:.2f} / {peaks[PEER] / 1e9:.2f} GB, of the whole process"
             name = f"omni-memory-over-{PEER}"
             report.add(Figure(name, peaks["ours"] / peaks[PEER], detail, "<= 0.7", None, 1))
+    if "packed" in config.only:
+        _bench_packed(config, report, progress)
     return report
+
+
+def _bench_packed(config: OmniBenchConfig, report: Report, progress: Progress) -> None:
+    size = "3b" if config.size == "small" else config.size
+    for part, sizes, bits in (
+        ("", LANGUAGE_MODELS, BITS["language_model"]),
+        ("talker-", TALKERS, BITS["talker_model"]),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            progress(f"packed: drawing and packing the {part or 'thinker-'}weights into {bits} bits")
+            pack(RandomSource(sizes[config.size]), described(sizes[config.size]), Path(folder), bits=bits)
+            progress(f"packed: reading and thinking, {on_threads(config.threads)}")
+            asked = {"folder": folder, "threads": config.threads}
+            found = in_fresh_process(think, asked, f"the packed model of {config.size}", config.threads)
+        name, what = f"omni-{size}-{part}int{bits}", "codes" if part else "tokens"
+        report.add(Figure(f"{name}-memory-gb", found["peak"] / 1e9, "GB", None, None, 1))
+        speed = 1 / statistics.median(found["steps"])
+        report.add(Figure(f"{name}-{what}-per-s", speed, f"{what}/s", None, None, STEPS))
+        report.add(Figure(f"{name}-prompt-{PROMPT}-s", statistics.median(found["prompts"]), "s", None, None, 3))
+
+
+class RandomSource:
+    """Weights to be packed that are drawn when they are asked for: they are never there as a whole.
+
+    Args:
+        config: the language model's sizes.
+    """
+
+    def __init__(self, config: LlamaConfig):
+        width = config.hidden_size
+        self.shapes: dict[str, tuple[int, ...]] = {"model.norm.weight": (width,)}
+        self.shapes |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (config.vocab_size, width))
+        for layer in range(config.num_hidden_layers):
+            for linear, shape in config.shapes.items():
+                name = Llama.published_name(f"layers.{layer}.{linear}")
+                self.shapes[f"{name}.weight"] = shape
+                if linear in ("q_proj", "k_proj", "v_proj"):
+                    self.shapes[f"{name}.bias"] = shape[:1]
+            norms = ("input_layernorm", "post_attention_layernorm")
+            self.shapes |= {f"model.layers.{layer}.{norm}.weight": (width,) for norm in norms}
+        source = torch.Generator().manual_seed(0)
+        widths = {shape[1] for shape in self.shapes.values() if len(shape) == 2}
+        self._drawn = {width: 0.02 * torch.randn(1024, width, generator=source) for width in widths}
+
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        """See `antiphon.hub.pack.Source`; rows come again every 1024."""
+        if len(self.shapes[name]) == 1:
+            return torch.full((last - first,), float(name.endswith("norm.weight")))
+        return self._drawn[self.shapes[name][1]][torch.arange(first, last) % 1024]
+
+
+def think(fields: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of prompts and of single tokens with their logits, and the most memory of this process."""
+    torch.set_num_threads(fields["threads"])
+    model, found = Llama.from_pretrained(fields["folder"]), {"prompts": [], "steps": []}
+
+    def read(count: int, cache: Any) -> float:
+        tokens = torch.randint(500, (1, count))  # every vocabulary has them
+        start = time.perf_counter()
+        model.logits(model(model.embed(tokens), cache)[:, -1])
+        return time.perf_counter() - start
+
+    with torch.inference_mode():
+        for _ in range(4):
+            cache = model.init_cache()
+            found["prompts"].append(read(PROMPT, cache))
+        found["steps"] = [read(1, cache) for _ in range(STEPS + 4)]
+    return {"prompts": found["prompts"][1:], "steps": found["steps"][4:], "peak": memory_bytes("VmHWM")}
 
 
 def _add(

@@ -83,7 +83,7 @@ def hear(
 @app.command("omni")
 def omni(
     json: Json = None,
-    only: Annotated[list[str] | None, typer.Option(help="first, reply or memory; may be repeated. [all]")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="first, reply, memory, packed; may be repeated. [all]")] = None,
     size: Annotated[str, typer.Option(help="small, or tiny to try it.")] = "small",
     threads: Annotated[int, typer.Option(help="Of the processor.", min=1)] = 1,
     tokens: Annotated[int, typer.Option(help="Of the reply.", min=2)] = 60,
@@ -91,7 +91,7 @@ def omni(
     rounds: Annotated[int, typer.Option(help="Replies of each side.", min=1)] = 1,
 ) -> None:
     """Qwen2.5-Omni: first sound over that of a reply made part after part; time and memory over transformers', same
-    weights (random ones)."""
+    weights (random ones); and what a thinker and a talker of the 3B one's sizes take, packed."""
     from antiphon.bench.omni import OmniBenchConfig, bench_omni
 
     sizes = {"size": size, "threads": threads, "tokens": tokens, "codes": codes, "rounds": rounds}

@@ -14,18 +14,23 @@ from antiphon.cli.common import (
     Mcp,
     ModelThatFits,
     Parts,
+    Voice,
     check_devices,
     load_model,
     mcp_tools,
     noted,
     progress,
     results,
+    seen,
     tell_calls,
     write_json,
 )
 from antiphon.errors import AntiphonError, AudioError
 
-HELP = "Type a turn and press Enter. @file.wav speaks a recorded turn. /help says this again, /quit (or Ctrl-D) ends."
+HELP = (
+    "Type a turn and press Enter. @file.wav speaks a recorded turn. /picture FILE shows a picture or a video with the "
+    "next turn, to a model that sees. /help says this again, /quit (or Ctrl-D) ends."
+)
 MIC_HELP = " Enter alone records from the microphone; Enter again ends the turn."
 
 
@@ -38,6 +43,7 @@ def chat(
     mic: Annotated[bool, typer.Option("--mic", help="Speak: Enter records from the microphone.")] = False,
     play: Annotated[bool, typer.Option("--play", help="Play the answers through the speaker.")] = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="No voice: the plain language model.")] = False,
+    voice: Voice = None,
     mcp: Mcp = None,
     json: Json = None,
 ) -> None:
@@ -45,22 +51,32 @@ def chat(
     with results() as stdout, mcp_tools(mcp) as tools:
         check_devices(mic or play)
         loaded, _ = load_model(model, part)
-        conversation = loaded.chat(text_only=text_only, **({"tools": tools} if tools else {}))
+        how: dict[str, Any] = {"tools": tools} if tools else {}
+        if voice is not None:
+            from antiphon.dialogue.events import Sampling
+
+            how["sampling"] = Sampling(voice=voice)
+        conversation = loaded.chat(text_only=text_only, **how)
         help_text = HELP + (MIC_HELP if mic else "")
         progress(help_text)
         turns: list[dict[str, Any]] = []
+        shown: list[dict[str, str]] = []  # with the next turn
         try:
             while (line := _read_line()) is not None and line not in ("/quit", "/exit"):
                 if not line and not mic:
+                    continue
+                if line.split(maxsplit=1)[:1] == ["/picture"]:
+                    _show(conversation, line, shown)
                     continue
                 if line.startswith("/"):
                     progress(help_text if line == "/help" else f"There is no command {line.split()[0]}. {help_text}")
                     continue
                 try:
-                    reply = _turn(conversation, line)
+                    reply = _turn(conversation, line, shown)
                 except AntiphonError as error:  # a turn that fails does not end the conversation
                     progress(f"antiphon: {error}")
                     continue
+                shown.clear()
                 tell_calls(reply)
                 print(reply.text, file=stdout, flush=True)
                 wav = _keep(reply, out, len(turns) + 1)
@@ -81,10 +97,20 @@ def _read_line() -> str | None:
     return line.strip() if line else None
 
 
-def _turn(conversation: Any, line: str) -> Any:
-    """A recording (@file), the microphone (an empty line) or typed words."""
+def _show(conversation: Any, line: str, shown: list[dict[str, str]]) -> None:
+    """Takes a picture for the next turn."""
+    try:
+        conversation.check_sees()
+        shown.append(seen(line.removeprefix("/picture").strip()))
+        progress(f"{len(shown)} to be seen with the next turn.")
+    except AntiphonError as error:
+        progress(f"antiphon: {error}")
+
+
+def _turn(conversation: Any, line: str, shown: list[dict[str, str]]) -> Any:
+    """A recording (@file), the microphone (an empty line) or typed words, with what is shown."""
     if line and not line.startswith("@"):
-        return conversation.say_typed(line)
+        return conversation.say_typed(line, shown)
     if line:
         from antiphon.audio import io
 
@@ -93,12 +119,13 @@ def _turn(conversation: Any, line: str) -> Any:
         audio = _record()
     if audio.silent:
         raise AudioError("Nothing was heard: the recording is silent. Check the microphone.")
-    reply = conversation.say_spoken(audio)
-    if not reply.heard:
+    reply = conversation.say_spoken(audio, shown)
+    if not (reply.heard or reply.text):
         if found := noted(reply):
             raise AudioError(f"No words were heard, but{found}: ask about it.")
         raise AudioError("No words were heard. Try again, closer to the microphone.")
-    progress(f"heard: {reply.heard}{noted(reply)}")
+    if reply.heard:  # a model that hears by itself writes nothing down
+        progress(f"heard: {reply.heard}{noted(reply)}")
     return reply
 
 

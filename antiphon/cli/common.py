@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mimetypes
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +33,10 @@ Parts = Annotated[
 Seed = Annotated[int, typer.Option(help="The same seed gives the same wav.")]
 Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is always the likeliest sound.", min=0.0)]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Of the voice: choose among this many sounds.", min=1)]
+Voice = Annotated[str | None, typer.Option(help="Of a model that has several.", show_default=False)]
+Picture = Annotated[
+    list[Path] | None, typer.Option(help="A picture, or a video, that the question is about. May be repeated.")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 Mcp = Annotated[
     list[str] | None,
@@ -111,6 +116,23 @@ def noted(reply: Any) -> str:
     from antiphon.models.scene.notes import noted
 
     return f" {found}" if (found := noted(reply.scene)) else ""
+
+
+def seen(path: str | Path) -> dict[str, str]:
+    """A picture or a video as a content of a message.
+
+    Raises:
+        DataError: it is no file that can be seen.
+    """
+    if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
+        from antiphon.encoders.vision.video import check_video
+
+        check_video(path)
+        return {"type": "video", "video": str(path)}
+    from antiphon.encoders.vision.pictures import check_picture
+
+    check_picture(path)
+    return {"type": "image", "image": str(path)}
 
 
 def tell_calls(reply: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -306,7 +307,9 @@ def duplex(
 def tables(
     model: Model = "base",
     part: Parts = None,
-    rows: Annotated[str, typer.Option(help="Of the tables, with commas between: text, audio, speech.")] = "text",
+    rows: Annotated[
+        str, typer.Option(help="Of the tables, with commas between: text, text-spoken, audio, speech, duplex.")
+    ] = "text",
     tasks: Annotated[str | None, typer.Option(help="Only these tasks, with commas between: arc_easy,gsm8k.")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the public sets, a folder each, in their official layouts.")
@@ -327,43 +330,56 @@ def tables(
     judge: Annotated[
         str | None, typer.Option(help="Of open answers: an OpenAI endpoint, http://HOST/v1#MODEL, or self.")
     ] = None,
+    utmos: Annotated[
+        Path | None, typer.Option(help="UTMOS as TorchScript, to rate what is spoken; not measured where not given.")
+    ] = None,
     beside: Annotated[Path | None, typer.Option(help="Another report to be compared with, on the page.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only this share of the answers and no report, such as 2/4; then once without.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(help="Processes that share the answers; the report is made at the end.", min=1)
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="The shards run on a Ray cluster.")] = False,
 ) -> None:
     """Measure a model as papers do; write a page with its rows beside published ones."""
     check_folder("--data", data)
     check_folder("--beside", beside)
     with results() as stdout:
         from antiphon.evals.report import print_tables
-        from antiphon.evals.tables.page import write_page
-        from antiphon.evals.tables.run import TablesConfig, run
+        from antiphon.evals.tables.page import shown, write_page
+        from antiphon.evals.tables.run import TablesConfig, run, run_shard
+        from antiphon.evals.tables.shards import parsed_shard, run_in_shards
 
-        found = run(
-            TablesConfig(
-                model=model,
-                output=output,
-                parts=overrides(part),
-                rows=listed(rows),
-                tasks=listed(tasks),
-                data=data,
-                n=n,
-                seed=seed,
-                max_tokens=max_tokens,
-                allow_code=allow_code,
-                judge=judge,
-            )
+        config = TablesConfig(
+            model=model,
+            output=output,
+            parts=overrides(part),
+            rows=listed(rows),
+            tasks=listed(tasks),
+            data=data,
+            n=n,
+            seed=seed,
+            max_tokens=max_tokens,
+            allow_code=allow_code,
+            judge=judge,
+            utmos=utmos,
         )
+        if shard is not None:
+            run_shard(replace(config, shard=parsed_shard(shard)))
+            progress("Once all shards are done, the same command without --shard makes the report.")
+            return
+        if ray and shards is None:
+            raise ConfigError("--ray needs to know how many: --shards N.")
+        if shards is not None:
+            run_in_shards(config, shards, ray)
+        found = run(config)
         page = write_page(output, beside)
-        lines = [
-            (
-                one.title,
-                f"{one.value:.1f}",
-                f"{one.low:.1f} - {one.high:.1f}",
-                one.metric,
-                str(one.n),
-                f"{one.seconds:.0f}",
-            )
-            for one in found.figures.values()
-        ]
+        lines = []
+        for one in found.figures.values():
+            spread = f"{shown(one.low)} - {shown(one.high)}"
+            lines.append((one.title, shown(one.value), spread, one.metric, str(one.n), f"{one.seconds:.0f}"))
+            lines += [(f"  {name}", shown(value), "", "", "", "") for name, value in one.more.items()]
         head = ("task", "value", "95 in 100", "measure", "n", "seconds")
         print_tables([(head, lines)], stdout, {"task", "measure"})
         progress(f"Page: {page}")

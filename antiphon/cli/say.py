@@ -50,7 +50,7 @@ def say(
         check_devices(play)
         if not any(letter.isalnum() for letter in text):
             raise ConfigError("There is nothing to say in that text: it has no letters and no digits.")
-        if not can_be_said(text):
+        if not Path(model).is_dir() and not can_be_said(text):  # a folder's voice may speak more
             raise ConfigError("The voice speaks English and can say nothing of that text: write it in English.")
         loaded, _ = load_model(model, part)
         start = time.perf_counter()

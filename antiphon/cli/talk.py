@@ -12,10 +12,12 @@ from antiphon.cli.common import (
     Mcp,
     ModelThatFits,
     Parts,
+    Picture,
     Play,
     Seed,
     Temperature,
     TopK,
+    Voice,
     check_devices,
     describe_timings,
     load_model,
@@ -24,6 +26,7 @@ from antiphon.cli.common import (
     progress,
     results,
     sampling,
+    seen,
     tell_calls,
     write_json,
 )
@@ -42,6 +45,8 @@ def talk(
     seed: Seed = 0,
     temperature: Temperature = None,
     top_k: TopK = None,
+    voice: Voice = None,
+    picture: Picture = None,
     mcp: Mcp = None,
     play: Play = False,
     json: Json = None,
@@ -60,22 +65,25 @@ def talk(
             raise AudioError(
                 f"{question} is silent: there is no question to answer. Check the microphone and record it again."
             )
+        pictures = [seen(path) for path in picture or ()]
         loaded, seconds = load_model(model, part)
         with mcp_tools(mcp) as tools:
-            if tools:
+            if tools or voice or pictures:
                 from antiphon.dialogue.events import Sampling
 
-                how = Sampling(seed, **sampling(temperature, top_k))
-                reply = loaded.chat(how, tools=tools).say_spoken(audio)
+                how = Sampling(seed, voice=voice, **sampling(temperature, top_k))
+                chat = loaded.chat(how, **({"tools": tools} if tools else {}))
+                reply = chat.say_spoken(audio, pictures)
                 tell_calls(reply)
             else:
                 reply = loaded.reply(audio, seed=seed, **sampling(temperature, top_k))
-        if not reply.heard:
+        if not (reply.heard or reply.text):
             found = f" ({found.strip()})" if (found := noted(reply)) else ""
             raise AudioError(f"No words were heard in {question}{found}, so there is no answer. Record it closer by.")
         reply.audio.save(out)
         timings = {"load": seconds, **reply.timings}
-        print(f"heard:    {reply.heard}{noted(reply)}", file=stdout)
+        if reply.heard:  # a model that hears by itself writes nothing down
+            print(f"heard:    {reply.heard}{noted(reply)}", file=stdout)
         print(f"answered: {reply.text}", file=stdout)
         print(f"wav:      {out.absolute()}", file=stdout)
         print(f"timings:  {describe_timings(timings)}", file=stdout)

@@ -8,18 +8,19 @@ chat.say_spoken(question).text
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import TurnBackend
 from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, SessionError
 from antiphon.models.asr.heard import ENGLISH, HearingOptions
 from antiphon.models.scene.scene import Scene
 
@@ -58,7 +59,7 @@ class Chat:
 
     def __init__(
         self,
-        backend: HalfDuplexBackend,
+        backend: TurnBackend,
         sampling: Sampling | None = None,
         text_only: bool = False,
         tools: Sequence[Tool] = (),
@@ -69,21 +70,52 @@ class Chat:
         self._past: list[Message] = []
         self._language = ENGLISH  # of the last turn, which the next one is expected in
 
-    def say_typed(self, text: str) -> Reply:
-        """A typed turn."""
+    def check_sees(self) -> None:
+        """Raises SessionError if the model sees nothing."""
+        if not self.backend.sees:
+            raise SessionError("This model sees nothing: load a Qwen2.5-Omni for that.")
+
+    def say_typed(self, text: str, seen: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """A typed turn.
+
+        Args:
+            text: the words.
+            seen: pictures and videos before them; see `say_contents`.
+        """
+        if seen:
+            return self.say_contents([*seen, {"type": "text", "text": text}])
         return self._answer(Message("user", text), time.perf_counter(), {})
 
-    def say_spoken(self, audio: Audio) -> Reply:
-        """A spoken turn. One without words is not answered; what else was heard of it is remembered."""
+    def say_contents(self, contents: Sequence[Mapping[str, Any]]) -> Reply:
+        """A turn of texts, pictures, videos and sounds in their order, for a model that sees: contents as its processor
+        takes them, such as {"type": "image", "image": "cat.png"}.
+
+        Raises:
+            SessionError: the model sees nothing.
+        """
+        self.check_sees()
+        text = " ".join(str(each["text"]) for each in contents if each.get("type") == "text")
+        return self._answer(Message("user", text, contents=tuple(contents)), time.perf_counter(), {})
+
+    def say_spoken(self, audio: Audio, seen: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """A spoken turn. One without words is not answered; what else was heard of it is remembered.
+
+        Args:
+            audio: what is said.
+            seen: pictures and videos before it; see `say_contents`.
+        """
+        if seen:
+            self.check_sees()
         began = time.perf_counter()
-        heard = self.backend.hear(audio, HearingOptions(expected=self._language))
-        self._language = heard.language or self._language
-        hearing = as_hearing(heard, self.backend.reading)
-        if self.text_only:
+        hearing = self.backend.heard(audio, HearingOptions(expected=self._language))
+        self._language = hearing.language or self._language
+        if self.text_only and hearing.text:
             hearing = replace(hearing, embeddings=None)
         timings = {"hear": time.perf_counter() - began}
-        if hearing.text:
-            return replace(self._answer(hearing.message(), began, timings), scene=hearing.scene)
+        if hearing.is_speech:
+            message = hearing.message()
+            message = replace(message, contents=(*seen, hearing.content())) if seen else message
+            return replace(self._answer(message, began, timings), scene=hearing.scene)
         self._past += [hearing.message()] if hearing.message().is_something else []  # it may be asked about
         return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 

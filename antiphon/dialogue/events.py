@@ -110,6 +110,7 @@ class Sampling:
         temperature, top_k: of the talker; temperature 0 takes the likeliest code.
         think_temperature, think_top_k: of the thinker; it is greedy unless told otherwise.
         max_tokens: of the answer's text.
+        voice: one of the backend's; None is the first.
     """
 
     seed: int = 0
@@ -118,3 +119,4 @@ class Sampling:
     think_temperature: float = 0.0
     think_top_k: int = 0
     max_tokens: int = 512
+    voice: str | None = None

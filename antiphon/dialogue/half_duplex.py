@@ -24,8 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
@@ -33,154 +32,20 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import HEARING_RATE, MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS, Hearing, Usage
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.sampling import TokenSampling
-from antiphon.models.scene.scene import Scene
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
     from antiphon.models.llm.thinker import GeneratedToken, Thinker
     from antiphon.models.llm.thinker_state import ThinkerState
     from antiphon.models.scene.hearing import SceneHearing
-    from antiphon.models.scene.reading import SceneNotes, SceneReading
+    from antiphon.models.scene.reading import SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
-
-HEARING_RATE = 16000
-MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
-MAX_PROMPT_CHARACTERS = 64 * MAX_PROMPT_TOKENS  # of them that are looked at
-
-
-@dataclass(frozen=True)
-class Hearing:
-    """What was heard of a turn.
-
-    Attributes:
-        text: the words; "" if there were none.
-        embeddings: what the language model reads instead of the words, [T, width]; None where it reads the words.
-        language: that was spoken, as Whisper's code; None where nothing tells.
-        passages: what was written down one by one, with times, and words if they were asked for.
-        scene: what else was heard; None where nothing listens for it.
-        notes: what the language model may be told of that; None for nothing.
-    """
-
-    text: str
-    embeddings: Tensor | None = None
-    language: str | None = None
-    passages: tuple[Passage, ...] = ()
-    scene: Scene | None = None
-    notes: SceneNotes | None = None
-
-    def message(self) -> Message:
-        """Always the same one, so that who has read it once has read it."""
-        return self._message
-
-    @cached_property
-    def _message(self) -> Message:
-        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes)
-
-
-@dataclass
-class Usage:
-    """Tokens of the language model that went in, how many of them were remembered and not read again, and came out.
-
-    Attributes:
-        heard: of the input, those that were heard rather than typed; `heard_cached` likewise of `cached`.
-    """
-
-    input: int = 0
-    cached: int = 0
-    heard: int = 0
-    heard_cached: int = 0
-    output: int = 0
-
-
-class Listener(Protocol):
-    """One turn of the user, while it is heard. `step`, `peek` and `finish` work; a turn may be dropped at any point."""
-
-    def step(self, samples: Tensor) -> None:
-        """The next samples, float32 [N] at the backend's sample rate."""
-        ...
-
-    def draft(self) -> str:
-        """The words so far that are known without more work; they may still change."""
-        ...
-
-    def passages(self) -> Sequence[Passage]:
-        """What is written down for good by now, as `Hearing.passages` will have it: no work."""
-        ...
-
-    def peek(self) -> Hearing:
-        """What was said up to here; more may come."""
-        ...
-
-    def finish(self) -> Hearing:
-        """What was said; nothing more will come."""
-        ...
-
-
-class StreamingReply(Protocol):
-    """An answer: iterate over `events()`, and close that iterator to stop."""
-
-    usage: Usage
-    message: Message | None
-    cut: bool
-
-    @property
-    def text(self) -> str: ...
-
-    def events(self) -> Generator[Event | None, None, None]: ...
-
-    def until(self, seconds: float) -> str: ...
-
-
-class ChatSession(Protocol):
-    """One conversation's memory. Gives one answer at a time."""
-
-    def answer(
-        self,
-        past: Sequence[Message],
-        sampling: Sampling | None = None,
-        instructions: str | None = None,
-        spoken: bool = True,
-        functions: Functions | None = None,
-    ) -> StreamingReply: ...
-
-    def read_ahead(
-        self, past: Sequence[Message], said: str, instructions: str | None = None, functions: Functions | None = None
-    ) -> Iterator[None]:
-        """Work, a step at a time, that the next answer is spared if it is asked for with the same arguments and a
-        message of the user that begins with the words `said`; otherwise it changes nothing."""
-        ...
-
-    def sounds_over(self) -> float:
-        """How likely the user's message is over with the words that were last read ahead, 0 to 1."""
-        ...
-
-
-class Backend(Protocol):
-    """What a server drives. Weights are shared; each listener and each chat is one conversation's own.
-
-    Attributes:
-        languages: codes of those that it understands.
-        calls_functions: an answer may be given functions.
-    """
-
-    name: str
-    sample_rate: int
-    voices: Sequence[str]
-    calls_functions: bool
-
-    @property
-    def languages(self) -> Collection[str]: ...
-
-    def listen(self, options: HearingOptions | None = None, live: bool = True) -> Listener: ...
-
-    def chat(self) -> ChatSession: ...
-
-    def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]: ...
 
 
 class HalfDuplexBackend:
@@ -196,6 +61,7 @@ class HalfDuplexBackend:
     """
 
     voices: Sequence[str] = ("heart",)
+    sees, writes_down = False, True
 
     def __init__(
         self,
@@ -240,6 +106,10 @@ class HalfDuplexBackend:
 
         heard = self.recognizer.hear(passed(), options)
         return replace(heard, scene=scenes.finish(state))
+
+    def heard(self, audio: Audio, options: HearingOptions | None = None) -> Hearing:
+        """A whole turn, as it is answered."""
+        return as_hearing(self.hear(audio, options), self.reading)
 
     def chat(self, assistant: bool = True) -> HalfDuplexChat:
         return HalfDuplexChat(self.thinker, self.synthesizer, assistant)

@@ -13,14 +13,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import Tensor
 
 from antiphon.audio.endpoint import Endpointer, FindsEnds
+from antiphon.dialogue.backend import Backend, ChatSession, Hearing, Listener, StreamingReply
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Backend, ChatSession, Hearing, Listener
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
@@ -91,8 +91,13 @@ class Session(ABC):
         """Half-duplex: the user has finished; answer now."""
 
     @abstractmethod
-    def interrupt(self) -> None:
-        """Half-duplex: the answer ends, and it is the user's turn."""
+    def interrupt(self, heard: float | None = None) -> None:
+        """Half-duplex: the answer ends, and it is the user's turn.
+
+        Args:
+            heard: seconds of the answer that were played; a model that takes turns forgets the words after them. None:
+                nothing of what came of it.
+        """
 
     def poll(self) -> list[Event]:
         """What is ready, without giving anything. An error of the model is raised here, and ends the session."""
@@ -142,6 +147,13 @@ class _Say:
     text: str
 
 
+@dataclass(frozen=True)
+class _Forget:
+    """Command: of the last answer no more than the first seconds was heard."""
+
+    seconds: float
+
+
 _END_OF_TURN, _CLOSE = object(), object()  # commands
 
 
@@ -188,11 +200,12 @@ class TurnSession(Session):
         self._past: list[Message] = []
         self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
         self._begun: SpeculativeReply | None = None  # the answer to that
+        self._given: StreamingReply | None = None  # the last answer
         self._draft, self._unread = "", 0  # what was read ahead, and the samples since
         self._idle: int | None = 0  # samples since the turn before; None where somebody speaks
         self._lead: deque[Tensor] = deque(maxlen=round(LEAD_SECONDS * 12.5))
         self._language = ENGLISH  # of the last turn, which the next one is expected in
-        self._incoming: queue.SimpleQueue[Tensor | _Say | object] = queue.SimpleQueue()
+        self._incoming: queue.SimpleQueue[Tensor | _Say | _Forget | object] = queue.SimpleQueue()
         self._interrupted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="antiphon-session", daemon=True)
         self._thread.start()
@@ -212,9 +225,13 @@ class TurnSession(Session):
         """The user has finished: answer now."""
         self._incoming.put(_END_OF_TURN)
 
-    def interrupt(self) -> None:
-        """Stops the answer that is being made; it ends with an EndEvent marked so."""
+    def interrupt(self, heard: float | None = None) -> None:
+        """Stops the answer that is being made; it ends with an EndEvent marked so. Sound is made faster than it is
+        played: with `heard`, the seconds of it that were, the conversation goes on from the words in them, also where
+        all of the answer was made."""
         self._interrupted.set()
+        if heard is not None:
+            self._incoming.put(_Forget(heard))
 
     def _take(self, frame: Tensor) -> None:
         self._incoming.put(frame)
@@ -228,23 +245,30 @@ class TurnSession(Session):
     def _run(self) -> None:
         listens = self.mode == "half-duplex" or self.direction == "listen"
         try:
-            listener = self.backend.listen() if listens else None  # before the turn begins: the first takes a while
+            listener = self._listen() if listens else None  # before the turn begins: the first takes a while
             self._read_ahead(listener)
             while not self._closed.is_set():
                 item = self._next()
                 if isinstance(item, _Say):
                     self._read_aloud(item.text)
+                elif isinstance(item, _Forget):
+                    self._forget(item.seconds)
                 elif listener is None or item is _CLOSE:
                     continue
                 elif item is _END_OF_TURN or (isinstance(item, Tensor) and self._hears_end(listener, item)):
                     self._turn_over(listener)
-                    listener = self.backend.listen(HearingOptions(expected=self._language))
+                    listener = self._listen(HearingOptions(expected=self._language))
                 elif isinstance(item, Tensor) and self._waits(item):
                     listener = self._put_away(listener)
         except BaseException as error:  # handed to the caller: a thread must not die in silence
             self._events.put(error)
         finally:
             self._drop()
+
+    def _listen(self, options: HearingOptions | None = None) -> Listener:
+        """The next turn, heard; a session that answers nothing wants the words."""
+        live = self._chat is not None or self.backend.writes_down
+        return self.backend.listen(options, live)
 
     def _next(self) -> Tensor | _Say | object:
         """What came next; while nothing has, an answer that was begun is gone on with."""
@@ -282,14 +306,14 @@ class TurnSession(Session):
         if heard.text:  # somebody speaks, too softly for the endpointer
             return listener
         self._keep(heard)
-        listener = self.backend.listen(HearingOptions(expected=self._language))
+        listener = self._listen(HearingOptions(expected=self._language))
         for frame in self._lead:
             listener.step(frame)
         return listener
 
     def _keep(self, heard: Hearing) -> None:
         """What was heard without words isn't answered, but it may be asked about: the last of it is kept."""
-        if heard.message().is_something:
+        if heard.notes is not None and heard.message().is_something:
             if self._past and self._past[-1].notes is not None and not self._past[-1].text:
                 self._past.pop()
             self._past.append(heard.message())
@@ -309,7 +333,7 @@ class TurnSession(Session):
         """The turn is likely over: begins an answer."""
         self._drop()
         self._drafted = listener.peek()
-        if self._chat is not None and self._drafted.text:
+        if self._chat is not None and self._drafted.is_speech:
             if isinstance(self.endpointer, Endpointer):
                 for _ in self._chat.read_ahead(self._past, self._drafted.text):
                     pass
@@ -340,7 +364,7 @@ class TurnSession(Session):
         self._draft, self._unread, self._idle = "", 0, 0
 
     def _answer(self, chat: ChatSession | ToolChat, heard: Hearing) -> None:
-        if not heard.text:
+        if not heard.is_speech:
             self._keep(heard)
             self._events.put(EndEvent(""))
             return
@@ -351,6 +375,7 @@ class TurnSession(Session):
             making = begun.events()
             self._give(making, lambda: begun.reply.text)
             making.close()
+            self._given = begun.reply
             if begun.reply.message is not None:
                 self._past.append(begun.reply.message)
         except (ToolCallError, TooLongError) as error:  # of this turn, not of the conversation
@@ -379,9 +404,17 @@ class TurnSession(Session):
                 self._events.put(event)
         return True
 
+    def _forget(self, seconds: float) -> None:
+        """Leaves of the last answer what was heard of it."""
+        if self._given is not None and self._past and self._past[-1] is self._given.message:
+            self._past[-1] = replace(self._past[-1], text=self._given.until(seconds))
+
     def _pass_over_frames(self) -> None:
         """What was said during an answer is gone, and so is a word that it was over."""
         while not self._incoming.empty():
-            if self._incoming.get() is _CLOSE:
+            item = self._incoming.get()
+            if isinstance(item, _Forget):
+                self._forget(item.seconds)
+            elif item is _CLOSE:
                 self._incoming.put(_CLOSE)
                 return

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
+from antiphon.dialogue.backend import StreamingReply
 from antiphon.dialogue.events import AudioEvent, Event
-from antiphon.dialogue.half_duplex import StreamingReply
 from antiphon.dialogue.tool_calls import Message
 
 AHEAD_FRAMES = 12  # of sound that are made before it is decided whether they are wanted

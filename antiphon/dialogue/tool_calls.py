@@ -120,6 +120,8 @@ class Message:
         results: of a "function".
         heard: it was said, not typed.
         notes: what the language model may be told of what was heard besides the words; there may be no words.
+        contents: what a model that sees reads instead of the words: texts, pictures, videos and sounds in their order,
+            as its processor takes them.
     """
 
     role: str
@@ -129,12 +131,14 @@ class Message:
     results: tuple[Result, ...] = ()
     heard: bool = False
     notes: SceneNotes | None = None
+    contents: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def is_something(self) -> bool:
         """Whether there is anything in it to be read."""
         noteworthy = self.notes is not None and self.notes.noteworthy is not None
-        return bool(self.text.strip() or self.calls or self.results or noteworthy)
+        perceived = self.embeddings is not None or bool(self.contents)
+        return bool(self.text.strip() or self.calls or self.results or noteworthy or perceived)
 
     def same(self, other: Message) -> bool:
         """Whether the language model reads the same, and has read it if it read the other."""

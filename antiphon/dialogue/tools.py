@@ -21,8 +21,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from antiphon.dialogue.backend import ChatSession, StreamingReply, Usage
 from antiphon.dialogue.events import CallEvent, EndEvent, Event, ResultEvent, Sampling
-from antiphon.dialogue.half_duplex import ChatSession, StreamingReply, Usage
 from antiphon.dialogue.tool_calls import Call, Functions, Message, Result
 from antiphon.errors import ToolCallError, TooLongError
 

@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio.io import Audio
-from antiphon.errors import DataError
+from antiphon.errors import DataError, EvalError
+
+
+class NotOurs(EvalError):
+    """What is asked for is another shard's work."""
 
 
 class ResultCache:
@@ -26,31 +30,43 @@ class ResultCache:
 
     Args:
         path: the file; None keeps nothing beyond this object.
+        others: files that are read, too, such as those of shards.
+        shard: (number from 0, how many): of values that are made together only this shard's are made; None makes all.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | None = None, others: Sequence[Path] = (), shard: tuple[int, int] | None = None
+    ) -> None:
+        self.path, self.shard = path, shard
         self.values: dict[str, Any] = {}
-        if path is not None and path.is_file():
-            for line in path.read_bytes().split(b"\n"):  # each decoded on its own: a cut one may end inside a sign
-                try:
+        for each in (*others, *([path] if path is not None else [])):
+            for line in each.read_bytes().split(b"\n") if each.is_file() else ():
+                try:  # each decoded on its own: a cut one may end inside a sign
                     row = json.loads(line)
                     self.values[row["key"]] = row["value"]
                 except (ValueError, KeyError, TypeError):
                     continue
 
-    def get(self, keys: Sequence[str], make: Callable[[list[int]], Sequence[Any]], chunk: int = 64) -> list[Any]:
+    def get(
+        self, keys: Sequence[str], make: Callable[[list[int]], Sequence[Any]], chunk: int = 64, of: str | None = None
+    ) -> list[Any]:
         """The values of `keys`.
 
         Args:
             keys: one an item.
             make: gives the values of the items at these indices; called for those that are missing, `chunk` at a time.
             chunk: how many values are at most lost when a run is killed.
+            of: the key by which it is told whose work this is; the first of `keys` where not given.
 
         Raises:
             DataError: the file cannot be written.
+            NotOurs: some are missing, and another shard makes them.
         """
         missing = [i for i, key in enumerate(keys) if key not in self.values]
+        if missing and self.shard is not None:
+            number, count = self.shard
+            if int((of or keys[0])[:8], 16) % count != number:
+                raise NotOurs(f"this is for another of the {count} shards")
         for start in range(0, len(missing), chunk):
             rows = missing[start : start + chunk]
             made = dict(zip((keys[i] for i in rows), make(rows), strict=True))

@@ -1,9 +1,10 @@
-"""Packing a language model of the Llama or Qwen families into 8 bits: a folder that is a quarter as large, for a CPU.
+"""Packing a language model of the Llama or Qwen families into 8 or 4 bits: a folder that is a quarter or a seventh as
+large, for a CPU.
 
 Tensors are taken one after the other and in pieces, so that the model is never in memory as a whole. The folder has
 the config.json of `transformers` with a `quantization_config` of its own, and a shard a layer; products that read the
 same rows lie below one another (`qkv_proj`, `gate_up_proj`); beside each product, and what lies between two
-attentions, lies the little file by which onnxruntime finds it (`antiphon.nn.int8`, `antiphon.nn.fused`).
+attentions, lies the little file by which onnxruntime finds it (`antiphon.nn.packed`, `antiphon.nn.fused`).
 
     pack(SafetensorsSource(folder), json.loads(...), target)
 """
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from antiphon.errors import HubError
 from antiphon.nn.fused import INDEX, write_between
-from antiphon.nn.int8 import BLOCK, quantize, write_product
+from antiphon.nn.packed import BLOCKS, quantize, write_product
 
 PIECE_ROWS = 8192  # of a weight that are in float32 at once
 PRODUCTS = {
@@ -78,14 +79,15 @@ class SafetensorsSource:
         return self._files[name].get_slice(name)[first:last].float()
 
 
-def pack(source: Source, config: dict[str, Any], folder: Path, block: int = BLOCK) -> None:
+def pack(source: Source, config: dict[str, Any], folder: Path, block: int | None = None, bits: int = 8) -> None:
     """Writes the packed weights and config.json.
 
     Args:
         source: of the weights.
         config: the model's config.json, as `transformers` has it.
         folder: is made.
-        block: weights that share a scale; smaller where the model's sizes ask for it.
+        block: weights that share a scale, `BLOCKS` unless told; smaller where the model's sizes ask for it.
+        bits: of a weight, 8 or 4.
 
     Raises:
         HubError: a tensor is missing, or the sizes can't be packed.
@@ -93,28 +95,31 @@ def pack(source: Source, config: dict[str, Any], folder: Path, block: int = BLOC
     folder.mkdir(parents=True, exist_ok=True)
     layers = int(config["num_hidden_layers"])
     widths = {source.shapes[name][1] for name in _of_layer(source, 0, PRODUCTS)}
-    block = next((size for size in (block, 64, 32, 16) if not any(width % size for width in widths)), 0)
+    wanted = block or BLOCKS[bits]
+    fits = [size for size in (wanted, 64, 32, 16) if size <= wanted and not any(width % size for width in widths)]
+    block = next(iter(fits), 0)
     if not block:
         raise HubError(f"weights with rows of {sorted(widths)} numbers can't be packed in blocks of 16 or more")
     shards: dict[str, str] = {}
     for number in range(-1, layers):
-        tensors, products = _outside(source, block) if number < 0 else _layer(source, number, block)
+        tensors, products = _outside(source, block, bits) if number < 0 else _layer(source, number, block, bits)
         file = f"model-{number + 2:05d}-of-{layers + 1:05d}.safetensors"
         save_file(tensors, folder / file, metadata={"format": "pt"})
         for name in products:
-            write_product(folder, name, file)
+            write_product(folder, name, file, bits)
         shards |= dict.fromkeys(tensors, file)
-    written = {**config, "quantization_config": {"quant_method": "antiphon", "bits": 8, "block_size": block}}
+    written = {**config, "quantization_config": {"quant_method": "antiphon", "bits": bits, "block_size": block}}
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     index = {"metadata": {}, "weight_map": shards}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     for number in range(layers + 1):
-        write_between(folder, number, layers, float(config.get("rms_norm_eps", 1e-6)))
+        write_between(folder, number, layers, float(config.get("rms_norm_eps", 1e-6)), bits)
 
 
-def pack_folder(folder: Path, target: Path) -> None:
+def pack_folder(folder: Path, target: Path, bits: int = 8) -> None:
     """Packs a folder of `transformers`; its tokenizer and chat template are copied."""
-    pack(SafetensorsSource(folder), json.loads((folder / "config.json").read_text(encoding="utf-8")), target)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    pack(SafetensorsSource(folder), config, target, bits=bits)
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
@@ -124,16 +129,16 @@ def _of_layer(source: Source, number: int, names: Iterable[str]) -> list[str]:
     """The weights of a layer's products, which must be there."""
     wanted = [f"model.layers.{number}.{part}.weight" for name in names for part in PRODUCTS[name]]
     if missing := [name for name in wanted if name not in source.shapes]:
-        raise HubError(f"the model has no tensor {missing[0]}: only Llama and Qwen models are packed")
+        raise HubError(f"the model has no tensor {missing[0]}: only Llama and Qwen models without experts are packed")
     return wanted
 
 
-def _layer(source: Source, number: int, block: int) -> tuple[dict[str, Tensor], list[str]]:
+def _layer(source: Source, number: int, block: int, bits: int) -> tuple[dict[str, Tensor], list[str]]:
     """A layer's tensors, and the names of its products."""
     place = f"model.layers.{number}"
     tensors: dict[str, Tensor] = {}
     for name, parts in PRODUCTS.items():
-        tensors |= _packed(source, f"{place}.{name}", _of_layer(source, number, [name]), block)
+        tensors |= _packed(source, f"{place}.{name}", _of_layer(source, number, [name]), block, bits)
         biases = [f"{place}.{part}.bias" for part in parts if f"{place}.{part}.bias" in source.shapes]
         if biases:
             tensors[f"{place}.{name}.bias"] = torch.cat([_whole(source, bias) for bias in biases])
@@ -143,25 +148,25 @@ def _layer(source: Source, number: int, block: int) -> tuple[dict[str, Tensor], 
     return tensors, [f"{place}.{name}" for name in PRODUCTS]
 
 
-def _outside(source: Source, block: int) -> tuple[dict[str, Tensor], list[str]]:
+def _outside(source: Source, block: int, bits: int) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors outside of the layers, and the names of the products."""
     for name in (f"{EMBEDDINGS}.weight", LAST_NORM):
         if name not in source.shapes:
             raise HubError(f"the model has no tensor {name}: only Llama and Qwen models are packed")
-    tensors = _packed(source, EMBEDDINGS, [f"{EMBEDDINGS}.weight"], block)
+    tensors = _packed(source, EMBEDDINGS, [f"{EMBEDDINGS}.weight"], block, bits)
     tensors[LAST_NORM] = _whole(source, LAST_NORM)
     if f"{HEAD}.weight" not in source.shapes:  # the head is the embeddings
         return tensors, [EMBEDDINGS]
-    return tensors | _packed(source, HEAD, [f"{HEAD}.weight"], block), [HEAD]
+    return tensors | _packed(source, HEAD, [f"{HEAD}.weight"], block, bits), [HEAD]
 
 
-def _packed(source: Source, name: str, parts: Iterable[str], block: int) -> dict[str, Tensor]:
+def _packed(source: Source, name: str, parts: Iterable[str], block: int, bits: int) -> dict[str, Tensor]:
     """One product of several weights, one below the other."""
     pieces = []
     for part in parts:
         rows = source.shapes[part][0]
         for first in range(0, rows, PIECE_ROWS):
-            pieces.append(quantize(source.rows(part, first, min(first + PIECE_ROWS, rows)), block))
+            pieces.append(quantize(source.rows(part, first, min(first + PIECE_ROWS, rows)), block, bits))
     weights, scales = zip(*pieces)
     return {f"{name}.weight": torch.cat(weights), f"{name}.scale": torch.cat(scales)}
 

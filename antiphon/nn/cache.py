@@ -66,8 +66,9 @@ class KeyValues:
         """Moves into a buffer with room for so many positions, which must hold what is there."""
         shape, held = list(self.buffer.shape), min(capacity, self.capacity)
         shape[4] = capacity
-        larger = self.buffer.new_zeros(shape)
+        larger = self.buffer.new_empty(shape)
         larger[..., :held, :] = self.buffer[..., :held, :]
+        larger[..., held:, :] = 0  # what nobody looks at must be no NaN
         self.buffer = larger
 
     def reserve(self, steps: int) -> Span:

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from antiphon.nn.int8 import Graph, open_graph
+from antiphon.nn.packed import Graph, open_graph
 
 INDEX = "model.safetensors.index.json"
 
 
-def write_between(folder: Path, number: int, layers: int, eps: float) -> None:
+def write_between(folder: Path, number: int, layers: int, eps: float, bits: int = 8) -> None:
     """Writes `between.NUMBER.onnx`, of a folder with the tensors' names of `antiphon.hub.pack`.
 
     Args:
@@ -30,12 +30,13 @@ def write_between(folder: Path, number: int, layers: int, eps: float) -> None:
         number: of the layer that comes next; 0 is before the first attention, `layers` after the last one.
         layers: of the model.
         eps: of the RMS norms.
+        bits: of the weights.
     """
     before, after = f"model.layers.{number - 1}", f"model.layers.{number}"
     norm = "model.norm.weight" if number == layers else f"{after}.input_layernorm.weight"
     shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
     wanted = (norm, f"{before}.self_attn.o_proj.weight", f"{after}.self_attn.qkv_proj.weight")
-    graph = Graph(folder, sorted({shards[key] for key in wanted if key in shards}))
+    graph = Graph(folder, sorted({shards[key] for key in wanted if key in shards}), bits)
     (width,) = graph.shape(norm)
     inputs, outputs = {"x": width}, {}
     if not number:

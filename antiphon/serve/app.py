@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response, WebSocket
 
 from antiphon import __version__
-from antiphon.dialogue.half_duplex import Backend
+from antiphon.audio.pcm import RATE
+from antiphon.dialogue.backend import Backend
+from antiphon.errors import ConfigError
 from antiphon.serve import recordings as http_recordings
 from antiphon.serve.access.auth import AuthMiddleware, BodyLimit, refuse
 from antiphon.serve.access.headers import Page, SecurityHeaders
@@ -65,6 +67,8 @@ def create_app(
             silence.
     """
     config = config or ServeConfig()
+    if engine is None and backend.sample_rate != RATE:
+        raise ConfigError(f"{backend.name} speaks at {backend.sample_rate} Hz; what is served speaks at {RATE}.")
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
     scheduler = Scheduler(config.threads)
     served = Served(backend, config, scheduler, Admission(sessions, config.requests), Metrics(), pace, engine)

@@ -5,8 +5,9 @@
         meter.feed(chunk)                              # RequestError as soon as there is too much, and where
     value = read_json(body.decode())                     # RequestError for what is no JSON, or no Unicode, and where
 
-Sound may be large, text may not: tokenizing a megabyte takes a second and a hundred megabytes. What counts as text is
-everything but base64 in strings that are named "data" or "audio".
+Sound and pictures may be large, text may not: tokenizing a megabyte takes a second and a hundred megabytes. What
+counts as text is everything but base64 in strings that are named "data" or "audio", and that of data URLs in "url",
+"image_url" or "video_url".
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ TEXT_LETTERS = 32_768  # of one text that the language model is to read; it reme
 MAX_DEPTH = 128  # of nested objects and arrays
 MAX_FIELDS = 1024  # of an object: each that nobody knows is an error, and thousands take their time
 
-_SOUND = re.compile(rb'"(?:data|audio)"\s{0,8}:\s{0,8}"')
+_SOUND = re.compile(
+    rb'"(?:data|audio)"\s{0,8}:\s{0,8}"'
+    rb'|"(?:image_|video_)?url"\s{0,8}:\s{0,8}"data:[\w.+-]{1,30}\\?/[\w.+-]{1,60};base64,'
+)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\\]*")  # some write "\/"
 _TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"?|[\[\]{}:,]', re.DOTALL)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_TAIL = 48  # bytes in which the beginning of a sound may be cut in two
+_TAIL = 144  # bytes in which the beginning of a sound may be cut in two
 
 
 class TextMeter:
@@ -109,7 +113,7 @@ def read_json(text: str) -> Any:
     return value
 
 
-def read_base64(given: Any, param: str) -> bytes:
+def read_base64(given: Any, param: str, what: str = "audio") -> bytes:
     """Strict base64 -> bytes.
 
     Raises:
@@ -118,7 +122,7 @@ def read_base64(given: Any, param: str) -> bytes:
     try:
         return base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise RequestError("invalid_value", f"Invalid '{param}': audio is a string of base64.", param) from None
+        raise RequestError("invalid_value", f"Invalid '{param}': {what} is a string of base64.", param) from None
 
 
 def path_at_end(text: bytes) -> str:

@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from antiphon.audio.io import Audio
 from antiphon.audio.smart_turn import TurnDetector
+from antiphon.dialogue.backend import Backend, ChatSession, Listener
 from antiphon.dialogue.events import Sampling
-from antiphon.dialogue.half_duplex import Backend, ChatSession, Listener, RecognizerListener
+from antiphon.dialogue.half_duplex import RecognizerListener
 from antiphon.errors import SessionError
 from antiphon.models.asr.heard import ENGLISH, HearingOptions
 from antiphon.serve.access.client_secrets import ClientSecrets
@@ -94,6 +95,8 @@ class LiveOnly:
 
     voices = ("heart",)
     calls_functions = False
+    sees = False
+    writes_down = True  # where it hears at all
 
     def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate

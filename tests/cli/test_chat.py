@@ -16,7 +16,7 @@ from antiphon.errors import AudioError
 def test_commands_are_not_turns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
 
-    def say_typed(text: str) -> SimpleNamespace:
+    def say_typed(text: str, seen: list[dict[str, str]]) -> SimpleNamespace:
         said.append(text)
         return SimpleNamespace(heard=text, text="Yes.", audio=None, timings={}, calls=())
 

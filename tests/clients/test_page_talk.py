@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from antiphon.audio.io import Audio, load
+from antiphon.encoders.vision.pictures import load_picture
 from antiphon.serve.settings import ServeConfig
 from tests.clients.browser import chromium
 from tests.serve.scripted import Scripted, serving
@@ -344,3 +346,25 @@ def test_of_the_real_model_s_answer_stays_what_was_played(talk, mini):
             assert played[-1] > 0 and said(page, "model") == [whole.until(played[-1] / 1000)]
             page.reload()
             page.wait_for_selector("#model option", state="attached")
+
+
+def test_a_model_that_sees_is_shown_a_picture(talk, tmp_path):
+    file = tmp_path / "wide.png"
+    Image.new("RGBA", (3000, 1000), (255, 0, 0, 255)).save(file)
+    with talk(Scripted(sees=True)) as opened:
+        page = opened.page
+        page.set_input_files("#picture", file)
+        page.wait_for_selector(".turn.you .note:text('shows wide.png')")
+        type_in(page, "say red")
+        page.wait_for_selector(".turn.model[data-status=done]")
+        assert said(page, "model") == ["red"] and not opened.troubles
+        (seen, asked_of) = opened.served.backend.answers[-1].past
+        picture = load_picture(seen.contents[0]["image"])
+        assert asked_of.text == "say red" and 900_000 < picture.shape[1] * picture.shape[2] <= 1_010_000
+        assert (picture.float().mean((1, 2)) - torch.tensor([254.0, 0.0, 0.0])).abs().max() < 4
+        (tmp_path / "no.png").write_bytes(b"no picture")
+        page.set_input_files("#picture", tmp_path / "no.png")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "no.png is no picture" in page.text_content("#problem-text")
+    with talk(Scripted()) as opened:
+        assert not opened.page.is_visible("#show")

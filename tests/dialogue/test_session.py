@@ -10,8 +10,9 @@ import torch
 from antiphon.audio.endpoint import Endpointer
 from antiphon.audio.io import load
 from antiphon.audio.speech import LoudnessActivity, SpeechDetector
+from antiphon.dialogue.backend import Hearing
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing
+from antiphon.dialogue.half_duplex import HalfDuplexBackend
 from antiphon.dialogue.session import TurnSession
 from antiphon.errors import SessionError
 from antiphon.models.scene.reading import SceneNotes
@@ -89,6 +90,21 @@ def test_an_interrupted_answer_ends_at_once_and_the_next_turn_is_heard(session, 
     events = until(session, lambda event: isinstance(event, HeardEvent))
     assert events[0].heard.split() in (["a"] * 3, ["a"] * 4)  # the frame before may have met the end of the answer
     assert session.backend.thinker.roles == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_of_an_interrupted_answer_what_was_not_heard_is_forgotten(session, late):
+    session.sampling = Sampling(max_tokens=20 if late else 2000)
+    ask(session)
+    until(session, lambda event: isinstance(event, EndEvent if late else AudioEvent))
+    session.interrupt(heard=0.0)
+    if not late:
+        until(session, lambda event: isinstance(event, EndEvent))
+    time.sleep(0.05)
+    ask(session, 3)
+    until(session, lambda event: isinstance(event, EndEvent))
+    assert session._past[1].text == "" and session._past[3].text
+    assert session.backend.thinker.roles == ["user", "assistant", "user", "assistant"]  # thought, and read no more
 
 
 def test_what_is_said_during_an_answer_is_not_heard(session):

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import Hearing, Usage
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexBackend, Hearing, Message, Usage
+from antiphon.dialogue.half_duplex import HalfDuplexBackend, Message
 from antiphon.dialogue.tool_calls import Call, Functions, joined
-from antiphon.errors import ToolCallError
+from antiphon.errors import ToolCallError, UnsayableError
 from antiphon.models.asr.heard import HearingOptions, Passage, Word
+from antiphon.models.tts.normalization.normalize import can_be_said
 
 FRAME = 1920
 CALL = re.compile(r"call (\w+) (\{.*?\})")
@@ -182,6 +184,8 @@ class Scripted:
     hears: str | None = None
     deaf: bool = False
     calls_functions: bool = False
+    sees: bool = False
+    writes_down: bool = True
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)
@@ -201,6 +205,8 @@ class Scripted:
     def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
         if text == "BREAK":
             raise RuntimeError("a secret of the model")
+        if not can_be_said(text):
+            raise UnsayableError("There is nothing to be said in the text.")
         for number, _ in enumerate(text.split()):
             time.sleep(self.pace)
             tone = np.sin(2 * np.pi * 440 * (np.arange(FRAME) + number * FRAME) / 24000).astype(np.float32)

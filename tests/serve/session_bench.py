@@ -7,8 +7,8 @@ import base64
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import Hearing
 from antiphon.dialogue.events import AudioEvent, SpeakingEvent, TextEvent
-from antiphon.dialogue.half_duplex import Hearing
 from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.scene.scene import Scene
 from antiphon.serve.realtime.commands import Answer, Finish, Limits, ServedModel
@@ -21,9 +21,9 @@ from tests.serve.scripted import Scripted
 class Bench:
     """A session, and a backend that does its commands when told to."""
 
-    def __init__(self, judges: bool = True, **audio_input: object):
+    def __init__(self, judges: bool = True, sees: bool = False, **audio_input: object):
         limits = Limits(turn_seconds=10, vad="loudness", judges=judges)
-        self._begin(RealtimeSession(ServedModel("mini", ["heart"]), limits, now=0.0))
+        self._begin(RealtimeSession(ServedModel("mini", ["heart"], sees=sees), limits, now=0.0))
         if audio_input:
             self.send("session.update", session={"type": "realtime", "audio": {"input": audio_input}})
 

@@ -97,8 +97,9 @@ class DuplexSession(Session):
         """Half-duplex: the user has finished; answer now."""
         self._slot.command(DuplexStream.end_of_turn)
 
-    def interrupt(self) -> None:
-        """Half-duplex: the answer ends, and it is the user's turn."""
+    def interrupt(self, heard: float | None = None) -> None:
+        """Half-duplex: the answer ends, and it is the user's turn. It is made as it is played, so `heard` tells
+        nothing new."""
         self._slot.command(DuplexStream.interrupt)
 
     def snapshot(self) -> Snapshot:

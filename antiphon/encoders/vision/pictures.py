@@ -11,6 +11,9 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 1280  # of a scaled picture
 MAX_RATIO = 200  # of a picture's sides
 MAX_DECODED = 50_000_000  # pixels: 150 MB
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # others run programs, or are seldom met
 Source = str | os.PathLike[str] | bytes | Tensor
 
 
@@ -40,20 +44,39 @@ def load_picture(source: Source) -> Tensor:
         if source.ndim != 3 or source.shape[0] != 3 or not source.numel():
             raise DataError(f"a picture has the shape [3, height, width], not {list(source.shape)}")
         return source if source.dtype == torch.uint8 else (source.clamp(0, 1) * 255).round().to(torch.uint8)
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
+
+    with _opened(source) as file:
+        picture = ImageOps.exif_transpose(file.convert("RGB"))
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def check_picture(source: str | os.PathLike[str] | bytes) -> None:
+    """Looks at the head of a picture, which isn't decoded.
+
+    Raises:
+        DataError: it can't be read, or is too large.
+    """
+    with _opened(source):
+        pass
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[Any]:
+    """A picture that isn't decoded yet; errors of its decoding are told, too."""
+    from PIL import Image, UnidentifiedImageError
 
     name = "the picture" if isinstance(source, bytes) else os.fspath(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
             check_size(*file.size, name)
-            picture = ImageOps.exif_transpose(file.convert("RGB"))
+            yield file
     except UnidentifiedImageError as error:
         raise DataError(f"{name} is no picture that can be read: give a png, jpeg or webp") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{name} has too many pixels to be decoded ({error}): make it smaller first") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name} can't be read: {error}") from error
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def check_size(width: int, height: int, name: str) -> None:

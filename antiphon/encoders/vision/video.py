@@ -92,6 +92,19 @@ def load_video(
     return torch.stack(kept), 1.0 / fps
 
 
+def check_video(source: str | os.PathLike[str] | bytes, seconds: float | None = None) -> None:
+    """Looks at the head of a video, which isn't decoded.
+
+    Raises:
+        DataError: it can't be read, has no pictures, is too large, or is longer than `seconds`, or tells no length.
+    """
+    with opened(source) as (container, stream, name):
+        length = _seconds(container, stream)
+        if seconds is not None and (length is None or length > seconds):
+            told = "of unknown length" if length is None else f"{length:.0f} s long"
+            raise DataError(f"{name} is {told}; at most {seconds:.0f} s are seen: give a shorter part of it")
+
+
 def has_sound(source: str | os.PathLike[str] | bytes) -> bool:
     """Whether there is something to hear in a video."""
     with opened(source) as (container, _, _):

@@ -33,11 +33,16 @@ def whisper_mel(audio: Tensor, lengths: Tensor, bands: int = 80) -> Tensor:
     audio = audio * length_mask(lengths, audio.shape[1])
     audio = F.pad(audio, (0, frames * FRAME_SAMPLES - audio.shape[1] + WINDOW // 2))
     windows = F.pad(audio[:, None], (WINDOW // 2, 0), mode="reflect")[:, 0].unfold(1, WINDOW, HOP)[:, : 2 * frames]
-    power = torch.fft.rfft(windows * torch.hann_window(WINDOW, device=audio.device)).abs().square()
-    with torch.autocast(audio.device.type, enabled=False):  # a spectrum's range is too wide for bf16
-        log = torch.log10((power @ mel_filters(bands).to(audio.device).T).clamp_min(1e-10))
+    log = log_mel(windows, bands)
     mel = (torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
     return (mel * length_mask(2 * -(-lengths // FRAME_SAMPLES), mel.shape[1])[:, :, None]).transpose(1, 2)
+
+
+def log_mel(windows: Tensor, bands: int) -> Tensor:
+    """Logarithms (base 10) of the mel bands of windows [..., 400]: [..., bands], before anything is cut off."""
+    power = torch.fft.rfft(windows * torch.hann_window(WINDOW, device=windows.device)).abs().square()
+    with torch.autocast(windows.device.type, enabled=False):  # a spectrum's range is too wide for bf16
+        return torch.log10((power @ mel_filters(bands).to(windows.device).T).clamp_min(1e-10))
 
 
 class WhisperFeatures(nn.Module):

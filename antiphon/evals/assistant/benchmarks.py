@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from antiphon.dialogue.tool_calls import Message
@@ -92,7 +93,7 @@ def read_aloud(choice: Choice) -> str:
     """
     question = choice.question.strip()
     question = question if question.endswith((".", "?", "!")) else f"{question}?"
-    letters = "ABCDEFGH"[: len(choice.options)]
+    letters = ascii_uppercase[: len(choice.options)]
     options = " ".join(f"Option {letter}: {text.strip().rstrip('.')}." for letter, text in zip(letters, choice.options))
     return f"{question} {options} Which option is right, {', '.join(letters[:-1])} or {letters[-1]}?"
 

@@ -104,6 +104,8 @@ class HalfDuplexAdapter:
                 self._text += event.text
             elif isinstance(event, EndEvent):
                 self._text += " "
+                if event.interrupted:  # what wasn't played yet never is
+                    self._sound, self._text = torch.zeros(0), ""
         said, self._sound = self._sound[: self.frame_samples], self._sound[self.frame_samples :]
         if len(said):
             self._played += seconds

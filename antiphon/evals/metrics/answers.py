@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 
 from antiphon.data.text.facts.made import spoken
 from antiphon.errors import DataError
@@ -162,11 +163,12 @@ def chosen_option(reply: str, options: Sequence[str]) -> int | None:
     Returns:
         Its number; None where that can't be told.
     """
-    letters = "ABCDEFGH"[: len(options)]
+    letters = ascii_uppercase[: len(options)]
     # A capital that is no article: all there is, or at the start before a mark, after a word such as "is", or marked.
     patterns = (
         rf"^\W*([{letters}])(?:\W|$)(?![a-z])",
-        rf"\b(?i:answer|option|choice|is|it's|be|choose|pick|say)\W+([{letters}])\b(?! [a-z])",
+        rf"\b(?i:option|choice)\W+([{letters}])\b",
+        rf"\b(?i:answer|is|it's|be|choose|pick|say)\W+([{letters}])\b(?! [a-z])",
         rf"\(([{letters}])\)|\b([{letters}])[:.)]",
     )
     said = {letter for pattern in patterns for found in re.findall(pattern, reply) for letter in found if letter}

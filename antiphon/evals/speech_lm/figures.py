@@ -136,9 +136,7 @@ def writing(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:
 def speaking(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:
     """What is heard of sentences that the model says; beside it, of the sentences' own units by the same vocoder."""
     if evaluation.config.vocoder is None:
-        raise EvalError(
-            "what it says is heard through a vocoder: give --vocoder FOLDER (recipe speech-lm/vocoder)"
-        )
+        raise EvalError("what it says is heard through a vocoder: give --vocoder FOLDER (recipe speech-lm/vocoder)")
     (pairs, units), model = evaluation.pairs("sentences", n), evaluation.model
     vocoder = UnitVocoder.from_pretrained(evaluation.config.vocoder)
     if vocoder.config.tokenizer and model.vocabulary.fingerprint not in ("", vocoder.config.tokenizer):

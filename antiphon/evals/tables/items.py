@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from antiphon.errors import EvalError
 
 RESAMPLES = 1000
+SOUNDS = "sounds"  # of samples, in a report's folder
 Measure = Callable[[Sequence["Item"]], float]
 
 
@@ -91,6 +93,8 @@ def interval(items: Sequence[Item], measure: Measure = mean_score, seed: int = 0
     else:
         rows = chance.integers(0, len(items), (RESAMPLES // 5, len(items)))
         drawn = np.array([measure([items[i] for i in row]) for row in rows])
+    if np.isnan(drawn).all():
+        return (math.nan, math.nan)
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
@@ -103,10 +107,26 @@ def measured(items: Sequence[Item], measure: Measure = mean_score, **about: Any)
     """
     if not items:
         raise EvalError(f"{about.get('task')}: not one question was asked.")
-    low, high = interval(items, measure)
+    value = measure(items)
+    low, high = (math.nan, math.nan) if math.isnan(value) else interval(items, measure)
     empty = sum(not item.answer.strip() for item in items)
     faults = sum(bool(item.fault) for item in items)
-    return Measured(value=measure(items), low=low, high=high, n=len(items), empty=empty, faults=faults, **about)
+    return Measured(value=value, low=low, high=high, n=len(items), empty=empty, faults=faults, **about)
+
+
+def name_of(identity: str) -> str:
+    """Of an item's file: its id, whatever stands in it.
+
+    >>> name_of("openbookqa/12")
+    'openbookqa_12'
+    """
+    return re.sub(r"[^\w.-]", "_", identity)
+
+
+def samples(items: Sequence[Item], count: int = 4) -> list[Item]:
+    """Some that are right and some that aren't, to be looked at and listened to."""
+    right = [item for item in items if item.score >= 0.5][: count // 2]
+    return [*right, *[item for item in items if item.score < 0.5][: count - len(right)]]
 
 
 def write_items(path: Path, items: Iterable[Item]) -> None:

@@ -23,7 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from antiphon.errors import ModelError
-from antiphon.evals.cache import ResultCache, key_of
+from antiphon.evals.cache import NotOurs, ResultCache, key_of
 from antiphon.models.llm.likelihood import continuation_likelihoods, read_prefix, read_shared
 from antiphon.models.llm.load import Cache
 from antiphon.models.llm.sampling import TokenSampling, sample_rows
@@ -31,7 +31,7 @@ from antiphon.models.llm.thinker import Thinker
 
 MIN_SHARED = 24  # tokens that requests begin with alike, from which on they are read once
 ROWS = 32  # ways to go on that are read together
-LENGTHS = 0.85  # of the longest context beside it, which one has to have: what is filled up is read in vain
+LENGTHS = 0.5  # of the longest context beside it, which one has to have: the shorter take as much room
 REPLIES = 8  # that are written together
 MAX_TOKENS = 256  # of a reply where a task says nothing, as lm-eval has it
 TAIL = 16  # tokens at the end of a reply in which a stop is looked for, beside the stop's own
@@ -141,7 +141,10 @@ class ThinkerLM(TemplateLM):
                     flat = [one for each in scored for one in each]
                     return [flat[at] for at in wanted]
 
-                values = self.cache.get(keys, compute, len(keys))
+                try:
+                    values = self.cache.get(keys, compute, len(keys))
+                except NotOurs:
+                    values = [(0.0, False)] * len(keys)
                 for number, (chance, greedy) in zip((n for each in numbers for n in each), values, strict=True):
                     found[number] = (chance, greedy)
                 bar.update(len(values))
@@ -194,7 +197,11 @@ class ThinkerLM(TemplateLM):
                         written = self._write(cache, hidden, samplings, stops, limit)
                         return [written[at] for at in wanted]
 
-                    for row, reply in zip(batch.rows, self.cache.get(keys, compute, len(keys)), strict=True):
+                    try:
+                        written = self.cache.get(keys, compute, len(keys))
+                    except NotOurs:
+                        written = [""] * len(keys)
+                    for row, reply in zip(batch.rows, written, strict=True):
                         replies[numbers[row]] = reply
                     bar.update(len(own))
         return replies

@@ -8,13 +8,16 @@ import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
-from antiphon.evals.tables.items import Item, Measured, read_items
+from antiphon.evals.tables.items import SOUNDS, Item, Measured, name_of, read_items, samples
 from antiphon.evals.tables.published import Published, published_of
 from antiphon.evals.tables.results import Results, compared
 
-TITLES = {"text": "Text to text", "audio": "Audio to text", "speech": "Speech in, speech out"}
-SAMPLES = 4  # of a task, on the page; all are in items/
+TITLES = {
+    "text": "Text to text", "text-spoken": "The same questions, spoken", "audio": "Audio to text",
+    "speech": "Speech in, speech out", "duplex": "Live conversation",
+}  # fmt: skip
 MOST = 600  # characters of a sample's text
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -42,7 +45,7 @@ def write_page(folder: Path, beside: Path | None = None) -> Path:
     for row in dict.fromkeys(figure.row for figure in results.figures.values()):
         figures = [figure for figure in results.figures.values() if figure.row == row]
         parts += [f"<h2>{escape(TITLES.get(row, row))}</h2>", _picture(figures, folder / f"{row}.png")]
-        parts += [_task(figure, read_items(folder / "items" / f"{figure.task}.jsonl")) for figure in figures]
+        parts += [_task(figure, read_items(folder / "items" / f"{figure.task}.jsonl"), folder) for figure in figures]
     if results.missing:
         rows = [(escape(task), escape(why)) for task, why in results.missing.items()]
         parts += ["<h2>Not measured</h2>", _table(("task", "why"), rows)]
@@ -75,7 +78,7 @@ def _about(results: Results) -> str:
     )
 
 
-def _task(figure: Measured, items: Sequence[Item]) -> str:
+def _task(figure: Measured, items: Sequence[Item], folder: Path) -> str:
     of = "" if figure.n == figure.size else f" of {figure.size}"
     rows = [_ours(figure.metric, figure.value, figure.low, figure.high, f"{figure.n}{of}", figure.seconds / figure.n)]
     rows += [_theirs(row) for row in published_of(figure.task)]
@@ -91,17 +94,25 @@ def _task(figure: Measured, items: Sequence[Item]) -> str:
         notes.append(f"{figure.faults} could not be asked or judged and count as wrong")
     return (
         f'<h3 id="{escape(figure.task)}">{escape(figure.title)}</h3><table><tr>{header}</tr>{"".join(rows)}</table>'
-        f"<p class=note>{escape('; '.join(notes))}</p>{_samples(figure.task, items)}"
+        f"<p class=note>{escape('; '.join(notes))}</p>{_samples(figure.task, items, folder)}"
     )
 
 
 def _ours(metric: str, value: float, low: float, high: float, n: str, each: float) -> str:
-    spread = "" if math.isnan(low) else f" <small>[{low:.1f}, {high:.1f}]</small>"
+    spread = "" if math.isnan(low) else f" <small>[{shown(low)}, {shown(high)}]</small>"
     took = "" if math.isnan(each) else f"{each:.2f} s a question"
     return (
-        f"<tr class=ours><td>this model</td><td>{escape(metric)}</td><td class=n>{value:.1f}{spread}</td>"
+        f"<tr class=ours><td>this model</td><td>{escape(metric)}</td><td class=n>{shown(value)}{spread}</td>"
         f"<td>{escape(n)}</td><td>{took}</td></tr>"
     )
+
+
+def shown(value: float) -> str:
+    """A value as it is read: to a tenth, or to three digits where it is small, as seconds and ratings are; a dash where
+    there is none."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
 
 
 def _theirs(row: Published) -> str:
@@ -112,16 +123,20 @@ def _theirs(row: Published) -> str:
     )
 
 
-def _samples(task: str, items: Sequence[Item]) -> str:
-    """Some that are right and some that aren't."""
-    right = [item for item in items if item.score >= 0.5][: SAMPLES // 2]
-    wrong = [item for item in items if item.score < 0.5][: SAMPLES - len(right)]
+def _samples(task: str, items: Sequence[Item], folder: Path) -> str:
+    """Some that are right and some that aren't, with their sounds where those are kept beside the page."""
     shown = []
-    for item in [*right, *wrong]:
+    for item in samples(items):
         texts = [("asked", item.prompt[-MOST:]), ("answer", item.answer[:MOST]), ("right", item.target[:MOST])]
         texts += [("fault", item.fault)] if item.fault else []
         lines = "".join(f"<small>{name}</small><pre>{escape(text) or '(nothing)'}</pre>" for name, text in texts)
-        shown.append(f"<p>{escape(item.id)}: {item.score:g}</p>{lines}")
+        places = [f"{SOUNDS}/{task}/{name_of(item.id)}.wav", f"talks/{task}/{item.id}/output.wav"]
+        heard = "".join(
+            f'<audio controls preload="none" src="{escape(quote(place), quote=True)}"></audio>'
+            for place in places
+            if (folder / place).is_file()
+        )
+        shown.append(f"<p>{escape(item.id)}: {item.score:g} {heard}</p>{lines}")
     return f"<details><summary>samples; all are in items/{escape(task)}.jsonl</summary>{''.join(shown)}</details>"
 
 

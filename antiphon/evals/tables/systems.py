@@ -12,10 +12,12 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.events import TextEvent
 from antiphon.errors import EvalError, ModelError
 from antiphon.evals.assistant.answers import written
 
@@ -37,6 +39,21 @@ class System(Protocol):
 
     def transcribe(self, audio: Audio, language: str = "en", translate: bool = False) -> str:
         """What is said in a sound, in its language or in English."""
+
+
+Calls = list[dict[str, Any]]  # {"function": name, "args": {...}} each
+CALL_ROUNDS = 5  # of calls before an answer
+
+
+class Calling(Protocol):
+    """What is measured where functions may be called."""
+
+    name: str
+
+    def calls(
+        self, audio: Audio, functions: list[dict[str, Any]], run: Callable[[str, dict[str, Any]], str], max_tokens: int
+    ) -> tuple[str, Calls]:
+        """What it says to a spoken request, and the functions that it called before."""
 
 
 class OurSystem:
@@ -63,9 +80,46 @@ class OurSystem:
             past.append(Message("user", prompt))
         return written(self.model.backend.chat(), past, max_tokens) if past else ""
 
+    def calls(
+        self, audio: Audio, functions: list[dict[str, Any]], run: Callable[[str, dict[str, Any]], str], max_tokens: int
+    ) -> tuple[str, Calls]:
+        """See `Calling.calls`.
+
+        Raises:
+            EvalError: the model can't call functions.
+        """
+        from antiphon.dialogue.events import Sampling
+        from antiphon.dialogue.half_duplex import as_hearing
+        from antiphon.dialogue.tools import Tool, ToolChat
+
+        if not self.model.backend.calls_functions:
+            raise EvalError(f"{self.name} can't call functions: its chat template doesn't take them.")
+        made: Calls = []
+
+        def tool(shown: dict[str, Any]) -> Tool:
+            about = shown["function"]
+
+            def called(arguments: dict[str, Any], name: str = about["name"]) -> str:
+                made.append({"function": name, "args": arguments})
+                return run(name, arguments)
+
+            return Tool(about["name"], about["description"], about["parameters"], called)
+
+        message = as_hearing(self.model.hear(audio), self.model.backend.reading).message()
+        if not message.is_something:
+            return "", []
+        chat = ToolChat(self.model.backend.chat(), [tool(each) for each in functions], max_rounds=CALL_ROUNDS)
+        reply = chat.answer([message], Sampling(max_tokens=max_tokens), None, False)
+        said = "".join(event.text for event in reply.events() if isinstance(event, TextEvent))
+        return said.strip(), made
+
     def transcribe(self, audio: Audio, language: str = "en", translate: bool = False) -> str:
         """See `System.transcribe`."""
         return self.model.hear(audio, language=language, translate=translate, scene=False).text.strip()
+
+    def say(self, text: str) -> Audio:
+        """A text, read aloud in the model's voice."""
+        return self.model.say(text)
 
 
 class EndpointSystem:
@@ -103,6 +157,32 @@ class EndpointSystem:
         except (KeyError, IndexError, TypeError) as error:
             raise EvalError(f"{self.address} answers in another form than OpenAI's: {error!r}") from error
         return str(said or "").strip()
+
+    def calls(
+        self, audio: Audio, functions: list[dict[str, Any]], run: Callable[[str, dict[str, Any]], str], max_tokens: int
+    ) -> tuple[str, Calls]:
+        """See `Calling.calls`.
+
+        Raises:
+            EvalError: nobody answers, or not in OpenAI's form.
+        """
+        sound = {"data": base64.b64encode(as_wav(audio)).decode(), "format": "wav"}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}]
+        made: Calls = []
+        for _ in range(CALL_ROUNDS):
+            asked = {"model": self.model, "messages": messages, "temperature": 0, "tools": functions}
+            try:
+                said = self._post("/chat/completions", asked | {"max_tokens": max_tokens})["choices"][0]["message"]
+                messages.append(said)
+                if not said.get("tool_calls"):
+                    break
+                for call in said["tool_calls"]:
+                    name, args = call["function"]["name"], json.loads(call["function"]["arguments"] or "{}")
+                    made.append({"function": name, "args": args})
+                    messages.append({"role": "tool", "tool_call_id": call["id"], "content": run(name, args)})
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+                raise EvalError(f"{self.address} answers in another form than OpenAI's: {error!r}") from error
+        return str(messages[-1].get("content") or "").strip() if messages[-1]["role"] == "assistant" else "", made
 
     def transcribe(self, audio: Audio, language: str = "en", translate: bool = False) -> str:
         """See `System.transcribe`: asked for in words, as speech models are."""
@@ -172,21 +252,6 @@ class TransformersSystem:
         """See `System.transcribe`."""
         how = "Translate the speech into English." if translate else "Transcribe the speech."
         return self.answer(how, audio)
-
-
-def open_system(model: str, parts: dict[str, str]) -> System:
-    """Opens what is measured: an address, a folder of a `transformers` audio model, or a model of ours."""
-    if model.startswith(("http://", "https://")):
-        return EndpointSystem(model)
-    folder = Path(model)
-    if (folder / "preprocessor_config.json").is_file() or (folder / "processor_config.json").is_file():
-        return TransformersSystem(folder)
-    import antiphon
-
-    opened = antiphon.load(model, **parts)
-    if not hasattr(opened, "backend"):
-        raise ModelError(f"{model} talks live and writes no answers: antiphon eval duplex measures it.")
-    return OurSystem(opened, model)
 
 
 def as_wav(audio: Audio) -> bytes:

@@ -13,7 +13,7 @@ from antiphon.models.llm.load import Cache, CausalLM
 from antiphon.models.llm.thinker import Thinker
 from antiphon.nn.cache import join
 
-READ_AT_ONCE = 8  # ways to go on
+READ_AT_ONCE = 16  # ways to go on
 LOGITS_AT_ONCE = 128  # positions: a vocabulary of 150,000 words takes 77 MB of them
 
 

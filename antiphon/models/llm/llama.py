@@ -10,6 +10,7 @@ hidden states of any layer.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -22,28 +23,32 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from antiphon.errors import ModelError
+from antiphon.models.llm.experts import Experts
 from antiphon.models.lora import Lora, Pair
 from antiphon.nn.cache import KeyValues, Span
 from antiphon.nn.fused import Between
-from antiphon.nn.int8 import PackedEmbedding, PackedProduct, dequantize
 from antiphon.nn.memory import return_memory
+from antiphon.nn.packed import PackedEmbedding, PackedProduct, dequantize
 from antiphon.nn.weights import NoInitWeights, fill
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")  # the others are the MLP's
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")
 EMBEDDINGS = "model.embed_tokens"
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values to what attention gives
+_ONE_MLP = re.compile(r"\.mlp\.(?=\w+_proj\.)")  # not the router and the experts of several
 TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}  # one packed product
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a model; names are those of its config.json, but for the last four.
+    """Sizes of a model; names are those of its config.json, but for the last five.
 
     Attributes:
         qkv_bias, o_bias: whether those products have biases.
         qk_norm: queries and keys are normed head by head before they are turned (Qwen3).
-        packed: the weights are kept in 8 bits.
+        packed: the weights are kept in 8 or 4 bits, as `bits` says.
+        num_experts: 0 for a model without; `mlp_only_layers`, and those between every `decoder_sparse_step`th, have one
+            MLP for all tokens.
     """
 
     hidden_size: int = 576
@@ -61,6 +66,13 @@ class LlamaConfig:
     o_bias: bool = False
     qk_norm: bool = False
     packed: bool = False
+    bits: int = 8
+    num_experts: int = 0
+    num_experts_per_tok: int = 8
+    moe_intermediate_size: int = 0
+    norm_topk_prob: bool = False
+    decoder_sparse_step: int = 1
+    mlp_only_layers: tuple[int, ...] = ()
 
     @classmethod
     def from_file(cls, path: Path) -> LlamaConfig:
@@ -91,8 +103,14 @@ class LlamaConfig:
         values.setdefault("tie_word_embeddings", False)
         values.setdefault("rms_norm_eps", 1e-6)
         bias = bool(values.get("attention_bias"))
-        values |= {"qkv_bias": bias or kind == "qwen2", "o_bias": bias, "qk_norm": kind == "qwen3"}
+        values |= {"qkv_bias": bias or kind == "qwen2", "o_bias": bias, "qk_norm": kind in ("qwen3", "qwen3_moe")}
+        if kind == "qwen3_moe":  # the number of experts has two names
+            values["num_experts"] = values.get("num_experts", values.get("num_local_experts", 128))
+            values["mlp_only_layers"] = tuple(values.get("mlp_only_layers") or ())
+        else:
+            values["num_experts"] = 0
         values["packed"] = values.get("quantization_config", {}).get("quant_method") == "antiphon"
+        values["bits"] = int(values.get("quantization_config", {}).get("bits", 8)) if values["packed"] else 8
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     @property
@@ -104,6 +122,12 @@ class LlamaConfig:
             "q_proj": (heads, width), "k_proj": (groups, width), "v_proj": (groups, width), "o_proj": (width, heads),
             "gate_proj": (inner, width), "up_proj": (inner, width), "down_proj": (width, inner),
         }  # fmt: skip
+
+    def is_sparse(self, number: int) -> bool:
+        """Whether a layer has experts."""
+        return (
+            self.num_experts > 0 and number not in self.mlp_only_layers and (number + 1) % self.decoder_sparse_step == 0
+        )
 
     def sizes(self, together: str) -> list[int]:
         """Rows of the linear layers that a packed product stands for."""
@@ -171,6 +195,26 @@ def corrected(y: Tensor, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor
     return y + pairs[name].correction(x) if name in pairs else y
 
 
+# Rows of unequal length: all but attention is computed of the tokens that are read, end to end, and of no others.
+
+
+def _own(counts: Tensor | None, steps: int) -> Tensor | None:
+    """Which of `[B, steps]` tokens are read, the first `counts` of each row; None where all are."""
+    if counts is None or steps == 1 or not int(counts.max()) or bool((counts == steps).all()):
+        return None
+    return torch.arange(steps, device=counts.device) < counts[:, None]
+
+
+def _in_rows(x: Tensor, own: Tensor) -> Tensor:
+    """Tokens end to end, `[1, tokens, width]`, in the places that are theirs: `[B, steps, width]`, elsewhere 0."""
+    return x.new_zeros(*own.shape, x.shape[-1]).index_put((own,), x[0])
+
+
+def _attend_own(q: Tensor, k: Tensor, v: Tensor, attend: Attend, own: Tensor) -> Tensor:
+    """Attention of tokens that lie end to end, row by row."""
+    return attend(*(_in_rows(part, own) for part in (q, k, v)))[own][None]
+
+
 class Layer(nn.Module):
     """One decoder layer: attention with grouped keys and values, then a SwiGLU, each after an RMS norm.
 
@@ -178,13 +222,16 @@ class Layer(nn.Module):
     `gate_up_proj` are those that read the same rows, one below the other.
     """
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: LlamaConfig, number: int = 0):
         super().__init__()
         self.config, width, d = config, config.hidden_size, config.head_dim
+        experts = (config.moe_intermediate_size, config.num_experts, config.num_experts_per_tok, config.norm_topk_prob)
+        self.mlp = Experts(width, *experts) if config.is_sparse(number) else None  # else what is in `shapes`
         self.input_layernorm = nn.Parameter(torch.ones(width))
         biased = (TOGETHER["qkv_proj"] if config.qkv_bias else ()) + (("o_proj",) if config.o_bias else ())
         if not config.packed:
-            for name, (out, size) in config.shapes.items():
+            names = [name for name in config.shapes if self.mlp is None or name in ATTENTION]
+            for name, (out, size) in ((name, config.shapes[name]) for name in names):
                 self.add_module(name, nn.Linear(size, out, bias=name in biased))
         else:
             self.qkv_bias = nn.Parameter(torch.zeros(sum(config.sizes("qkv_proj")))) if config.qkv_bias else None
@@ -204,6 +251,8 @@ class Layer(nn.Module):
             y = y + self.o_bias
         x = x + corrected(y, attended, lora, "o_proj")
         normed = F.rms_norm(x, (config.hidden_size,), self.post_attention_layernorm, config.rms_norm_eps).to(dtype)
+        if self.mlp is not None:
+            return x + self.mlp(normed)
         gate, up = self._parts("gate_up_proj", normed, lora)
         inner = F.silu(gate) * up
         return x + corrected(self.down_proj(inner), inner, lora, "down_proj")
@@ -260,7 +309,7 @@ class Llama(nn.Module):
         super().__init__()
         self.config, self.folder = config, packed
         self.lm_head: nn.Module | None = None
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config, number) for number in range(config.num_hidden_layers))
         self.between: nn.ModuleList | None = None
         if packed is None:
             self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -268,7 +317,7 @@ class Llama(nn.Module):
                 self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         else:
             table = _read(packed, lambda key: key.startswith(EMBEDDINGS))
-            self.embed_tokens = PackedEmbedding(table["embed_tokens.weight"], table["embed_tokens.scale"])
+            self.embed_tokens = PackedEmbedding(table["embed_tokens.weight"], table["embed_tokens.scale"], config.bits)
             self.lm_head = PackedProduct(packed, EMBEDDINGS if config.tie_word_embeddings else "lm_head")
             self.between = nn.ModuleList(
                 self._opened(Between(packed, number)) for number in range(config.num_hidden_layers + 1)
@@ -352,9 +401,15 @@ class Llama(nn.Module):
         return f"model.{path}.{'self_attn' if leaf in ATTENTION else 'mlp'}.{leaf}"
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        """The shapes of the layers' linear layers by their names, also of those that packed products stand for."""
-        numbers, shapes = range(self.config.num_hidden_layers), self.config.shapes
-        return {f"layers.{number}.{name}": shape for number in numbers for name, shape in shapes.items()}
+        """The shapes of the layers' linear layers by their names, also of those that packed products stand for, but for
+        experts'."""
+        config = self.config
+        return {
+            f"layers.{number}.{name}": shape
+            for number in range(config.num_hidden_layers)
+            for name, shape in config.shapes.items()
+            if name in ATTENTION or not config.is_sparse(number)
+        }
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids `[B, T]` -> float32 embeddings `[B, T, width]`."""
@@ -413,6 +468,10 @@ class Llama(nn.Module):
             partial(layer.attend, rope=rope, mask=mask, cache=cache, number=number, span=span)
             for number, layer in enumerate(self.layers)
         ]
+        own = _own(counts, steps)
+        if own is not None:
+            attends = [partial(_attend_own, attend=attend, own=own) for attend in attends]
+            x = x[own][None]
         whole = (first, last) == (0, config.num_hidden_layers)
         if lora is not None or not whole:
             self.open_products()
@@ -424,6 +483,8 @@ class Llama(nn.Module):
                 x = self.layers[number](x, attends[number], pairs)
             if last == config.num_hidden_layers:
                 x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
+        if own is not None:
+            x = _in_rows(x, own)
         if cache is not None:
             cache.advance(steps if counts is None else counts)
         return x
@@ -481,6 +542,8 @@ def published_key(key: str) -> str:
     """Our name of a weight to `transformers`': the inverse of `own_key`."""
     if key.startswith("lm_head"):
         return key
+    if ".mlp." in key:  # of experts
+        return f"model.{key}"
     path, _, leaf = key.rpartition(".")
     if key.startswith("layers."):
         pieces = key.split(".")
@@ -495,7 +558,7 @@ def own_key(key: str) -> str:
     """`transformers`' name of a weight -> ours: ``model.layers.3.self_attn.q_proj.weight`` ->
     ``layers.3.q_proj.weight``.
     """
-    key = key.removeprefix("model.").replace(".self_attn.", ".").replace(".mlp.", ".")
+    key = _ONE_MLP.sub(".", key.removeprefix("model.").replace(".self_attn.", "."))
     return key.removesuffix(".weight") if "norm" in key else key
 
 
@@ -521,7 +584,7 @@ def _unpacked(weights: dict[str, Tensor], config: LlamaConfig) -> dict[str, Tens
     plain = dict(weights)
     for key in [key for key in weights if key.endswith(".scale")]:
         name = key.removesuffix(".scale")
-        plain[f"{name}.weight"] = dequantize(weights[f"{name}.weight"], plain.pop(key))
+        plain[f"{name}.weight"] = dequantize(weights[f"{name}.weight"], plain.pop(key), config.bits)
     for name, parts in TOGETHER.items():
         for key in [key for key in plain if f".{name}." in key]:
             pieces = plain.pop(key).split(config.sizes(name), dim=0)

@@ -79,15 +79,34 @@ class OmniState:
 
 
 @dataclass(frozen=True)
+class OmniMark:
+    """A point of a conversation, to which `Omni.rewind` goes back.
+
+    Attributes:
+        length: tokens that the thinker had read.
+        after, last: see `OmniState`.
+        told: the last of what the talker reads [1, width], and its place [3, 1].
+    """
+
+    length: int
+    after: int
+    last: int
+    told: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
 class ReplySettings:
     """How a reply is made.
 
     Attributes:
         max_tokens, max_codes: at most.
+        patience: codes for each token of the text, and codes more, after which a talker that misses its end is stopped;
+            None waits for it.
         ends: tokens that end the text.
         thinking, speaking: how tokens and codes are drawn.
         seed: of the sound's noise.
         ahead: see `Token2Wav.step`.
+        script: the reply's tokens, where it isn't thought but given; one that ends the text isn't among them.
     """
 
     max_tokens: int = 1024
@@ -97,6 +116,8 @@ class ReplySettings:
     speaking: TokenSampling = SPEAKING
     seed: int = 0
     ahead: int | None = AHEAD
+    script: tuple[int, ...] | None = None
+    patience: tuple[int, int] | None = None
 
 
 class Omni(nn.Module):
@@ -197,16 +218,19 @@ class Omni(nn.Module):
         state.reply, state.codes, state.started = [], [], (int(state.thinker.length), state.last)
         for number in range(settings.max_tokens):
             with torch.inference_mode():
-                logits = self.thinker.logits(state.hidden[None])
-                (token,) = sample_rows(logits, [settings.thinking], [number], [state.reply])
+                if settings.script is None:
+                    logits = self.thinker.logits(state.hidden[None])
+                    (token,) = sample_rows(logits, [settings.thinking], [number], [state.reply])
+                else:
+                    token = settings.script[number] if number < len(settings.script) else settings.ends[0]
             state.reply.append(token)
             if token in settings.ends or number + 1 == settings.max_tokens:
                 state.hidden = None  # whoever goes on reads the end of the turn
                 yield token, None
                 return
             with torch.inference_mode():
-                x = self.thinker.language_model.embed(torch.tensor([token], device=logits.device))
-                place = torch.full((3, 1), state.last, device=logits.device)
+                x = self.thinker.language_model.embed(torch.tensor([token], device=state.hidden.device))
+                place = torch.full((3, 1), state.last, device=state.hidden.device)
                 state.hidden = self.thinker(x[None], place[:, None], state.thinker, lora)[0, -1]
                 told = state.hidden + x[0]
             state.after = state.last = state.last + 1
@@ -318,20 +342,29 @@ class Omni(nn.Module):
             x, at = talker.begin(read[-1:], speaker, first), torch.cat([places[:, -1:], after], dim=1)
             hidden = talker(x[None], at[:, None], state.talker)[:, -1]
         said = [tokens.tts_codec_mask_token_id, tokens.tts_codec_pad_token_id, tokens.tts_codec_start_token_id]
-        place, ended = start + 2, 0
+        place, ended, tokens_read = start + 2, 0, 1
         try:
             for number in range(settings.max_codes):
                 with torch.inference_mode():
                     logits = talker.logits(hidden)
+                    ends = logits[:, list(talker.ends)].clone()
                     logits[:, tokens.tts_codec_start_token_id] = -torch.inf
+                    logits[:, self.config.dit.num_embeds :] = -torch.inf  # marks, which have no sound
+                    logits[:, list(talker.ends)] = ends
                     (code,) = sample_rows(logits, [settings.speaking], [number], [said])
                 if code in talker.ends:
                     break
+                if ended and settings.patience is not None:
+                    each, more = settings.patience
+                    if number >= each * tokens_read + more:
+                        break
                 said.append(code)
                 state.codes.append(code)
                 thought = yield code
                 if thought is None:
                     thought, ended = (pad if ended else end), ended + 1
+                else:
+                    tokens_read += 1
                 with torch.inference_mode():
                     x = talker.next(torch.tensor([code], device=first.device), thought[None])
                     at = torch.full((3, 1, 1), place, device=first.device)
@@ -343,6 +376,26 @@ class Omni(nn.Module):
             with torch.inference_mode():
                 state.talker.cut(kept)
             state.unread = read[-1:], places[:, -1:]
+
+    @staticmethod
+    def mark(state: OmniState) -> OmniMark:
+        """Where a conversation stands, between what is read and replies."""
+        told, places = state.unread
+        return OmniMark(int(state.thinker.length), state.after, state.last, (told[-1:], places[:, -1:]))
+
+    @staticmethod
+    def rewind(state: OmniState, mark: OmniMark) -> None:
+        """Goes back to a mark: what was read and said since is forgotten. Something is to be read next."""
+        state.thinker.cut(mark.length)
+        done = 0 if state.talker is None else int(state.talker.length)
+        told, places = state.unread
+        if done < mark.length:
+            state.unread = told[: mark.length - done], places[:, : mark.length - done]
+        else:  # the talker, too, has read on: it reads the last of it once more
+            state.talker.cut(mark.length - 1)
+            state.unread = mark.told
+        state.after, state.last, state.hidden, state.hearing = mark.after, mark.last, None, None
+        state.reply, state.codes = [], []
 
     def cut(self, state: OmniState, tokens: int) -> None:
         """Forgets all of the last reply but its first tokens, as when the rest wasn't heard."""

@@ -27,7 +27,7 @@ from antiphon.encoders.vision.video import FPS, MAX_PICTURES, has_sound, load_vi
 from antiphon.encoders.whisper.features import whisper_mel
 from antiphon.errors import AudioError, DataError, ModelError
 from antiphon.models.omni.config import ThinkerConfig
-from antiphon.models.omni.thinker import Given, Heard, Seen, Watched, Words
+from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
 BEFORE, AFTER, REPLY = "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n"
 ALL_PIXELS = 2 * 24576 * 28 * 28  # of all of them
@@ -101,6 +101,8 @@ class OmniProcessor:
         kind = content.get("type")
         if kind == "image":
             return self.picture(content["image"])
+        if kind == "audio" and "heard" in content:
+            return Encoded(content["heard"])
         if kind == "audio":
             return self.sound(content["audio"], content.get("sample_rate"))
         if kind == "video":

@@ -41,6 +41,13 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A sound that the tower has heard: its tokens [n, width]."""
+
+    features: Tensor
+
+
+@dataclass(frozen=True)
 class Seen:
     """A picture's patches [1, height * width, values]; `height` and `width` in patches."""
 
@@ -61,7 +68,7 @@ class Watched:
     mel: Tensor | None = None
 
 
-Given = Words | Heard | Seen | Watched
+Given = Words | Heard | Encoded | Seen | Watched
 
 
 @dataclass
@@ -147,6 +154,8 @@ class OmniThinker(nn.Module):
             return Text(len(part.tokens))
         if isinstance(part, Heard):
             return Sound(audio_tokens(part.mel.shape[1]))
+        if isinstance(part, Encoded):
+            return Sound(len(part.features))
         merge = self.config.vision.spatial_merge_size
         height, width = part.height // merge, part.width // merge
         if isinstance(part, Seen):
@@ -178,6 +187,8 @@ class OmniThinker(nn.Module):
         """What the towers make of a part, in the order of its placeholders [placeholders, width]; None for text."""
         if isinstance(part, Words):
             return None
+        if isinstance(part, Encoded):
+            return part.features
         device = self.language_model.norm.device
         heard = None
         if not isinstance(part, Seen) and part.mel is not None:

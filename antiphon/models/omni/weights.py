@@ -6,7 +6,6 @@ save(model, folder)               # which `transformers` loads
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 import re
@@ -18,11 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from antiphon.errors import HubError, ModelError
+from antiphon.hub.memory import weight_bytes
 from antiphon.hub.weights import read_config, read_weights
 from antiphon.models.llm.llama import Llama, own_key, published_key
 from antiphon.models.lora import Lora
 from antiphon.models.omni.config import FAMILY, OmniConfig
 from antiphon.models.omni.model import Omni
+from antiphon.models.omni.packing import TRANSFORMERS, described, is_packed
 from antiphon.models.omni.parts import ADAPTERS, part_weights
 from antiphon.models.omni.token2wav import Voice
 from antiphon.nn.weights import NoInitWeights, fill
@@ -40,6 +41,7 @@ NAMES = (
     ("token2wav.code2wav_bigvgan_model.", "token2wav.vocoder."),
 )
 VOICES = "spk_dict.pt"
+PLACES = {"language_model": "thinker.language_model", "talker_model": "talker.lm"}  # of `packing.TRANSFORMERS`
 # Older files hold tensors that follow from the sizes.
 _FOLLOWS = re.compile(r".*(\.filter|inv_freq|positional_embedding)$")
 _ALONE = {f"{FAMILY}_thinker": "thinker.", f"{FAMILY}_talker": "talker."}
@@ -65,12 +67,13 @@ def published(key: str) -> str:
     return key
 
 
-def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model: Path | str | None = None) -> Omni:
+def load(folder: Path | str, dtype: torch.dtype | None = None, language_model: Path | str | None = None) -> Omni:
     """Opens a folder in evaluation mode.
 
     Args:
-        folder: as published, or as `save` writes it.
-        dtype: of the thinker's and the talker's weights; what makes the sound is float32 in any case.
+        folder: as published, as `save` writes it, or packed (`antiphon.models.omni.packing`).
+        dtype: of the thinker's and the talker's weights; what makes the sound is float32 in any case. None: float32, or
+            what they have in a packed folder.
         language_model: a folder whose language model takes the place of the thinker's: what `save_language_model`
             wrote, packed (`antiphon.hub.pack`) or fine-tuned.
 
@@ -82,17 +85,23 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, language_model:
     config, values, kept = read(folder)
     with torch.device("meta"), NoInitWeights():
         model = Omni(config, values)
+    apart = {name: folder / name for name in TRANSFORMERS if (folder / name).is_dir()}
     if language_model is not None and model.thinker is not None:
-        model.thinker.language_model = nn.Identity()  # until the rest is there
-        kept = {key: value for key, value in kept.items() if not key.startswith("thinker.language_model.")}
-    kept = {key: value.float() if key.startswith("token2wav.") else value.to(dtype) for key, value in kept.items()}
+        apart["language_model"] = Path(language_model)
+    for name in apart:  # until the rest is there
+        model.set_submodule(PLACES[name], nn.Identity())
+    elsewhere = tuple(f"{PLACES[name]}." for name in apart)
+    kept = {key: value for key, value in kept.items() if not key.startswith(elsewhere)}
+    if dtype is not None or not is_packed(folder):
+        kept = {key: value.to(dtype or torch.float32) for key, value in kept.items()}
+    kept = {key: value.float() if key.startswith("token2wav.") else value for key, value in kept.items()}
     try:
         fill(model, kept, assign=True)
     except ValueError as error:
         raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
-    if language_model is not None and model.thinker is not None:
-        model.thinker.language_model = Llama.from_pretrained(language_model)
-    if model.thinker is not None and (folder / ADAPTERS).is_dir():
+    for name, place in apart.items():
+        model.set_submodule(PLACES[name], Llama.from_pretrained(place))
+    if model.thinker is not None and "language_model" not in apart and (folder / ADAPTERS).is_dir():
         Lora.from_pretrained(folder / ADAPTERS, model.thinker.language_model).merge(model.thinker.language_model)
     model.reset()
     model.voices = read_voices(folder / VOICES)
@@ -123,9 +132,29 @@ def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tens
     return config, values, kept
 
 
+def memory(folder: Path | str, language_model: Path | str | None = None) -> int:
+    """Bytes that the weights of a folder take when they are loaded."""
+    folder = Path(folder)
+    if is_packed(folder):
+        return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    if language_model is None:
+        return weight_bytes(folder)
+    kept = read(folder)[2]
+    own = sum(value.numel() for key, value in kept.items() if not key.startswith("thinker.language_model."))
+    return 4 * own + weight_bytes(Path(language_model))
+
+
 def save(model: Omni, folder: Path | str) -> None:
     """Writes a folder that `load` reads, and `transformers` too where no part of it lies elsewhere: what is as it is in
-    a part isn't written."""
+    a part isn't written.
+
+    Raises:
+        ModelError: a transformer of it is packed.
+    """
+    for name in PLACES.values():
+        part = dict(model.named_modules()).get(name)
+        if isinstance(part, Llama) and part.config.packed:
+            raise ModelError("a packed model isn't written: copy its folder, or save the one that it was packed from")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(model.published, indent=2) + "\n", encoding="utf-8")
@@ -149,11 +178,7 @@ def save_language_model(model: Omni, folder: Path | str) -> None:
         raise ModelError("this model has no thinker, so no language model either")
     lm, folder = model.thinker.language_model, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = {field.name: getattr(lm.config, field.name) for field in dataclasses.fields(lm.config)}
-    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed")
-    told = {key: value for key, value in sizes.items() if key not in ours_alone}
-    told |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "dtype": "float32"}
-    (folder / "config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(described(lm.config), indent=2) + "\n", encoding="utf-8")
     kept = {published_key(key): value.detach().contiguous().cpu() for key, value in lm.state_dict().items()}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 

@@ -16,15 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE
 from antiphon.dialogue.events import Sampling
-from antiphon.errors import AudioError
+from antiphon.errors import AudioError, UnsayableError
 from antiphon.models.asr import segments
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage, joined
-from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.serve.errors import RequestError, explained, unsupported
 from antiphon.serve.openai.bodies import BoundedRoute
 from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
-from antiphon.serve.openai.options import VoiceId, check_unsupported, check_voice, spoken_in
+from antiphon.serve.openai.options import VoiceId, check_spoken, check_unsupported, check_voice, own_voice, spoken_in
 from antiphon.serve.state import Served
 from antiphon.serve.work.http import begun, stream_steps
 
@@ -48,7 +47,7 @@ class SpeechRequest(BaseModel):
 
     model: str = Field("", max_length=200)
     input: str = Field(min_length=1)
-    voice: str | VoiceId = "heart"
+    voice: str | VoiceId | None = None
     response_format: sound.Format = "mp3"
     speed: float = Field(1.0, ge=0.25, le=4.0)
     stream_format: Literal["audio", "sse"] = "audio"
@@ -67,10 +66,11 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
         limit = f"Expected a string with maximum length {served.config.text_letters}"
         said = f"Invalid 'input': string too long. {limit}, but got one with length {len(asked.input)} instead."
         raise RequestError("string_above_max_length", said, "input")
-    voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
-    check_voice(voice, served.backend.voices, "voice")
-    if not can_be_said(asked.input):
-        raise RequestError("invalid_value", "The voice speaks English and can say nothing of that text.", "input")
+    voices = served.backend.voices
+    check_spoken(True, voices, "model")
+    voice = asked.voice.id if isinstance(asked.voice, VoiceId) else asked.voice
+    if voice is not None:
+        check_voice(voice, voices, "voice")
     if (asked.instructions or "").strip():
         raise unsupported("instructions", "this voice takes none")
 
@@ -81,9 +81,12 @@ async def speech(request: Request, asked: SpeechRequest) -> Response:
 
     def pieces() -> Iterator[np.ndarray]:
         nonlocal frames
-        for audio in served.backend.say(asked.input, Sampling()):
-            frames += 1
-            yield audio.samples.numpy()
+        try:
+            for audio in served.backend.say(asked.input, Sampling(voice=own_voice(voice, voices))):
+                frames += 1
+                yield audio.samples.numpy()
+        except UnsayableError as error:
+            raise RequestError("invalid_value", str(error), "input") from None
 
     stream = await begun(stream_steps(served, steps))
     if asked.stream_format == "audio":

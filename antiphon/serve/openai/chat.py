@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from antiphon.audio import encode as sound
 from antiphon.audio.pcm import RATE, pcm16
+from antiphon.dialogue.backend import StreamingReply
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import Message, StreamingReply
+from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AudioError
 from antiphon.serve.errors import RequestError, explained
@@ -29,9 +30,10 @@ from antiphon.serve.openai.bodies import BoundedRoute
 from antiphon.serve.openai.chat_request import AudioOptions, ChatMessage, ChatRequest, InputAudio, check_options
 from antiphon.serve.openai.errors import RESPONSES
 from antiphon.serve.openai.models import served_of
-from antiphon.serve.openai.options import check_voice
+from antiphon.serve.openai.options import check_spoken, check_voice, own_voice
 from antiphon.serve.openai.stop_sequences import until_stop
 from antiphon.serve.openai.tools import call_deltas, no_tools, read_calls, read_result, read_tools, shown_call
+from antiphon.serve.seen import check_count, check_sees, read_seen
 from antiphon.serve.state import Served
 from antiphon.serve.work.http import begun, stream_steps
 
@@ -54,7 +56,8 @@ class ChatCompletion(BaseModel):
     usage: dict[str, Any] | None = None
 
 
-Given = Message | list[Tensor | str]  # a message, or the parts of one that has still to be heard
+GivenPart = Tensor | str | dict[str, Any]  # sound, words, or what is to be seen
+Given = Message | list[GivenPart]  # a message, or the parts of one that has still to be heard
 
 
 @dataclass
@@ -93,19 +96,22 @@ class _Chat:
             think_temperature=asked.temperature or 0.0,
             think_top_k=40,
             max_tokens=min(wanted or usual, 512),
+            voice=own_voice((asked.audio or AudioOptions()).voice, self.served.backend.voices),
         )
         chat = self.served.backend.chat()
         answer = chat.answer(messages, how, self.instructions or None, asked.spoken, self.functions)
         yield answer
         yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
 
-    def _heard(self, parts: Sequence[Tensor | str]) -> Iterator[Any]:
-        """The message of parts that are recordings and words."""
+    def _heard(self, parts: Sequence[GivenPart]) -> Iterator[Any]:
+        """The message of parts that are recordings, words, pictures and videos."""
         words: list[str] = []
+        contents: list[Mapping[str, Any]] = []
         hearing = None
         for part in parts:
-            if isinstance(part, str):
-                words.append(part)
+            if not isinstance(part, Tensor):
+                words += [part] if isinstance(part, str) else []
+                contents.append({"type": "text", "text": part} if isinstance(part, str) else part)
                 continue
             listener = self.served.backend.listen()
             yield None
@@ -114,9 +120,12 @@ class _Chat:
                 yield None
             hearing = listener.finish()
             words.append(hearing.text)
+            contents += [hearing.content()] if hearing.is_speech else []
         if hearing is not None and len(parts) == 1:
             return hearing.message()
-        return Message("user", " ".join(filter(None, words)), notes=hearing.notes if hearing is not None else None)
+        seen = tuple(contents) if self.served.backend.sees else ()
+        notes = hearing.notes if hearing is not None else None
+        return Message("user", " ".join(filter(None, words)), notes=notes, contents=seen)
 
     async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
         """The answer at once."""
@@ -205,7 +214,9 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     functions = read_tools(tools, asked.tool_choice, asked.parallel_tool_calls, "", supports_tools)
     if asked.spoken:
         options = asked.audio or AudioOptions()
-        check_voice(options.voice, served.backend.voices, "audio.voice")
+        check_spoken(True, served.backend.voices, "modalities")
+        if options.voice is not None:
+            check_voice(options.voice, served.backend.voices, "audio.voice")
         if asked.stream and options.format != "pcm16":
             raise RequestError("unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
     instructions, past = await _read(served, asked.messages)
@@ -222,6 +233,7 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
     """(instructions, past): what the system says first is the instructions; recordings are decoded, not heard yet."""
     instructions: list[str] = []
     past: list[Given] = []
+    seen = 0
     seconds, supports_tools = served.config.decoded_seconds, served.backend.calls_functions
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
@@ -231,13 +243,19 @@ async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[
             raise no_tools(f"{where}.role")
         if message.role == "assistant" and message.tool_calls and not supports_tools:
             raise no_tools(f"{where}.tool_calls")
-        parts: list[Tensor | str] = [message.content] if isinstance(message.content, str) else []
+        parts: list[GivenPart] = [message.content] if isinstance(message.content, str) else []
         for at, part in enumerate(message.content if isinstance(message.content, list) else []):
             here = f"{where}.content[{at}]"
             if part.type == "input_audio" and part.input_audio is not None and message.role == "user":
                 samples = await asyncio.to_thread(_decoded, part.input_audio, seconds, f"{here}.input_audio.data")
                 seconds = max(0.0, seconds - len(samples) / RATE)
                 parts.append(samples)
+            elif (shown := part.shown) is not None and message.role == "user":
+                check_sees(served.backend.sees, here)
+                check_count(seen := seen + 1, here)
+                kind, url = shown
+                there = f"{here}.{part.type}.url"
+                parts.append(await asyncio.to_thread(read_seen, url, kind, there, served.config.decoded_seconds))
             elif part.type in ("text", "refusal") and part.text is not None:
                 parts.append(part.text)
             else:

@@ -21,12 +21,30 @@ class InputAudio(BaseModel):
     format: Literal["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac", "webm", "pcm16"] = "wav"
 
 
+class SeenUrl(BaseModel):
+    """A picture or a video, as a data URL; what `detail` asks for is the model's own affair."""
+
+    url: str
+    detail: str | None = Field(None, max_length=50)
+
+
 class Part(BaseModel):
-    """A part of a message."""
+    """A part of a message; `video_url` as other servers of Qwen's models take it."""
 
     type: str = Field(max_length=50)
     text: Text | None = None
     input_audio: InputAudio | None = None
+    image_url: SeenUrl | None = None
+    video_url: SeenUrl | None = None
+
+    @property
+    def shown(self) -> tuple[Literal["image", "video"], str] | None:
+        """What it shows, if it shows anything: of which kind, and its URL."""
+        if self.type == "image_url" and self.image_url is not None:
+            return "image", self.image_url.url
+        if self.type == "video_url" and self.video_url is not None:
+            return "video", self.video_url.url
+        return None
 
 
 class AudioReference(BaseModel):
@@ -48,7 +66,7 @@ class ChatMessage(BaseModel):
 class AudioOptions(BaseModel):
     """How the answer is to sound."""
 
-    voice: str = Field("heart", max_length=100)
+    voice: str | None = Field(None, max_length=100)
     format: Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"] = "wav"
 
 

@@ -40,12 +40,14 @@ class Health(BaseModel):
         sessions, capacity: live conversations, and how many are admitted at once.
         load: share of the last seconds in which the model worked, 0 to 1.
         voices: that can be asked for.
+        sees: messages may have pictures and videos.
     """
 
     status: Literal["ok", "stopping"]
     version: str
     model: str
     voices: list[str]
+    sees: bool
     sessions: int
     capacity: int
     load: float
@@ -79,6 +81,7 @@ async def health(request: Request) -> Health:
         version=__version__,
         model=served.backend.name,
         voices=list(served.backend.voices),
+        sees=served.backend.sees,
         sessions=served.admission.live,
         capacity=served.admission.sessions,
         load=round(served.scheduler.load(), 3),

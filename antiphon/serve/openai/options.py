@@ -33,6 +33,17 @@ def check_voice(named: str, voices: Sequence[str], param: str) -> str:
     return named
 
 
+def own_voice(named: str | None, voices: Sequence[str]) -> str | None:
+    """The model's voice for one that `check_voice` took; None for the default one."""
+    return named if named in voices else None
+
+
+def check_spoken(wanted: bool, voices: Sequence[str], param: str) -> None:
+    """Raises RequestError if sound is wanted of a model that can't speak."""
+    if wanted and not voices:
+        raise RequestError("invalid_value", "This model has no voice: it can only write. Ask for ['text'].", param)
+
+
 def spoken_in(tag: str | None, param: str, languages: Collection[str]) -> str | None:
     """The code of the language that a client names, of those that are understood; None where it names none.
 

@@ -6,6 +6,7 @@ import { Realtime } from "./realtime.js";
 import { health, offers, setToken } from "./server.js";
 import { Settings } from "./settings.js";
 import { level, Loudness, toBase64 } from "./sound.js";
+import { readPicture } from "./picture.js";
 import { asText, save, Tape } from "./tape.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
@@ -325,7 +326,9 @@ async function askHealth() {
 
 async function askOffers() {
   try {
-    settings.offer(await offers());
+    const offered = await offers();
+    settings.offer(offered);
+    at("show").hidden = !offered.sees;
     hush();
   } catch (problem) {
     tell(problem, askOffers);
@@ -362,6 +365,18 @@ at("type-form").addEventListener("submit", async (event) => {
   }
   at("typed").value = "";
   await conversation.type(text);
+});
+at("show").addEventListener("click", () => at("picture").click());
+at("picture").addEventListener("change", async () => {
+  const [file] = at("picture").files;
+  if (!file) return;
+  try {
+    const url = await readPicture(file);
+    if (await start(false)) conversation.see(url, file.name);
+  } catch {
+    tell({ message: `${file.name} is no picture that this browser can read.`, action: "" });
+  }
+  at("picture").value = ""; // the same one may be shown again
 });
 at("token-form").addEventListener("submit", async (event) => {
   event.preventDefault();

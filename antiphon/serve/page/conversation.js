@@ -89,6 +89,14 @@ export class Conversation {
     this.#ask();
   }
 
+  /** The user shows a picture, a data URL: what is said or typed next may be about it. */
+  see(url, name) {
+    const id = newId();
+    this.#turn(id, "you", { note: `shows ${name}`, status: "done" });
+    const item = { id, type: "message", role: "user", content: [{ type: "input_image", image_url: url }] };
+    this.send({ type: "conversation.item.create", item });
+  }
+
   /** The user says by hand that a spoken turn is over. */
   commit() {
     this.asked = this.lastLoud ?? this.clock();

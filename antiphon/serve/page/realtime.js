@@ -11,6 +11,7 @@ export class Realtime {
     this.on = on;
     this.socket = null;
     this.last = ""; // code of the latest error
+    this.patience = MOST_UNSENT;
   }
 
   /** Connects; resolves when the server greets. @throws Problem */
@@ -46,7 +47,8 @@ export class Realtime {
 
   send(event) {
     if (!this.isOpen) return;
-    if (this.socket.bufferedAmount > MOST_UNSENT) {
+    if (this.socket.bufferedAmount === 0) this.patience = MOST_UNSENT;
+    if (this.socket.bufferedAmount > this.patience) {
       // The other side is gone, though nobody has said so; waiting for a timeout would take minutes.
       const socket = this.socket;
       this.socket = null;
@@ -54,7 +56,9 @@ export class Realtime {
       this.on.ended(endProblem(1006, ""));
       return;
     }
-    this.socket.send(JSON.stringify(event));
+    const text = JSON.stringify(event);
+    if (event.type === "conversation.item.create") this.patience += text.length; // a picture takes its time
+    this.socket.send(text);
   }
 
   close() {

@@ -27,12 +27,12 @@ async function ask(path) {
   return response.json();
 }
 
-/** {models: names, voices: of each, by name}. @throws Problem */
+/** {models: names, voices: of each, by name; sees: it can be shown pictures}. @throws Problem */
 export async function offers() {
   const [list, health] = await Promise.all([ask("v1/models"), ask("health")]);
   const voices = {};
   for (const card of list.data) voices[card.id] = card.voices ?? health.voices ?? [];
-  return { models: list.data.map((card) => card.id), voices };
+  return { models: list.data.map((card) => card.id), voices, sees: health.sees === true };
 }
 
 /** {sessions, capacity, load, status}. @throws Problem */

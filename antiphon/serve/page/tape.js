@@ -50,9 +50,9 @@ export function clockText(seconds) {
 /** The words of a conversation as plain text. */
 export function asText(turns, model, when) {
   const lines = turns
-    .filter(({ text }) => text)
+    .filter(({ text, note }) => text || note)
     .map(({ who, text, at, note }) => {
-      const cut = note ? ` ... (${note})` : "";
+      const cut = note ? `${text ? " ... " : ""}(${note})` : "";
       return `[${clockText(at)}] ${who === "you" ? "You" : "Model"}: ${text}${cut}`;
     });
   return [`Conversation with ${model}, ${when}`, "", ...lines, ""].join("\n");

@@ -39,10 +39,12 @@ class ServedModel:
     """What a session may promise of the model.
 
     Attributes:
-        name, voices: at least one voice.
+        name, voices: without a voice it only writes.
         supports_tools: it can call functions.
         transcribes: what the user says is turned into words.
         languages: codes of those that are understood.
+        sees: messages may have pictures and videos.
+        writes_down: what the user says is written down, for whoever wants transcripts.
     """
 
     name: str
@@ -50,6 +52,8 @@ class ServedModel:
     supports_tools: bool = False
     transcribes: bool = True
     languages: Collection[str] = ("en",)
+    sees: bool = False
+    writes_down: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class Answer:
         max_tokens: None for the model's own limit.
         outside: of the conversation: with a memory of its own.
         functions: that may be called.
+        voice: that speaks; None is the model's first.
     """
 
     response_id: str
@@ -112,6 +117,7 @@ class Answer:
     max_tokens: int | None
     outside: bool
     functions: Functions | None = None
+    voice: str | None = None
 
 
 @dataclass(frozen=True)

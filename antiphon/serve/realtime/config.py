@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.serve.errors import RequestError
 from antiphon.serve.json_text import TEXT_LETTERS
-from antiphon.serve.openai.options import VoiceId, check_unsupported, check_voice, spoken_in
+from antiphon.serve.openai.options import VoiceId, check_spoken, check_unsupported, check_voice, spoken_in
 from antiphon.serve.openai.tools import read_tools
 from antiphon.serve.refusals import refusal
 
@@ -158,8 +158,10 @@ def parse(kind: type[Model], given: Any, name: str) -> Model:
         raise refusal(error.errors(include_url=False), given, name) from None
 
 
-def defaults(session_id: str, model: str, voice: str, expires_at: int, transcribe: bool = False) -> dict[str, Any]:
-    """A session as it is before the client changes anything."""
+def defaults(
+    session_id: str, model: str, voice: str | None, expires_at: int, transcribe: bool = False
+) -> dict[str, Any]:
+    """A session as it is before the client changes anything; without a voice answers are written."""
     audio: dict[str, Any] = {
         "input": {
             "format": {"type": "audio/pcm", "rate": 24000},
@@ -174,7 +176,7 @@ def defaults(session_id: str, model: str, voice: str, expires_at: int, transcrib
         "object": "realtime.session",
         "id": session_id,
         "model": model,
-        "output_modalities": ["audio"],
+        "output_modalities": ["audio"] if voice is not None else ["text"],
         "instructions": "",
         "tools": [],
         "tool_choice": "auto",
@@ -212,6 +214,7 @@ def updated(
     change = parse(SessionChange, given, "session")
     functions_of(session, change, "session", supports_tools)
     check_change(change, "session", languages)
+    check_spoken("audio" in (change.output_modalities or ()), voices, "session.output_modalities")
     new = copy.deepcopy(session)
     plain = change.model_dump(exclude_unset=True)
     for name in ("id", "object", "expires_at", "model", "tracing"):  # the server's own, or fixed by the connection

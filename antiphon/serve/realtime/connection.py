@@ -131,7 +131,8 @@ def new_session(
     backend, config = served.backend, served.config
     named = [each["model"] for each in given if isinstance(each.get("model"), str)]
     name = model or next(filter(None, reversed(named)), backend.name)
-    about = ServedModel(name[:128], list(backend.voices), backend.calls_functions, served.hears, backend.languages)
+    can = (backend.calls_functions, served.hears, backend.languages, backend.sees, backend.writes_down)
+    about = ServedModel(name[:128], list(backend.voices), *can)
     judges = served.turn_detector is not None
     limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad, judges=judges)
     kind = RealtimeSession if served.engine is None else DuplexRealtimeSession

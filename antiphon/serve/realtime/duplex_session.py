@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from antiphon.dialogue.backend import Usage
 from antiphon.dialogue.events import AudioEvent, Event, SpeakingEvent, TextEvent
-from antiphon.dialogue.half_duplex import Message, Usage
+from antiphon.dialogue.half_duplex import Message
 from antiphon.serve.errors import RequestError
 from antiphon.serve.realtime.commands import Limits, Mute, ServedModel
 from antiphon.serve.realtime.input_buffer import SpeechStarted, SpeechStopped

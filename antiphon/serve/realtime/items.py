@@ -10,15 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from antiphon.dialogue.half_duplex import Message, StreamingReply
+from antiphon.dialogue.backend import Hearing, StreamingReply
+from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Call, Result
 from antiphon.serve.errors import RequestError, missing
 from antiphon.serve.json_text import TEXT_LETTERS, read_base64
 from antiphon.serve.openai.tools import no_tools, other_tool, read_arguments
 from antiphon.serve.realtime.config import parse
+from antiphon.serve.seen import check_count, check_sees, data_url, read_seen, size
 
 Id = Annotated[str, Field(min_length=1, max_length=128)]
 Text = Annotated[str, Field(max_length=TEXT_LETTERS)]
+SEEN = {"input_image": ("image", "image_url"), "input_video": ("video", "video_url")}
 ROLES = {"user": ("input_text", "input_audio"), "assistant": ("output_text", "output_audio"), "system": ("input_text",)}
 
 
@@ -61,12 +64,17 @@ class Item:
         return len(self.message.text) + inner
 
     @property
+    def seen_bytes(self) -> int:
+        """Of its pictures and videos."""
+        return size(self.message.contents) if self.message is not None else 0
+
+    @property
     def calls(self) -> tuple[Call, ...]:
         """Of functions, that it is."""
         return self.message.calls if self.message is not None else ()
 
     def wire(self, with_audio: bool = False) -> dict[str, Any]:
-        """As the protocol shows it."""
+        """As the protocol shows it; with all that is heard and seen in it, or without."""
         about = {"id": self.id, "object": "realtime.item", "status": self.status}
         if self.message is not None and not self.content:
             for call in self.message.calls:
@@ -75,13 +83,17 @@ class Item:
             for result in self.message.results:
                 return about | {"type": "function_call_output", "call_id": result.id, "output": result.text}
         content = [dict(part) for part in self.content]
-        if with_audio and self.audio:
-            for part in content:
-                if part["type"] in ("input_audio", "output_audio"):
-                    part["audio"] = base64.b64encode(bytes(self.audio)).decode()
+        seen = iter(self.message.contents if self.message is not None else ())
+        for part in content if with_audio else ():
+            if part["type"] in ("input_audio", "output_audio") and self.audio:
+                part["audio"] = base64.b64encode(bytes(self.audio)).decode()
+            elif part["type"] in SEEN:
+                kind, name = SEEN[part["type"]]
+                part[name] = data_url(next(each for each in seen if each["type"] == kind))
         return about | {"type": "message", "role": self.role, "content": content}
 
 
+TO_BE_HEARD: dict[str, Any] = {"type": "audio"}  # where the sound stands among contents
 Turn = Message | StreamingReply
 
 
@@ -98,11 +110,16 @@ class Conversation:
         max_items: that it holds.
         max_audio_bytes: that it keeps, for clients that retrieve it; the oldest goes first.
         max_letters: of all its items.
+        max_seen_bytes: of all their pictures and videos.
     """
 
-    def __init__(self, max_items: int = 1000, max_audio_bytes: int = 6_000_000, max_letters: int = 1_000_000):
+    def __init__(
+        self, max_items: int = 1000, max_audio_bytes: int = 6_000_000, max_letters: int = 1_000_000,
+        max_seen_bytes: int = 32_000_000,
+    ):  # fmt: skip
         self.items: list[Item] = []
         self.max_items, self.max_audio_bytes, self.max_letters = max_items, max_audio_bytes, max_letters
+        self.max_seen_bytes = max_seen_bytes
 
     def get(self, item_id: object) -> Item | None:
         return next((item for item in self.items if item.id == item_id), None)
@@ -120,6 +137,9 @@ class Conversation:
         if item.letters and item.letters + sum(other.letters for other in self.items) > self.max_letters:
             said = f"A conversation holds at most {self.max_letters} letters; delete some of its items."
             raise RequestError("too_much_text", said, "item")
+        if item.seen_bytes and item.seen_bytes + sum(other.seen_bytes for other in self.items) > self.max_seen_bytes:
+            said = f"A conversation holds at most {self.max_seen_bytes} bytes of pictures; delete some of its items."
+            raise RequestError("too_many_pictures", said, "item")
         if previous is None:
             at = len(self.items)
         elif previous == "root":
@@ -164,6 +184,9 @@ class GivenPart(BaseModel):
     text: Text | None = None
     transcript: Text | None = None
     audio: Any = None
+    image_url: Any = None
+    video_url: Any = None
+    detail: Annotated[str, Field(max_length=50)] | None = None
 
 
 class GivenMessage(BaseModel):
@@ -192,16 +215,20 @@ class GivenResult(BaseModel):
     output: Text
 
 
-def parse_item(given: Any, param: str = "item", supports_tools: bool = False) -> tuple[Item, bytes]:
+def parse_item(
+    given: Any, param: str = "item", supports_tools: bool = False, sees: bool = False, seconds: float = 120.0
+) -> tuple[Item, bytes]:
     """An item as a client gives it -> the item, and the bytes of the sound in it, not heard yet.
 
     Args:
         given: the item.
         param: where it stands.
         supports_tools: the model can call functions.
+        sees: messages may have pictures and videos.
+        seconds: that a video may last.
 
     Raises:
-        RequestError: something else than a message of text and sound, a call or what came of one.
+        RequestError: something else than a message that the model understands, a call or what came of one.
     """
     kind = given.get("type") if isinstance(given, dict) else None
     if isinstance(kind, str) and kind.startswith(("function_call", "mcp")):
@@ -218,18 +245,39 @@ def parse_item(given: Any, param: str = "item", supports_tools: bool = False) ->
         raise other_tool(kind, f"{param}.type")
     message = parse(GivenMessage, given, param)
     role = "system" if message.role == "developer" else message.role
-    parts, texts, sound = [], [], b""
+    parts, texts, sound, contents = [], [], b"", []
     for at, part in enumerate(message.content):
-        shown, text, heard = _read_part(part, role, f"{param}.content[{at}]")
+        where = f"{param}.content[{at}]"
+        if part.type in SEEN and role == "user":
+            kind, name = SEEN[part.type]
+            check_sees(sees, f"{where}.type")
+            parts.append({"type": part.type, "detail": part.detail or "auto"})
+            contents.append(read_seen(getattr(part, name), kind, f"{where}.{name}", seconds))
+            check_count(sum(each["type"] in ("image", "video") for each in contents), where)
+            continue
+        shown, text, heard = _read_part(part, role, where)
         parts.append(shown)
         texts.append(text)
+        if text:
+            contents.append({"type": "text", "text": text})
+        elif heard and not sound:
+            contents.append(TO_BE_HEARD)
         sound += heard
     text = " ".join(filter(None, texts))
     if len(text) > TEXT_LETTERS:
         said = f"Invalid '{param}.content': a message has at most {TEXT_LETTERS} letters."
         raise RequestError("string_above_max_length", said, f"{param}.content")
-    item = Item(message.id or new_id("item"), role, parts, message=Message(role, text) if text else None)
-    return item, sound
+    many = sees and (any(part["type"] in SEEN for part in parts) or (text and sound))
+    read = Message(role, text, contents=tuple(contents) if many else ())
+    return Item(message.id or new_id("item"), role, parts, message=read if text or many else None), sound
+
+
+def with_heard(message: Message, hearing: Hearing) -> Message:
+    """A message whose sound has been heard."""
+    text = f"{message.text} {hearing.text}".strip()
+    heard = [hearing.content()] if hearing.is_speech else []
+    contents = [one for each in message.contents for one in (heard if each is TO_BE_HEARD else [each])]
+    return replace(message, text=text, notes=hearing.notes, contents=tuple(contents))
 
 
 def _read_part(part: GivenPart, role: str, param: str) -> tuple[dict[str, Any], str, bytes]:

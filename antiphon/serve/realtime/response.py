@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.audio.pcm import RATE, Encoder, pcm16
-from antiphon.dialogue.half_duplex import StreamingReply
+from antiphon.dialogue.backend import StreamingReply
 from antiphon.dialogue.tool_calls import Call
 from antiphon.serve.errors import RequestError
 from antiphon.serve.realtime.items import Conversation, Item, call_item, new_id
@@ -40,7 +40,7 @@ class Response:
     conversation_id: str | None
     spoken: bool
     format: dict[str, Any]
-    voice: str
+    voice: str | None
     max_tokens: int | str
     metadata: dict[str, str] | None = None
     answer: StreamingReply | None = None

@@ -12,14 +12,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from antiphon.audio.pcm import RATE
+from antiphon.dialogue.backend import Hearing, Listener
 from antiphon.dialogue.events import AudioEvent, Event, LostEvent, Sampling
-from antiphon.dialogue.half_duplex import Hearing, Listener, Message, cut_sampling
+from antiphon.dialogue.half_duplex import Message, cut_sampling
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.errors import AntiphonError, TooLongError
@@ -273,7 +275,7 @@ class ModelRunner:
                 return
             hearing = listener.peek()
             self._drafts[item_id] = (mark, hearing)
-            if command.answer is not None and hearing.text:
+            if command.answer is not None and hearing.is_speech:
                 self._speculate(command, command.answer, hearing.message(), lambda: self._pausing.get(item_id) is mark)
 
         self._start_hearing(item_id, steps, 0.1)
@@ -339,7 +341,8 @@ class ModelRunner:
             return
         samples = torch.from_numpy(np.concatenate(gathered))
         if item_id not in self._listeners:
-            self._listeners[item_id] = self.served.backend.listen(self._options())
+            live = self.served.backend.writes_down or self.session.config["type"] == "realtime"
+            self._listeners[item_id] = self.served.backend.listen(self._options(), live)
             yield None
         for part in samples.split(BLOCK_SAMPLES):
             self._listeners[item_id].step(part)
@@ -460,7 +463,8 @@ class ModelRunner:
 
 def _how(command: Answer) -> tuple[Sampling, str | None, bool, Functions | None]:
     """What an answer is asked for with, besides its past."""
-    how = Sampling() if command.functions is None else Sampling(max_tokens=CALL_TOKENS)
+    how = Sampling(voice=command.voice)
+    how = how if command.functions is None else replace(how, max_tokens=CALL_TOKENS)
     return cut_sampling(how, command.max_tokens), command.instructions, command.spoken, command.functions
 
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from antiphon.audio.pcm import RATE, pcm16
+from antiphon.dialogue.backend import Hearing, StreamingReply
 from antiphon.dialogue.events import AudioEvent, CallEvent, TextEvent
-from antiphon.dialogue.half_duplex import Hearing, Message, StreamingReply
+from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.models.scene.notes import noted
 from antiphon.serve.errors import RequestError, missing
+from antiphon.serve.openai.options import check_spoken, own_voice
 from antiphon.serve.realtime.commands import (
     Answer,
     Begin,
@@ -50,7 +52,7 @@ from antiphon.serve.realtime.config import (
     voice_of,
 )
 from antiphon.serve.realtime.input_buffer import InputBuffer, SpeechPaused, SpeechStarted, SpeechStopped
-from antiphon.serve.realtime.items import Conversation, Item, Turn, new_id, parse_item
+from antiphon.serve.realtime.items import Conversation, Item, Turn, new_id, parse_item, with_heard
 from antiphon.serve.realtime.response import Response
 
 MAX_OUTSIDE = 4  # responses outside of the conversation at once
@@ -86,7 +88,7 @@ class RealtimeSession:
         self.id, self.conversation_id = new_id("sess"), new_id("conv")
         self.model, self.limits, self.now = model, limits, now
         expires = int(wall + limits.session_seconds)
-        self.config = defaults(self.id, model.name, model.voices[0], expires, transcription)
+        self.config = defaults(self.id, model.name, next(iter(model.voices), None), expires, transcription)
         self.out = Outbox()
         self.conversation = Conversation(limits.items)
         self.input = InputBuffer(limits, self.out)
@@ -109,6 +111,8 @@ class RealtimeSession:
         before = self.config["audio"]["input"]
         model = self.model
         self.config = updated(self.config, given, model.voices, self.spoken, model.supports_tools, model.languages)
+        if not model.writes_down and self.config["type"] == "realtime":
+            self.config["audio"]["input"]["transcription"] = None  # there will be none, and the client is told so
         self.input.configure(self.config["audio"]["input"], before)
 
     def begin(self) -> None:
@@ -203,14 +207,14 @@ class RealtimeSession:
                 self._tell_scene(item, at, hearing)
                 self._tell_transcript(item, at, transcript, failure)
                 break
-        if hearing is not None and hearing.message().is_something:
-            typed = item.message
-            together = None if typed is None else f"{typed.text} {transcript}".strip()
-            item.message = hearing.message() if typed is None else replace(typed, text=together, notes=hearing.notes)
+        if item.message is not None:
+            item.message = with_heard(item.message, hearing or Hearing(""))
+        elif hearing is not None and hearing.message().is_something:
+            item.message = hearing.message()
         self.next_responses()
         if item.id in self._due:
             self._due.discard(item.id)
-            self._words = self._words or bool(transcript)
+            self._words = self._words or (hearing is not None and hearing.is_speech)
             if self._words and not self._due:
                 self._words = False
                 self.respond()
@@ -242,7 +246,8 @@ class RealtimeSession:
             return None
         spoken, tokens = "audio" in self.config["output_modalities"], self.config["max_output_tokens"]
         functions = functions_of(self.config, SessionChange(), "session", self.model.supports_tools)
-        how = (self.config["instructions"], spoken, _limit(tokens), False, functions)
+        voice = own_voice(self.config["audio"]["output"]["voice"], self.model.voices)
+        how = (self.config["instructions"], spoken, _limit(tokens), False, functions, voice)
         return Answer("", _turns(items), *how)
 
     def _audio_append(self, event: Event) -> None:
@@ -306,7 +311,7 @@ class RealtimeSession:
         self.out.emit({"type": "session.updated", "session": self.config})
 
     def _item_create(self, event: Event) -> None:
-        item, sound = parse_item(event.get("item"), supports_tools=self.model.supports_tools)
+        item, sound = self._parse_item(event.get("item"), "item")
         for result in item.message.results if item.message is not None else ():
             if not any(call.id == result.id for other in self.conversation.items for call in other.calls):
                 raise RequestError("invalid_value", f"No call has the id '{result.id}'.", "item.call_id")
@@ -320,6 +325,10 @@ class RealtimeSession:
             item.hearing, item.audio_ms = True, len(samples) / RATE * 1000
             self.conversation.keep(item, pcm16(samples))
             self.out.command(Hear(item.id, samples), Finish(item.id))
+
+    def _parse_item(self, given: Any, param: str) -> tuple[Item, bytes]:
+        model = self.model
+        return parse_item(given, param, model.supports_tools, model.sees, self.limits.turn_seconds)
 
     def _item_retrieve(self, event: Event) -> None:
         item = self._item(event, "item_retrieve_invalid_item_id")
@@ -400,6 +409,7 @@ class RealtimeSession:
         change = parse(ResponseChange, given, "response")
         functions = functions_of(self.config, change, "response", self.model.supports_tools)
         check_change(change, "response")
+        check_spoken("audio" in (change.output_modalities or ()), self.model.voices, "response.output_modalities")
         outside = change.conversation == "none"
         if change.conversation not in (None, "auto", "none"):
             raise RequestError("invalid_value", "conversation is 'auto' or 'none'.", "response.conversation")
@@ -442,7 +452,7 @@ class RealtimeSession:
                     raise RequestError("invalid_value", f"No item '{str(shown.get('id'))[:128]}'.", f"{where}.id")
                 items.append(found)
                 continue
-            item, sound = parse_item(shown, where, self.model.supports_tools)
+            item, sound = self._parse_item(shown, where)
             if sound:
                 said = "Create the item with its sound first, and refer to it here."
                 raise RequestError("invalid_value", said, f"{where}.content")
@@ -458,7 +468,8 @@ class RealtimeSession:
             self._waiting.remove(waiting)
             response = waiting.response
             limit, outside = _limit(response.max_tokens), response.conversation is None
-            how = (waiting.instructions, response.spoken, limit, outside, waiting.functions)
+            voice = own_voice(response.voice, self.model.voices)
+            how = (waiting.instructions, response.spoken, limit, outside, waiting.functions, voice)
             self.out.command(Answer(response.id, _turns(past), *how))
 
     # What the model finds

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
+from antiphon.dialogue.backend import Backend
 from antiphon.dialogue.events import AudioEvent
-from antiphon.dialogue.half_duplex import Backend, Message
+from antiphon.dialogue.half_duplex import Message
 
 MARGIN = 0.9  # of the machine's time that may be planned with
 TEST_SECONDS = 2.0  # of sound that is listened to
@@ -52,11 +53,12 @@ def measure(backend: Backend) -> Pace:
         listener.finish()
         listening = (time.perf_counter() - began) / TEST_SECONDS
         began, samples = time.perf_counter(), 0
-        for event in backend.chat().answer([Message("user", TEST_QUESTION)]).events():
+        spoken = bool(backend.voices)
+        for event in backend.chat().answer([Message("user", TEST_QUESTION)], spoken=spoken).events():
             if isinstance(event, AudioEvent):
                 samples += event.audio.samples.shape[-1]
-        spoken = samples / backend.sample_rate
-        speaking = (time.perf_counter() - began) / spoken if spoken else 0.0
+        seconds = samples / backend.sample_rate
+        speaking = (time.perf_counter() - began) / seconds if seconds else 0.0
     return Pace(listening, speaking)
 
 

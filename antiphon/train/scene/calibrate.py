@@ -18,6 +18,7 @@ from antiphon.models.scene.network import SceneNetwork
 
 JOINED = 0.3  # seconds of a pause that nobody would count
 NEAR = 0.3  # seconds by which a start and an end may be off
+SEVERAL = " + "  # between the sources of an example that has several
 ENOUGH = 20  # examples in which a label is there that give it a threshold of its own
 GRID = tuple(step / 20 for step in range(1, 20))
 LOWEST = 0.1  # of the whole: what is less likely isn't told, however rare it is
@@ -54,12 +55,16 @@ def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thr
     which one or another is always there, by the share of the time), of others by the mean of what is right where the
     label is true and where it isn't. Labels that few examples have share their group's.
 
+    Stretches are chosen on what was put together of several recordings, where there is such: of a sound that is all
+    there is they would be told too easily, as nothing else is taken for it.
+
     Args:
         network: whose probabilities they are.
         heard: `listen`'s.
         thresholds: what else to keep; None for what is usual.
     """
-    thresholds = _hysteresis(network, heard, thresholds or Thresholds())
+    mixed = [each for each in heard if SEVERAL in each.example.source] or heard
+    thresholds = _hysteresis(network, mixed, thresholds or Thresholds())
     times: dict[str, float] = {}
     whole: dict[str, float] = {}
     for name, names in network.config.labels.items():
@@ -67,8 +72,8 @@ def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thr
             counts = [_moments(heard, name, column, label) for column, label in enumerate(names)]
             times |= _best(name, names, counts, lambda c: c[:, 0] / c[:, 1].clamp_min(1))
         elif GROUPS[name].timed:
-            counts = [_stretches(heard, name, column, label, thresholds) for column, label in enumerate(names)]
-            times |= _best(name, names, counts, _f1)
+            counts = [_stretches(mixed, name, column, label, thresholds) for column, label in enumerate(names)]
+            times |= _best(name, names, counts, _gain(torch.stack(counts)))
         elif not GROUPS[name].exclusive:
             counts = [_examples(heard, name, column, label) for column, label in enumerate(names)]
             whole |= _best(
@@ -78,7 +83,24 @@ def calibrated(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thr
 
 
 def _f1(counts: Tensor) -> Tensor:
-    return 2 * counts[:, 0] / (counts[:, 1] + counts[:, 2]).clamp_min(1)
+    return 2 * counts[..., 0] / (counts[..., 1] + counts[..., 2]).clamp_min(1)
+
+
+def _gain(counts: Tensor) -> Callable[[Tensor], Tensor]:
+    """What the stretches of one label do for the F1 of all labels together.
+
+    At the best F1 a stretch more is worth telling if it is right with at least half that chance (Lipton et al. 2014,
+    "Optimal thresholding of classifiers to maximize F1 measure"). A label that is told badly is then hardly told at
+    all, where by its own F1 it would be told all the time.
+
+    Args:
+        counts: [labels, thresholds, 4], of `_stretches`.
+    """
+    reached = float(_f1(counts.sum(0)).max())
+    for _ in range(10):
+        chosen = (2 * counts[..., 0] - reached * counts[..., 1]).argmax(1)
+        reached = float(_f1(counts[torch.arange(len(counts)), chosen].sum(0)))
+    return lambda each: 2 * each[:, 0] - reached * each[:, 1]
 
 
 def _hysteresis(network: SceneNetwork, heard: Sequence[Listened], thresholds: Thresholds) -> Thresholds:

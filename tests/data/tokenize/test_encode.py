@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from antiphon.codecs.encodec.model import ChunkedEncodec, EncodecConfig
 from antiphon.codecs.base import fingerprint
+from antiphon.codecs.encodec.model import ChunkedEncodec, EncodecConfig
 from antiphon.data.codes import CodeSet
 from antiphon.data.recordings import recordings
 from antiphon.data.speech.utterances import SpeechWriter, Utterance

@@ -90,6 +90,8 @@ def test_the_last_number_of_a_reply(reply: str, number: float | None) -> None:
         ("Tin or honey.", None),
         ("C: the sea", 2),
         ("", None),
+        ("Option B is correct. It keeps", 1),
+        ("A honey would be fine", 3),
     ],
 )
 def test_the_option_that_a_reply_takes(reply: str, number: int | None) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from antiphon.errors import ModelError
+from antiphon.errors import HubError, ModelError
 from antiphon.hub.pack import pack_folder
-from antiphon.models.llm.llama import Llama, LlamaConfig
+from antiphon.models.llm.llama import Llama, LlamaConfig, own_key, published_key
 from antiphon.models.llm.load import load_causal_lm
 from antiphon.models.lora import Lora, LoraConfig
 
@@ -31,6 +32,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", dict(tie_word_embeddings=True)),
     "qwen2, untied": ("Qwen2", dict(tie_word_embeddings=False)),
     "qwen3": ("Qwen3", dict(head_dim=24, tie_word_embeddings=True)),
+}
+EXPERTS: dict[str, dict[str, Any]] = {
+    "all": dict(norm_topk_prob=True),
+    "some": dict(mlp_only_layers=[0]),
+    "every other": dict(decoder_sparse_step=2, num_hidden_layers=4, tie_word_embeddings=True),
 }
 
 
@@ -91,6 +97,49 @@ def test_packed_weights_give_nearly_the_same(theirs, tmp_path: Path) -> None:
         assert (plain.layers[1].k_proj.weight - weight).abs().max() <= weight.abs().max() / 250
 
 
+@pytest.mark.parametrize("how", EXPERTS.values(), ids=EXPERTS)
+def test_experts_give_what_transformers_gives(how: dict[str, Any], tmp_path: Path) -> None:
+    few = dict(head_dim=16, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
+    model = make("Qwen3Moe", tmp_path, few | how)
+    ours = load_causal_lm(tmp_path)
+    assert isinstance(ours, Llama) and ours.config.num_experts == 6
+    tokens = torch.randint(50, (2, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        want = model(tokens).logits
+        torch.testing.assert_close(ours.logits(ours(ours.embed(tokens))), want, atol=1e-4, rtol=1e-4)
+        cache = ours.init_cache(2)
+        pieces = [ours(ours.embed(piece), cache) for piece in tokens.split((20, 1, 19), dim=1)]
+        torch.testing.assert_close(ours.logits(torch.cat(pieces, 1)), want, atol=1e-4, rtol=1e-4)
+    names = {published_key(key) for key in ours.state_dict()}
+    assert {own_key(name) for name in names} == set(ours.state_dict())
+    with safe_open(tmp_path / "model.safetensors", "pt") as saved:
+        assert names == set(saved.keys()) - ({"lm_head.weight"} if ours.config.tie_word_embeddings else set())
+    with pytest.raises(HubError, match="without experts"):
+        pack_folder(tmp_path, tmp_path / "packed")
+
+
+def test_experts_learn_and_adapters_stay_out_of_them(tmp_path: Path) -> None:
+    make("Qwen3Moe", tmp_path, dict(head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24))
+    ours = Llama.from_pretrained(tmp_path).train().requires_grad_(True)
+    x = ours.embed(torch.randint(50, (2, 60), generator=torch.Generator().manual_seed(1)))
+    ours.logits(ours(x)).logsumexp(-1).sum().backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() and one.grad.any() for one in ours.parameters())
+    names = ours.linear_shapes()
+    assert names and not any("mlp" in name or "gate" in name for name in names)
+
+
+def test_four_bits_are_computed_as_what_they_stand_for(tmp_path: Path) -> None:
+    make("Qwen2", tmp_path / "whole", {})
+    pack_folder(tmp_path / "whole", tmp_path / "packed", bits=4)
+    packed = Llama.from_pretrained(tmp_path / "packed")
+    plain = Llama.from_pretrained(tmp_path / "packed", torch.float32)
+    assert packed.config.bits == 4 and not plain.config.packed
+    x = packed.embed(torch.randint(50, (2, 20), generator=torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        want, got = plain.logits(plain(x)), packed.logits(packed(x))
+    assert (got - want).norm() < 0.1 * want.norm()
+
+
 def test_adapters_correct_packed_products(tmp_path: Path) -> None:
     make("Qwen2", tmp_path / "whole", {})
     pack_folder(tmp_path / "whole", tmp_path / "packed")
@@ -106,6 +155,27 @@ def test_adapters_correct_packed_products(tmp_path: Path) -> None:
         want, bare = plain(x, lora=lora), plain(x)
         got = packed(x, lora=again)
     assert (got - want).norm() < 0.15 * want.norm() < 0.5 * (want - bare).norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_fills_up_a_row_is_never_computed(tmp_path: Path, packed: bool) -> None:
+    make("Qwen2", tmp_path / "plain", {})
+    if packed:
+        pack_folder(tmp_path / "plain", tmp_path / "packed")
+    model = load_causal_lm(tmp_path / ("packed" if packed else "plain"))
+    x = model.embed(torch.randint(50, (3, 9), generator=torch.Generator().manual_seed(1)))
+    counts = [9, 0, 4]
+    for row, count in enumerate(counts):
+        x[row, count:] = float("nan")  # would spread
+    cache = model.init_cache(3)
+    hidden = model(x, cache, None, torch.tensor(counts))
+    assert cache.length.tolist() == counts
+    for row, count in enumerate(counts):
+        torch.testing.assert_close(hidden[row, count:], torch.zeros(9 - count, model.width))
+        if count:
+            alone = model(x[row : row + 1, :count], model.init_cache(1))
+            torch.testing.assert_close(hidden[row, :count], alone[0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from antiphon.models.omni import weights
 from antiphon.models.omni.model import ReplySettings, Spoken, Written
 from antiphon.models.omni.thinker import Heard, Words, batched
 from antiphon.nn.state import fork
-from tests.models.omni.tiny import END, inputs, random_parts, save, theirs
+from tests.models.omni.tiny import DIT, END, inputs, random_parts, save, theirs, values
 from tests.models.omni.tiny import ours as ours_alone
 
 GREEDY = ReplySettings(max_tokens=12, max_codes=30, ends=(END,), speaking=TokenSampling(repetition=1.05))
@@ -230,3 +230,18 @@ def test_what_cannot_be_said_is_refused(pair):
     ours.read(state, mix(2)[0])
     with pytest.raises(ModelError, match="no voice 'carl'; there are: anna, bert"):
         next(ours.reply(state, "carl", GREEDY))
+
+
+def test_marks_of_the_talker_are_never_spoken():
+    given = values()
+    given["token2wav_config"]["dit_config"] = DIT | {"num_embeds": 60}
+    model = ours_alone(given=given)
+    head = model.talker.lm.lm_head.weight.data
+    head[70] = 50 * torch.randn(16)
+    head[71] = -head[70]  # one of them is the likeliest
+    head[list(model.talker.ends)] = 0
+    state = model.init_state()
+    model.read(state, [Words(torch.arange(9))])
+    settings = ReplySettings(max_tokens=4, max_codes=20, ends=())
+    sound = [event.samples for event in model.reply(state, "anna", settings) if isinstance(event, Spoken)]
+    assert len(state.codes) == 20 and max(state.codes) < 60 and torch.cat(sound).isfinite().all()

@@ -11,7 +11,7 @@ import torch
 from antiphon.errors import HubError, ModelError
 from antiphon.hub.pack import pack_folder
 from antiphon.models.lora import Lora, LoraConfig
-from antiphon.models.omni import weights
+from antiphon.models.omni import packing, weights
 from antiphon.models.omni.thinker import batched
 from tests.models.omni.tiny import ours, random_parts, save, theirs
 
@@ -106,6 +106,30 @@ def test_weights_of_other_sizes_are_refused(folder, tmp_path):
     (tmp_path / "spk_dict.pt").write_bytes(b"no")
     with pytest.raises(HubError, match="holds no speakers"):
         weights.read_voices(tmp_path / "spk_dict.pt")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shards", ["5GB", "200KB"])
+def test_a_packed_folder_is_nearly_the_same_and_smaller(model, folder, tmp_path, shards):
+    save(model, tmp_path / "shards", max_shard_size=shards)
+    packed = packing.pack(tmp_path / "shards", tmp_path / "packed", bits={"language_model": 8, "talker_model": 8})
+    whole, small = weights.load(folder), weights.load(packed)
+    assert small.thinker.language_model.config.packed and small.talker.lm.config.packed and small.voices
+    assert small.thinker.audio_tower.conv1.weight.dtype == torch.bfloat16
+    assert all(part.dtype == torch.float32 for part in small.token2wav.parameters())
+    read = whole.thinker.read(random_parts(random.Random(3)))
+    wanted, found = (each.thinker(*batched([read])) for each in (whole, small))
+    assert 1e-5 < (found - wanted).abs().mean() < 0.1 * wanted.abs().mean()
+    x, places = torch.randn(1, 9, 32), torch.arange(9).expand(3, 1, 9)
+    wanted, found = (each.talker.logits(each.talker(x, places)) for each in (whole, small))
+    assert (found - wanted).abs().mean() < 0.1 * wanted.abs().mean()
+    codes = torch.tensor([3, 40])
+    torch.testing.assert_close(small.talker.lm.embed(codes), whole.talker.lm.embed(codes), atol=0.01, rtol=0.02)
+    assert weights.memory(packed) < weights.memory(folder)
+    with pytest.raises(ModelError, match="packed model isn't written"):
+        weights.save(small, tmp_path / "again")
+    with pytest.raises(ModelError, match="packed already"):
+        packing.pack(packed, tmp_path / "twice")
 
 
 @torch.no_grad()

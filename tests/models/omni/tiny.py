@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import AddedToken
 from torch.nn import functional as F
 
+from antiphon.dialogue.omni import OmniBackend
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.model import Omni
+from antiphon.models.omni.processor import OmniProcessor
 from antiphon.models.omni.thinker import Given, Heard, OmniThinker, Seen, Watched, Words
 from antiphon.models.omni.token2wav import Voice
+from tests.models.speech_lm.tiny import tokenizer
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 TEXT, CODES = 300, 80
@@ -64,15 +68,43 @@ def values() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ours(seed: int = 0, scale: float = 0.3) -> Omni:
-    """Ours alone, of the same sizes, with random weights of its own."""
+def ours(seed: int = 0, scale: float = 0.3, given: dict[str, Any] | None = None) -> Omni:
+    """Ours alone, of the same sizes or as `given` says, with random weights of its own."""
     torch.manual_seed(seed)
-    model = Omni(OmniConfig.from_dict(values()), values()).eval()
+    given = given or values()
+    model = Omni(OmniConfig.from_dict(given), given).eval()
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
             parameter.data.normal_(0, 0.08 if "vocoder" in name else 0.15 if "token2wav" in name else scale)
     model.voices = {"anna": Voice(torch.randn(1, 8), torch.randn(1, 30, 20), SPEAKER)}
     return model
+
+
+def talking(ends: bool = False) -> OmniBackend:
+    """One that is talked to at 24 kHz: it says words, and its talker goes on until it is stopped.
+
+    Args:
+        ends: it says few words; otherwise as many as it may.
+    """
+    given, words = values(), tokenizer()
+    given["token2wav_config"]["bigvgan_config"] = VOCODER | {
+        "upsample_initial_channel": 64, "upsample_rates": [5, 3, 2, 2, 2, 2],
+        "upsample_kernel_sizes": [11, 7, 4, 4, 4, 4],
+    }  # fmt: skip
+    words.add_special_tokens([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")])
+    model = ours(given=given)
+    said = [number for name, number in words.get_vocab().items() if name.startswith("\u0120") and len(name) > 2]
+    head = model.thinker.language_model.lm_head.weight.data
+    head.copy_(10 * head * torch.zeros(len(head), 1).index_fill(0, torch.tensor(said), 1.0))
+    model.talker.lm.lm_head.weight.data[list(model.talker.ends)] = 0
+    backend = OmniBackend(model, OmniProcessor(words, model.config.thinker))
+    if ends:  # as likely as another word, but not at once
+        state = model.init_state()
+        model.read(state, backend.processor([{"role": "user", "content": "the cat"}]))
+        end = torch.randn(32, generator=torch.Generator().manual_seed(9))
+        end -= end @ state.hidden / (state.hidden @ state.hidden) * state.hidden
+        head[backend.ends[0]] = head[said].std() * end
+    return backend
 
 
 def theirs(seed: int = 0, scale: float = 0.3) -> Any:
@@ -159,8 +191,8 @@ def inputs(model: Any, parts: list[Given], own_sound: bool) -> dict[str, Any]:
     return found | {"use_audio_in_video": own_sound}
 
 
-def save(model: Any, folder: Path) -> Path:
+def save(model: Any, folder: Path, **how: Any) -> Path:
     """A folder as it is published: weights, config.json, spk_dict.pt."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, **how)
     torch.save(model.speaker_map, folder / "spk_dict.pt")
     return folder

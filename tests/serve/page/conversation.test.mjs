@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { Conversation } from "./conversation.js";
 import { toBase64 } from "./sound.js";
+import { asText } from "./tape.js";
 import { endProblem, microphoneProblem } from "./words.js";
 
 const SOUND = toBase64(new Int16Array(1920));
@@ -302,4 +303,22 @@ test("a sound without words stays, a silence doesn't", () => {
     talk.receive({ type: "conversation.item.input_audio_transcription.completed", item_id: id, transcript: "" });
   }
   assert.deepEqual(talk.turns.map(({ note }) => note), ["sound: a dog barks"]);
+});
+
+test("a picture is an item of its own, and asks for nothing", () => {
+  const { talk, sent, types } = begin();
+  talk.see("data:image/jpeg;base64,AAAA", "cat.png");
+  assert.deepEqual(types(), ["conversation.item.create"]);
+  assert.deepEqual(sent[0].item.content, [{ type: "input_image", image_url: "data:image/jpeg;base64,AAAA" }]);
+  const [turn] = talk.turns;
+  assert.deepEqual([turn.who, turn.text, turn.note, turn.status], ["you", "", "shows cat.png", "done"]);
+  assert.match(asText(talk.turns, "omni", "today"), /You: \(shows cat.png\)/);
+});
+
+test("a turn that isn't written down stays as one that was spoken", () => {
+  const { talk } = begin();
+  talk.receive({ type: "session.updated", session: { audio: { input: { transcription: null } } } });
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u1" });
+  talk.receive({ type: "conversation.item.added", item: { id: "u1", role: "user", content: [{ type: "input_audio" }] } });
+  assert.deepEqual(talk.turns.map(({ note }) => note), ["spoken; not written down"]);
 });

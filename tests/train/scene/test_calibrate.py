@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,3 +64,23 @@ def test_kinds_are_told_by_the_moment_and_events_by_their_ends() -> None:
     told = calibrated(network, heard)
     assert 0.3 < told.times["kind/speech"] <= 0.6
     assert told.release * told.times["event/dog"] <= 0.3 or told.max_gap >= 0.4
+
+
+def test_a_label_that_is_told_badly_is_hardly_told_and_single_sounds_dont_count() -> None:
+    heard = []
+    for number in range(60):
+        times = torch.full((50, 2), 0.02)
+        times[10:30, 0] = 0.8
+        times[:, 1] = 0.3  # rain is as likely where it is, all the time, as where it isn't
+        spans = [Span("event", "dog", 0.8, 2.4)]
+        if number % 3 == 0:
+            spans.append(Span("event", "rain", 0.0, 4.0))
+        heard.append(Listened(example(number, tuple(spans), ("event",)), {"event": times}, {}))
+    mixed = [replace(each, example=replace(each.example, source="a/1 + b/2")) for each in heard]
+    single = torch.full((50, 2), 0.02)
+    single[:, 1] = 0.3
+    alone = example(99, (Span("event", "rain", 0.0, 4.0),), ("event",))
+    rain = [Listened(replace(alone, source="b/3"), {"event": single}, {})] * 200
+    told = calibrated(network(), [*mixed, *rain]).times
+    assert told["event/rain"] > 0.3 and told["event/dog"] <= 0.8  # by its own F1 rain would be told of all
+    assert calibrated(network(), rain).times["event/rain"] <= 0.3  # where nothing was put together, they count

@@ -1,9 +1,9 @@
-"""Linear layers whose weights are kept in 8 bits, in blocks with a scale each, as large live models need them.
+"""Linear layers whose weights are kept in 8 or 4 bits, in blocks with a scale each, as large live models need them.
 
-A token of a large model takes as long as its weights take to read; in 8 bits that is a quarter of float32. The product
-is onnxruntime's `MatMulNBits`, which multiplies bytes with bytes (the rows are rounded to 8 bits in blocks, too) and
-has kernels for AVX2, AVX-512 and ARM. In blocks of 128 it was the quickest of those tried on two cores; in smaller ones
-less is lost and it takes longer.
+A token of a large model takes as long as its weights take to read; in 8 bits that is a quarter of float32, in 4 bits a
+seventh. The product is onnxruntime's `MatMulNBits`, which multiplies bytes with bytes (the rows are rounded to 8 bits
+in blocks, too) and has kernels for AVX2, AVX-512 and ARM. In blocks of 128 it was the quickest of those tried on two
+cores; in smaller ones less is lost and it takes longer. Four bits need smaller ones.
 
     weight, scale = quantize(linear.weight, block=128)
     save_file({"a.weight": weight, "a.scale": scale}, folder / "model.safetensors")
@@ -24,30 +24,36 @@ from torch import Tensor, nn
 
 from antiphon.errors import ModelError
 
-BLOCK = 128  # weights that share a scale
-ZERO = 128  # the byte that stands for 0
+BLOCKS = {8: 128, 4: 32}  # weights that share a scale, by their bits
+BLOCK = BLOCKS[8]
 
 
-def quantize(weight: Tensor, block: int = BLOCK) -> tuple[Tensor, Tensor]:
-    """Rounds a weight to 8 bits, in blocks along its rows.
+def quantize(weight: Tensor, block: int = BLOCK, bits: int = 8) -> tuple[Tensor, Tensor]:
+    """Rounds a weight to 8 or 4 bits, in blocks along its rows.
 
     Args:
         weight: float [out, in]; in is a multiple of the block.
-        block: weights that share a scale; the largest of them becomes 127.
+        block: weights that share a scale; the largest of them becomes 127, or 7.
+        bits: of a weight.
 
     Returns:
-        uint8 [out, in / block, block], where 128 stands for 0; and float32 [out, in / block].
+        uint8 [out, in / block, block], where 128 stands for 0, or [out, in / block, block / 2] with two weights a byte,
+        the first one in its lower half, where 8 stands for 0; and float32 [out, in / block].
     """
     if weight.shape[1] % block:
         raise ModelError(f"rows of {weight.shape[1]} weights don't come in blocks of {block}")
     parts = weight.float().unflatten(1, (-1, block))
-    scale = (parts.abs().amax(-1) / 127).clamp_min(1e-12)
-    return (parts / scale[..., None]).round_().add_(ZERO).to(torch.uint8), scale
+    zero = 1 << (bits - 1)
+    scale = (parts.abs().amax(-1) / (zero - 1)).clamp_min(1e-12)
+    rounded = (parts / scale[..., None]).round_().add_(zero).to(torch.uint8)
+    return rounded if bits == 8 else rounded[..., ::2] | rounded[..., 1::2] << 4, scale
 
 
-def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
+def dequantize(weight: Tensor, scale: Tensor, bits: int = 8) -> Tensor:
     """The inverse of `quantize`, of all rows or some: float32 [..., out, in]."""
-    return ((weight.float() - ZERO) * scale[..., None]).flatten(-2)
+    if bits == 4:
+        weight = torch.stack([weight & 15, weight >> 4], dim=-1).flatten(-2)
+    return ((weight.float() - (1 << (bits - 1))) * scale[..., None]).flatten(-2)
 
 
 class Graph:
@@ -56,9 +62,11 @@ class Graph:
     Args:
         folder: of both.
         files: names of the safetensors files in it.
+        bits: of the packed weights.
     """
 
-    def __init__(self, folder: Path, files: Sequence[str]):
+    def __init__(self, folder: Path, files: Sequence[str], bits: int = 8):
+        self.bits = bits
         self.folder, self._nodes, self._constants = folder, [], {}
         self._places: dict[str, tuple[str, int, dict[str, Any]]] = {}
         for file in files:
@@ -73,7 +81,7 @@ class Graph:
     def shape(self, key: str) -> tuple[int, ...]:
         """Of a tensor; of a packed weight (out, in)."""
         shape = self._places[key][2]["shape"]
-        return (shape[0], shape[1] * shape[2]) if len(shape) == 3 else tuple(shape)
+        return (shape[0], shape[1] * shape[2] * 8 // self.bits) if len(shape) == 3 else tuple(shape)
 
     def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any) -> str:
         """An operation; gives the name of its last output."""
@@ -97,13 +105,14 @@ class Graph:
 
     def product(self, name: str, x: str, bias: bool = True) -> str:
         """`x` times the packed weight called `name`, plus its `bias` if it has one; gives the name of the result."""
-        rows, blocks, block = self._places[f"{name}.weight"][2]["shape"]
+        rows, blocks, size = self._places[f"{name}.weight"][2]["shape"]
+        block = size * 8 // self.bits
         inputs = [x, self.stored(f"{name}.weight"), self.stored(f"{name}.scale", [rows * blocks])]
         if bias and f"{name}.bias" in self:
             inputs += ["", "", self.stored(f"{name}.bias")]
         return self.add(
             "MatMulNBits", inputs, [f"{name}.y"], "com.microsoft",
-            K=blocks * block, N=rows, bits=8, block_size=block, accuracy_level=4,
+            K=blocks * block, N=rows, bits=self.bits, block_size=block, accuracy_level=4,
         )  # fmt: skip
 
     def add_and_norm(self, y: str, x: str, norm: str, eps: float) -> tuple[str, str]:
@@ -136,15 +145,16 @@ class Graph:
         (self.folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
 
-def write_product(folder: Path, name: str, file: str) -> None:
+def write_product(folder: Path, name: str, file: str, bits: int = 8) -> None:
     """Writes `NAME.onnx`: one product without a bias, whose weight lies in a file of safetensors in the same folder.
 
     Args:
         folder: of both.
         name: of the layer; the file has `NAME.weight` and `NAME.scale`, as `quantize` gives them.
         file: the name of that file.
+        bits: of the weight.
     """
-    graph = Graph(folder, [file])
+    graph = Graph(folder, [file], bits)
     rows, width = graph.shape(f"{name}.weight")
     graph.save(name, {"x": width}, {graph.product(name, "x", bias=False): rows})
 
@@ -201,16 +211,17 @@ class PackedProduct(nn.Module):
 
 
 class PackedEmbedding(nn.Module):
-    """A table of vectors in 8 bits, of which only the rows that are asked for become float32.
+    """A table of packed vectors, of which only the rows that are asked for become float32.
 
     Args:
         weight, scale: as `quantize` gives them; they may lie in a mapped file.
+        bits: of a weight.
     """
 
-    def __init__(self, weight: Tensor, scale: Tensor):
+    def __init__(self, weight: Tensor, scale: Tensor, bits: int = 8):
         super().__init__()
-        self.table, self.scale = weight, scale  # plain attributes: nothing here is trained or saved
+        self.table, self.scale, self.bits = weight, scale, bits  # plain attributes: nothing here is trained or saved
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Ids [...] -> float32 [..., width]."""
-        return dequantize(self.table[tokens], self.scale[tokens])
+        return dequantize(self.table[tokens], self.scale[tokens], self.bits)

@@ -1,4 +1,4 @@
-"""Weights in 8 bits: what is lost is known, products are those of the weights, rows are looked up."""
+"""Weights in 8 and 4 bits: what is lost is known, products are those of the weights, rows are looked up."""
 
 from pathlib import Path
 
@@ -7,16 +7,17 @@ import torch
 from safetensors.torch import save_file
 
 from antiphon.errors import ModelError
-from antiphon.nn.int8 import PackedEmbedding, PackedProduct, dequantize, quantize, write_product
+from antiphon.nn.packed import PackedEmbedding, PackedProduct, dequantize, quantize, write_product
 
 
-def test_no_number_is_off_by_more_than_half_a_step() -> None:
+@pytest.mark.parametrize("bits", [8, 4])
+def test_no_number_is_off_by_more_than_half_a_step(bits: int) -> None:
     weight = torch.randn(5, 64)
-    packed, scale = quantize(weight, 32)
-    assert packed.dtype == torch.uint8 and packed.shape == (5, 2, 32) and scale.shape == (5, 2)
-    off = (dequantize(packed, scale) - weight).abs().unflatten(1, (2, 32))
+    packed, scale = quantize(weight, 32, bits)
+    assert packed.dtype == torch.uint8 and packed.shape == (5, 2, 4 * bits) and scale.shape == (5, 2)
+    off = (dequantize(packed, scale, bits) - weight).abs().unflatten(1, (2, 32))
     assert (off <= scale[..., None] / 2 + 1e-6).all()
-    torch.testing.assert_close(scale, weight.abs().unflatten(1, (2, 32)).amax(-1) / 127)
+    torch.testing.assert_close(scale, weight.abs().unflatten(1, (2, 32)).amax(-1) / (127 if bits == 8 else 7))
 
 
 def test_what_eight_bits_can_express_is_kept() -> None:
@@ -31,16 +32,17 @@ def test_rows_that_do_not_come_in_blocks_are_refused() -> None:
         quantize(torch.zeros(2, 40), 32)
 
 
-@pytest.mark.parametrize("block", [16, 128])
-def test_a_product_is_that_of_its_weight(tmp_path: Path, block: int) -> None:
+@pytest.mark.parametrize(("block", "bits"), [(16, 8), (128, 8), (16, 4), (32, 4)])
+def test_a_product_is_that_of_its_weight(tmp_path: Path, block: int, bits: int) -> None:
     torch.manual_seed(0)
     weights = {name: torch.randn(24, 256) for name in ("first", "second")}
     tensors = {}
     for name, weight in weights.items():
-        tensors[f"{name}.weight"], tensors[f"{name}.scale"] = quantize(weight, block)
+        tensors[f"{name}.weight"], tensors[f"{name}.scale"] = quantize(weight, block, bits)
+        weights[name] = dequantize(tensors[f"{name}.weight"], tensors[f"{name}.scale"], bits)
     save_file(tensors, tmp_path / "some.safetensors")
     for name, weight in weights.items():
-        write_product(tmp_path, name, "some.safetensors")
+        write_product(tmp_path, name, "some.safetensors", bits)
         product = PackedProduct(tmp_path, name)
         assert product.shape == (24, 256)
         for shape in ((1, 256), (2, 7, 256), (0, 256)):
@@ -55,8 +57,9 @@ def test_a_product_that_is_not_there_is_told(tmp_path: Path) -> None:
         PackedProduct(tmp_path, "none")
 
 
-def test_rows_of_a_table() -> None:
+@pytest.mark.parametrize(("bits", "near"), [(8, 0.02), (4, 0.3)])
+def test_rows_of_a_table(bits: int, near: float) -> None:
     weight = torch.randn(9, 32)
-    table = PackedEmbedding(*quantize(weight, 16))
+    table = PackedEmbedding(*quantize(weight, 16, bits), bits)
     tokens = torch.tensor([[3, 0], [8, 3]])
-    torch.testing.assert_close(table(tokens), weight[tokens], atol=0.02, rtol=0)
+    torch.testing.assert_close(table(tokens), weight[tokens], atol=near, rtol=0)

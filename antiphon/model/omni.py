@@ -1,0 +1,67 @@
+"""Qwen2.5-Omni as a model that one talks to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antiphon import hub
+from antiphon.audio.io import Audio
+from antiphon.dialogue.chat import joined
+from antiphon.dialogue.events import Sampling
+from antiphon.dialogue.omni import OmniBackend
+from antiphon.model.base import given_sampling, heard_from, named_parts
+from antiphon.model.half_duplex import TurnModel
+from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions
+from antiphon.models.omni import weights
+
+if TYPE_CHECKING:
+    from antiphon.audio.given import Sound
+
+
+class OmniModel(TurnModel):
+    """Qwen2.5-Omni: hears and sees by itself, thinks, and speaks while it thinks.
+
+    Args:
+        backend: loaded.
+    """
+
+    backend: OmniBackend
+
+    def __init__(self, backend: OmniBackend):
+        self.backend = backend
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, **parts: str | Path | None) -> OmniModel:
+        """Loads a folder; `thinker` replaces the thinker's language model, as `weights.save_language_model` writes it.
+
+        Raises:
+            ModelError: it is no whole model, or is too large for the memory.
+        """
+        thinker = named_parts(folder, parts, ("thinker",)).get("thinker")
+        language_model = None if thinker is None else hub.folder(thinker)
+        hub.check_memory(folder, weights.memory(folder, language_model))
+        return cls(OmniBackend.from_pretrained(folder, language_model))
+
+    def save(self, folder: Path | str) -> Path:
+        """See `Model.save`: a folder as it is published; a packed one isn't written."""
+        self.backend.save(folder)
+        return Path(folder)
+
+    def hear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+        scene: bool = True,
+    ) -> Heard:
+        """See `Model.hear`; the thinker writes it down."""
+        return self.backend.hear(heard_from(audio, sample_rate), HearingOptions(language, ENGLISH, translate, words))
+
+    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+        """See `Model.say`."""
+        how = replace(Sampling(seed), **given_sampling(temperature, top_k))
+        return joined([piece.samples for piece in self.backend.say(text, how)], self.backend.sample_rate)
