@@ -86,7 +86,7 @@ def test_another_place_is_refused(parts):
 
 
 def test_a_config_says_how_large_pictures_are(parts):
-    model, _, folder = parts
+    model, _, _ = parts
     values = json.loads(json.dumps(model.published))
     values["thinker_config"] |= {"pixels": [3136, 12544], "video_pixels": [784, 12544]}
     config = OmniConfig.from_dict(values).thinker
