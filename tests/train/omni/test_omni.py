@@ -206,9 +206,9 @@ def test_what_cannot_be_learnt_from_is_told(place, tmp_path):
 
 def test_adapters_are_learnt_call_by_call_and_lie_beside_the_model(place, tmp_path):
     names = {name: str(place / f"{name}.jsonl") for name in ("pictures", "videos", "sounds")}
+    names["both"] = names["pictures"]
     settings = {
-        "model__folder": str(place / "model"), "model__tokenizer": None, "data__sources": names, "data__mix": {},
-        "data__held_out": 0, "optim__parts": {}, "batch": 3,
+        "model__folder": str(place / "model"), "model__tokenizer": None, "data__sources": names, "data__held_out": 0,
     }  # fmt: skip
     folder = run_recipe("omni-small/thinker", tmp_path / "run", **settings)
     before, after, alone = weights.load(place / "model"), weights.load(folder), weights.read(folder)[2]
