@@ -239,6 +239,29 @@ def scene(
 
 
 @app.command()
+def omni(
+    out: Out,
+    recordings: Annotated[Path, typer.Option(help="Folder of ESC-10 or ESC-50, of whose sounds some are made.")],
+    pictures: Annotated[int, typer.Option(help="Conversations about pictures.", min=0)] = 1500,
+    videos: Annotated[int, typer.Option(help="Conversations about videos, a quarter of them with sound.", min=0)] = 900,
+    sounds: Annotated[int, typer.Option(help="Conversations about sounds.", min=0)] = 700,
+    both: Annotated[int, typer.Option(help="Conversations about a picture and a sound at once.", min=0)] = 700,
+    questions: Annotated[int, typer.Option(help="Most questions of a conversation.", min=1)] = 6,
+    seed: Seed = 0,
+) -> None:
+    """Generate pictures, videos and sounds with questions about them, for a small model that sees: see docs/omni.md.
+
+    A file that is there already is left as it is. Prints the files.
+    """
+    with results() as stdout:
+        from antiphon.data.omni.make import OmniSet, write_set
+
+        made = {"picture": pictures, "video": videos, "sound": sounds, "both": both}
+        for file in write_set(out, OmniSet(str(recordings), made, questions, seed), progress):
+            print(file, file=stdout)
+
+
+@app.command()
 def transcribe(
     folder: Annotated[Path, typer.Argument(help="A folder of sound files.")], model: Model = "mini", part: Parts = None
 ) -> None:

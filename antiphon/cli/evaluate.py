@@ -1,4 +1,4 @@
-"""`antiphon eval assistant`, `hearing`, `codec`, `duplex`, `speech-lm`, `tables`: measure a model or a part of it."""
+"""`antiphon eval assistant`, `hearing`, `omni`, `codec`, `duplex`, ...: measure a model or a part of it."""
 
 from __future__ import annotations
 
@@ -172,6 +172,39 @@ def hearing(
         _show(run(HearingEvaluation(config), groups, fingerprints(config), json, resume, jobs or 1), stdout, plot, json)
         if pictures and pictures.is_dir():
             progress(f"Pictures: {pictures}")
+
+
+@app.command()
+def omni(
+    model: Annotated[str, typer.Option(help="Preset or folder of a Qwen2.5-Omni.")] = "omni",
+    recordings: Annotated[Path | None, typer.Option(help="Folder of ESC-10 or ESC-50, for what is heard.")] = None,
+    only: Only = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
+    ] = None,
+    resume: Resume = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes that share the work; one by default.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of what is made to be seen and heard.")] = 0,
+    keep: Annotated[Path | None, typer.Option(help="Folder for every question and reply.")] = None,
+    plot: Plot = None,
+    json: Json = None,
+) -> None:
+    """Ask about generated pictures, videos and sounds that were never trained on; beside chance."""
+    check_resume(resume, json)
+    check_folder("--recordings", recordings)
+    with results() as stdout:
+        from antiphon.evals.assistant.evaluation import fingerprint
+        from antiphon.evals.harness import run
+        from antiphon.evals.omni.questions import GROUPS, OmniEvalConfig, OmniEvaluation
+
+        config = OmniEvalConfig(model=model, recordings=recordings, only=listed(only), n=n, seed=seed, keep=keep)
+        evaluation = OmniEvaluation(config)
+        _show(
+            run(evaluation, GROUPS, {"omni": fingerprint(evaluation.folder)[:12]}, json, resume, jobs or 1),
+            stdout,
+            plot,
+            json,
+        )
 
 
 @app.command()

@@ -117,6 +117,11 @@ class AudioTower(nn.Module):
 
     def _encode(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks [blocks, bands, T] of so many frames each -> [blocks, tokens, output_dim], tokens of each."""
+        x, counts = self.pooled(mel, lengths)
+        return self.proj(self.ln_post(x)), counts
+
+    def pooled(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The same before it is brought to the language model's width: [blocks, tokens, d_model]."""
         x = F.gelu(self.conv1(mel.to(self.conv1.weight.dtype))) * length_mask(lengths, mel.shape[2])[:, None]
         x = F.gelu(self.conv2(x)).transpose(1, 2)
         x = x + self.positions[: x.shape[1]].to(x)
@@ -124,8 +129,7 @@ class AudioTower(nn.Module):
         mask = attention_mask(frames, x.shape[1])
         for layer in self.layers:
             x = layer(x, mask)
-        x = x[:, : x.shape[1] // 2 * 2].unflatten(1, (-1, 2)).mean(2)
-        return self.proj(self.ln_post(x)), frames // 2
+        return x[:, : x.shape[1] // 2 * 2].unflatten(1, (-1, 2)).mean(2), frames // 2
 
     def init_state(self, batch: int = 1) -> AudioTowerState:
         """The state before the first mel frame."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from antiphon.encoders.vision.pictures import MAX_PIXELS, MIN_PIXELS
 from antiphon.encoders.vision.tower import VisionConfig
 from antiphon.encoders.whisper.tower import AudioTowerConfig
 from antiphon.errors import ModelError
@@ -14,6 +15,7 @@ from antiphon.models.omni.positions import CHUNK_SECONDS, PER_SECOND, SECTIONS
 
 Kind = TypeVar("Kind")
 FAMILY = "qwen2_5_omni"
+VIDEO_PIXELS = (128 * 28 * 28, 768 * 28 * 28)  # of a scaled picture of a video, at least and at most
 # Settings that would change what is computed, and the one value of each that is computed here.
 _GIVEN: dict[str, Any] = {
     "activation_function": "gelu", "hidden_act": "silu", "scale_embedding": False, "use_sliding_window": False,
@@ -54,6 +56,7 @@ class ThinkerConfig:
         tokens: special ones.
         sections: pairs of channels that follow time, height and width.
         per_second, chunk_seconds: see `positions`.
+        pixels, video_pixels: of a scaled picture, and of one of a video, at least and at most.
     """
 
     text: LlamaConfig
@@ -63,6 +66,8 @@ class ThinkerConfig:
     sections: tuple[int, ...] = SECTIONS
     per_second: int = PER_SECOND
     chunk_seconds: float = CHUNK_SECONDS
+    pixels: tuple[int, int] = (MIN_PIXELS, MAX_PIXELS)
+    video_pixels: tuple[int, int] = VIDEO_PIXELS
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,8 @@ def _thinker(values: Mapping[str, Any], where: str) -> ThinkerConfig:
     return ThinkerConfig(
         _text({**text, **tied}, where), _sizes(AudioTowerConfig, audio, where), _sizes(VisionConfig, vision, where),
         _sizes(ThinkerTokens, values, where), _sections(text), values.get("position_id_per_seconds", PER_SECOND),
-        values.get("seconds_per_chunk", CHUNK_SECONDS),
+        values.get("seconds_per_chunk", CHUNK_SECONDS), tuple(values.get("pixels", (MIN_PIXELS, MAX_PIXELS))),
+        tuple(values.get("video_pixels", VIDEO_PIXELS)),
     )  # fmt: skip
 
 

@@ -30,7 +30,6 @@ from antiphon.models.omni.config import ThinkerConfig
 from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
 BEFORE, AFTER, REPLY = "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n"
-VIDEO_PIXELS = (128 * 28 * 28, 768 * 28 * 28)  # of a scaled picture of a video, at least and at most
 ALL_PIXELS = 2 * 24576 * 28 * 28  # of all of them
 
 
@@ -116,7 +115,8 @@ class OmniProcessor:
 
     def picture(self, source: Any) -> Seen:
         """A picture: a file, its bytes, or a tensor [3, height, width]."""
-        return Seen(*patchify(scaled(load_picture(source), self.config.vision)[None], self.config.vision))
+        picture = scaled(load_picture(source), self.config.vision, *self.config.pixels)
+        return Seen(*patchify(picture[None], self.config.vision))
 
     def video(self, source: Any, own_sound: bool = False) -> Watched:
         """A video: a file or its bytes; with `own_sound` heard, too, where there is something to hear."""
@@ -142,5 +142,5 @@ class OmniProcessor:
 
 
 def _shrunk(picture: Tensor, expected: int, config: ThinkerConfig) -> Tensor:
-    least, most = VIDEO_PIXELS
+    least, most = config.video_pixels
     return scaled(picture, config.vision, least, max(least, min(most, ALL_PIXELS // expected)))

@@ -20,9 +20,11 @@ from antiphon.errors import HubError, ModelError
 from antiphon.hub.memory import weight_bytes
 from antiphon.hub.weights import read_config, read_weights
 from antiphon.models.llm.llama import Llama, own_key, published_key
+from antiphon.models.lora import Lora
 from antiphon.models.omni.config import FAMILY, OmniConfig
 from antiphon.models.omni.model import Omni
 from antiphon.models.omni.packing import TRANSFORMERS, described, is_packed
+from antiphon.models.omni.parts import ADAPTERS, part_weights
 from antiphon.models.omni.token2wav import Voice
 from antiphon.nn.weights import NoInitWeights, fill
 
@@ -99,6 +101,8 @@ def load(folder: Path | str, dtype: torch.dtype | None = None, language_model: P
         raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
     for name, place in apart.items():
         model.set_submodule(PLACES[name], Llama.from_pretrained(place))
+    if model.thinker is not None and "language_model" not in apart and (folder / ADAPTERS).is_dir():
+        Lora.from_pretrained(folder / ADAPTERS, model.thinker.language_model).merge(model.thinker.language_model)
     model.reset()
     model.voices = read_voices(folder / VOICES)
     return model.eval().requires_grad_(False)
@@ -120,6 +124,7 @@ def read(folder: Path | str) -> tuple[OmniConfig, dict[str, Any], dict[str, Tens
         for key, value in read_weights(folder, float32=False).items()
     }
     kept = {ours(key): value for key, value in whole.items() if not _FOLLOWS.fullmatch(key)}
+    kept = part_weights(values.get("parts", {}), config) | kept
     if config.talker is None:
         kept = {key: value for key, value in kept.items() if not key.startswith(("talker.", "token2wav."))}
     if config.thinker is not None and config.thinker.text.tie_word_embeddings:
@@ -140,7 +145,8 @@ def memory(folder: Path | str, language_model: Path | str | None = None) -> int:
 
 
 def save(model: Omni, folder: Path | str) -> None:
-    """Writes a folder that `load` and `transformers` read.
+    """Writes a folder that `load` reads, and `transformers` too where no part of it lies elsewhere: what is as it is in
+    a part isn't written.
 
     Raises:
         ModelError: a transformer of it is packed.
@@ -153,7 +159,12 @@ def save(model: Omni, folder: Path | str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(model.published, indent=2) + "\n", encoding="utf-8")
     prefix = _ALONE.get(model.published.get("model_type", ""), "")
-    weights = {published(key).removeprefix(prefix): value for key, value in model.state_dict().items()}
+    elsewhere = part_weights(model.published.get("parts", {}), model.config)
+    weights = {
+        published(key).removeprefix(prefix): value
+        for key, value in model.state_dict().items()
+        if key not in elsewhere or not torch.equal(value.detach().float().cpu(), elsewhere[key])
+    }
     kept = {key: value.detach().contiguous().cpu() for key, value in weights.items()}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     if model.voices:

@@ -20,6 +20,7 @@ from antiphon.errors import ConfigError, DataError
 from antiphon.models.omni import weights
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.model import Omni
+from antiphon.models.omni.parts import part_weights
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
 from antiphon.models.omni.thinker import Given, Words
 
@@ -60,7 +61,9 @@ def build(start: OmniStart) -> TrainableOmni:
         return model
     if not start.sizes:
         raise ConfigError("model: give the folder to start from, or sizes to start from scratch")
-    return TrainableOmni(OmniConfig.from_dict(start.sizes, "model.sizes"), dict(start.sizes))
+    model = TrainableOmni(OmniConfig.from_dict(start.sizes, "model.sizes"), dict(start.sizes))
+    model.load_state_dict(part_weights(start.sizes.get("parts", {}), model.config), strict=False)
+    return model
 
 
 def processor_of(start: OmniStart, model: Omni) -> OmniProcessor:

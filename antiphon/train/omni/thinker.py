@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.data.mixture import Mix, Mixture
+from antiphon.models.lora import Lora
 from antiphon.models.omni import weights
 from antiphon.models.omni.positions import tokens_in
 from antiphon.models.omni.thinker import OmniThinker, Read, batched
@@ -91,15 +92,27 @@ def _slice(lines: Conversations, first: int, end: int | None) -> list[dict]:
     return [lines[index] for index in range(*slice(first, end).indices(len(lines)))]
 
 
-def reply_loss(thinker: OmniThinker, batch: Sequence[Example]) -> Tensor:
-    """Mean cross-entropy of the tokens that are learnt from, nats."""
+def reply_loss(
+    thinker: OmniThinker, batch: Sequence[Example], lora: Lora | None = None, together: int | None = None
+) -> Tensor:
+    """Mean cross-entropy of the tokens that are learnt from, nats.
+
+    Args:
+        thinker: the model.
+        batch: conversations.
+        lora: adapters of its language model.
+        together: rows that are read at once, those of like lengths; None for all.
+    """
     reads = [thinker.read(each.parts) for each in batch]
-    hidden = thinker(*batched(reads))
+    order = sorted(range(len(batch)), key=lambda row: len(reads[row].x))
     states, targets = [], []
-    for row, (read, each) in enumerate(zip(reads, batch)):
-        learnt = _learnt(thinker, each, read)
-        states.append(hidden[row, : len(read.x) - 1][learnt[1:]])
-        targets.append(read.tokens[1:][learnt[1:]])
+    for first in range(0, len(order), together or len(order)):
+        rows = order[first : first + (together or len(order))]
+        hidden = thinker(*batched([reads[row] for row in rows]), lora=lora)
+        for place, row in enumerate(rows):
+            read, learnt = reads[row], _learnt(thinker, batch[row], reads[row])
+            states.append(hidden[place, : len(read.x) - 1][learnt[1:]])
+            targets.append(read.tokens[1:][learnt[1:]])
     return F.cross_entropy(thinker.logits(torch.cat(states)), torch.cat(targets))
 
 

@@ -16,6 +16,7 @@ from antiphon.models.omni import weights
 from antiphon.train import load_recipe
 from antiphon.train.config import with_sections
 from antiphon.train.omni.start import Conversations
+from antiphon.train.omni.thinker import reply_loss
 from antiphon.train.task import build_task, freeze
 from tests.encoders.vision.films import film
 from tests.models.omni.tiny import SPEAKER, ours, values
@@ -201,3 +202,31 @@ def test_what_cannot_be_learnt_from_is_told(place, tmp_path):
         task.batch(0)
     with pytest.raises(ConfigError, match="sizes to start from scratch"):
         task_of("adapters", place, model__folder=None)
+
+
+def test_adapters_are_learnt_call_by_call_and_lie_beside_the_model(place, tmp_path):
+    names = {name: str(place / f"{name}.jsonl") for name in ("pictures", "videos", "sounds")}
+    names["both"] = names["pictures"]
+    settings = {
+        "model__folder": str(place / "model"), "model__tokenizer": None, "data__sources": names, "data__held_out": 0,
+    }  # fmt: skip
+    folder = run_recipe("omni-small/thinker", tmp_path / "run", **settings)
+    before, after, alone = weights.load(place / "model"), weights.load(folder), weights.read(folder)[2]
+    changed = {name for name, value in before.state_dict().items() if not torch.equal(value, after.state_dict()[name])}
+    assert any(name.startswith("thinker.language_model.layers.0.down_proj") for name in changed)
+    assert not any("gate_proj" in name or "embed_tokens" in name for name in changed)
+    plain = before.thinker.language_model.layers[0].down_proj.weight
+    assert torch.equal(alone["thinker.language_model.layers.0.down_proj.weight"], plain)  # but for the adapters
+    assert "thinker.visual.merger.mlp.2.weight" in changed and "thinker.visual.merger.mlp.0.weight" not in changed
+    following = {**settings, "init": str(tmp_path / "run"), "steps": 1, "optim__lr": 0.0}
+    again = weights.load(run_recipe("omni-small/thinker", tmp_path / "next", **following))
+    for name, value in after.state_dict().items():
+        assert torch.allclose(value, again.state_dict()[name], atol=1e-6), name
+
+
+def test_rows_read_in_groups_lose_as_much_as_read_together(place):
+    task, _, _ = task_of("everything", place, data__own_sound=True)
+    batch = task.batch(0)
+    whole = reply_loss(task.model.thinker, batch)
+    assert len({len(task.model.thinker.read(each.parts).x) for each in batch}) > 1
+    assert torch.allclose(whole, reply_loss(task.model.thinker, batch, together=3), atol=1e-5)

@@ -1,0 +1,1 @@
+"""What a model sees, hears and tells of generated pictures, videos and sounds."""

@@ -1,0 +1,72 @@
+"""Parts of an Omni that lie elsewhere: a language model and an encoder that were published by themselves.
+
+A config.json may say `"parts": {"thinker.model": "smollm2-135m-instruct", "thinker.audio_tower": "whisper-base"}`:
+names or folders, as `antiphon.hub.folder` takes them. What the folder itself holds goes before what the parts hold, and
+adapters that lie in its `lora` are added to the language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from antiphon import hub
+from antiphon.errors import ModelError
+from antiphon.hub.weights import read_weights
+from antiphon.models.llm.llama import own_key
+from antiphon.models.omni.config import OmniConfig
+
+ADAPTERS = "lora"
+_ENCODER = "model.encoder."
+
+
+def part_weights(parts: Mapping[str, str], config: OmniConfig) -> dict[str, Tensor]:
+    """Weights of the parts under the names that `Omni` has for them.
+
+    Args:
+        parts: place -> name or folder.
+        config: of the whole.
+
+    Raises:
+        ModelError: a place that no part can take.
+        HubError: a part that can't be had.
+    """
+    found = {}
+    for place, name in parts.items():
+        if place not in _READERS:
+            raise ModelError(f"parts: {place!r} can't be taken from elsewhere, only {', '.join(_READERS)} can")
+        ours, reader = _READERS[place]
+        found |= {f"{ours}.{key}": value for key, value in reader(name, config).items()}
+    return found
+
+
+def _language_model(name: str, config: OmniConfig) -> dict[str, Tensor]:
+    """A Llama's or a Qwen2's; the former has no biases, which are nought then."""
+    assert config.thinker is not None
+    text, weights = config.thinker.text, read_weights(hub.folder(name))
+    kept = {own_key(key): value for key, value in weights.items()}
+    if text.tie_word_embeddings:
+        kept.pop("lm_head.weight", None)
+    if text.qkv_bias:
+        for layer in range(text.num_hidden_layers):
+            for linear in ("q_proj", "k_proj", "v_proj"):
+                kept.setdefault(f"layers.{layer}.{linear}.bias", torch.zeros(text.shapes[linear][0]))
+    return kept
+
+
+def _whisper(name: str, config: OmniConfig) -> dict[str, Tensor]:
+    """The layers of Whisper's encoder; what joins them to the language model is no part of it."""
+    weights = read_weights(hub.folder(name))
+    kept = {key.removeprefix(_ENCODER): value for key, value in weights.items() if key.startswith(_ENCODER)}
+    kept.pop("embed_positions.weight", None)
+    return {
+        key.replace("layer_norm.", "ln_post.") if key.startswith("layer_norm.") else key: v for key, v in kept.items()
+    }
+
+
+_READERS: dict[str, tuple[str, Callable[[str, OmniConfig], dict[str, Tensor]]]] = {
+    "thinker.model": ("thinker.language_model", _language_model),
+    "thinker.audio_tower": ("thinker.audio_tower", _whisper),
+}
