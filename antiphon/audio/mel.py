@@ -35,6 +35,7 @@ def slaney_hertz(mel: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what was made while somebody was heard may be trained through later
 def mel_filters(bands: int = 80, window: int = WINDOW, sample_rate: int = SAMPLE_RATE) -> Tensor:
     """Triangles of equal area, [bands, window // 2 + 1], up to half the sample rate (Hz); `window` in samples."""
     frequencies = torch.linspace(0.0, sample_rate / 2, window // 2 + 1, dtype=torch.float64)

@@ -67,3 +67,11 @@ def test_short_signals(count: int) -> None:
 
 def test_silence_lies_at_the_floor() -> None:
     assert torch.allclose(mel.log_mel(torch.zeros(1, 3200)), torch.tensor((mel.FLOOR - 8.0 + 4.0) / 4.0))
+
+
+def test_filters_that_were_made_while_listening_can_be_trained_through():
+    with torch.inference_mode():
+        made = mel.mel_filters(7, 64, 8000)
+    power = torch.rand(33, 5, requires_grad=True)
+    torch.matmul(made, power).square().sum().backward()
+    assert power.grad is not None

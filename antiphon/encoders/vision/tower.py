@@ -60,6 +60,7 @@ def patch_places(height: int, width: int, merge: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # who is talked to first may be trained later
 def windows(height: int, width: int, merge: int, size: int) -> tuple[Tensor, Tensor]:
     """The patches of each window of `size` x `size` tokens of a picture of `height` x `width` patches.
 

@@ -56,3 +56,12 @@ def test_all_of_it_learns():
     tower = VisionTower(VisionConfig(**SIZES))
     tower(torch.randn(1, 80, tower.config.values), 8, 10).square().mean().backward()
     assert all(bool(parameter.grad.abs().sum() > 0) for parameter in tower.parameters())
+
+
+def test_windows_that_were_made_while_looking_can_be_trained_through():
+    windows.cache_clear()
+    with torch.inference_mode():
+        index, _ = windows(12, 20, 2, 2)
+    x = torch.rand(1, 240, 4, requires_grad=True)
+    x[:, index].square().sum().backward()
+    assert x.grad is not None
