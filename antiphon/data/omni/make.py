@@ -11,12 +11,12 @@ split are those of `antiphon.data.scene.splits`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.random import Generator
 
@@ -181,10 +181,9 @@ def write_set(folder: Path, config: OmniSet, progress: Callable[[str], None]) ->
     return files
 
 
-def majority(asked: list[Ask]) -> float:
-    """Share of questions that are right if always the most frequent answer of their kind is given."""
-    kinds: dict[str, dict[tuple[str, ...], int]] = {}
-    for each in asked:
-        counts = kinds.setdefault(each.kind, {})
-        counts[each.keys] = counts.get(each.keys, 0) + 1
-    return sum(max(counts.values()) for counts in kinds.values()) / len(asked) if asked else float(np.nan)
+def usual(asks: Iterable[Ask]) -> dict[str, tuple[str, ...]]:
+    """The most frequent answer of each kind of question: what someone says who sees and hears nothing."""
+    counts: dict[str, Counter[tuple[str, ...]]] = {}
+    for each in asks:
+        counts.setdefault(each.kind, Counter())[each.keys] += 1
+    return {kind: some.most_common(1)[0][0] for kind, some in counts.items()}

@@ -1,6 +1,7 @@
 """Questions about generated pictures, videos and sounds that were never trained on, in wordings that weren't either.
 
-The reference of each figure is chance: what is right if always the most frequent answer of a kind of question is given.
+The reference of each figure is chance: what is right if each question gets the answer that is the most frequent one to
+its kind in what is trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon import hub
-from antiphon.data.omni.make import Item, majority, make
+from antiphon.data.omni.make import Item, make, usual
 from antiphon.data.omni.pictures import Ask
 from antiphon.data.omni.questions import worded
 from antiphon.data.omni.sounds import Bank
@@ -27,6 +28,7 @@ from antiphon.models.omni.model import Omni, ReplySettings
 from antiphon.models.omni.processor import AFTER, OmniProcessor
 
 MAX_TOKENS = 16
+LEARNT = 300  # items of the training split, of which chance knows the most frequent answers
 BARS = {"picture": ">= 0.8", "video": ">= 0.7", "sound": ">= 0.7", "both": ">= 0.7"}
 NAMES = {
     "picture": "pictures-right", "video": "videos-right", "sound": "sounds-right", "both": "picture-with-sound-right",
@@ -101,7 +103,7 @@ def asked(evaluation: OmniEvaluation, maker: str, n: int) -> Iterator[tuple[Item
     """Items of the test split, a question about each, and how it is worded."""
     seed = evaluation.config.seed
     for number in range(n):
-        item = make(maker, None if maker == "picture" else evaluation.bank, "test", number, seed)
+        item = _item(evaluation, maker, "test", number)
         generator = generator_for(seed, f"asked {maker} test {number}")
         kinds = sorted({each.kind for each in item.asks})
         kind = kinds[int(generator.integers(len(kinds)))]
@@ -125,7 +127,13 @@ def right(evaluation: OmniEvaluation, n: int, maker: str) -> list[Figure]:
     found = [is_right(reply, ask) for reply, ask in zip(replies, asks, strict=True)]
     columns = {"kind": [a.kind for a in asks], "question": [q for _, _, q in rows], "reply": replies, "right": found}
     evaluation.save_items(NAMES[maker], rows_of(columns | {"wanted": [ask.reply for ask in asks]}))
-    return [Figure(NAMES[maker], sum(found) / n, "share", BARS[maker], majority(asks), n)]
+    blind = usual(each for number in range(LEARNT) for each in _item(evaluation, maker, "train", number).asks)
+    chance = sum(blind.get(ask.kind) == ask.keys for ask in asks) / n
+    return [Figure(NAMES[maker], sum(found) / n, "share", BARS[maker], chance, n)]
+
+
+def _item(evaluation: OmniEvaluation, maker: str, split: str, number: int) -> Item:
+    return make(maker, None if maker == "picture" else evaluation.bank, split, number, evaluation.config.seed)
 
 
 def _whole(content: dict[str, Any], folder: Path) -> dict[str, Any]:
