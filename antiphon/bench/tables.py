@@ -54,8 +54,8 @@ def bench_tables(config: TablesBenchConfig, progress: Progress = lambda line: No
         raise EvalError(f"{', '.join(gone)} must be there: pip install 'antiphon[tables,parity]'")
     from lm_eval.models.huggingface import HFLM
 
-    from antiphon.evals.tables.lm import ThinkerLM
-    from antiphon.evals.tables.text import measure_text
+    from antiphon.evals.tables.text.lm import ThinkerLM
+    from antiphon.evals.tables.text.measure import measure_text
     from antiphon.models.llm.thinker import Thinker
 
     torch.set_num_threads(1)

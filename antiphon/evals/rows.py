@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,10 @@ def find_files(folder: Path, *names: str) -> list[Path]:
     ends = [f".{kind}{packed}" for kind in ("jsonl", "json", "csv", "tsv") for packed in ("", ".gz")]
     found = {path for name in names for path in folder.glob(f"{name}.*") if path.name.endswith(tuple(ends))}
     return sorted(found)
+
+
+def spread(items: Sequence, n: int) -> list:
+    """`n` of the items at even distances (all if there are no more), so that every part of a set is in the sample."""
+    if n >= len(items):
+        return list(items)
+    return [items[i * len(items) // n] for i in range(n)]

@@ -17,6 +17,7 @@ from antiphon.evals.harness import rows_of
 from antiphon.evals.metrics.answers import FOLLOW_UPS, KNOWLEDGE_QUESTIONS, is_right, read_questions
 from antiphon.evals.metrics.text import count_words, loops, token_f1
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 
 BARE_MAX_TOKENS = 48  # enough for a sentence or two; the bare model goes on for as long as it may
 BARE_ROWS = 8  # of the bare model's replies that are thought together
@@ -24,7 +25,7 @@ BARE_ROWS = 8  # of the bare model's replies that are thought together
 
 def easy(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Easy questions, spoken; right where an accepted answer is in the reply. Reference: the bare model, typed."""
-    asked = material.spread(read_questions(), n)
+    asked = spread(read_questions(), n)
     questions = [row.question for row in asked]
     clips = material.spoken(questions, evaluation.cached("easy-questions"))
     heard, replies = _answers(evaluation, "answers easy questions", clips)
@@ -41,7 +42,7 @@ def easy(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
 
 def knowledge(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Short questions of general knowledge in five levels, typed; and each level's share."""
-    asked = material.spread(read_questions(KNOWLEDGE_QUESTIONS), n)
+    asked = spread(read_questions(KNOWLEDGE_QUESTIONS), n)
     replies = evaluation.each("general knowledge", asked, lambda row: evaluation.model.reply_text(row.question))
     right = [is_right(reply, row.accept, row.question) for reply, row in zip(replies, asked, strict=True)]
     columns = {"question": [row.question for row in asked], "level": [row.level for row in asked]}
@@ -57,7 +58,7 @@ def knowledge(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
 
 def follow_ups(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Typed conversations of two or three turns whose last question needs what was said before."""
-    asked = material.spread(read_questions(FOLLOW_UPS), n)
+    asked = spread(read_questions(FOLLOW_UPS), n)
     told = evaluation.each("follow-ups", asked, lambda row: conversation(evaluation.model, [*row.before, row.question]))
     right = [is_right(replies[-1], row.accept, row.question) for replies, row in zip(told, asked, strict=True)]
     columns = {"turns": [[*row.before, row.question] for row in asked], "category": [row.category for row in asked]}

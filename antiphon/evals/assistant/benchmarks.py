@@ -29,7 +29,7 @@ from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.harness import rows_of
 from antiphon.evals.metrics.answers import chosen_option, last_number
 from antiphon.evals.report import Figure
-from antiphon.evals.rows import find_files, read_rows
+from antiphon.evals.rows import find_files, read_rows, spread
 
 FILES = {
     "gsm8k": "test", "openbookqa": "test", "arc_easy": "test", "piqa": "validation", "xquad_en": "xquad.en",
@@ -69,13 +69,13 @@ def read_set(folder: Path | None, name: str) -> list[dict[str, Any]]:
 
 def problems(folder: Path | None, n: int) -> list[tuple[str, float]]:
     """Word problems of GSM8K, each with its number."""
-    rows = material.spread(read_set(folder, "gsm8k"), n)
+    rows = spread(read_set(folder, "gsm8k"), n)
     return [(row["question"], float(row["answer"].rpartition("####")[2].replace(",", ""))) for row in rows]
 
 
 def choices(folder: Path | None, name: str, n: int) -> list[Choice]:
     """Questions of openbookqa, arc_easy or piqa."""
-    rows = material.spread(read_set(folder, name), n)
+    rows = spread(read_set(folder, name), n)
     if name == "piqa":
         return [Choice(row["goal"], (row["sol1"], row["sol2"]), int(row["label"])) for row in rows]
     stem = "question_stem" if name == "openbookqa" else "question"

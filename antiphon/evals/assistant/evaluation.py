@@ -11,6 +11,7 @@ from antiphon.evals.assistant import material
 from antiphon.evals.assistant.asterisk import asterisk_prompts
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.harness import EvalConfig, Evaluation
+from antiphon.evals.rows import spread
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class AssistantEvaluation(Evaluation):
     def prompts(self, n: int) -> list[Clip]:
         """Real recordings."""
         prompts = asterisk_prompts(self.config.asterisk or self.cached("asterisk"))
-        return material.spread([clip for clip in prompts if clip.audio.duration <= material.MAX_SECONDS], n)
+        return spread([clip for clip in prompts if clip.audio.duration <= material.MAX_SECONDS], n)
 
     def teacher(self, n: int) -> list[Clip]:
         """Sentences of an assistant by the teacher of our voice."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, spoken_form, tools, turns
+from antiphon.evals.assistant import answers, benchmarks, packed, speed, spoken_form, tools, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.harness import Group, rows_of
@@ -18,6 +18,7 @@ from antiphon.evals.metrics.answers import read_questions
 from antiphon.evals.metrics.speech import log_mel_distance, mean_delta, stoi
 from antiphon.evals.metrics.text import word_error_rate
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 
 TEXT_MAX_TOKENS = 32
 CLOSE_LOGITS = 1e-3  # nearer ones may change places between two ways of adding up the same products
@@ -61,7 +62,7 @@ def text_identical(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Typed questions in plain text mode: the same tokens as `transformers` generates from the untouched model?"""
     from transformers import AutoTokenizer
 
-    questions = [row.question for row in material.spread(read_questions(), n)]
+    questions = [row.question for row in spread(read_questions(), n)]
     model = packed.Reference(packed.reference_of(evaluation)).model
     tokenizer = AutoTokenizer.from_pretrained(evaluation.thinker_folder)
     thinker, ends = evaluation.model.thinker, set(evaluation.ends)

@@ -19,6 +19,7 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import DataError
+from antiphon.evals.rows import spread
 
 # Voices that are kept out of training, with their share of a test set.
 HELD_OUT = (("joe", 3), ("kokoro:jm_kumo", 2), ("kokoro:jf_tebukuro", 1))
@@ -42,13 +43,6 @@ class Clip:
     text: str
     audio: Audio
     voice: str
-
-
-def spread(items: Sequence, n: int) -> list:
-    """`n` of the items at even distances (all if there are no more), so that every part of a set is in the sample."""
-    if n >= len(items):
-        return list(items)
-    return [items[i * len(items) // n] for i in range(n)]
 
 
 def shares(count: int) -> list[tuple[str, int]]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antiphon.errors import DataError
-from antiphon.evals.assistant import material
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.harness import rows_of
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 from antiphon.models.tts.normalization.normalize import Normalizer
 from antiphon.models.tts.phonemes import STRESS, Phonemizer
 
@@ -94,7 +94,7 @@ def spoken_form_right(
         normalize: written to spoken; None for the voice's own.
     """
     normalize, phonemizer = normalize or Normalizer(), Phonemizer()
-    sentences = material.spread(read_sentences(), n)
+    sentences = spread(read_sentences(), n)
     said = evaluation.each("is read aloud", [sentence.written for sentence in sentences], normalize)
     right = [is_read_right(*pair, phonemizer) for pair in zip(sentences, said, strict=True)]
     columns = {"kind": [sentence.kind for sentence in sentences], "said": said, "right": right}

@@ -14,6 +14,7 @@ from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.harness import rows_of
 from antiphon.evals.metrics.calls import is_right_call, read_requests
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 
 MAX_TOKENS = 96
 
@@ -80,7 +81,7 @@ def tool_calls(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """
     if not evaluation.model.backend.calls_functions:
         raise EvalError("this model can't call functions: measure it with a thinker whose chat template takes them")
-    requests = material.spread(read_requests(), n)
+    requests = spread(read_requests(), n)
     clips = material.spoken([request.text for request in requests], evaluation.cached("tool-requests"))
     heard = evaluation.each("hears requests", clips, lambda clip: evaluation.model.hear(clip.audio))
     messages = [Message("user", one.text, one.embeddings, heard=True) for one in heard]

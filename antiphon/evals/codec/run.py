@@ -33,13 +33,13 @@ from antiphon.data.tokenize.encode import check_device, encode_scaled, open_code
 from antiphon.data.tokenize.workers import unreached
 from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.evals.asr_judge import MAX_SECONDS, MAX_TOKENS, AsrJudge
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of, pack_codes, unpack_codes
 from antiphon.evals.codec.measures import MEASURES, missing_package, one_thread, scores
 from antiphon.evals.codec.phones import PHONE_MEASURES, phone_measures
 from antiphon.evals.codec.report import CodecReport, Point, labels
 from antiphon.evals.harness import tell
 from antiphon.evals.machine import environment, version
+from antiphon.evals.rows import spread
 
 log = logging.getLogger(__name__)
 CHUNK_RECORDINGS = 16  # that are held, and heard by the ASR judge, at once

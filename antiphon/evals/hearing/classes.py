@@ -15,11 +15,11 @@ from functools import partial
 from antiphon.data.scene.make import Material, Sources
 from antiphon.data.scene.splits import SPLITS
 from antiphon.errors import EvalError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.evaluation import HearingEvaluation, Recorded, likeliest
 from antiphon.evals.hearing.probe import probe
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 from antiphon.models.scene.labels import GROUPS
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.scene import Scene

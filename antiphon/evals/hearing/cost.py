@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import EvalError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.assistant.speed import answer_aloud, time_to_first_audio, trim_end
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.evaluation import HearingEvaluation
 from antiphon.evals.machine import in_fresh_process
 from antiphon.evals.metrics.answers import KNOWLEDGE_QUESTIONS, read_questions
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 
 
 def first_audio(evaluation: HearingEvaluation, n: int) -> list[Figure]:

@@ -19,7 +19,7 @@ from antiphon.data.scene.splits import TEST_VOICES
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import DataError
 from antiphon.evals.assistant.evaluation import AssistantConfig, AssistantEvaluation
-from antiphon.evals.assistant.material import spread
+from antiphon.evals.rows import spread
 from antiphon.models.scene.features import SceneFeatures
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.scene import Scene

@@ -27,13 +27,13 @@ from antiphon.data.scene.music import instrument_alone, piece
 from antiphon.data.speech.augment import Samples
 from antiphon.errors import DataError
 from antiphon.evals.assistant import material as spoken_material
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.classes import INSTRUMENTS
 from antiphon.evals.hearing.evaluation import HearingEvaluation
 from antiphon.evals.metrics.answers import is_right
 from antiphon.evals.metrics.hearing import TOLERANCE
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 from antiphon.models.scene.labels import TEMPO
 
 QUESTIONS = Path(__file__).with_name("sound_questions.jsonl")

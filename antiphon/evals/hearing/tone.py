@@ -30,12 +30,12 @@ from antiphon.data.scene.example import RATE
 from antiphon.data.scene.mixtures import Canvas, Clip, excerpt
 from antiphon.errors import DataError, EvalError
 from antiphon.evals.assistant import material as spoken_material
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.evaluation import HearingEvaluation
 from antiphon.evals.hearing.questions import LEVEL, as_sound, changed
 from antiphon.evals.metrics.answers import is_right
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 
 SENTENCES = Path(__file__).with_name("tone_sentences.jsonl")
 ANSWERS = Path(__file__).with_name("tone_answers.json")

@@ -16,11 +16,12 @@ from antiphon.data.speech.voices.base import HibariVoice, Spoken
 from antiphon.errors import DataError, EvalError
 from antiphon.evals.assistant.asterisk import asterisk_prompts
 from antiphon.evals.assistant.figures import real_speech, unseen_voices
-from antiphon.evals.assistant.material import MAX_SECONDS, Clip, assistant_texts, spread
+from antiphon.evals.assistant.material import MAX_SECONDS, Clip, assistant_texts
 from antiphon.evals.harness import rows_of
 from antiphon.evals.hearing.evaluation import HearingEvaluation
 from antiphon.evals.metrics.text import normalize_any, word_error_rate
 from antiphon.evals.report import Figure
+from antiphon.evals.rows import spread
 
 FOREIGN = ("ru", "es", "fr", "it")
 # The languages of which there are most recordings, by the sets that have them.

@@ -26,6 +26,7 @@ from antiphon.evals import harness
 from antiphon.evals.harness import EvalConfig, Evaluation, Group
 from antiphon.evals.metrics.text import word_error_rate
 from antiphon.evals.report import Figure, Report
+from antiphon.evals.rows import spread
 from antiphon.evals.speech_lm.likelihood import (
     Units,
     across_sides,
@@ -167,7 +168,7 @@ def reading(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:
     """Perplexity of text that was kept out of training."""
     if evaluation.config.texts is None:
         raise EvalError("text perplexity needs texts: give --texts FOLDER")
-    sentences = harness_spread(dev_sentences(evaluation.config.texts), n)
+    sentences = spread(dev_sentences(evaluation.config.texts), n)
     return [perplexity(evaluation.model, sentences)]
 
 
@@ -177,11 +178,6 @@ def perplexity(model: SpeechLM, sentences: list[str]) -> Figure:
     counts = [float(each.weights.sum()) for each in examples]
     nats = -sum(score * count for score, count in zip(log_likelihoods(model, examples), counts)) / sum(counts)
     return Figure("text-perplexity", math.exp(min(nats, 80.0)), "perplexity", None, None, len(sentences))
-
-
-def harness_spread(items: list[str], n: int) -> list[str]:
-    """`n` of the items at even distances."""
-    return items if n >= len(items) else [items[at * len(items) // n] for at in range(n)]
 
 
 def official(evaluation: SpeechLMEvaluation, n: int) -> list[Figure]:

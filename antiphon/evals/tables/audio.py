@@ -19,13 +19,12 @@ from antiphon.data.recordings import sound_files
 from antiphon.data.scene.labelled import Labelled, named
 from antiphon.data.scene.published import esc50, giantsteps, meld, musiccaps, vocalsound
 from antiphon.errors import AntiphonError, ConfigError, DataError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.metrics import hearing
 from antiphon.evals.metrics.answers import chosen_option, last_number, plain_words
-from antiphon.evals.rows import find_files, read_rows
+from antiphon.evals.rows import find_files, read_rows, spread
 from antiphon.evals.tables.items import Item, Measure, Measured, mean_score, measured
-from antiphon.evals.tables.systems import System
+from antiphon.evals.tables.systems.system import System
 
 HUB = "https://huggingface.co/datasets"
 MELD = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")

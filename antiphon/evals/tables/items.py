@@ -82,6 +82,16 @@ def mean_score(items: Sequence[Item]) -> float:
     return 100 * sum(item.score for item in items) / len(items)
 
 
+def mean_of(name: str) -> Measure:
+    """The mean of a figure over the items that have it."""
+
+    def mean(items: Sequence[Item]) -> float:
+        found = [item.more[name] for item in items if item.more.get(name) is not None]
+        return sum(found) / len(found) if found else math.nan
+
+    return mean
+
+
 def interval(items: Sequence[Item], measure: Measure = mean_score, seed: int = 0) -> tuple[float, float]:
     """Between which values a figure lies in 95 of 100 resamplings of its items (bootstrap, Efron 1979)."""
     if len(items) < 2:

@@ -25,7 +25,7 @@ from antiphon.evals.tables.page import shown, write_page
 from antiphon.evals.tables.results import Results
 
 if TYPE_CHECKING:
-    from antiphon.evals.tables.speech import SpeechTask
+    from antiphon.evals.tables.speech.measure import SpeechTask
 
 ROWS = ("text", "text-spoken", "audio", "speech", "duplex")
 SEED_TTS = "seed_tts_en"
@@ -78,7 +78,7 @@ def tasks_of(row: str) -> list[str]:
         ConfigError: there is no such row.
     """
     if row == "text":
-        from antiphon.evals.tables.text import NOT_MEASURED, TASKS
+        from antiphon.evals.tables.text.measure import NOT_MEASURED, TASKS
 
         return [*TASKS, *NOT_MEASURED]
     if row == "audio":
@@ -88,7 +88,7 @@ def tasks_of(row: str) -> list[str]:
     if row in ("speech", "text-spoken"):
         return [*said_tasks(row), *([SEED_TTS] if row == "speech" else [])]
     if row == "duplex":
-        from antiphon.evals.tables.full_duplex_bench import TASKS as TALKS
+        from antiphon.evals.tables.duplex.full_duplex_bench import TASKS as TALKS
 
         return [*TALKS, *OTHER_TALKS]
     raise ConfigError(f"There is no row {row!r} of the tables. Rows: {', '.join(ROWS)}.")
@@ -97,11 +97,11 @@ def tasks_of(row: str) -> list[str]:
 def said_tasks(row: str) -> Mapping[str, SpeechTask]:
     """The tasks of a row whose questions are said."""
     if row == "text-spoken":
-        from antiphon.evals.tables.spoken import TASKS as SPOKEN
+        from antiphon.evals.tables.speech.spoken import TASKS as SPOKEN
 
         return SPOKEN
-    from antiphon.evals.tables.open_answers import TASKS as OPEN_ANSWERS
-    from antiphon.evals.tables.voicebench import TASKS as VOICEBENCH
+    from antiphon.evals.tables.speech.open_answers import TASKS as OPEN_ANSWERS
+    from antiphon.evals.tables.speech.voicebench import TASKS as VOICEBENCH
 
     return {**VOICEBENCH, **OPEN_ANSWERS}
 
@@ -237,7 +237,7 @@ class Measuring:
                 task, self.system, config.data, config.n, config.seed, self.cache, config.max_tokens, self.name
             )
         if task == SEED_TTS:
-            from antiphon.evals.tables import seed_tts
+            from antiphon.evals.tables.speech import seed_tts
 
             seed_tts.texts(config.data)  # before a model is loaded
             if not hasattr(self.system, "say"):
@@ -248,7 +248,7 @@ class Measuring:
             )  # fmt: skip
         if row in ("speech", "text-spoken"):
             from antiphon import hub
-            from antiphon.evals.tables.speech import measure_speech
+            from antiphon.evals.tables.speech.measure import measure_speech
 
             return measure_speech(
                 task, said_tasks(row)[task], self.system, config.data, config.n, config.seed, self.cache,
@@ -256,14 +256,14 @@ class Measuring:
             )  # fmt: skip
         if row == "duplex":
             return self._talks(task, config.data)
-        from antiphon.evals.tables.text import measure_text
+        from antiphon.evals.tables.text.measure import measure_text
 
         return measure_text(task, self.lm, config.data, config.n, config.seed, config.allow_code)
 
     def _talks(self, task: str, data: Path) -> tuple[Measured, list[Item]]:
         """Of the duplex row: a task's figure and items."""
-        from antiphon.evals.tables import eot_bench, examined, full_duplex_bench, tool_talks
-        from antiphon.evals.tables.duplex import measure_duplex
+        from antiphon.evals.tables.duplex import eot_bench, examined, full_duplex_bench, tool_talks
+        from antiphon.evals.tables.duplex.measure import measure_duplex
 
         config, asked = self.config, (data, self.config.n, self.config.seed, self.cache)
         if task == "fdb2_examined":
@@ -292,7 +292,7 @@ class Measuring:
             EvalError: it holds none.
         """
         import antiphon
-        from antiphon.evals.tables.systems import OurSystem
+        from antiphon.evals.tables.systems.system import OurSystem
 
         if "system" in self.__dict__ or "://" in self.config.model:
             opened = self.system.model if isinstance(self.system, OurSystem) else self.system
@@ -305,15 +305,15 @@ class Measuring:
     @cached_property
     def system(self) -> Any:
         """The model as one that hears and answers; the first time loads it."""
-        from antiphon.evals.tables.opening import open_system
+        from antiphon.evals.tables.systems.opening import open_system
 
         return open_system(self.config.model, self.config.parts)
 
     @cached_property
     def judge(self) -> Any:
         """What judges open answers: an endpoint, the model itself ("self"), or nothing."""
-        from antiphon.evals.tables.opening import open_system
-        from antiphon.evals.tables.speech import Judge
+        from antiphon.evals.tables.speech.measure import Judge
+        from antiphon.evals.tables.systems.opening import open_system
 
         wanted = self.config.judge
         if wanted is None:
@@ -325,7 +325,7 @@ class Measuring:
         """The language model behind lm-eval's interface; the first time loads it."""
         if self._lm is None:
             try:
-                from antiphon.evals.tables.lm import ThinkerLM
+                from antiphon.evals.tables.text.lm import ThinkerLM
             except ImportError as error:
                 raise EvalError(f"The text table needs lm-eval: pip install 'antiphon[tables]' ({error})") from error
             if "://" in self.config.model:

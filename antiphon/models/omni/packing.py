@@ -30,6 +30,11 @@ TRANSFORMERS = {
     "language_model": {"thinker.model.": "model.", "thinker.lm_head.": "lm_head."},
     "talker_model": {"talker.model.": "model.", "talker.codec_head.": "lm_head."},
 }
+# Of `LlamaConfig`, what a Qwen2 has none of.
+EXPERTS = (
+    "num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step",
+    "mlp_only_layers",
+)  # fmt: skip
 BITS = {"language_model": 4, "talker_model": 8}
 COPIED = ("config.json", "tokenizer.json", "spk_dict.pt")
 
@@ -79,7 +84,7 @@ def is_packed(folder: Path) -> bool:
 def described(text: LlamaConfig) -> dict[str, Any]:
     """The config.json of a Qwen2 of these sizes. Places are those of text."""
     sizes = {field.name: getattr(text, field.name) for field in dataclasses.fields(text)}
-    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed", "bits", "num_experts")
+    ours_alone = ("qkv_bias", "o_bias", "qk_norm", "packed", "bits", *EXPERTS)
     told = {key: value for key, value in sizes.items() if key not in ours_alone}
     return told | {
         "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_act": "silu", "dtype": "float32",

@@ -6,14 +6,8 @@ import torch
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
 from antiphon.evals.assistant import material, speed
-from antiphon.evals.assistant.material import HELD_OUT, Clip, parts, shares, spoken, spread
+from antiphon.evals.assistant.material import HELD_OUT, Clip, parts, shares, spoken
 from antiphon.evals.assistant.speed import in_frames, seconds_until_ready, trim_end
-
-
-def test_spread_takes_from_everywhere():
-    assert spread(range(10), 5) == [0, 2, 4, 6, 8]
-    assert spread(range(3), 5) == [0, 1, 2]
-    assert len(set(spread(range(300), 200))) == 200
 
 
 def test_shares_add_up():

@@ -20,7 +20,7 @@ from antiphon.evals.tables.page import write_page
 from antiphon.evals.tables.published import published, published_of
 from antiphon.evals.tables.results import Results
 from antiphon.evals.tables.run import TablesConfig, run
-from antiphon.evals.tables.text import NOT_MEASURED, TASKS
+from antiphon.evals.tables.text.measure import NOT_MEASURED, TASKS
 
 FEW = ("gsm8k", "arc_easy", "livebench", "humaneval")
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_where_it_stopped(
     report: Path, llm_folder: Path, sets: Path, tmp_path: Path, monkeypatch
 ) -> None:
     config = TablesConfig(str(llm_folder), tmp_path, tasks=FEW, data=sets, n=6, max_tokens=6)
-    from antiphon.evals.tables import text
+    from antiphon.evals.tables.text import measure as text
 
     real = text.measure_text
 

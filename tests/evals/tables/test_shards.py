@@ -11,13 +11,13 @@ pytest.importorskip("lm_eval")
 
 from antiphon.errors import ConfigError, EvalError
 from antiphon.evals.cache import NotOurs, ResultCache, key_of
-from antiphon.evals.tables.duplex import measure_duplex
-from antiphon.evals.tables.full_duplex_bench import TASKS as TALKS
+from antiphon.evals.tables.duplex.full_duplex_bench import TASKS as TALKS
+from antiphon.evals.tables.duplex.measure import measure_duplex
 from antiphon.evals.tables.run import TablesConfig, run, run_shard
 from antiphon.evals.tables.shards import parsed_shard, run_in_shards
-from tests.evals.tables.test_duplex import Speaking, write_talks
+from tests.evals.tables.duplex.test_measure import Speaking, write_talks
+from tests.evals.tables.speech.test_measure import Saying, measure_speech, read_aloud
 from tests.evals.tables.test_run import items_of
-from tests.evals.tables.test_speech import Saying, measure_speech, read_aloud
 
 FEW = ("gsm8k", "arc_easy", "mmlu_pro")
 
@@ -48,7 +48,7 @@ def test_shards_make_the_same_report(llm_folder: Path, sets: Path, tmp_path: Pat
         assert not (tmp_path / "three" / "results.json").exists()
     files = sorted(path.name for path in (tmp_path / "three").glob("*.jsonl"))
     assert files and all(name.startswith("answers-of-shard-") and name.endswith("-of-3.jsonl") for name in files)
-    from antiphon.evals.tables import lm
+    from antiphon.evals.tables.text import lm
 
     monkeypatch.setattr(lm, "read_shared", lambda *_: pytest.fail("it was answered before"))
     again = run(shared)

@@ -13,8 +13,8 @@ from antiphon.audio.io import Audio
 from antiphon.errors import EvalError
 from antiphon.evals.duplex.simulate import Scenario, simulate
 from antiphon.evals.duplex.systems import system_under_test
-from antiphon.evals.tables.opening import open_system
-from antiphon.evals.tables.realtime import RealtimeSystem
+from antiphon.evals.tables.systems.opening import open_system
+from antiphon.evals.tables.systems.realtime import RealtimeSystem
 from antiphon.serve.settings import ServeConfig
 from tests.serve.scripted import Scripted, serving
 
@@ -77,7 +77,7 @@ def test_who_is_not_there_or_refuses_is_told(address: str, tmp_path: Path) -> No
 
 def test_the_command_measures_it(address: str, tmp_path: Path) -> None:
     from antiphon.evals.tables.run import TablesConfig, run
-    from tests.evals.tables.test_duplex import TASK_NOTES
+    from tests.evals.tables.duplex.test_measure import TASK_NOTES
 
     place, (name, notes) = next(item for item in TASK_NOTES.items() if "turn_taking" in item[0])
     folder = tmp_path / "data" / "full_duplex_bench" / place / "1"

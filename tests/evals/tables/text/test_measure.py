@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import ConfigError, DataError
-from antiphon.evals.tables import text
-from antiphon.evals.tables.lm import ThinkerLM
-from antiphon.evals.tables.text import TASKS, measure_text, questions
+from antiphon.evals.tables.text import measure as text
+from antiphon.evals.tables.text.lm import ThinkerLM
+from antiphon.evals.tables.text.measure import TASKS, measure_text, questions
 from tests.evals.tables.conftest import SETS, write_set
 
 ASKED = {"mmlu_redux": 9, "mbpp": 11}  # one is faulty; the others are of another split

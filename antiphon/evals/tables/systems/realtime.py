@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.audio.pcm import pcm16
+from antiphon.audio.pcm import Decoder, pcm16
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, TextEvent
 from antiphon.errors import EvalError
-from antiphon.evals.tables.systems import CALL_ROUNDS, ENDPOINT_SECONDS, Calls
+from antiphon.evals.tables.systems.system import CALL_ROUNDS, ENDPOINT_SECONDS, Calls
 
 RATE = 24_000  # Hz of the protocol's PCM
 PIECE = RATE  # samples that are sent at once
@@ -44,7 +43,7 @@ class RealtimeSystem:
         self.key = key or os.environ.get("OPENAI_API_KEY", "none")
 
     def answer(self, prompt: str, audio: Audio | None = None, max_tokens: int | None = None) -> str:
-        """See `antiphon.evals.tables.systems.System.answer`.
+        """See `antiphon.evals.tables.systems.system.System.answer`.
 
         Raises:
             EvalError: nobody answers, or not as the protocol says.
@@ -61,7 +60,7 @@ class RealtimeSystem:
     def calls(
         self, audio: Audio, functions: list[dict[str, Any]], run: Callable[[str, dict[str, Any]], str], max_tokens: int
     ) -> tuple[str, Calls]:
-        """See `antiphon.evals.tables.systems.Calling.calls`.
+        """See `antiphon.evals.tables.systems.system.Calling.calls`.
 
         Raises:
             EvalError: nobody answers, or not as the protocol says.
@@ -125,7 +124,7 @@ class RealtimeTalk:
     sample_rate, frame_samples = RATE, RATE * 2 // 25
 
     def __init__(self, line: _Line) -> None:
-        self.line = line
+        self.line, self.heard = line, Decoder("audio/pcm")
         turns = {"type": "server_vad"}
         spoken = {"input": {"format": FORMAT, "turn_detection": turns}, "output": {"format": FORMAT}}
         line.send("session.update", session={"type": "realtime", "output_modalities": ["audio"], "audio": spoken})
@@ -136,7 +135,9 @@ class RealtimeTalk:
         found: list[Event] = []
         for event in self.line.waiting():
             if event["type"] == "response.output_audio.delta":
-                found.append(AudioEvent(from_pcm(base64.b64decode(event["delta"]))))
+                found.append(
+                    AudioEvent(Audio(torch.from_numpy(self.heard.step(base64.b64decode(event["delta"]))), RATE))
+                )
             elif event["type"] == "response.output_audio_transcript.delta":
                 found.append(TextEvent(event["delta"]))
             elif event["type"] == "input_audio_buffer.speech_started":
@@ -230,8 +231,3 @@ def _text(response: dict[str, Any]) -> str:
     """What an answer says, written or spoken."""
     parts = [part for item in response["output"] for part in item.get("content") or ()]
     return " ".join(str(part.get("text") or part.get("transcript") or "") for part in parts).strip()
-
-
-def from_pcm(pcm: bytes) -> Audio:
-    """16-bit samples as a sound, 24 kHz."""
-    return Audio(torch.from_numpy(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768), RATE)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("lm_eval")
 
 from antiphon.evals.cache import ResultCache
-from antiphon.evals.tables.lm import MIN_SHARED, ThinkerLM, batches
+from antiphon.evals.tables.text.lm import MIN_SHARED, ThinkerLM, batches
 from antiphon.models.llm.thinker import Thinker
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
 
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_ends_in_the_same(thinker, tmp_path, monkeypatch)
     ThinkerLM(thinker, "tiny", ResultCache(path)).loglikelihood(asked, disable_tqdm=True)
     lines = path.read_bytes()
     path.write_bytes(lines[: len(lines) // 2 + 7])  # in the midst of a batch, and of a line
-    import antiphon.evals.tables.lm as module
+    import antiphon.evals.tables.text.lm as module
 
     real = module.continuation_likelihoods
 

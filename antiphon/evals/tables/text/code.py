@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from antiphon.evals.tables.sandbox import Limits, Outcome, run_confined
+from antiphon.evals.tables.text.sandbox import Limits, Outcome, run_confined
 
 FENCE = re.compile(r"```[\w+#-]*\n(.*?)(?:```|\Z)", re.DOTALL)
 # How a language of MultiPL-E is run: the program's file, a command of the shell, and a program that only runs where all

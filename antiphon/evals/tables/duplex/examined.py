@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import AntiphonError, ConfigError, DataError, EvalError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
+from antiphon.evals.rows import spread
 from antiphon.evals.tables.items import Item, Measured, measured
-from antiphon.evals.tables.speech import Judge
+from antiphon.evals.tables.speech.measure import Judge
 
 SOURCE = "https://github.com/DanielLin94144/Full-Duplex-Bench/tree/main/v2"
 EVENTS, TASK = "Turn-taking event and score", "Task-specific score"

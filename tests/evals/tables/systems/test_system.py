@@ -14,8 +14,8 @@ import torch
 
 from antiphon.audio.io import Audio
 from antiphon.errors import EvalError, ModelError
-from antiphon.evals.tables.opening import open_system
-from antiphon.evals.tables.systems import EndpointSystem
+from antiphon.evals.tables.systems.opening import open_system
+from antiphon.evals.tables.systems.system import EndpointSystem
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Questions that are said to a model, as recordings that a set publishes or read aloud by our teacher voices.
 
 The same questions are asked in writing, too: what is lost on the way through the ear is a number. Which sets there are:
-`voicebench`, `spoken` (the text table's), `spoken_answers`.
+`voicebench`, `spoken` (the text table's), `open_answers`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from antiphon.evals.assistant.material import spoken
 from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.metrics.answers import chosen_option, is_right, last_number, plain_words
 from antiphon.evals.tables.items import Item, Measured, mean_score, measured, name_of, samples
-from antiphon.evals.tables.systems import System
+from antiphon.evals.tables.systems.system import System
 
 TOKENS = 256
 WAIT_SECONDS = 0.5  # between looks whether others are done

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from antiphon.errors import ModelError
-from antiphon.evals.tables.realtime import RealtimeSystem
-from antiphon.evals.tables.systems import EndpointSystem, OurSystem, System, TransformersSystem
+from antiphon.evals.tables.systems.realtime import RealtimeSystem
+from antiphon.evals.tables.systems.system import EndpointSystem, OurSystem, System, TransformersSystem
 
 
 def open_system(model: str, parts: dict[str, str]) -> System:

@@ -18,12 +18,11 @@ from typing import Any
 
 from antiphon.audio.io import load
 from antiphon.errors import AntiphonError, DataError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
-from antiphon.evals.tables.duplex import mean_of
-from antiphon.evals.tables.items import Item, Measured, measured
-from antiphon.evals.tables.speech import Judge
-from antiphon.evals.tables.systems import Calling
+from antiphon.evals.rows import spread
+from antiphon.evals.tables.items import Item, Measured, mean_of, measured
+from antiphon.evals.tables.speech.measure import Judge
+from antiphon.evals.tables.systems.system import Calling
 
 SOURCE = "https://github.com/DanielLin94144/Full-Duplex-Bench/tree/main/v3"
 TOKENS = 256

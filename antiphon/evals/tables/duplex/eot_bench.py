@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from antiphon.audio.io import Audio
 from antiphon.errors import AntiphonError, DataError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
+from antiphon.evals.rows import spread
 from antiphon.evals.tables.items import Item, Measure, Measured, measured
-from antiphon.evals.tables.speech import unpacked
+from antiphon.evals.tables.speech.measure import unpacked
 
 SOURCE = "https://huggingface.co/datasets/livekit/eot-bench-data"
 SCORE_SECONDS = 0.2  # of silence after which the detector is asked, as its harness asks Smart Turn

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import ConfigError, DataError
-from antiphon.evals.assistant.material import spread
-from antiphon.evals.rows import find_files, read_rows
-from antiphon.evals.tables import code
+from antiphon.evals.rows import find_files, read_rows, spread
 from antiphon.evals.tables.items import Item, Measured, measured
-from antiphon.evals.tables.sandbox import Outcome
+from antiphon.evals.tables.text import code
+from antiphon.evals.tables.text.sandbox import Outcome
 
 OURS = Path(__file__).with_name("tasks")
 HUB = "https://huggingface.co/datasets"

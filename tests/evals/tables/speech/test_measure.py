@@ -14,13 +14,13 @@ from antiphon.audio.io import Audio
 from antiphon.errors import ConfigError, DataError
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.cache import ResultCache
-from antiphon.evals.tables import speech
-from antiphon.evals.tables.speech import Judge
-from antiphon.evals.tables.spoken import NOT_SPOKEN
-from antiphon.evals.tables.spoken import TASKS as SPOKEN
-from antiphon.evals.tables.systems import as_wav
-from antiphon.evals.tables.text import TASKS as TEXT
-from antiphon.evals.tables.voicebench import SOURCE, TASKS
+from antiphon.evals.tables.speech import measure as speech
+from antiphon.evals.tables.speech.measure import Judge
+from antiphon.evals.tables.speech.spoken import NOT_SPOKEN
+from antiphon.evals.tables.speech.spoken import TASKS as SPOKEN
+from antiphon.evals.tables.speech.voicebench import SOURCE, TASKS
+from antiphon.evals.tables.systems.system import as_wav
+from antiphon.evals.tables.text.measure import TASKS as TEXT
 from tests.evals.tables.conftest import write_set
 
 RECORDED = {
@@ -181,7 +181,7 @@ def test_the_text_tables_questions_are_said_and_typed_in_the_same_words(name: st
 
 
 def test_the_same_items_as_in_the_text_table(sets: Path, monkeypatch) -> None:
-    from antiphon.evals.tables.text import questions
+    from antiphon.evals.tables.text.measure import questions
 
     read_aloud(monkeypatch)
     _, items = measure_speech("mmlu_pro_spoken", Saying("B", "B"), sets, n=4)

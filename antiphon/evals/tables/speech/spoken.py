@@ -14,8 +14,8 @@ from typing import Any
 
 from antiphon.errors import DataError
 from antiphon.evals.assistant.benchmarks import STEPS, Choice, read_aloud
-from antiphon.evals.tables import text
-from antiphon.evals.tables.speech import Question, QuestionSet, Score, SpeechTask, agrees, chosen, ends_on
+from antiphon.evals.tables.speech.measure import Question, QuestionSet, Score, SpeechTask, agrees, chosen, ends_on
+from antiphon.evals.tables.text import measure as text
 
 Row = Mapping[str, Any]
 # Of what the text table has, what is not read aloud, and why.

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from antiphon.errors import EvalError
-from antiphon.evals.tables.confined import REFUSED
+from antiphon.evals.tables.text.confined import REFUSED
 
 CONFINED = Path(__file__).with_name("confined.py")
 MOST_OUTPUT = 1 << 20  # characters that are kept

@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.metrics import hearing
-from antiphon.evals.rows import find_files, read_rows
-from antiphon.evals.tables.speech import Judge, Question, QuestionSet, Score, SpeechTask, contained
+from antiphon.evals.rows import find_files, read_rows, spread
+from antiphon.evals.tables.speech.measure import Judge, Question, QuestionSet, Score, SpeechTask, contained
 
 OPEN_AUDIO = "https://huggingface.co/datasets/baichuan-inc/OpenAudioBench"
 URO = "https://huggingface.co/datasets/Honggao/URO-Bench"

@@ -27,9 +27,9 @@ from antiphon.evals.duplex.metrics import (
     Segment,
     jensen_shannon,
 )
-from antiphon.evals.tables.duplex import Chunk, DuplexTask, Held, Talk, mean_of
-from antiphon.evals.tables.items import mean_score
-from antiphon.evals.tables.speech import Judge
+from antiphon.evals.tables.duplex.measure import Chunk, DuplexTask, Held, Talk
+from antiphon.evals.tables.items import mean_of, mean_score
+from antiphon.evals.tables.speech.measure import Judge
 
 SOURCE = "https://github.com/DanielLin94144/Full-Duplex-Bench"
 FOLDER = "full_duplex_bench"

@@ -14,9 +14,8 @@ from typing import Any
 
 from antiphon.errors import DataError
 from antiphon.evals.assistant.benchmarks import Choice, choices, read_aloud
-from antiphon.evals.assistant.material import spread
-from antiphon.evals.rows import find_files, read_rows
-from antiphon.evals.tables.speech import (
+from antiphon.evals.rows import find_files, read_rows, spread
+from antiphon.evals.tables.speech.measure import (
     Question,
     QuestionSet,
     Score,
@@ -60,7 +59,7 @@ def _mmsu(data: Path, n: int | None) -> list[Question]:
 
 
 def _ifeval(data: Path, n: int | None) -> list[Question]:
-    from antiphon.evals.tables.text import questions
+    from antiphon.evals.tables.text.measure import questions
 
     rows = [row for own in questions("ifeval", data, n).rows.values() for row in own]
     return [Question(f"ifeval/{row['key']}", row["prompt"], row=dict(row)) for row in rows]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import EvalError
-from antiphon.evals.tables import code, sandbox
-from antiphon.evals.tables.code import humaneval, livecodebench, mbpp, multipl_e, python, runs_here
-from antiphon.evals.tables.sandbox import Limits, run_confined
+from antiphon.evals.tables.text import code, sandbox
+from antiphon.evals.tables.text.code import humaneval, livecodebench, mbpp, multipl_e, python, runs_here
+from antiphon.evals.tables.text.sandbox import Limits, run_confined
 
 QUICK = Limits(seconds=2, memory=512 << 20, file=1 << 20)
 PROBLEM = {

@@ -19,13 +19,13 @@ import torch
 from antiphon.audio.io import Audio, load
 from antiphon.data.dialogue.format import Word
 from antiphon.errors import AntiphonError, DataError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import NotOurs, ResultCache, key_of
 from antiphon.evals.duplex.metrics import WORD_LEAD_SECONDS, Segment
 from antiphon.evals.duplex.simulate import Scenario, simulate
 from antiphon.evals.duplex.systems import system_under_test
+from antiphon.evals.rows import spread
 from antiphon.evals.tables.items import Item, Measure, Measured, mean_score, measured
-from antiphon.evals.tables.speech import Judge
+from antiphon.evals.tables.speech.measure import Judge
 
 AT_ONCE = 8  # talks that a full-duplex model holds together
 UNSHOWN = ("transcription", "listeners")  # of a talk's notes, as they are long
@@ -112,16 +112,6 @@ class DuplexTask:
     after: Callable[[Talk], float] = lambda talk: 0.0
     judged: bool = False
     note: str = ""
-
-
-def mean_of(name: str) -> Measure:
-    """The mean of a figure over the items that have it."""
-
-    def mean(items: Sequence[Item]) -> float:
-        found = [item.more[name] for item in items if item.more.get(name) is not None]
-        return sum(found) / len(found) if found else math.nan
-
-    return mean
 
 
 def measure_duplex(

@@ -15,10 +15,10 @@ pytest.importorskip("lm_eval")
 from antiphon.audio.io import Audio
 from antiphon.errors import ConfigError, DataError, EvalError
 from antiphon.evals.cache import ResultCache
-from antiphon.evals.tables import seed_tts
-from antiphon.evals.tables.open_answers import OPEN_AUDIO, TASKS, URO
-from antiphon.evals.tables.speech import Judge, measure_speech
-from tests.evals.tables.test_speech import Saying, read_aloud
+from antiphon.evals.tables.speech import seed_tts
+from antiphon.evals.tables.speech.measure import Judge, measure_speech
+from antiphon.evals.tables.speech.open_answers import OPEN_AUDIO, TASKS, URO
+from tests.evals.tables.speech.test_measure import Saying, read_aloud
 
 CSVS = {
     "llama_questions": {"Questions": "What is the capital of France?", "Answer": "Paris"},

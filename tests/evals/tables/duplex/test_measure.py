@@ -17,10 +17,10 @@ from antiphon.audio.io import Audio
 from antiphon.data.dialogue.format import Word
 from antiphon.errors import ConfigError, DataError
 from antiphon.evals.cache import ResultCache
-from antiphon.evals.tables import eot_bench, examined, tool_talks
-from antiphon.evals.tables.duplex import measure_duplex
-from antiphon.evals.tables.full_duplex_bench import TASKS, distance, latency, listens, takes_turn
-from antiphon.evals.tables.speech import Judge
+from antiphon.evals.tables.duplex import eot_bench, examined, tool_talks
+from antiphon.evals.tables.duplex.full_duplex_bench import TASKS, distance, latency, listens, takes_turn
+from antiphon.evals.tables.duplex.measure import measure_duplex
+from antiphon.evals.tables.speech.measure import Judge
 
 RATE = 24_000
 TASK_NOTES = {

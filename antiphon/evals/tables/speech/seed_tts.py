@@ -21,10 +21,9 @@ import torch
 
 from antiphon.audio.io import Audio, load
 from antiphon.errors import AntiphonError, DataError, EvalError
-from antiphon.evals.assistant.material import spread
 from antiphon.evals.cache import ResultCache, key_of
-from antiphon.evals.tables.duplex import mean_of
-from antiphon.evals.tables.items import Item, Measured, measured, name_of
+from antiphon.evals.rows import spread
+from antiphon.evals.tables.items import Item, Measured, mean_of, measured, name_of
 
 SOURCE = "https://github.com/BytedanceSpeech/seed-tts-eval"
 UTMOS_RATE = 16_000

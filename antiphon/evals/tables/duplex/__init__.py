@@ -1,0 +1,1 @@
+"""Conversations that are held live, and what is called in them."""

@@ -1,0 +1,1 @@
+"""Questions that are heard, and texts that are read aloud."""

@@ -1,0 +1,1 @@
+"""What can be measured: our models, those of others, and endpoints."""
