@@ -176,7 +176,7 @@ def hearing(
 
 @app.command()
 def omni(
-    model: Annotated[str, typer.Option(help="Preset or folder of a Qwen2.5-Omni.")] = "omni",
+    model: Annotated[str, typer.Option(help="Folder or hub id of a Qwen2.5-Omni.")],
     recordings: Annotated[Path | None, typer.Option(help="Folder of ESC-10 or ESC-50, for what is heard.")] = None,
     only: Only = None,
     n: Annotated[
