@@ -46,7 +46,7 @@ class Film:
         at: the shapes that are there at a time.
         under, shades: the background, and each colour as it is drawn.
         asks: questions.
-        events: names of what happens to a shape between two times, by the shape's number in `at`'s whole list.
+        way: the shape that moves, and where to; "" where none does.
         sound: its own.
     """
 
@@ -54,7 +54,7 @@ class Film:
     under: tuple[int, int, int]
     shades: dict[str, tuple[int, int, int]]
     asks: list[Ask] = field(default_factory=list)
-    way: tuple[str, str] = ("", "")  # the shape that moves, and where to
+    way: tuple[str, str] = ("", "")
     sound: HeardSound | None = None
 
     def picture(self, time: float) -> NDArray[np.uint8]:

@@ -135,7 +135,7 @@ class UnitVocoder(nn.Module):
         Raises:
             ValueError: numbers that are no units.
         """
-        given = torch.as_tensor(np.asarray(units, np.int64)).to(self.lasting.weight.device)
+        given = torch.as_tensor(units, dtype=torch.long).to(self.lasting.weight.device)
         if given.ndim != 1 or (len(given) and not 0 <= int(given.min()) <= int(given.max()) < self.config.units):
             raise ValueError(f"units must be [n] of 0 to {self.config.units - 1}")
         if not len(given):

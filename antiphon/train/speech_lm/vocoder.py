@@ -6,6 +6,7 @@ distance, of which one is what telling their mean would cost; durations by their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from antiphon.models.speech_lm.vocoder import UnitVocoder, UnitVocoderConfig, fr
 from antiphon.train.config import Measures, StageConfig
 
 SAMPLES = 4
-MEASURED = 64  # recordings
+MEASURED = 64  # recordings, at most
 NONE = -1
 
 
@@ -93,8 +94,11 @@ class UnitVocoderTask:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Crops, drawn by the seed and the step alone: units [batch, n], -1 where none is, and the codec's vectors
         [batch, frames, latent]."""
+        return self._crops(self.pairs, step)
+
+    def _crops(self, pairs: Sequence[tuple[int, int]], step: int) -> tuple[Tensor, Tensor]:
         draw = np.random.default_rng([self.config.seed, step])
-        chosen = (self.pairs[each] for each in draw.integers(len(self.pairs), size=self.config.batch))
+        chosen = (pairs[each] for each in draw.integers(len(pairs), size=self.config.batch))
         rate, frame_rate = self.model.config.unit_rate, self.model.config.frame_rate
         frames = int(self.config.data.seconds * frame_rate)
         length = int(np.ceil(frames * rate / frame_rate))
@@ -124,11 +128,7 @@ class UnitVocoderTask:
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """The losses on what was kept apart."""
-        if not self.held:
-            return {}
-        pairs, self.pairs = self.pairs, self.held
-        found = self.losses(self.batch(0))
-        self.pairs = pairs
+        found = self.losses(self._crops(self.held, 0)) if self.held else {}
         return {name: float(value) for name, value in found.items()}
 
     def sample(self, step: int, folder: Path) -> None:
