@@ -310,6 +310,6 @@ SCENE = shipped(
     "What is heard besides the words: sounds, voices, feeling, music",
     "scene/heads",
     6399114,
-    "0053e2e2b3bfeebff86900b756f67993de2038f71fffc5449e29ebbeeee8f817",
+    "1e211fa5d5e4358ea86690d46fdabb07dbab62a5dd10dd7f0e4e3f45bf0e8ac3",
     home="",
 )
