@@ -21,6 +21,7 @@ from antiphon.models.scene.scene import Scene
 
 if TYPE_CHECKING:
     from antiphon.models.scene.reading import SceneNotes
+    from antiphon.models.scene.words import WordResiduals
 
 HEARING_RATE = 16000
 MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
@@ -38,6 +39,7 @@ class Hearing:
         passages: what was written down one by one, with times, and words if they were asked for.
         scene: what else was heard; None where nothing listens for it.
         notes: what the language model may be told of that; None for nothing.
+        residuals: what is added to the words where the language model reads them; None for nothing.
     """
 
     text: str
@@ -46,6 +48,7 @@ class Hearing:
     passages: tuple[Passage, ...] = ()
     scene: Scene | None = None
     notes: SceneNotes | None = None
+    residuals: WordResiduals | None = None
 
     @property
     def is_speech(self) -> bool:
@@ -62,7 +65,7 @@ class Hearing:
 
     @cached_property
     def _message(self) -> Message:
-        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes)
+        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes, residuals=self.residuals)
 
 
 @dataclass

@@ -82,8 +82,8 @@ class HalfDuplexBackend:
         return self.recognizer.languages or (ENGLISH,)
 
     def listen(self, options: HearingOptions | None = None, live: bool = True) -> RecognizerListener:
-        scenes = self.scenes if live else None  # who only wants it written down wants words
-        return RecognizerListener(self.recognizer, self.sample_rate, options, live, scenes, self.reading)
+        scenes, reading = (self.scenes, self.reading) if live else (None, None)  # written down, it is words alone
+        return RecognizerListener(self.recognizer, self.sample_rate, options, live, scenes, reading)
 
     def hear(self, sound: Audio | Iterable[Tensor], options: HearingOptions | None = None, scene: bool = True) -> Heard:
         """What is heard in a recording.
@@ -93,7 +93,7 @@ class HalfDuplexBackend:
             options: how words are heard.
             scene: hear what else is to be heard, where the model can.
         """
-        scenes = self.scenes if scene else None
+        scenes, options = self.scenes if scene else None, for_reading(options, self.reading if scene else None)
         if scenes is None:
             return self.recognizer.hear(sound, options)
         state = scenes.init_state()
@@ -130,7 +130,16 @@ class HalfDuplexBackend:
 def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
     """What a recognizer heard, with what the language model may be told of it."""
     notes = reading.read(heard.scene) if reading is not None else None
-    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, notes)
+    residuals = reading.words.read(heard.passages) if reading is not None and reading.words is not None else None
+    text = heard.text.strip()
+    return Hearing(text, heard.embeddings, heard.language, heard.passages, heard.scene, notes, residuals)
+
+
+def for_reading(options: HearingOptions | None, reading: SceneReading | None) -> HearingOptions | None:
+    """How a turn is heard whose words are read with how they were said, where a reading does."""
+    if reading is None or reading.words is None:
+        return options
+    return replace(options or HearingOptions(), states=True)
 
 
 class RecognizerListener:
@@ -153,7 +162,8 @@ class RecognizerListener:
         scenes: SceneHearing | None = None,
         reading: SceneReading | None = None,
     ):
-        self.recognizer, self.live, self.state = recognizer, live, recognizer.init_state(options)
+        self.recognizer, self.live = recognizer, live
+        self.state = recognizer.init_state(for_reading(options, reading))
         self.scenes, self.reading = scenes, reading
         self.scene = scenes.init_state() if scenes is not None else None
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
@@ -275,7 +285,7 @@ class HalfDuplexChat:
         if past and (told := _told_after_all(past[-1], state)) is not None:
             yield None
             alone = len(state.turns[-2])
-            self.thinker.add_notes(state, unmarked(past[-1].text), told, begins)
+            self.thinker.add_notes(state, unmarked(past[-1].text), told, begins, past[-1].residuals)
             usage.input += len(state.turns[-2]) - alone
             usage.heard += len(state.turns[-2]) - alone
         usage.input += len(state.turns[-1])
@@ -321,8 +331,9 @@ class HalfDuplexChat:
                 # Of the last one it is found out with what begins the reply: see `_told_after_all`.
                 if message.notes is not None and (message.notes.noteworthy is not None or at + 1 < len(past)):
                     asked = said if isinstance(said, str) and message.notes.asks is not None else ""
-                    notes = message.notes.behind(thinker.draft_state(state, asked) if asked else None)
-                thinker.add_message(state, message.role, said, notes)
+                    hidden = thinker.draft_state(state, asked, message.residuals) if asked else None
+                    notes = message.notes.behind(hidden)
+                thinker.add_message(state, message.role, said, notes, message.residuals)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0
             self.remember(state, past[: at + 1])
