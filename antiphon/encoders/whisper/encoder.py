@@ -305,16 +305,19 @@ class WhisperBlockEncoder(nn.Module):
         Raises:
             ModelError: the blocks are no multiples of 4 frames.
         """
-        if self.config.block % POOL or self.config.positions % POOL:
-            raise ModelError(
-                f"blocks of {self.config.block} in {self.config.positions} frames: every layer is averaged over {POOL} "
-                "frames, so both must be multiples of it"
-            )
+        self._check_pooled()
         layers: list[list[Tensor]] = [[] for _ in mel]
         features, frames = self._step(mel, state, last, counts, layers)
         nothing = features.new_zeros(0, self.config.layers + 1, self.config.width)
         together = pad_sequence([torch.cat([nothing, *parts]) for parts in layers], batch_first=True)
         return features, frames, together.transpose(1, 2)
+
+    def _check_pooled(self) -> None:
+        if self.config.block % POOL or self.config.positions % POOL:
+            raise ModelError(
+                f"blocks of {self.config.block} in {self.config.positions} frames: every layer is averaged over {POOL} "
+                "frames, so both must be multiples of it"
+            )
 
     def layers_of(self, mel: Tensor) -> Tensor:
         """What `step_layers` gives of whole signals in its blocks, differentiably: nothing is written in place.
@@ -324,7 +327,11 @@ class WhisperBlockEncoder(nn.Module):
 
         Returns:
             [batch, layers + 1, ceil(n / 8), width] at 12.5 frames/s.
+
+        Raises:
+            ModelError: as `step_layers`.
         """
+        self._check_pooled()
         mel = F.pad(mel, (0, mel.shape[2] % MEL_PER_FRAME), mode="replicate")
         x = self._convolve(F.pad(mel, (MEL_PER_FRAME, 1)), torch.zeros(len(mel), dtype=torch.bool, device=mel.device))
         given: list[Tensor] = []

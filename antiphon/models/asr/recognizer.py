@@ -42,7 +42,14 @@ from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, 
 from antiphon.models.asr.language import language_code, spoken_language
 from antiphon.models.asr.rescoring import Likelihoods, reconsidered
 from antiphon.models.asr.transcripts import (
-    cut_loop, few_words, join_drafts, misses_words, stops_early, voiced_seconds, was_nothing, was_spoken,
+    cut_loop,
+    few_words,
+    join_drafts,
+    misses_words,
+    stops_early,
+    voiced_seconds,
+    was_nothing,
+    was_spoken,
 )  # fmt: skip
 from antiphon.models.asr.words import spoken_words, timed_words
 from antiphon.nn.cpu import in_bfloat16
