@@ -24,10 +24,17 @@ from antiphon.models.scene.reading import SceneReading
 from antiphon.train.config import StageConfig
 from antiphon.train.scene.hearing import HearingData, HearingModel, HearingTask
 from tests.models.asr.test_recognizer import sound, tiny
+from tests.models.llm.test_thinker import TEMPLATE, make_llm
 from tests.models.scene.test_hearing import LABELS, NETWORK
-from tests.train.scene.test_reading import llm  # noqa: F401
 from tests.train.scene.test_task import tone
 from tests.train.tiny import run_recipe
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("llm")
+    make_llm(path, TEMPLATE)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tones that are dogs and cows, in folds; and speech with a feeling, by a speaker who trains and one who doesn't."""
+    """Tones that are dogs and cows, in folds; speech with a feeling, by a speaker who trains and one who doesn't."""
     folder, lines = tmp_path_factory.mktemp("labelled") / "mine", []
     folder.mkdir()
     for number in range(8):
@@ -73,7 +80,7 @@ def _whisper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("antiphon.models.asr.recognizer.was_nothing", lambda *_: False)
 
 
-def config(llm: Path, scene: Path, recordings: Path, lora: LoraConfig | None = None, **data: object) -> StageConfig:  # noqa: F811
+def config(llm: Path, scene: Path, recordings: Path, lora: LoraConfig | None = None, **data: object) -> StageConfig:
     sets = SceneSets(Sources([str(recordings)]), whole=["mine"])
     model = HearingModel(str(llm), "whisper", str(scene), LoraConfig(2, 8.0, ("q_proj", "fc1")), lora)
     told = {"groups": ["event", "feeling"], "measured": 4, **data}
@@ -81,7 +88,7 @@ def config(llm: Path, scene: Path, recordings: Path, lora: LoraConfig | None = N
 
 
 @pytest.fixture
-def task(llm: Path, scene: Path, recordings: Path) -> HearingTask:  # noqa: F811
+def task(llm: Path, scene: Path, recordings: Path) -> HearingTask:
     return HearingTask(config(llm, scene, recordings, LoraConfig(2, 8.0, ("q_proj",)), texts=2))
 
 
@@ -190,7 +197,7 @@ def test_a_folder_without_pairs_changes_nothing(scene: Path) -> None:
     assert SceneHearing.from_pretrained(scene, encoder, quick).encoder is quick
 
 
-def test_with_nothing_to_ask_about_it_says_so(llm: Path, scene: Path, recordings: Path) -> None:  # noqa: F811
+def test_with_nothing_to_ask_about_it_says_so(llm: Path, scene: Path, recordings: Path) -> None:
     with pytest.raises(ConfigError, match="no example to train on whose sex are known"):
         HearingTask(config(llm, scene, recordings, groups=["sex"]))
     unheld = HearingTask(config(llm, scene, recordings, held_out="dev"))
