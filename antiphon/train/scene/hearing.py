@@ -368,7 +368,7 @@ class HearingTask:
         """On examples, wordings and facts that are kept: nats a token of the answers (`answer`), and of what in them
         names what is heard (`label`); the same where nothing is told but words and how they were said (`answer-words`,
         `label-words`); of the heads the mean loss over groups (`heads`), and what they get right; of texts the replies'
-        nats a token (`text`), and KL from before (`text-kl`)."""
+        nats a token with the language model's pairs (`text`) and without (`text-before`), and KL (`text-kl`)."""
         found, losses = [], dict[str, list[float]]()
         nats: dict[str, list[Tensor]] = {}
 
@@ -390,8 +390,8 @@ class HearingTask:
         out |= figures(self.model.scene, found)
         if self.model.llm is not None:
             kept = [self.held_facts[place] for place in spread(len(self.held_facts), self.data.measured)]
-            far, _, now = self._texts(kept)
-            out |= {"text": now, "text-kl": float(far)}
+            far, before, now = self._texts(kept)
+            out |= {"text-before": before, "text": now, "text-kl": float(far)}
         return out
 
     def _names(self, one: Asked) -> list[int]:
