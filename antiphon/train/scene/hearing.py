@@ -8,7 +8,8 @@ mixes and heads and the residuals, the language model frozen; `recipes/scene/eve
 as well, held by texts of which it is to think what it thought before.
 
 The answer's loss alone makes the network's heads worse: a language model reads its answer off whatever helps. So what
-is known of an example is learnt by the heads as in `train.scene.task`, beside the answer; recipes weigh it more.
+is known of an example is learnt by the heads as in `train.scene.task`, beside the answer; recipes weigh it more. And
+of the answer what names what is heard counts once more: how answers are worded is learnt first, and at its cost.
 
 Words are those that the recognizer hears, with its mistakes, as they are where the model is used; its own encoder and
 decoder stay as they are. How words were said is learnt from examples of speech of which nothing else is told.
@@ -280,12 +281,14 @@ class HearingTask:
     # Losses
 
     def losses(self, batch: Batch, group: str) -> dict[str, Tensor]:
-        """Nats a token of the answers, `answer`; of what the network hears, as in `train.scene.task`; and how far the
-        language model went from what it thought of texts, `text`: nats a token, KL(before || now)."""
+        """Nats a token of the answers, `answer`, and of what in them names what is heard, `label`; of what the network
+        hears, as in `train.scene.task`; and how far the language model went from what it thought of texts, `text`: nats
+        a token, KL(before || now)."""
         labelled, heard, readings, summary = self._hear(batch["asked"])
         found = labelled_losses(labelled, readings, summary)
         answers, _ = self._answers(batch["asked"], heard, summary)
         found["answer"] = torch.cat(answers).mean()
+        found["label"] = torch.cat([each[self._names(one)] for each, one in zip(answers, batch["asked"])]).mean()
         if batch["texts"] and self.model.llm is not None:
             found["text"] = self._texts(batch["texts"])[0]
         return found
