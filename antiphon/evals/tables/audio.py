@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.audio.io import load
-from antiphon.data.recordings import sound_files
+from antiphon.audio.places import sound_files
 from antiphon.data.scene.labelled import Labelled, named
 from antiphon.data.scene.published import esc50, giantsteps, meld, musiccaps, vocalsound
 from antiphon.errors import AntiphonError, ConfigError, DataError
