@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,7 +153,6 @@ def stream(
     Raises:
         AudioError: as `load` does; where a file is too long or breaks, once that is reached.
     """
-    import soxr
     import torch
 
     path = Path(path)
@@ -165,23 +164,14 @@ def stream(
             claims(form)
         _check_length(path, total + (seconds or 0.0), max_seconds)
 
-    def pieces() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[tuple[Form, np.ndarray]]:
         nonlocal total
-        now: Form | None = None
-        mixer, resampler = Downmix(1, sample_rate), soxr.ResampleStream(sample_rate, sample_rate, 1, dtype="float32")
         for form, block in decode(path, begins):
-            if form != now:
-                if now is not None:
-                    yield resampler.resample_chunk(mixer.flush(), last=True)
-                now, mixer = form, Downmix(form.channels, form.rate)
-                resampler = soxr.ResampleStream(form.rate, sample_rate, 1, dtype="float32")
             total += block.shape[1] / form.rate
             _check_length(path, total, max_seconds)
-            yield resampler.resample_chunk(mixer.step(np.ascontiguousarray(block)))
-        if now is not None:
-            yield resampler.resample_chunk(mixer.flush(), last=True)
+            yield form, block
 
-    for samples in pieces():
+    for samples in one_channel(blocks(), sample_rate):
         if len(samples):
             given = True
             largest = float(np.abs(samples).max())
@@ -191,6 +181,31 @@ def stream(
             yield torch.from_numpy(samples / np.float32(peak) if peak > 1.0 else samples)
     if not given:
         raise AudioError(_NO_LENGTH.format(path))
+
+
+def one_channel(blocks: Iterable[tuple[Form, np.ndarray]], sample_rate: int) -> Iterator[np.ndarray]:
+    """Mixes and resamples what is decoded while it comes.
+
+    Args:
+        blocks: forms, and samples [channels, n] of them.
+        sample_rate: of what is given, Hz.
+
+    Yields:
+        float32 [n], perhaps none.
+    """
+    import soxr
+
+    now: Form | None = None
+    mixer, resampler = Downmix(1, sample_rate), soxr.ResampleStream(sample_rate, sample_rate, 1, dtype="float32")
+    for form, block in blocks:
+        if form != now:
+            if now is not None:
+                yield resampler.resample_chunk(mixer.flush(), last=True)
+            now, mixer = form, Downmix(form.channels, form.rate)
+            resampler = soxr.ResampleStream(form.rate, sample_rate, 1, dtype="float32")
+        yield resampler.resample_chunk(mixer.step(np.ascontiguousarray(block)))
+    if now is not None:
+        yield resampler.resample_chunk(mixer.flush(), last=True)
 
 
 def is_silent(path: str | Path) -> bool:

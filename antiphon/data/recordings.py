@@ -20,14 +20,12 @@ from typing import Any
 
 from antiphon.audio import io
 from antiphon.audio.io import Audio
+from antiphon.audio.places import SUFFIXES, sound_files
 from antiphon.data.speech.utterances import SpeechSet, Utterance
 from antiphon.data.store import kind_of
 from antiphon.data.tars import Tars
 from antiphon.errors import DataError
 
-SUFFIXES = frozenset(
-    ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp2 .mp3 .mp4 .oga .ogg .opus .sph .w64 .wav .webm .wma".split()
-)
 # What the columns of others' manifests are called.
 PATH = ("path", "audio_filepath", "audio", "file", "file_name", "wav")
 TEXT = ("text", "transcript", "transcription", "sentence")
@@ -152,19 +150,6 @@ def recordings(place: str | Path) -> list[Recording]:
     if not found:
         raise DataError(f"{place} holds no sound files ({', '.join(sorted(SUFFIXES))}).")
     return found
-
-
-def sound_files(folder: Path) -> list[str]:
-    """Names of the sound files in a folder and those below it, sorted, with "/" between; hidden ones are left out."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            (Path(root) / name).relative_to(folder).as_posix()
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-    return sorted(found)
 
 
 def _sidecar_text(sound: Path) -> str:

@@ -14,6 +14,7 @@ from antiphon.dialogue.events import HeardEvent
 from antiphon.dialogue.half_duplex import RecognizerListener
 
 if TYPE_CHECKING:
+    from antiphon.models.asr.heard import HearingOptions
     from antiphon.models.asr.recognizer import Recognizer
 
 LEAD_FRAMES = 6  # up to and with the one in which a turn was found that the recognizer gets to hear
@@ -30,6 +31,7 @@ class Transcriber:
         lead: the newest frames while nobody speaks.
         start: seconds at which the turn under way began.
         turn: what is heard of it; None while nobody speaks.
+        options: how it is heard; None for words alone, in whatever language.
     """
 
     recognizer: Recognizer
@@ -38,6 +40,7 @@ class Transcriber:
     lead: deque[Tensor] = field(default_factory=lambda: deque(maxlen=LEAD_FRAMES))
     start: float = 0.0
     turn: RecognizerListener | None = None
+    options: HearingOptions | None = None
 
     def __post_init__(self) -> None:
         self.detector = self.detector or SpeechDetector(SileroActivity(self.sample_rate), SILENCE_SECONDS)
@@ -52,7 +55,7 @@ class Transcriber:
         for event in self.detector.step(frame.numpy()):
             if event.kind == "start":
                 self.start = event.at / self.sample_rate
-                self.turn = RecognizerListener(self.recognizer, self.sample_rate)
+                self.turn = RecognizerListener(self.recognizer, self.sample_rate, self.options)
                 while self.lead:
                     self.turn.step(self.lead.popleft())
             elif event.kind == "stop":

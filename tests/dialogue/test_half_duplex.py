@@ -433,13 +433,13 @@ def test_what_was_heard_without_words_is_read_with_the_next_turn(model):
 
 
 def test_how_words_were_said_is_added_to_the_words_and_to_nothing_else(model):
-    thinker, width = model.thinker, model.thinker.model.width
+    mind, width = model.thinker, model.thinker.model.width
     residuals = WordResiduals(("What", "that?"), torch.stack([torch.ones(width), -torch.ones(width)]))
-    state, other = thinker.init_state(voice=True), thinker.init_state(voice=True)
-    thinker.add_message(state, "user", "What is that?", residuals=residuals)
-    thinker.add_message(other, "user", "What is that?")
+    state, other = mind.init_state(voice=True), mind.init_state(voice=True)
+    mind.add_message(state, "user", "What is that?", residuals=residuals)
+    mind.add_message(other, "user", "What is that?")
     added = state.turns[-1] - other.turns[-1]
-    begin = len(thinker._ids(state.first))  # then a token a letter
+    begin = len(mind._ids(state.first))  # then a token a letter
     wanted = torch.zeros(len(added))
     wanted[begin : begin + 4], wanted[begin + 8 : begin + 12] = 1, -1
     torch.testing.assert_close(added, wanted[:, None].expand_as(added), atol=1e-5, rtol=0)
@@ -480,12 +480,12 @@ def test_words_as_they_were_said_tell_whether_they_ask(model):
 
 
 def test_words_are_heard_with_how_they_were_said_where_the_reading_has_learnt_it(model):
-    thinker, asked = model.thinker, []
+    mind, asked = model.thinker, []
     ears = SimpleNamespace(init_state=lambda options: asked.append(options) or SimpleNamespace())
     spoken = SpokenWords(("hello",), torch.randn(1, 8))
     heard = Heard("hello", passages=(Passage("hello", spoken=spoken),))
     for words in (0, 4):
-        reading = SceneReading(thinker.model.embed, thinker.tokenizer, thinker.model.width, words=words)
+        reading = SceneReading(mind.model.embed, mind.tokenizer, mind.model.width, words=words)
         RecognizerListener(ears, 24000, reading=reading)
         message = as_hearing(heard, reading).message()
         assert (message.residuals is not None) == bool(words)

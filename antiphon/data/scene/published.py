@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from antiphon.data.recordings import SUFFIXES, Recording, recordings, sound_files
+from antiphon.audio.places import SUFFIXES, sound_files
+from antiphon.data.recordings import Recording, recordings
 from antiphon.data.scene.labelled import Labelled, from_manifest, named
 from antiphon.data.scene.splits import split_of
 from antiphon.errors import DataError

@@ -1,4 +1,4 @@
-"""Measures of what a model says about a sound: tempo, captions, options, classes. Pure functions."""
+"""Measures of what a model says about a sound: tempo, options, classes, translations. Pure functions."""
 
 from __future__ import annotations
 
@@ -39,30 +39,11 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\b\w+\b", text.lower()))
 
 
-def bleu(said: Sequence[str], captions: Sequence[str], order: int) -> float:
-    """BLEU of single words up to `order` words in a row, of a whole set, in percent (Papineni et al. 2002), by
-    sacrebleu; capitals and punctuation don't count, as in captions."""
-    from sacrebleu.metrics.bleu import BLEU
-
-    plain = [[" ".join(re.findall(r"\w+", text.lower())) for text in texts] for texts in (said, captions)]
-    score = BLEU(max_ngram_order=order, smooth_method="none", tokenize="none").corpus_score(plain[0], [plain[1]])
-    return float(score.score)
-
-
 def translation_bleu(said: Sequence[str], right: Sequence[str]) -> float:
     """BLEU of translations as papers report it: sacrebleu's own settings (Post 2018)."""
     from sacrebleu.metrics.bleu import BLEU
 
     return float(BLEU().corpus_score(list(said), [list(right)]).score)
-
-
-def rouge_l(said: Sequence[str], captions: Sequence[str]) -> float:
-    """ROUGE-L, the mean of F1, in percent (Lin 2004), by Google's rouge-score."""
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"])
-    pairs = list(zip(said, captions, strict=True))
-    return 100 * sum(scorer.score(caption, text)["rougeL"].fmeasure for text, caption in pairs) / len(pairs)
 
 
 def weighted_f1(said: Sequence[str], right: Sequence[str]) -> float:

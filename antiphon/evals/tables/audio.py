@@ -11,16 +11,17 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from antiphon.audio.io import load
-from antiphon.data.recordings import sound_files
+from antiphon.audio.places import sound_files
 from antiphon.data.scene.labelled import Labelled, named
 from antiphon.data.scene.published import esc50, giantsteps, meld, musiccaps, vocalsound
 from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.evals.cache import ResultCache, key_of
-from antiphon.evals.metrics import hearing
+from antiphon.evals.metrics import captions, hearing
 from antiphon.evals.metrics.answers import chosen_option, last_number, plain_words
 from antiphon.evals.rows import find_files, read_rows, spread
 from antiphon.evals.tables.items import Item, Measure, Measured, mean_score, measured
@@ -261,7 +262,7 @@ def _tempo(case: Case, reply: str) -> tuple[float, dict[str, Any]]:
 
 
 def _captioned(case: Case, reply: str) -> tuple[float, dict[str, Any]]:
-    return hearing.rouge_l([reply], [case.target]) / 100, {}
+    return captions.rouge_l([reply], [case.target]) / 100, {}
 
 
 def _written_down(case: Case, reply: str) -> tuple[float, dict[str, Any]]:
@@ -298,11 +299,11 @@ def _weighted_f1(items: Sequence[Item]) -> float:
 
 
 def _bleu(order: int) -> Measure:
-    return lambda items: hearing.bleu([item.answer for item in items], [item.target for item in items], order)
+    return _captions(partial(captions.bleu, order=order))
 
 
-def _rouge_l(items: Sequence[Item]) -> float:
-    return hearing.rouge_l([item.answer for item in items], [item.target for item in items])
+def _captions(measure: Callable[[Sequence[str], Sequence[str]], float]) -> Measure:
+    return lambda items: measure([item.answer for item in items], [item.target for item in items])
 
 
 def _translation(items: Sequence[Item]) -> float:
@@ -338,8 +339,11 @@ TASKS: dict[str, AudioTask] = {
     "musiccaps": AudioTask(
         "MusicCaps", "bleu_1", f"{HUB}/google/MusicCaps", _musiccaps, _captioned, _bleu(1),
         prompt="Describe this music in a few sentences.", tokens=CAPTION_TOKENS,
-        more={"bleu_2": _bleu(2), "bleu_3": _bleu(3), "bleu_4": _bleu(4), "rouge_l": _rouge_l},
-        note="METEOR, SPICE and FENSE need Java archives and weights that can't be had here",
+        more={
+            "bleu_2": _bleu(2), "bleu_3": _bleu(3), "bleu_4": _bleu(4), "meteor": _captions(captions.meteor),
+            "rouge_l": _captions(captions.rouge_l), "cider_d": _captions(captions.cider_d),
+        },
+        note="METEOR counts synonyms where NLTK has WordNet; SPICE and FENSE need archives that aren't part of this",
     ),
     "esc50": AudioTask(
         "ESC-50", "accuracy", "https://github.com/karolpiczak/ESC-50", _esc50, _classified,

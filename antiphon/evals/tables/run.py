@@ -147,6 +147,8 @@ def run(config: TablesConfig) -> Results:
         ConfigError: a row or a task that isn't known, no folder of data.
         AntiphonError: not one task could be measured.
     """
+    from antiphon.evals.tables.speech.voicebench import OVERALL, overall
+
     wanted = wanted_of(config)
     system = Measuring(config)
     settings = {
@@ -183,6 +185,9 @@ def run(config: TablesConfig) -> Results:
         results.save(config.output)
         spread = f"[{shown(figure.low)}, {shown(figure.high)}]"
         tell(f"  {figure.title}: {shown(figure.value)} {spread} {figure.metric}, n={figure.n}")
+    if (mean := overall(results.figures)) is not None:  # it has no questions of its own
+        write_items(config.output / "items" / f"{OVERALL}.jsonl", [])
+        results.figures[OVERALL] = mean
     order = [task for _, task in wanted]
     results.figures = {task: results.figures[task] for task in (*order, *results.figures) if task in results.figures}
     if not results.figures:

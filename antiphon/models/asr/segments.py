@@ -1,4 +1,5 @@
-"""What was heard as segments with their times, and the ways of writing them: subtitles (srt, vtt), verbose JSON.
+"""What was heard as segments with their times, and the ways of writing them: subtitles (srt, vtt), a table (tsv),
+verbose JSON.
 
 A segment is about a sentence: it ends where one does, at a pause, or where it would be too long to be read at once.
 """
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from antiphon.models.asr.heard import UNSPACED, Passage, Word, joined
 from antiphon.models.asr.language import language_name
 
-Format = Literal["text", "json", "verbose_json", "srt", "vtt"]
+Format = Literal["text", "json", "verbose_json", "srt", "vtt", "tsv"]
 Granularity = Literal["word", "segment"]
 PAUSE_SECONDS = 0.6  # of quiet, after which a segment begins
 MAX_SECONDS, MAX_LETTERS = 7.0, 84  # of a segment that is made of words: two lines of subtitles
@@ -95,7 +96,7 @@ def written(
     granularities: Sequence[Granularity] = ("segment",),
     task: str = "transcribe",
 ) -> str:
-    """What was heard in one of the formats of OpenAI's transcriptions.
+    """What was heard in one of the formats of OpenAI's transcriptions, or as a table.
 
     Args:
         found: from `segments`.
@@ -107,6 +108,9 @@ def written(
         return _subtitles(found, form)
     if form == "text":
         return _text(found) + "\n"
+    if form == "tsv":  # as Whisper's own command writes it: milliseconds, and no tab in the text
+        rows = (f"{_ms(each.start)}\t{_ms(each.end)}\t{' '.join(each.text.split())}" for each in found)
+        return "\n".join(["start\tend\ttext", *rows]) + "\n"
     about = (
         verbose(found, duration, language, granularities, task) if form == "verbose_json" else {"text": _text(found)}
     )
@@ -157,6 +161,10 @@ def _subtitles(found: Sequence[Segment], form: Format) -> str:
     return "\n".join(blocks) + "\n"
 
 
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
 def _clock(seconds: float, comma: str) -> str:
-    whole = round(seconds * 1000)
+    whole = _ms(seconds)
     return f"{whole // 3600000:02d}:{whole // 60000 % 60:02d}:{whole // 1000 % 60:02d}{comma}{whole % 1000:03d}"
