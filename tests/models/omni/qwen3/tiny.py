@@ -7,12 +7,16 @@ import random
 from typing import Any
 
 import torch
+from tokenizers import AddedToken
 from torch.nn import functional as F
 
+from antiphon.dialogue.omni import OmniBackend
+from antiphon.models.omni.processor import OmniProcessor
 from antiphon.models.omni.qwen3.config import Qwen3OmniConfig
 from antiphon.models.omni.qwen3.model import Qwen3Omni
 from antiphon.models.omni.qwen3.thinker import Qwen3Thinker
 from antiphon.models.omni.thinker import Given, Heard, Seen, Watched, Words
+from tests.models.speech_lm.tiny import tokenizer
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 TEXT = 300
@@ -170,3 +174,24 @@ def inputs(model: Any, parts: list[Given], own_sound: bool) -> dict[str, Any]:
         found["video_grid_thw"] = torch.tensor([[len(part.patches), part.height, part.width] for part in videos])
         found["video_second_per_grid"] = torch.tensor([part.seconds for part in videos])
     return found | {"use_audio_in_video": own_sound}
+
+
+def talking() -> OmniBackend:
+    """One that is talked to at 24 kHz: it says words, as many as it may, and its talker goes on until it is stopped."""
+    words = tokenizer()
+    words.add_special_tokens([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")])
+    words.add_tokens(["user", "assistant", "system"])
+    given = values()
+    given |= {
+        "im_start_token_id": words.token_to_id("<|im_start|>"), "user_token_id": words.token_to_id("user"),
+        "assistant_token_id": words.token_to_id("assistant"),
+    }  # fmt: skip
+    given["thinker_config"]["text_config"]["vocab_size"] = 320
+    given["code2wav_config"] |= {"decoder_dim": 32, "upsample_rates": [8, 5, 4, 3]}
+    model = ours(given=given)
+    said = [number for name, number in words.get_vocab().items() if name.startswith("\u0120") and len(name) > 2]
+    head = model.thinker.language_model.lm_head.weight.data
+    head.copy_(10 * head * torch.zeros(len(head), 1).index_fill(0, torch.tensor(said), 1.0))
+    model.talker.lm.lm_head.weight.data[model.config.talker.tokens.codec_eos_token_id] = 0
+    model.talker.lm.lm_head.weight.data *= 3
+    return OmniBackend(model, OmniProcessor(words, model.config.thinker))
