@@ -305,10 +305,10 @@ class Omni(nn.Module):
         """Tokens and sound; `told` gets what the talker reads of the tokens."""
         following = iter(tokens)
         token, thought = next(following)
+        told += [] if thought is None else [thought]
         yield Written(token)
         if thought is None:
             return
-        told.append(thought)
         wave, size = self._silence(voice, settings), self.token2wav.codes_per_block
         waiting: list[Any] = []
         blocks = self.token2wav.first_blocks
@@ -324,14 +324,14 @@ class Omni(nn.Module):
                     blocks = min(2 * blocks, MAX_BLOCKS)
                     waiting, wanted = [], blocks
                 token, thought = next(following, (None, None))
-                if token is not None:
-                    yield Written(token)
                 if thought is not None:
                     told.append(thought)
+                if token is not None:
+                    yield Written(token)
                 code = codes.send(thought)
         for token, thought in following:  # the talker may end before the text does
-            yield Written(token)
             told += [] if thought is None else [thought]
+            yield Written(token)
         if state.codes and (samples := self._sound(waiting, wave, True, settings)).numel():
             yield Spoken(samples, len(state.codes))
 
