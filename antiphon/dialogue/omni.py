@@ -1,4 +1,4 @@
-"""Qwen2.5-Omni, or Qwen3-Omni, as a model that takes turns: it hears with its own tower, sees, thinks, and speaks while it thinks.
+"""Qwen2.5-Omni or Qwen3-Omni as a model that takes turns: it hears by itself, sees, thinks, and speaks meanwhile.
 
     backend = OmniBackend.from_pretrained("Qwen2.5-Omni-3B")
     listener = backend.listen()

@@ -23,7 +23,8 @@ def read_bpe(folder: Path | str) -> Tokenizer:
     try:
         vocabulary = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
         lines = (folder / MERGES).read_text(encoding="utf-8").splitlines()
-        merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+        pairs = [line.partition(" ") for line in lines if line and not line.startswith("#version")]
+        merges = [(first, second) for first, _, second in pairs]
         settings = folder / SETTINGS
         added = json.loads(settings.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
         tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -32,7 +33,9 @@ def read_bpe(folder: Path | str) -> Tokenizer:
             AddedToken(token["content"], special=token.get("special", False), normalized=False) for _, token in known
         ]
     except Exception as error:  # the library raises plain Exceptions
-        raise HubError(f"{folder}: no tokenizer can be made of {VOCABULARY}, {MERGES} and {SETTINGS} ({error})") from error
+        raise HubError(
+            f"{folder}: no tokenizer can be made of {VOCABULARY}, {MERGES} and {SETTINGS} ({error})"
+        ) from error
     tokenizer.normalizer = normalizers.NFC()
     pieces = [
         pre_tokenizers.Split(Regex(WORDS % r"\p{N}"), behavior="isolated"),

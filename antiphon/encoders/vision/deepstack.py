@@ -1,12 +1,12 @@
-"""Qwen3-Omni's vision tower: every patch of a picture sees all of it, and layers on the way tell what they see, too.
+"""Qwen3-Omni's vision tower: every patch of a picture sees all of it, and layers on the way tell what they see.
 
-Beside the tokens that the language model reads, a few layers give tokens of their own, which are added to what its first
-layers gave (DeepStack, Meng et al. 2024; Qwen3-VL). Where a patch stands is told twice: by rotary positions, and by
-positions learnt on a square grid, between whose points it is interpolated. Weights and key names are those of
+Beside the tokens that the language model reads, a few layers give tokens of their own, which are added to what its
+first layers gave (DeepStack, Meng et al. 2024; Qwen3-VL). Where a patch stands is told twice: by rotary positions, and
+by positions learnt on a square grid, between whose points it is interpolated. Weights and key names are those of
 `transformers`; patches come in its order.
 
     tower = DeepstackTower(DeepstackConfig())
-    tokens = tower(patches, height, width)      # [pictures, height * width, values] -> [pictures, tokens, levels * output]
+    tokens = tower(patches, height, width)   # [pictures, height * width, values] -> [pictures, tokens, levels * output]
 """
 
 from __future__ import annotations

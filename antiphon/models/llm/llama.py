@@ -48,7 +48,7 @@ class LlamaConfig:
         qk_norm: queries and keys are normed head by head before they are turned (Qwen3).
         packed: the weights are kept in 8 or 4 bits, as `bits` says.
         num_experts: 0 for a model without; `mlp_only_layers`, and those between every `decoder_sparse_step`th, have one
-            MLP for all tokens. `shared_expert_intermediate_size`: of an expert that all tokens go through, too; 0 for none.
+            MLP for all tokens; `shared_expert_intermediate_size` is of an expert that all go through, too, 0 for none.
     """
 
     hidden_size: int = 576

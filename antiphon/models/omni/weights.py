@@ -160,7 +160,8 @@ def save(model: Omni, folder: Path | str) -> None:
         ModelError: a transformer of it is packed.
     """
     if isinstance(model, Qwen3Omni):
-        return qwen3.save(model, folder)
+        qwen3.save(model, folder)
+        return
     for name in PLACES.values():
         part = dict(model.named_modules()).get(name)
         if isinstance(part, Llama) and part.config.packed:

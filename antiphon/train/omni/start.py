@@ -56,7 +56,7 @@ def build(start: OmniStart) -> TrainableOmni:
     if start.folder:
         loaded = weights.load(hub.folder(start.folder))
         if not isinstance(loaded.config, OmniConfig):
-            raise ConfigError(f"model.folder: {start.folder} is a Qwen3-Omni, which isn't trained here: give a Qwen2.5-Omni")
+            raise ConfigError(f"model.folder: {start.folder} is a Qwen3-Omni, which isn't trained here: give a 2.5")
         model = TrainableOmni(loaded.config, loaded.published)
         model.load_state_dict(loaded.state_dict())
         model.voices = loaded.voices

@@ -32,7 +32,7 @@ _PREDICTOR = _TEXT | {"head_dim": 128, "num_attention_heads": 16, "num_key_value
 
 @dataclass(frozen=True)
 class ConversationTokens:
-    """Ids of the text vocabulary by which turns and what the talker reads are marked; names are those of config.json."""
+    """Ids of the text vocabulary that mark turns and what the talker reads; names are those of config.json."""
 
     im_start_token_id: int = 151644
     user_token_id: int = 872

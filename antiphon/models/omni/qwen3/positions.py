@@ -78,7 +78,7 @@ def angles(places: Tensor, frequencies: Tensor, sections: Sequence[int] = SECTIO
 
 
 def _in_step(tokens: int, start: float) -> tuple[Tensor, float]:
-    """Tokens that move one step in all coordinates, and where the next ones start; in single precision, as published."""
+    """Tokens that move one step in all coordinates, and where the next ones start, in float32 as published."""
     places = torch.arange(tokens + 1) + torch.tensor(start, dtype=torch.float32)
     return places[:-1].expand(3, -1), float(places[-1])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -54,7 +53,10 @@ _BLOCKS = {
     for theirs, own in (("dwconv.conv", "depthwise.conv"), ("pwconv1", "up"), ("pwconv2", "down"))
     for kind in ("weight", "bias")
 } | {"gamma": "scale"}
-_SOUND = ((re.compile(r"(pre_transformer\.layers\.\d+\.)(.+)"), _LAYERS), (re.compile(r"(upsample\.\d+\.1\.)(.+)"), _BLOCKS))
+_SOUND = (
+    (re.compile(r"(pre_transformer\.layers\.\d+\.)(.+)"), _LAYERS),
+    (re.compile(r"(upsample\.\d+\.1\.)(.+)"), _BLOCKS),
+)
 _LAYER = re.compile(r"(token2wav\.pre_transformer\.layers\.\d+\.)(.+)")
 
 
@@ -137,11 +139,12 @@ def load(folder: Path | str, dtype: torch.dtype | None = None) -> Qwen3Omni:
         kept = {key: value for key, value in kept.items() if key.startswith("thinker.")}
     if config.thinker.text.tie_word_embeddings:
         kept.pop("thinker.language_model.lm_head.weight", None)
-    given: Callable[[str], torch.dtype] = lambda key: (  # noqa: E731
-        torch.float32 if key.startswith("token2wav.") else dtype or torch.float32
-    )
+    kept = {
+        key: value.float() if key.startswith("token2wav.") else value.to(dtype or torch.float32)
+        for key, value in joined(kept).items()
+    }
     try:
-        fill(model, {key: value.to(given(key)) for key, value in joined(kept).items()}, assign=True)
+        fill(model, kept, assign=True)
     except ValueError as error:
         raise HubError(f"{folder}: the weights do not fit its config.json ({error}).") from error
     model.reset()

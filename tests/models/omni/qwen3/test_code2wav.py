@@ -36,7 +36,7 @@ def test_pieces_of_any_size_give_what_the_whole_gives(pair, sizes):
     state = ours.init_state(2)
     sound = [ours.step(piece, state) for piece in codes.split(sizes, dim=2)]
     whole = ours(codes)
-    assert 0 < sound[0].shape[1] and torch.cat(sound, dim=1).shape == whole.shape
+    assert sound[0].numel() and torch.cat(sound, dim=1).shape == whole.shape
     assert (torch.cat(sound, dim=1) - whole).abs().max() < 1e-4
 
 

@@ -36,7 +36,8 @@ def expected(parts: list[Part], own_sound: bool, monkeypatch) -> torch.Tensor:
     images = [[1, 2 * part.height, 2 * part.width] for part in parts if not isinstance(part, Text | Sound | Video)]
     videos = [part for part in parts if isinstance(part, Video)]
     grids = [[part.frames, 2 * part.height, 2 * part.width] for part in videos]
-    heard = [part.tokens if isinstance(part, Sound) else part.sound for part in parts if isinstance(part, Sound | Video)]
+    sounding = [part for part in parts if isinstance(part, Sound | Video)]
+    heard = [part.tokens if isinstance(part, Sound) else part.sound for part in sounding]
     lengths = [frames(count) for count in heard if count is not None]
     found, _ = Theirs.get_rope_index(
         model, ids, torch.tensor(images) if images else None, torch.tensor(grids) if grids else None,

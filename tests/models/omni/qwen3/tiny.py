@@ -113,7 +113,7 @@ def turn(role: int, parts: list[Given]) -> list[Given]:
 
 
 def random_parts(chance: random.Random, own_sound: bool = False) -> list[Given]:
-    """What somebody says in a turn: text, sounds, pictures and videos in any order. Sounds are no shorter than a second:
+    """What somebody says in a turn: text, sounds, pictures and videos in any order. No sound is shorter than a second:
     what `transformers` makes of a shorter one depends on what else is heard."""
     source = torch.Generator().manual_seed(chance.randrange(1 << 30))
 
@@ -150,7 +150,8 @@ def conversation(seed: int) -> tuple[list[Given], bool]:
     parts = turn(SYSTEM, words) if seed % 3 else []
     if seed % 5 == 0:
         parts += turn(USER, random_parts(chance, own_sound)) + turn(ASSISTANT, words)
-    return [*parts, *turn(USER, random_parts(chance, own_sound)), Words(torch.tensor([START, ASSISTANT, LINE]))], own_sound
+    parts += turn(USER, random_parts(chance, own_sound))
+    return [*parts, Words(torch.tensor([START, ASSISTANT, LINE]))], own_sound
 
 
 def inputs(model: Any, parts: list[Given], own_sound: bool) -> dict[str, Any]:
