@@ -18,16 +18,21 @@ FAMILY = "qwen3_omni_moe"
 PIXELS, VIDEO_PIXELS = (56 * 56, 1280 * 32 * 32), (128 * 32 * 32, 768 * 32 * 32)  # of a scaled picture, least and most
 CODE_RATE = 12.5  # frames of codes a second
 # What `transformers` takes where a config.json doesn't say.
-_TEXT: dict[str, Any] = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6}
+_TEXT: dict[str, Any] = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 32768}
 _THINKER = _TEXT | {
-    "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": True,
-    "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768, "rope_theta": 1000000.0,
+    "vocab_size": 3584, "hidden_size": 2048, "intermediate_size": 18944, "num_hidden_layers": 28,
+    "num_attention_heads": 28, "num_key_value_heads": 4, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
+    "norm_topk_prob": True, "rope_theta": 1000000.0,
 }  # fmt: skip
 _TALKER = _TEXT | {
-    "num_experts_per_tok": 8, "moe_intermediate_size": 384, "norm_topk_prob": False, "num_attention_heads": 16,
-    "num_key_value_heads": 2, "max_position_embeddings": 32768,
+    "vocab_size": 3072, "hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 20,
+    "num_attention_heads": 16, "num_key_value_heads": 2, "num_experts_per_tok": 8, "moe_intermediate_size": 384,
+    "norm_topk_prob": False,
 }  # fmt: skip
-_PREDICTOR = _TEXT | {"head_dim": 128, "num_attention_heads": 16, "num_key_value_heads": 8}
+_PREDICTOR = _TEXT | {
+    "vocab_size": 2048, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 5,
+    "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
