@@ -57,7 +57,7 @@ def test_a_thinker_loads_alone_and_without_a_voice(model, folder, tmp_path):
     (tmp_path / "mute").mkdir()
     (tmp_path / "mute" / "config.json").write_text(json.dumps(given))
     (tmp_path / "mute" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    parts, _ = conversation(2)
+    parts, _ = conversation(10)
     said = []
     for place in (tmp_path / "alone", tmp_path / "mute", folder):
         loaded = weights.load(place)
@@ -79,10 +79,10 @@ def test_a_model_in_bfloat16_is_nearly_the_same(folder):
     whole, halved = weights.load(folder), weights.load(folder, torch.bfloat16)
     assert halved.thinker.language_model.norm.dtype == halved.talker.lm.norm.dtype == torch.bfloat16
     assert halved.token2wav.code_embedding.weight.dtype == torch.float32
-    read, wanted = (each.thinker.read(conversation(2)[0]) for each in (halved, whole))
+    read, wanted = (each.thinker.read(conversation(10)[0]) for each in (halved, whole))
     assert (read.x - wanted.x).abs().mean() < 0.05 * wanted.x.abs().mean()
     state = halved.init_state()
-    halved.read(state, conversation(2)[0])
+    halved.read(state, conversation(10)[0])
     assert list(halved.reply(state, "anna", GREEDY)) and state.codes
 
 
