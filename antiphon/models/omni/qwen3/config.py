@@ -153,13 +153,21 @@ class Qwen3OmniConfig:
             return cls(_thinker(values, where), tokens=tokens)
         if kind != FAMILY:
             raise ModelError(f"{where}: it is a {kind!r}; known here are {FAMILY}, {FAMILY}_thinker")
-        speaks = values.get("enable_audio_output", True) and "talker_config" in values
-        return cls(
-            _thinker(values.get("thinker_config", {}), where),
-            _talker(values["talker_config"], where) if speaks else None,
-            _code2wav(values.get("code2wav_config", {}), where) if speaks else None,
-            tokens,
-        )
+        thinker = _thinker(values.get("thinker_config", {}), where)
+        if not values.get("enable_audio_output", True) or "talker_config" not in values:
+            return cls(thinker, tokens=tokens)
+        talker, sound = _talker(values["talker_config"], where), _code2wav(values.get("code2wav_config", {}), where)
+        width, layers = thinker.text.hidden_size, thinker.text.num_hidden_layers
+        if talker.width != width or talker.accepted > layers:
+            raise ModelError(
+                f"{where}: its talker reads layer {talker.accepted} of a thinker {talker.width} wide, but its thinker "
+                f"has {layers} layers and is {width} wide"
+            )
+        if talker.groups != sound.num_quantizers:
+            raise ModelError(
+                f"{where}: its talker has {talker.groups} codebooks, and its code2wav {sound.num_quantizers}"
+            )
+        return cls(thinker, talker, sound, tokens)
 
 
 def _thinker(values: Mapping[str, Any], where: str) -> ThinkerConfig:

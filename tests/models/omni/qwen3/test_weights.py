@@ -110,6 +110,8 @@ def refused(folder, tmp_path, change, told):
         ({"thinker_config.audio_config.activation_function": "relu"}, "activation_function 'relu'"),
         ({"talker_config.code_predictor_config.num_code_groups": 7}, "5 codebooks, and its code predictor another"),
         ({"talker_config.code_predictor_config.hidden_size": 32}, "of different widths"),
+        ({"talker_config.accept_hidden_layer": 9}, "reads layer 9 of a thinker 32 wide, but its thinker has 4 layers"),
+        ({"code2wav_config.num_quantizers": 4}, "5 codebooks, and its code2wav 4"),
         ({"code2wav_config.attention_bias": True}, "attention_bias"),
         ({"code2wav_config.head_dim": 16}, "of another width"),
         ({"talker_config.text_config.intermediate_size": 40}, "do not fit"),
