@@ -144,9 +144,9 @@ class Omni(nn.Module):
     @staticmethod
     def _parts(config: OmniConfig) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
         """Thinker, talker and what makes the sound."""
-        sounding = Token2Wav(config.dit, config.vocoder) if config.dit and config.vocoder else None
         thinker = OmniThinker(config.thinker) if config.thinker else None
-        return thinker, Talker(config.talker) if config.talker else None, sounding
+        talker = Talker(config.talker) if config.talker else None
+        return thinker, talker, Token2Wav(config.dit, config.vocoder) if config.dit and config.vocoder else None
 
     def reset(self) -> None:
         """Computes what is no weight; needed where the module was made without memory."""

@@ -83,8 +83,8 @@ class Qwen3Omni(Omni):
 
     @staticmethod
     def _parts(config: Qwen3OmniConfig) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
-        talker = Qwen3Talker(config.talker) if config.talker else None
-        return Qwen3Thinker(config.thinker), talker, Code2Wav(config.code2wav) if config.code2wav else None
+        thinker, talker = Qwen3Thinker(config.thinker), Qwen3Talker(config.talker) if config.talker else None
+        return thinker, talker, Code2Wav(config.code2wav) if config.code2wav else None
 
     def reset(self) -> None:
         """Computes what is no weight; needed where the module was made without memory."""
