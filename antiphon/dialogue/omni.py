@@ -1,4 +1,4 @@
-"""Qwen2.5-Omni as a model that takes turns: it hears with its own tower, sees, thinks, and speaks while it thinks.
+"""Qwen2.5-Omni or Qwen3-Omni as a model that takes turns: it hears by itself, sees, thinks, and speaks meanwhile.
 
     backend = OmniBackend.from_pretrained("Qwen2.5-Omni-3B")
     listener = backend.listen()
@@ -13,6 +13,7 @@ message that was cut to what was heard of it is read anew, cut.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
-from antiphon.models.omni.model import SPEAKING, Omni, OmniMark, OmniState, ReplySettings, Spoken, Written
+from antiphon.models.omni.model import Omni, OmniMark, OmniState, ReplySettings, Spoken, Written
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
 from antiphon.models.omni.thinker import Words
 
@@ -50,7 +51,7 @@ TRANSLATE = ("You are a speech translation model.", "Translate the audio into En
 READ_ALOUD = "Read this text aloud, word for word: "
 WRITTEN_SECONDS = 30  # of sound that are written down at once
 LETTERS_A_SECOND = 15.0  # of speech, as far as nothing better is known of it
-PATIENCE = (50, 100)  # codes: a second for each token of a text, and two
+PATIENCE = (50, 100)  # codes, where they are 50 a second: a second for each token of a text, and two
 MIN_FRAMES = 3  # of a spectrogram, that make a token
 LANGUAGES = (ENGLISH, "zh")  # that it was published for
 
@@ -439,7 +440,7 @@ class OmniReply:
 
     def _settings(self, state: OmniState) -> ReplySettings:
         how, usual, backend = self.sampling, Sampling(), self.chat.backend
-        speaking = replace(SPEAKING, seed=how.seed)
+        speaking = replace(backend.model.speaking, seed=how.seed)
         if (how.temperature, how.top_k) != (usual.temperature, usual.top_k):  # those are another talker's
             speaking = replace(speaking, temperature=how.temperature, top_k=how.top_k)
         thinking = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
@@ -455,5 +456,5 @@ class OmniReply:
             codes = min(codes, backend.model.talker.lm.context - read)
         return ReplySettings(
             min(wanted, room), codes, ends=backend.ends, thinking=thinking, speaking=speaking, seed=how.seed,
-            script=self.script, patience=PATIENCE,
+            script=self.script, patience=tuple(math.ceil(codes * backend.model.code_rate / 50) for codes in PATIENCE),
         )  # fmt: skip

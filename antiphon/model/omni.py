@@ -1,4 +1,4 @@
-"""Qwen2.5-Omni as a model that one talks to."""
+"""Qwen2.5-Omni or Qwen3-Omni as a model that one talks to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OmniModel(TurnModel):
-    """Qwen2.5-Omni: hears and sees by itself, thinks, and speaks while it thinks.
+    """Qwen2.5-Omni or Qwen3-Omni: hears and sees by itself, thinks, and speaks while it thinks.
 
     Args:
         backend: loaded.

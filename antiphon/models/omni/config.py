@@ -176,8 +176,8 @@ class OmniConfig:
         return cls(
             _thinker(values.get("thinker_config", {}), where),
             _talker(values["talker_config"], where) if speaks else None,
-            _sizes(DiTConfig, wave.get("dit_config", {}), where) if speaks else None,
-            _sizes(VocoderConfig, wave.get("bigvgan_config", {}), where) if speaks else None,
+            sizes(DiTConfig, wave.get("dit_config", {}), where) if speaks else None,
+            sizes(VocoderConfig, wave.get("bigvgan_config", {}), where) if speaks else None,
         )
 
 
@@ -185,8 +185,8 @@ def _thinker(values: Mapping[str, Any], where: str) -> ThinkerConfig:
     audio, vision, text = (values.get(f"{name}_config", {}) for name in ("audio", "vision", "text"))
     tied = {"tie_word_embeddings": values.get("tie_word_embeddings", False)}
     return ThinkerConfig(
-        _text({**text, **tied}, where), _sizes(AudioTowerConfig, audio, where), _sizes(VisionConfig, vision, where),
-        _sizes(ThinkerTokens, values, where), _sections(text), values.get("position_id_per_seconds", PER_SECOND),
+        _text({**text, **tied}, where), sizes(AudioTowerConfig, audio, where), sizes(VisionConfig, vision, where),
+        sizes(ThinkerTokens, values, where), _sections(text), values.get("position_id_per_seconds", PER_SECOND),
         values.get("seconds_per_chunk", CHUNK_SECONDS), tuple(values.get("pixels", (MIN_PIXELS, MAX_PIXELS))),
         tuple(values.get("video_pixels", VIDEO_PIXELS)),
     )  # fmt: skip
@@ -195,7 +195,7 @@ def _thinker(values: Mapping[str, Any], where: str) -> ThinkerConfig:
 def _talker(values: Mapping[str, Any], where: str) -> TalkerConfig:
     if "embedding_size" not in values:
         raise ModelError(f"{where}: the talker's config doesn't say embedding_size")
-    tokens = _sizes(TalkerTokens, values, where)
+    tokens = sizes(TalkerTokens, values, where)
     return TalkerConfig(_text(values, where), values["embedding_size"], tokens, _sections(values))
 
 
@@ -217,7 +217,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(_rope(values).get("mrope_section", SECTIONS))
 
 
-def _sizes(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
+def sizes(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
     """A dataclass from what a config.json says under its fields' names; lists become tuples."""
     for name, value in _GIVEN.items():
         if values.get(name, value) != value:

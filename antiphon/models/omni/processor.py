@@ -26,6 +26,7 @@ from antiphon.encoders.vision.pictures import load_picture, patchify, scaled
 from antiphon.encoders.vision.video import FPS, MAX_PICTURES, has_sound, load_video
 from antiphon.encoders.whisper.features import whisper_mel
 from antiphon.errors import AudioError, DataError, ModelError
+from antiphon.hub.bpe import VOCABULARY, read_bpe
 from antiphon.models.omni.config import ThinkerConfig
 from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
@@ -49,12 +50,15 @@ class OmniProcessor:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, config: ThinkerConfig) -> OmniProcessor:
-        """With the tokenizer.json of a folder.
+        """With the tokenizer.json of a folder, or with its vocab.json and merges.txt (`antiphon.hub.bpe`).
 
         Raises:
             ModelError: there is none that can be read.
+            HubError: vocab.json or what belongs to it can't be read.
         """
         path = Path(folder) / "tokenizer.json"
+        if not path.is_file() and (path.parent / VOCABULARY).is_file():
+            return cls(read_bpe(path.parent), config)
         try:
             return cls(Tokenizer.from_file(str(path)), config)
         except Exception as error:  # the library raises plain Exceptions
