@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its talker never ends by itself."""
-    monkeypatch.setattr("antiphon.dialogue.omni.PATIENCE", (1, 50))
+    monkeypatch.setattr("antiphon.models.omni.speech.PATIENCE", (1, 50))
 
 
 def test_talk_answers_a_recording_about_a_picture_in_a_voice(folder: Path, tmp_path: Path) -> None:

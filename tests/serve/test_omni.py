@@ -26,7 +26,7 @@ def backend():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Its talker never ends by itself."""
-    monkeypatch.setattr("antiphon.dialogue.omni.PATIENCE", (1, 50))
+    monkeypatch.setattr("antiphon.models.omni.speech.PATIENCE", (1, 50))
 
 
 def test_a_chat_sees_hears_and_is_spoken_in_a_voice_that_there_is(backend):

@@ -37,9 +37,11 @@ MAX_BLOCKS = 16  # of codes whose sound is made at once
 
 @dataclass(frozen=True)
 class Written:
-    """A token of the reply."""
+    """A token of the reply; where the model doesn't say it itself, with the thinker's last hidden state that chose it
+    [width]."""
 
     token: int
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -256,9 +258,11 @@ class Omni(nn.Module):
         tokens = self.write(state, settings, lora)
         try:
             if voice is None:
+                chose = state.hidden
                 for token, thought in tokens:
                     told += [] if thought is None else [thought]
-                    yield Written(token)
+                    yield Written(token, chose)
+                    chose = state.hidden
                 return
             voice = self.voice(voice)
             yield from self._speak(state, voice, settings, tokens, told)

@@ -12,7 +12,7 @@ the marks that stand around turns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ from antiphon.models.omni.config import ThinkerConfig
 from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
 BEFORE, AFTER, REPLY = "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n"
+PROMPT = (  # as published: with another one the talker speaks less well
+    "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory "
+    "and visual inputs, as well as generating text and speech."
+)
 ALL_PIXELS = 2 * 24576 * 28 * 28  # of all of them
 
 
@@ -59,6 +63,18 @@ class OmniProcessor:
             return cls(Tokenizer.from_file(str(path)), config)
         except Exception as error:  # the library raises plain Exceptions
             raise ModelError(f"{path} is no tokenizer that can be read ({error})") from error
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end a reply.
+
+        Raises:
+            ModelError: the tokenizer has none.
+        """
+        known = (self.tokenizer.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>"))
+        if found := tuple(token for token in known if token is not None):
+            return found
+        raise ModelError("The tokenizer has no <|im_end|>, which ends turns: it isn't that of a Qwen2.5-Omni.")
 
     def __call__(
         self, messages: Sequence[Mapping[str, Any]], own_sound: bool = False, reply: bool = True
