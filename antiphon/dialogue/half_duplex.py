@@ -121,10 +121,8 @@ class HalfDuplexBackend:
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        how, synthesizer = sampling or Sampling(), self.synthesizer
-        state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
-        synthesizer.read(text, state)
-        while (samples := synthesizer.step(state)) is not None:
+        how = sampling or Sampling()
+        for samples in self.synthesizer.say(text, how.seed, how.temperature, how.top_k):
             yield Audio(samples, self.sample_rate)
 
 

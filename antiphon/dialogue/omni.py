@@ -36,7 +36,7 @@ from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import Omni, OmniMark, OmniState, ReplySettings
 from antiphon.models.omni.parts import BESIDE, beside
-from antiphon.models.omni.processor import AFTER, PROMPT, REPLY, OmniProcessor
+from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
 from antiphon.models.omni.speech import ROOM, Manner, Piece, Speaker, Speech, Writing, pieces, speaker_of
 from antiphon.models.omni.thinker import Words
 
@@ -181,7 +181,7 @@ class OmniChat:
     def __init__(self, backend: OmniBackend):
         self.backend = backend
         self.state: OmniState | None = None
-        self._prompt = ""
+        self._opening: list[dict[str, Any]] = []
         self._read: list[Message] = []
         self._marks: list[OmniMark] = []  # behind the instructions and behind each message
 
@@ -223,10 +223,11 @@ class OmniChat:
     def brought(self, past: Sequence[Message], instructions: str | None, usage: Usage) -> Iterator[None]:
         """Brings the memory to `past`, a step for each part of a message."""
         model, processor = self.backend.model, self.backend.processor
-        prompt = (instructions or PROMPT)[:MAX_PROMPT_CHARACTERS]
-        if self.state is None or prompt != self._prompt:
-            self.state, self._read, self._prompt = model.init_state(), [], prompt
-            model.read(self.state, processor([{"role": "system", "content": prompt}], reply=False))
+        opening = processor.opening(instructions and instructions[:MAX_PROMPT_CHARACTERS])
+        if self.state is None or opening != self._opening:
+            self.state, self._read, self._opening = model.init_state(), [], opening
+            if opening:
+                model.read(self.state, processor(opening, reply=False))
             self._marks = [model.mark(self.state)]
         same = 0
         while same < min(len(past), len(self._read)) and past[same].same(self._read[same]):

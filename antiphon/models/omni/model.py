@@ -393,7 +393,7 @@ class Omni(nn.Module):
         state.thinker.cut(mark.length)
         done = 0 if state.talker is None else int(state.talker.length)
         told, places = state.unread
-        if done < mark.length:
+        if state.talker is None or done < mark.length:
             state.unread = told[: mark.length - done], places[:, : mark.length - done]
         else:  # the talker, too, has read on: it reads the last of it once more
             state.talker.cut(mark.length - 1)

@@ -30,10 +30,6 @@ from antiphon.models.omni.config import ThinkerConfig
 from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
 BEFORE, AFTER, REPLY = "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n"
-PROMPT = (  # as published: with another one the talker speaks less well
-    "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory "
-    "and visual inputs, as well as generating text and speech."
-)
 ALL_PIXELS = 2 * 24576 * 28 * 28  # of all of them
 
 
@@ -75,6 +71,11 @@ class OmniProcessor:
         if found := tuple(token for token in known if token is not None):
             return found
         raise ModelError("The tokenizer has no <|im_end|>, which ends turns: it isn't that of a Qwen2.5-Omni.")
+
+    def opening(self, instructions: str | None = None) -> list[dict[str, Any]]:
+        """The messages that a conversation begins with: its instructions, or the model's own system prompt, if any."""
+        prompt = instructions or self.config.prompt
+        return [{"role": "system", "content": prompt}] if prompt else []
 
     def __call__(
         self, messages: Sequence[Mapping[str, Any]], own_sound: bool = False, reply: bool = True

@@ -105,6 +105,17 @@ class Synthesizer:
         if not state.speller.speaks or not can_be_said(text):
             raise UnsayableError("The voice speaks English and can say nothing of that text.")
 
+    def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Iterator[Tensor]:
+        """A whole text aloud, 80 ms [samples] at a time.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
+        state = self.init_state(seed, temperature, top_k)
+        self.read(text, state)
+        while (samples := self.step(state)) is not None:
+            yield samples
+
     def _add_words(self, words: list[SpelledWord], state: SynthesizerState, hidden: Tensor | None = None) -> None:
         for word in words:
             self.talker.add_phonemes(word.phonemes, state.talker, hidden)
