@@ -73,6 +73,12 @@ def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, T
     return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid}
 
 
+def code_losses(logits: Sequence[Tensor], batch: dict[str, Tensor]) -> list[Tensor]:
+    """Mean nats of each codebook's codes in the frames of a batch that are asked for."""
+    targets = batch["grid"].transpose(1, 2)[batch["keep"]]
+    return [F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)]
+
+
 @dataclass
 class TalkerModel:
     """What is trained."""
@@ -215,10 +221,7 @@ class TalkerTask:
 
     def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
         logits, durations = self.model(**batch, noise=self.data.noise)
-        targets = batch["grid"].transpose(1, 2)[batch["keep"]]
-        each = [
-            F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)
-        ]
+        each = code_losses(logits, batch)
         lasts = torch.diff(batch["ends"], prepend=torch.zeros_like(batch["ends"][:, :1]), dim=1)
         inside = batch["mask"].clone()
         inside[:, 0] = False  # how long silence lasts at either end is not the text's affair
