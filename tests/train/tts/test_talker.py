@@ -139,18 +139,18 @@ def test_the_thinker_of_an_omni_can_be_the_one_that_is_read(task, tmp_path):
     backend = talking()
     backend.save(tmp_path / "omni")
     with CodesWriter(tmp_path / "said", CodecInfo.of(task.codec)) as writer:
-        for number, text in enumerate(("Yes.", "No cat.")):
+        for number, text in enumerate(("Yes.", "The cat sat there.")):
             phones = [(phone, 0.01 * at, 0.01 * at + 0.01) for at, phone in enumerate(Phonemizer()(text))]
-            writer.add(Coded(str(number), text, phones=phones), np.zeros((task.codec.codebooks, 5), np.int64))
+            writer.add(Coded(str(number), text, phones=phones), np.zeros((task.codec.codebooks, 8), np.int64))
     how = {"omni": str(tmp_path / "omni"), "states": str(tmp_path / "omni-states"), "count": 2}
     data = {**dataclasses.asdict(task.data), "codes": str(tmp_path / "said"), "thinker": how}
     sizes = {"talker": {**SIZES, "hidden": 32}}
     read = build_task(
         StageConfig(task="antiphon.train.tts.talker:TalkerTask", steps=1, out=str(tmp_path), model=sizes, data=data)
     )
-    (pieces, states), *_ = omni_states(backend.model, backend.processor, ["No cat."])
+    (pieces, states), *_ = omni_states(backend.model, backend.processor, ["The cat sat there."])
     hidden = read.states.hidden("1")
-    assert "".join(pieces) == "No cat." and hidden.shape[1] == 32
+    assert "".join(pieces) == "The cat sat there." and hidden.shape[1] == 32
     rows = {tuple(np.round(row, 1)) for row in states.half().float().numpy()}
     assert rows >= {tuple(np.round(row, 1)) for row in hidden if row.any()} != set()
     read.data.thinker.drop = 0.0
