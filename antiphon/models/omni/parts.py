@@ -67,6 +67,15 @@ def beside(folder: Path, replaced: Mapping[str, str | Path | None] | None = None
     return {place: hub.folder(part) for place, part in wanted.items() if part is not None}
 
 
+def tokenizer_of(folder: Path) -> Path:
+    """The tokenizer.json of a model: its own, or that of the language model that it names."""
+    own = folder / "tokenizer.json"
+    if own.exists() or not (folder / "config.json").exists():
+        return own
+    named = read_config(folder).get("parts", {}).get("thinker.model")
+    return own if named is None else hub.folder(named) / "tokenizer.json"
+
+
 def _language_model(name: str, config: OmniConfig) -> dict[str, Tensor]:
     """A Llama's or a Qwen2's; the former has no biases, which are nought then."""
     assert config.thinker is not None

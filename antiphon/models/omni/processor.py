@@ -27,6 +27,7 @@ from antiphon.encoders.vision.video import FPS, MAX_PICTURES, has_sound, load_vi
 from antiphon.encoders.whisper.features import whisper_mel
 from antiphon.errors import AudioError, DataError, ModelError
 from antiphon.models.omni.config import ThinkerConfig
+from antiphon.models.omni.parts import tokenizer_of
 from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
 BEFORE, AFTER, REPLY = "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n"
@@ -49,12 +50,12 @@ class OmniProcessor:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, config: ThinkerConfig) -> OmniProcessor:
-        """With the tokenizer.json of a folder.
+        """With the tokenizer.json of a folder, or of the language model that the folder names.
 
         Raises:
             ModelError: there is none that can be read.
         """
-        path = Path(folder) / "tokenizer.json"
+        path = tokenizer_of(Path(folder))
         try:
             return cls(Tokenizer.from_file(str(path)), config)
         except Exception as error:  # the library raises plain Exceptions
