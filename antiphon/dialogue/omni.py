@@ -29,7 +29,7 @@ from antiphon.dialogue.backend import MAX_PROMPT_CHARACTERS, Hearing, Listener, 
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, Sampling, TextEvent
 from antiphon.dialogue.tool_calls import Functions, Message
 from antiphon.dialogue.turn_hearing import Hears, RecognizerHears, TowerHears
-from antiphon.errors import ModelError, ToolCallError, TooLongError, UnsayableError
+from antiphon.errors import ModelError, ToolCallError, TooLongError
 from antiphon.models.asr.heard import Heard, HearingOptions
 from antiphon.models.asr.recognizer import Recognizer
 from antiphon.models.llm.sampling import TokenSampling
@@ -37,12 +37,11 @@ from antiphon.models.omni import weights
 from antiphon.models.omni.model import Omni, OmniMark, OmniState, ReplySettings
 from antiphon.models.omni.parts import BESIDE, beside
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
-from antiphon.models.omni.speech import ROOM, Manner, Piece, Speaker, Speech, Writing, pieces, speaker_of
+from antiphon.models.omni.speech import ROOM, Manner, Piece, Speaker, Speech, Writing, framed, pieces, speaker_of
 from antiphon.models.omni.thinker import Words
 
 WRITE_DOWN = ("You are a speech recognition model.", "Transcribe the audio into text without any punctuation marks.")
 TRANSLATE = ("You are a speech translation model.", "Translate the audio into English text.")
-READ_ALOUD = "Read this text aloud, word for word: "
 
 
 class OmniBackend:
@@ -137,19 +136,10 @@ class OmniBackend:
 
         Raises:
             UnsayableError: nothing of it can be said.
-            ModelError: the model can't speak.
+            ModelError: the model can't speak, or not so much at once.
         """
-        script = tuple(self.processor.plain.encode(text.strip(), add_special_tokens=False).ids)
-        speaker = self.speaking()
-        if not script or not speaker.can_say(text):
-            raise UnsayableError("There is nothing in the text that the voice can say.")
-        reply = OmniReply(
-            self.chat(), [Message("user", READ_ALOUD + text.strip())], sampling or Sampling(), script=script
-        )
-        with closing(reply.events()) as events:
-            for event in events:
-                if isinstance(event, AudioEvent):
-                    yield event.audio
+        for samples in framed(self.speaking().say(text, _manner(sampling or Sampling())), self.sample_rate * 2 // 25):
+            yield Audio(samples, self.sample_rate)
 
     def _written_down(self, hearing: Hearing, options: HearingOptions) -> str:
         """What was said, by the thinker."""
@@ -265,18 +255,13 @@ def _contents(message: Message) -> list[Mapping[str, Any]]:
 
 @dataclass
 class OmniReply:
-    """An answer while it is made; see `StreamingReply`.
-
-    Attributes:
-        script: what it says, token by token, where that is given.
-    """
+    """An answer while it is made; see `StreamingReply`."""
 
     chat: OmniChat
     past: list[Message]
     sampling: Sampling
     instructions: str | None = None
     spoken: bool = True
-    script: tuple[int, ...] | None = None
     usage: Usage = field(default_factory=Usage)
     message: Message | None = None
     cut: bool = False
@@ -299,27 +284,21 @@ class OmniReply:
             yield None
         state, ended = chat.state, False
         model.read(state, [Words(torch.tensor(processor.tokenizer.encode(REPLY, add_special_tokens=False).ids))])
-        self._speech, held = self._made(state), torch.zeros(0)
-        size = backend.sample_rate * 2 // 25
+        self._speech = self._made(state)
         try:
             with closing(self._speech.events()) as made:
-                for each in made:
+                for each in framed(made, backend.sample_rate * 2 // 25):
                     if isinstance(each, Piece):
                         self.usage.output += 1
                         yield TextEvent(each.text) if each.text else None
-                        continue
-                    held = torch.cat([held, each])
-                    while len(held) >= size:
-                        yield AudioEvent(Audio(held[:size], backend.sample_rate))
-                        held = held[size:]
-            if len(held):
-                yield AudioEvent(Audio(held, backend.sample_rate))
+                    else:
+                        yield AudioEvent(Audio(each, backend.sample_rate))
             ended = True
         finally:
             if self.text.strip():
                 self.message = Message("assistant", self.text)
             last = state.reply[-1:]
-            self.cut = ended and self.script is None and not set(last) <= set(backend.ends)
+            self.cut = ended and not set(last) <= set(backend.ends)
             if ended and self.message is not None:  # of one that was broken off, what was heard is read later
                 end = processor.tokenizer.encode(AFTER, add_special_tokens=False).ids
                 model.read(state, [Words(torch.tensor([*(last if self.cut else ()), *end]))])
@@ -340,14 +319,17 @@ class OmniReply:
         speaker = backend.speaking() if self.spoken else None
         context = backend.model.thinker.language_model.context if speaker is None else speaker.context
         room = context - int(state.thinker.length) - ROOM
-        wanted = how.max_tokens if self.script is None else len(self.script) + 1
-        if room < 1 or (self.script is not None and room < wanted):
+        if room < 1:
             raise TooLongError("The conversation leaves no room for an answer: begin a new one, or give less.")
         thinking = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
-        settings = ReplySettings(min(wanted, room), ends=backend.ends, thinking=thinking, script=self.script)
+        settings = ReplySettings(min(how.max_tokens, room), ends=backend.ends, thinking=thinking)
         if speaker is None:
             return Writing(pieces(backend.model, backend.processor, state, settings))
-        usual = Sampling()
-        given = (how.temperature, how.top_k) != (usual.temperature, usual.top_k)
-        sounding = (how.temperature, how.top_k) if given else (None, None)  # else the speaker's own
-        return speaker.speak(state, settings, Manner(how.voice, how.seed, *sounding))
+        return speaker.speak(state, settings, _manner(how))
+
+
+def _manner(how: Sampling) -> Manner:
+    """How it is said: as the speaker does by itself, where nothing else was asked for."""
+    usual = Sampling()
+    given = (how.temperature, how.top_k) != (usual.temperature, usual.top_k)
+    return Manner(how.voice, how.seed, *((how.temperature, how.top_k) if given else (None, None)))

@@ -64,7 +64,7 @@ def held_out(evaluation: OmniEvaluation, speaker: SynthesizerVoice, n: int) -> T
     sentences = mixed_sentences(evaluation.config.texts, {"assistant": 1.0}, "dev")
     speak(sentences, SpeakConfig(folder / f"speech-{n}", count=n, seconds=(1.0, 12.0), sample_rate=codec.sample_rate))
     codes = tokenized(
-        folder / f"speech-{n}", codec, "codec", folder / f"codes-{n}", speaker.synthesizer.talker.config.lead
+        folder / f"speech-{n}", codec, "mini", folder / f"codes-{n}", speaker.synthesizer.talker.config.lead
     )
     return TimedSet(codes)
 

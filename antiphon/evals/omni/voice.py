@@ -17,8 +17,10 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.omni.make import MAKERS, Item
 from antiphon.data.omni.pictures import Ask
 from antiphon.data.speech.voices.base import HibariVoice
+from antiphon.data.states import ASKED
 from antiphon.dialogue.chat import joined
 from antiphon.dialogue.events import Sampling
+from antiphon.dialogue.omni import OmniBackend
 from antiphon.errors import EvalError
 from antiphon.evals.assistant.material import assistant_texts
 from antiphon.evals.assistant.speed import MAX_WAIT_SECONDS, time_to_first_audio, trim_end
@@ -26,6 +28,8 @@ from antiphon.evals.harness import rows_of
 from antiphon.evals.metrics.text import word_error_rate
 from antiphon.evals.omni.questions import MAX_TOKENS, OmniEvaluation, asked, is_right, whole
 from antiphon.evals.report import Figure
+from antiphon.models.omni.model import ReplySettings
+from antiphon.models.omni.speech import Manner
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from antiphon.models.tts.talker import Talker
@@ -36,7 +40,7 @@ def say(evaluation: OmniEvaluation, n: int) -> list[Figure]:
     reads the text alone."""
     seed = evaluation.config.seed
     sentences = assistant_texts(evaluation.config.texts, n)
-    sounds = evaluation.each("says", sentences, lambda text: evaluation.model.say(text, seed=seed))
+    sounds = evaluation.each("says", sentences, lambda text: thought_aloud(evaluation.backend, text, seed))
     replies = evaluation.each("replies", asked(evaluation, "picture", n), lambda row: _reply(evaluation, row))
     replies = [(text, sound) for text, sound in replies if any(letter.isalpha() for letter in text)]
     if not replies:
@@ -60,6 +64,17 @@ def say(evaluation: OmniEvaluation, n: int) -> list[Figure]:
         )
         for name, part in parts.items()
     ]  # fmt: skip
+
+
+def thought_aloud(backend: OmniBackend, text: str, seed: int = 0) -> Audio:
+    """A text as the model says it in a reply: thought token by token, so that its talker reads the thinker's states."""
+    model, processor = backend.model, backend.processor
+    state = model.init_state()
+    model.read(state, processor([*processor.opening(), {"role": "user", "content": ASKED}]))
+    script = tuple(processor.plain.encode(text, add_special_tokens=False).ids)
+    settings = ReplySettings(len(script) + 1, ends=processor.ends, script=script)
+    made = backend.speaking().speak(state, settings, Manner(seed=seed)).events()
+    return joined([each for each in made if isinstance(each, torch.Tensor)], backend.sample_rate)
 
 
 def _reply(evaluation: OmniEvaluation, row: tuple[Item, Ask, str]) -> tuple[str, Audio]:

@@ -10,24 +10,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.errors import ModelError
+from antiphon.errors import ModelError, TooLongError, UnsayableError
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer
 from antiphon.models.omni.model import SPEAKING, Omni, OmniState, ReplySettings, Spoken
 from antiphon.models.omni.processor import OmniProcessor
-from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import SpokenText, Synthesizer
 from antiphon.models.tts.talker import Talker
 
+READ_ALOUD = "Read this text aloud, word for word: "
 LETTERS_A_SECOND = 15.0  # of speech, as far as nothing better is known of it
 PATIENCE = (50, 100)  # codes: a second for each token of a text, and two
 VOICE = "heart"  # of the talkers that are trained here
@@ -96,9 +97,28 @@ class Speaker(Protocol):
         """The reply that is due."""
         ...
 
-    def can_say(self, text: str) -> bool:
-        """Whether there is anything in a text that it can say."""
+    def say(self, text: str, manner: Manner) -> Iterator[Tensor]:
+        """Reads a text aloud: sound [samples] as it is made.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
         ...
+
+
+def framed(made: Iterable[Piece | Tensor], size: int) -> Iterator[Piece | Tensor]:
+    """The same with the sound in pieces of so many samples; the last one is what is left."""
+    held = torch.zeros(0)
+    for each in made:
+        if isinstance(each, Piece):
+            yield each
+            continue
+        held = torch.cat([held, each])
+        while len(held) >= size:
+            yield held[:size]
+            held = held[size:]
+    if len(held):
+        yield held
 
 
 def pieces(
@@ -202,9 +222,24 @@ class OwnVoices:
         voice = manner.voice or self.voices[0]
         return OwnSpeech(pieces(self.model, self.processor, state, settings, voice), self.sample_rate)
 
-    def can_say(self, text: str) -> bool:
-        """See `Speaker`."""
-        return bool(text.strip())
+    def say(self, text: str, manner: Manner) -> Iterator[Tensor]:
+        """See `Speaker`: the thinker is made to reply with it.
+
+        Raises:
+            TooLongError: it is longer than the model's context.
+        """
+        script = tuple(self.processor.plain.encode(text.strip(), add_special_tokens=False).ids)
+        if not script:
+            raise UnsayableError("There is nothing to be said in the text.")
+        state, asked = self.model.init_state(), {"role": "user", "content": READ_ALOUD + text.strip()}
+        self.model.read(state, self.processor([*self.processor.opening(), asked]))
+        if len(script) + 1 > self.context - int(state.thinker.length) - ROOM:
+            raise TooLongError(f"{len(script)} tokens are more than the model can say at once: give less")
+        settings = ReplySettings(len(script) + 1, ends=self.processor.ends, script=script)
+        with closing(self.speak(state, settings, manner).events()) as events:
+            for each in events:
+                if not isinstance(each, Piece):
+                    yield each
 
 
 @dataclass
@@ -252,14 +287,17 @@ class SynthesizerVoice:
 
     def speak(self, state: OmniState, settings: ReplySettings, manner: Manner) -> SynthesizedSpeech:
         """See `Speaker`."""
-        temperature = TEMPERATURE if manner.temperature is None else manner.temperature
-        top_k = TOP_K if manner.top_k is None else manner.top_k
-        spoken = SpokenText(self.synthesizer, manner.seed, temperature, top_k)
+        spoken = SpokenText(self.synthesizer, manner.seed, *self._drawn(manner))
         return SynthesizedSpeech(pieces(self.model, self.processor, state, settings), spoken)
 
-    def can_say(self, text: str) -> bool:
-        """See `Speaker`; it speaks English."""
-        return can_be_said(text)
+    def say(self, text: str, manner: Manner) -> Iterator[Tensor]:
+        """See `Speaker`; it speaks English, and reads the text alone."""
+        return self.synthesizer.say(text, manner.seed, *self._drawn(manner))
+
+    @staticmethod
+    def _drawn(manner: Manner) -> tuple[float, int]:
+        temperature = TEMPERATURE if manner.temperature is None else manner.temperature
+        return temperature, TOP_K if manner.top_k is None else manner.top_k
 
 
 def speaker_of(model: Omni, processor: OmniProcessor, beside: Mapping[str, Path]) -> Speaker | None:

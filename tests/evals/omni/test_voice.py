@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
+from antiphon.data.omni.states import omni_states
 from antiphon.dialogue.backend import Hearing
 from antiphon.dialogue.chat import Reply
 from antiphon.evals.omni import voice
 from antiphon.evals.omni.figures import GROUPS
 from antiphon.evals.omni.questions import OmniEvalConfig, OmniEvaluation, asked
+from tests.models.omni.tiny import spoken_beside
 
 
 class Teacher:
@@ -68,9 +70,6 @@ def test_what_is_said_is_judged_in_sentences_and_replies(monkeypatch):
         return Audio(torch.from_numpy(said.speak(text.rpartition(" ")[0]).samples), 24000)
 
     class Talking:
-        def say(self, text: str, seed: int) -> Audio:
-            return sound(text)
-
         def chat(self, sampling) -> SimpleNamespace:
             return SimpleNamespace(say_contents=lambda contents: Reply("", "it is red", sound("it is red")))
 
@@ -84,6 +83,7 @@ def test_what_is_said_is_judged_in_sentences_and_replies(monkeypatch):
 
     evaluation.__dict__["model"] = Talking()
     monkeypatch.setattr(voice, "Synthesizer", Mini)
+    monkeypatch.setattr(voice, "thought_aloud", lambda backend, text, seed: sound(text))
     for part in ("Talker", "MiniCodec"):
         monkeypatch.setattr(voice, part, SimpleNamespace(from_pretrained=lambda folder: None))
     monkeypatch.setattr(voice, "assistant_texts", lambda texts, n: ["the cat sat on a mat"] * n)
@@ -92,3 +92,14 @@ def test_what_is_said_is_judged_in_sentences_and_replies(monkeypatch):
     assert (sentences.value, replies.value, both.value) == pytest.approx((1 / 6, 1 / 3, 2 / 9))
     assert (both.reference, both.bar, both.n, sentences.n) == (0.0, "<= 0.15", 8, 4)
     assert [each.name for each in (both, sentences, replies)] == list(GROUPS["say"].figures)
+
+
+def test_a_sentence_is_said_as_it_is_thought():
+    backend, given = spoken_beside(), []
+    synthesizer = backend.speaker.synthesizer
+    add = synthesizer.add
+    synthesizer.add = lambda text, state, hidden=None: (given.append((text, hidden)), add(text, state, hidden))
+    audio = voice.thought_aloud(backend, "the cat sat on the mat")
+    (pieces, states), *_ = omni_states(backend.model, backend.processor, ["the cat sat on the mat"])
+    assert audio.duration > 0.2 and "".join(text for text, _ in given) == "".join(pieces)
+    torch.testing.assert_close(torch.stack([hidden for _, hidden in given]), states, atol=1e-4, rtol=1e-4)

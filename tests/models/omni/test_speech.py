@@ -122,7 +122,6 @@ def test_who_speaks_is_the_models_own_talker_or_the_one_beside_it(tmp_path):
     voice = speaker_of(model, own.processor, others)
     assert isinstance(voice, SynthesizerVoice) and voice.synthesizer.reads_thinker
     assert voice.sample_rate == CODEC.sample_rate and voice.voices == ("heart",)
-    assert voice.can_say("the cat") and not voice.can_say("\u4f60\u597d")
     for place in others:
         with pytest.raises(ModelError, match=f"a {place} and not the other"):
             speaker_of(model, own.processor, {place: others[place]})
