@@ -28,8 +28,8 @@ from antiphon.cli.common import (
 from antiphon.errors import AntiphonError, AudioError
 
 HELP = (
-    "Type a turn and press Enter. @file.wav speaks a recorded turn. /picture FILE shows a picture or a video with the "
-    "next turn, to a model that sees. /help says this again, /quit (or Ctrl-D) ends."
+    "Type a turn and press Enter. @file.wav speaks a recorded turn. /picture FILE gives a picture, a video or a sound "
+    "with the next turn, to a model that sees. /help says this again, /quit (or Ctrl-D) ends."
 )
 MIC_HELP = " Enter alone records from the microphone; Enter again ends the turn."
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from antiphon.audio.io import Audio
+from antiphon.audio.io import SILENCE_PEAK, Audio
 from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.tool_calls import Functions, Message
 from antiphon.models.asr.heard import HearingOptions, Passage
@@ -66,6 +66,13 @@ class Hearing:
     @cached_property
     def _message(self) -> Message:
         return Message("user", self.text, self.embeddings, heard=True, notes=self.notes, residuals=self.residuals)
+
+
+def sounding(audio: Audio) -> tuple[Mapping[str, Any], ...]:
+    """A recording in which no word was heard as contents of a message, for a model that takes sounds; none of
+    silence."""
+    heard = audio.samples.numel() and float(audio.samples.abs().max()) >= SILENCE_PEAK
+    return ({"type": "audio", "audio": audio},) if heard else ()
 
 
 @dataclass

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.backend import TurnBackend
+from antiphon.dialogue.backend import TurnBackend, sounding
 from antiphon.dialogue.events import AudioEvent, ResultEvent, Sampling, TextEvent
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
@@ -116,7 +116,10 @@ class Chat:
             message = hearing.message()
             message = replace(message, contents=(*seen, hearing.content())) if seen else message
             return replace(self._answer(message, began, timings), scene=hearing.scene)
-        self._past += [hearing.message()] if hearing.message().is_something else []  # it may be asked about
+        unworded = hearing.message()
+        if not unworded.is_something and self.backend.sees:
+            unworded = Message("user", "", heard=True, contents=sounding(audio))
+        self._past += [unworded] if unworded.is_something else []  # it may be asked about
         return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 
     def _answer(self, message: Message, began: float, timings: dict[str, float]) -> Reply:

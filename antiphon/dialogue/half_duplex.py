@@ -38,6 +38,7 @@ from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, Repe
 from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.sampling import TokenSampling
+from antiphon.models.tts.synthesizer import SpokenText
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from antiphon.models.llm.thinker_state import ThinkerState
     from antiphon.models.scene.hearing import SceneHearing
     from antiphon.models.scene.reading import SceneReading
-    from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
+    from antiphon.models.tts.synthesizer import Synthesizer
 
 
 class HalfDuplexBackend:
@@ -120,10 +121,8 @@ class HalfDuplexBackend:
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        how, synthesizer = sampling or Sampling(), self.synthesizer
-        state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
-        synthesizer.read(text, state)
-        while (samples := synthesizer.step(state)) is not None:
+        how = sampling or Sampling()
+        for samples in self.synthesizer.say(text, how.seed, how.temperature, how.top_k):
             yield Audio(samples, self.sample_rate)
 
 
@@ -374,8 +373,7 @@ class HalfDuplexReply:
     message: Message | None = None
     cut: bool = False
     text: str = ""
-    _speech: SynthesizerState | None = None  # while it is spoken
-    _timing: Timing | None = None  # after that: all that is kept of the speech, which holds megabytes
+    _speech: SpokenText | None = None
 
     def events(self) -> Generator[Event | None, None, None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
@@ -409,7 +407,7 @@ class HalfDuplexReply:
             self.usage.output = max(self.usage.output, output)
             self.cut = done and self.usage.output > self.sampling.max_tokens
             if self._speech is not None:
-                self._timing, self._speech = self.chat.synthesizer.timing(self._speech), None
+                self._speech.close()
         yield EndEvent(self.text)
 
     def until(self, seconds: float) -> str:
@@ -417,10 +415,7 @@ class HalfDuplexReply:
         answer all of them."""
         if not self.spoken:
             return self.text
-        speech, timing = self._speech, self._timing  # in this order: another thread may be ending the answer
-        if speech is not None:
-            timing = self.chat.synthesizer.timing(speech)
-        return "" if timing is None else timing.until(seconds)
+        return "" if self._speech is None else self._speech.until(seconds)
 
     def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
@@ -447,23 +442,14 @@ class HalfDuplexReply:
 
     def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling
-        speech = self._speech = synthesizer.init_state(how.seed, how.temperature, how.top_k)
-        thinking = True
-        while True:
-            samples = synthesizer.step(speech)
-            if samples is not None:
-                yield AudioEvent(Audio(samples, synthesizer.sample_rate))
-            elif not thinking:
-                return
-            elif (thought := next(thoughts, None)) is None:
-                if not self.text.strip():  # nothing but calls
-                    return
-                thinking = False
-                synthesizer.end(speech)
-            else:
-                yield self._said(thought)
-                if not isinstance(thought, Call):
-                    synthesizer.add(thought.text, speech, thought.hidden)
+        self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k)
+        for each in self._speech.overlapped(map(self._piece, thoughts)):
+            yield AudioEvent(Audio(each, synthesizer.sample_rate)) if isinstance(each, Tensor) else each
+
+    def _piece(self, thought: GeneratedToken | Call) -> tuple[Event | None, str | None, Tensor | None]:
+        """What is told of a thought, and what is said of it."""
+        event = self._said(thought)
+        return (event, None, None) if isinstance(thought, Call) else (event, thought.text, thought.hidden)
 
 
 def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:

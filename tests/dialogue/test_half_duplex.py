@@ -320,7 +320,7 @@ def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
         answer = chat.answer([Message("user", "hello")], SHORT)
         making = answer.events()
         next(event for event in making if isinstance(event, AudioEvent))
-        state, speech = weakref.ref(making.gi_frame.f_locals["state"]), weakref.ref(answer._speech)
+        state, speech = weakref.ref(making.gi_frame.f_locals["state"]), weakref.ref(answer._speech.state)
         del chat._state
         list(making)
         del making, chat, answer.chat

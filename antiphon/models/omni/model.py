@@ -37,9 +37,11 @@ MAX_BLOCKS = 16  # of codes whose sound is made at once
 
 @dataclass(frozen=True)
 class Written:
-    """A token of the reply."""
+    """A token of the reply; where the model doesn't say it itself, with the thinker's last hidden state that chose it
+    [width]."""
 
     token: int
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -273,9 +275,11 @@ class Omni(nn.Module):
         tokens = self.write(state, settings, lora)
         try:
             if voice is None:
+                chose = state.hidden
                 for token, thought in tokens:
                     told += [] if thought is None else [thought]
-                    yield Written(token)
+                    yield Written(token, chose)
+                    chose = state.hidden
                 return
             voice = self.voice(voice)
             yield from self._speak(state, voice, settings, tokens, told)
@@ -411,7 +415,7 @@ class Omni(nn.Module):
         state.thinker.cut(mark.length)
         done = 0 if state.talker is None else int(state.talker.length)
         told, places = state.unread
-        if done < mark.length:
+        if state.talker is None or done < mark.length:
             state.unread = told[: mark.length - done], places[:, : mark.length - done]
         else:  # the talker, too, has read on: it reads the last of it once more
             state.talker.cut(mark.length - 1)
