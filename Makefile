@@ -111,4 +111,5 @@ $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.deve
 	@echo "Installing what tests compare with and are called by into $(VENV)"
 	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene,tables]'
 	$(INSTALL) --no-deps -r tests/peers.txt
+	npm install --silent --no-save --no-package-lock --prefix $(VENV) axe-core@4.14.1
 	@touch $@

@@ -8,7 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export class Transcript {
   /**
-   * @param list an <ol role="log">; `changed` is told whether anything was said.
+   * @param list an element with the role "log"; `changed` is told whether anything was said.
    * @param actions {play, copy, save}: functions of a turn, for its buttons.
    */
   constructor(list, actions, changed) {
@@ -86,7 +86,7 @@ export class Transcript {
   }
 
   #add(turn) {
-    const row = make("li", `turn ${turn.who}`);
+    const row = make("div", `turn ${turn.who}`);
     const parts = {
       row,
       at: make("time", "at"),

@@ -132,8 +132,10 @@ class Response:
         return events
 
     def words(self) -> list[Event]:
-        """How far the text is heard by the end of the sound that was sent, if that is further than it was. An extension of
-        the protocol: `letters` counts Unicode's code points."""
+        """How far the text is heard by the end of the sound that was sent, if that is further than it was.
+
+        An extension of the protocol; `letters` counts Unicode's code points.
+        """
         if self.item is None or self.answer is None:
             return []
         letters = len(self.answer.until(self.seconds))
