@@ -20,7 +20,7 @@ import { asSubtitles, asText, clockText } from "./writing.js";
 
 const ASK_EVERY = 5000; // milliseconds between two looks at the server's load
 const MODEL_LOUD = -50; // decibels; its voice comes without noise
-const SHOW_CUT = 1200; // milliseconds that the page says "interrupted"
+const SHOW_CUT = 1500; // milliseconds that the page says "interrupted"
 const NAMED_LANGUAGES = 3; // of those that a model understands; of more it says so
 
 const at = (id) => document.getElementById(id);
@@ -85,6 +85,7 @@ const call = new Call(settings, tools, () => tape.seconds, {
     cutNow = true;
     cutAt = performance.now();
     voice.break();
+    refresh();
     setTimeout(refresh, SHOW_CUT);
   },
 });

@@ -151,7 +151,10 @@ export class Conversation {
       if (!this.cut.has(id)) continue; // its last sound had just left
       const turn = this.#find(id);
       const until = turn?.began && heard.get(id) ? turn.at + heard.get(id) / 1000 : null;
-      if (turn) this.#change(turn, { status: "cut", note: say("interrupted"), until });
+      if (turn) {
+        this.show.sounding(turn, null);
+        this.#change(turn, { status: "cut", note: say("interrupted"), until });
+      }
       this.show.interrupted();
       this.send({
         type: "conversation.item.truncate",

@@ -8,7 +8,7 @@ const SWING = { model: 0.3, you: 0.34 }; // of the radius, for a band that is as
 const RISE = 0.45; // of the way to a louder sound, in a frame; and to a quieter one
 const FALL = 0.12;
 const STEP = 1000 / 40; // milliseconds between two frames
-const BROKEN = 1200; // milliseconds that an interrupted ring stays open
+const BROKEN = 1500; // milliseconds that an interrupted ring stays open
 const POINTS = 144;
 
 export class Voice {

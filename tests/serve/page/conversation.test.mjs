@@ -110,6 +110,8 @@ test("interrupted by voice: silence at once, and the server is told what was rea
   talk.receive({ type: "conversation.item.retrieved", item: { id: "i1", content: [{ transcript: "Rome is" }] } });
   const turn = talk.turns.find(({ id }) => id === "i1");
   assert.deepEqual([turn.text, turn.unsaid, turn.status], ["Rome is", "the capital", "cut"]);
+  assert.equal(does("sounding").at(-1)[2], null); // no word is marked any more
+  assert.equal(does("interrupted").length, 1);
 });
 
 test("words of which no sound was heard yet are taken back as well", async () => {
