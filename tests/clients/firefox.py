@@ -1,8 +1,10 @@
-"""Firefox, by WebDriver BiDi: its own remote protocol, JSON over a WebSocket."""
+"""Firefox, by WebDriver BiDi: its own remote protocol, JSON over a WebSocket. It plays into nothing: without a sound
+device it would wait for one."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -66,9 +68,7 @@ class Firefox:
         """What an expression of the page's JavaScript gives, as if the user had asked for it."""
         target = {"context": self.tab}
         wrapped = f"(async () => JSON.stringify(await ({script})) ?? 'null')()"
-        result = self.ask(
-            "script.evaluate", expression=wrapped, target=target, awaitPromise=True, userActivation=True
-        )
+        result = self.ask("script.evaluate", expression=wrapped, target=target, awaitPromise=True, userActivation=True)
         assert result["type"] == "success", result["exceptionDetails"]["text"]
         return json.loads(result["result"]["value"])
 
@@ -88,14 +88,22 @@ def firefox(folder: Path) -> Iterator[Firefox]:
         folder: for its profile.
     """
     executable = shutil.which("firefox") or shutil.which("firefox-esr")
-    if executable is None:
-        pytest.skip("no Firefox (make browser)")
+    if executable is None or shutil.which("pulseaudio") is None:
+        pytest.skip("no Firefox, or no PulseAudio for it to play into (make browser)")
     (folder / "user.js").write_text(
         "".join(f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items())
     )
     command = [executable, "--headless", "--no-remote", "--profile", str(folder), "--remote-debugging-port", "0"]
-    log = folder / "log.txt"
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+    log, socket = folder / "log.txt", folder / "pulse"
+    protocol = f"module-native-protocol-unix socket={socket} auth-anonymous=1"
+    sound = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "-L", "module-null-sink", "-L", protocol]
+    surroundings = {**os.environ, "PULSE_RUNTIME_PATH": str(folder / "runtime"), "PULSE_SERVER": f"unix:{socket}"}
+    how: dict[str, Any] = {"env": surroundings, "stderr": subprocess.STDOUT}
+    with (
+        log.open("w") as output,
+        subprocess.Popen(sound, stdout=subprocess.DEVNULL, **how) as sink,
+        subprocess.Popen(command, stdout=output, **how) as process,
+    ):
         try:
             deadline = time.monotonic() + PATIENCE
             while not (found := re.search(r"listening on (ws://\S+)", log.read_text())):
@@ -106,3 +114,4 @@ def firefox(folder: Path) -> Iterator[Firefox]:
             browser.line.close()
         finally:
             process.terminate()
+            sink.terminate()

@@ -213,7 +213,6 @@ function example(name, duplex) {
   if (!duplex) {
     question.type = "button";
     question.addEventListener("click", () => (name === "exampleSees" ? at("picture").click() : ask(say(name))));
-    if (name === "exampleSees") at("typed").placeholder = say(name);
   }
   row.append(question);
   return row;

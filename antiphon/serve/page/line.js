@@ -2,6 +2,8 @@
 
 import { RATE } from "./sound.js";
 
+const MOST_WAIT = 8000; // milliseconds for the loudspeaker: browsers wait for one that isn't there without end
+
 export class Line {
   /**
    * @param on {block, began, finished, lost}: functions for 40 ms of both sides (and what of which item was heard), for an item whose first sample has
@@ -18,7 +20,10 @@ export class Line {
     this.clearing = [];
   }
 
-  /** Opens the loudspeaker. To be called from a click or a key, or browsers keep it silent. */
+  /**
+   * Opens the loudspeaker. To be called from a click or a key, or browsers keep it silent.
+   * @throws what the browser throws, or an Error named "NoLoudspeakerError" where nothing is played.
+   */
   async open(settings = { sampleRate: RATE }) {
     const context = new AudioContext({ ...settings, latencyHint: "interactive" });
     this.context = context;
@@ -28,7 +33,7 @@ export class Line {
     this.gain = new GainNode(context, { gain: this.volume });
     node.connect(this.gain).connect(context.destination);
     this.node = node;
-    if (context.state === "suspended") await context.resume();
+    if (context.state === "suspended") await Promise.race([context.resume(), tooLate()]);
   }
 
   /**
@@ -142,4 +147,9 @@ export class Line {
       this.clearing.shift()?.(heard);
     } else this.on[data.kind](data.item);
   }
+}
+
+function tooLate() {
+  const error = Object.assign(new Error("nothing is played"), { name: "NoLoudspeakerError" });
+  return new Promise((_, reject) => setTimeout(() => reject(error), MOST_WAIT));
 }

@@ -35,6 +35,7 @@ export function cameraProblem(error) {
 
 /** Why there is no sound at all. */
 export function soundProblem(error) {
+  if (error?.name === "NoLoudspeakerError") return new Problem("no-loudspeaker", say("noLoudspeaker"), "retry");
   return new Problem("sound", say("noSound", { why: error?.name ?? error }));
 }
 

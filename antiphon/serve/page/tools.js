@@ -13,15 +13,6 @@ const TOOLS = {
     parameters: at({ expression: { type: "string", description: "for example (3 + 4) * 2.5" } }, ["expression"]),
     run: ({ expression }) => String(calculate(String(expression))),
   },
-  dice: {
-    description: "Throws dice.",
-    parameters: at({
-      count: { type: "integer", minimum: 1, maximum: 20, description: "how many; 1 if not given" },
-      sides: { type: "integer", minimum: 2, maximum: 1000, description: "of each; 6 if not given" },
-    }),
-    run: ({ count = 1, sides = 6 }) =>
-      Array.from({ length: bounded(count, 1, 20) }, () => 1 + Math.floor(Math.random() * bounded(sides, 2, 1000))).join(", "),
-  },
 };
 
 export const TOOL_NAMES = Object.keys(TOOLS);
@@ -49,10 +40,6 @@ export class Tools {
       return `failed: ${error.message}`;
     }
   }
-}
-
-function bounded(number, least, most) {
-  return Math.max(least, Math.min(most, Math.round(Number(number)) || least));
 }
 
 /** An expression of numbers, + - * / ^ and parentheses. @throws Error for anything else */

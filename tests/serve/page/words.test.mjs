@@ -46,8 +46,6 @@ test("tools are those that were chosen, and fail in words", () => {
   assert.match(tools.run("calculator", "{"), /^failed: /);
   assert.match(tools.run("calculator", '{"expression": "six"}'), /^failed: /);
   assert.match(tools.run("clock", "{}"), /^failed: there is no clock/);
-  names = ["dice", "clock"];
-  assert.match(tools.run("dice", '{"count": 3, "sides": 2}'), /^[12], [12], [12]$/);
-  assert.equal(tools.run("dice", '{"count": 1000000}').split(", ").length, 20);
+  names = ["clock"];
   assert.match(tools.run("clock", ""), /20\d\d/);
 });
