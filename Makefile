@@ -7,7 +7,7 @@
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
 # The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
 #
-# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser
+# Tests compare with other programs and are called by other clients. `make test` installs those too, but for browsers
 # and what plays music, which `make browser` takes from Debian, and fails where one is missing. PEERS=optional skips
 # what isn't there.
 
@@ -41,12 +41,13 @@ test: test-fast weights
 test-fast: $(TESTED)
 	$(PYTEST) -m "not slow"
 
-# From Debian, where they are missing: a browser, and what plays music.
+# From Debian, where they are missing: two browsers, what one of them plays into, and what plays music.
 browser:
-	@command -v chromium && command -v fluidsynth && test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
+	@command -v chromium && command -v firefox && command -v pulseaudio && command -v fluidsynth && \
+	test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
 		root=$$(test "$$(id -u)" = 0 || echo sudo); \
 		$$root apt-get update && \
-		$$root apt-get install --yes --no-install-recommends chromium fluidsynth fluid-soundfont-gm; }
+		$$root apt-get install --yes --no-install-recommends chromium firefox-esr pulseaudio fluidsynth fluid-soundfont-gm; }
 
 train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)
@@ -111,4 +112,6 @@ $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.deve
 	@echo "Installing what tests compare with and are called by into $(VENV)"
 	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene,tables]'
 	$(INSTALL) --no-deps -r tests/peers.txt
+	@command -v npm || echo "No npm: the page's accessibility isn't tested (axe-core)"
+	! command -v npm || npm install --silent --no-save --no-package-lock --prefix $(VENV) axe-core@4.14.1
 	@touch $@

@@ -93,8 +93,9 @@ def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path)
     engine = ScriptedEngine()
     with talk(LiveOnly("duplex"), recording, engine=engine) as opened:
         page, received = opened.page, watch(opened.page)
-        page.click("summary")
+        page.click("#open-settings")
         page.select_option("#turns", "words")
+        page.click("#close-settings")
         page.click("#talk")
         page.wait_for_selector(".turn.model .note:text('interrupted')")
         page.wait_for_selector(".turn.model:has-text('word3') >> nth=1")
@@ -104,7 +105,7 @@ def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path)
         assert kinds(opened.sent).count("conversation.item.truncate") == 1
         responses = [event["response"] for event in received if event["type"] == "response.done"]
         assert [response["status_details"]["reason"] for response in responses] == ["turn_detected"]
-        assert page.locator(".turn.you .note").all_text_contents() == ["(spoken; not written down)"] * 2
+        assert page.locator(".turn.you .note").all_text_contents() == ["spoken; not written down"] * 2
         assert page.is_disabled("#typed") and page.is_disabled("#send")
         page.click("#stop")
         page.wait_for_selector(".turn.model[data-status=cut] >> nth=1")
@@ -112,21 +113,19 @@ def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path)
         assert engine.slots[0].muted[0] is True
         page.wait_for_function("document.activeElement.id == 'transcript'")  # not lost with the button
         assert page.is_hidden("#problem") and not opened.troubles
-        page.click("#talk")
+        page.click("#end")
         page.wait_for_selector("#state[data-state=idle]")
         sound, text = saved(page, tmp_path)
         assert text.count("... (interrupted)") == 2
         assert loud(sound[0]) > 4.0
 
 
-def test_what_is_typed_for_a_model_that_reads_nothing_is_kept_and_explained(talk):  # noqa: F811
+def test_for_a_model_that_reads_nothing_nothing_is_typed(talk):  # noqa: F811
     with talk(LiveOnly("duplex"), engine=ScriptedEngine()) as opened:
         page = opened.page
-        page.fill("#typed", "And so?")
-        page.press("#typed", "Enter")
-        page.wait_for_selector("#problem:has-text('listens to speech alone')")
-        assert page.input_value("#typed") == "And so?"
-        assert "conversation.item.create" not in kinds(opened.sent)
+        page.wait_for_selector("#typed[placeholder*='listens to speech alone']:disabled")
+        assert "takes turns by itself" in page.text_content("#about")
+        assert page.locator("#examples q").count() == 3 and page.locator("#examples button").count() == 0
 
 
 def test_the_real_one_answers_and_is_cut_only_where_it_gave_way(talk, asked, tmp_path):  # noqa: F811
@@ -141,7 +140,7 @@ def test_the_real_one_answers_and_is_cut_only_where_it_gave_way(talk, asked, tmp
         page.click("#talk")
         page.wait_for_selector(".turn.model[data-status=done] .text:not(.waiting)")
         page.wait_for_timeout(12_000)  # whatever it makes of the rest
-        page.click("#talk")
+        page.click("#end")
         page.wait_for_selector("#state[data-state=idle]")
         created = next(event for event in received if event["type"] == "session.created")["session"]
         assert created["audio"]["input"]["turn_detection"]["interrupt_response"] is False

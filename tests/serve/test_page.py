@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from tests.serve.scripted import Scripted
 
 PAGE = ServeConfig().page
 FILES = sorted(path.name for path in PAGE.iterdir())
+MOST_BYTES = 150_000  # of the page: all that a browser fetches
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 MENTIONED = {"http://www.w3.org/2000/svg", "http://localhost"}  # names, not places that anything is fetched from
 
@@ -33,7 +35,7 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag, attributes):
         entry = (tag, {name: value or "" for name, value in attributes}, [])
         self.found.append(entry)
-        if tag not in ("meta", "link", "img", "input", "rect", "path"):
+        if tag not in ("meta", "link", "img", "input", "rect", "path", "use"):
             self.open.append(entry[2])
 
     def handle_startendtag(self, tag, attributes):
@@ -98,7 +100,7 @@ def test_the_policy_forbids_everything_else_and_the_page_keeps_to_it(html):
 
 def test_every_control_has_a_name(html):
     labelled = {entry.get("for") for entry, _ in html.all("label")}
-    fields = [entry for entry, _ in html.all("input", "select")]
+    fields = [entry for entry, _ in html.all("input", "select", "textarea")]
     assert fields and all(entry["id"] in labelled for entry in fields)
     buttons = html.all("button")
     assert buttons and all(text or entry.get("aria-label") for entry, text in buttons)
@@ -106,8 +108,9 @@ def test_every_control_has_a_name(html):
     identities = [entry["id"] for _, entry, _ in html.found if "id" in entry]
     assert len(identities) == len(set(identities))
     for _, entry, _ in html.found:
-        for name in ("for", "aria-labelledby", "aria-describedby"):
+        for name in ("for", "aria-labelledby", "aria-describedby", "popovertarget"):
             assert name not in entry or entry[name] in identities
+        assert "href" not in entry or not entry["href"].startswith("#") or entry["href"][1:] in identities
     wanted = set(re.findall(r'\bat\("([^"]+)"\)', (PAGE / "app.js").read_text()))
     assert wanted and wanted <= set(identities)
 
@@ -123,12 +126,40 @@ def luminance(colour: str) -> float:
 def test_words_can_be_read_on_their_ground(scheme):
     light, dark = re.findall(r":root \{(.*?)\}", (PAGE / "style.css").read_text(), re.S)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light if scheme == "light" else dark))
-    pairs = [(ink, ground) for ink in ("ink", "faint") for ground in ("ground", "card", "you-tint", "model-tint")]
-    pairs += [("ink", "warn-tint"), ("warn", "model-tint"), ("you", "you-tint"), ("model", "model-tint")]
-    pairs += [("you", "card"), ("model", "card"), ("on-main", "main"), ("main", "card")]
-    for ink, ground in pairs:
+    words = [(ink, ground) for ink in ("ink", "faint") for ground in ("ground", "card", "tint")]
+    words += [(ink, ground) for ink in ("main", "warn") for ground in ("ground", "card")]
+    words += [("ink", "warn-tint"), ("ink", "mark"), ("on-main", "main"), ("on-hang-up", "hang-up"), ("card", "ink")]
+    shapes = [(ink, ground) for ink in ("edge", "focus", "hang-up") for ground in ("ground", "card")]
+    for ink, ground in words + shapes:
         above, below = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
-        assert (above + 0.05) / (below + 0.05) >= 4.5, (ink, ground)
+        assert (above + 0.05) / (below + 0.05) >= (4.5 if (ink, ground) in words else 3), (ink, ground)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_it_is_small(language):
+    fetched = [name for name in FILES if not name.startswith("words-") or name == f"words-{language}.js"]
+    assert sum((PAGE / name).stat().st_size for name in fetched) <= MOST_BYTES
+
+
+def test_the_file_says_what_the_english_words_say(html):
+    """Whoever has another language sees the file's words for a moment, and English is never put in."""
+    text = (PAGE / "words-en.js").read_text()
+    english = {name: json.loads(said) for name, said in re.findall(r'^  (\w+):\s+("(?:[^"\\]|\\.)*"),$', text, re.M)}
+    checked = 0
+    for _, entry, texts in html.found:
+        shown = {
+            "data-say": " ".join("".join(texts).split()),
+            "data-say-label": entry.get("aria-label"),
+            "data-say-placeholder": entry.get("placeholder"),
+        }
+        for name in shown.keys() & entry.keys():
+            assert shown[name] == english[entry[name]], entry
+            checked += 1
+    assert checked > 60
+    for name in FILES:
+        if name.endswith(".js"):
+            said = re.findall(r'\bsay\(\s*"(\w+)"', (PAGE / name).read_text())
+            assert set(said) <= set(re.findall(r"^  (\w+):", text, re.M)), name
 
 
 def test_the_modules_arithmetic_and_manners(tmp_path):

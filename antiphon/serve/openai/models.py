@@ -40,14 +40,20 @@ class Health(BaseModel):
         sessions, capacity: live conversations, and how many are admitted at once.
         load: share of the last seconds in which the model worked, 0 to 1.
         voices: that can be asked for.
+        languages: codes of those that are understood.
         sees: messages may have pictures and videos.
+        calls_functions: it may be given tools.
+        duplex: it talks live alone, and takes turns by itself.
     """
 
     status: Literal["ok", "stopping"]
     version: str
     model: str
     voices: list[str]
+    languages: list[str]
     sees: bool
+    calls_functions: bool
+    duplex: bool
     sessions: int
     capacity: int
     load: float
@@ -81,7 +87,10 @@ async def health(request: Request) -> Health:
         version=__version__,
         model=served.backend.name,
         voices=list(served.backend.voices),
+        languages=list(served.backend.languages),
         sees=served.backend.sees,
+        calls_functions=served.backend.calls_functions,
+        duplex=served.engine is not None,
         sessions=served.admission.live,
         capacity=served.admission.sessions,
         load=round(served.scheduler.load(), 3),

@@ -29,6 +29,12 @@ export class JitterBuffer {
     return this.queue.reduce((sum, { samples, from }) => sum + samples.length - from, 0);
   }
 
+  /** The item that is played, and how many samples of it have left: {item, samples}; null for silence. */
+  get sounding() {
+    const [part] = this.queue;
+    return this.playing && part ? { item: part.item, samples: this.played.get(part.item) ?? 0 } : null;
+  }
+
   /** More sound of an item. */
   push(item, samples) {
     if (samples.length === 0) return;

@@ -79,7 +79,7 @@ class LineProcessor extends AudioWorkletProcessor {
     while (Math.min(this.microphone.held.length, this.voice.held.length) >= BLOCK) {
       const microphone = toPcm(this.microphone.take(BLOCK));
       const voice = toPcm(this.voice.take(BLOCK));
-      const state = { playing: buffer.playing, waiting: buffer.waiting / RATE, gaps: buffer.gaps };
+      const state = { sounding: buffer.sounding, waiting: buffer.waiting / RATE, gaps: buffer.gaps };
       this.port.postMessage({ kind: "block", microphone, voice, ...state }, [microphone.buffer, voice.buffer]);
     }
     return this.open;

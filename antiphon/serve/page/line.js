@@ -2,9 +2,11 @@
 
 import { RATE } from "./sound.js";
 
+const MOST_WAIT = 8000; // milliseconds for the loudspeaker: browsers wait for one that isn't there without end
+
 export class Line {
   /**
-   * @param on {block, began, finished, lost}: functions for 40 ms of both sides, for an item whose first sample has
+   * @param on {block, began, finished, lost}: functions for 40 ms of both sides (and what of which item was heard), for an item whose first sample has
    *   left and for one whose last has, and for a microphone that went away.
    */
   constructor(on) {
@@ -14,27 +16,33 @@ export class Line {
     this.stream = null;
     this.source = null;
     this.muted = false;
+    this.volume = 1;
     this.clearing = [];
   }
 
-  /** Opens the loudspeaker. To be called from a click or a key, or browsers keep it silent. */
+  /**
+   * Opens the loudspeaker. To be called from a click or a key, or browsers keep it silent.
+   * @throws what the browser throws, or an Error named "NoLoudspeakerError" where nothing is played.
+   */
   async open(settings = { sampleRate: RATE }) {
     const context = new AudioContext({ ...settings, latencyHint: "interactive" });
     this.context = context;
     await context.audioWorklet.addModule(new URL("line-processor.js", import.meta.url));
     const node = new AudioWorkletNode(context, "line", { numberOfInputs: 1, outputChannelCount: [1] });
     node.port.onmessage = ({ data }) => this.#told(data);
-    node.connect(context.destination);
+    this.gain = new GainNode(context, { gain: this.volume });
+    node.connect(this.gain).connect(context.destination);
     this.node = node;
-    if (context.state === "suspended") await context.resume();
+    if (context.state === "suspended") await Promise.race([context.resume(), tooLate()]);
   }
 
   /**
    * Takes the microphone.
    * @param headphones nothing of the loudspeaker comes back, so the browser need not (and shouldn't) take it out.
+   * @param device the id of one of them; "" for the system's.
    * @throws DOMException of getUserMedia, or an Error named "InsecureError" where there is none.
    */
-  async takeMicrophone(headphones) {
+  async takeMicrophone(headphones, device = "") {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw Object.assign(new Error("no media devices"), { name: "InsecureError" });
     }
@@ -44,6 +52,7 @@ export class Line {
       noiseSuppression: !headphones,
       autoGainControl: true,
     };
+    if (device) audio.deviceId = { ideal: device }; // another one where it is gone
     const stream = await navigator.mediaDevices.getUserMedia({ audio });
     this.dropMicrophone();
     this.stream = stream;
@@ -77,6 +86,12 @@ export class Line {
   mute(muted) {
     this.muted = muted;
     this.stream?.getAudioTracks().forEach((track) => (track.enabled = !muted));
+  }
+
+  /** How loud the model's voice is, 0 to 1. */
+  setVolume(volume) {
+    this.volume = volume;
+    if (this.node) this.gain.gain.setTargetAtTime(volume, this.context.currentTime, 0.02); // or it would click
   }
 
   /** Seconds from the processor to the ear, as far as the browser knows. */
@@ -117,7 +132,11 @@ export class Line {
   }
 
   #told(data) {
-    if (data.kind === "block") this.on.block(data);
+    if (data.kind === "block") {
+      const { sounding } = data;
+      const seconds = sounding && sounding.samples / RATE - this.delay;
+      this.on.block({ ...data, sounding: sounding && { item: sounding.item, seconds } });
+    }
     else if (data.kind === "cleared") {
       // What has left the processor in the last moments is still on its way to the ear, and won't be understood.
       const late = this.delay * 1000;
@@ -128,4 +147,9 @@ export class Line {
       this.clearing.shift()?.(heard);
     } else this.on[data.kind](data.item);
   }
+}
+
+function tooLate() {
+  const error = Object.assign(new Error("nothing is played"), { name: "NoLoudspeakerError" });
+  return new Promise((_, reject) => setTimeout(() => reject(error), MOST_WAIT));
 }

@@ -1,7 +1,7 @@
 // A conversation's connection: OpenAI's Realtime protocol over a WebSocket.
 
 import { dial, whyRefused } from "./server.js";
-import { endProblem } from "./words.js";
+import { endProblem } from "./problems.js";
 
 const MOST_UNSENT = 400_000; // bytes, some six seconds of speech: nobody takes them any more
 

@@ -1,6 +1,7 @@
 // What the server is asked by HTTP, and the way to its WebSocket.
 
-import { Problem, refusal, unreachable } from "./words.js";
+import { Problem, refusal, unreachable } from "./problems.js";
+import { say } from "./words.js";
 
 const KEY = "antiphon-token";
 const KEY_PROTOCOL = "openai-insecure-api-key."; // how a page, which can set no header, gives a token with a WebSocket
@@ -27,12 +28,22 @@ async function ask(path) {
   return response.json();
 }
 
-/** {models: names, voices: of each, by name; sees: it can be shown pictures}. @throws Problem */
+/**
+ * {models: names, voices: of each, by name; languages: codes of what it understands; sees: it can be shown pictures;
+ * callsFunctions: it can be given tools; duplex: it takes turns by itself}. @throws Problem
+ */
 export async function offers() {
   const [list, health] = await Promise.all([ask("v1/models"), ask("health")]);
   const voices = {};
   for (const card of list.data) voices[card.id] = card.voices ?? health.voices ?? [];
-  return { models: list.data.map((card) => card.id), voices, sees: health.sees === true };
+  return {
+    models: list.data.map((card) => card.id),
+    voices,
+    languages: health.languages ?? [],
+    sees: health.sees === true,
+    callsFunctions: health.calls_functions === true,
+    duplex: health.duplex === true,
+  };
 }
 
 /** {sessions, capacity, load, status}. @throws Problem */
@@ -50,11 +61,7 @@ export function dial(model) {
   try {
     return new WebSocket(url, protocols);
   } catch {
-    throw new Problem(
-      "token",
-      "That token can't be sent from a browser: use letters, digits, dots and dashes.",
-      "token",
-    );
+    throw new Problem("token", say("oddToken"), "token");
   }
 }
 
@@ -65,9 +72,5 @@ export async function whyRefused() {
   } catch (problem) {
     return problem;
   }
-  return new Problem(
-    "token",
-    "The server answers, but lets no conversation begin. If it has a token, enter it here.",
-    "token",
-  );
+  return new Problem("token", say("notBegun"), "token");
 }

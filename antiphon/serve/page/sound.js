@@ -42,6 +42,26 @@ export function level(pcm) {
   return Math.max(-100, 10 * Math.log10(sum / Math.max(1, pcm.length) / 32768 ** 2 + 1e-10));
 }
 
+const BANDS = [140, 220, 350, 550, 870, 1380, 2180, 3450]; // hertz: from a deep voice's pitch to an "s"
+
+/**
+ * How much of each band there is in 16-bit samples, 0 to 1: the outline of a sound, for the eye.
+ * One frequency stands for a band (Goertzel's filter), on a window without edges.
+ */
+export function bands(pcm) {
+  const { length } = pcm;
+  return BANDS.map((hertz) => {
+    const turn = 2 * Math.cos((2 * Math.PI * hertz) / RATE);
+    let [last, before] = [0, 0];
+    for (let i = 0; i < length; i++) {
+      const now = (pcm[i] / 32768) * Math.sin((Math.PI * i) / length) ** 2 + turn * last - before;
+      [before, last] = [last, now];
+    }
+    const power = (last * last + before * before - turn * last * before) / (length / 4) ** 2;
+    return Math.max(0, Math.min(1, (10 * Math.log10(power + 1e-12) + 66) / 54));
+  });
+}
+
 /**
  * Tells loud blocks from quiet ones, over a floor that follows the noise: quickly down, slowly up.
  * Only for showing and timing things on the page: whose turn it is, the server decides.

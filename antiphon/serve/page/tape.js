@@ -1,9 +1,11 @@
-// Keeps the conversation, to be saved: both sides on one clock, the model left, the user right, and the words.
+// Keeps the conversation's sound, to be heard again and saved: both sides on one clock, the model left, the user right.
 
 import { RATE, wavHeader } from "./sound.js";
 
 const PART = 10 * RATE; // samples that are put away at once: browsers keep a Blob on the disk, arrays in memory
 const MOST = 2 * 3600 * RATE; // samples; a wav of two hours has 690 MB
+const SIDES = { model: 0, you: 1 };
+const FRAME = 4; // bytes: two sides of 16 bits
 
 export class Tape {
   constructor() {
@@ -39,23 +41,19 @@ export class Tape {
   wav() {
     return new Blob([wavHeader(this.samples, 2), ...this.parts, ...this.open], { type: "audio/wav" });
   }
+
+  /** What one side said between two moments, in seconds: 16-bit samples. */
+  async slice(who, from, until) {
+    const [first, last] = [from, until].map((seconds) => FRAME * Math.round(Math.max(0, seconds) * RATE));
+    const bytes = await new Blob([...this.parts, ...this.open]).slice(first, last).arrayBuffer();
+    const both = new Int16Array(bytes.slice(0, bytes.byteLength - (bytes.byteLength % FRAME)));
+    return both.filter((_, i) => i % 2 === SIDES[who]);
+  }
 }
 
-/** Seconds -> "1:05". */
-export function clockText(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-}
-
-/** The words of a conversation as plain text. */
-export function asText(turns, model, when) {
-  const lines = turns
-    .filter(({ text, note }) => text || note)
-    .map(({ who, text, at, note }) => {
-      const cut = note ? `${text ? " ... " : ""}(${note})` : "";
-      return `[${clockText(at)}] ${who === "you" ? "You" : "Model"}: ${text}${cut}`;
-    });
-  return [`Conversation with ${model}, ${when}`, "", ...lines, ""].join("\n");
+/** 16-bit samples of one side as a wav file. */
+export function wavOf(samples) {
+  return new Blob([wavHeader(samples.length, 1), samples], { type: "audio/wav" });
 }
 
 /** Gives the user a file. */

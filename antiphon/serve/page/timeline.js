@@ -1,5 +1,7 @@
 // Who speaks: the last half minute of both sides, as loudness over time.
 
+import { say } from "./words.js";
+
 const SECONDS = 30;
 const BLOCK = 0.04; // seconds in one entry
 const EVERY = 3; // entries that are drawn as one bar, and after which it is drawn again
@@ -16,6 +18,7 @@ export class Timeline {
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     for (const query of [this.calm, this.dark]) query.addEventListener("change", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(canvas);
+    this.#tell();
   }
 
   /** Takes what happened in 40 ms: levels in decibels, whether each was loud, whether an answer was interrupted. */
@@ -38,6 +41,7 @@ export class Timeline {
     const { canvas } = this;
     const ratio = devicePixelRatio;
     const { clientWidth: width, clientHeight: height } = canvas;
+    if (!width) return; // nobody looks at it
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
@@ -66,7 +70,7 @@ export class Timeline {
         lane,
         part.map(({ you }) => you),
         part.some(({ youLoud }) => youLoud),
-        colour("--you"),
+        colour("--ink"),
       );
       this.#bar(
         paper,
@@ -76,7 +80,7 @@ export class Timeline {
         lane,
         part.map(({ model }) => model),
         part.some(({ modelLoud }) => modelLoud),
-        colour("--model"),
+        colour("--main"),
       );
       if (part.some(({ cut }) => cut)) {
         paper.fillStyle = colour("--warn");
@@ -96,11 +100,9 @@ export class Timeline {
 
   #tell() {
     const seconds = (key) => (this.entries.filter((entry) => entry[key]).length * BLOCK).toFixed(1);
-    const cuts = this.entries.filter(({ cut }) => cut).length;
-    const interrupted = cuts ? `; ${cuts === 1 ? "one answer was" : `${cuts} answers were`} interrupted` : "";
-    this.words.textContent = this.entries.length
-      ? `In the last ${Math.round(this.entries.length * BLOCK)} seconds you spoke for ${seconds("youLoud")} and ` +
-        `the model for ${seconds("modelLoud")} seconds${interrupted}.`
-      : "Nothing was said yet.";
+    const n = this.entries.filter(({ cut }) => cut).length;
+    const spoke = { you: seconds("youLoud"), model: seconds("modelLoud") };
+    const told = say("whoSpoke", { seconds: Math.round(this.entries.length * BLOCK), ...spoke });
+    this.words.textContent = this.entries.length ? `${told} ${n ? say("cuts", { n }) : ""}` : say("nothingSaid");
   }
 }

@@ -21,6 +21,8 @@ from antiphon.serve.refusals import refusal
 
 Model = TypeVar("Model", bound=BaseModel)
 SCENE = "item.input_audio_scene"  # an extension: `include` it to be told what is heard besides the words
+WORDS = "item.output_audio_words"  # another: to be told when the words of an answer are heard
+EXTENSIONS = frozenset((SCENE, WORDS))
 
 
 class _Strict(BaseModel):
@@ -274,8 +276,9 @@ def check_change(change: SessionChange | ResponseChange, name: str, languages: C
         asked = heard.transcription if heard is not None and heard.transcription is not None else Transcription()
         spoken_in(asked.language, f"{name}.audio.input.transcription.language", languages)
         forgets = "the oldest turns are forgotten when there is no more room; leave it at 'auto'"
+        given = " and ".join(map(repr, sorted(EXTENSIONS)))
         refused |= {
-            "include": (bool(set(change.include or ()) - {SCENE}), f"log probabilities are not given; {SCENE!r} is"),
+            "include": (bool(set(change.include or ()) - EXTENSIONS), f"log probabilities are not given; {given} are"),
             "truncation": (change.truncation not in (None, "auto"), forgets),
             "audio.input.transcription.prompt": (bool((asked.prompt or "").strip()), "these ears take none"),
         }

@@ -34,6 +34,8 @@ class Response:
         status: "in_progress" until it is over.
         item: of what it says, while it is being said.
         outputs: that item and those of the functions that it calls, in order.
+        text, samples: of that item, that were sent.
+        words_heard: letters of the text that were heard by the end of that sound, as far as the client was told.
     """
 
     conversation: Conversation | None
@@ -51,6 +53,7 @@ class Response:
     outputs: list[Item] = field(default_factory=list)
     text: str = ""
     samples: int = 0
+    words_heard: int = 0
     _encoder: Encoder | None = None
     _calls: list[Call] = field(default_factory=list)  # that wait until all is said
 
@@ -127,6 +130,19 @@ class Response:
         if data:
             events.append(self._part("response.output_audio.delta", delta=base64.b64encode(data).decode()))
         return events
+
+    def words(self) -> list[Event]:
+        """How far the text is heard by the end of the sound that was sent, if that is further than it was.
+
+        An extension of the protocol; `letters` counts Unicode's code points.
+        """
+        if self.item is None or self.answer is None:
+            return []
+        letters = len(self.answer.until(self.seconds))
+        if letters <= self.words_heard:
+            return []
+        self.words_heard = letters
+        return [self._part("response.output_audio_words.delta", letters=letters, end_ms=round(self.seconds * 1000))]
 
     def call(self, call: Call) -> list[Event]:
         """A function is called; if something is being said, when that is complete.

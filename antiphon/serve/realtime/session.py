@@ -42,6 +42,7 @@ from antiphon.serve.realtime.commands import (
 )
 from antiphon.serve.realtime.config import (
     SCENE,
+    WORDS,
     ResponseChange,
     SessionChange,
     check_change,
@@ -491,6 +492,8 @@ class RealtimeSession:
             elif isinstance(event, AudioEvent):
                 self.spoken = True
                 self.out.emit(*response.sound(event.audio.samples.numpy()))
+                if WORDS in (self.config["include"] or ()):
+                    self.out.emit(*response.words())
             elif isinstance(event, CallEvent):
                 self.out.emit(*response.call(event.call))
         except RequestError as error:  # the conversation is full

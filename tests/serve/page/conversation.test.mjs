@@ -3,19 +3,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Conversation } from "./conversation.js";
+import { Conversation, soundingWord } from "./conversation.js";
+import { endProblem, microphoneProblem } from "./problems.js";
 import { toBase64 } from "./sound.js";
-import { asText } from "./tape.js";
-import { endProblem, microphoneProblem } from "./words.js";
+import { asText } from "./writing.js";
 
 const SOUND = toBase64(new Int16Array(1920));
 
 /** A conversation with everything it does written down. */
-function begin() {
+function begin(tools) {
   const sent = [];
   const done = [];
   let heard = new Map();
   let time = 0;
+  let recorded = 0;
   const line = {
     play: (item, samples) => done.push(["play", item, samples.length]),
     end: (item) => done.push(["end", item]),
@@ -35,7 +36,8 @@ function begin() {
     line,
     show,
     () => time,
-    () => 0,
+    () => recorded,
+    tools,
   );
   talk.receive({
     type: "session.created",
@@ -49,6 +51,7 @@ function begin() {
     does,
     hear: (map) => (heard = map),
     wait: (seconds) => (time += seconds),
+    record: (seconds) => (recorded = seconds),
     types: () => sent.map(({ type }) => type),
   };
 }
@@ -107,6 +110,8 @@ test("interrupted by voice: silence at once, and the server is told what was rea
   talk.receive({ type: "conversation.item.retrieved", item: { id: "i1", content: [{ transcript: "Rome is" }] } });
   const turn = talk.turns.find(({ id }) => id === "i1");
   assert.deepEqual([turn.text, turn.unsaid, turn.status], ["Rome is", "the capital", "cut"]);
+  assert.equal(does("sounding").at(-1)[2], null); // no word is marked any more
+  assert.equal(does("interrupted").length, 1);
 });
 
 test("words of which no sound was heard yet are taken back as well", async () => {
@@ -292,7 +297,9 @@ test("what is heard besides the words stands beside them", () => {
   const done = "conversation.item.input_audio_transcription.completed";
   talk.receive({ type: done, item_id: "u1", transcript: "Listen." });
   const [turn] = talk.turns;
-  assert.deepEqual([turn.text, turn.note, turn.status], ["Listen.", "sound: a dog barks, the user laughs", "done"]);
+  assert.deepEqual([turn.text, turn.note, turn.status], ["Listen.", "", "done"]);
+  assert.deepEqual(turn.heard, ["sound: a dog barks", "the user laughs"]);
+  assert.match(asText(talk.turns, "mini", "today"), /You: Listen. \(sound: a dog barks, the user laughs\)/);
 });
 
 test("a sound without words stays, a silence doesn't", () => {
@@ -302,7 +309,7 @@ test("a sound without words stays, a silence doesn't", () => {
     talk.receive({ type: "conversation.item.input_audio_scene.completed", item_id: id, noted });
     talk.receive({ type: "conversation.item.input_audio_transcription.completed", item_id: id, transcript: "" });
   }
-  assert.deepEqual(talk.turns.map(({ note }) => note), ["sound: a dog barks"]);
+  assert.deepEqual(talk.turns.map(({ heard }) => heard), [["sound: a dog barks"]]);
 });
 
 test("a picture is an item of its own, and asks for nothing", () => {
@@ -321,4 +328,109 @@ test("a turn that isn't written down stays as one that was spoken", () => {
   talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u1" });
   talk.receive({ type: "conversation.item.added", item: { id: "u1", role: "user", content: [{ type: "input_audio" }] } });
   assert.deepEqual(talk.turns.map(({ note }) => note), ["spoken; not written down"]);
+});
+
+test("the word that sounds: told by the server, or taken from when the words came", () => {
+  const { talk, does } = begin();
+  answer(talk, "i1", "r1", "Rome is");
+  talk.receive({ type: "response.output_audio_transcript.delta", item_id: "i1", delta: " the capital" });
+  const [turn] = talk.turns;
+  const word = (seconds) => turn.text.slice(...soundingWord(turn, seconds));
+  assert.deepEqual([word(0), word(0.079), word(0.08)], ["Rome", "Rome", "the"]); // 80 ms had come before "the"
+  const told = (letters, end_ms) =>
+    talk.receive({ type: "response.output_audio_words.delta", item_id: "i1", letters, end_ms });
+  told(4, 240);
+  told(7, 480);
+  assert.deepEqual([0, 0.239, 0.24, 0.5].map(word), ["Rome", "Rome", "is", "the"]);
+  told(19, 900);
+  assert.equal(soundingWord(turn, 1), null); // all is said
+  talk.sounding({ item: "i1", seconds: 0.3 });
+  assert.deepEqual(does("sounding").at(-1).slice(1), [turn, [5, 7]]);
+  talk.finished("i1");
+  assert.equal(does("sounding").at(-1)[2], null);
+});
+
+test("letters are the server's, not halves of them", () => {
+  const { talk } = begin();
+  answer(talk, "i1", "r1", "😀😀 two words");
+  talk.receive({ type: "response.output_audio_words.delta", item_id: "i1", letters: 2, end_ms: 100 });
+  const [turn] = talk.turns;
+  assert.equal(turn.text.slice(...soundingWord(turn, 0.1)), "two");
+});
+
+test("where a turn lies in the recording", async () => {
+  const { talk, record, hear } = begin();
+  record(10);
+  talk.sent(24000 * 4); // the connection began 6 s into it
+  talk.receive({ type: "input_audio_buffer.speech_started", item_id: "u1", audio_start_ms: 3500 });
+  talk.sent(24000);
+  record(11);
+  talk.receive({ type: "input_audio_buffer.speech_stopped", item_id: "u1", audio_end_ms: 4700 });
+  record(12);
+  answer(talk);
+  talk.began("i1", 0);
+  record(13);
+  talk.finished("i1");
+  answer(talk, "i2", "r2");
+  talk.began("i2", 0);
+  hear(new Map([["i2", 400]]));
+  await talk.interrupt();
+  assert.deepEqual(
+    talk.turns.map(({ at, until }) => [at, until].map((seconds) => Number(seconds.toFixed(3)))),
+    [
+      [9.5, 10.7],
+      [12, 13],
+      [13, 13.4],
+    ],
+  );
+});
+
+test("by hand, too", () => {
+  const { talk, record } = begin();
+  record(2);
+  talk.open();
+  record(5);
+  talk.commit();
+  talk.receive({ type: "conversation.item.added", item: { id: "u1", role: "user", content: [{ type: "input_audio" }] } });
+  assert.deepEqual([talk.turns[0].at, talk.turns[0].until], [2, 5]);
+});
+
+const TOOLS = {
+  definitions: [{ type: "function", name: "clock" }],
+  run: (name, given) => `${name} ${given}`,
+};
+const CALLED = { type: "response.function_call_arguments.done", item_id: "c1", call_id: "call1", name: "clock", arguments: "{}" };
+
+test("a tool is called, shown, and the model goes on with what it gave", async () => {
+  const { talk, sent } = begin(TOOLS);
+  talk.begin({ voice: "heart", detection: null, instructions: "Be brief.", language: "en" });
+  const { session } = sent.splice(0)[0];
+  assert.deepEqual([session.instructions, session.tools], ["Be brief.", TOOLS.definitions]);
+  assert.equal(session.audio.input.transcription.language, "en");
+  talk.receive({ type: "response.created", response: { id: "r1" } });
+  talk.receive(CALLED);
+  await settled();
+  assert.deepEqual(sent, []); // the answer isn't complete
+  talk.receive({ type: "response.done", response: { id: "r1", status: "completed", output: [] } });
+  await settled();
+  assert.deepEqual(sent, [
+    { type: "conversation.item.create", item: { type: "function_call_output", call_id: "call1", output: "clock {}" } },
+    { type: "response.create" },
+  ]);
+  const [turn] = talk.turns;
+  assert.deepEqual([turn.who, turn.called.result, turn.status], ["tool", "clock {}", "done"]);
+  talk.reset();
+  talk.receive({ type: "session.created", session: { model: "mini" } });
+  talk.begin({ voice: "heart", detection: null });
+  assert.deepEqual(sent.slice(2).map(({ type }) => type), ["session.update"]); // calls aren't told again
+});
+
+test("who interrupts doesn't wait for a tool", async () => {
+  const { talk, types } = begin(TOOLS);
+  talk.receive({ type: "response.created", response: { id: "r1" } });
+  talk.receive(CALLED);
+  talk.receive({ type: "response.done", response: { id: "r1", status: "completed", output: [] } });
+  talk.silence();
+  await settled();
+  assert.deepEqual(types(), []);
 });

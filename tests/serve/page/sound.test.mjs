@@ -5,8 +5,9 @@ import { test } from "node:test";
 
 import { JitterBuffer } from "./jitter.js";
 import { Resampler } from "./resample.js";
-import { fromBase64, fromPcm, level, Loudness, toBase64, toPcm, wavHeader } from "./sound.js";
-import { asText, clockText, Tape } from "./tape.js";
+import { bands, fromBase64, fromPcm, level, Loudness, toBase64, toPcm, wavHeader } from "./sound.js";
+import { Tape, wavOf } from "./tape.js";
+import { asSubtitles, asText, clockText } from "./writing.js";
 
 const sine = (hertz, rate, count) =>
   Float32Array.from({ length: count }, (_, i) => Math.sin((2 * Math.PI * hertz * i) / rate));
@@ -170,13 +171,66 @@ test("a wav of two channels, the model left and the user right", async () => {
 
 test("the words as text", () => {
   assert.equal(clockText(65.9), "1:05");
+  const called = { name: "dice", given: '{"count":2}', result: "3, 5" };
   const turns = [
-    { who: "you", text: "What?", at: 1, note: "" },
-    { who: "model", text: "That is", at: 2.5, note: "interrupted" },
-    { who: "you", text: "", at: 3, note: "" },
+    { who: "you", text: "What?", at: 1, note: "", heard: [] },
+    { who: "model", text: "That is", at: 2.5, note: "interrupted", heard: [] },
+    { who: "you", text: "", at: 3, note: "", heard: [] },
+    { who: "tool", text: "", at: 4, note: "", heard: [], called },
   ];
   assert.equal(
     asText(turns, "mini", "today"),
-    "Conversation with mini, today\n\n[0:01] You: What?\n[0:02] Model: That is ... (interrupted)\n",
+    "Conversation with mini, today\n\n[0:01] You: What?\n[0:02] Model: That is ... (interrupted)\n" +
+      '[0:04] Model: dice({"count":2}) → 3, 5\n',
   );
+});
+
+test("the words as subtitles of the sound: short ones, in order, each while it is to be heard", () => {
+  const long = "One two three four five six seven eight nine ten. Eleven twelve thirteen fourteen fifteen.";
+  const marks = [
+    [0.5, 0],
+    [4, long.indexOf(" Eleven")],
+    [9, long.length],
+  ];
+  const turns = [
+    { who: "model", text: long, at: 10, until: 18.5, marks },
+    { who: "you", text: "Count.", at: 8, until: 9.75, marks: [] },
+    { who: "you", text: "typed", at: 9, until: null, marks: [] },
+  ];
+  assert.equal(
+    asSubtitles(turns),
+    "1\n00:00:08,000 --> 00:00:09,750\nYou: Count.\n\n" +
+      "2\n00:00:10,000 --> 00:00:14,000\nModel: One two three four five six seven eight nine ten.\n\n" +
+      "3\n00:00:14,000 --> 00:00:18,500\nModel: Eleven twelve thirteen fourteen fifteen.\n",
+  );
+  const even = asSubtitles([{ who: "model", text: "x. y. z", at: 3600, until: 3607, marks: [] }]).split("\n");
+  assert.deepEqual([even[1], even[5]], ["01:00:00,000 --> 01:00:02,000", "01:00:02,000 --> 01:00:05,000"]);
+});
+
+test("one turn of one side, from the middle of what was recorded", async () => {
+  const tape = new Tape();
+  for (let i = 0; i < 300; i++) tape.push(new Int16Array(960).fill(i), new Int16Array(960).fill(-i));
+  const samples = await tape.slice("you", 10.04, 10.12); // across the end of what was put away
+  assert.deepEqual([samples.length, samples[0], samples[959], samples[960]], [1920, -251, -251, -252]);
+  assert.equal((await tape.slice("model", 11.9, 30)).length, 2400);
+  assert.equal((await wavOf(samples).arrayBuffer()).byteLength, 44 + 2 * 1920);
+});
+
+test("bands: a tone is in its own, silence in none", () => {
+  assert.deepEqual(bands(new Int16Array(960)), Array(8).fill(0));
+  const low = bands(toPcm(sine(220, 24000, 960).map((x) => x * 0.5)));
+  assert.equal(low.indexOf(Math.max(...low)), 1);
+  assert.ok(low[1] > 0.9 && low[6] < 0.35, String(low));
+  const high = bands(toPcm(sine(2180, 24000, 960).map((x) => x * 0.5)));
+  assert.equal(high.indexOf(Math.max(...high)), 6);
+});
+
+test("what sounds, and how much of it was heard", () => {
+  const buffer = new JitterBuffer();
+  assert.equal(buffer.sounding, null);
+  buffer.push("a", ones(4800));
+  pull(buffer, 1000);
+  assert.deepEqual(buffer.sounding, { item: "a", samples: 1000 });
+  buffer.clear();
+  assert.equal(buffer.sounding, null);
 });

@@ -154,6 +154,23 @@ def test_what_is_heard_besides_the_words_is_told_to_those_who_include_it():
     assert told["item_id"] and told["duration"] == 1.0 and kinds(others) == ["response.created"]
 
 
+def test_when_words_of_an_answer_are_heard_is_told_to_those_who_include_it():
+    def answered(**session: object) -> list[dict]:
+        bench = Bench()
+        bench.send("session.update", session={"type": "realtime", **session})
+        bench.send("conversation.item.create", item=message("And?"))
+        bench.send("response.create")
+        return bench.answer(frames=6, text="Rome is old.")
+
+    assert "response.output_audio_words.delta" not in kinds(answered())  # off by default
+    events = answered(include=["item.output_audio_words"])
+    told = [event for event in events if event["type"] == "response.output_audio_words.delta"]
+    assert [(event["letters"], event["end_ms"]) for event in told] == [(4, 160), (7, 320), (12, 480)]
+    sounds = [event for event in events if event["type"] == "response.output_audio.delta"]
+    assert {event["item_id"] for event in told} == {event["item_id"] for event in sounds}
+    assert kinds(events)[kinds(events).index(told[0]["type"]) - 1] == "response.output_audio.delta"  # right behind it
+
+
 def test_a_sound_without_words_is_not_answered_but_read_with_the_next_turn():
     bench, notes = Bench(), SceneNotes(torch.zeros(3, 4))
     bench.append(silence(0.3) + speech(0.5) + silence(1))
