@@ -152,6 +152,7 @@ class Backend(Protocol):
         calls_functions: an answer may be given functions.
         sees: a message may have pictures (`Message.contents`).
         writes_down: what is heard of a live turn is written down (`Hearing.text`).
+        structured: an answer may be held to a schema, and tell how likely its tokens were (`Sampling`).
     """
 
     name: str
@@ -160,6 +161,7 @@ class Backend(Protocol):
     calls_functions: bool
     sees: bool
     writes_down: bool
+    structured: bool
 
     @property
     def languages(self) -> Collection[str]: ...

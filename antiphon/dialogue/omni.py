@@ -35,7 +35,6 @@ from antiphon.encoders.whisper.features import log_mel
 from antiphon.errors import ModelError, ToolCallError, TooLongError, UnsayableError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer
-from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import SPEAKING, Omni, OmniMark, OmniState, ReplySettings, Spoken, Written
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
@@ -65,7 +64,7 @@ class OmniBackend:
         folder: that it was read from.
     """
 
-    calls_functions, sees, writes_down = False, True, False
+    calls_functions, sees, writes_down, structured = False, True, False, False
 
     def __init__(self, model: Omni, processor: OmniProcessor, name: str = "omni", folder: Path | None = None):
         if model.thinker is None:
@@ -442,7 +441,7 @@ class OmniReply:
         speaking = replace(SPEAKING, seed=how.seed)
         if (how.temperature, how.top_k) != (usual.temperature, usual.top_k):  # those are another talker's
             speaking = replace(speaking, temperature=how.temperature, top_k=how.top_k)
-        thinking = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
+        thinking = how.thinking
         read = int(state.thinker.length) + 8
         room = backend.model.thinker.language_model.context - read
         wanted = how.max_tokens if self.script is None else len(self.script) + 1
