@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from antiphon import hub
-from antiphon.audio.given import as_audio
-from antiphon.audio.io import Audio, stream
+from antiphon.audio.given import as_stream
+from antiphon.audio.io import Audio
 from antiphon.dialogue.chat import Chat, Reply
 from antiphon.dialogue.events import Sampling
 from antiphon.dialogue.session import Session
@@ -135,9 +134,7 @@ def named_parts(
 
 def heard_from(audio: Sound, sample_rate: int | None) -> Audio | Iterator[Tensor]:
     """A sound as a recognizer takes it: a file piece by piece, however long it is."""
-    if isinstance(audio, (str, os.PathLike)) and sample_rate is None:
-        return stream(os.fspath(audio), HEARING_RATE)
-    return as_audio(audio, sample_rate)
+    return as_stream(audio, HEARING_RATE, sample_rate)
 
 
 def given_sampling(temperature: float | None, top_k: int | None) -> dict[str, Any]:

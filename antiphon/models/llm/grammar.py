@@ -32,7 +32,8 @@ MAX_KEPT = 32  # grammars
 MAX_SCHEMA_LETTERS = 32_768
 CLOSING = (("}",), ("]",), ('"',), (",", ":"))  # in this order, where an end is wanted
 SPACED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-MARGIN = 4  # tokens, as the model may choose a longer way than the one that was counted
+MARGIN = 8  # tokens, as the model may choose a longer way than the one that was counted
+OPENING = frozenset(',:[{"\\')  # letters behind which more may be open than before
 BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 CIRCLES = 40  # tokens that are the same few over and over, four times at least
 
@@ -55,7 +56,8 @@ class Grammars:
             tokenizer.to_str(), n_vocab=tokenizer.get_vocab_size(), eos_token=sorted(ends)
         )
         self.ends = tuple(sorted(ends))
-        self._special = {one.content for one in tokenizer.get_added_tokens_decoder().values() if one.special}
+        added = tokenizer.get_added_tokens_decoder()
+        self._marks = {one.content for token, one in added.items() if self.vocabulary.is_special_token(token)}
         self._known: dict[str, Grammar] = {}
 
     def json(self, schema: str = ANY_OBJECT) -> Grammar:
@@ -98,8 +100,8 @@ class Grammars:
         )
 
     def _mark(self, text: str) -> str:
-        """A bracket of calls; one that the tokenizer has as a special token is that token."""
-        return text if text in self._special else json.dumps(text)
+        """A bracket of calls; one that the vocabulary has as a mark is that token."""
+        return text if text in self._marks else json.dumps(text)
 
     def _compiled(self, source: str) -> Grammar:
         if source not in self._known:
@@ -177,7 +179,7 @@ class Writing:
         Within a value that takes as many as before it; so it is counted again where something may be opened.
         """
         text = self.tokenizer.id_to_token(token) or ""
-        if self.left <= self._cost + MARGIN + 1 or any(letter in text for letter in ",:[{"):
+        if self.left <= self._cost + MARGIN + 1 or any(letter in text for letter in OPENING):
             ahead = self.matcher.deep_copy()
             ahead.consume_token(token)
             self._cost = self._cost_of(ahead)
