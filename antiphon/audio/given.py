@@ -1,5 +1,5 @@
-"""What a caller gives as sound: an `Audio`; a file, by its name, its address, opened or as bytes; or samples of NumPy or
-PyTorch with their rate.
+"""What a caller gives as sound: an `Audio`; a file, by its name, its address, opened or as bytes; or samples of NumPy
+or PyTorch with their rate.
 
 audio = as_audio("question.wav")                      # or "https://example.org/question.ogg"
 audio = as_audio(request.body)                        # bytes of a file of any format; or an open one

@@ -16,6 +16,7 @@ from torch import Tensor
 from antiphon.audio.io import Audio
 from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.tool_calls import Functions, Message
+from antiphon.errors import ModelError
 from antiphon.models.asr.heard import HearingOptions, Passage
 from antiphon.models.scene.scene import Scene
 
@@ -183,3 +184,9 @@ class TurnBackend(Backend, Protocol):
     def chat(self, assistant: bool = True) -> ChatSession:
         """A conversation; without `assistant` answered by the plain language model, where that is another one."""
         ...
+
+
+def check_voice(named: str | None, voices: Sequence[str]) -> None:
+    """Raises ModelError for a voice that isn't among those that there are."""
+    if named is not None and named not in voices:
+        raise ModelError(f"There is no voice {named!r}; there are: {', '.join(voices) or 'none'}.")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.backend import TurnBackend
+from antiphon.dialogue.backend import TurnBackend, check_voice
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, ResultEvent, Sampling, TextEvent
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
@@ -72,6 +72,19 @@ class Chat:
         self._past: list[Message] = []
         self._language = ENGLISH  # of the last turn, which the next one is expected in
 
+    def forget(self) -> None:
+        """Begins anew: nothing of what was said is known any more."""
+        self._past, self._language = [], ENGLISH
+
+    def speak_as(self, voice: str) -> None:
+        """From the next turn on, answers are spoken in this voice.
+
+        Raises:
+            ModelError: there is none of that name.
+        """
+        check_voice(voice, self.backend.voices)
+        self.sampling = replace(self.sampling, voice=voice)
+
     def check_sees(self) -> None:
         """Raises SessionError if the model sees nothing."""
         if not self.backend.sees:
@@ -86,9 +99,7 @@ class Chat:
         """
         return _collected(self.stream_typed(text, seen))
 
-    def stream_typed(
-        self, text: str, seen: Sequence[Mapping[str, Any]] = ()
-    ) -> Generator[HeardEvent | Event, None, Reply]:
+    def stream_typed(self, text: str, seen: Sequence[Mapping[str, Any]] = ()) -> Generator[Event, None, Reply]:
         """A typed turn, whose answer is given while it is made: see `stream_spoken`."""
         if seen:
             return self._stream_contents([*seen, {"type": "text", "text": text}])
@@ -103,7 +114,7 @@ class Chat:
         """
         return _collected(self._stream_contents(contents))
 
-    def _stream_contents(self, contents: Sequence[Mapping[str, Any]]) -> Generator[HeardEvent | Event, None, Reply]:
+    def _stream_contents(self, contents: Sequence[Mapping[str, Any]]) -> Generator[Event, None, Reply]:
         self.check_sees()
         text = " ".join(str(each["text"]) for each in contents if each.get("type") == "text")
         return self._stream(Message("user", text, contents=tuple(contents)), time.perf_counter(), {})
@@ -117,9 +128,7 @@ class Chat:
         """
         return _collected(self.stream_spoken(audio, seen))
 
-    def stream_spoken(
-        self, audio: Audio, seen: Sequence[Mapping[str, Any]] = ()
-    ) -> Generator[HeardEvent | Event, None, Reply]:
+    def stream_spoken(self, audio: Audio, seen: Sequence[Mapping[str, Any]] = ()) -> Generator[Event, None, Reply]:
         """A spoken turn, see `say_spoken`, whose answer is given while it is made.
 
         Yields:
@@ -147,14 +156,12 @@ class Chat:
         yield EndEvent("")
         return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 
-    def _stream(
-        self, message: Message, began: float, timings: dict[str, float]
-    ) -> Generator[HeardEvent | Event, None, Reply]:
+    def _stream(self, message: Message, began: float, timings: dict[str, float]) -> Generator[Event, None, Reply]:
         before = len(self._past)
         self._past.append(message)
-        answer, pieces = self._chat.answer(self._past, self.sampling, spoken=not self.text_only), list[Tensor]()
-        calls: list[ResultEvent] = []
+        pieces, calls = list[Tensor](), list[ResultEvent]()
         try:
+            answer = self._chat.answer(self._past, self.sampling, spoken=not self.text_only)
             with closing(answer.events()) as events:
                 while (event := _next(events)) is not None:
                     now = time.perf_counter() - began
