@@ -81,19 +81,23 @@ def test_lines_are_edited_at_a_terminal_and_called_back_later(tmp_path: Path) ->
         "    while (line := read_line()) is not None: print(f'<{line}>', flush=True)\n"
     )
 
-    def typed(keys: bytes) -> str:
+    def typed(*lines: bytes) -> str:
         mine, theirs = os.openpty()
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path / "new" / "history")],
             stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=os.environ | {"TERM": "xterm"},
         )  # fmt: skip
         os.close(theirs)
-        os.write(mine, keys)
+        shown = b""
+        for number, line in enumerate(lines, 1):
+            while shown.count(b"> ") < number:  # the prompt
+                shown += os.read(mine, 1024)
+            os.write(mine, line)
         threading.Thread(target=_drain, args=(mine,), daemon=True).start()
         return process.communicate(timeout=60)[1].decode()
 
-    assert "<aXb>" in typed(b"ab\x1b[DX\n/he\t\n\x04")
-    assert "<aXb>" in typed(b"\x1b[A\x1b[A\n\x04")
+    assert "<aXb>\n</help>" in typed(b"ab\x1b[DX\n", b"/he\t\n", b"\x04")
+    assert "<aXb>" in typed(b"\x1b[A\x1b[A\n", b"\x04")
 
 
 def _drain(terminal: int) -> None:

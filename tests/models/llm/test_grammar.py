@@ -16,7 +16,7 @@ from antiphon.models.llm.sampling import TokenSampling, sample_rows
 from antiphon.models.llm.thinker import Thinker
 from tests.models.llm.test_thinker import TEMPLATE, folder, make_llm, thinker  # noqa: F401
 
-needs_library = pytest.mark.skipif(not is_installed(), reason="llguidance isn't installed")
+needs_library = pytest.mark.skipif(not is_installed(), reason="could not import 'llguidance'")
 TEXT = {"type": "string"}
 PERSON = {
     "type": "object",

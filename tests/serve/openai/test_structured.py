@@ -23,7 +23,7 @@ from tests.models.llm.test_thinker import make_llm
 from tests.serve.openai.test_options import QUESTION, chat, told
 from tests.serve.scripted import Scripted, serving
 
-needs_library = pytest.mark.skipif(not is_installed(), reason="llguidance isn't installed")
+needs_library = pytest.mark.skipif(not is_installed(), reason="could not import 'llguidance'")
 
 
 class Answer(BaseModel):
