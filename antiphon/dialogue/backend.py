@@ -72,12 +72,15 @@ class Usage:
 
     Attributes:
         heard: of the input, those that were heard rather than typed; `heard_cached` likewise of `cached`.
+        seen: of the input, those of pictures and videos; `seen_cached` likewise.
     """
 
     input: int = 0
     cached: int = 0
     heard: int = 0
     heard_cached: int = 0
+    seen: int = 0
+    seen_cached: int = 0
     output: int = 0
 
 

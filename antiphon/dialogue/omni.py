@@ -38,7 +38,7 @@ from antiphon.models.llm.detokenizer import IncrementalDetokenizer
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import SPEAKING, Omni, OmniMark, OmniState, ReplySettings, Spoken, Written
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
-from antiphon.models.omni.thinker import Words
+from antiphon.models.omni.thinker import Seen, Watched, Words
 
 PROMPT = (  # as published: with another one the talker speaks less well
     "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory "
@@ -271,6 +271,7 @@ class OmniChat:
         self.state: OmniState | None = None
         self._prompt = ""
         self._read: list[Message] = []
+        self._seen: list[int] = []  # of each of those, tokens of its pictures and videos
         self._marks: list[OmniMark] = []  # behind the instructions and behind each message
 
     def answer(
@@ -319,28 +320,35 @@ class OmniChat:
         same = 0
         while same < min(len(past), len(self._read)) and past[same].same(self._read[same]):
             same += 1
-        del self._marks[same + 1 :], self._read[same:]
+        del self._marks[same + 1 :], self._read[same:], self._seen[same:]
         model.rewind(self.state, self._marks[-1])
         usage.cached = self._marks[-1].length
         heard = [0, *(self._tokens(at) if message.heard else 0 for at, message in enumerate(self._read))]
         usage.heard = usage.heard_cached = sum(heard)
+        usage.seen = usage.seen_cached = sum(self._seen)
         yield None
         for message in past[same:]:
             given = {"role": message.role, "content": _contents(message)}
+            seen = 0
             for part in processor([given], reply=False):  # a picture may take a while
+                before = int(self.state.thinker.length)
                 model.read(self.state, [part])
+                seen += int(self.state.thinker.length) - before if isinstance(part, (Seen, Watched)) else 0
                 yield None
-            self.remember(message)
+            self.remember(message, seen)
+            usage.seen += seen
             usage.heard += self._tokens(len(self._read) - 1) if message.heard else 0
         usage.input = self._marks[-1].length
 
-    def remember(self, message: Message) -> None:
-        """The message has been read."""
+    def remember(self, message: Message, seen: int = 0) -> None:
+        """The message has been read, with so many tokens of pictures and videos."""
         self._read.append(message)
+        self._seen.append(seen)
         self._marks.append(self.backend.model.mark(self.state))
 
     def _tokens(self, at: int) -> int:
-        return self._marks[at + 1].length - self._marks[at].length
+        """Of a message, but those of its pictures and videos."""
+        return self._marks[at + 1].length - self._marks[at].length - self._seen[at]
 
 
 def _contents(message: Message) -> list[Mapping[str, Any]]:
