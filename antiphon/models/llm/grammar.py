@@ -31,6 +31,8 @@ ANY_OBJECT = '{"type": "object"}'
 MAX_KEPT = 32  # grammars
 MAX_SCHEMA_LETTERS = 32_768
 CLOSING = (("}",), ("]",), ('"',), (",", ":"))  # in this order, where an end is wanted
+WITHIN = (('"',), ("@", ":", ".", "-", "/"))  # likewise within a string, which may be an address or a date
+LETTERS = ("a", "z", "A", "Z", "_", " ")  # one of which may come within most strings, and where brackets close nowhere
 SPACED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 MARGIN = 8  # tokens, as the model may choose a longer way than the one that was counted
 OPENING = frozenset(',:[{"\\')  # letters behind which more may be open than before
@@ -143,15 +145,14 @@ class Writing:
         self.tokenizer, self.ends, self.left = grammars.tokenizer, grammars.ends, max_tokens
         self.matcher, self.closing = grammar.matcher.deep_copy(), False
         self._said: list[int] = []
-        closing = [[grammars.vocabulary.tokenize_str(text) for text in texts] for texts in CLOSING]
-        self._closing = [self.ends, *(tuple(one[0] for one in each if len(one) == 1) for each in closing)]
+        self._closing = Closing(grammars.vocabulary, self.ends)
         self._cost = self._cost_of(self.matcher.deep_copy())
 
     def allowed(self, card: int) -> Tensor:
         """Which tokens may come next, bool [card]."""
         bits = self.matcher.compute_bitmask()
         found = torch.zeros(card, dtype=torch.bool)
-        if self.closing and (first := _first_closing(bits, self._closing)):
+        if self.closing and (first := self._closing.first(bits)):
             found[list(first)] = True
             return found
         packed = torch.frombuffer(bytearray(bits), dtype=torch.uint8)
@@ -194,12 +195,38 @@ class Writing:
                 count += len(forced)
                 continue
             bits = ahead.compute_bitmask()
-            first = _first_closing(bits, self._closing) or (_lowest(bits),)
+            first = self._closing.first(bits) or (_lowest(bits),)
             if first[0] in self.ends:
                 break
             ahead.consume_token(first[0])
             count += 1
         return count + 1
+
+
+class Closing:
+    """Which tokens close what is open.
+
+    Args:
+        vocabulary: of `llguidance`.
+        ends: tokens that end a reply.
+    """
+
+    def __init__(self, vocabulary: Any, ends: Sequence[int]):
+        def single(texts: Sequence[str]) -> tuple[int, ...]:
+            found = [vocabulary.tokenize_str(text) for text in texts]
+            return tuple(tokens[0] for tokens in found if len(tokens) == 1)
+
+        self.outside = [tuple(ends), *map(single, CLOSING)]
+        self.within = [*map(single, WITHIN)]
+        self.letters = single(LETTERS)
+
+    def first(self, bits: bytes) -> tuple[int, ...]:
+        """Of the groups of tokens, those of the first of which any is allowed; () where none closes anything."""
+
+        def allowed(group: Sequence[int]) -> tuple[int, ...]:
+            return tuple(token for token in group if bits[token >> 3] >> (token & 7) & 1)
+
+        return next(filter(None, map(allowed, self.within if allowed(self.letters) else self.outside)), ())
 
 
 def is_installed() -> bool:
@@ -225,14 +252,6 @@ def check_schema(schema: str) -> None:
 def _compact(schema: str) -> str:
     """A schema whose JSON has no other space than behind commas and colons: models run in circles with it."""
     return json.dumps(json.loads(schema) | {"x-guidance": SPACED})
-
-
-def _first_closing(bits: bytes, closing: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Of the groups of tokens (ends, and those of `CLOSING`), those of the first of which any is allowed."""
-    found = [tuple(token for token in group if bits[token >> 3] >> (token & 7) & 1) for group in closing]
-    if found[1] and found[2]:  # only within a string may both come, and close nothing there
-        found[1] = found[2] = ()
-    return next(filter(None, found), ())
 
 
 def _lowest(bits: bytes) -> int:

@@ -30,6 +30,7 @@ SCHEMAS = [
     {"type": "object", "additionalProperties": TEXT},
     {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
     {"type": "object"},
+    {"type": "object", "properties": {"mail": {"type": "string", "format": "email"}}, "required": ["mail"]},
 ]
 
 
