@@ -17,6 +17,7 @@ with so few tokens at all.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ ANY_OBJECT = '{"type": "object"}'
 MAX_KEPT = 32  # grammars
 MAX_SCHEMA_LETTERS = 32_768
 CLOSING = (("}",), ("]",), ('"',), (",", ":"))  # in this order, where an end is wanted
-WITHIN = (('"',), ("@", ":", ".", "-", "/"))  # likewise within a string, which may be an address or a date
+WITHIN = (('"',), ("@", ":"))  # likewise within a string, which may be an address
+OPENS_MORE = re.compile(r"\[[^\]]|\{[^}]")  # tokens that open something and don't close it at once
 LETTERS = ("a", "z", "A", "Z", "_", " ")  # one of which may come within most strings, and where brackets close nowhere
 SPACED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 MARGIN = 8  # tokens, as the model may choose a longer way than the one that was counted
@@ -60,6 +62,10 @@ class Grammars:
         self.ends = tuple(sorted(ends))
         added = tokenizer.get_added_tokens_decoder()
         self._marks = {one.content for token, one in added.items() if self.vocabulary.is_special_token(token)}
+        pieces = tokenizer.get_vocab(with_added_tokens=False)
+        self.opens_more = torch.tensor(
+            [token for piece, token in pieces.items() if OPENS_MORE.search(piece)], dtype=torch.long
+        )
         self._known: dict[str, Grammar] = {}
 
     def json(self, schema: str = ANY_OBJECT) -> Grammar:
@@ -145,7 +151,7 @@ class Writing:
         self.tokenizer, self.ends, self.left = grammars.tokenizer, grammars.ends, max_tokens
         self.matcher, self.closing = grammar.matcher.deep_copy(), False
         self._said: list[int] = []
-        self._closing = Closing(grammars.vocabulary, self.ends)
+        self._closing, self._opens_more = Closing(grammars.vocabulary, self.ends), grammars.opens_more
         self._cost = self._cost_of(self.matcher.deep_copy())
 
     def allowed(self, card: int) -> Tensor:
@@ -158,6 +164,10 @@ class Writing:
         packed = torch.frombuffer(bytearray(bits), dtype=torch.uint8)
         size = min(card, 8 * len(packed))
         found[:size] = (packed[:, None] & BITS).flatten()[:size] != 0
+        if self.closing:  # an empty list is begun with its bracket alone
+            fewer = found.clone()
+            fewer[self._opens_more[self._opens_more < card]] = False
+            return fewer if bool(fewer.any()) else found
         return found
 
     def take(self, token: int) -> bool:
