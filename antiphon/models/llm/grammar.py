@@ -11,7 +11,7 @@ compactly, with a space behind commas and colons.
 A language model may run in circles within a string, or begin more than its tokens suffice for. So a reply is brought to
 its end in time: a token after which the rest could no longer be written isn't taken, and from there on, as where it
 goes round in circles, whatever may be closed is closed. What was asked for is whole, unless its schema can't be met
-with so few tokens at all.
+with so few tokens at all, or has a pattern of which the end isn't found.
 """
 
 from __future__ import annotations
