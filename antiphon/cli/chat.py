@@ -29,7 +29,7 @@ from antiphon.cli.typed import editing, read_line
 from antiphon.errors import AntiphonError, AudioError, ConfigError
 
 HELP = """Type a turn and press Enter. @file.wav speaks a recorded turn.
-  /picture FILE   shows a picture or a video with the next turn, to a model that sees
+  /picture FILE   gives a picture, a video or a sound with the next turn, to a model that sees
   /save FILE      writes down the conversation (.txt, .json), or the last answer's sound (.wav, .flac)
   /voice NAME     answers in another voice, where the model has several; without a name, says which there are
   /forget         begins anew

@@ -38,7 +38,7 @@ Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is alwa
 TopK = Annotated[int | None, typer.Option("--top-k", help="Of the voice: choose among this many sounds.", min=1)]
 Voice = Annotated[str | None, typer.Option(help="Of a model that has several.", show_default=False)]
 Picture = Annotated[
-    list[Path] | None, typer.Option(help="A picture, or a video, that the question is about. May be repeated.")
+    list[Path] | None, typer.Option(help="A picture, a video or a sound that the question is about. May be repeated.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 Mcp = Annotated[
@@ -133,12 +133,15 @@ def noted(reply: Any) -> str:
 
 
 def seen(path: str | Path) -> dict[str, str]:
-    """A picture or a video as a content of a message.
+    """A picture, a video or a sound as a content of a message.
 
     Raises:
         DataError: it is no file that can be seen.
     """
-    if (mimetypes.guess_type(path)[0] or "").startswith("video/"):
+    kind = (mimetypes.guess_type(path)[0] or "").partition("/")[0]
+    if kind == "audio":
+        return {"type": "audio", "audio": str(path)}
+    if kind == "video":
         from antiphon.encoders.vision.video import check_video
 
         check_video(path)

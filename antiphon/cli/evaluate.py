@@ -177,7 +177,11 @@ def hearing(
 @app.command()
 def omni(
     model: Annotated[str, typer.Option(help="Folder or hub id of a Qwen2.5-Omni.")],
+    part: Parts = None,
     recordings: Annotated[Path | None, typer.Option(help="Folder of ESC-10 or ESC-50, for what is heard.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Folder of the text sources (*.jsonl.gz), for what is said.")
+    ] = None,
     only: Only = None,
     n: Annotated[
         int | None, typer.Option("--n", help="At most this many items a figure: quicker, rougher.", min=1)
@@ -189,22 +193,22 @@ def omni(
     plot: Plot = None,
     json: Json = None,
 ) -> None:
-    """Ask about generated pictures, videos and sounds that were never trained on; beside chance."""
+    """Ask about generated pictures, videos and sounds that were never trained on, typed and spoken; hear what it says;
+    tell whether its talker still reads its thinker."""
     check_resume(resume, json)
     check_folder("--recordings", recordings)
+    check_folder("--texts", texts)
     with results() as stdout:
-        from antiphon.evals.assistant.evaluation import fingerprint
         from antiphon.evals.harness import run
-        from antiphon.evals.omni.questions import GROUPS, OmniEvalConfig, OmniEvaluation
+        from antiphon.evals.omni.figures import GROUPS
+        from antiphon.evals.omni.questions import OmniEvalConfig, OmniEvaluation, weights_of
 
-        config = OmniEvalConfig(model=model, recordings=recordings, only=listed(only), n=n, seed=seed, keep=keep)
+        config = OmniEvalConfig(
+            model=model, parts=overrides(part), recordings=recordings, texts=texts, only=listed(only), n=n, seed=seed,
+            keep=keep,
+        )  # fmt: skip
         evaluation = OmniEvaluation(config)
-        _show(
-            run(evaluation, GROUPS, {"omni": fingerprint(evaluation.folder)[:12]}, json, resume, jobs or 1),
-            stdout,
-            plot,
-            json,
-        )
+        _show(run(evaluation, GROUPS, weights_of(evaluation), json, resume, jobs or 1), stdout, plot, json)
 
 
 @app.command()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
@@ -17,6 +18,8 @@ from antiphon.models.llm.thinker import Thinker
 from antiphon.models.tts.phonemes import Phonemizer, Speller
 
 ASKED = "Please go on."  # the user's turn before each text, which has no question of its own
+# Of each text its pieces, and the state from which each was thought [pieces, hidden].
+Thoughts = Callable[[Sequence[str]], list[tuple[list[str], torch.Tensor]]]
 
 
 @torch.inference_mode()
@@ -33,13 +36,30 @@ def thought_states(thinker: Thinker, texts: Sequence[str]) -> list[tuple[list[st
     """
     state = thinker.init_state(voice=True)
     thinker.add_user(state, ASKED)
-    tokens = [thinker.tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+    def read(tokens: torch.Tensor) -> torch.Tensor:
+        return thinker.model(thinker.model.embed(tokens), state.cache.fork([0] * len(tokens)), thinker.lora)
+
+    return states_of(texts, thinker.tokenizer, state.hidden, read)
+
+
+def states_of(
+    texts: Sequence[str], tokenizer: Tokenizer, first: torch.Tensor, read: Callable[[torch.Tensor], torch.Tensor]
+) -> list[tuple[list[str], torch.Tensor]]:
+    """See `Thoughts`.
+
+    Args:
+        texts: none of them empty.
+        tokenizer: of the thinker.
+        first: the state [hidden] from which a text's first token is thought.
+        read: the states [texts, tokens, hidden] after each of their tokens [texts, tokens].
+    """
+    tokens = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     before = pad_sequence([torch.tensor(ids[:-1], dtype=torch.long) for ids in tokens], batch_first=True)
-    hidden = state.hidden.expand(len(texts), 1, -1)
+    hidden = first.expand(len(texts), 1, -1)
     if before.shape[1]:  # attention is causal: nothing sees the padding
-        rest = thinker.model(thinker.model.embed(before), state.cache.fork([0] * len(texts)), thinker.lora)
-        hidden = torch.cat([hidden, rest], dim=1)
-    return [([thinker.tokenizer.decode([i]) for i in ids], row[: len(ids)]) for ids, row in zip(tokens, hidden)]
+        hidden = torch.cat([hidden, read(before)], dim=1)
+    return [([tokenizer.decode([i]) for i in ids], row[: len(ids)]) for ids, row in zip(tokens, hidden)]
 
 
 def spelled_with(pieces: list[str], speller: Speller) -> list[tuple[str, int]]:
@@ -81,8 +101,8 @@ class StateSet:
         return states[np.maximum(numbers, 0)] * (numbers >= 0)[:, None]
 
 
-def think_set(codes: TimedSet, thinker: Thinker, folder: Path | str, count: int, batch: int = 16) -> StateSet:
-    """Thinks through the texts of the first `count` utterances and keeps the states; goes on where it was stopped.
+def think_set(codes: TimedSet, thoughts: Thoughts, folder: Path | str, count: int, batch: int = 16) -> StateSet:
+    """Has the texts of the first `count` utterances thought and keeps the states; goes on where it was stopped.
 
     An utterance whose spelling in tokens differs from its symbols (a text that isn't quite what was spoken) gets no
     states.
@@ -95,7 +115,7 @@ def think_set(codes: TimedSet, thinker: Thinker, folder: Path | str, count: int,
         steps = range(0, len(order), batch)
         for at in tqdm(steps, desc="states", unit=f"x {batch}", file=sys.stderr, mininterval=5):
             group = order[at : at + batch]
-            for i, (tokens, hidden) in zip(group, thought_states(thinker, [texts[i] for i in group])):
+            for i, (tokens, hidden) in zip(group, thoughts([texts[i] for i in group])):
                 numbers = [number for phonemes, number in spelled_with(tokens, speller) for _ in phonemes]
                 symbols = [-1] * len(codes[i].symbols)
                 if fits := len(numbers) == len(symbols) - 2:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from antiphon.audio.io import Audio
+from antiphon.audio.io import SILENCE_PEAK, Audio
 from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.tool_calls import Functions, Message
 from antiphon.errors import ModelError
@@ -22,6 +22,7 @@ from antiphon.models.scene.scene import Scene
 
 if TYPE_CHECKING:
     from antiphon.models.scene.reading import SceneNotes
+    from antiphon.models.scene.words import WordResiduals
 
 HEARING_RATE = 16000
 MAX_PROMPT_TOKENS = 512  # of instructions; the rest of longer ones is not read
@@ -39,6 +40,7 @@ class Hearing:
         passages: what was written down one by one, with times, and words if they were asked for.
         scene: what else was heard; None where nothing listens for it.
         notes: what the language model may be told of that; None for nothing.
+        residuals: what is added to the words where the language model reads them; None for nothing.
     """
 
     text: str
@@ -47,6 +49,7 @@ class Hearing:
     passages: tuple[Passage, ...] = ()
     scene: Scene | None = None
     notes: SceneNotes | None = None
+    residuals: WordResiduals | None = None
 
     @property
     def is_speech(self) -> bool:
@@ -63,7 +66,14 @@ class Hearing:
 
     @cached_property
     def _message(self) -> Message:
-        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes)
+        return Message("user", self.text, self.embeddings, heard=True, notes=self.notes, residuals=self.residuals)
+
+
+def sounding(audio: Audio) -> tuple[Mapping[str, Any], ...]:
+    """A recording in which no word was heard as contents of a message, for a model that takes sounds; none of
+    silence."""
+    heard = audio.samples.numel() and float(audio.samples.abs().max()) >= SILENCE_PEAK
+    return ({"type": "audio", "audio": audio},) if heard else ()
 
 
 @dataclass

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.dialogue.backend import TurnBackend, check_voice
+from antiphon.dialogue.backend import TurnBackend, check_voice, sounding
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, ResultEvent, Sampling, TextEvent
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, ToolChat
@@ -152,7 +152,10 @@ class Chat:
             message = replace(message, contents=(*seen, hearing.content())) if seen else message
             reply = yield from self._stream(message, began, timings)
             return replace(reply, scene=hearing.scene)
-        self._past += [hearing.message()] if hearing.message().is_something else []  # it may be asked about
+        unworded = hearing.message()
+        if not unworded.is_something and self.backend.sees:
+            unworded = Message("user", "", heard=True, contents=sounding(audio))
+        self._past += [unworded] if unworded.is_something else []  # it may be asked about
         yield EndEvent("")
         return Reply("", "", joined([], self.backend.sample_rate), timings, scene=hearing.scene)
 

@@ -39,6 +39,7 @@ from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.detokenizer import token_bytes
 from antiphon.models.llm.sampling import TokenChances
+from antiphon.models.tts.synthesizer import SpokenText
 
 if TYPE_CHECKING:
     from antiphon.models.asr.recognizer import Recognizer
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from antiphon.models.llm.thinker_state import ThinkerState
     from antiphon.models.scene.hearing import SceneHearing
     from antiphon.models.scene.reading import SceneReading
-    from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState, Timing
+    from antiphon.models.tts.synthesizer import Synthesizer
 
 
 class HalfDuplexBackend:
@@ -83,8 +84,8 @@ class HalfDuplexBackend:
         return self.recognizer.languages or (ENGLISH,)
 
     def listen(self, options: HearingOptions | None = None, live: bool = True) -> RecognizerListener:
-        scenes = self.scenes if live else None  # who only wants it written down wants words
-        return RecognizerListener(self.recognizer, self.sample_rate, options, live, scenes, self.reading)
+        scenes, reading = (self.scenes, self.reading) if live else (None, None)  # written down, it is words alone
+        return RecognizerListener(self.recognizer, self.sample_rate, options, live, scenes, reading)
 
     def hear(self, sound: Audio | Iterable[Tensor], options: HearingOptions | None = None, scene: bool = True) -> Heard:
         """What is heard in a recording.
@@ -94,7 +95,7 @@ class HalfDuplexBackend:
             options: how words are heard.
             scene: hear what else is to be heard, where the model can.
         """
-        scenes = self.scenes if scene else None
+        scenes, options = self.scenes if scene else None, for_reading(options, self.reading if scene else None)
         if scenes is None:
             return self.recognizer.hear(sound, options)
         state = scenes.init_state()
@@ -121,17 +122,24 @@ class HalfDuplexBackend:
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        how, synthesizer = sampling or Sampling(), self.synthesizer
-        state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
-        synthesizer.read(text, state)
-        while (samples := synthesizer.step(state)) is not None:
+        how = sampling or Sampling()
+        for samples in self.synthesizer.say(text, how.seed, how.temperature, how.top_k):
             yield Audio(samples, self.sample_rate)
 
 
 def as_hearing(heard: Heard, reading: SceneReading | None = None) -> Hearing:
     """What a recognizer heard, with what the language model may be told of it."""
     notes = reading.read(heard.scene) if reading is not None else None
-    return Hearing(heard.text.strip(), heard.embeddings, heard.language, heard.passages, heard.scene, notes)
+    residuals = reading.words.read(heard.passages) if reading is not None and reading.words is not None else None
+    text = heard.text.strip()
+    return Hearing(text, heard.embeddings, heard.language, heard.passages, heard.scene, notes, residuals)
+
+
+def for_reading(options: HearingOptions | None, reading: SceneReading | None) -> HearingOptions | None:
+    """How a turn is heard whose words are read with how they were said, where a reading does."""
+    if reading is None or reading.words is None:
+        return options
+    return replace(options or HearingOptions(), states=True)
 
 
 class RecognizerListener:
@@ -154,7 +162,8 @@ class RecognizerListener:
         scenes: SceneHearing | None = None,
         reading: SceneReading | None = None,
     ):
-        self.recognizer, self.live, self.state = recognizer, live, recognizer.init_state(options)
+        self.recognizer, self.live = recognizer, live
+        self.state = recognizer.init_state(for_reading(options, reading))
         self.scenes, self.reading = scenes, reading
         self.scene = scenes.init_state() if scenes is not None else None
         self.resampler = soxr.ResampleStream(sample_rate, HEARING_RATE, 1, dtype="float32")
@@ -276,7 +285,7 @@ class HalfDuplexChat:
         if past and (told := _told_after_all(past[-1], state)) is not None:
             yield None
             alone = len(state.turns[-2])
-            self.thinker.add_notes(state, unmarked(past[-1].text), told, begins)
+            self.thinker.add_notes(state, unmarked(past[-1].text), told, begins, past[-1].residuals)
             usage.input += len(state.turns[-2]) - alone
             usage.heard += len(state.turns[-2]) - alone
         usage.input += len(state.turns[-1])
@@ -322,8 +331,9 @@ class HalfDuplexChat:
                 # Of the last one it is found out with what begins the reply: see `_told_after_all`.
                 if message.notes is not None and (message.notes.noteworthy is not None or at + 1 < len(past)):
                     asked = said if isinstance(said, str) and message.notes.asks is not None else ""
-                    notes = message.notes.behind(thinker.draft_state(state, asked) if asked else None)
-                thinker.add_message(state, message.role, said, notes)
+                    hidden = thinker.draft_state(state, asked, message.residuals) if asked else None
+                    notes = message.notes.behind(hidden)
+                thinker.add_message(state, message.role, said, notes, message.residuals)
             usage.input += len(state.turns[-1])
             usage.heard += len(state.turns[-1]) if message.heard else 0
             self.remember(state, past[: at + 1])
@@ -365,8 +375,7 @@ class HalfDuplexReply:
     cut: bool = False
     text: str = ""
     _chances: list[TextChances] = field(default_factory=list)  # of tokens that have given no text yet
-    _speech: SynthesizerState | None = None  # while it is spoken
-    _timing: Timing | None = None  # after that: all that is kept of the speech, which holds megabytes
+    _speech: SpokenText | None = None
 
     def events(self) -> Generator[Event | None, None, None]:
         """Text and sound in the order in which they are ready, then the end; None where only work was done."""
@@ -400,7 +409,7 @@ class HalfDuplexReply:
             self.usage.output = max(self.usage.output, output)
             self.cut = done and self.usage.output > self.sampling.max_tokens
             if self._speech is not None:
-                self._timing, self._speech = self.chat.synthesizer.timing(self._speech), None
+                self._speech.close()
         yield EndEvent(self.text)
 
     def until(self, seconds: float) -> str:
@@ -408,10 +417,7 @@ class HalfDuplexReply:
         answer all of them."""
         if not self.spoken:
             return self.text
-        speech, timing = self._speech, self._timing  # in this order: another thread may be ending the answer
-        if speech is not None:
-            timing = self.chat.synthesizer.timing(speech)
-        return "" if timing is None else timing.until(seconds)
+        return "" if self._speech is None else self._speech.until(seconds)
 
     def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
@@ -453,23 +459,14 @@ class HalfDuplexReply:
 
     def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling
-        speech = self._speech = synthesizer.init_state(how.seed, how.temperature, how.top_k)
-        thinking = True
-        while True:
-            samples = synthesizer.step(speech)
-            if samples is not None:
-                yield AudioEvent(Audio(samples, synthesizer.sample_rate))
-            elif not thinking:
-                return
-            elif (thought := next(thoughts, None)) is None:
-                if not self.text.strip():  # nothing but calls
-                    return
-                thinking = False
-                synthesizer.end(speech)
-            else:
-                yield self._said(thought)
-                if not isinstance(thought, Call):
-                    synthesizer.add(thought.text, speech, thought.hidden)
+        self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k)
+        for each in self._speech.overlapped(map(self._piece, thoughts)):
+            yield AudioEvent(Audio(each, synthesizer.sample_rate)) if isinstance(each, Tensor) else each
+
+    def _piece(self, thought: GeneratedToken | Call) -> tuple[Event | None, str | None, Tensor | None]:
+        """What is told of a thought, and what is said of it."""
+        event = self._said(thought)
+        return (event, None, None) if isinstance(thought, Call) else (event, thought.text, thought.hidden)
 
 
 def cut_sampling(sampling: Sampling, max_tokens: int | None) -> Sampling:

@@ -30,6 +30,7 @@ from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
 from antiphon.models.llm.grammar import ANY_OBJECT, Grammar, Grammars, is_installed
 from antiphon.models.llm.thinker import GeneratedToken
 from antiphon.models.scene.reading import SceneNotes
+from antiphon.models.scene.words import WordResiduals
 
 MAX_JSON_DEPTH = 40  # of what clients give
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can escape and UTF-8 can't write
@@ -125,6 +126,7 @@ class Message:
         notes: what the language model may be told of what was heard besides the words; there may be no words.
         contents: what a model that sees reads instead of the words: texts, pictures, videos and sounds in their order,
             as its processor takes them.
+        residuals: what is added to the embeddings of its words, of how they were said; None for nothing.
     """
 
     role: str
@@ -135,6 +137,7 @@ class Message:
     heard: bool = False
     notes: SceneNotes | None = None
     contents: tuple[Mapping[str, Any], ...] = ()
+    residuals: WordResiduals | None = None
 
     @property
     def is_something(self) -> bool:

@@ -46,9 +46,9 @@ ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen
 ROPE_FACTORS = "rope_freqs.weight"  # by which Llama 3's frequencies are divided
 # How each pre-tokenizer that GGUF names splits text before the byte-level BPE: a pattern of words, or whether digits
 # stand alone.
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPLITS: dict[str, str | bool] = {
-    "smollm": True, "gpt-2": False, "default": False, "qwen2": _WORDS % r"\p{N}", "llama-bpe": _WORDS % r"\p{N}{1,3}",
+    "smollm": True, "gpt-2": False, "default": False, "qwen2": WORDS % r"\p{N}", "llama-bpe": WORDS % r"\p{N}{1,3}",
 }  # fmt: skip
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF's types of tokens that aren't made by merging
 

@@ -73,6 +73,7 @@ def _family(folder: Path) -> str:
         raise ModelError(f"{folder / 'config.json'} can't be read ({error}): it is no model's folder.") from error
     if family is None and "omni" in kind:
         from antiphon.models.omni.config import FAMILY
+        from antiphon.models.omni.qwen3.config import FAMILY as QWEN3
 
-        family = OMNI if kind.startswith(FAMILY) else kind
+        family = OMNI if kind.startswith((FAMILY, QWEN3)) else kind
     return family or MOSHI

@@ -193,7 +193,7 @@ class HalfDuplexModel(TurnModel):
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             phonemizer, known, scenes, reading = Phonemizer(), saved.name if saved else str(name), None, None
             if "scene" in folders:
-                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.whole)
+                scenes = SceneHearing.from_pretrained(folders["scene"], recognizer.encoder, recognizer.whole)
                 llm = thinker.result()
                 reading = SceneReading.from_pretrained(
                     folders["scene"], llm.model.embed, llm.tokenizer, llm.model.width

@@ -1,4 +1,4 @@
-"""Qwen2.5-Omni as a model that one talks to."""
+"""Qwen2.5-Omni or Qwen3-Omni as a model that one talks to."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from antiphon.model.base import given_sampling, heard_from, named_parts
 from antiphon.model.half_duplex import TurnModel
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions
 from antiphon.models.omni import weights
+from antiphon.models.omni.parts import BESIDE, beside
 
 if TYPE_CHECKING:
     from antiphon.audio.given import Sound
 
 
 class OmniModel(TurnModel):
-    """Qwen2.5-Omni: hears and sees by itself, thinks, and speaks while it thinks.
+    """Qwen2.5-Omni or Qwen3-Omni: hears and sees by itself, thinks, and speaks while it thinks.
 
     Args:
         backend: loaded.
@@ -35,15 +36,18 @@ class OmniModel(TurnModel):
 
     @classmethod
     def from_pretrained(cls, folder: Path, **parts: str | Path | None) -> OmniModel:
-        """Loads a folder; `thinker` replaces the thinker's language model, as `weights.save_language_model` writes it.
+        """Loads a folder. Of `parts`, `thinker` replaces the thinker's language model, as `weights.save_language_model`
+        writes it; `talker` and `codec` speak where the folder has no talker of its own, and `recognizer` hears turns.
 
         Raises:
             ModelError: it is no whole model, or is too large for the memory.
         """
-        thinker = named_parts(folder, parts, ("thinker",)).get("thinker")
+        replaced = named_parts(folder, parts, ("thinker", *BESIDE))
+        thinker = replaced.pop("thinker", None)
         language_model = None if thinker is None else hub.folder(thinker)
-        hub.check_memory(folder, weights.memory(folder, language_model))
-        return cls(OmniBackend.from_pretrained(folder, language_model))
+        need = weights.memory(folder, language_model) + sum(map(hub.weight_bytes, beside(folder, replaced).values()))
+        hub.check_memory(folder, need)
+        return cls(OmniBackend.from_pretrained(folder, language_model, parts=replaced))
 
     def save(self, folder: Path | str) -> Path:
         """See `Model.save`: a folder as it is published; a packed one isn't written."""
@@ -59,7 +63,7 @@ class OmniModel(TurnModel):
         words: bool = False,
         scene: bool = True,
     ) -> Heard:
-        """See `Model.hear`; the thinker writes it down."""
+        """See `Model.hear`; the thinker writes it down, or a recognizer where there is one."""
         return self.backend.hear(heard_from(audio, sample_rate), HearingOptions(language, ENGLISH, translate, words))
 
     def say(

@@ -17,7 +17,7 @@ from antiphon.nn.cpu import product
 
 @dataclass
 class ConvState:
-    """The last `kernel - stride` inputs, [batch, channels, kernel - stride]."""
+    """The last inputs that the next output sees, [batch, channels, kernel's span - stride]."""
 
     past: Tensor
 
@@ -26,15 +26,18 @@ class CausalConv1d(nn.Module):
     """1-d convolution whose output t sees inputs up to (t + 1) * stride - 1 and none after.
 
     Args:
-        channels_in, channels_out, kernel, stride, groups: as in `torch.nn.Conv1d`; the kernel is at least the stride.
+        channels_in, channels_out, kernel, stride, groups, dilation: as in `torch.nn.Conv1d`; the kernel is at least the
+            stride.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1):
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+    ):
         super().__init__()
         if kernel < stride:
             raise ValueError(f"kernel {kernel} is shorter than stride {stride}: inputs would be skipped")
-        self.channels_in, self.keep = channels_in, kernel - stride
-        self.conv = nn.Conv1d(channels_in, channels_out, kernel, stride, groups=groups)
+        self.channels_in, self.keep = channels_in, (kernel - 1) * dilation + 1 - stride
+        self.conv = nn.Conv1d(channels_in, channels_out, kernel, stride, dilation=dilation, groups=groups)
 
     def init_state(self, batch: int) -> ConvState:
         weight = self.conv.weight
@@ -59,12 +62,13 @@ class ConvNeXtBlock(nn.Module):
         kernel: of the depthwise convolution.
         expand: width of the MLP over `channels`.
         scale: initial value of the residual's per-channel scale.
+        eps: of the norm.
     """
 
-    def __init__(self, channels: int, kernel: int = 7, expand: int = 3, scale: float = 0.1):
+    def __init__(self, channels: int, kernel: int = 7, expand: int = 3, scale: float = 0.1, eps: float = 1e-5):
         super().__init__()
         self.depthwise = CausalConv1d(channels, channels, kernel, groups=channels)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps)
         self.up = nn.Linear(channels, expand * channels)
         self.down = nn.Linear(expand * channels, channels)
         self.scale = nn.Parameter(torch.full((channels,), scale))

@@ -32,21 +32,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its talker never ends by itself."""
-    monkeypatch.setattr("antiphon.dialogue.omni.PATIENCE", (1, 50))
+    monkeypatch.setattr("antiphon.models.omni.speech.PATIENCE", (1, 50))
 
 
 def test_talk_answers_a_recording_about_a_picture_in_a_voice(folder: Path, tmp_path: Path) -> None:
     out, told = tmp_path / "answer.wav", tmp_path / "a.json"
     plain = ["talk", folder / "question.wav", "-m", folder, "-o", out, "--json", told]
     answers = []
-    for more in ([], ["--picture", folder / "red.png"], ["--voice", "anna"]):
+    for more in ([], ["--picture", folder / "red.png"], ["--voice", "anna"], ["--picture", folder / "question.wav"]):
         done = CliRunner().invoke(app, [*map(str, [*plain, *more])], catch_exceptions=False)
         assert done.exit_code == 0 and "heard:" not in done.stdout, done.stderr
         answers.append(re.search(r"answered: (.+)", done.stdout)[1])
         result = json.loads(told.read_text())
         assert result["answered"] == answers[-1] and result["heard"] == ""
         assert io.load(out).duration == pytest.approx(result["seconds"], abs=0.01) and result["seconds"] > 0.9
-    assert answers[0] == answers[2] != answers[1]
+    assert answers[0] == answers[2] != answers[1] and answers[3] != answers[0]
 
 
 def test_a_packed_folder_talks(folder: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_what_it_cannot_do_is_told_on_one_line(folder: Path, tmp_path: Path, ant
     assert_one_line_error(antiphon(*plain, "--voice", "bert"), "no voice 'bert'", "there are: anna")
     server = f"{sys.executable} -m tests.dialogue.mcp_server"
     assert_one_line_error(antiphon(*plain, "--mcp", server), "can't call functions")
-    assert_one_line_error(antiphon(*plain, "--picture", folder / "question.wav"), "no picture that can be read")
+    assert_one_line_error(antiphon(*plain, "--picture", folder / "tokenizer.json"), "no picture that can be read")
 
 
 def test_chat_is_shown_a_picture_and_remembers_it(folder: Path, tmp_path: Path) -> None:

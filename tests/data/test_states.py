@@ -1,5 +1,7 @@
 """The thinker's states of a text: those that it has when it thinks that text itself, however many texts go together."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -38,8 +40,8 @@ def test_a_set_keeps_its_order_and_leaves_out_what_was_spoken_otherwise(adapted,
         ids = ["a", "b", "c"]
 
     codes = Set([Coded(TEXTS[0]), Coded(TEXTS[1], extra=1), Coded(TEXTS[2])])
-    assert len(think_set(codes, adapted, tmp_path, count=1)) == 1
-    made = think_set(codes, adapted, tmp_path, count=9, batch=2)  # goes on
+    assert len(think_set(codes, partial(thought_states, adapted), tmp_path, count=1)) == 1
+    made = think_set(codes, partial(thought_states, adapted), tmp_path, count=9, batch=2)  # goes on
     again = StateSet(tmp_path)
     assert len(made) == len(again) == 3
     assert not again.hidden("b").any()

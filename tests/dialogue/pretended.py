@@ -64,7 +64,7 @@ class ScriptedThinker:
     def rewind(self, state: SimpleNamespace, turns: int) -> None:
         del state.turns[turns:]
 
-    def add_message(self, state: SimpleNamespace, role: str, said: object, notes: object = None) -> None:
+    def add_message(self, state: SimpleNamespace, role: str, said: object, *_: object) -> None:
         self.roles.append(role)
         state.turns.append([role])
 

@@ -12,10 +12,12 @@ import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message
+from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message, RecognizerListener, as_hearing
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.errors import ModelError
-from antiphon.models.scene.reading import SceneNotes
+from antiphon.models.asr.heard import Heard, Passage, SpokenWords
+from antiphon.models.scene.reading import SceneNotes, SceneReading
+from antiphon.models.scene.words import WordResiduals
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
@@ -318,7 +320,7 @@ def test_a_finished_answer_keeps_its_words_and_their_times_alone(model):
         answer = chat.answer([Message("user", "hello")], SHORT)
         making = answer.events()
         next(event for event in making if isinstance(event, AudioEvent))
-        state, speech = weakref.ref(making.gi_frame.f_locals["state"]), weakref.ref(answer._speech)
+        state, speech = weakref.ref(making.gi_frame.f_locals["state"]), weakref.ref(answer._speech.state)
         del chat._state
         list(making)
         del making, chat, answer.chat
@@ -428,3 +430,65 @@ def test_what_was_heard_without_words_is_read_with_the_next_turn(model):
     assert [len(turn) for turn in chat._state.turns[:1]] == [
         3 + len(model.thinker._ids(model.thinker.init_state(voice=True).first + model.thinker.template.user.after))
     ]
+
+
+def test_how_words_were_said_is_added_to_the_words_and_to_nothing_else(model):
+    mind, width = model.thinker, model.thinker.model.width
+    residuals = WordResiduals(("What", "that?"), torch.stack([torch.ones(width), -torch.ones(width)]))
+    state, other = mind.init_state(voice=True), mind.init_state(voice=True)
+    mind.add_message(state, "user", "What is that?", residuals=residuals)
+    mind.add_message(other, "user", "What is that?")
+    added = state.turns[-1] - other.turns[-1]
+    begin = len(mind._ids(state.first))  # then a token a letter
+    wanted = torch.zeros(len(added))
+    wanted[begin : begin + 4], wanted[begin + 8 : begin + 12] = 1, -1
+    torch.testing.assert_close(added, wanted[:, None].expand_as(added), atol=1e-5, rtol=0)
+
+
+def test_words_to_which_nothing_is_added_are_read_bit_for_bit_as_before(model):
+    zero = WordResiduals(("hello", "there"), torch.zeros(2, model.thinker.model.width))
+    plain, added, changed = fresh_chat(model), fresh_chat(model), fresh_chat(model)
+    said = Message("user", "hello there", notes=SceneNotes(torch.randn(3, model.thinker.model.width)))
+    loud = replace(said, residuals=replace(zero, values=zero.values + 3))
+    answers = [
+        answer_of(chat, [one]).text
+        for chat, one in ((plain, said), (added, replace(said, residuals=zero)), (changed, loud))
+    ]
+    assert answers[0] == answers[1] and torch.equal(plain._state.cache.buffer, added._state.cache.buffer)
+    assert not torch.equal(plain._state.turns[0], changed._state.turns[0])
+    reads_the_same(changed, [loud, Message("assistant", "hello"), Message("user", "and then")])
+
+
+def test_words_as_they_were_said_tell_whether_they_ask(model):
+    width, states = model.thinker.model.width, []
+
+    def asks(hidden: torch.Tensor) -> torch.Tensor:
+        states.append(hidden.clone())
+        return torch.ones(1)
+
+    residuals = WordResiduals(("what", "is", "that"), torch.randn(3, width))
+    for noteworthy in (None, torch.randn(2, width)):
+        told = torch.randn(3, width)
+        asked = Message("user", "what is that", notes=SceneNotes(noteworthy, told, asks), residuals=residuals)
+        known = replace(asked, notes=SceneNotes(told))
+        chat, before = fresh_chat(model), fresh_chat(model)
+        assert answer_of(chat, [asked]).text == answer_of(before, [known]).text
+        torch.testing.assert_close(chat._state.turns[0], before._state.turns[0])
+        state = model.thinker.init_state(voice=True)
+        wanted = model.thinker.draft_state(state, "what is that", residuals)
+        torch.testing.assert_close(states.pop(), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_words_are_heard_with_how_they_were_said_where_the_reading_has_learnt_it(model):
+    mind, asked = model.thinker, []
+    ears = SimpleNamespace(init_state=lambda options: asked.append(options) or SimpleNamespace())
+    spoken = SpokenWords(("hello",), torch.randn(1, 8))
+    heard = Heard("hello", passages=(Passage("hello", spoken=spoken),))
+    for words in (0, 4):
+        reading = SceneReading(mind.model.embed, mind.tokenizer, mind.model.width, words=words)
+        RecognizerListener(ears, 24000, reading=reading)
+        message = as_hearing(heard, reading).message()
+        assert (message.residuals is not None) == bool(words)
+    assert message.residuals.texts == ("hello",) and not message.residuals.values.any()
+    assert asked[0] is None and asked[1].states
+    assert as_hearing(heard).message().residuals is None

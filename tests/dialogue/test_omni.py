@@ -28,7 +28,7 @@ def backend():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Its talker never ends by itself."""
-    monkeypatch.setattr("antiphon.dialogue.omni.PATIENCE", (1, 50))
+    monkeypatch.setattr("antiphon.models.omni.speech.PATIENCE", (1, 50))
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +103,6 @@ def test_a_broken_off_answer_leaves_the_conversation_whole(backend):
     making.close()
     past += [Message("assistant", broken.until(0.02) or "the"), Message("user", "the dog")]
     assert text_of(chat.answer(past, SHORT, spoken=False)) == text_of(backend.chat().answer(past, SHORT, spoken=False))
-
-
-def test_until_gives_whole_words_at_an_even_pace(backend):
-    reply = backend.chat().answer([Message("user", "the cat")])
-    reply.text, reply.seconds, reply._ended = "one two three four", 2.0, True
-    assert reply.until(0.0) == "" and reply.until(0.9) == "one two" and reply.until(2.0) == "one two three four"
-    reply.text, reply.seconds, reply._ended = "one two three four", 5.0, False
-    assert reply.until(0.5) == "one two"
 
 
 def test_pictures_are_seen(backend):

@@ -21,7 +21,10 @@ def random_splits(total: int, generator: torch.Generator, unit: int = 1) -> list
 def test_stack_in_pieces_equals_whole(trial):
     generator = torch.Generator().manual_seed(trial)
     torch.manual_seed(trial)
-    stack = CausalStack(CausalConv1d(3, 4, 7), ConvNeXtBlock(4), CausalConv1d(4, 5, 4, stride=2), Upsample(5, 2, 3))
+    stack = CausalStack(
+        CausalConv1d(3, 4, 7), ConvNeXtBlock(4), CausalConv1d(4, 4, 3, dilation=3), CausalConv1d(4, 5, 4, stride=2),
+        Upsample(5, 2, 3),
+    )  # fmt: skip
     x = torch.randn(2, 3, 24, generator=generator)
     state = stack.init_state(2)
     pieces = [stack.step(piece, state) for piece in x.split(random_splits(24, generator, unit=2), dim=-1)]

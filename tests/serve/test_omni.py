@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import io
 
+import numpy as np
 import pytest
+import soundfile
 from starlette.testclient import TestClient
 
 from antiphon.dialogue.omni import OmniBackend
 from antiphon.errors import ConfigError
 from antiphon.serve.app import create_app
 from antiphon.serve.work.admission import measure
-from tests.models.omni.tiny import ours, talking
+from tests.dialogue.test_omni_beside import WordForSound
+from tests.models.omni.tiny import ours, spoken_beside, talking
 from tests.serve.client import connect, message, receive, run, send
 from tests.serve.openai.test_http import RECORDING
 from tests.serve.scripted import speech
@@ -26,7 +30,7 @@ def backend():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Its talker never ends by itself."""
-    monkeypatch.setattr("antiphon.dialogue.omni.PATIENCE", (1, 50))
+    monkeypatch.setattr("antiphon.models.omni.speech.PATIENCE", (1, 50))
 
 
 def test_a_chat_sees_hears_and_is_spoken_in_a_voice_that_there_is(backend):
@@ -96,6 +100,30 @@ def test_what_is_not_written_down_has_no_transcript_unless_that_is_all_that_is_a
             assert done["transcript"].split()
 
     run(scenario, backend=backend)
+
+
+def test_a_recognizer_beside_it_hears_words_and_other_sounds_are_its_towers():
+    heard = spoken_beside(WordForSound())
+
+    def recording(level: float) -> dict:
+        file = io.BytesIO()
+        soundfile.write(file, np.frombuffer(speech(1.0, level), np.int16), 24000, format="wav")
+        data = {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}
+        return {"type": "input_audio", "input_audio": data}
+
+    with TestClient(create_app(heard), base_url="http://127.0.0.1") as http:
+
+        def tokens(*parts) -> int:
+            asked = {"messages": [{"role": "user", "content": list(parts)}], "max_tokens": 5}
+            answer = http.post("/v1/chat/completions", json=asked)
+            assert answer.status_code == 200, answer.text
+            return answer.json()["usage"]["prompt_tokens"]
+
+        text = {"type": "text", "text": "the cat"}
+        assert tokens(recording(0.5)) == tokens(text)
+        assert tokens(recording(0.05), text) > tokens(text) + 20  # 25 tokens a second of sound
+        spoken = http.post("/v1/audio/speech", json={"input": "the cat sat", "voice": "heart"})
+        assert spoken.status_code == 200 and len(spoken.content) > 1000
 
 
 def test_without_a_voice_it_writes(backend):

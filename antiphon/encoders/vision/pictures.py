@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from antiphon.encoders.vision.tower import VisionConfig
 from antiphon.errors import DataError
 
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 1280  # of a scaled picture
 MAX_RATIO = 200  # of a picture's sides
 MAX_DECODED = 50_000_000  # pixels: 150 MB
@@ -111,7 +110,7 @@ def scaled(picture: Tensor, config: VisionConfig, least: int = MIN_PIXELS, most:
     size = fitting(picture.shape[1], picture.shape[2], unit, least, most)
     if size != tuple(picture.shape[1:]):
         picture = F.interpolate(picture[None], size, mode="bicubic", antialias=True)[0]
-    mean, deviation = (torch.tensor(each)[:, None, None] for each in (MEAN, DEVIATION))
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in (config.mean, config.deviation))
     return (picture.float() / 255 - mean) / deviation
 
 

@@ -21,6 +21,7 @@ from antiphon.errors import ModelError
 from antiphon.nn.transformer import RMSNorm
 
 EPS, ROPE_BASE = 1e-6, 10000.0
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class VisionConfig:
         window_size, patch_size: in pixels.
         spatial_merge_size: so many patches in a row, and rows of them, are one token.
         temporal_patch_size: pictures of a video in a patch.
+        mean, deviation: of a channel, between 0 and 1, by which pictures are scaled.
     """
 
     depth: int = 32
@@ -45,6 +47,8 @@ class VisionConfig:
     window_size: int = 112
     out_hidden_size: int = 3584
     fullatt_block_indexes: tuple[int, ...] = (7, 15, 23, 31)
+    mean: tuple[float, ...] = MEAN
+    deviation: tuple[float, ...] = DEVIATION
 
     @property
     def values(self) -> int:
@@ -57,6 +61,26 @@ def patch_places(height: int, width: int, merge: int) -> Tensor:
     grid = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), dim=-1)
     grid = grid.view(height // merge, merge, width // merge, merge, 2)
     return grid.transpose(1, 2).reshape(-1, 2)
+
+
+def checked(patches: Tensor, height: int, width: int, config: VisionConfig) -> None:
+    """Raises ModelError where patches aren't pictures of so many."""
+    merge = config.spatial_merge_size
+    if height % merge or width % merge or patches.shape[1:] != (height * width, config.values):
+        raise ModelError(
+            f"patches of {list(patches.shape)} aren't pictures of {height} x {width} patches (multiples of "
+            f"{merge}) of {config.values} numbers"
+        )
+
+
+def axial_turns(height: int, width: int, config: VisionConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [patches, 1, d]: a quarter of the channels turns by the row, a quarter by the column, and the
+    second half as the first."""
+    half = config.hidden_size // config.num_heads // 2
+    frequencies = 1.0 / ROPE_BASE ** (torch.arange(0, half, 2).float() / half)
+    places = patch_places(height, width, config.spatial_merge_size).float()
+    angle = (places[..., None] * frequencies).flatten(1).repeat(1, 2)[:, None].to(device)
+    return angle.cos(), angle.sin()
 
 
 @lru_cache(maxsize=32)
@@ -137,14 +161,14 @@ class VisionBlock(nn.Module):
 class PatchEmbed(nn.Module):
     """A patch's numbers to its vector; the weight is kept as the convolution that it was published as."""
 
-    def __init__(self, config: VisionConfig):
+    def __init__(self, config: VisionConfig, bias: bool = False):
         super().__init__()
         size = (config.temporal_patch_size, config.patch_size, config.patch_size)
-        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, size, size, bias=False)
+        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, size, size, bias=bias)
 
     def forward(self, patches: Tensor) -> Tensor:
         """[..., values] -> [..., width]"""
-        return F.linear(patches.to(self.proj.weight.dtype), self.proj.weight.flatten(1))
+        return F.linear(patches.to(self.proj.weight.dtype), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class PatchMerger(nn.Module):
@@ -184,24 +208,11 @@ class VisionTower(nn.Module):
             ModelError: the patches aren't such pictures.
         """
         config, merge = self.config, self.config.spatial_merge_size
-        if height % merge or width % merge or patches.shape[1:] != (height * width, config.values):
-            raise ModelError(
-                f"patches of {list(patches.shape)} aren't pictures of {height} x {width} patches (multiples of "
-                f"{merge}) of {config.values} numbers"
-            )
+        checked(patches, height, width, config)
         x = self.patch_embed(patches)
-        rope = self._rope(height, width, x.device)
+        rope = axial_turns(height, width, config, x.device)
         size = config.window_size // merge // config.patch_size
         inside = tuple(each.to(x.device) for each in windows(height, width, merge, size))
         for number, block in enumerate(self.blocks):
             x = block(x, rope, None if number in config.fullatt_block_indexes else inside)
         return self.merger(x)
-
-    def _rope(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [patches, 1, d]: a quarter of the channels turns by the row, a quarter by the column, and
-        the second half as the first."""
-        half = self.config.hidden_size // self.config.num_heads // 2
-        frequencies = 1.0 / ROPE_BASE ** (torch.arange(0, half, 2).float() / half)
-        places = patch_places(height, width, self.config.spatial_merge_size).float()
-        angle = (places[..., None] * frequencies).flatten(1).repeat(1, 2)[:, None].to(device)
-        return angle.cos(), angle.sin()

@@ -148,6 +148,11 @@ class Writing:
         return Transcript(tokens, self.passes, self.no_speech, sum(sure) / max(1, len(sure)), self.ended)
 
 
+def join_sound(first: list[Pair], second: list[Pair]) -> list[Pair]:
+    """What the decoder's attention needs of one sound and then another."""
+    return [(torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(first, second)]
+
+
 class DecoderAttention(nn.Module):
     """Attention whose keys and values are made apart from the query, so that both can be kept."""
 

@@ -11,7 +11,7 @@ with one block that covers everything, so are the results.
     features, frames = encoder.step(mel, state, last=True)   # the rest
 
 What its layers make of the sound on the way (low ones know its kind and its feeling, high ones its words) comes with it
-from the same pass, averaged over 80 ms: `step_layers`.
+from the same pass, averaged over 80 ms: `step_layers`; and so that it can be trained through: `layers_of`.
 """
 
 from __future__ import annotations
@@ -87,6 +87,27 @@ class EncoderState:
     cache: KeyValues
 
 
+class _Past:
+    """Keys and values of the blocks so far, as `KeyValues` gives them but with their gradients.
+
+    Attributes:
+        block: frames of the block under way that stay; those after it are seen by it alone.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.block = 0
+        self._kept: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    def put(self, layer: int, key: Tensor, value: Tensor, span: Span | None) -> tuple[Tensor, Tensor]:
+        """What a layer's attention sees: [batch, heads, frames, width / heads] of what came before and of these."""
+        before = self._kept[layer]
+        if before is not None:
+            key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
+        seen = (0 if before is None else before[0].shape[2]) + self.block
+        self._kept[layer] = key[:, :, :seen], value[:, :, :seen]
+        return key, value
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention."""
 
@@ -98,7 +119,9 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KeyValues | None, layer: int, span: Span | None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: KeyValues | _Past | None, layer: int, span: Span | None
+    ) -> Tensor:  # fmt: skip
         """As `EncoderLayer.forward`."""
         query, key, value = (
             project(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -122,7 +145,7 @@ class EncoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, cache: KeyValues | None = None, layer: int = 0,
+        self, x: Tensor, mask: Tensor | None = None, cache: KeyValues | _Past | None = None, layer: int = 0,
         span: Span | None = None,
     ) -> Tensor:  # fmt: skip
         """[batch, T, width] -> the same.
@@ -213,6 +236,11 @@ class WhisperBlockEncoder(nn.Module):
             raise ModelError(f"{folder} holds no Whisper encoder that can be read: {error}") from error
         return encoder.eval()
 
+    @staticmethod
+    def published_name(linear: str) -> str:
+        """`transformers`' name of a linear layer in the whole model."""
+        return _PREFIX + linear
+
     def embed(self, mel: Tensor) -> Tensor:
         """What the first layer gets of whole signals: [batch, bands, 2 T] -> [batch, T, width]."""
         x = self._convolve(F.pad(mel, (MEL_PER_FRAME, 1)), torch.zeros(len(mel), dtype=torch.bool, device=mel.device))
@@ -277,16 +305,52 @@ class WhisperBlockEncoder(nn.Module):
         Raises:
             ModelError: the blocks are no multiples of 4 frames.
         """
-        if self.config.block % POOL or self.config.positions % POOL:
-            raise ModelError(
-                f"blocks of {self.config.block} in {self.config.positions} frames: every layer is averaged over {POOL} "
-                "frames, so both must be multiples of it"
-            )
+        self._check_pooled()
         layers: list[list[Tensor]] = [[] for _ in mel]
         features, frames = self._step(mel, state, last, counts, layers)
         nothing = features.new_zeros(0, self.config.layers + 1, self.config.width)
         together = pad_sequence([torch.cat([nothing, *parts]) for parts in layers], batch_first=True)
         return features, frames, together.transpose(1, 2)
+
+    def _check_pooled(self) -> None:
+        if self.config.block % POOL or self.config.positions % POOL:
+            raise ModelError(
+                f"blocks of {self.config.block} in {self.config.positions} frames: every layer is averaged over {POOL} "
+                "frames, so both must be multiples of it"
+            )
+
+    def layers_of(self, mel: Tensor) -> Tensor:
+        """What `step_layers` gives of whole signals in its blocks, differentiably: nothing is written in place.
+
+        Args:
+            mel: [batch, bands, n] at 100 frames/s, n > 0.
+
+        Returns:
+            [batch, layers + 1, ceil(n / 8), width] at 12.5 frames/s.
+
+        Raises:
+            ModelError: as `step_layers`.
+        """
+        self._check_pooled()
+        mel = F.pad(mel, (0, mel.shape[2] % MEL_PER_FRAME), mode="replicate")
+        x = self._convolve(F.pad(mel, (MEL_PER_FRAME, 1)), torch.zeros(len(mel), dtype=torch.bool, device=mel.device))
+        given: list[Tensor] = []
+        at, position, past = 0, 0, _Past(len(self.layers))
+        while at < x.shape[1]:
+            block = min(self.config.block, self.config.positions - position, x.shape[1] - at)
+            right = min(self.config.right, self.config.positions - position - block, x.shape[1] - at - block)
+            past.block = block
+            part = x[:, at : at + block + right]
+            part = part + self.embed_positions.weight[position : position + block + right]
+            passed = [pooled(part[:, :block])]
+            for number, layer in enumerate(self.layers):
+                part = layer(part, None, past, number)
+                passed.append(pooled(part[:, :block]))
+            given.append(torch.stack(passed, 1))
+            at, position = at + block, position + block
+            if position == self.config.positions:  # starts afresh
+                position, past = 0, _Past(len(self.layers))
+        return torch.cat(given, 2)
 
     def _step(
         self,

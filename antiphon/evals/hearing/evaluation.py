@@ -8,6 +8,7 @@ holds no speaker, recording or rhythm of "train" (`antiphon.data.scene.splits`).
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,9 @@ from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import DataError
 from antiphon.evals.assistant.evaluation import AssistantConfig, AssistantEvaluation
 from antiphon.evals.rows import spread
+from antiphon.models.lora import WEIGHTS
 from antiphon.models.scene.features import SceneFeatures
+from antiphon.models.scene.hearing import ENCODER, scene_encoder
 from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.scene import Scene
 
@@ -106,23 +109,29 @@ class HearingEvaluation(AssistantEvaluation):
 
     @cached_property
     def encoder(self) -> WhisperBlockEncoder:
-        """The encoder that hears the words."""
+        """The encoder whose layers are looked at: that which hears the words, with the scene network's own pairs."""
         from antiphon import hub
 
-        return WhisperBlockEncoder.from_pretrained(hub.folder(self.config.parts.get("asr", "asr")))
+        encoder = WhisperBlockEncoder.from_pretrained(hub.folder(self.config.parts.get("asr", "asr")))
+        return encoder if self.scene is None else scene_encoder(self.scene, encoder)
 
     @cached_property
     def listener(self) -> SceneListener | None:
         """What names the scene; None where the model has nothing that does: then the probes alone are measured."""
+        return None if self.scene is None else SceneListener.from_pretrained(self.scene)
+
+    @cached_property
+    def scene(self) -> Path | None:
+        """The folder of what names the scene."""
         from antiphon import hub
 
         if (given := self.config.parts.get("scene")) is not None:
-            return SceneListener.from_pretrained(hub.folder(given))
+            return hub.folder(given)
         part = hub.preset(self.config.model).parts.get("scene") if _is_preset(self.config.model) else None
         if part is not None:
-            return SceneListener.from_pretrained(hub.folder(part))
+            return hub.folder(part)
         saved = Path(self.config.model) / "scene"
-        return SceneListener.from_pretrained(saved) if saved.is_dir() else None
+        return saved if saved.is_dir() else None
 
     def scenes(self, title: str, recorded: Sequence[Recorded], listener: SceneListener | None) -> list[Scene] | None:
         """What is heard in each example; None where nothing listens."""
@@ -134,8 +143,18 @@ class HearingEvaluation(AssistantEvaluation):
 
     @cached_property
     def folder(self) -> Path:
-        """Where test recordings are kept."""
-        return self.config.material or self.cached("hearing")
+        """Where test recordings are kept, encoded; of an encoder with pairs of its own, in a folder of their name."""
+        folder = self.config.material or self.cached("hearing")
+        pairs = None if self.scene is None else self.scene / ENCODER / WEIGHTS
+        if pairs is None or not pairs.is_file():
+            return folder
+        return folder / f"{ENCODER}-{hashlib.sha256(pairs.read_bytes()).hexdigest()[:12]}"
+
+    @cached_property
+    def sets(self) -> Path | None:
+        """Training sets that are encoded already; None where the encoder is another than theirs."""
+        own = self.scene is not None and (self.scene / ENCODER).is_dir()
+        return None if own else self.config.sets
 
     def place(self, name: str) -> Path:
         """A set's folder of recordings.
@@ -182,7 +201,7 @@ class HearingEvaluation(AssistantEvaluation):
 
     def whole(self, name: str, split: str, group: str = "", most: int | None = None) -> list[Recorded]:
         """Recordings of a set as they are, of one split; only those that have a label of `group`, at most so many."""
-        if self.config.sets is not None and (found := self._read(self.config.sets / name)):
+        if self.sets is not None and (found := self._read(self.sets / name)):
             some = [each for each in found if each.example.split == split and (not group or each.label(group))]
             return some if most is None else spread(some, most)
         material = self.recordings(name)
@@ -196,7 +215,7 @@ class HearingEvaluation(AssistantEvaluation):
 
         What the training sets have is not made again, and where they have any it is all that a probe learns from.
         """
-        there = self._read(self.config.sets / maker) if self.config.sets is not None else []
+        there = self._read(self.sets / maker) if self.sets is not None else []
         there = [each for each in there if each.example.split == split]
         if split == "train" and there:
             return there

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from antiphon.data.omni.pictures import Ask
 from antiphon.data.omni.questions import worded
 from antiphon.data.omni.sounds import Bank
 from antiphon.data.speech.speak import generator_for
+from antiphon.dialogue.omni import OmniBackend
 from antiphon.errors import DataError
-from antiphon.evals.harness import EvalConfig, Evaluation, Group, rows_of
+from antiphon.evals.assistant.evaluation import fingerprint
+from antiphon.evals.harness import EvalConfig, Evaluation, rows_of
 from antiphon.evals.report import Figure
-from antiphon.models.omni import weights
-from antiphon.models.omni.model import Omni, ReplySettings
-from antiphon.models.omni.processor import AFTER, OmniProcessor
+from antiphon.model.omni import OmniModel
+from antiphon.models.omni.model import ReplySettings
+from antiphon.models.omni.parts import ADAPTERS, beside
 
 MAX_TOKENS = 16
 LEARNT = 300  # items of the training split, of which chance knows the most frequent answers
@@ -41,9 +43,11 @@ class OmniEvalConfig(EvalConfig):
 
     Attributes:
         recordings: folder of ESC-10 or ESC-50, of which the test split is heard.
+        texts: folder of the text sources, of which what it says aloud is taken.
     """
 
     recordings: Path | None = None
+    texts: Path | None = None
 
 
 class OmniEvaluation(Evaluation):
@@ -52,21 +56,20 @@ class OmniEvaluation(Evaluation):
     config: OmniEvalConfig
 
     @cached_property
-    def omni(self) -> Omni:
-        """The model, which answers in writing."""
-        return weights.load(self.folder)
+    def backend(self) -> OmniBackend:
+        """What answers.
+
+        Raises:
+            DataError: it is no Omni.
+        """
+        if not isinstance(self.model, OmniModel):
+            raise DataError(f"{self.config.model} is no Omni that could be asked")
+        return self.model.backend
 
     @cached_property
     def folder(self) -> Path:
         """Where it is."""
         return hub.folder(self.config.model)
-
-    @cached_property
-    def processor(self) -> OmniProcessor:
-        """What makes parts of messages."""
-        if self.omni.config.thinker is None:
-            raise DataError(f"{self.folder} has no thinker: there is nothing to ask")
-        return OmniProcessor.from_pretrained(self.folder, self.omni.config.thinker)
 
     @cached_property
     def bank(self) -> Bank:
@@ -81,12 +84,26 @@ class OmniEvaluation(Evaluation):
 
     def answer(self, messages: list[dict[str, Any]]) -> str:
         """What the model replies, greedily."""
-        state = self.omni.init_state()
-        self.omni.read(state, self.processor(messages, own_sound=True))
-        marks = self.processor.tokenizer.encode(AFTER, add_special_tokens=False).ids
-        settings = ReplySettings(max_tokens=MAX_TOKENS, ends=(marks[0],))
-        tokens = [token for token, _ in self.omni.write(state, settings)]
-        return self.processor.tokenizer.decode(tokens).strip()
+        omni, processor = self.backend.model, self.backend.processor
+        state = omni.init_state()
+        omni.read(state, processor(messages, own_sound=True))
+        settings = ReplySettings(max_tokens=MAX_TOKENS, ends=processor.ends[:1])
+        tokens = [token for token, _ in omni.write(state, settings)]
+        return processor.tokenizer.decode(tokens).strip()
+
+    def ask(self, item: Item, question: Mapping[str, Any], folder: Path) -> str:
+        """What the model replies to a question about an item, whose files are put into a folder."""
+        contents = [whole(content, folder) for content in item.contents(folder, "item")]
+        return self.answer([{"role": "user", "content": [*contents, question]}])
+
+
+def weights_of(evaluation: OmniEvaluation) -> dict[str, str]:
+    """sha256 (first 12 digits) of what is measured: the folder's weights, its adapters, what stands beside it."""
+    folder = evaluation.folder
+    folders = {"omni": folder, **beside(folder, evaluation.config.parts)}
+    if (folder / ADAPTERS).is_dir():
+        folders["lora"] = folder / ADAPTERS
+    return {name: fingerprint(each)[:12] for name, each in folders.items()}
 
 
 def is_right(reply: str, ask: Ask) -> bool:
@@ -118,8 +135,7 @@ def right(evaluation: OmniEvaluation, n: int, maker: str) -> list[Figure]:
 
         def answered(each: tuple[Item, Ask, str]) -> str:
             item, _, question = each
-            contents = [_whole(content, Path(scratch)) for content in item.contents(Path(scratch), "item")]
-            return evaluation.answer([{"role": "user", "content": [*contents, {"type": "text", "text": question}]}])
+            return evaluation.ask(item, {"type": "text", "text": question}, Path(scratch))
 
         rows = list(asked(evaluation, maker, n))
         replies = evaluation.each(NAMES[maker], rows, answered)
@@ -136,9 +152,7 @@ def _item(evaluation: OmniEvaluation, maker: str, split: str, number: int) -> It
     return make(maker, None if maker == "picture" else evaluation.bank, split, number, evaluation.config.seed)
 
 
-def _whole(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+def whole(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A content with the whole path of its file."""
     kind = content["type"]
     return {**content, kind: str(folder / content[kind])}
-
-
-GROUPS = {maker: Group(partial(right, maker=maker), 300, (name,)) for maker, name in NAMES.items()}

@@ -25,12 +25,14 @@ class HearingOptions:
         expected: that is taken to be spoken where there is too little to tell, such as that of the turn before.
         translate: write English, whatever is spoken.
         words: give each word's times and confidence, for one more pass of the decoder.
+        states: give how each word was heard (`Passage.spoken`), for such a pass as well.
     """
 
     language: str | None = None
     expected: str = ENGLISH
     translate: bool = False
     words: bool = False
+    states: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,20 @@ class Word:
     confidence: float
 
 
+@dataclass(frozen=True, eq=False)
+class SpokenWords:
+    """How words were heard, whatever they are.
+
+    Attributes:
+        texts: with the punctuation that belongs to each, without spaces around it.
+        states: of each word the mean over its tokens of the decoder's hidden state, and of what its attention to the
+            sound looked at meanwhile (the encoder's output, weighted by it), [words, 2 * width].
+    """
+
+    texts: tuple[str, ...]
+    states: Tensor
+
+
 @dataclass(frozen=True)
 class Passage:
     """What was heard of a stretch of the sound that was written down as one.
@@ -60,6 +76,7 @@ class Passage:
         language: that is spoken, Whisper's code; None where nothing tells.
         words: if they were asked for.
         voiced: seconds of speech in it.
+        spoken: how the words were heard, if that was asked for.
     """
 
     text: str
@@ -69,6 +86,7 @@ class Passage:
     language: str | None = None
     words: tuple[Word, ...] = ()
     voiced: float = 0.0
+    spoken: SpokenWords | None = None
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,12 @@ from antiphon.audio.io import Audio
 from antiphon.audio.pauses import quietest
 from antiphon.audio.vad import CHUNK, SileroState, SileroVad
 from antiphon.encoders.base import FRAME_SAMPLES
-from antiphon.encoders.whisper.decoder import Pair, WhisperDecoder, Writing
+from antiphon.encoders.whisper.decoder import Pair, Reading, WhisperDecoder, Writing, join_sound
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.encoders.whisper.tokens import WhisperTokens, whisper_tokens
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
-from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, Word, joined
+from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, SpokenWords, Word, joined
 from antiphon.models.asr.language import language_code, spoken_language
 from antiphon.models.asr.rescoring import Likelihoods, reconsidered
 from antiphon.models.asr.transcripts import (
@@ -50,8 +50,8 @@ from antiphon.models.asr.transcripts import (
     voiced_seconds,
     was_nothing,
     was_spoken,
-)
-from antiphon.models.asr.words import timed_words
+)  # fmt: skip
+from antiphon.models.asr.words import spoken_words, timed_words
 from antiphon.nn.cpu import in_bfloat16
 from antiphon.nn.state import fork
 
@@ -397,9 +397,7 @@ class Recognizer(nn.Module):
         if not features.shape[1]:
             return False
         heard = self.decoder.listen(features)
-        state.sound = [
-            (torch.cat([old[0], pair[0]], 2), torch.cat([old[1], pair[1]], 2)) for old, pair in zip(state.sound, heard)
-        ] or heard
+        state.sound = join_sound(state.sound, heard) or heard
         return True
 
     def _read_ahead(self, state: RecognizerState) -> int:
@@ -534,11 +532,9 @@ class Recognizer(nn.Module):
         if end - begun >= MIN_SPLIT_SECONDS and missing:
             cut = quietest(window.samples, RATE, (end - begun) * 0.3, (end - begun) * 0.7)
             at = cut // CHUNK
-            halves = (
-                Window(window.samples[:cut], window.voice[: at + 1], window.options, window.begun),
-                Window(window.samples[cut:], window.voice[at:], window.options, window.begun + cut),
-            )
-            return Passage(""), list(halves)
+            first = Window(window.samples[:cut], window.voice[: at + 1], window.options, window.begun)
+            second = Window(window.samples[cut:], window.voice[at:], window.options, window.begun + cut)
+            return Passage(""), [first, second]
         if was_nothing(transcript, window.voice, language == ENGLISH and not window.options.translate):
             return Passage("", window.drafted, begun, end), []
         if self.likelihoods is not None and transcript.ended and not window.options.translate:
@@ -546,15 +542,26 @@ class Recognizer(nn.Module):
             tokens = window.writing.tokens
             text = self.whisper.decode(tokens).strip()
         words = self._timed(window, tokens) if window.options.words else ()
+        spoken = self._heard(window, tokens) if window.options.states else None
         known = language if self.languages else None
-        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice)), []
+        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice), spoken), []
 
     def _timed(self, window: Window, tokens: list[int]) -> tuple[Word, ...]:
         """The words of a window's transcript, with times in the turn."""
+        reading, written = self._read(window, tokens)
+        return timed_words(reading, tokens, self.whisper, window.samples, written, window.begun / RATE)
+
+    def _heard(self, window: Window, tokens: list[int]) -> SpokenWords | None:
+        """How the words of a window's transcript were heard."""
+        reading, written = self._read(window, tokens)
+        features = self.encoder.layer_norm(window.hidden)[0, window.lead :][: window.frames]
+        return spoken_words(reading, tokens, self.whisper, features, written)
+
+    def _read(self, window: Window, tokens: list[int]) -> tuple[Reading, str]:
+        """What the decoder makes of a window's transcript, and the language that is written."""
         frames = slice(window.lead, window.lead + window.frames)
         reading = self.decoder.read(tokens, window.writing.sound, frames, window.writing.start)
-        written = ENGLISH if window.options.translate else window.language
-        return timed_words(reading, tokens, self.whisper, window.samples, written, window.begun / RATE)
+        return reading, ENGLISH if window.options.translate else window.language
 
     # Languages
 
@@ -593,8 +600,3 @@ class Recognizer(nn.Module):
         config = self.encoder.config
         silent = torch.full((1, config.bands, 2 * config.positions), (mel.FLOOR - 8.0 + 4.0) / 4.0)
         self._quiet = self.decoder.listen(self.encoder.layer_norm(self.encoder.run(self.encoder.embed(silent))))
-
-
-def join_sound(first: list[Pair], second: list[Pair]) -> list[Pair]:
-    """What the decoder's attention needs of one sound and then another."""
-    return [(torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in zip(first, second)]

@@ -1,4 +1,4 @@
-"""Words with their times and how sure the decoder is of each.
+"""Words with their times and how sure the decoder is of each; and how each was heard.
 
 Some heads of Whisper's decoder look at the sound of the token that they are about to write. Dynamic time warping finds
 the way through what they look at that goes forward both in the text and in the sound; where it enters a word, the word
@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from antiphon.encoders.base import FRAME_SAMPLES
 from antiphon.encoders.whisper.decoder import Reading
-from antiphon.models.asr.heard import UNSPACED, Word
+from antiphon.models.asr.heard import UNSPACED, SpokenWords, Word
 
 FRAME_SECONDS = 0.02  # of Whisper's encoder
 SMOOTH_FRAMES = 7  # of attention of which the median is taken
@@ -161,6 +162,26 @@ def timed_words(
         made.append(Word(text, begun + first * FRAME_SECONDS, begun + last * FRAME_SECONDS, confidence))
         at += count
     return tuple(made)
+
+
+def spoken_words(
+    reading: Reading, tokens: list[int], tokenizer: Tokenizer, features: Tensor, language: str | None = None
+) -> SpokenWords | None:
+    """How the words of a transcript were heard; None where there are none.
+
+    Args:
+        reading: the decoder's, of as many frames as `features` has.
+        tokens: of the transcript.
+        tokenizer: Whisper's.
+        features: the encoder's output, [frames, width].
+        language: of the transcript, its code.
+    """
+    words = split_words(tokenizer, tokens, language)
+    if not words:
+        return None
+    each = torch.cat([reading.hidden, reading.attention.mean(0) @ features], 1)[: len(tokens)]
+    states = [part.mean(0) for part in each.split([count for _, count in words])]
+    return SpokenWords(tuple(text for text, _ in words), torch.stack(states))
 
 
 def frame_levels(samples: Tensor) -> NDArray[np.floating]:

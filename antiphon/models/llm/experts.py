@@ -30,13 +30,16 @@ class Experts(nn.Module):
         count: of experts.
         chosen: for each token.
         normed: the weights of those sum to 1.
+        shared: of an expert that every token goes through besides, as much as a gate says (Qwen2-MoE); 0 for none.
     """
 
-    def __init__(self, width: int, inner: int, count: int, chosen: int, normed: bool):
+    def __init__(self, width: int, inner: int, count: int, chosen: int, normed: bool, shared: int = 0):
         super().__init__()
         self.chosen, self.normed = chosen, normed
         self.gate = nn.Linear(width, count, bias=False)
         self.experts = nn.ModuleList(Expert(width, inner) for _ in range(count))
+        self.shared_expert = Expert(width, shared) if shared else None
+        self.shared_expert_gate = nn.Linear(width, 1, bias=False) if shared else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] -> [..., width]."""
@@ -48,4 +51,6 @@ class Experts(nn.Module):
         for number in chosen.unique().tolist():
             row, at = (chosen == number).nonzero(as_tuple=True)
             y = y.index_add(0, row, self.experts[number](rows[row]) * weights[row, at, None])
+        if self.shared_expert is not None and self.shared_expert_gate is not None:
+            y = y + self.shared_expert_gate(rows).sigmoid() * self.shared_expert(rows)
         return y.view_as(x)

@@ -41,14 +41,14 @@ TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_p
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a model; names are those of its config.json, but for the last five.
+    """Sizes of a model; names are those of its config.json, but for those that are explained.
 
     Attributes:
         qkv_bias, o_bias: whether those products have biases.
         qk_norm: queries and keys are normed head by head before they are turned (Qwen3).
         packed: the weights are kept in 8 or 4 bits, as `bits` says.
         num_experts: 0 for a model without; `mlp_only_layers`, and those between every `decoder_sparse_step`th, have one
-            MLP for all tokens.
+            MLP for all tokens; `shared_expert_intermediate_size` is of an expert that all go through, too, 0 for none.
     """
 
     hidden_size: int = 576
@@ -73,6 +73,7 @@ class LlamaConfig:
     norm_topk_prob: bool = False
     decoder_sparse_step: int = 1
     mlp_only_layers: tuple[int, ...] = ()
+    shared_expert_intermediate_size: int = 0
 
     @classmethod
     def from_file(cls, path: Path) -> LlamaConfig:
@@ -226,7 +227,8 @@ class Layer(nn.Module):
         super().__init__()
         self.config, width, d = config, config.hidden_size, config.head_dim
         experts = (config.moe_intermediate_size, config.num_experts, config.num_experts_per_tok, config.norm_topk_prob)
-        self.mlp = Experts(width, *experts) if config.is_sparse(number) else None  # else what is in `shapes`
+        shared = config.shared_expert_intermediate_size
+        self.mlp = Experts(width, *experts, shared) if config.is_sparse(number) else None  # else what is in `shapes`
         self.input_layernorm = nn.Parameter(torch.ones(width))
         biased = (TOGETHER["qkv_proj"] if config.qkv_bias else ()) + (("o_proj",) if config.o_bias else ())
         if not config.packed:
@@ -425,6 +427,7 @@ class Llama(nn.Module):
         last: int | None = None,
         segments: Tensor | None = None,
         angles: Tensor | None = None,
+        between: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Run layers `first` to `last` (exclusive; all by default).
 
@@ -439,6 +442,7 @@ class Llama(nn.Module):
                 end to end. Each is read as if it stood alone.
             angles: `[B, T, head_dim / 2]`, by how much each pair of channels is turned, where a token's place is more
                 than its number in the row (`antiphon.models.omni.positions`). None: by that number.
+            between: what the next layer reads instead of what a layer, of which it is told the number, gave.
 
         Returns:
             `[B, T, width]` float32: the last hidden states, after the final norm when the last layer was run.
@@ -473,7 +477,7 @@ class Llama(nn.Module):
             attends = [partial(_attend_own, attend=attend, own=own) for attend in attends]
             x = x[own][None]
         whole = (first, last) == (0, config.num_hidden_layers)
-        if lora is not None or not whole:
+        if lora is not None or between is not None or not whole:
             self.open_products()
         if self.between is not None:
             x = self._run_between(x, attends)
@@ -481,6 +485,7 @@ class Llama(nn.Module):
             for number in range(first, last):
                 pairs = lora.inside(f"layers.{number}") if lora is not None else {}
                 x = self.layers[number](x, attends[number], pairs)
+                x = x if between is None else between(number, x)
             if last == config.num_hidden_layers:
                 x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
         if own is not None:

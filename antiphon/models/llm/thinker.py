@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,10 +38,10 @@ from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.grammar import Grammar, Grammars
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
 from antiphon.models.llm.prompts import assistant_prompt
-from antiphon.models.llm.sampling import TokenChances, TokenSampling, is_repeating, sample_rows, token_chances
+from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows, token_chances
 from antiphon.models.llm.special_tokens import end_tokens, wordless_tokens
 from antiphon.models.llm.text import as_words
-from antiphon.models.llm.thinker_state import ThinkerState
+from antiphon.models.llm.thinker_state import GeneratedToken, ThinkerState
 from antiphon.models.lora import Lora
 from antiphon.nn.cache import join
 
@@ -50,24 +50,8 @@ MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
 MIN_SHARED_TOKENS = 16  # at the beginning of two prompts, that are worth copying what the first left
 GREEDY = TokenSampling()
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GeneratedToken:
-    """One token of a reply.
-
-    Attributes:
-        token: its id.
-        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to
-            it.
-        hidden: float32 `[width]`: the language model's last hidden state (after its final norm) that chose this token.
-        chances: how likely it was, where `TokenSampling.top_chances` asks for that.
-    """
-
-    token: int
-    text: str
-    hidden: Tensor
-    chances: TokenChances | None = None
+Residuals = Callable[[str, Sequence[tuple[int, int]]], Tensor]
+"""From words and the characters [start, end) of each token there to what is added to its embedding, [tokens, width]."""
 
 
 @dataclass
@@ -206,7 +190,12 @@ class Thinker(nn.Module):
 
     @torch.inference_mode()
     def add_message(
-        self, state: ThinkerState, role: str, said: str | Sequence[int] | Tensor, notes: Tensor | None = None
+        self,
+        state: ThinkerState,
+        role: str,
+        said: str | Sequence[int] | Tensor,
+        notes: Tensor | None = None,
+        residuals: Residuals | None = None,
     ) -> None:
         """Read a message that is complete and that no reply is due to yet: see :meth:`begin_reply`.
 
@@ -219,12 +208,13 @@ class Thinker(nn.Module):
             role: "user", "assistant" or "system".
             notes: of what was heard besides the words, embeddings `[T, width]`, read behind them; the
                 words may be "".
+            residuals: what is added to the embeddings of a text's tokens.
 
         Raises:
             ModelError: nothing was said, or more than fits.
         """
         entry = (role, said if isinstance(said, str) else self._text(said))
-        self._take_turn(state, self._turn(state, role, said, notes=notes), entry, wait=True)
+        self._take_turn(state, self._turn(state, role, said, notes=notes, residuals=residuals), entry, wait=True)
         state.after = len(self._ids(self.template.user.after)) if role == "user" and notes is None else 0
 
     def _turn(
@@ -234,15 +224,16 @@ class Thinker(nn.Module):
         said: str | Sequence[int] | Tensor,
         reply: str = "",
         notes: Tensor | None = None,
+        residuals: Residuals | None = None,
     ) -> Tensor:
         """The embeddings [T, width] of a turn, and of what begins a reply to it."""
         around = {"user": self.template.user, "assistant": self.template.assistant}.get(role, self.template.system)
         before, after = around.before, around.after + reply
         if role == "user" and not state.turns:
             before = state.first
-        words = f"{before}{self._words(state.voice, role, said)}" if isinstance(said, str) else None
-        if words is not None and notes is None:
-            return self._embed_turn(state, words + after)
+        own_words = self._words(state.voice, role, said) if isinstance(said, str) else None
+        if own_words is not None and notes is None:
+            return self._embed_turn(state, before, own_words, after, residuals)
         behind = self._embed(after)
         if notes is not None and said == "":
             behind = torch.cat((notes, behind))
@@ -251,8 +242,8 @@ class Thinker(nn.Module):
             # heard, and a model takes them for what it is told, not for what the user said.
             own = self.template.system
             behind = torch.cat((self._embed(around.after + own.before), notes, self._embed(own.after + reply)))
-        if words is not None:
-            return torch.cat((self._embed_turn(state, words), behind))
+        if own_words is not None:
+            return torch.cat((self._embed_turn(state, before, own_words, "", residuals), behind))
         content = said if isinstance(said, Tensor) and said.is_floating_point() else self._embed(said)
         if content.ndim != 2 or content.shape[1] != self.model.width or not len(content):
             raise ModelError(
@@ -315,7 +306,7 @@ class Thinker(nn.Module):
         return found
 
     @torch.inference_mode()
-    def read_draft(self, state: ThinkerState, said: str) -> int:
+    def read_draft(self, state: ThinkerState, said: str, residuals: Residuals | None = None) -> int:
         """Read the beginning of the user's next turn ahead, while it is still being said; gives the tokens read.
 
         Of what an earlier draft has read, all up to the first token that differs stays, and likewise when the turn is
@@ -325,16 +316,17 @@ class Thinker(nn.Module):
         Args:
             state: a conversation whose last reply is finished.
             said: the words so far.
+            residuals: as in `add_message`.
         """
         around = self.template.user
-        before = around.before if state.turns else state.first
-        tokens = self._ids(before + self._words(state.voice, "user", said))
+        before, words = around.before if state.turns else state.first, self._words(state.voice, "user", said)
+        tokens = self._ids(before + words)
         room = min(MAX_CONTEXT_TOKENS, self.model.context) - state.prefix
         finished = state.hidden is None and not state.pending
         if not finished or sum(map(len, state.turns)) + len(tokens) > room * 3 // 4 or len(tokens) > room // 2:
             state.draft_hidden = None
             return 0
-        x = self._embed(tokens)
+        x = self._embed_turn(state, before, words, "", residuals)
         x = x if state.unread is None else torch.cat((state.unread, x))
         if state.draft is not None and state.draft_hidden is not None and torch.equal(state.draft, x):
             return 0
@@ -352,10 +344,10 @@ class Thinker(nn.Module):
         chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
         return float(chances[sorted(self.ends)].sum())
 
-    def draft_state(self, state: ThinkerState, said: str) -> Tensor | None:
+    def draft_state(self, state: ThinkerState, said: str, residuals: Residuals | None = None) -> Tensor | None:
         """The last hidden state `[width]` behind the words of a turn that is complete, read as a draft if need be; None
         where drafts aren't read."""
-        self.read_draft(state, said)
+        self.read_draft(state, said, residuals)
         return state.draft_hidden
 
     def _keep_draft(self, state: ThinkerState, x: Tensor) -> int:
@@ -368,12 +360,14 @@ class Thinker(nn.Module):
         state.cache.cut(int(state.cache.length) - len(draft) + same)
         return same
 
-    def add_notes(self, state: ThinkerState, said: str, notes: Tensor, begins: str = "") -> None:
+    def add_notes(
+        self, state: ThinkerState, said: str, notes: Tensor, begins: str = "", residuals: Residuals | None = None
+    ) -> None:
         """Reads notes behind the words of the message to which a reply is due, as if they had come with it."""
         history = state.history[:-1]
         self.rewind(state, len(state.turns) - 2)
         state.history = history
-        self.add_message(state, "user", said, notes)
+        self.add_message(state, "user", said, notes, residuals)
         self.begin_reply(state, begins)
 
     def rewind(self, state: ThinkerState, turns: int) -> None:
@@ -575,11 +569,17 @@ class Thinker(nn.Module):
             raise TooLongError(f"the turn has {tokens} tokens; at most {room // 2} are understood: say it in parts")
         return room
 
-    def _embed_turn(self, state: ThinkerState, text: str) -> Tensor:
-        """The embeddings of a turn, which are a hundred times its size: only if it isn't too long."""
-        tokens = self._ids(text)
-        self._room(state, len(tokens))
-        return self._embed(tokens)
+    def _embed_turn(
+        self, state: ThinkerState, before: str, words: str = "", after: str = "", residuals: Residuals | None = None
+    ) -> Tensor:
+        """The embeddings of a turn, which are a hundred times its size: only if it isn't too long. What is added to its
+        words is not added to what stands around them."""
+        encoding = self.tokenizer.encode(before + words + after, add_special_tokens=False)
+        self._room(state, len(encoding.ids))
+        x = self._embed(encoding.ids)
+        if residuals is None:
+            return x
+        return x + residuals(words, [(start - len(before), end - len(before)) for start, end in encoding.offsets])
 
     def _embed(self, said: str | Sequence[int] | Sequence[Sequence[int]] | Tensor) -> Tensor:
         if isinstance(said, str):

@@ -15,6 +15,10 @@ from antiphon.models.omni.positions import CHUNK_SECONDS, PER_SECOND, SECTIONS
 
 Kind = TypeVar("Kind")
 FAMILY = "qwen2_5_omni"
+PROMPT = (  # as published: with another one its talker speaks less well
+    "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory "
+    "and visual inputs, as well as generating text and speech."
+)
 VIDEO_PIXELS = (128 * 28 * 28, 768 * 28 * 28)  # of a scaled picture of a video, at least and at most
 # Settings that would change what is computed, and the one value of each that is computed here.
 _GIVEN: dict[str, Any] = {
@@ -57,6 +61,7 @@ class ThinkerConfig:
         sections: pairs of channels that follow time, height and width.
         per_second, chunk_seconds: see `positions`.
         pixels, video_pixels: of a scaled picture, and of one of a video, at least and at most.
+        prompt: the system prompt where a conversation is given none; "" for nothing.
     """
 
     text: LlamaConfig
@@ -68,6 +73,7 @@ class ThinkerConfig:
     chunk_seconds: float = CHUNK_SECONDS
     pixels: tuple[int, int] = (MIN_PIXELS, MAX_PIXELS)
     video_pixels: tuple[int, int] = VIDEO_PIXELS
+    prompt: str = PROMPT
 
 
 @dataclass(frozen=True)
@@ -176,8 +182,8 @@ class OmniConfig:
         return cls(
             _thinker(values.get("thinker_config", {}), where),
             _talker(values["talker_config"], where) if speaks else None,
-            _sizes(DiTConfig, wave.get("dit_config", {}), where) if speaks else None,
-            _sizes(VocoderConfig, wave.get("bigvgan_config", {}), where) if speaks else None,
+            sizes(DiTConfig, wave.get("dit_config", {}), where) if speaks else None,
+            sizes(VocoderConfig, wave.get("bigvgan_config", {}), where) if speaks else None,
         )
 
 
@@ -185,17 +191,17 @@ def _thinker(values: Mapping[str, Any], where: str) -> ThinkerConfig:
     audio, vision, text = (values.get(f"{name}_config", {}) for name in ("audio", "vision", "text"))
     tied = {"tie_word_embeddings": values.get("tie_word_embeddings", False)}
     return ThinkerConfig(
-        _text({**text, **tied}, where), _sizes(AudioTowerConfig, audio, where), _sizes(VisionConfig, vision, where),
-        _sizes(ThinkerTokens, values, where), _sections(text), values.get("position_id_per_seconds", PER_SECOND),
+        _text({**text, **tied}, where), sizes(AudioTowerConfig, audio, where), sizes(VisionConfig, vision, where),
+        sizes(ThinkerTokens, values, where), _sections(text), values.get("position_id_per_seconds", PER_SECOND),
         values.get("seconds_per_chunk", CHUNK_SECONDS), tuple(values.get("pixels", (MIN_PIXELS, MAX_PIXELS))),
-        tuple(values.get("video_pixels", VIDEO_PIXELS)),
+        tuple(values.get("video_pixels", VIDEO_PIXELS)), values.get("system_prompt", PROMPT),
     )  # fmt: skip
 
 
 def _talker(values: Mapping[str, Any], where: str) -> TalkerConfig:
     if "embedding_size" not in values:
         raise ModelError(f"{where}: the talker's config doesn't say embedding_size")
-    tokens = _sizes(TalkerTokens, values, where)
+    tokens = sizes(TalkerTokens, values, where)
     return TalkerConfig(_text(values, where), values["embedding_size"], tokens, _sections(values))
 
 
@@ -217,7 +223,7 @@ def _sections(values: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(_rope(values).get("mrope_section", SECTIONS))
 
 
-def _sizes(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
+def sizes(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
     """A dataclass from what a config.json says under its fields' names; lists become tuples."""
     for name, value in _GIVEN.items():
         if values.get(name, value) != value:

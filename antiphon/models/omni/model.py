@@ -37,9 +37,11 @@ MAX_BLOCKS = 16  # of codes whose sound is made at once
 
 @dataclass(frozen=True)
 class Written:
-    """A token of the reply."""
+    """A token of the reply; where the model doesn't say it itself, with the thinker's last hidden state that chose it
+    [width]."""
 
     token: int
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class OmniState:
         hidden: last hidden state of what was read [width], from which the reply's first token follows; None before.
         unread: for the talker: hidden states and embeddings summed [n, width], and their places [3, n].
         reply: tokens of the last reply.
-        codes: of the last reply.
+        codes: of the last reply; of a model with several codebooks a tuple of them a frame.
         started: how much the thinker had read, and where it was, when the last reply started.
         hearing: what waits of a sound that is being heard.
     """
@@ -69,12 +71,12 @@ class OmniState:
     thinker: KeyValues
     talker: KeyValues | None
     unread: tuple[Tensor, Tensor]
-    after: int = 0
-    last: int = 0
+    after: float = 0
+    last: float = 0
     hidden: Tensor | None = None
     reply: list[int] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
-    started: tuple[int, int] = (0, 0)
+    codes: list[Any] = field(default_factory=list)
+    started: tuple[int, float] = (0, 0)
     hearing: AudioTowerState | None = None
 
 
@@ -89,8 +91,8 @@ class OmniMark:
     """
 
     length: int
-    after: int
-    last: int
+    after: float
+    last: float
     told: tuple[Tensor, Tensor]
 
 
@@ -126,15 +128,27 @@ class Omni(nn.Module):
     Args:
         config: sizes; parts that it lacks are None.
         published: what config.json says, for saving.
+
+    Attributes:
+        speaking: how codes are drawn unless told.
+        code_rate: codes a second.
+        voices: who can speak, by name.
     """
+
+    speaking, code_rate = SPEAKING, 50.0
 
     def __init__(self, config: OmniConfig, published: dict[str, Any]):
         super().__init__()
         self.config, self.published = config, published
-        self.thinker = OmniThinker(config.thinker) if config.thinker else None
-        self.talker = Talker(config.talker) if config.talker else None
-        self.token2wav = Token2Wav(config.dit, config.vocoder) if config.dit and config.vocoder else None
-        self.voices: dict[str, Voice] = {}
+        self.thinker, self.talker, self.token2wav = self._parts(config)
+        self.voices: dict[str, Any] = {}
+
+    @staticmethod
+    def _parts(config: OmniConfig) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
+        """Thinker, talker and what makes the sound."""
+        thinker = OmniThinker(config.thinker) if config.thinker else None
+        talker = Talker(config.talker) if config.talker else None
+        return thinker, talker, Token2Wav(config.dit, config.vocoder) if config.dit and config.vocoder else None
 
     def reset(self) -> None:
         """Computes what is no weight; needed where the module was made without memory."""
@@ -201,6 +215,11 @@ class Omni(nn.Module):
         held, at = state.unread
         state.unread = torch.cat([held, told]), torch.cat([at, places], dim=1)
 
+    @staticmethod
+    def _told(hidden: Tensor, x: Tensor) -> Tensor:
+        """What the talker reads of a token of the reply: of its hidden state and its embedding, [width] both."""
+        return hidden + x
+
     def write(
         self, state: OmniState, settings: ReplySettings | None = None, lora: Lora | None = None
     ) -> Iterator[tuple[int, Tensor | None]]:
@@ -214,7 +233,7 @@ class Omni(nn.Module):
         """
         if state.hidden is None:
             raise ModelError("no reply is due: read a question first")
-        settings = settings or ReplySettings()
+        settings = settings or ReplySettings(speaking=self.speaking)
         state.reply, state.codes, state.started = [], [], (int(state.thinker.length), state.last)
         for number in range(settings.max_tokens):
             with torch.inference_mode():
@@ -232,12 +251,12 @@ class Omni(nn.Module):
                 x = self.thinker.language_model.embed(torch.tensor([token], device=state.hidden.device))
                 place = torch.full((3, 1), state.last, device=state.hidden.device)
                 state.hidden = self.thinker(x[None], place[:, None], state.thinker, lora)[0, -1]
-                told = state.hidden + x[0]
+                told = self._told(state.hidden, x[0])
             state.after = state.last = state.last + 1
             yield token, told
 
     def reply(
-        self, state: OmniState, voice: Voice | str | None = None, settings: ReplySettings | None = None,
+        self, state: OmniState, voice: Any | None = None, settings: ReplySettings | None = None,
         lora: Lora | None = None,
     ) -> Iterator[Written | Spoken]:  # fmt: skip
         """The reply that is due, written and spoken; may be left at any point.
@@ -251,14 +270,16 @@ class Omni(nn.Module):
         Raises:
             ModelError: no reply is due, there is no such voice, or the model has no part that speaks.
         """
-        settings, told = settings or ReplySettings(), []
+        settings, told = settings or ReplySettings(speaking=self.speaking), []
         begun = state.last
         tokens = self.write(state, settings, lora)
         try:
             if voice is None:
+                chose = state.hidden
                 for token, thought in tokens:
                     told += [] if thought is None else [thought]
-                    yield Written(token)
+                    yield Written(token, chose)
+                    chose = state.hidden
                 return
             voice = self.voice(voice)
             yield from self._speak(state, voice, settings, tokens, told)
@@ -267,33 +288,33 @@ class Omni(nn.Module):
                 places = torch.arange(begun, begun + len(told), device=told[0].device).expand(3, -1)
                 self._leave(state, torch.stack(told), places)
 
-    def voice(self, name: Voice | str) -> Voice:
-        """The voice of that name.
+    def voice(self, name: Any) -> Any:
+        """The voice of that name; a voice itself is given back.
 
         Raises:
             ModelError: there is none, or the model can't speak.
         """
         if self.talker is None or self.token2wav is None:
             raise ModelError("this model has no talker: it can only write")
-        if isinstance(name, Voice):
+        if not isinstance(name, str):
             return name
         if name not in self.voices:
             raise ModelError(f"there is no voice {name!r}; there are: {', '.join(self.voices) or 'none'}")
         return self.voices[name]
 
     def _speak(
-        self, state: OmniState, voice: Voice, settings: ReplySettings, tokens: Iterator[tuple[int, Tensor | None]],
+        self, state: OmniState, voice: Any, settings: ReplySettings, tokens: Iterator[tuple[int, Tensor | None]],
         told: list[Tensor],
     ) -> Iterator[Written | Spoken]:  # fmt: skip
         """Tokens and sound; `told` gets what the talker reads of the tokens."""
         following = iter(tokens)
         token, thought = next(following)
+        told += [] if thought is None else [thought]
         yield Written(token)
         if thought is None:
             return
-        told.append(thought)
-        wave, size = self.token2wav.init_state(voice, settings.seed), self.token2wav.codes_per_block
-        waiting: list[int] = []
+        wave, size = self._silence(voice, settings), self.token2wav.codes_per_block
+        waiting: list[Any] = []
         blocks = self.token2wav.first_blocks
         wanted = blocks + (settings.ahead or 0)
         with closing(self._codes(state, voice, settings, thought)) as codes:
@@ -307,18 +328,23 @@ class Omni(nn.Module):
                     blocks = min(2 * blocks, MAX_BLOCKS)
                     waiting, wanted = [], blocks
                 token, thought = next(following, (None, None))
-                if token is not None:
-                    yield Written(token)
                 if thought is not None:
                     told.append(thought)
+                if token is not None:
+                    yield Written(token)
                 code = codes.send(thought)
         for token, thought in following:  # the talker may end before the text does
-            yield Written(token)
             told += [] if thought is None else [thought]
-        if state.codes:
-            yield Spoken(self._sound(waiting, wave, True, settings), len(state.codes))
+            yield Written(token)
+        if state.codes and (samples := self._sound(waiting, wave, True, settings)).numel():
+            yield Spoken(samples, len(state.codes))
 
-    def _sound(self, codes: list[int], wave: Any, last: bool, settings: ReplySettings) -> Tensor:
+    def _silence(self, voice: Any, settings: ReplySettings) -> Any:
+        """The state of the sound before the first code."""
+        return self.token2wav.init_state(voice, settings.seed)
+
+    def _sound(self, codes: list[Any], wave: Any, last: bool, settings: ReplySettings) -> Tensor:
+        """The samples [n] that are certain with the next codes."""
         new = torch.tensor([codes], dtype=torch.long)
         most = None if settings.ahead is None else MAX_BLOCKS
         return self.token2wav.step(new, wave, last, settings.ahead, most)[0]
@@ -389,7 +415,7 @@ class Omni(nn.Module):
         state.thinker.cut(mark.length)
         done = 0 if state.talker is None else int(state.talker.length)
         told, places = state.unread
-        if done < mark.length:
+        if state.talker is None or done < mark.length:
             state.unread = told[: mark.length - done], places[:, : mark.length - done]
         else:  # the talker, too, has read on: it reads the last of it once more
             state.talker.cut(mark.length - 1)
@@ -403,8 +429,13 @@ class Omni(nn.Module):
         gone = int(state.thinker.length) - length - tokens
         if gone > 0:
             state.thinker.cut(length + tokens)
-            told, places = state.unread
-            state.unread = told[: len(told) - gone], places[:, : places.shape[1] - gone]
+            self._forget(state, gone)
             state.after = state.last = place + tokens
         del state.reply[tokens:]
         state.hidden = None
+
+    @staticmethod
+    def _forget(state: OmniState, count: int) -> None:
+        """Takes away the last of what was put down for the talker."""
+        told, places = state.unread
+        state.unread = told[: len(told) - count], places[:, : places.shape[1] - count]

@@ -33,7 +33,7 @@ TRANSFORMERS = {
 # Of `LlamaConfig`, what a Qwen2 has none of.
 EXPERTS = (
     "num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step",
-    "mlp_only_layers",
+    "mlp_only_layers", "shared_expert_intermediate_size",
 )  # fmt: skip
 BITS = {"language_model": 4, "talker_model": 8}
 COPIED = ("config.json", "tokenizer.json", "spk_dict.pt")

@@ -3,22 +3,27 @@
 A config.json may say `"parts": {"thinker.model": "smollm2-135m-instruct", "thinker.audio_tower": "whisper-base"}`:
 names or folders, as `antiphon.hub.folder` takes them. What the folder itself holds goes before what the parts hold, and
 adapters that lie in its `lora` are added to the language model.
+
+Parts may stand beside the model, too: a `talker` and its `codec`, which say what the thinker writes where the model has
+no talker of its own, and a `recognizer`, which writes down what is said to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from antiphon import hub
 from antiphon.errors import ModelError
-from antiphon.hub.weights import read_weights
+from antiphon.hub.weights import read_config, read_weights
 from antiphon.models.llm.llama import own_key
 from antiphon.models.omni.config import OmniConfig
 
 ADAPTERS = "lora"
+BESIDE = ("talker", "codec", "recognizer")
 _ENCODER = "model.encoder."
 
 
@@ -35,11 +40,40 @@ def part_weights(parts: Mapping[str, str], config: OmniConfig) -> dict[str, Tens
     """
     found = {}
     for place, name in parts.items():
+        if place in BESIDE:
+            continue
         if place not in _READERS:
-            raise ModelError(f"parts: {place!r} can't be taken from elsewhere, only {', '.join(_READERS)} can")
+            known = ", ".join((*_READERS, *BESIDE))
+            raise ModelError(f"parts: {place!r} can't be taken from elsewhere, only {known} can")
         ours, reader = _READERS[place]
         found |= {f"{ours}.{key}": value for key, value in reader(name, config).items()}
     return found
+
+
+def beside(folder: Path, replaced: Mapping[str, str | Path | None] | None = None) -> dict[str, Path]:
+    """Folders of the parts that stand beside a model, as far as its config.json names them. One of the part's name in
+    the folder itself goes before what is named.
+
+    Args:
+        folder: of the model.
+        replaced: parts that take their place, names or folders; None leaves one out.
+
+    Raises:
+        HubError: a part that can't be had.
+    """
+    named = {place: name for place, name in read_config(folder).get("parts", {}).items() if place in BESIDE}
+    found = {place: folder / place if (folder / place).is_dir() else name for place, name in named.items()}
+    wanted = {**found, **(replaced or {})}
+    return {place: hub.folder(part) for place, part in wanted.items() if part is not None}
+
+
+def tokenizer_of(folder: Path) -> Path:
+    """The tokenizer.json of a model: its own, or that of the language model that it names."""
+    own = folder / "tokenizer.json"
+    if own.exists() or not (folder / "config.json").exists():
+        return own
+    named = read_config(folder).get("parts", {}).get("thinker.model")
+    return own if named is None else hub.folder(named) / "tokenizer.json"
 
 
 def _language_model(name: str, config: OmniConfig) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ the marks that stand around turns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from antiphon.encoders.vision.pictures import load_picture, patchify, scaled
 from antiphon.encoders.vision.video import FPS, MAX_PICTURES, has_sound, load_video
 from antiphon.encoders.whisper.features import whisper_mel
 from antiphon.errors import AudioError, DataError, ModelError
+from antiphon.hub.bpe import VOCABULARY, read_bpe
 from antiphon.models.omni.config import ThinkerConfig
+from antiphon.models.omni.parts import tokenizer_of
 from antiphon.models.omni.thinker import Encoded, Given, Heard, Seen, Watched, Words
 
 BEFORE, AFTER, REPLY = "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n"
@@ -49,16 +51,37 @@ class OmniProcessor:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, config: ThinkerConfig) -> OmniProcessor:
-        """With the tokenizer.json of a folder.
+        """With a folder's tokenizer.json, its vocab.json and merges.txt (`antiphon.hub.bpe`), or the tokenizer.json
+        of the language model that the folder names.
 
         Raises:
             ModelError: there is none that can be read.
+            HubError: vocab.json or what belongs to it can't be read.
         """
-        path = Path(folder) / "tokenizer.json"
+        if not (Path(folder) / "tokenizer.json").is_file() and (Path(folder) / VOCABULARY).is_file():
+            return cls(read_bpe(Path(folder)), config)
+        path = tokenizer_of(Path(folder))
         try:
             return cls(Tokenizer.from_file(str(path)), config)
         except Exception as error:  # the library raises plain Exceptions
             raise ModelError(f"{path} is no tokenizer that can be read ({error})") from error
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end a reply.
+
+        Raises:
+            ModelError: the tokenizer has none.
+        """
+        known = (self.tokenizer.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>"))
+        if found := tuple(token for token in known if token is not None):
+            return found
+        raise ModelError("The tokenizer has no <|im_end|>, which ends turns: it isn't that of a Qwen2.5-Omni.")
+
+    def opening(self, instructions: str | None = None) -> list[dict[str, Any]]:
+        """The messages that a conversation begins with: its instructions, or the model's own system prompt, if any."""
+        prompt = instructions or self.config.prompt
+        return [{"role": "system", "content": prompt}] if prompt else []
 
     def __call__(
         self, messages: Sequence[Mapping[str, Any]], own_sound: bool = False, reply: bool = True

@@ -9,7 +9,7 @@ The language model is the one of `models/llm`: adapters go with it, and a packed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,12 +87,12 @@ class Read:
     places: Tensor
     tokens: Tensor
     perceived: Tensor
-    after: int
+    after: float
 
     @property
-    def last(self) -> int:
+    def last(self) -> float:
         """Where a reply starts: behind all that was read."""
-        return int(self.places.max()) + 1 if self.places.numel() else self.after
+        return self.places.max().item() + 1 if self.places.numel() else self.after
 
 
 class OmniThinker(nn.Module):
@@ -101,8 +101,7 @@ class OmniThinker(nn.Module):
     def __init__(self, config: ThinkerConfig, language_model: Llama | None = None):
         super().__init__()
         self.config = config
-        self.audio_tower = AudioTower(config.audio)
-        self.visual = VisionTower(config.vision)
+        self.audio_tower, self.visual = self._towers(config)
         self.language_model = language_model or Llama(config.text)
 
     @property
@@ -110,7 +109,30 @@ class OmniThinker(nn.Module):
         """Of embeddings and hidden states."""
         return self.language_model.width
 
-    def read(self, parts: Sequence[Given], start: int = 0, held: int = 0) -> Read:
+    # What another model of this kind has its own of.
+
+    @staticmethod
+    def _towers(config: ThinkerConfig) -> tuple[nn.Module, nn.Module]:
+        return AudioTower(config.audio), VisionTower(config.vision)
+
+    def _heard(self, frames: int) -> int:
+        """Tokens of so many frames of a sound."""
+        return audio_tokens(frames)
+
+    def _positions(self, parts: Iterable[Part], start: float) -> tuple[Tensor, float]:
+        return positions(parts, start, self.config.per_second, self.config.chunk_seconds)
+
+    def _runs(self, video: Video) -> list[tuple[bool, int, int]]:
+        return interleaved(video, self.config.per_second, self.config.chunk_seconds)
+
+    def _angles(self, places: Tensor) -> Tensor:
+        return angles(places, self.language_model.frequencies, self.config.sections)
+
+    def _filled(self, x: Tensor) -> Tensor:
+        """What is read of words and sounds [n, width] as wide as what is read of pictures."""
+        return x
+
+    def read(self, parts: Sequence[Given], start: float = 0, held: int = 0) -> Read:
         """Embeddings and places of parts, which come behind others that end before `start`. `held` tokens have been
         read already.
 
@@ -128,7 +150,7 @@ class OmniThinker(nn.Module):
         for part in parts:
             tokens, features = self.tokens_of(part), self._features(part)
             tokens = tokens.to(device)
-            x = self.language_model.embed(tokens)
+            x = self._filled(self.language_model.embed(tokens))
             own = torch.zeros(len(tokens), dtype=torch.bool, device=device)
             if features is not None:
                 edge = (len(tokens) - len(features)) // 2
@@ -137,14 +159,12 @@ class OmniThinker(nn.Module):
             xs.append(x)
             ids.append(tokens)
             perceived.append(own)
-        places, after = positions(
-            map(self.place, parts), start, self.config.per_second, self.config.chunk_seconds
-        )  # fmt: skip
+        places, after = self._positions(map(self.place, parts), start)
         return Read(torch.cat(xs), places.to(device), torch.cat(ids), torch.cat(perceived), after)
 
-    def perceived(self, features: Tensor, start: int) -> Read:
+    def perceived(self, features: Tensor, start: float) -> Read:
         """The next tokens [n, width] of a sound that is under way, behind what ends before `start`."""
-        places, after = positions([Text(len(features))], start)
+        places, after = self._positions([Text(len(features))], start)
         ids = torch.full((len(features),), self.config.tokens.audio_token_index, device=features.device)
         return Read(features.float(), places.to(features.device), ids, torch.ones_like(ids, dtype=torch.bool), after)
 
@@ -153,14 +173,14 @@ class OmniThinker(nn.Module):
         if isinstance(part, Words):
             return Text(len(part.tokens))
         if isinstance(part, Heard):
-            return Sound(audio_tokens(part.mel.shape[1]))
+            return Sound(self._heard(part.mel.shape[1]))
         if isinstance(part, Encoded):
             return Sound(len(part.features))
         merge = self.config.vision.spatial_merge_size
         height, width = part.height // merge, part.width // merge
         if isinstance(part, Seen):
             return Image(height, width)
-        sound = None if part.mel is None else audio_tokens(part.mel.shape[1])
+        sound = None if part.mel is None else self._heard(part.mel.shape[1])
         return Video(len(part.patches), height, width, part.seconds, sound)
 
     def tokens_of(self, part: Given) -> Tensor:
@@ -177,7 +197,7 @@ class OmniThinker(nn.Module):
         elif isinstance(place, Video) and place.sound is None:
             inside = [ids.video_token_index] * (place.frames * place.height * place.width)
         else:
-            runs = interleaved(place, self.config.per_second, self.config.chunk_seconds)
+            runs = self._runs(place)
             kinds = (ids.video_token_index, ids.audio_token_index)
             inside = [kinds[heard] for heard, first, end in runs for _ in range(first, end)]
             before, after = [*before, ids.audio_start_token_id], [ids.audio_end_token_id, *after]
@@ -188,17 +208,17 @@ class OmniThinker(nn.Module):
         if isinstance(part, Words):
             return None
         if isinstance(part, Encoded):
-            return part.features
+            return self._filled(part.features)
         device = self.language_model.norm.device
         heard = None
         if not isinstance(part, Seen) and part.mel is not None:
-            heard = self.audio_tower(part.mel[None].to(device))[0][0]
+            heard = self._filled(self.audio_tower(part.mel[None].to(device))[0][0])
         if isinstance(part, Heard):
             return heard
         seen = self.visual(part.patches.to(device), part.height, part.width).flatten(0, 1)
         if heard is None:
             return seen
-        runs = interleaved(self.place(part), self.config.per_second, self.config.chunk_seconds)
+        runs = self._runs(self.place(part))
         return torch.cat([(heard if sound else seen)[first:end] for sound, first, end in runs])
 
     def forward(
@@ -206,9 +226,7 @@ class OmniThinker(nn.Module):
         counts: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Last hidden states [B, T, width] of embeddings [B, T, width] at places [3, B, T]; see `Llama.forward`."""
-        model = self.language_model
-        turned = angles(places, model.frequencies, self.config.sections)
-        return model(x, cache, lora, counts, angles=turned)
+        return self.language_model(x, cache, lora, counts, angles=self._angles(places))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., width] -> [..., vocabulary], float32."""

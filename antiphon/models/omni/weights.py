@@ -1,4 +1,5 @@
-"""Folders of Qwen2.5-Omni as they are published: config.json, safetensors under the published names, spk_dict.pt.
+"""Folders of Qwen2.5-Omni as they are published: config.json, safetensors under the published names, spk_dict.pt; those
+of Qwen3-Omni are told by their config.json and opened by `qwen3.weights`.
 
 model = load(folder)              # whole, a thinker alone or a talker alone
 save(model, folder)               # which `transformers` loads
@@ -25,6 +26,8 @@ from antiphon.models.omni.config import FAMILY, OmniConfig
 from antiphon.models.omni.model import Omni
 from antiphon.models.omni.packing import TRANSFORMERS, described, is_packed
 from antiphon.models.omni.parts import ADAPTERS, part_weights
+from antiphon.models.omni.qwen3 import weights as qwen3
+from antiphon.models.omni.qwen3.model import Qwen3Omni
 from antiphon.models.omni.token2wav import Voice
 from antiphon.nn.weights import NoInitWeights, fill
 
@@ -78,10 +81,15 @@ def load(folder: Path | str, dtype: torch.dtype | None = None, language_model: P
             wrote, packed (`antiphon.hub.pack`) or fine-tuned.
 
     Raises:
-        ModelError: another model, a quantized one, or one with settings that aren't computed here.
+        ModelError: another model, a quantized one, or one with settings that aren't computed here; or a language model
+            for one that takes none.
         HubError: weights that can't be read or don't fit.
     """
     folder = Path(folder)
+    if str(read_config(folder).get("model_type")).startswith(qwen3.FAMILY):
+        if language_model is not None:
+            raise ModelError(f"{folder} is a Qwen3-Omni, which takes no other language model: leave it out")
+        return qwen3.load(folder, dtype)
     config, values, kept = read(folder)
     with torch.device("meta"), NoInitWeights():
         model = Omni(config, values)
@@ -151,6 +159,9 @@ def save(model: Omni, folder: Path | str) -> None:
     Raises:
         ModelError: a transformer of it is packed.
     """
+    if isinstance(model, Qwen3Omni):
+        qwen3.save(model, folder)
+        return
     for name in PLACES.values():
         part = dict(model.named_modules()).get(name)
         if isinstance(part, Llama) and part.config.packed:

@@ -121,19 +121,22 @@ def level(samples: Tensor) -> Tensor:
     return (10 * torch.log10(squares / sizes + 1e-12)).clamp_min(SILENCE_DB)
 
 
-@torch.no_grad()
-def extract(samples: Tensor, encoder: WhisperBlockEncoder) -> SceneFeatures:
+def extract(samples: Tensor, encoder: WhisperBlockEncoder, learns: bool = False) -> SceneFeatures:
     """Features of whole recordings of one length.
 
     Args:
         samples: [batch, n] at 16 kHz, n > 0.
         encoder: in blocks; it starts afresh after as many frames as it has positions.
+        learns: gradients go back from the layers into the encoder.
 
     Returns:
         ceil(n / 1280) frames; the spectrogram's last ones are repeated to fill the last frame.
     """
-    spectrogram = mel.log_mel(samples, encoder.config.bands)
-    layers = encoder.step_layers(spectrogram, encoder.init_state(len(samples)), last=True)[2]
-    loudness = level(samples)
+    with torch.no_grad():
+        spectrogram, loudness = mel.log_mel(samples, encoder.config.bands), level(samples)
+        if not learns:
+            layers = encoder.step_layers(spectrogram, encoder.init_state(len(samples)), last=True)[2]
+    if learns:
+        layers = encoder.layers_of(spectrogram)
     missing = MEL_PER_FRAME * loudness.shape[1] - spectrogram.shape[2]
     return SceneFeatures(layers, loudness, F.pad(spectrogram, (0, missing), mode="replicate"))

@@ -9,10 +9,14 @@ The encoder is the recognizer's, with its weights, but a pass of its own: a reco
 for words and hears them anew, and what is heard besides the words goes on through all of that. So what is heard live is
 what is heard of the whole recording, and what the network was trained on (`features.extract`), but for products in
 bfloat16 where the recognizer has them (`Recognizer.quicken`).
+
+A network that was trained with low-rank pairs in the encoder has them beside it (`ENCODER`). The pass is one of its own
+already, so they cost no time, but the weights that they change are held twice; the recognizer's stay as they are.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +25,14 @@ from torch import Tensor
 
 from antiphon.audio import mel
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
+from antiphon.models.lora import Lora
 from antiphon.models.scene.features import GatherState, gather
 from antiphon.models.scene.listener import ListenerState, SceneListener
 from antiphon.models.scene.scene import Scene
+from antiphon.nn.cpu import in_bfloat16
 from antiphon.nn.state import fork
+
+ENCODER = "encoder"  # in a listener's folder, that of its pairs
 
 
 @dataclass
@@ -59,13 +67,23 @@ class SceneHearing:
         self.encoder, self.listener = encoder, listener
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, encoder: WhisperBlockEncoder) -> SceneHearing:
+    def from_pretrained(
+        cls, folder: Path | str, encoder: WhisperBlockEncoder, quick: WhisperBlockEncoder | None = None
+    ) -> SceneHearing:
         """Reads a listener's folder, for the encoder that it was trained on.
+
+        Args:
+            folder: the listener's.
+            encoder: in float32.
+            quick: the same with quicker products, which is taken if it is there.
 
         Raises:
             ModelError: the folder holds something else.
         """
-        return cls(encoder, SceneListener.from_pretrained(folder))
+        own = scene_encoder(folder, encoder)
+        if quick is not None and quick is not encoder:
+            own = quick if own is encoder else in_bfloat16(own)
+        return cls(own, SceneListener.from_pretrained(folder))
 
     def init_state(self) -> HearingState:
         """The state before the first sample."""
@@ -89,3 +107,22 @@ class SceneHearing:
         frames = gather(samples[None], spectrogram, layers, state.gathered, last)
         if frames.frames:
             self.listener.step(frames, state.listener)
+
+
+def scene_encoder(folder: Path | str, encoder: WhisperBlockEncoder) -> WhisperBlockEncoder:
+    """The encoder that a listener hears through: the given one, or, where its folder has low-rank pairs, a copy with
+    these added.
+
+    Args:
+        folder: the listener's.
+        encoder: in float32; stays as it is.
+
+    Raises:
+        ModelError: pairs that can't be read, or are another encoder's.
+    """
+    pairs = Path(folder) / ENCODER
+    if not pairs.is_dir():
+        return encoder
+    own = copy.deepcopy(encoder)
+    Lora.from_pretrained(pairs, own).merge(own)
+    return own

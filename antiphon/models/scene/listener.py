@@ -202,11 +202,12 @@ def likelihoods(logits: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]
         labels: the names of each group's.
     """
     likely = {name: x.softmax(-1) if GROUPS[name].exclusive else x.sigmoid() for name, x in logits.items()}
-    events = labels["event"] if "event" in likely else ()
-    for place, name in enumerate(labels["manner"] if "manner" in likely else ()):
-        if name in events:
-            both = torch.maximum(likely["manner"][:, place], likely["event"][:, events.index(name)])
-            likely["manner"][:, place] = both
+    if "manner" in likely and "event" in likely:
+        manner, events = list(likely["manner"].unbind(1)), labels["event"]  # gradients go back through these
+        for place, name in enumerate(labels["manner"]):
+            if name in events:
+                manner[place] = torch.maximum(manner[place], likely["event"][:, events.index(name)])
+        likely["manner"] = torch.stack(manner, 1)
     return likely
 
 

@@ -5,7 +5,8 @@ ones: their embeddings are the means of those of the labels that it may have bee
 a residual that is linear in the scene's vector, and zero before it is trained. What is doubtful is read as something
 between the two; and what comes of the reading leads back, by its gradient, to the network that heard it.
 
-Whether a turn asks about what is to be heard is read off the language model's own state behind the words
+How the words themselves were said goes into their own embeddings, where that was learnt: see `words`. Whether a turn
+asks about what is to be heard is read off the language model's own state behind the words
 (`train.scene.asks`). Who doesn't ask is told what is noteworthy, mostly nothing; who does, everything.
 
     reading = SceneReading(model.embed, tokenizer, model.width)
@@ -28,6 +29,7 @@ from antiphon.errors import ModelError
 from antiphon.models.scene.labels import GROUPS, label
 from antiphon.models.scene.notes import Named, everything, notes, noteworthy_parts, written
 from antiphon.models.scene.scene import Scene
+from antiphon.models.scene.words import WordsResidual
 from antiphon.nn.weights import fill
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class SceneReading(nn.Module):
         width: of the embeddings.
         summary: width of a scene's vector; 0 for no residual.
         asks: tell from the language model's state whether a turn asks about what is to be heard.
+        words: width of the states that say how words were said (`WordsResidual`); 0 for words as they are.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class SceneReading(nn.Module):
         width: int,
         summary: int = 0,
         asks: bool = False,
+        words: int = 0,
     ):
         super().__init__()
         self.width, self._tokenizer = width, tokenizer
@@ -90,6 +94,7 @@ class SceneReading(nn.Module):
         if self.residual is not None:
             nn.init.zeros_(self.residual.weight)
         self.asks = nn.Linear(width, 1) if asks else None
+        self.words = WordsResidual(words, width) if words else None
 
     @classmethod
     def from_pretrained(
@@ -107,14 +112,15 @@ class SceneReading(nn.Module):
         try:
             weights = {name: value.float() for name, value in load_file(path).items()}
             summary = weights["residual.weight"].shape[1] if "residual.weight" in weights else 0
-            reading = cls(embed, tokenizer, width, summary, "asks.weight" in weights)
+            words = weights["words.down.weight"].shape[1] // 2 if "words.down.weight" in weights else 0
+            reading = cls(embed, tokenizer, width, summary, "asks.weight" in weights, words)
             fill(reading, weights)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path} holds no reading of scenes: {error}") from error
         return reading.eval()
 
     def save(self, folder: Path | str) -> None:
-        """Writes the residual into a scene's folder, in float16."""
+        """Writes all that is learnt into a scene's folder, in float16."""
         weights = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
         save_file(weights, Path(folder) / WEIGHTS.format(self.width), metadata={"format": "pt"})
 

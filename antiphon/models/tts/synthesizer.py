@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from antiphon.errors import UnsayableError
 from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.models.tts.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
 from antiphon.models.tts.talker import Talker, TalkerState
+
+Given = TypeVar("Given")
 
 
 @dataclass
@@ -101,6 +105,17 @@ class Synthesizer:
         if not state.speller.speaks or not can_be_said(text):
             raise UnsayableError("The voice speaks English and can say nothing of that text.")
 
+    def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Iterator[Tensor]:
+        """A whole text aloud, 80 ms [samples] at a time.
+
+        Raises:
+            UnsayableError: nothing of it can be said.
+        """
+        state = self.init_state(seed, temperature, top_k)
+        self.read(text, state)
+        while (samples := self.step(state)) is not None:
+            yield samples
+
     def _add_words(self, words: list[SpelledWord], state: SynthesizerState, hidden: Tensor | None = None) -> None:
         for word in words:
             self.talker.add_phonemes(word.phonemes, state.talker, hidden)
@@ -131,3 +146,63 @@ class Synthesizer:
         """The next 80 ms, [samples]; None if more text is needed first, or if all is said (`state.talker.done`)."""
         codes = self.talker.step(state.talker)
         return None if codes is None else self.codec.decode_step(codes, state.codec)[0, 0]
+
+
+class SpokenText:
+    """A text that is said while it comes. Once it is over, all that is kept of it is when its words were heard: what it
+    was made with holds megabytes.
+
+    Args:
+        synthesizer: speaks.
+        seed, temperature, top_k: see `Talker.init_state`.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, seed: int = 0, temperature: float = 0.25, top_k: int = 5):
+        self.synthesizer = synthesizer
+        self.state: SynthesizerState | None = synthesizer.init_state(seed, temperature, top_k)
+        self._timing: Timing | None = None
+
+    def overlapped(self, pieces: Iterator[tuple[Given, str | None, Tensor | None]]) -> Iterator[Given | Tensor]:
+        """Pieces and sound in the order in which they are ready: the next 80 ms are made as soon as the text allows it,
+        and another piece is asked for only when it does not.
+
+        Args:
+            pieces: whatever comes, the text in it (None for none), and the thinker's state at that text [hidden].
+
+        Yields:
+            What came, before anything is heard of it; and sound [samples]. Of a text of nothing there is none.
+        """
+        synthesizer, state = self.synthesizer, self.state
+        assert state is not None
+        more, worded = True, False
+        while True:
+            samples = synthesizer.step(state)
+            if samples is not None:
+                yield samples
+            elif not more:
+                return
+            elif (piece := next(pieces, None)) is None:
+                if not worded:
+                    return
+                more = False
+                synthesizer.end(state)
+            else:
+                given, text, hidden = piece
+                yield given
+                if text is not None:
+                    worded = worded or bool(text.strip())
+                    synthesizer.add(text, state, hidden)
+
+    def close(self) -> None:
+        """It is over, or broken off."""
+        if self.state is not None:
+            self._timing, self.state = self.synthesizer.timing(self.state), None
+
+    def until(self, seconds: float) -> str:
+        """The beginning of the text that is heard in the first `seconds`, in whole words; may be asked while it is
+        being said on another thread."""
+        state, timing = self.state, self._timing  # in this order: another thread may be closing it
+        if state is not None:
+            timing = self.synthesizer.timing(state)
+        assert timing is not None
+        return timing.until(seconds)

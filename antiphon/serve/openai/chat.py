@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from antiphon.audio import encode as sound
+from antiphon.audio.io import Audio
 from antiphon.audio.pcm import RATE, pcm16
-from antiphon.dialogue.backend import StreamingReply
+from antiphon.dialogue.backend import StreamingReply, sounding
 from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextChances, TextEvent
 from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
@@ -129,10 +130,11 @@ class _Chat:
                 yield None
             hearing = listener.finish()
             words.append(hearing.text)
-            contents += [hearing.content()] if hearing.is_speech else []
-        if hearing is not None and len(parts) == 1:
+            contents += [hearing.content()] if hearing.is_speech else sounding(Audio(part, RATE))
+        sees = self.served.backend.sees
+        if hearing is not None and len(parts) == 1 and (hearing.is_speech or not sees):
             return hearing.message()
-        seen = tuple(contents) if self.served.backend.sees else ()
+        seen = tuple(contents) if sees else ()
         notes = hearing.notes if hearing is not None else None
         return Message("user", " ".join(filter(None, words)), notes=notes, contents=seen)
 

@@ -51,10 +51,12 @@ def build(start: OmniStart) -> TrainableOmni:
     """The model that a recipe starts from.
 
     Raises:
-        ConfigError: neither a folder nor sizes.
+        ConfigError: neither a folder nor sizes, or a folder of a model that isn't trained here.
     """
     if start.folder:
         loaded = weights.load(hub.folder(start.folder))
+        if not isinstance(loaded.config, OmniConfig):
+            raise ConfigError(f"model.folder: {start.folder} is a Qwen3-Omni, which isn't trained here: give a 2.5")
         model = TrainableOmni(loaded.config, loaded.published)
         model.load_state_dict(loaded.state_dict())
         model.voices = loaded.voices

@@ -7,6 +7,7 @@ model into the residual, which starts at nothing: so what is read is never worse
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
 
-from antiphon.data.scene.encoded import EncodedExample, EncodedSet
+from antiphon.data.scene.encoded import EncodedSet
+from antiphon.data.scene.example import Span
 from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.llm.llama import Llama
@@ -73,7 +75,7 @@ class ReadingTask:
             for source in map(EncodedSet, config.data.sets)
             for example in source.examples
             for group in config.data.groups
-            if example.split == "train" and group in example.known and _labels(example, group)
+            if example.split == "train" and group in example.known and labels_of(example.spans, group)
         ]
         if not self.asked:
             raise ConfigError(f"data.sets: no example whose {', '.join(config.data.groups)} are known")
@@ -86,7 +88,7 @@ class ReadingTask:
             state = self.listener.init_state()
             self.listener.step(source(example), state)
             question, answer = (str(draw.choice(self.wordings[group][kind])) for kind in ("questions", "answers"))
-            said = " and ".join(written(label(group, name)) for name in _labels(example, group))
+            said = " and ".join(written(label(group, name)) for name in labels_of(example.spans, group))
             rows.append((self.listener.finish(state), question, answer.format(said)))
         return rows
 
@@ -108,24 +110,46 @@ class ReadingTask:
 
     def _loss(self, scene: Scene, question: str, answer: str) -> Tensor:
         """Cross-entropy of an answer behind its question and what is told of the scene."""
-        template, llm = self.thinker.template, self.thinker.model
-        _, first = template.opening(None)
-        vector = torch.tensor(scene.vector) if scene.vector else None
-        answered = self._ids(answer + template.assistant.after)
-        x = torch.cat([
-            llm.embed(self._ids(f"{first}{question}{template.user.after}{template.system.before}")),
-            self.model(everything(scene), scene.chances, vector),
-            llm.embed(self._ids(template.system.after + template.reply)),
-            llm.embed(answered[:-1]),
-        ])  # fmt: skip
+        llm, vector = self.thinker.model, torch.tensor(scene.vector) if scene.vector else None
+        said = llm.embed(ids(self.thinker, self.thinker.template.opening(None)[1] + question))
+        told = self.model(everything(scene), scene.chances, vector)
+        x, answered = answer_row(self.thinker, said, told, answer)
         hidden = llm(x[None])[0, len(x) - len(answered) :]
         return F.cross_entropy(llm.logits(hidden), answered)
 
-    def _ids(self, text: str) -> Tensor:
-        return torch.tensor(self.thinker.tokenizer.encode(text, add_special_tokens=False).ids)
+
+def answer_row(thinker: Thinker, said: Tensor, told: Tensor | None, answer: str) -> tuple[Tensor, Tensor]:
+    """A question and its answer, as a conversation's first turns are read.
+
+    Args:
+        thinker: whose templates they are.
+        said: the user's turn, with what stands before it, [tokens, width].
+        told: what is told of the scene, [tokens, width]; None for nothing.
+        answer: in words.
+
+    Returns:
+        Embeddings of all but the last token, [tokens, width]; the answer's tokens with what ends it, [n]: the last n
+        positions are those that predict them.
+    """
+    template, embed = thinker.template, thinker.model.embed
+    answered = ids(thinker, answer + template.assistant.after)
+    if told is None:
+        behind = [embed(ids(thinker, template.user.after + template.reply))]
+    else:
+        own = template.system
+        behind = [
+            embed(ids(thinker, template.user.after + own.before)), told,
+            embed(ids(thinker, own.after + template.reply)),
+        ]  # fmt: skip
+    return torch.cat([said, *behind, embed(answered[:-1])]), answered
 
 
-def _labels(example: EncodedExample, group: str) -> list[str]:
-    """Its labels of a group, as they came, each once."""
-    spans = sorted((span for span in example.spans if span.group == group), key=lambda span: span.start)
-    return list(dict.fromkeys(span.label for span in spans))
+def ids(thinker: Thinker, text: str) -> Tensor:
+    """A template's text as tokens."""
+    return torch.tensor(thinker.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def labels_of(spans: Collection[Span], group: str) -> list[str]:
+    """An example's labels of a group, as they came, each once."""
+    own = sorted((span for span in spans if span.group == group), key=lambda span: span.start)
+    return list(dict.fromkeys(span.label for span in own))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from antiphon.errors import ConfigError
 from antiphon.models.scene.features import FRAME_SECONDS, MEL_PER_FRAME
 from antiphon.models.scene.labels import GROUPS, MAX_TEMPO, MIN_TEMPO, TEMPO, checked
 from antiphon.models.scene.listener import SceneListener
-from antiphon.models.scene.network import NetworkConfig, SceneNetwork
+from antiphon.models.scene.network import NetworkConfig, Readings, SceneNetwork, Summary
 from antiphon.train.config import Measures, StageConfig
 from antiphon.train.scene.batches import Item, collate, features_of, tempo_of
 from antiphon.train.scene.calibrate import calibrated, listen
@@ -202,15 +202,7 @@ class SceneTask:
                 return {TEMPO: self.model.tempo.bias.sum() * 0}
             logits = self.model.tempo(batch["mel"], MEL_PER_FRAME * batch["frames"])
             return {TEMPO: -(self.model.tempo.target(batch["tempo"]) * logits.log_softmax(-1)).sum(1).mean()}
-        readings, summary = self.model(features_of(batch), batch["frames"], tempo=False)
-        found: dict[str, Tensor] = {}
-        for name, (values, mask) in batch["whole"].items():
-            if mask.any():
-                found[f"whole/{name}"] = known_loss(summary.logits[name], values, mask, GROUPS[name].exclusive)
-        for name, (values, mask) in batch["times"].items():
-            if mask.any():
-                found[f"times/{name}"] = known_loss(readings.frames[name], values, mask, GROUPS[name].exclusive)
-        return found
+        return labelled_losses(batch, *self.model(features_of(batch), batch["frames"], tempo=False))
 
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """Figures on "dev"."""
@@ -296,6 +288,17 @@ class SceneTask:
         self.model.mean.copy_(mean[:, None])
         self.model.deviation.copy_((squares / count - mean.square()).clamp_min(1e-8).sqrt()[:, None])
         print(f"means and deviations of {count} frames", file=sys.stderr, flush=True)
+
+
+def labelled_losses(batch: Mapping[str, Any], readings: Readings, summary: Summary) -> dict[str, Tensor]:
+    """Cross-entropy of what a network made of a batch (`batches.collate`), of each group where it is known:
+    "whole/GROUP" of the turn, "times/GROUP" of each 80 ms."""
+    found: dict[str, Tensor] = {}
+    for kind, logits in (("whole", summary.logits), ("times", readings.frames)):
+        for name, (values, mask) in batch[kind].items():
+            if mask.any():
+                found[f"{kind}/{name}"] = known_loss(logits[name], values, mask, GROUPS[name].exclusive)
+    return found
 
 
 def known_loss(logits: Tensor, values: Tensor, mask: Tensor, exclusive: bool) -> Tensor:

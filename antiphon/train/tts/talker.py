@@ -8,6 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from torch.nn import functional as F
 from antiphon import codecs, hub
 from antiphon.codecs.base import CodecModule
 from antiphon.data.codes import CodeSet
+from antiphon.data.omni.states import omni_states
 from antiphon.data.speech.timed_codes import TimedCodes, TimedSet
-from antiphon.data.states import StateSet, think_set
+from antiphon.data.states import StateSet, Thoughts, think_set, thought_states
 from antiphon.data.store import kind_of
 from antiphon.data.tokenize.encode import tokenized
 from antiphon.errors import ConfigError
 from antiphon.models.llm.thinker import Thinker
+from antiphon.models.omni import weights
+from antiphon.models.omni.processor import OmniProcessor
 from antiphon.models.tts.durations import DURATION_UNIT, TalkerConfig
 from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.talker import Talker
@@ -69,6 +73,12 @@ def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, T
     return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid}
 
 
+def code_losses(logits: Sequence[Tensor], batch: dict[str, Tensor]) -> list[Tensor]:
+    """Mean nats of each codebook's codes in the frames of a batch that are asked for."""
+    targets = batch["grid"].transpose(1, 2)[batch["keep"]]
+    return [F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)]
+
+
 @dataclass
 class TalkerModel:
     """What is trained."""
@@ -86,8 +96,10 @@ class ThinkerStates:
     """Part or folder of the language model."""
     lora: str = "lora"
     """Part or folder of its adapters."""
+    omni: str | None = None
+    """Folder of an Omni, whose thinker is read in place of those two."""
     states: str = MISSING
-    """Folder in which its hidden states are kept."""
+    """Folder in which its hidden states are kept: one of its own for each thinker, also for one that was trained on."""
     count: int = MISSING
     """The first utterances, whose texts it reads; the others aren't trained on."""
     drop: float = 0.3
@@ -118,6 +130,17 @@ class TalkerData:
     """Utterances at the end that are kept for samples, at most half of them."""
     thinker: ThinkerStates | None = None
     """The thinker whose states are read; None for phonemes alone."""
+
+
+def thoughts_of(how: ThinkerStates) -> Thoughts:
+    """What the thinker thinks of texts."""
+    if how.omni is None:
+        return partial(thought_states, Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora)))
+    folder = hub.folder(how.omni)
+    model = weights.load(folder)
+    if model.config.thinker is None:
+        raise ConfigError(f"data.thinker.omni: {folder} has no thinker")
+    return partial(omni_states, model, OmniProcessor.from_pretrained(folder, model.config.thinker))
 
 
 class TalkerTask:
@@ -164,8 +187,7 @@ class TalkerTask:
         with preparing(self.config.out):
             if kind_of(how.states) == "states" and len(made := StateSet(how.states)) >= min(how.count, len(self.set)):
                 return made
-            thinker = Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora))
-            return think_set(self.set, thinker, how.states, how.count)
+            return think_set(self.set, thoughts_of(how), how.states, how.count)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[TimedCodes, np.ndarray | None]]:
         """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
@@ -199,10 +221,7 @@ class TalkerTask:
 
     def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
         logits, durations = self.model(**batch, noise=self.data.noise)
-        targets = batch["grid"].transpose(1, 2)[batch["keep"]]
-        each = [
-            F.cross_entropy(scores.float(), targets[:, level], ignore_index=-1) for level, scores in enumerate(logits)
-        ]
+        each = code_losses(logits, batch)
         lasts = torch.diff(batch["ends"], prepend=torch.zeros_like(batch["ends"][:, :1]), dim=1)
         inside = batch["mask"].clone()
         inside[:, 0] = False  # how long silence lasts at either end is not the text's affair

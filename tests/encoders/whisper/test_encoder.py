@@ -50,6 +50,19 @@ def test_one_block_is_transformers_encoder(tmp_path: Path) -> None:
     assert torch.allclose(ours(mel), theirs.encoder(mel).last_hidden_state, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [9, 74, 90, 200])
+def test_layers_that_can_be_trained_through_are_those_of_the_blocks(size: int) -> None:
+    encoder, mel = tiny(12, 4, positions=40), torch.randn(2, 8, size)  # it starts afresh after 80 mel frames
+    with torch.no_grad():
+        blocks = encoder.step_layers(mel, encoder.init_state(2), last=True)[2]
+    layers = encoder.layers_of(mel)
+    torch.testing.assert_close(layers.detach(), blocks, atol=1e-5, rtol=1e-4)
+    layers[:, -1].square().sum().backward()  # of the last layer, through all blocks
+    gradients = [parameter.grad for parameter in encoder.layers.parameters()]
+    assert all(each is not None and torch.isfinite(each).all() for each in gradients)
+    assert float(encoder.layers[0].self_attn.k_proj.weight.grad.abs().max()) > 0
+
+
 @torch.no_grad()
 def test_every_layer_is_what_the_layers_give_averaged_over_four_frames() -> None:
     encoder, mel = tiny(40, 0), torch.randn(2, 8, 74)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from antiphon.data.scene.encoded import EncodedExample
 from antiphon.data.scene.example import Span
 from antiphon.errors import DataError
 from antiphon.evals.hearing.evaluation import Recorded, likeliest
+from antiphon.models.lora import Lora, LoraConfig
+from antiphon.models.scene.hearing import scene_encoder
 from antiphon.models.scene.scene import Scene
 
 
@@ -36,6 +39,20 @@ def test_sets_made_for_training_are_read_as_they_are(evaluation, tmp_path):
     made = evaluation.whole("emodb", "train")
     other = type(evaluation)(replace(evaluation.config, sets=evaluation.folder, audio=None))
     assert [each.example for each in other.whole("emodb", "train")] == [each.example for each in made]
+
+
+def test_what_another_encoder_gives_is_kept_apart(evaluation, tmp_path):
+    pairs = Lora(evaluation.encoder, LoraConfig(2, 4.0, ("v_proj", "fc2")))
+    for _, pair in pairs.named_pairs():
+        torch.nn.init.normal_(pair.lora_B)
+    evaluation.listener.save(tmp_path / "scene")
+    pairs.save(tmp_path / "scene" / "encoder")
+    config = replace(evaluation.config, parts={"scene": tmp_path / "scene"}, sets=evaluation.folder)
+    other = type(evaluation)(config)
+    other.encoder, other.listener = scene_encoder(other.scene, evaluation.encoder), evaluation.listener
+    assert other.sets is None and evaluation.folder in other.folder.parents and evaluation.sets is None
+    plain, heard = (each.whole("esc10", "test", "event", most=1)[0].features.layers for each in (evaluation, other))
+    assert plain.shape == heard.shape and float((plain - heard).abs().max()) > 0.01
 
 
 def test_missing_recordings_are_named(evaluation):

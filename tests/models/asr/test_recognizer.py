@@ -315,3 +315,14 @@ def test_long_sound_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(held) <= 4 * 60 * 320 and len(heard.passages) >= 12000 // 1200
     ends = [0.0, *(passage.end for passage in heard.passages)]
     assert [passage.start for passage in heard.passages] == ends[:-1] and ends[-1] == pytest.approx(12.0)
+
+
+def test_how_words_were_heard_is_given_if_it_is_asked_for() -> None:
+    ears, signal = tiny(), Audio(sound(1.1), 16000)
+    plain, told = ears.hear(signal), ears.hear(signal, replace(ears.options(), states=True))
+    assert plain.text == told.text and all(passage.spoken is None for passage in plain.passages)
+    assert all(passage.spoken is not None for passage in told.passages)
+    for passage in told.passages:
+        assert "".join(passage.spoken.texts) == passage.text.replace(" ", "")
+        assert passage.spoken.states.shape == (len(passage.spoken.texts), 32)
+    assert [replace(passage, spoken=None) for passage in told.passages] == list(plain.passages)

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.encoders.whisper.decoder import Reading
-from antiphon.models.asr.words import split_words, timed_words, token_frames, warp
+from antiphon.models.asr.words import split_words, spoken_words, timed_words, token_frames, warp
 
 
 def letters() -> Tokenizer:
@@ -95,3 +95,17 @@ def test_pauses_are_no_part_of_words() -> None:
     assert first.start == pytest.approx(10.0, abs=0.05) and first.end == pytest.approx(10.4, abs=0.05)
     assert second.start == pytest.approx(11.0, abs=0.05) and second.end == pytest.approx(11.4, abs=0.05)
     assert first.confidence == pytest.approx(0.375) and second.confidence == pytest.approx(0.75)
+
+
+def test_how_a_word_was_heard_is_the_mean_of_its_tokens() -> None:
+    tokenizer = letters()
+    tokens = tokenizer.encode(" a bc").ids
+    attention = torch.zeros(2, 6, 3)
+    attention[:, :, 0] = 1.0
+    attention[0, 4], attention[1, 4] = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])  # the last letter
+    features = torch.tensor([[1.0, 0.0], [0.0, 6.0], [6.0, 0.0]])
+    reading = Reading(torch.arange(6.0)[:, None].expand(6, 2), attention, torch.zeros(6))
+    found = spoken_words(reading, tokens, tokenizer, features, "en")
+    assert found.texts == ("a", "bc")
+    torch.testing.assert_close(found.states, torch.tensor([[0.5, 0.5, 1.0, 0.0], [3.0, 3.0, 5 / 3, 1.0]]))
+    assert spoken_words(reading, [], tokenizer, features, "en") is None

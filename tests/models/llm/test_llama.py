@@ -76,6 +76,23 @@ def test_logits_and_hidden_states_are_those_of_transformers(theirs) -> None:
         torch.testing.assert_close(ours.logits(torch.cat(pieces, 1)), want.logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_a_layer_gave_can_be_added_to(theirs, tmp_path: Path, packed: bool) -> None:
+    _, folder = theirs
+    if packed:
+        pack_folder(folder, tmp_path)
+    ours = Llama.from_pretrained(tmp_path if packed else folder)
+    x, added = torch.randn(2, 2, 7, ours.width, generator=torch.Generator().manual_seed(1))
+    told: dict[int, torch.Tensor] = {}
+    with torch.no_grad():
+        whole = ours(x, between=lambda number, y: told.setdefault(number, y))
+        assert list(told) == list(range(len(ours.layers)))
+        torch.testing.assert_close(whole, ours(x), atol=1e-4, rtol=1e-4)
+        wanted = ours(ours(x, last=1) + added, first=1)
+        found = ours(x, between=lambda number, y: y if number else y + added)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_packed_weights_give_nearly_the_same(theirs, tmp_path: Path) -> None:
     model, folder = theirs
     pack_folder(folder, tmp_path)

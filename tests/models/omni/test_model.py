@@ -200,7 +200,7 @@ def test_a_reply_that_is_left_is_remembered_as_far_as_it_was_heard(endless):
     stream.close()
     ours.cut(state, 3)
     said = list(state.reply)
-    assert len(said) == 3
+    assert len(said) == 3 and len(state.unread[0]) == 1 + 3  # the last of the question, and what was heard
     ours.read(state, second)
     fresh = ours.init_state()
     ours.read(fresh, [*first, Words(torch.tensor(said)), *second])

@@ -12,7 +12,8 @@ from antiphon.models.omni import weights
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.model import Omni
 from antiphon.models.omni.parts import ADAPTERS, part_weights
-from tests.models.omni.tiny import ours
+from antiphon.models.omni.processor import OmniProcessor
+from tests.models.omni.tiny import ours, talking
 
 
 @pytest.fixture
@@ -92,3 +93,14 @@ def test_a_config_says_how_large_pictures_are(parts):
     config = OmniConfig.from_dict(values).thinker
     assert (config.pixels, config.video_pixels) == ((3136, 12544), (784, 12544))
     assert isinstance(Omni(OmniConfig.from_dict(values), values), Omni)
+
+
+def test_the_tokenizer_is_the_folders_own_or_that_of_the_language_model_that_it_names(parts):
+    model, named, folder = parts
+    model.published = {**model.published, "parts": named}
+    weights.save(model, folder / "whole")
+    talking().processor.tokenizer.save(str(folder / "lm" / "tokenizer.json"))
+    assert OmniProcessor.from_pretrained(folder / "whole", model.config.thinker).ends
+    (folder / "whole" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"whole/tokenizer\.json"):
+        OmniProcessor.from_pretrained(folder / "whole", model.config.thinker)

@@ -86,7 +86,7 @@ def test_a_whole_model_without_a_voice_is_its_thinker(model, folder, tmp_path):
     [
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized .GPTQ."),
         ({"quantization_config": {"quant_method": "awq"}}, "quantized .AWQ."),
-        ({"model_type": "qwen3_omni_moe"}, "'qwen3_omni_moe'"),
+        ({"model_type": "qwen4_omni"}, "'qwen4_omni'"),
     ],
 )
 def test_other_models_are_refused(folder, tmp_path, change, told):

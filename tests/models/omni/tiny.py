@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,14 @@ from antiphon.dialogue.omni import OmniBackend
 from antiphon.models.omni.config import OmniConfig
 from antiphon.models.omni.model import Omni
 from antiphon.models.omni.processor import OmniProcessor
+from antiphon.models.omni.speech import SynthesizerVoice
 from antiphon.models.omni.thinker import Given, Heard, OmniThinker, Seen, Watched, Words
 from antiphon.models.omni.token2wav import Voice
+from antiphon.models.tts.phonemes import Phonemizer
+from antiphon.models.tts.synthesizer import Synthesizer
+from antiphon.models.tts.talker import Talker
 from tests.models.speech_lm.tiny import tokenizer
+from tests.models.tts.test_talker import TINY as TALKER
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 TEXT, CODES = 300, 80
@@ -105,6 +111,36 @@ def talking(ends: bool = False) -> OmniBackend:
         end -= end @ state.hidden / (state.hidden @ state.hidden) * state.hidden
         head[backend.ends[0]] = head[said].std() * end
     return backend
+
+
+class Silence:
+    """A codec of 24 kHz that makes no sound of anything."""
+
+    sample_rate = 24000
+
+    def init_state(self, batch: int) -> None: ...
+
+    def decode_step(self, codes: torch.Tensor, state: None) -> torch.Tensor:
+        return torch.full((1, 1, 1920), 0.1)
+
+
+def small_talker(hidden: int = 32) -> Talker:
+    """One that reads a thinker of that width, and says a few frames of each word."""
+    torch.manual_seed(1)
+    talker = Talker(replace(TALKER, hidden=hidden, codebook_size=16, code_dim=6)).eval()
+    for linear in talker.out:
+        torch.nn.init.normal_(linear.weight, std=0.5)
+    torch.nn.init.normal_(talker.encoder.thinker.weight)
+    torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
+    return talker
+
+
+def spoken_beside(recognizer: Any = None) -> OmniBackend:
+    """One without a talker of its own, beside which a small one says what it thinks."""
+    backend = talking()
+    backend.model.talker = backend.model.token2wav = None
+    voice = SynthesizerVoice(backend.model, backend.processor, Synthesizer(small_talker(), Silence(), Phonemizer()))
+    return OmniBackend(backend.model, backend.processor, speaker=voice, recognizer=recognizer)
 
 
 def theirs(seed: int = 0, scale: float = 0.3) -> Any:

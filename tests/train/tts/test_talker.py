@@ -1,18 +1,24 @@
 """The talker's batches: what is a target and what is not, joined utterances, and states in their places."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.data.codes import CodecInfo, Coded, CodesWriter
+from antiphon.data.omni.states import omni_states
 from antiphon.data.speech.timed_codes import TimedCodes
+from antiphon.data.states import ASKED
 from antiphon.data.store import ArrayWriter
+from antiphon.models.omni.model import ReplySettings
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import build_task
 from antiphon.train.tts.talker import TalkerTask, join
 from tests.codecs.mini.test_model import TINY
+from tests.models.omni.tiny import talking
 from tests.train.tiny import run_recipe
 
 SIZES = dict(
@@ -115,15 +121,51 @@ def test_no_more_than_half_is_held_out(task, held_out, count, tmp_path, capsys):
         assert "nothing to speak, all 6 utterances train" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["talker", "talker-thinker"])
+@pytest.mark.parametrize("name", ["mini/talker", "mini/talker-thinker", "omni-small/resync"])
 def test_the_shipped_recipes_run(task, tmp_path, name):
     settings = {"data__codec": str(tmp_path / "codec"), "data__codes": str(tmp_path / "codes"), "data__frames": 30}
-    if name == "talker-thinker":
+    if name != "mini/talker":
         task.export(tmp_path / "start")
         with ArrayWriter(tmp_path / "states", "states", {}) as writer:
             for number in range(6):
                 writer.add({"id": str(number), "symbols": [0, 1, 2, -1]}, np.zeros((3, 4), np.float16))
         settings |= {"data__thinker__states": str(tmp_path / "states"), "init": str(tmp_path / "start")}
     sizes = {f"model__talker__{key}": value for key, value in SIZES.items()}
-    folder = run_recipe(f"mini/{name}", tmp_path / "run", **settings, **sizes)
+    folder = run_recipe(name, tmp_path / "run", **settings, **sizes)
     assert (folder / "model.safetensors").is_file()
+
+
+def test_the_thinker_of_an_omni_can_be_the_one_that_is_read(task, tmp_path):
+    backend = talking()
+    backend.save(tmp_path / "omni")
+    with CodesWriter(tmp_path / "said", CodecInfo.of(task.codec)) as writer:
+        for number, text in enumerate(("Yes.", "The cat sat there.")):
+            phones = [(phone, 0.01 * at, 0.01 * at + 0.01) for at, phone in enumerate(Phonemizer()(text))]
+            writer.add(Coded(str(number), text, phones=phones), np.zeros((task.codec.codebooks, 8), np.int64))
+    how = {"omni": str(tmp_path / "omni"), "states": str(tmp_path / "omni-states"), "count": 2}
+    data = {**dataclasses.asdict(task.data), "codes": str(tmp_path / "said"), "thinker": how}
+    sizes = {"talker": {**SIZES, "hidden": 32}}
+    read = build_task(
+        StageConfig(task="antiphon.train.tts.talker:TalkerTask", steps=1, out=str(tmp_path), model=sizes, data=data)
+    )
+    (pieces, states), *_ = omni_states(backend.model, backend.processor, ["The cat sat there."])
+    hidden = read.states.hidden("1")
+    assert "".join(pieces) == "The cat sat there." and hidden.shape[1] == 32
+    rows = {tuple(np.round(row, 1)) for row in states.half().float().numpy()}
+    assert rows >= {tuple(np.round(row, 1)) for row in hidden if row.any()} != set()
+    read.data.thinker.drop = 0.0
+    sum(each for each in read.losses(read.batch(0), "model").values() if each.requires_grad).backward()
+    assert read.model.encoder.thinker.weight.grad.abs().sum() > 0
+
+
+@torch.inference_mode()
+def test_an_omnis_states_are_those_of_its_replies():
+    backend, text = talking(), "the cat sat on the mat"
+    model, processor = backend.model, backend.processor
+    (pieces, hidden), other = omni_states(model, processor, [text, "the dog"])
+    state = model.init_state()
+    model.read(state, processor([*processor.opening(), {"role": "user", "content": ASKED}]))
+    script = tuple(processor.plain.encode(text, add_special_tokens=False).ids)
+    slow = [event.hidden for event in model.reply(state, None, ReplySettings(ends=backend.ends, script=script))]
+    torch.testing.assert_close(hidden, torch.stack(slow[: len(script)]), atol=1e-4, rtol=1e-4)
+    assert "".join(pieces) == text and len(other[1]) == len(other[0])
