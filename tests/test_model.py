@@ -1,6 +1,8 @@
 """What `load` takes, refuses and gives: models of both kinds, one interface."""
 
+import asyncio
 import dataclasses
+import functools
 import json
 import shutil
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.dialogue.events import Sampling
+from antiphon.dialogue.events import AudioEvent, EndEvent, HeardEvent, Sampling, TextEvent
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
@@ -183,6 +185,46 @@ def test_a_chat_remembers_aloud_and_in_writing(half_duplex):
     half_duplex.recognizer.hear = lambda audio, options: heard
     assert half_duplex.reply(torch.zeros(16000), sample_rate=16000).text == ""
     assert half_duplex.think(heard) == ""
+
+
+def test_an_answer_is_streamed_and_waited_for_by_an_event_loop(half_duplex, monkeypatch):
+    monkeypatch.setattr("antiphon.model.half_duplex.Sampling", functools.partial(Sampling, max_tokens=3))
+    question = Audio(0.1 * torch.randn(16000), 16000)
+    whole = half_duplex.reply(question, seed=3)
+    events = list(half_duplex.stream_reply(question, seed=3))
+    assert isinstance(events[0], HeardEvent) and events[0].heard == "hello" and isinstance(events[-1], EndEvent)
+    assert "".join(each.text for each in events if isinstance(each, TextEvent)).strip() == whole.text
+    sound = torch.cat([each.audio.samples for each in events if isinstance(each, AudioEvent)])
+    assert torch.equal(sound, whole.audio.samples)
+
+    async def ask():
+        heard, reply = await asyncio.gather(half_duplex.ahear(question), half_duplex.areply(question, seed=3))
+        spoken = await half_duplex.asay("Hello.", seed=1)
+        kinds = [type(event) async for event in half_duplex.astream_reply(question, seed=3)]
+        async for _ in half_duplex.astream_reply(question, seed=3):
+            break  # whoever leaves it early leaves nothing behind
+        return heard, reply, spoken, kinds
+
+    heard, reply, spoken, kinds = asyncio.run(ask())
+    assert heard.text == "hello" and reply.text == whole.text and kinds == [type(event) for event in events]
+    assert torch.equal(spoken.samples, half_duplex.say("Hello.", seed=1, voice="heart").samples)
+    with pytest.raises(ModelError, match="There is no voice 'nobody'; there are: heart"):
+        half_duplex.say("Hello.", voice="nobody")
+
+
+def test_a_chat_is_streamed_forgets_and_keeps_what_was_said_before_it_was_left(half_duplex):
+    chat = half_duplex.chat(Sampling(max_tokens=4))
+    events = chat.stream_typed("One?")
+    first = next(event for event in events if isinstance(event, TextEvent))
+    events.close()
+    assert [message.role for message in chat._past] == ["user", "assistant"]
+    assert chat._past[1].text.startswith(first.text.strip()[:1])
+    chat.forget()
+    fresh = half_duplex.chat(Sampling(max_tokens=4))
+    assert chat.say_typed("One?").text == fresh.say_typed("One?").text
+    with pytest.raises(ModelError, match="no voice"):
+        chat.speak_as("nobody")
+    chat.speak_as("heart")
 
 
 def test_more_than_words_is_heard_with_the_part_for_it_alone(half_duplex, parts):

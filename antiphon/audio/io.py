@@ -89,6 +89,12 @@ class Audio:
         """Writes a 16-bit wav or flac file. See `save`."""
         return save(self, path)
 
+    def _repr_html_(self) -> str:
+        """In a notebook: its wave, and a player."""
+        from antiphon.audio.notebook import shown
+
+        return shown(self.samples.detach().cpu().float().numpy(), self.sample_rate)
+
 
 def load(
     path: str | Path,

@@ -23,7 +23,6 @@ app = typer.Typer(
     name="antiphon",
     help="Talk to a model that hears, thinks and speaks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -129,6 +129,22 @@ def serve(
     _show(bench_serve(config, progress), json)
 
 
+@app.command("json")
+def json_answers(
+    json: Json = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A preset, or a thinker's folder.")] = "mini",
+    prompts: Annotated[int, typer.Option(help="Answers that are looked at, of 200.", min=1, max=200)] = 200,
+    timed: Annotated[int, typer.Option(help="Of those, that are timed with and without a schema.", min=0)] = 10,
+    max_tokens: Annotated[int, typer.Option(help="Of an answer.", min=8)] = 128,
+    rows: Annotated[int, typer.Option(help="Answers at once, where nothing is timed.", min=1)] = 10,
+    threads: Annotated[int, typer.Option(help="Of the processor.", min=1)] = 1,
+) -> None:
+    """Answers that are held to a JSON schema: how many fit it, and the time a token takes over one that isn't held."""
+    from antiphon.bench.json_answers import JsonBenchConfig, bench_json
+
+    _show(bench_json(JsonBenchConfig(model, prompts, timed, max_tokens, rows, threads), progress), json)
+
+
 @app.command("tables")
 def tables(
     model: Annotated[Path, typer.Argument(help="Folder of a language model, as transformers saves it.")],

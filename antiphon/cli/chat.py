@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -25,13 +25,18 @@ from antiphon.cli.common import (
     tell_calls,
     write_json,
 )
-from antiphon.errors import AntiphonError, AudioError
+from antiphon.cli.typed import editing, read_line
+from antiphon.errors import AntiphonError, AudioError, ConfigError
 
-HELP = (
-    "Type a turn and press Enter. @file.wav speaks a recorded turn. /picture FILE gives a picture, a video or a sound "
-    "with the next turn, to a model that sees. /help says this again, /quit (or Ctrl-D) ends."
-)
-MIC_HELP = " Enter alone records from the microphone; Enter again ends the turn."
+HELP = """Type a turn and press Enter. @file.wav speaks a recorded turn.
+  /picture FILE   gives a picture, a video or a sound with the next turn, to a model that sees
+  /save FILE      writes down the conversation (.txt, .json), or the last answer's sound (.wav, .flac)
+  /voice NAME     answers in another voice, where the model has several; without a name, says which there are
+  /forget         begins anew
+  /help           says this again
+  /quit           ends, as Ctrl-D does"""
+COMMANDS = ("/picture", "/save", "/voice", "/forget", "/help", "/quit", "/exit")
+MIC_HELP = "Enter alone records from the microphone; Enter again ends the turn."
 
 
 def chat(
@@ -57,54 +62,104 @@ def chat(
 
             how["sampling"] = Sampling(voice=voice)
         conversation = loaded.chat(text_only=text_only, **how)
-        help_text = HELP + (MIC_HELP if mic else "")
+        help_text = HELP + (f"\n{MIC_HELP}" if mic else "")
         progress(help_text)
-        turns: list[dict[str, Any]] = []
-        shown: list[dict[str, str]] = []  # with the next turn
+        talk = _Talk(conversation, getattr(loaded, "backend", None), help_text)
         try:
-            while (line := _read_line()) is not None and line not in ("/quit", "/exit"):
-                if not line and not mic:
-                    continue
-                if line.split(maxsplit=1)[:1] == ["/picture"]:
-                    _show(conversation, line, shown)
-                    continue
-                if line.startswith("/"):
-                    progress(help_text if line == "/help" else f"There is no command {line.split()[0]}. {help_text}")
-                    continue
-                try:
-                    reply = _turn(conversation, line, shown)
-                except AntiphonError as error:  # a turn that fails does not end the conversation
-                    progress(f"antiphon: {error}")
-                    continue
-                shown.clear()
-                tell_calls(reply)
-                print(reply.text, file=stdout, flush=True)
-                wav = _keep(reply, out, len(turns) + 1)
-                turns.append({"heard": reply.heard, "answered": reply.text, "wav": wav, "timings": reply.timings})
-                if play and reply.audio is not None:
-                    from antiphon.audio.devices import play as play_audio
-
-                    play_audio(reply.audio)
+            with editing(COMMANDS):
+                while (line := read_line()) is not None and line not in ("/quit", "/exit"):
+                    if line.startswith("/"):
+                        talk.command(line)
+                    elif line or mic:
+                        talk.turn(line, stdout, out, play)
         finally:
-            write_json(json, {"turns": turns})
+            write_json(json, {"turns": talk.turns})
 
 
-def _read_line() -> str | None:
-    """The next typed line without its ends' spaces, or None at the end of the input."""
-    if sys.stdin.isatty():
-        print("> ", end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
-    return line.strip() if line else None
+class _Talk:
+    """A conversation while it goes on.
 
+    Attributes:
+        turns: so far, for programs; `since` one of them, of a new conversation.
+        shown: pictures that go with the next turn.
+        last: the last answer.
+    """
 
-def _show(conversation: Any, line: str, shown: list[dict[str, str]]) -> None:
-    """Takes a picture for the next turn."""
-    try:
-        conversation.check_sees()
-        shown.append(seen(line.removeprefix("/picture").strip()))
-        progress(f"{len(shown)} to be seen with the next turn.")
-    except AntiphonError as error:
-        progress(f"antiphon: {error}")
+    def __init__(self, conversation: Any, backend: Any, help_text: str):
+        self.conversation, self.backend, self.help_text = conversation, backend, help_text
+        self.turns: list[dict[str, Any]] = []
+        self.since = 0
+        self.shown: list[dict[str, str]] = []
+        self.last: Any = None
+
+    def turn(self, line: str, stdout: TextIO, out: Path | None, play: bool) -> None:
+        """A turn of the user, and the answer."""
+        try:
+            reply = _turn(self.conversation, line, self.shown)
+        except AntiphonError as error:  # a turn that fails does not end the conversation
+            progress(f"antiphon: {error}")
+            return
+        self.shown.clear()
+        tell_calls(reply)
+        print(reply.text, file=stdout, flush=True)
+        wav = _keep(reply, out, len(self.turns) + 1)
+        self.turns.append({"heard": reply.heard, "answered": reply.text, "wav": wav, "timings": reply.timings})
+        self.last = reply
+        if play and reply.audio is not None:
+            from antiphon.audio.devices import play as play_audio
+
+            play_audio(reply.audio)
+
+    def command(self, line: str) -> None:
+        """What a line that begins with a slash asks for."""
+        name, _, rest = line.partition(" ")
+        does = {
+            "/picture": self._show, "/save": self._save, "/voice": self._voice, "/forget": self._forget,
+            "/help": lambda _: self.help_text,
+        }.get(name)  # fmt: skip
+        if does is None:
+            progress(f"There is no command {name}. {self.help_text}")
+            return
+        try:
+            progress(does(rest.strip()))
+        except (AntiphonError, OSError) as error:
+            progress(f"antiphon: {error}")
+
+    def _show(self, path: str) -> str:
+        self.conversation.check_sees()
+        self.shown.append(seen(path))
+        return f"{len(self.shown)} to be seen with the next turn."
+
+    def _save(self, path: str) -> str:
+        turns = self.turns[self.since :]
+        if not turns:
+            raise ConfigError("There is nothing to save yet: nothing was answered.")
+        file, ending = Path(path), Path(path).suffix.lower()
+        if ending in (".wav", ".flac"):
+            if self.last.audio is None:
+                raise ConfigError("The last answer was written, not spoken: save it as .txt or .json.")
+            return f"Saved {self.last.audio.save(file)}."
+        if ending not in (".txt", ".json"):
+            raise ConfigError("/save takes a file that ends in .txt, .json, .wav or .flac.")
+        if ending == ".json":
+            write_json(file, {"turns": turns})
+        else:
+            said = "".join(f"You: {turn['heard']}\nModel: {turn['answered']}\n\n" for turn in turns)
+            file.write_text(said, encoding="utf-8")
+        return f"Saved {file}."
+
+    def _voice(self, name: str) -> str:
+        there = ", ".join(self.backend.voices) if self.backend is not None else ""
+        if not name:
+            return f"There are: {there or 'none'}."
+        self.conversation.speak_as(name)
+        return f"It answers as {name} from here on."
+
+    def _forget(self, _: str) -> str:
+        self.conversation.forget()
+        self.since, self.last = len(self.turns), None
+        self.shown.clear()
+        return "Forgotten: a new conversation."
 
 
 def _turn(conversation: Any, line: str, shown: list[dict[str, str]]) -> Any:

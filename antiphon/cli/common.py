@@ -7,14 +7,17 @@ import gc
 import mimetypes
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from antiphon.errors import ConfigError
 from antiphon.evals import report
+
+if TYPE_CHECKING:
+    from antiphon.audio.places import Named
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A preset, a folder or a hub id.")]
 ModelThatFits = Annotated[
@@ -56,6 +59,17 @@ def results() -> Iterator[TextIO]:
 def progress(message: str) -> None:
     """Tells the user what is being done, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def counted(recordings: Sequence[Named]) -> Iterator[Named]:
+    """Recordings, each told when it comes, with how long the rest takes; a single one isn't told."""
+    start = time.perf_counter()
+    for at, each in enumerate(recordings):
+        if len(recordings) > 1:
+            left = (time.perf_counter() - start) / at * (len(recordings) - at) if at else 0.0
+            clock = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+            progress(f"{each.place} ({at + 1} of {len(recordings)}{f', about {clock} left' if at else ''})")
+        yield each
 
 
 def overrides(parts: list[str] | None) -> dict[str, str]:

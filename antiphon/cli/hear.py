@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast, get_args
 
 import typer
 
-from antiphon.cli.common import Json, Model, Parts, check_devices, load_model, progress, results, write_json
+from antiphon.cli.common import Json, Model, Parts, check_devices, counted, load_model, progress, results, write_json
 from antiphon.errors import AntiphonError, ConfigError
 
 if TYPE_CHECKING:
@@ -171,16 +171,7 @@ def _going_on(wanted: Sequence[Named], forms: Sequence[Format], out: Path | None
     todo = [each for each in wanted if anew or out is None or not _is_done(each, forms, out)]
     if len(todo) < len(wanted):
         progress(f"{len(wanted) - len(todo)} of {len(wanted)} have their files already (--anew hears them again).")
-    start = time.perf_counter()
-    for at, each in enumerate(todo):
-        if len(wanted) > 1:
-            left = (time.perf_counter() - start) / at * (len(todo) - at) if at else 0.0
-            progress(f"{each.place} ({at + 1} of {len(todo)}{f', about {_clock(left)} left' if at else ''})")
-        yield each
-
-
-def _clock(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    yield from counted(todo)
 
 
 def _file(out: Path, recording: Named, form: Format) -> Path:

@@ -17,6 +17,7 @@ from antiphon.cli.common import (
     Seed,
     Temperature,
     TopK,
+    Voice,
     check_devices,
     load_model,
     progress,
@@ -37,6 +38,7 @@ def say(
     seed: Seed = 0,
     temperature: Temperature = None,
     top_k: TopK = None,
+    voice: Voice = None,
     play: Play = False,
     json: Json = None,
 ) -> None:
@@ -56,7 +58,7 @@ def say(
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UnsaidWarning)
-            audio = loaded.say(text, seed=seed, **sampling(temperature, top_k))
+            audio = loaded.say(text, seed=seed, voice=voice, **sampling(temperature, top_k))
         seconds = time.perf_counter() - start
         for warning in told:
             progress(str(warning.message))

@@ -16,6 +16,7 @@ from torch import Tensor
 from antiphon.audio.io import SILENCE_PEAK, Audio
 from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.tool_calls import Functions, Message
+from antiphon.errors import ModelError
 from antiphon.models.asr.heard import HearingOptions, Passage
 from antiphon.models.scene.scene import Scene
 
@@ -81,12 +82,15 @@ class Usage:
 
     Attributes:
         heard: of the input, those that were heard rather than typed; `heard_cached` likewise of `cached`.
+        seen: of the input, those of pictures and videos; `seen_cached` likewise.
     """
 
     input: int = 0
     cached: int = 0
     heard: int = 0
     heard_cached: int = 0
+    seen: int = 0
+    seen_cached: int = 0
     output: int = 0
 
 
@@ -162,6 +166,7 @@ class Backend(Protocol):
         calls_functions: an answer may be given functions.
         sees: a message may have pictures (`Message.contents`).
         writes_down: what is heard of a live turn is written down (`Hearing.text`).
+        structured: an answer may be held to a schema, and tell how likely its tokens were (`Sampling`).
     """
 
     name: str
@@ -170,6 +175,7 @@ class Backend(Protocol):
     calls_functions: bool
     sees: bool
     writes_down: bool
+    structured: bool
 
     @property
     def languages(self) -> Collection[str]: ...
@@ -191,3 +197,9 @@ class TurnBackend(Backend, Protocol):
     def chat(self, assistant: bool = True) -> ChatSession:
         """A conversation; without `assistant` answered by the plain language model, where that is another one."""
         ...
+
+
+def check_voice(named: str | None, voices: Sequence[str]) -> None:
+    """Raises ModelError for a voice that isn't among those that there are."""
+    if named is not None and named not in voices:
+        raise ModelError(f"There is no voice {named!r}; there are: {', '.join(voices) or 'none'}.")

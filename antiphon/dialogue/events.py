@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.tool_calls import Call
+from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.scene.scene import Scene
 
 
@@ -21,11 +22,26 @@ class HeardEvent:
 
 
 @dataclass(frozen=True)
+class TextChances:
+    """How likely a token of the answer was, for the language model alone.
+
+    Attributes:
+        token: its bytes, which may be part of a character, and its log probability.
+        top: likewise the likeliest tokens there.
+    """
+
+    token: tuple[bytes, float]
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class TextEvent:
-    """The next piece of the answer's text; where a session keeps time, the second from which it sounds."""
+    """The next piece of the answer's text; where a session keeps time, the second from which it sounds. Where
+    `Sampling.top_chances` asks for it, how likely the tokens were that it is made of."""
 
     text: str
     time: float | None = None
+    chances: tuple[TextChances, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,10 @@ class Sampling:
     Attributes:
         seed: the same seed gives the same wav.
         temperature, top_k: of the talker; temperature 0 takes the likeliest code.
-        think_temperature, think_top_k: of the thinker; it is greedy unless told otherwise.
+        think_temperature, think_top_k, think_top_p: of the thinker; it is greedy unless told otherwise.
+        presence, frequency: see `TokenSampling`; of the thinker.
+        top_chances: likewise, for `TextEvent.chances`, of a backend that is `structured`.
+        schema: JSON of a schema that the answer fits, which is JSON then: of a written one, and of such a backend.
         max_tokens: of the answer's text.
         voice: one of the backend's; None is the first.
     """
@@ -120,3 +139,16 @@ class Sampling:
     think_top_k: int = 0
     max_tokens: int = 512
     voice: str | None = None
+    think_top_p: float = 1.0
+    presence: float = 0.0
+    frequency: float = 0.0
+    top_chances: int | None = None
+    schema: str | None = None
+
+    @property
+    def thinking(self) -> TokenSampling:
+        """Of the thinker."""
+        return TokenSampling(
+            self.think_temperature, self.think_top_k, self.think_top_p, presence=self.presence,
+            frequency=self.frequency, seed=self.seed, top_chances=self.top_chances,
+        )  # fmt: skip

@@ -33,11 +33,12 @@ from torch import Tensor
 
 from antiphon.audio.io import Audio
 from antiphon.dialogue.backend import HEARING_RATE, MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS, Hearing, Usage
-from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextChances, TextEvent
 from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
-from antiphon.models.llm.sampling import TokenSampling
+from antiphon.models.llm.detokenizer import token_bytes
+from antiphon.models.llm.sampling import TokenChances
 from antiphon.models.tts.synthesizer import SpokenText
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class HalfDuplexBackend:
     """
 
     voices: Sequence[str] = ("heart",)
-    sees, writes_down = False, True
+    sees, writes_down, structured = False, True, True
 
     def __init__(
         self,
@@ -373,6 +374,7 @@ class HalfDuplexReply:
     message: Message | None = None
     cut: bool = False
     text: str = ""
+    _chances: list[TextChances] = field(default_factory=list)  # of tokens that have given no text yet
     _speech: SpokenText | None = None
 
     def events(self) -> Generator[Event | None, None, None]:
@@ -420,13 +422,18 @@ class HalfDuplexReply:
     def _thoughts(self, state: ThinkerState) -> Generator[GeneratedToken | Call, None, None]:
         how = self.sampling
         thinker, calling = self.chat.thinker, self.calling
-        sampling = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
+        sampling = how.thinking
+        if calling is None and how.schema is not None:
+            yield from thinker.stream(state, how.max_tokens, sampling, thinker.grammars.json(how.schema))
+            return
         if calling is None:
             yield from thinker.stream(state, how.max_tokens, sampling)
             return
         in_words = replace(sampling, not_first=thinker.wordless)
         try:
-            given = thinker.stream(state, how.max_tokens, in_words if calling.in_words else sampling)
+            grammar = calling.grammar(lambda: thinker.grammars)
+            strict = {} if grammar is None else {"grammar": grammar}
+            given = thinker.stream(state, how.max_tokens, in_words if calling.in_words else sampling, **strict)
             yield from calling.part(given, how.max_tokens)
         except RepeatedCall:
             thinker.rewind(state, len(state.turns) - 1)
@@ -438,7 +445,17 @@ class HalfDuplexReply:
         if isinstance(thought, Call):
             return CallEvent(thought)
         self.text += thought.text
-        return TextEvent(thought.text) if thought.text else None
+        if thought.chances is not None:
+            self._chances.append(self._told(thought.chances))
+        if not thought.text:
+            return None
+        chances, self._chances = tuple(self._chances), []
+        return TextEvent(thought.text, chances=chances)
+
+    def _told(self, chances: TokenChances) -> TextChances:
+        tokenizer = self.chat.thinker.tokenizer
+        token, *top = ((token_bytes(tokenizer, each), likely) for each, likely in (chances.token, *chances.top))
+        return TextChances(token, tuple(top))
 
     def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling

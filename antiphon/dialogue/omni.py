@@ -32,13 +32,12 @@ from antiphon.dialogue.turn_hearing import Hears, RecognizerHears, TowerHears
 from antiphon.errors import ModelError, ToolCallError, TooLongError
 from antiphon.models.asr.heard import Heard, HearingOptions
 from antiphon.models.asr.recognizer import Recognizer
-from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.omni import weights
 from antiphon.models.omni.model import Omni, OmniMark, OmniState, ReplySettings
 from antiphon.models.omni.parts import BESIDE, beside
 from antiphon.models.omni.processor import AFTER, REPLY, OmniProcessor
 from antiphon.models.omni.speech import ROOM, Manner, Piece, Speaker, Speech, Writing, framed, pieces, speaker_of
-from antiphon.models.omni.thinker import Words
+from antiphon.models.omni.thinker import Seen, Watched, Words
 
 WRITE_DOWN = ("You are a speech recognition model.", "Transcribe the audio into text without any punctuation marks.")
 TRANSLATE = ("You are a speech translation model.", "Translate the audio into English text.")
@@ -56,7 +55,7 @@ class OmniBackend:
         recognizer: hears turns; None: the thinker's own tower does.
     """
 
-    calls_functions, sees = False, True
+    calls_functions, sees, structured = False, True, False
 
     def __init__(
         self, model: Omni, processor: OmniProcessor, name: str = "omni", folder: Path | None = None,
@@ -173,6 +172,7 @@ class OmniChat:
         self.state: OmniState | None = None
         self._opening: list[dict[str, Any]] = []
         self._read: list[Message] = []
+        self._seen: list[int] = []  # of each of those, tokens of its pictures and videos
         self._marks: list[OmniMark] = []  # behind the instructions and behind each message
 
     def answer(
@@ -222,28 +222,35 @@ class OmniChat:
         same = 0
         while same < min(len(past), len(self._read)) and past[same].same(self._read[same]):
             same += 1
-        del self._marks[same + 1 :], self._read[same:]
+        del self._marks[same + 1 :], self._read[same:], self._seen[same:]
         model.rewind(self.state, self._marks[-1])
         usage.cached = self._marks[-1].length
         heard = [0, *(self._tokens(at) if message.heard else 0 for at, message in enumerate(self._read))]
         usage.heard = usage.heard_cached = sum(heard)
+        usage.seen = usage.seen_cached = sum(self._seen)
         yield None
         for message in past[same:]:
             given = {"role": message.role, "content": _contents(message)}
+            seen = 0
             for part in processor([given], reply=False):  # a picture may take a while
+                before = int(self.state.thinker.length)
                 model.read(self.state, [part])
+                seen += int(self.state.thinker.length) - before if isinstance(part, (Seen, Watched)) else 0
                 yield None
-            self.remember(message)
+            self.remember(message, seen)
+            usage.seen += seen
             usage.heard += self._tokens(len(self._read) - 1) if message.heard else 0
         usage.input = self._marks[-1].length
 
-    def remember(self, message: Message) -> None:
-        """The message has been read."""
+    def remember(self, message: Message, seen: int = 0) -> None:
+        """The message has been read, with so many tokens of pictures and videos."""
         self._read.append(message)
+        self._seen.append(seen)
         self._marks.append(self.backend.model.mark(self.state))
 
     def _tokens(self, at: int) -> int:
-        return self._marks[at + 1].length - self._marks[at].length
+        """Of a message, but those of its pictures and videos."""
+        return self._marks[at + 1].length - self._marks[at].length - self._seen[at]
 
 
 def _contents(message: Message) -> list[Mapping[str, Any]]:
@@ -321,8 +328,7 @@ class OmniReply:
         room = context - int(state.thinker.length) - ROOM
         if room < 1:
             raise TooLongError("The conversation leaves no room for an answer: begin a new one, or give less.")
-        thinking = TokenSampling(how.think_temperature, how.think_top_k, seed=how.seed)
-        settings = ReplySettings(min(how.max_tokens, room), ends=backend.ends, thinking=thinking)
+        settings = ReplySettings(min(how.max_tokens, room), ends=backend.ends, thinking=how.thinking)
         if speaker is None:
             return Writing(pieces(backend.model, backend.processor, state, settings))
         return speaker.speak(state, settings, _manner(how))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from antiphon.errors import ToolCallError
 from antiphon.models.llm.chat_template import CallForm, Rendered, written_calls
+from antiphon.models.llm.grammar import ANY_OBJECT, Grammar, Grammars, is_installed
 from antiphon.models.llm.thinker import GeneratedToken
 from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.scene.words import WordResiduals
@@ -91,12 +92,14 @@ class Functions:
         choice: "auto": the model decides; "none": no call; "required": at least one.
         only: with "required", the one that has to be called; None for any.
         parallel: several calls in one answer.
+        strict: names of those whose arguments are held to their schemas while a call is written.
     """
 
     shown: tuple[Rendered, ...]
     choice: Literal["auto", "none", "required"] = "auto"
     only: str | None = None
     parallel: bool = True
+    strict: frozenset[str] = frozenset()
 
     @property
     def schemas(self) -> dict[str, Rendered]:
@@ -492,6 +495,22 @@ class Calling:
         self.begins = form.beginning(functions.only) if functions.choice == "required" else ""
         self.calls: list[Call] = []
         self._dropped = self._worded = False
+
+    def grammar(self, grammars: Callable[[], Grammars]) -> Grammar | None:
+        """What comes behind what the answer begins with, where that is a call and functions are strict; None for
+        anything, also where forms can't be kept to here: calls are checked when they are complete anyway.
+
+        Raises:
+            ConfigError: a schema of a strict function can't be kept to.
+        """
+        if not self.begins or not self.functions.strict or not is_installed():
+            return None
+        known = self.functions.schemas
+        begun = next((name for name in (*known, ANSWER_NAME) if self.begins == self.form.beginning(name)), None)
+        if begun is not None and begun not in known:
+            return None
+        schemas = {name: json.dumps(known[name]) if name in self.functions.strict else ANY_OBJECT for name in known}
+        return grammars().calls(self.form, schemas, begun, self.functions.parallel and self.functions.only is None)
 
     def choose(self, likelihoods: Sequence[float], first: bool = True) -> None:
         """One of `choices`, by the log-likelihood of each; in other turns than the `first`, a function only if it is

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from antiphon import hub
-from antiphon.audio.given import as_audio
-from antiphon.audio.io import Audio, stream
+from antiphon.audio.given import as_stream
+from antiphon.audio.io import Audio
 from antiphon.dialogue.chat import Chat, Reply
-from antiphon.dialogue.events import Sampling
+from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.session import Session
 from antiphon.dialogue.tools import Tool
 from antiphon.errors import HubError, SessionError
@@ -73,16 +73,102 @@ class Model(ABC):
             AudioError: it can't be read, or no sample rate stands beside an array.
         """
 
+    def stream_reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+    ) -> Generator[Event, None, Reply]:
+        """Answers a spoken question as `reply` does, and gives the answer while it is made.
+
+            for event in model.stream_reply("question.wav"):
+                if isinstance(event, AudioEvent):
+                    speaker.write(event.audio.samples)         # 80 ms
+
+        Yields:
+            What was heard (`HeardEvent`); then text (`TextEvent`) and sound (`AudioEvent`) as they are ready, and the
+            end (`EndEvent`).
+
+        Raises:
+            AudioError: see `reply`.
+            SessionError: a model that listens and speaks at once.
+        """
+        raise SessionError("This model talks live: use session(), or antiphon.load('base') for answers to questions.")
+
+    async def areply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+    ) -> Reply:
+        """`reply`, while an event loop goes on: the work is done in a thread."""
+        return await asyncio.to_thread(self.reply, audio, seed, temperature, top_k, sample_rate)
+
+    async def astream_reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """`stream_reply`, likewise: `async for event in model.astream_reply("question.wav")`."""
+        events = self.stream_reply(audio, seed, temperature, top_k, sample_rate)
+        working: asyncio.Future[Event | None] | None = None
+        try:
+            while True:
+                working = asyncio.ensure_future(asyncio.to_thread(next, events, None))
+                if (event := await asyncio.shield(working)) is None:
+                    return
+                yield event
+        finally:  # a step that is under way can't be left: it is waited for
+            if working is not None and not working.done():
+                await asyncio.wait([working])
+            await asyncio.to_thread(events.close)
+
+    async def ahear(
+        self,
+        audio: Sound,
+        sample_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        words: bool = False,
+        scene: bool = True,
+    ) -> Heard:
+        """`hear`, likewise."""
+        return await asyncio.to_thread(self.hear, audio, sample_rate, language, translate, words, scene)
+
+    async def asay(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+        """`say`, likewise."""
+        return await asyncio.to_thread(self.say, text, seed, temperature, top_k)
+
     def reply_text(self, text: str) -> str:
         """The answer of the voice assistant to typed words, without speaking it."""
         raise SessionError("This model can't be asked in writing: use reply(audio), or antiphon.load('base').")
 
     @abstractmethod
-    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+    def say(
+        self,
+        text: str,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        voice: str | None = None,
+    ) -> Audio:
         """Reads a text aloud.
+
+        Args:
+            text: what to say.
+            seed, temperature, top_k: as in `reply`.
+            voice: of a model that has several; None is the first.
 
         Raises:
             UnsayableError: nothing of it can be said.
+            ModelError: there is no such voice.
         """
 
     def chat(
@@ -135,9 +221,7 @@ def named_parts(
 
 def heard_from(audio: Sound, sample_rate: int | None) -> Audio | Iterator[Tensor]:
     """A sound as a recognizer takes it: a file piece by piece, however long it is."""
-    if isinstance(audio, (str, os.PathLike)) and sample_rate is None:
-        return stream(os.fspath(audio), HEARING_RATE)
-    return as_audio(audio, sample_rate)
+    return as_stream(audio, HEARING_RATE, sample_rate)
 
 
 def given_sampling(temperature: float | None, top_k: int | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from antiphon import hub
 from antiphon.audio.given import as_audio
 from antiphon.audio.io import Audio
 from antiphon.data.dialogue.format import MODEL
+from antiphon.dialogue.backend import check_voice
 from antiphon.dialogue.chat import Reply, joined
 from antiphon.dialogue.duplex.engine import DuplexEngine, DuplexState
 from antiphon.dialogue.duplex.replay import Replay, replay_recording
@@ -111,8 +112,16 @@ class DuplexModel(Model):
         timings |= {"total": time.perf_counter() - began, "speech": len(sound) / rate}
         return Reply(heard, " ".join(word.text for word in replay.words), Audio(sound, rate), timings)
 
-    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+    def say(
+        self,
+        text: str,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        voice: str | None = None,
+    ) -> Audio:
         """See `Model.say`; as far as it has learnt to follow its own text (`DuplexEngine.say`)."""
+        check_voice(voice, ("heart",))
         stream = self.stream(
             "simplex", replace(self.duplex.sampling, **given_sampling(temperature, top_k)), direction="speak", seed=seed
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,8 +18,9 @@ from antiphon import hub
 from antiphon.audio.given import as_audio
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
+from antiphon.dialogue.backend import check_voice
 from antiphon.dialogue.chat import Chat, Reply, joined
-from antiphon.dialogue.events import Sampling
+from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
 from antiphon.dialogue.session import TurnSession
 from antiphon.dialogue.tool_calls import Message
@@ -76,6 +77,18 @@ class TurnModel(Model):
         how = replace(Sampling(seed), **given_sampling(temperature, top_k))
         return self.chat(how).say_spoken(as_audio(audio, sample_rate))
 
+    def stream_reply(
+        self,
+        audio: Sound,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        sample_rate: int | None = None,
+    ) -> Generator[Event, None, Reply]:
+        """See `Model.stream_reply`."""
+        how = replace(Sampling(seed), **given_sampling(temperature, top_k))
+        return self.chat(how).stream_spoken(as_audio(audio, sample_rate))
+
     def chat(
         self,
         sampling: Sampling | None = None,
@@ -100,9 +113,7 @@ class TurnModel(Model):
         return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
 
     def _check_voice(self, sampling: Sampling | None) -> None:
-        named, voices = sampling.voice if sampling is not None else None, self.backend.voices
-        if named is not None and named not in voices:
-            raise ModelError(f"There is no voice {named!r}; there are: {', '.join(voices) or 'none'}.")
+        check_voice(sampling.voice if sampling is not None else None, self.backend.voices)
 
     def _tools(self, tools: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
         if tools and not self.backend.calls_functions:
@@ -233,8 +244,16 @@ class HalfDuplexModel(TurnModel):
         return self._written(hearing.message()) if hearing.text else ""
 
     @torch.no_grad()
-    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+    def say(
+        self,
+        text: str,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        voice: str | None = None,
+    ) -> Audio:
         """See `Model.say`; words that aren't English letters are left out, with an `UnsaidWarning`."""
+        check_voice(voice, self.backend.voices)
         how, synthesizer = replace(Sampling(seed), **given_sampling(temperature, top_k)), self.synthesizer
         state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
         synthesizer.read(text, state)

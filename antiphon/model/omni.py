@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from antiphon import hub
 from antiphon.audio.io import Audio
+from antiphon.dialogue.backend import check_voice
 from antiphon.dialogue.chat import joined
 from antiphon.dialogue.events import Sampling
 from antiphon.dialogue.omni import OmniBackend
@@ -65,7 +66,15 @@ class OmniModel(TurnModel):
         """See `Model.hear`; the thinker writes it down, or a recognizer where there is one."""
         return self.backend.hear(heard_from(audio, sample_rate), HearingOptions(language, ENGLISH, translate, words))
 
-    def say(self, text: str, seed: int = 0, temperature: float | None = None, top_k: int | None = None) -> Audio:
+    def say(
+        self,
+        text: str,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        voice: str | None = None,
+    ) -> Audio:
         """See `Model.say`."""
-        how = replace(Sampling(seed), **given_sampling(temperature, top_k))
+        check_voice(voice, self.backend.voices)
+        how = replace(Sampling(seed, voice=voice), **given_sampling(temperature, top_k))
         return joined([piece.samples for piece in self.backend.say(text, how)], self.backend.sample_rate)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from antiphon.audio.given import as_audio
+from antiphon.audio.given import as_audio, as_stream
 from antiphon.audio.io import Audio
 from antiphon.errors import AudioError
+from tests.audio.test_places import served
 
 WAVE = np.sin(np.arange(800) / 8).astype(np.float32) / 2
 
@@ -68,7 +70,10 @@ def test_files_and_audio_know_their_rate(tmp_path: Path) -> None:
         (np.array(["a"]), 8000, "not <U1"),
         (np.ones(9, bool), 8000, "not bool"),
         (torch.ones(9, dtype=torch.complex64), 8000, "not torch.complex64"),
-        (b"RIFF", None, "not bytes"),
+        (b"RIFF", None, "What was given"),
+        (b"", None, "What was given is empty"),
+        (b"RIFF", 8000, "leave out sample_rate="),
+        (io.StringIO("RIFF"), None, "to read bytes"),
         (None, None, "not NoneType"),
         ([0.0, 0.1], 8000, "not list"),
     ],
@@ -79,8 +84,28 @@ def test_what_is_no_sound_is_told_in_a_line(source: object, rate: int | None, to
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("address", ["https://example.org/a.wav", "http://example.org/a.wav", "s3://bucket/a.wav"])
-def test_an_address_is_not_taken_for_a_file(address: str) -> None:
-    for source in (address, Path(address)):
-        with pytest.raises(AudioError, match="an address, not a file. Download it first"):
-            as_audio(source)
+@pytest.mark.parametrize("address", ["s3://bucket/a.wav", Path("https://example.org/a.wav")])
+def test_an_address_is_not_taken_for_a_file(address: str | Path) -> None:
+    with pytest.raises(AudioError, match="an address, not a file. Download it first"):
+        as_audio(address)
+
+
+def test_a_file_may_be_bytes_an_open_file_or_an_address(tmp_path: Path) -> None:
+    Audio(torch.from_numpy(WAVE), 8000).save(tmp_path / "a.wav")
+    want, data = as_audio(tmp_path / "a.wav").samples, (tmp_path / "a.wav").read_bytes()
+    with served(tmp_path) as address, (tmp_path / "a.wav").open("rb") as opened:
+        for source in (data, bytearray(data), memoryview(data), io.BytesIO(data), opened, f"{address}/a.wav"):
+            audio = as_audio(source)
+            assert audio.sample_rate == 8000 and torch.equal(audio.samples, want)
+        with pytest.raises(AudioError, match="b.wav can't be had"):
+            as_audio(f"{address}/b.wav")
+
+
+def test_a_file_in_any_form_is_streamed_and_samples_are_not(tmp_path: Path) -> None:
+    Audio(torch.from_numpy(WAVE), 8000).save(tmp_path / "a.wav")
+    want = as_audio(tmp_path / "a.wav").samples
+    for source in (tmp_path / "a.wav", (tmp_path / "a.wav").read_bytes()):
+        pieces = as_stream(source, 8000)
+        assert not isinstance(pieces, Audio) and torch.allclose(torch.cat(list(pieces)), want, atol=1e-4)
+    audio = as_stream(WAVE, 16000, 8000)
+    assert isinstance(audio, Audio) and audio.sample_rate == 8000

@@ -111,6 +111,7 @@ def test_pictures_are_seen(backend):
     blind = backend.chat().answer([Message("user", "what is it")], SHORT, spoken=False)
     text_of(seen), text_of(blind)
     assert seen.usage.input == blind.usage.input + 6 + 2
+    assert seen.usage.seen == 6 + 2 and seen.usage.seen_cached == seen.usage.heard == blind.usage.seen == 0
 
 
 def test_a_conversation_left_while_a_picture_is_read_goes_on_as_if_it_were_not(backend):

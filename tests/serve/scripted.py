@@ -186,6 +186,7 @@ class Scripted:
     calls_functions: bool = False
     sees: bool = False
     writes_down: bool = True
+    structured: bool = True
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)

@@ -80,6 +80,8 @@ def test_a_session_remembers_pictures_and_of_an_answer_what_was_heard(backend):
             details = second["usage"]["input_token_details"]
             assert details["cached_tokens"] == first["usage"]["input_tokens"]
             assert details["audio_tokens"] > 25
+            pictures = first["usage"]["input_token_details"]["image_tokens"]
+            assert details["image_tokens"] == details["cached_tokens_details"]["image_tokens"] == pictures > 0
 
     run(scenario, backend=backend, decoded_seconds=10.0)
 

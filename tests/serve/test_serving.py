@@ -36,6 +36,8 @@ def test_measuring_holds_a_conversation_with_nobody():
     backend = Scripted(pace=0.002)
     pace = measure(backend)
     assert pace.speaking > 0.002 / 0.16 and len(backend.answers) == 2
+    warming, whole = (answer.text for answer in backend.answers)
+    assert warming == whole.split()[0]  # as long as what is loaded when first used takes, and no longer
 
 
 def test_the_command_refuses_what_cannot_be():

@@ -32,3 +32,28 @@ def mark_tokens(tokenizer: Tokenizer, marks: Sequence[str]) -> dict[int, str]:
     """Those of these texts that a tokenizer has as one special token, by their ids."""
     added = tokenizer.get_added_tokens_decoder()
     return {number: token.content for number, token in added.items() if token.special and token.content in marks}
+
+
+def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    """What a token adds to a text, which may be part of a character; b"" of one that isn't there.
+
+    Of tokenizers whose tokens are bytes written as letters, GPT-2's way, and of those of SentencePiece.
+    """
+    piece = tokenizer.id_to_token(token) or ""
+    if token in tokenizer.get_added_tokens_decoder():
+        return piece.encode()
+    if tokenizer.token_to_id("Ġ") is not None or tokenizer.token_to_id("Ċ") is not None:
+        return bytes(_BYTES[letter] for letter in piece if letter in _BYTES)
+    if len(piece) == 6 and piece.startswith("<0x"):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("▁", " ").encode()
+
+
+def _letters_of_bytes() -> dict[str, int]:
+    """The letters that stand for bytes: those that can be seen for themselves, the others in order from 256 on."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(256 + at): byte for at, byte in enumerate(others)}
+
+
+_BYTES = _letters_of_bytes()

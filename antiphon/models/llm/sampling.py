@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,24 +23,56 @@ class TokenSampling:
         top_k: how many of the likeliest are drawn from; 0 for all.
         top_p: the likeliest that have this share together are drawn from; 1 for all.
         repetition: by how much tokens that were said are less likely (Keskar et al. 2019, section 4.1); 1 for not.
+        presence, frequency: what is taken from the logits of tokens that were said, once, and as often as they were;
+            negative ones make them likelier.
         seed: the same seed draws the same.
         not_first: tokens that a reply doesn't begin with.
+        top_chances: of how many of the likeliest tokens the probabilities are told with each token; None tells none,
+            not its own either.
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     repetition: float = 1.0
+    presence: float = 0.0
+    frequency: float = 0.0
     seed: int = 0
     not_first: tuple[int, ...] = ()
+    top_chances: int | None = None
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.repetition <= 0:
             raise ConfigError("temperature and top_k must be 0 or more, top_p over 0 and at most 1, repetition over 0.")
 
 
+class Writes(Protocol):
+    """A form that a row is written in, see `grammar.Writing`."""
+
+    def allowed(self, card: int) -> Tensor: ...
+
+    def take(self, token: int) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TokenChances:
+    """How likely a token was, as the language model has it: before temperature, penalties and forms.
+
+    Attributes:
+        token: with its log probability.
+        top: the likeliest tokens there, the likeliest first.
+    """
+
+    token: tuple[int, float]
+    top: tuple[tuple[int, float], ...] = ()
+
+
 def sample_rows(
-    logits: Tensor, samplings: Sequence[TokenSampling], positions: Sequence[int], said: Sequence[Sequence[int]]
+    logits: Tensor,
+    samplings: Sequence[TokenSampling],
+    positions: Sequence[int],
+    said: Sequence[Sequence[int]],
+    forms: Sequence[Writes | None] = (),
 ) -> list[int]:
     """A token of each row, drawn as each row wants it.
 
@@ -48,6 +81,7 @@ def sample_rows(
         samplings: of each row.
         positions: number of each row's token, from which with its seed its chance follows.
         said: each row's tokens so far.
+        forms: that rows are written in; each is told its row's token.
     """
     for row, (sampling, tokens) in enumerate(zip(samplings, said)):
         if sampling.not_first and not tokens:
@@ -56,9 +90,33 @@ def sample_rows(
         if sampling.repetition != 1 and tokens:
             known = torch.tensor(sorted(set(tokens)), device=logits.device)
             logits = logits.index_put((torch.tensor(row), known), _penalised(logits[row, known], sampling.repetition))
+        if (sampling.presence or sampling.frequency) and tokens:
+            known, counts = torch.tensor(tokens, device=logits.device).unique(return_counts=True)
+            less = sampling.presence + sampling.frequency * counts.to(logits.dtype)
+            logits = logits.index_put((torch.tensor(row), known), logits[row, known] - less)
     seeds = torch.tensor([sampling.seed for sampling in samplings])
     chance = uniforms(seeds, torch.tensor(positions), 1)[:, 0].to(logits.device)
-    return sample_each(logits, chance, [(s.temperature, s.top_k, s.top_p) for s in samplings]).tolist()
+    settings = [(each.temperature, each.top_k, each.top_p) for each in samplings]
+    if not any(forms):
+        return sample_each(logits, chance, settings).tolist()
+    drawn = []
+    for row, form in enumerate(forms):
+        while True:  # a form may refuse a token, and then allows less
+            own = logits[row : row + 1]
+            if form is not None:
+                own = own.masked_fill(~form.allowed(own.shape[-1]).to(own.device), -torch.inf)
+            token = int(sample(own, chance[row : row + 1], *settings[row]))
+            if form is None or form.take(token):
+                break
+        drawn.append(token)
+    return drawn
+
+
+def token_chances(logits: Tensor, token: int, top: int) -> TokenChances:
+    """Of a token that was drawn of these logits [card], and of the `top` likeliest ones."""
+    likely = logits.float().log_softmax(-1)
+    best, tokens = likely.topk(min(top, len(likely)))
+    return TokenChances((token, float(likely[token])), tuple(zip(tokens.tolist(), best.tolist())))
 
 
 def sample_each(logits: Tensor, chance: Tensor, settings: Sequence[tuple[float, int, float]]) -> Tensor:

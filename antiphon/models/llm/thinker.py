@@ -35,12 +35,13 @@ from torch.nn.utils.rnn import pad_sequence
 from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
+from antiphon.models.llm.grammar import Grammar, Grammars
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
 from antiphon.models.llm.prompts import assistant_prompt
-from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows
+from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows, token_chances
 from antiphon.models.llm.special_tokens import end_tokens, wordless_tokens
 from antiphon.models.llm.text import as_words
-from antiphon.models.llm.thinker_state import ThinkerState
+from antiphon.models.llm.thinker_state import GeneratedToken, ThinkerState
 from antiphon.models.lora import Lora
 from antiphon.nn.cache import join
 
@@ -51,22 +52,6 @@ GREEDY = TokenSampling()
 log = logging.getLogger(__name__)
 Residuals = Callable[[str, Sequence[tuple[int, int]]], Tensor]
 """From words and the characters [start, end) of each token there to what is added to its embedding, [tokens, width]."""
-
-
-@dataclass(frozen=True)
-class GeneratedToken:
-    """One token of a reply.
-
-    Attributes:
-        token: its id.
-        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to
-            it.
-        hidden: float32 `[width]`: the language model's last hidden state (after its final norm) that chose this token.
-    """
-
-    token: int
-    text: str
-    hidden: Tensor
 
 
 @dataclass
@@ -110,6 +95,15 @@ class Thinker(nn.Module):
     def wordless(self) -> tuple[int, ...]:
         """See `wordless_tokens`."""
         return wordless_tokens(self.tokenizer)
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Forms that a reply may be held to.
+
+        Raises:
+            ConfigError: what that takes isn't installed.
+        """
+        return Grammars(self.tokenizer, sorted(self.ends))
 
     @classmethod
     def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:
@@ -429,7 +423,11 @@ class Thinker(nn.Module):
         state.turns += waiting
 
     def stream(
-        self, state: ThinkerState, max_tokens: int = 64, sampling: TokenSampling = GREEDY
+        self,
+        state: ThinkerState,
+        max_tokens: int = 64,
+        sampling: TokenSampling = GREEDY,
+        grammar: Grammar | None = None,
     ) -> Iterator[GeneratedToken]:
         """Think the reply that is due, token by token; may be abandoned at any point.
 
@@ -437,6 +435,7 @@ class Thinker(nn.Module):
             state: a conversation whose last turn is the user's.
             max_tokens: the reply is cut after so many.
             sampling: how tokens are drawn; the same seed gives the same reply.
+            grammar: of `grammars`, what the reply has to be.
 
         Yields:
             The tokens; the end of the turn is not among them.
@@ -444,7 +443,7 @@ class Thinker(nn.Module):
         Raises:
             ModelError: no reply is due.
         """
-        with closing(self.stream_many([state], max_tokens, [sampling])) as steps:
+        with closing(self.stream_many([state], max_tokens, [sampling], [grammar])) as steps:
             for tokens in steps:
                 yield from tokens.values()
 
@@ -453,6 +452,7 @@ class Thinker(nn.Module):
         states: Sequence[ThinkerState],
         max_tokens: int = 64,
         samplings: Sequence[TokenSampling] | None = None,
+        grammars: Sequence[Grammar | None] | None = None,
     ) -> Iterator[dict[int, GeneratedToken]]:
         """Think the replies that are due to several conversations, a token of each at a time; see `stream`.
 
@@ -460,7 +460,7 @@ class Thinker(nn.Module):
 
         Args:
             states: conversations, all of them with adapters or none.
-            max_tokens, samplings: as in `stream`.
+            max_tokens, samplings, grammars: as in `stream`.
 
         Yields:
             The next tokens, by the number of their conversation; those whose reply is over are missing.
@@ -473,6 +473,7 @@ class Thinker(nn.Module):
         lora, samplings = self._lora(states), samplings or [GREEDY] * len(states)
         texts = [IncrementalDetokenizer(self.tokenizer, self.marks) for _ in states]
         said: list[list[int]] = [[] for _ in states]
+        forms = [None if each is None else each.begin(max_tokens) for each in grammars or [None] * len(states)]
         for state in states:
             state.history.append(("assistant", ""))
         cache = states[0].cache if len(states) == 1 else join([state.cache for state in states])
@@ -480,20 +481,23 @@ class Thinker(nn.Module):
         try:
             for position in range(max_tokens):
                 with torch.inference_mode():
+                    logits = self.model.logits(torch.stack([states[row].hidden for row in going]))
                     chosen = sample_rows(
-                        self.model.logits(torch.stack([states[row].hidden for row in going])),
-                        [samplings[row] for row in going], [position] * len(going), [said[row] for row in going],
+                        logits, [samplings[row] for row in going], [position] * len(going),
+                        [said[row] for row in going], [forms[row] for row in going],
                     )  # fmt: skip
                 tokens: dict[int, GeneratedToken] = {}
-                for row, token in zip(going, chosen):
-                    state = states[row]
-                    if token in self.ends or (state.guarded and is_repeating([*said[row], token])):
+                for at, (row, token) in enumerate(zip(going, chosen)):
+                    state, told = states[row], samplings[row].top_chances
+                    guarded = state.guarded and forms[row] is None
+                    if token in self.ends or (guarded and is_repeating([*said[row], token])):
                         continue
                     said[row].append(token)
                     text = texts[row].add(token)
                     state.history[-1] = ("assistant", state.history[-1][1] + text)
                     state.pending = [token]
-                    tokens[row] = GeneratedToken(token, text, state.hidden)
+                    chances = None if told is None else token_chances(logits[at], token, told)
+                    tokens[row] = GeneratedToken(token, text, state.hidden, chances)
                 going = list(tokens)
                 if not going:
                     return

@@ -1,4 +1,4 @@
-"""One conversation of a language model, as a value."""
+"""One conversation of a language model, as a value, and the tokens of its replies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from antiphon.models.llm.load import Cache
+from antiphon.models.llm.sampling import TokenChances
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One token of a reply.
+
+    Attributes:
+        token: its id.
+        text: what it adds to the reply; "" while a character is still incomplete. The texts of a reply concatenate to
+            it.
+        hidden: float32 `[width]`: the language model's last hidden state (after its final norm) that chose this token.
+        chances: how likely it was, where `TokenSampling.top_chances` asks for that.
+    """
+
+    token: int
+    text: str
+    hidden: Tensor
+    chances: TokenChances | None = None
 
 
 @dataclass

@@ -20,18 +20,20 @@ from antiphon.audio import encode as sound
 from antiphon.audio.io import Audio
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.backend import StreamingReply, sounding
-from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextEvent
+from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextChances, TextEvent
 from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
-from antiphon.errors import AudioError
+from antiphon.errors import AudioError, ConfigError
 from antiphon.serve.errors import RequestError, explained
 from antiphon.serve.json_text import TEXT_LETTERS, read_base64
 from antiphon.serve.openai.audio import sse
 from antiphon.serve.openai.bodies import BoundedRoute
 from antiphon.serve.openai.chat_request import AudioOptions, ChatMessage, ChatRequest, InputAudio, check_options
 from antiphon.serve.openai.errors import RESPONSES
+from antiphon.serve.openai.logprobs import shown_logprobs
 from antiphon.serve.openai.models import served_of
 from antiphon.serve.openai.options import check_spoken, check_voice, own_voice
+from antiphon.serve.openai.response_format import read_format
 from antiphon.serve.openai.stop_sequences import until_stop
 from antiphon.serve.openai.tools import call_deltas, no_tools, read_calls, read_result, read_tools, shown_call
 from antiphon.serve.seen import check_count, check_sees, read_seen
@@ -66,7 +68,7 @@ class _Chat:
     """A request while it is answered.
 
     Attributes:
-        asked, functions: what for.
+        asked, functions, schema: what for.
         instructions, past: what the answer is to follow, and what it is an answer to.
         id, audio_id: of the answer and of its sound.
         created: seconds since 1970.
@@ -75,6 +77,7 @@ class _Chat:
     served: Served
     asked: ChatRequest
     functions: Functions | None
+    schema: str | None
     instructions: str
     past: list[Given]
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
@@ -91,11 +94,17 @@ class _Chat:
                 messages.append((yield from self._heard(given)))
         asked = self.asked
         wanted = asked.max_completion_tokens or asked.max_tokens
-        usual = Sampling.max_tokens if asked.spoken and self.functions is None else WRITTEN_TOKENS
+        long = (asked.spoken and self.functions is None) or self.schema is not None
+        usual = Sampling.max_tokens if long else WRITTEN_TOKENS
         how = Sampling(
             seed=(asked.seed or 0) % 2**63,
             think_temperature=asked.temperature or 0.0,
             think_top_k=40,
+            think_top_p=max(1.0 if asked.top_p is None else asked.top_p, 1e-6),
+            presence=asked.presence_penalty or 0.0,
+            frequency=asked.frequency_penalty or 0.0,
+            top_chances=(asked.top_logprobs or 0) if asked.logprobs else None,
+            schema=self.schema,
             max_tokens=min(wanted or usual, 512),
             voice=own_voice((asked.audio or AudioOptions()).voice, self.served.backend.voices),
         )
@@ -131,10 +140,11 @@ class _Chat:
 
     async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
         """The answer at once."""
-        text, pieces, calls = "", [], []
+        text, pieces, calls, chances = "", [], [], list[TextChances]()
         async for event in events:
             if isinstance(event, TextEvent):
                 text += event.text
+                chances += event.chances
             elif isinstance(event, AudioEvent):
                 pieces.append(event.audio.samples.numpy())
             elif isinstance(event, CallEvent):
@@ -148,7 +158,8 @@ class _Chat:
             data = await asyncio.to_thread(_file, pieces, (self.asked.audio or AudioOptions()).format)
             message["content"] = None
             message["audio"] = self._kept(text) | {"data": base64.b64encode(data).decode()}
-        choice = {"index": 0, "message": message, "finish_reason": _why(answer, bool(calls)), "logprobs": None}
+        why, likely = _why(answer, bool(calls)), shown_logprobs(chances if self.asked.logprobs else None)
+        choice = {"index": 0, "message": message, "finish_reason": why, "logprobs": likely}
         return JSONResponse(self._body("", [choice]) | {"usage": _usage(answer, sum(map(len, pieces)))})
 
     async def streamed(self, answer: StreamingReply, events: AsyncIterator[Any]) -> AsyncIterator[str]:
@@ -156,8 +167,11 @@ class _Chat:
         spoken, audio_id = self.asked.spoken, self.audio_id
         count = bool(self.asked.stream_options and self.asked.stream_options.include_usage)
 
-        def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        def chunk(
+            delta: dict[str, Any], finish: str | None = None, chances: Sequence[TextChances] | None = None
+        ) -> str:
+            likely = shown_logprobs(chances if self.asked.logprobs else None)
+            choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": likely}
             return sse(self._body(".chunk", [choice]) | ({"usage": None} if count else {}))
 
         text, samples, calls = "", 0, 0
@@ -167,7 +181,7 @@ class _Chat:
                 if isinstance(event, TextEvent):
                     text += event.text
                     said = {"audio": {"id": audio_id, "transcript": event.text}} if spoken else {"content": event.text}
-                    yield chunk(said)
+                    yield chunk(said, chances=event.chances)
                 elif isinstance(event, AudioEvent):
                     piece = event.audio.samples.numpy()
                     samples += len(piece)
@@ -209,7 +223,8 @@ class _Chat:
 async def chat(request: Request, asked: ChatRequest) -> Response:
     served = served_of(request)
     supports_tools = served.backend.calls_functions
-    check_options(asked)
+    check_options(asked, served.backend.structured)
+    schema, told = read_format(asked.response_format)
     if asked.functions and supports_tools:
         raise RequestError("tools_not_supported", "'functions' has become 'tools'; use that.", "functions")
     tools = asked.tools or asked.functions
@@ -222,10 +237,14 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
         if asked.stream and options.format != "pcm16":
             raise RequestError("unsupported_value", "A stream of sound has the format 'pcm16'.", "audio.format")
     instructions, past = await _read(served, asked.messages)
-    made = _Chat(served, asked, functions, instructions, past)
+    instructions = "\n\n".join(filter(None, (instructions, told)))
+    made = _Chat(served, asked, functions, schema, instructions, past)
     stream = stream_steps(served, made.steps)
-    answer = await anext(stream)
-    events = await begun(stream)  # what can't be answered is no stream
+    try:
+        answer = await anext(stream)
+        events = await begun(stream)  # what can't be answered is no stream
+    except ConfigError as error:  # of a schema
+        raise RequestError("invalid_value", str(error), "response_format" if schema else "tools") from None
     if asked.stream:
         return StreamingResponse(made.streamed(answer, events), media_type="text/event-stream")
     return await made.whole(answer, events)

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from antiphon.serve.errors import RequestError
 from antiphon.serve.json_text import TEXT_LETTERS
 from antiphon.serve.openai.options import check_unsupported
+from antiphon.serve.openai.response_format import ResponseFormat
 from antiphon.serve.openai.tools import ToolCall
 
 Text = Annotated[str, Field(max_length=TEXT_LETTERS)]
@@ -75,10 +77,6 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool | None = None  # a pad against who looks at lengths: there is none
 
 
-class ResponseFormat(BaseModel):
-    type: str = Field(max_length=50)
-
-
 class ChatRequest(BaseModel):
     """A chat.
 
@@ -103,15 +101,15 @@ class ChatRequest(BaseModel):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
-    # refused if they ask for something
-    n: int | None = Field(None, ge=1, le=128)
     top_p: float | None = Field(None, ge=0, le=1)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    logit_bias: Annotated[dict[str, float], Field(max_length=1024)] | None = None
     response_format: ResponseFormat | None = None
+    # refused if they ask for something
+    n: int | None = Field(None, ge=1, le=128)
+    logit_bias: Annotated[dict[str, float], Field(max_length=1024)] | None = None
     function_call: str | dict[str, Any] | None = None
     reasoning_effort: str | None = Field(None, max_length=50)
     verbosity: str | None = Field(None, max_length=50)
@@ -139,20 +137,21 @@ class ChatRequest(BaseModel):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
-def check_options(asked: ChatRequest) -> None:
-    """Raises RequestError for an option that can't be had, unless it is set to what is done anyway."""
-    form = asked.response_format.type if asked.response_format is not None else "text"
-    drawn = bool(asked.temperature)  # a greedy answer is the same whatever the nucleus
+def check_options(asked: ChatRequest, structured: bool) -> None:
+    """Raises RequestError for an option that can't be had, unless it is set to what is done anyway.
+
+    Args:
+        asked: what for.
+        structured: of the backend.
+    """
+    formed = asked.response_format is not None and asked.response_format.type != "text"
+    calls, unable = bool(asked.tools or asked.functions), "this model's answers are plain text"
     check_unsupported(
         {
             "n": (asked.n not in (None, 1), "only 1 answer is given; leave it at 1"),
-            "top_p": (drawn and asked.top_p not in (None, 1.0), "leave it at 1, or temperature at 0"),
-            "presence_penalty": (bool(asked.presence_penalty), "leave it at 0"),
-            "frequency_penalty": (bool(asked.frequency_penalty), "leave it at 0"),
-            "logprobs": (bool(asked.logprobs), "log probabilities are not given"),
-            "top_logprobs": (bool(asked.top_logprobs), "log probabilities are not given"),
+            "logprobs": (bool(asked.logprobs) and not structured, unable),
+            "response_format": (formed and not structured, unable),
             "logit_bias": (bool(asked.logit_bias), "leave it out"),
-            "response_format": (form != "text", f"{form[:50]!r} can't be kept to; only 'text'"),
             "function_call": (asked.function_call not in (None, "auto", "none"), "it has become 'tool_choice'"),
             "reasoning_effort": (asked.reasoning_effort not in (None, "none"), "this model doesn't reason"),
             "verbosity": (asked.verbosity not in (None, "medium"), "leave it at 'medium'"),
@@ -163,3 +162,11 @@ def check_options(asked: ChatRequest) -> None:
             "stream_options": (asked.stream_options is not None and not asked.stream, "it is for 'stream': true"),
         }
     )
+    check_unsupported(
+        {
+            "response_format": (formed and (asked.spoken or calls), "not for a spoken answer, nor beside tools"),
+            "logprobs": (bool(asked.logprobs) and (asked.spoken or calls), "not of a spoken answer, nor beside tools"),
+        }
+    )
+    if asked.top_logprobs and not asked.logprobs:
+        raise RequestError("invalid_value", "'top_logprobs' is for 'logprobs': true.", "top_logprobs")

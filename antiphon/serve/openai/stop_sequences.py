@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from antiphon.dialogue.events import CallEvent, EndEvent, Event, TextEvent
+from antiphon.dialogue.events import CallEvent, EndEvent, Event, TextChances, TextEvent
 
 
 class StopSequences:
@@ -48,17 +48,36 @@ class StopSequences:
 
 def until_stop(events: Iterator[Event | None], sequences: Sequence[str]) -> Iterator[Event | None]:
     """The events of a written answer up to the first stop sequence; then no more is made."""
-    stops = StopSequences(sequences)
+    stops, chances = StopSequences(sequences), _HeldChances()
     try:
         for event in events:
             if isinstance(event, TextEvent):
                 said = stops.feed(event.text)
-                yield TextEvent(said, event.time) if said else None
+                given = chances.of(said, event.chances)
+                yield TextEvent(said, event.time, given) if said else None
                 if stops.found:
                     return
                 continue
             if isinstance(event, (CallEvent, EndEvent)) and (said := stops.finish()):
-                yield TextEvent(said)
+                yield TextEvent(said, chances=chances.of(said, ()))
             yield event
     finally:
         events.close()  # type: ignore[attr-defined]
+
+
+class _HeldChances:
+    """Of the tokens of a text, those that have begun in what was given of it."""
+
+    def __init__(self) -> None:
+        self.held: list[TextChances] = []
+        self.due = 0  # bytes of the text that was given, over those of the tokens that were
+
+    def of(self, said: str, more: Sequence[TextChances]) -> tuple[TextChances, ...]:
+        """The tokens of what is given next, of those held and those that have come."""
+        self.held, self.due = [*self.held, *more], self.due + len(said.encode())
+        count = 0
+        while count < len(self.held) and self.due > 0:
+            self.due -= len(self.held[count].token[0])
+            count += 1
+        given, self.held = tuple(self.held[:count]), self.held[count:]
+        return given

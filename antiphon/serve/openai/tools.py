@@ -96,7 +96,8 @@ def read_tools(
         problem = "tool_choice is 'required', but there are no tools."
     if problem:
         raise RequestError("invalid_value", problem, f"{where}tool_choice")
-    return Functions(shown, choice, only, parallel is not False) if shown else None
+    strict = frozenset(name for name, tool in zip(names, tools or ()) if _function(tool).get("strict") is True)
+    return Functions(shown, choice, only, parallel is not False, strict) if shown else None
 
 
 def read_arguments(given: Any, name: Any, where: str) -> str:

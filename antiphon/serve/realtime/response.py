@@ -84,20 +84,21 @@ class Response:
         used = self.answer.usage if self.answer is not None else None
         into, heard = (used.input, used.heard) if used else (0, 0)
         cached, heard_cached = (used.cached, used.heard_cached) if used else (0, 0)
+        seen, seen_cached = (used.seen, used.seen_cached) if used else (0, 0)
         text, audio = (used.output if used else 0), round(self.seconds / FRAME_SECONDS)
         return {
             "total_tokens": into + text + audio,
             "input_tokens": into,
             "output_tokens": text + audio,
             "input_token_details": {
-                "text_tokens": into - heard,
+                "text_tokens": into - heard - seen,
                 "audio_tokens": heard,
-                "image_tokens": 0,
+                "image_tokens": seen,
                 "cached_tokens": cached,
                 "cached_tokens_details": {
-                    "text_tokens": cached - heard_cached,
+                    "text_tokens": cached - heard_cached - seen_cached,
                     "audio_tokens": heard_cached,
-                    "image_tokens": 0,
+                    "image_tokens": seen_cached,
                 },
             },
             "output_token_details": {"text_tokens": text, "audio_tokens": audio},

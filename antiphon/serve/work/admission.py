@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +44,7 @@ class Pace:
 
 def measure(backend: Backend) -> Pace:
     """Holds a short conversation with nobody. Also warms up what is loaded when first used."""
-    for _ in range(2):  # the first time is slower than all that follow
+    for warming in (True, False):  # the first time is slower than all that follow: it ends with the first sound
         began = time.perf_counter()
         listener = backend.listen()
         noise = 0.01 * torch.randn(int(TEST_SECONDS * backend.sample_rate), generator=torch.Generator().manual_seed(0))
@@ -54,9 +54,12 @@ def measure(backend: Backend) -> Pace:
         listening = (time.perf_counter() - began) / TEST_SECONDS
         began, samples = time.perf_counter(), 0
         spoken = bool(backend.voices)
-        for event in backend.chat().answer([Message("user", TEST_QUESTION)], spoken=spoken).events():
-            if isinstance(event, AudioEvent):
-                samples += event.audio.samples.shape[-1]
+        with closing(backend.chat().answer([Message("user", TEST_QUESTION)], spoken=spoken).events()) as events:
+            for event in events:
+                if isinstance(event, AudioEvent):
+                    samples += event.audio.samples.shape[-1]
+                    if warming:
+                        break
         seconds = samples / backend.sample_rate
         speaking = (time.perf_counter() - began) / seconds if seconds else 0.0
     return Pace(listening, speaking)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from antiphon.errors import ConfigError
-from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample, sample_rows, uniforms
+from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample, sample_rows, token_chances, uniforms
 
 LOGITS = torch.tensor([[0.0, 3.0, 2.9, -5.0]])
 
@@ -26,6 +26,24 @@ def test_what_was_said_is_less_likely() -> None:
     assert sample_rows(LOGITS, [TokenSampling(repetition=1.1)], [0], [[1]]) == [2]
     assert sample_rows(-LOGITS, [TokenSampling(repetition=2.0)], [0], [[]]) == [3]
     assert LOGITS[0, 1] == 3.0  # they are the caller's
+
+
+def test_penalties_are_taken_once_and_as_often_as_a_token_was_said() -> None:
+    def likeliest(said: list[int], **how) -> int:
+        return sample_rows(LOGITS, [TokenSampling(**how)], [0], [said])[0]
+
+    assert likeliest([1], presence=0.05) == 1 and likeliest([1], presence=0.2) == 2
+    assert likeliest([1, 1], presence=0.05) == 1 and likeliest([1, 1], frequency=0.06) == 2
+    assert likeliest([1], frequency=0.06) == 1 and likeliest([1, 2], presence=0.2) == 1
+    assert likeliest([3, 3], frequency=-5.0) == 3  # what was said may be wanted again
+
+
+def test_chances_are_the_models_own() -> None:
+    told = token_chances(LOGITS[0], 2, 2)
+    likely = LOGITS[0].log_softmax(-1)
+    assert told.token == (2, pytest.approx(float(likely[2])))
+    assert [token for token, _ in told.top] == [1, 2] and told.top[0][1] == pytest.approx(float(likely[1]))
+    assert token_chances(LOGITS[0], 3, 0).top == () and len(token_chances(LOGITS[0], 3, 20).top) == 4
 
 
 def test_a_reply_does_not_begin_with_what_it_may_not() -> None:

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS
-from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
+from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens, token_bytes
 from antiphon.models.llm.llama import Llama, LlamaConfig
 from antiphon.models.llm.sampling import TokenSampling
 from antiphon.models.llm.thinker import Thinker
@@ -289,6 +289,31 @@ def test_text_comes_in_whole_characters(thinker: Thinker) -> None:
     assert "".join(texts) == "é😀 ok" and "\ufffd" not in "".join(texts)
     assert texts[0] == "" and "😀" in texts
     assert detokenizer.add(min(thinker.ends)) == ""
+
+
+def test_a_token_has_its_bytes_though_they_are_no_whole_character(thinker: Thinker) -> None:
+    ids = thinker.tokenizer.encode("é😀 ok\n").ids
+    assert b"".join(token_bytes(thinker.tokenizer, token) for token in ids).decode() == "é😀 ok\n"
+    assert token_bytes(thinker.tokenizer, ids[0]) == "é".encode()[:1]
+    assert token_bytes(thinker.tokenizer, min(thinker.ends)) == b"<|im_end|>" and not token_bytes(
+        thinker.tokenizer, 9999
+    )
+    pieces = Tokenizer(models.WordLevel({"▁a": 0, "<0xE2>": 1}, unk_token="▁a"))
+    assert [token_bytes(pieces, token) for token in (0, 1)] == [b" a", b"\xe2"]
+
+
+def test_chances_come_with_the_tokens_where_they_are_asked_for(thinker: Thinker) -> None:
+    def tokens(**how):
+        state = thinker.init_state()
+        thinker.add_user(state, "One")
+        return list(thinker.stream(state, 5, TokenSampling(**how)))
+
+    assert all(token.chances is None for token in tokens())
+    for token in tokens(top_chances=3):
+        assert token.chances.token == token.chances.top[0] and token.chances.token[0] == token.token
+        with torch.inference_mode():
+            likely = thinker.model.logits(token.hidden[None])[0].log_softmax(-1)[token.token]
+        assert token.chances.token[1] == pytest.approx(float(likely), abs=1e-4) and len(token.chances.top) == 3
 
 
 def test_marks_are_text_though_they_are_special_tokens(tmp_path: Path) -> None:
