@@ -50,7 +50,7 @@ from antiphon.models.asr.transcripts import (
     voiced_seconds,
     was_nothing,
     was_spoken,
-)  # fmt: skip
+)
 from antiphon.models.asr.words import spoken_words, timed_words
 from antiphon.nn.cpu import in_bfloat16
 from antiphon.nn.state import fork
@@ -559,8 +559,8 @@ class Recognizer(nn.Module):
 
     def _read(self, window: Window, tokens: list[int]) -> tuple[Reading, str]:
         """What the decoder makes of a window's transcript, and the language that is written."""
-        frames = slice(window.lead, window.lead + window.frames)
-        reading = self.decoder.read(tokens, window.writing.sound, frames, window.writing.start)
+        frames, writing = slice(window.lead, window.lead + window.frames), window.writing
+        reading = self.decoder.read(tokens, writing.sound, frames, writing.start)
         return reading, ENGLISH if window.options.translate else window.language
 
     # Languages
@@ -577,8 +577,7 @@ class Recognizer(nn.Module):
 
     def _begin_window(self, window: Window, sound: list[Pair], draft: list[int]) -> None:
         """The transcript of a window, in its language."""
-        size = len(window.samples)
-        window.writing = self._begin_writing(sound, draft, window.language, window.options, size)
+        window.writing = self._begin_writing(sound, draft, window.language, window.options, len(window.samples))
 
     def _spoken(self, likely: Tensor | None, voice: Tensor, options: HearingOptions, expected: str) -> str:
         """The language that is spoken: that was told, or as the decoder finds it."""
@@ -589,9 +588,8 @@ class Recognizer(nn.Module):
     def _silence(self, start: int) -> list[Pair]:
         """What the decoder needs of silence, from frame `start` to the end of a window of 30 s.
 
-        Whisper learnt on windows of 30 s, padded with silence: where the sound simply stops, it does not know that it
-        may, and loops. Encoding so much silence after every turn would be most of the work. But silence that is far
-        from any speech is always the same: it is encoded once.
+        Whisper learnt on windows of 30 s, padded with silence: where the sound simply stops, it doesn't know that it
+        may, and loops. Silence that is far from any speech is always the same, so it is encoded once.
         """
         return [(keys[:, :, start:], values[:, :, start:]) for keys, values in self._quiet]
 
