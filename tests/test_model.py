@@ -69,7 +69,7 @@ def hears_hello(sound, options):
 @pytest.fixture
 def half_duplex(parts, monkeypatch):
     recognizer = CountingRecognizer()
-    recognizer.whole = WhisperBlockEncoder(ENCODER).eval()
+    recognizer.whole = recognizer.encoder = WhisperBlockEncoder(ENCODER).eval()
     recognizer.hear = hears_hello
     monkeypatch.setattr("antiphon.model.half_duplex.Recognizer.from_pretrained", lambda *_, **__: recognizer)
     return antiphon.load("mini", **parts)
