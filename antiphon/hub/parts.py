@@ -313,3 +313,11 @@ SCENE = shipped(
     "1e211fa5d5e4358ea86690d46fdabb07dbab62a5dd10dd7f0e4e3f45bf0e8ac3",
     home="",
 )
+OMNI = shipped(
+    "omni",
+    "Sees generated pictures and videos, names sounds: towers and adapters of the language model",
+    "omni-small/thinker",
+    10539784,
+    "de37a6210fefef997e5c5a90858bb1498bf1a1af0e7e33a5d31914397dcd3e78",
+    home="",
+)

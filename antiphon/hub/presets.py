@@ -11,6 +11,7 @@ from antiphon.hub.parts import (
     CODEC,
     DUPLEX,
     LORA,
+    OMNI,
     QWEN_CODER_0_5B,
     QWEN_CODER_1_5B,
     SCENE,
@@ -84,7 +85,14 @@ MINI_DUPLEX = Preset(
     "mini-duplex", "listens while it speaks; trained here", {"duplex": DUPLEX, "codec": CODEC}, family="moshi"
 )
 
-PRESETS = (BASE, SMALL, MINI, MINI_DUPLEX)
+OMNI_SMALL = Preset(
+    "omni",
+    "sees generated pictures and videos, names sounds; trained here: a proof, and a start for training",
+    {"omni": OMNI, "thinker": SMOLLM2_135M_INSTRUCT, "recognizer": WHISPER_BASE, **_SPEAKING},
+    family="omni",
+)
+
+PRESETS = (BASE, SMALL, MINI, MINI_DUPLEX, OMNI_SMALL)
 EARLIER_ROLES = {"ears": "asr", "brain": "thinker", "llm": "thinker"}  # what roles were called; still understood
 
 

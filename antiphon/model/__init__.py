@@ -34,9 +34,9 @@ def load(
     """Loads a model.
 
     Args:
-        name: a preset ("base", "small" and "mini" take turns, "mini-duplex" listens and speaks at once), or the folder
-            or hub id of a model of either kind; None is "base", or "small" where memory is short. A folder that has a
-            preset's name is given as "./mini".
+        name: a preset ("base", "small" and "mini" take turns, "omni" sees, too, "mini-duplex" listens and speaks at
+            once), or the folder or hub id of a model of either kind; None is "base", or "small" where memory is short.
+            A folder that has a preset's name is given as "./mini".
         device: "cpu", where models talk; others are for training alone.
         parts: replace a part by a folder or a hub id, and the thinker by a GGUF file as well: `load("base",
             thinker="Qwen/Qwen2.5-7B-Instruct")`; `scene=None` hears words alone.
@@ -55,10 +55,10 @@ def load(
     family = hub.preset(name).family if folder is None else _family(folder)
     if family == THINKER_TALKER:
         return HalfDuplexModel.from_pretrained(folder or name, **parts)
-    if family == OMNI and folder is not None:
+    if family == OMNI:
         from antiphon.model.omni import OmniModel
 
-        return OmniModel.from_pretrained(folder, **parts)
+        return OmniModel.from_pretrained(folder or hub.folder(hub.preset(name).parts["omni"]), **parts)
     if family == MOSHI:
         return DuplexModel.from_pretrained(folder or name, **parts)
     raise ModelError(f"{name} holds a {family!r}, which is no model to talk to; antiphon.codecs.load reads codecs.")
