@@ -313,3 +313,11 @@ SCENE = shipped(
     "1e211fa5d5e4358ea86690d46fdabb07dbab62a5dd10dd7f0e4e3f45bf0e8ac3",
     home="",
 )
+TURN_TAKING = shipped(
+    "turn-taking",
+    "Who has the floor, twelve and a half times a second",
+    "turns/network",
+    0,
+    "",
+    home="",
+)
