@@ -29,7 +29,7 @@ from antiphon.audio.echo import EchoCanceller
 from antiphon.audio.io import Audio
 from antiphon.dialogue.answering import Answering, Player
 from antiphon.dialogue.backend import Backend
-from antiphon.dialogue.events import AudioEvent, EndEvent, Event, Sampling, SpeakingEvent, TextEvent
+from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, SpeakingEvent, TextEvent
 from antiphon.dialogue.session import Session
 from antiphon.dialogue.turn_taking.decision import TakesTurns, TurnDecision
 from antiphon.errors import SessionError
@@ -269,4 +269,3 @@ class FullDuplexSession(Session):
 
     def _said_once(self, text: str) -> Tensor:
         return torch.cat([each.samples for each in self._answering.backend.say(text, self.sampling)])
-

@@ -100,7 +100,8 @@ class TurnModel(Model):
         backchannels: bool = False,
         threaded: bool = True,
     ) -> Session:
-        """See `Model.session`; there is "half-duplex", "full-duplex" and "simplex". `sampling` says how answers are drawn.
+        """See `Model.session`; there is "half-duplex", "full-duplex" and "simplex". `sampling` says how answers are
+        drawn.
 
         In turns (half-duplex): `tools` are functions that answers may call, as in `chat`. In full duplex: `turns`,
         `echo`, `backchannels` and `threaded` as `FullDuplexSession` has them.

@@ -209,11 +209,11 @@ def test_an_error_of_the_model_is_raised_where_the_session_is_driven():
         def step(self, *_: object, **__: object) -> None:
             raise RuntimeError("broken")
 
-    with FullDuplexSession(HalfDuplexBackend(Broken(), ScriptedThinker(), Loud()), Scripted([*TURN])) as session:
-        with pytest.raises(RuntimeError, match="broken"):
-            for _ in range(2000):
-                session.step(torch.zeros(FRAME))
-                time.sleep(0.002)
+    session = FullDuplexSession(HalfDuplexBackend(Broken(), ScriptedThinker(), Loud()), Scripted([*TURN]))
+    with session, pytest.raises(RuntimeError, match="broken"):
+        for _ in range(2000):
+            session.step(torch.zeros(FRAME))
+            time.sleep(0.002)
 
 
 def test_an_answer_that_is_stopped_by_the_caller_keeps_what_was_heard():

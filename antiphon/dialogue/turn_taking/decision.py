@@ -1,8 +1,8 @@
 """What is decided every 80 ms of a conversation in full duplex, and whoever decides it.
 
-    turns = turn_taking(24000)                             # or SilenceTurns(), SmartTurns()
-    decision = turns.step(frame, own=False)                # of what the microphone heard; own: the model speaks meanwhile
-    if decision.kind == "take": ...                        # of `antiphon.models.turns.network.DECISIONS`
+turns = turn_taking(24000)                             # or SilenceTurns(), SmartTurns()
+decision = turns.step(frame, own=False)                # of what the microphone heard; own: the model speaks meanwhile
+if decision.kind == "take": ...                        # of `antiphon.models.turns.network.DECISIONS`
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class TurnDecision:
     """What there is to do after a frame.
 
     Attributes:
-        kind: "listen": go on as before; "take": the user's turn is over, answer; "yield": the user takes the floor, fall
-            silent; "ignore": something is heard that takes no floor; "backchannel": give a sign of listening.
+        kind: "listen": go on as before; "take": the user's turn is over, answer; "yield": the user takes the floor,
+            fall silent; "ignore": something is heard that takes no floor; "backchannel": give a sign of listening.
         likely: the user's turn is likely over, so that an answer can be begun.
         voiced: somebody's voice is heard.
     """

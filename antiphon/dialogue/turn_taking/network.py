@@ -1,9 +1,8 @@
 """Turns as the network decides them (`antiphon.models.turns.network`), with a turn detector's and the words' judgement.
 
 While the model speaks, the network alone says whether what is heard takes the floor. At the end of a turn three judge:
-the network in every frame of silence, the turn detector 0.2 s into it and again later, the language model once the words
-are known. Their log odds are added, by weights that were fitted on made conversations, and the longer the silence lasts,
-the less is asked for.
+the network in every frame of silence, the turn detector 0.2 s into it and again later, the language model once the
+words are known. Their log odds are added; after a long silence any turn is over.
 """
 
 from __future__ import annotations

@@ -141,7 +141,9 @@ def turn_ends(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
         found += judged("network-alone", heard, by_network(None))
         found += judged("smart-turn", heard, by_detector(detector))
     pauses = [{"seconds": end - start} for one in heard for start, end in one.pauses if end - start >= SCORE_SECONDS]
-    found.append(Figure("silence-cutoffs-300ms", by_silence(pauses, WITHIN), "share of pauses", None, None, len(pauses)))
+    found.append(
+        Figure("silence-cutoffs-300ms", by_silence(pauses, WITHIN), "share of pauses", None, None, len(pauses))
+    )
     waits = [float(wait) for wait in TIMEOUTS if by_silence_at(pauses, float(wait)) <= BUDGET]
     slow = min(waits, default=float(TIMEOUTS[-1]))
     found.append(Figure("silence-latency-5pct-s", slow, "s", None, None, len(pauses)))
@@ -193,7 +195,7 @@ def meetings(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
 def _meeting(samples: Tensor, spoken: Sequence[tuple[float, float, str]]) -> Heard:
     """The silences of a meeting, [n] at 24 kHz, from its turns (start, end, who)."""
     pauses, ends, last = [], [], 0.0
-    for number, (start, end, who) in enumerate(spoken):
+    for number, (_, end, who) in enumerate(spoken):
         last = max(last, end)
         following = [other for other in spoken[number + 1 :] if other[0] >= end]
         overlapped = any(a < end < b for a, b, _ in spoken)

@@ -130,8 +130,8 @@ class Case:
     """Something that the user does, to which the model must react.
 
     Attributes:
-        task: "pause" (a turn with silences in it), "turn", "interruption", "backchannel" (a long turn); "mhm" or "noise"
-            (a sign of listening, a sound, into the model's answer); "sound" (one while nobody speaks).
+        task: "pause" (a turn with silences in it), "turn", "interruption", "backchannel" (a long turn); "mhm" or
+            "noise" (a sign of listening, a sound, into the model's answer); "sound" (one while nobody speaks).
         start, end: seconds of the user's turn (of an interruption: of what the user says then).
         until: seconds up to which the model's reaction counts: where the user speaks next, or the recording ends.
         places: in a long turn, where a listener would give a sign.

@@ -122,9 +122,7 @@ def _make(folder: Path, task: str, identities: list[str], texts: Path, sounds: P
                 writer.add(identity, make_scenario(material, tts.utterance, identity, recorded))
 
 
-def make_scenario(
-    material: Material, say: Say, identity: str, recorded: TurnMaterial | None = None
-) -> Dialogue:
+def make_scenario(material: Material, say: Say, identity: str, recorded: TurnMaterial | None = None) -> Dialogue:
     """One scenario, spoken, as it is kept.
 
     Args:
@@ -199,7 +197,9 @@ def _aside(
         return samples * np.float32(10 ** (float(generator.uniform(-24, -14)) / 20))
     sounds = recorded.sounds
     samples = recorded.sound(sounds[int(generator.integers(len(sounds)))])
-    return samples[: round(float(generator.uniform(0.3, 3.0)) * RATE)] * np.float32(10 ** (generator.uniform(-15, 0) / 20))
+    return samples[: round(float(generator.uniform(0.3, 3.0)) * RATE)] * np.float32(
+        10 ** (generator.uniform(-15, 0) / 20)
+    )
 
 
 def _asked(material: Material, task: str, generator: Generator) -> list[Request]:

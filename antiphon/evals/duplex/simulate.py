@@ -90,7 +90,9 @@ class RecordedDialogue:
     def case(self) -> Case:
         """What is measured: the last thing that the user does."""
         if self.scenario.task in (*ASIDES, "sound"):
-            last = [event for event in self.events if event.kind in ("noise", "backchannel") and event.speaker == USER][-1]
+            last = [event for event in self.events if event.kind in ("noise", "backchannel") and event.speaker == USER][
+                -1
+            ]
             return Case(self.scenario.task, last.start, last.end, self.seconds)
         case = cases(self.events, self.seconds)[-1]
         return Case(self.scenario.task, case.start, case.end, case.until, case.places)

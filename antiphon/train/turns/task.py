@@ -1,7 +1,8 @@
 """Training the network of turns on made conversations (`antiphon data turns`), each 80 ms of which is labelled.
 
-A batch is windows of conversations, drawn by the seed and the step. What is hard is rare: the first second of a silence,
-which may be a pause or the end, and the first of a sound while the model speaks. So these frames count for more.
+A batch is windows of conversations, drawn by the seed and the step. What is hard is rare: the first second of a
+silence, which may be a pause or the end, and the first of a sound while the model speaks. So these frames count for
+more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -144,7 +144,9 @@ class TurnsTask:
         self.model = TurnNetwork(TurnConfig(**asdict(config.model)))
         self.train, self.dev = self._read(self.data.sets), self._read(self.data.dev)
         if not self.train:
-            raise ConfigError(f"data.sets: no conversation in {', '.join(self.data.sets)}; antiphon data turns makes some")
+            raise ConfigError(
+                f"data.sets: no conversation in {', '.join(self.data.sets)}; antiphon data turns makes some"
+            )
 
     def _read(self, folders: Sequence[str]) -> list[Talk]:
         found = []
@@ -164,7 +166,9 @@ class TurnsTask:
             start = int(generator.integers(max(1, len(talk.voice) - size)))
             for name in rows:
                 row = getattr(talk, name)[start : start + size]
-                rows[name].append(F.pad(row, (0, 0) * (row.ndim - 1) + (0, size - len(row))))  # weight 0 where nothing is
+                rows[name].append(
+                    F.pad(row, (0, 0) * (row.ndim - 1) + (0, size - len(row)))
+                )  # weight 0 where nothing is
         batch = {name: torch.stack(each) for name, each in rows.items()}
         batch["hops"] = self._changed(batch["hops"].float(), generator)
         late = int(generator.integers(self.data.late + 1))
@@ -191,8 +195,8 @@ class TurnsTask:
 
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
-        """How well pauses and ends of turns, and turns and other sounds, are told apart in `dev` (area under the curve),
-        and the share of frames decided right."""
+        """How well pauses and ends of turns, and turns and other sounds, are told apart in `dev` (area under the
+        curve), and the share of frames decided right."""
         self.model.eval()
         ends: list[tuple[float, int]] = []
         sounds: list[tuple[float, int]] = []

@@ -170,6 +170,7 @@ def test_the_network_hears_every_frame_and_whose_it_is():
 
 def test_more_eager_takes_sooner():
     takes = {
-        how: first(decided(NetworkTurns(Network({"take": 0.8}), eagerness=how), TURN), "take") for how in ("high", "low")
+        how: first(decided(NetworkTurns(Network({"take": 0.8}), eagerness=how), TURN), "take")
+        for how in ("high", "low")
     }
     assert 0 < takes["high"] < len(TURN) and takes["low"] == -1

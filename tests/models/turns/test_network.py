@@ -40,7 +40,9 @@ def test_a_decision_comes_with_its_frame_and_sees_nothing_after_it():
     network = TurnNetwork(TINY).eval()
     one, other = sound(1.0), sound(1.0)
     other[8 * FRAME :] = 0.5
-    first, second = (network.step(each, False, network.init_state())[0] for each in (one[: 9 * FRAME], other[: 9 * FRAME]))
+    first, second = (
+        network.step(each, False, network.init_state())[0] for each in (one[: 9 * FRAME], other[: 9 * FRAME])
+    )
     assert len(first) == 9 and torch.equal(first[:8], second[:8])
 
 
