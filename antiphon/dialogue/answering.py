@@ -139,7 +139,7 @@ class Answering:
 
         Args:
             what: "begin" a turn of the user (about: frames of it that have come); "hear" a frame; the turn is "likely"
-                over, or "resumed"; it is "over", answer; what was said was "nothing"; "judge" what was said into an
+                over, or "resumed"; it is "over", answer (about: seconds from when to when it was said); what was said was "nothing"; "judge" what was said into an
                 answer; "stop" the answer (about: seconds of it that were heard).
             about: see there.
         """
@@ -212,7 +212,7 @@ class Answering:
         words = normalise(self._listener.peek().text).split() if self._listener is not None else []
         self.verdict = "turn" if any(word not in self._signs for word in words) else "nothing"
 
-    def _over(self, _: object) -> None:
+    def _over(self, times: object) -> None:
         if self._listener is None:
             return
         # Of a turn that was likely over, nothing but silence has come since.
@@ -221,7 +221,8 @@ class Answering:
         if not heard.is_speech:  # a sound that was taken for a voice: nobody is answered
             self._drop()
             return
-        self._tell(HeardEvent(heard.text, scene=heard.scene))
+        assert isinstance(times, tuple)
+        self._tell(HeardEvent(heard.text, *times, scene=heard.scene))
         self.past.append(heard.message())
         begun, self._begun, self._drafted = self._begun, None, None
         if begun is not None and not begun.answers(self.past):

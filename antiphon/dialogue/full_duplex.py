@@ -12,8 +12,8 @@ and dropped unheard if they go on.
 When the user speaks into an answer, it is held. It is ended, and the conversation goes on from what was heard of it, if
 they go on speaking or have said words that are more than a sign of listening; else it goes on where it was held.
 
-Where the machine is busy or the clock isn't real (measuring, tests), `threaded=False`: then `work` has the other half
-done, for as long as one says.
+Where the machine is busy or the clock isn't real (measuring, recordings), `pace=1.0`: then there is no thread, and `step`
+has the other half done for as much computing time as its frame lasts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class FullDuplexSession(Session):
         sampling: how answers are drawn.
         echo: the microphone hears the loudspeaker: what `step` gave is taken out of what it is given next.
         backchannels: give signs of listening ("Mhm.") where the user pauses in a long turn.
-        threaded: answers are made on a thread; else `work` makes them.
+        pace: None: answers are made on a thread. Else `step` makes them, for so many seconds of this thread's computing
+            time a second of sound: as if there were a core for that and nothing else to do.
 
     Raises:
         AudioError: `echo`, and echo cancellation isn't installed.
@@ -65,7 +66,7 @@ class FullDuplexSession(Session):
         sampling: Sampling | None = None,
         echo: bool = False,
         backchannels: bool = False,
-        threaded: bool = True,
+        pace: float | None = None,
     ) -> None:
         super().__init__("full-duplex", "listen", MODES)
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
@@ -85,15 +86,26 @@ class FullDuplexSession(Session):
         self._sounded = torch.zeros(0)  # what was given last, which sounds while the next frame is recorded
         self._lead: deque[Tensor] = deque(maxlen=LEAD_FRAMES)
         self._listening = False  # a turn of the user is being heard
-        self._voiced = self._quiet = 0.0  # seconds of it, and since
+        self._began = self._voiced = self._quiet = 0.0  # when it began, seconds of a voice in it, and since
         self._likely = self._taken = self._judging = self._held = False
         self._speaking = False
         self._text = ""  # of the answer, that has sounded
         self._budget = 0.0  # seconds of computing that `work` may still take
+        self.pace = pace
         self._thread: threading.Thread | None = None
-        if threaded:
+        if pace is None:
             self._thread = threading.Thread(target=self._run, name="antiphon-full-duplex", daemon=True)
             self._thread.start()
+
+    @property
+    def time(self) -> float:
+        """Seconds of sound so far."""
+        return self._time
+
+    @property
+    def frame_seconds(self) -> float:
+        """Of the frames that `step` usually gets."""
+        return self.frame_samples / self.sample_rate
 
     def say(self, text: str) -> None:
         """There is none here.
@@ -124,7 +136,7 @@ class FullDuplexSession(Session):
             SessionError: a session with a thread of its own.
         """
         if self._thread is not None:
-            raise SessionError("this session works on its own thread; model.session(..., threaded=False)")
+            raise SessionError("this session works on its own thread; model.session(..., pace=1.0)")
         self._budget = min(0.0, self._budget) + seconds
         while self._budget > 0:
             begun = time.thread_time()
@@ -168,6 +180,8 @@ class FullDuplexSession(Session):
             self._while_silent(decision)
         self._time += seconds
         self._give(len(frame))
+        if self.pace is not None:
+            self.work(seconds * self.pace)
 
     def _hear(self, frame: Tensor, decision: TurnDecision, seconds: float) -> None:
         """Has the words heard, from a little before the first voice on."""
@@ -175,6 +189,7 @@ class FullDuplexSession(Session):
             self._answering.ask("hear", frame)
         elif decision.voiced:
             self._listening, self._voiced, self._likely, self._taken = True, 0.0, False, False
+            self._began = self._time
             self._answering.ask("begin", list(self._lead))
         self._voiced += seconds * decision.voiced
         self._quiet = 0.0 if decision.voiced else self._quiet + seconds
@@ -221,7 +236,7 @@ class FullDuplexSession(Session):
     def _take_turn(self) -> None:
         self._listening = self._likely = self._taken = False
         self._text = ""
-        self._answering.ask("over")
+        self._answering.ask("over", (self._began, self._time - self._quiet))
 
     def _passes(self) -> None:
         """What was said took no turn."""

@@ -98,25 +98,25 @@ class TurnModel(Model):
         turns: TakesTurns | None = None,
         echo: bool = False,
         backchannels: bool = False,
-        threaded: bool = True,
+        pace: float | None = None,
     ) -> Session:
         """See `Model.session`; there is "half-duplex", "full-duplex" and "simplex". `sampling` says how answers are
         drawn.
 
         In turns (half-duplex): `tools` are functions that answers may call, as in `chat`. In full duplex: `turns`,
-        `echo`, `backchannels` and `threaded` as `FullDuplexSession` has them.
+        `echo`, `backchannels` and `pace` as `FullDuplexSession` has them.
 
         Raises:
             SessionError: what only another mode has.
         """
         self._check_voice(sampling)
         if mode != "full-duplex":
-            if turns is not None or echo or backchannels or not threaded:
-                raise SessionError(f"turns, echo, backchannels and threaded are of full duplex, and this is {mode}")
+            if turns is not None or echo or backchannels or pace is not None:
+                raise SessionError(f"turns, echo, backchannels and pace are of full duplex, and this is {mode}")
             return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
         if endpointer is not None or tools:
             raise SessionError("in full duplex `turns` says who has the floor, and no tools are called yet")
-        return FullDuplexSession(self.backend, turns, sampling, echo, backchannels, threaded)
+        return FullDuplexSession(self.backend, turns, sampling, echo, backchannels, pace)
 
     def _check_voice(self, sampling: Sampling | None) -> None:
         named, voices = sampling.voice if sampling is not None else None, self.backend.voices

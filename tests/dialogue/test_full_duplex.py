@@ -69,7 +69,7 @@ class Saying(CountingRecognizer):
 def made(script: list[TurnDecision], recognizer: CountingRecognizer | None = None, **how) -> FullDuplexSession:
     thinker = ScriptedThinker([f" {number}" for number in range(40)])
     backend = HalfDuplexBackend(recognizer or CountingRecognizer(), thinker, Loud())
-    return FullDuplexSession(backend, Scripted(script), Sampling(max_tokens=100), threaded=False, **how)
+    return FullDuplexSession(backend, Scripted(script), Sampling(max_tokens=100), pace=0.0, **how)
 
 
 def played(session: FullDuplexSession, frames: int, seconds: float = 5.0) -> list[Event]:
@@ -163,7 +163,7 @@ def test_who_goes_on_before_the_answer_sounds_withdraws_it():
     thinker = ScriptedThinker([" a"] * 40)
     backend = HalfDuplexBackend(CountingRecognizer(), thinker, Loud())
     script = [VOICE] * 5 + [TAKE] + [VOICE] * 6 + [TAKE]
-    session = FullDuplexSession(backend, Scripted(script), threaded=False)
+    session = FullDuplexSession(backend, Scripted(script), pace=0.0)
     for _ in range(6):
         session.step(torch.zeros(FRAME))
     while session._answering.reply is None:
@@ -227,7 +227,7 @@ def test_an_answer_that_is_stopped_by_the_caller_keeps_what_was_heard():
 def test_turns_at_another_rate_are_refused():
     with pytest.raises(SessionError, match="16000"):
         backend = HalfDuplexBackend(CountingRecognizer(), ScriptedThinker(), Loud())
-        FullDuplexSession(backend, Scripted(sample_rate=16000), threaded=False)
+        FullDuplexSession(backend, Scripted(sample_rate=16000), pace=0.0)
 
 
 def test_a_player_gives_out_what_it_got_in_pieces_of_any_size():

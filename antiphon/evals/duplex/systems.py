@@ -132,7 +132,7 @@ class FullDuplexAdapter:
     Args:
         model: has `session("full-duplex")`.
         turns: makes what decides, for each dialogue; None for the session's own.
-        threaded: answers are made on a thread, in real time: a step waits until its frame would have been recorded.
+        live: answers are made on a thread, in real time: a step waits until its frame would have been recorded.
 
     Attributes:
         broken_off: seconds at which answers of the dialogue ended that were not over.
@@ -140,13 +140,13 @@ class FullDuplexAdapter:
 
     sample_rate, frame_samples = 24000, 1920
 
-    def __init__(self, model: Any, turns: Callable[[], TakesTurns] | None = None, threaded: bool = False) -> None:
-        self.model, self.turns, self.threaded = model, turns, threaded
+    def __init__(self, model: Any, turns: Callable[[], TakesTurns] | None = None, live: bool = False) -> None:
+        self.model, self.turns, self.live = model, turns, live
 
     def join(self, seed: int) -> int:
         turns = self.turns() if self.turns is not None else None
         sampling = Sampling(seed)
-        self._session = self.model.session("full-duplex", sampling, turns=turns, threaded=self.threaded)
+        self._session = self.model.session("full-duplex", sampling, turns=turns, pace=None if self.live else 1.0)
         self._words: list[Word] = []
         self.broken_off: list[float] = []
         self._frames, self._began = 0, time.perf_counter()
@@ -155,7 +155,7 @@ class FullDuplexAdapter:
     def step(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor]:
         self._frames += 1
         seconds = self.frame_samples / self.sample_rate
-        if self.threaded:
+        if self.live:
             time.sleep(max(0.0, self._began + self._frames * seconds - time.perf_counter()))
         said = torch.zeros(self.frame_samples)
         for event in self._session.step(frames[0]):
@@ -167,8 +167,6 @@ class FullDuplexAdapter:
                 self._words += [Word(word, at, at + seconds) for word in event.text.split()]
             elif isinstance(event, EndEvent) and event.interrupted:
                 self.broken_off.append(self._frames * seconds)
-        if not self.threaded:
-            self._session.work(seconds)
         return {0: said}
 
     def leave(self, handle: int) -> list[Word]:
@@ -196,7 +194,7 @@ def system_under_test(model: Any, batch: int = 8, mode: str = "half-duplex") -> 
         return EngineAdapter(DuplexEngine(duplex, sampling, capacity=batch)), batch
     if hasattr(model, "session"):
         if mode in ("full-duplex", "full-duplex-live") and hasattr(model, "backend"):
-            return FullDuplexAdapter(model, threaded=mode == "full-duplex-live"), 1
+            return FullDuplexAdapter(model, live=mode == "full-duplex-live"), 1
         return HalfDuplexAdapter(model), 1
     raise EvalError(f"A {type(model).__name__} has no session that could be driven.")
 

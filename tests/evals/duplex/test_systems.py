@@ -119,10 +119,10 @@ class TestSystems:
 
 class TestFullDuplex:
     class Session:
-        """Gives each frame back, and says a word at the third; what it works is counted."""
+        """Gives each frame back, and says a word at the third."""
 
-        def __init__(self, threaded: bool) -> None:
-            self.threaded, self.frames, self.worked, self.closed = threaded, 0, 0.0, False
+        def __init__(self, pace: float | None) -> None:
+            self.pace, self.frames, self.closed = pace, 0, False
 
         def step(self, frame):
             self.frames += 1
@@ -133,18 +133,15 @@ class TestFullDuplex:
                 events.append(EndEvent("a word", interrupted=True))
             return events
 
-        def work(self, seconds):
-            self.worked += seconds
-
         def close(self):
             self.closed = True
 
     class Model:
         backend = object()
 
-        def session(self, mode, sampling, turns=None, threaded=True):
+        def session(self, mode, sampling, turns=None, pace=None):
             assert mode == "full-duplex" and sampling.seed == 7
-            self.made = TestFullDuplex.Session(threaded)
+            self.made = TestFullDuplex.Session(pace)
             return self.made
 
     def test_each_frame_is_given_its_time_of_computing(self):
@@ -154,7 +151,7 @@ class TestFullDuplex:
         handle = system.join(7)
         said = [system.step({handle: torch.full((1920,), 0.1 * n)})[handle] for n in range(5)]
         assert [round(float(sound[0]), 2) for sound in said] == [0.0, 0.1, 0.2, 0.3, 0.4]
-        assert model.made.worked == pytest.approx(5 * 0.08) and not model.made.threaded
+        assert model.made.pace == 1.0
         assert [(w.text, w.start) for w in system.leave(handle)] == [("a", 0.24), ("word", 0.24)]
         assert system.broken_off == [0.32] and model.made.closed
 
@@ -165,7 +162,7 @@ class TestFullDuplex:
         system, _ = system_under_test(model, 8, "full-duplex-live")
         system.join(7)
         system.step({0: torch.zeros(1920)})
-        assert slept and model.made.threaded and not model.made.worked
+        assert slept and model.made.pace is None
 
     def test_what_was_broken_off_tells_an_interrupted_answer_from_one_that_ended(self):
         events = (Event("turn", 0.0, 0.4),)
