@@ -71,7 +71,7 @@ def duplex(
             how |= {"direction": direction.value, "start": loaded.prompt(prompt, spoken, seed), "endpointer": ends}
             how |= {"hear": hear} if audio is None else {}
         elif mode is not Mode.FULL or prompt or spoken is not None or direction is not Direction.LISTEN:
-            raise ConfigError(f"{model} takes turns: here it is in full duplex, without a prompt; or use antiphon chat.")
+            raise ConfigError(f"{model} takes turns: here it is in full duplex without a prompt. See antiphon chat.")
         else:
             how |= {"sampling": Sampling(seed), "echo": echo}
         if audio is None:

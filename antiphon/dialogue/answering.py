@@ -139,8 +139,9 @@ class Answering:
 
         Args:
             what: "begin" a turn of the user (about: frames of it that have come); "hear" a frame; the turn is "likely"
-                over, or "resumed"; it is "over", answer (about: seconds from when to when it was said); what was said was "nothing"; "judge" what was said into an
-                answer; "stop" the answer (about: seconds of it that were heard).
+                over, or "resumed"; it is "over", answer (about: seconds from when to when it was said); what was said
+                was "nothing"; "judge" what was said into an answer; "stop" the answer (about: seconds of it that were
+                heard).
             about: see there.
         """
         self._asked.append((what, about))

@@ -12,8 +12,8 @@ and dropped unheard if they go on.
 When the user speaks into an answer, it is held. It is ended, and the conversation goes on from what was heard of it, if
 they go on speaking or have said words that are more than a sign of listening; else it goes on where it was held.
 
-Where the machine is busy or the clock isn't real (measuring, recordings), `pace=1.0`: then there is no thread, and `step`
-has the other half done for as much computing time as its frame lasts.
+Where the machine is busy or the clock isn't real (measuring, recordings), `pace=1.0`: then there is no thread, and
+`step` has the other half done for as much computing time as its frame lasts.
 """
 
 from __future__ import annotations
