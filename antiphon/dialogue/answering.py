@@ -27,6 +27,8 @@ from antiphon.errors import ToolCallError, TooLongError
 from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
+# How a recognizer writes down what is no word.
+SOUNDS = frozenset("ah aha ahh eh er erm ha haha hm hmm huh mhm mm mmhmm mmm oh ooh oops phew uh uhh uhm um umm".split())
 
 
 class Player:
@@ -130,9 +132,8 @@ class Answering:
         self._making: Generator[Event | None, None, None] | None = None
         self._draft, self._unread = "", 0.0
         self._language = ENGLISH
-        self._signs = frozenset(
-            word for text in read_phrases().extras["user backchannel"] for word in normalise(text).split()
-        )
+        signs = read_phrases().extras["user backchannel"]
+        self._signs = SOUNDS | {word for text in signs for word in normalise(text).split()}
 
     def ask(self, what: str, about: object = None) -> None:
         """Asks for something; returns at once.
@@ -144,6 +145,8 @@ class Answering:
                 heard).
             about: see there.
         """
+        if what in ("begin", "judge"):
+            self.verdict = None
         self._asked.append((what, about))
         self._some.set()
 
@@ -173,7 +176,7 @@ class Answering:
 
     def _begin(self, frames: object) -> None:
         self._drop()
-        self.verdict, self._draft, self._unread = None, "", 0.0
+        self._draft, self._unread = "", 0.0
         self._listener = self.backend.listen(HearingOptions(expected=self._language), True)
         assert isinstance(frames, Sequence)
         for frame in frames:
