@@ -28,7 +28,9 @@ from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
 # How a recognizer writes down what is no word.
-SOUNDS = frozenset("ah aha ahh eh er erm ha haha hm hmm huh mhm mm mmhmm mmm oh ooh oops phew uh uhh uhm um umm".split())
+SOUNDS = frozenset(
+    "ah aha ahh eh er erm ha haha hm hmm huh mhm mm mmhmm mmm oh ooh oops phew uh uhh uhm um umm".split()
+)
 
 
 class Player:

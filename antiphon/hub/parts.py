@@ -317,7 +317,7 @@ TURN_TAKING = shipped(
     "turn-taking",
     "Who has the floor, twelve and a half times a second",
     "turns/network",
-    0,
-    "",
+    1061482,
+    "abeb9fc4c71913da45d6b25e182431805cdaafb955bf769e78e6090a432665ed",
     home="",
 )

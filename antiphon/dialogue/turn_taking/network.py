@@ -2,7 +2,8 @@
 
 While the model speaks, the network alone says whether what is heard takes the floor. At the end of a turn three judge:
 the network in every frame of silence, the turn detector 0.2 s into it and again later, the language model once the
-words are known. Their log odds are added; after a long silence any turn is over.
+words are known. Their log odds are added, those of the first two by weights that a logistic regression gave on 67 silences
+of made conversations that nothing was trained on; after a long silence any turn is over.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class Judgement:
         signs: chance of "backchannel" from which it gives a sign of listening.
     """
 
-    network: float = 0.6
-    detector: float = 0.5
+    network: float = 0.8
+    detector: float = 0.15
     words: float = 0.3
-    bias: float = 0.0
-    likely: float = 0.4
+    bias: float = 0.5
+    likely: float = 0.5
     take: tuple[tuple[str, float], ...] = (("low", 0.9), ("medium", 0.75), ("auto", 0.75), ("high", 0.5))
     patience: tuple[tuple[str, float], ...] = (("low", 5.0), ("medium", 2.5), ("auto", 2.5), ("high", 1.5))
-    yields: float = 0.5
+    yields: float = 0.4
     signs: float = 0.5
 
 
