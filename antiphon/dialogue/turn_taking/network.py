@@ -2,8 +2,8 @@
 
 While the model speaks, the network alone says whether what is heard takes the floor. At the end of a turn three judge:
 the network in every frame of silence, the turn detector 0.2 s into it and again later, the language model once the
-words are known. Their log odds are added, those of the first two by weights that a logistic regression gave on 67 silences
-of made conversations that nothing was trained on; after a long silence any turn is over.
+words are known. Their log odds are added, those of the first two by weights that a logistic regression gave on 67
+silences of made conversations that nothing was trained on; after a long silence any turn is over.
 """
 
 from __future__ import annotations

@@ -116,12 +116,10 @@ def judged(title: str, heard: Sequence[Heard], scores: Scores) -> list[Figure]:
     pauses: list[dict[str, Any]] = []
     ends: list[dict[str, Any]] = []
     for one in heard:
-        for kept, silences in ((pauses, one.pauses), (ends, one.ends)):
-            kept += [
-                {"seconds": end - start, "scores": each}
-                for (start, end), each in zip(silences, scores(one, silences), strict=True)
-                if end - start >= SCORE_SECONDS
-            ]
+        silences = (*one.pauses, *one.ends)
+        for (start, end), each in zip(silences, scores(one, silences), strict=True):
+            if end - start >= SCORE_SECONDS:
+                (pauses if (start, end) in one.pauses else ends).append({"seconds": end - start, "scores": each})
     if not pauses or not ends:
         raise EvalError("there is no pause or no end to tell apart")
     cuts, waits = sweep(pauses, ends)
@@ -170,12 +168,12 @@ def meetings(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
     place = evaluation.config.meetings
     if place is None:
         raise EvalError("no meetings were given: --meetings FOLDER")
-    detector, silences = turn_detector(), []
+    detector, all_heard = turn_detector(), []
     for recording in recordings(str(place)):
         spoken = sorted((float(a), float(b), str(who)) for a, b, who in recording.about.get("turns", ()))
         samples = recording.load().mono().resample(RATE).samples.flatten().float()
-        silences.append(_meeting(samples, spoken))
-    chosen = [one for one in silences if one.pauses or one.ends][:n]
+        all_heard.append(_meeting(samples, spoken))
+    chosen = [one for one in all_heard if one.pauses or one.ends][:n]
     labels = [1] * sum(len(one.ends) for one in chosen) + [0] * sum(len(one.pauses) for one in chosen)
     if not labels:
         raise EvalError(f"{place}: no silence is told of in its manifest")
@@ -185,8 +183,12 @@ def meetings(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
     often = max(statistics.fmean(labels), 1 - statistics.fmean(labels))
     found = [Figure("meetings-likelier", often, "share of silences", None, None, len(labels))]
     for title, scores in ways.items():
-        ends = [score for one in chosen for each in scores(one, one.ends) for _, score in each[:1]]
-        goes_on = [score for one in chosen for each in scores(one, one.pauses) for _, score in each[:1]]
+        ends: list[float] = []
+        goes_on: list[float] = []
+        for one in chosen:
+            silences = (*one.pauses, *one.ends)
+            for silence, each in zip(silences, scores(one, silences), strict=True):
+                (goes_on if silence in one.pauses else ends).extend(score for _, score in each[:1])
         found.append(Figure(f"meetings-{title}", accuracy(ends, goes_on), "share of silences", None, None, len(labels)))
         found.append(Figure(f"meetings-{title}-auc", area(ends, goes_on), "area", None, None, len(labels)))
     return found
