@@ -35,6 +35,7 @@ from antiphon.dialogue.turn_taking.decision import TakesTurns, TurnDecision
 from antiphon.errors import SessionError
 
 MODES = ("full-duplex",)
+WORD_LEAD_SECONDS = 0.24  # before its end that a word is told of, about when it begins
 LEAD_FRAMES = 6  # up to and with the one in which a voice was found that are heard with it
 PASSED_SECONDS = 0.8  # of quiet after which what was said into an answer, and took no turn, is forgotten
 JUDGE_SECONDS = 0.3  # of quiet after which the words of what held an answer are looked at
@@ -268,7 +269,7 @@ class FullDuplexSession(Session):
 
     def _tell_words(self) -> None:
         reply = self._answering.reply
-        said = reply.until(self._player.played) if reply is not None else ""
+        said = reply.until(self._player.played + WORD_LEAD_SECONDS) if reply is not None else ""
         if said.startswith(self._text) and len(said) > len(self._text):
             self._events.put(TextEvent(said[len(self._text) :], self._time))
             self._text = said

@@ -46,8 +46,8 @@ class Judgement:
     words: float = 0.3
     bias: float = 0.5
     likely: float = 0.5
-    take: tuple[tuple[str, float], ...] = (("low", 0.9), ("medium", 0.75), ("auto", 0.75), ("high", 0.5))
-    patience: tuple[tuple[str, float], ...] = (("low", 5.0), ("medium", 2.5), ("auto", 2.5), ("high", 1.5))
+    take: tuple[tuple[str, float], ...] = (("low", 0.9), ("medium", 0.65), ("auto", 0.65), ("high", 0.5))
+    patience: tuple[tuple[str, float], ...] = (("low", 4.0), ("medium", 2.0), ("auto", 2.0), ("high", 1.5))
     yields: float = 0.4
     signs: float = 0.5
 

@@ -169,7 +169,8 @@ def meetings(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
     if place is None:
         raise EvalError("no meetings were given: --meetings FOLDER")
     detector, all_heard = turn_detector(), []
-    for recording in recordings(str(place)):
+    manifest = place / "manifest.jsonl"
+    for recording in recordings(str(manifest if manifest.is_file() else place)):
         spoken = sorted((float(a), float(b), str(who)) for a, b, who in recording.about.get("turns", ()))
         samples = recording.load().mono().resample(RATE).samples.flatten().float()
         all_heard.append(_meeting(samples, spoken))

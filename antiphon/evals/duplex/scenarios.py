@@ -176,7 +176,7 @@ def make_scenario(material: Material, say: Say, identity: str, recorded: TurnMat
         info["delay"] = round(float(generator.uniform(*INTERRUPTION_SECONDS)), 3)
     peak = float(np.abs(user).max(initial=1e-6))
     user = user * np.float32(10 ** (float(generator.uniform(*PEAK_DB)) / 20) / peak)
-    words = [word for word in talks[0].words if word.speaker == USER]
+    words = [] if task == "sound" else [word for word in talks[0].words if word.speaker == USER]
     return Dialogue(np.zeros_like(user), user, RATE, words, events, info)
 
 
