@@ -72,7 +72,7 @@ docs: $(VENV)/.docs
 lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra eval --extra json --extra mcp --extra mic \
+		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra echo --extra eval --extra json --extra mcp --extra mic \
 		--extra parity --extra ray --extra scene --extra semantic --extra tables --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
@@ -93,7 +93,7 @@ $(VENV)/.talk: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.develop: requirements.lock pyproject.toml | $(VENV)/.talk
 	@echo "Installing what tests, data, training and evaluation need into $(VENV)"
-	$(INSTALL) -e '.[data,dev,eval,json,semantic,train,webrtc]'
+	$(INSTALL) -e '.[data,dev,echo,eval,json,semantic,train,webrtc]'
 	@touch $@
 
 $(VENV)/.tables: requirements.lock pyproject.toml | $(VENV)/.develop

@@ -13,8 +13,10 @@ import torch
 import antiphon
 from antiphon import hub
 from antiphon.audio.io import Audio
+from antiphon.audio.speech import SpeechDetector
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import AudioEvent, EndEvent, HeardEvent, Sampling, TextEvent
+from antiphon.dialogue.turn_taking.decision import TurnDecision
 from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.errors import AntiphonError, ConfigError, HubError, ModelError, SessionError
 from antiphon.model import DuplexModel, HalfDuplexModel
@@ -350,6 +352,25 @@ def test_a_duplex_model_hears_replies_and_says(duplex_folder):
     for refused in (lambda: model.reply_text("Hello?"), lambda: model.chat()):
         with pytest.raises(SessionError, match="antiphon.load"):
             refused()
+
+
+def test_a_model_that_takes_turns_has_full_duplex_and_says_what_it_lacks(half_duplex):
+    class Turns:
+        sample_rate = half_duplex.backend.sample_rate
+
+        def step(self, user, own):
+            return TurnDecision()
+
+        def judge_words(self, chance):
+            pass
+
+    with half_duplex.session("full-duplex", turns=Turns(), pace=1.0) as session:
+        events = session.step(torch.zeros(session.frame_samples))
+        assert [type(event) for event in events] == [AudioEvent] and session.time == pytest.approx(0.08)
+    with pytest.raises(SessionError, match="no tools"):
+        half_duplex.session("full-duplex", endpointer=SpeechDetector())
+    with pytest.raises(SessionError, match="half-duplex"):
+        half_duplex.session("half-duplex", pace=1.0)
 
 
 def test_a_missing_part_says_how_to_get_it(monkeypatch, tmp_path):

@@ -171,6 +171,43 @@ def converse(
 
 
 @app.command()
+def turns(
+    texts: Texts,
+    out: Out,
+    hours: Annotated[float, typer.Option(help="How long the set is, about.", min=0.01)] = 1.0,
+    turn: Annotated[
+        list[str] | None, typer.Option(help="Recordings each of which is somebody's whole turn. May be repeated.")
+    ] = None,
+    speech: Annotated[
+        list[str] | None, typer.Option(help="Recordings of speech: the model's channel, and somebody far away.")
+    ] = None,
+    sound: Annotated[list[str] | None, typer.Option(help="Recordings of sounds that nobody has to answer.")] = None,
+    voice: Annotated[
+        list[str] | None, typer.Option(help="Who the users are, with shares: --voice hibari=0.9 --voice joe=0.1.")
+    ] = None,
+    split: Split = "train",
+    seed: Seed = 0,
+) -> None:
+    """Make conversations to learn turn taking from: pauses, interruptions, signs of listening, sounds, other people.
+
+    One recording in five is left to the split dev. Stopped and started again, it goes on where it was; another seed
+    adds others. Prints the set's folder.
+    """
+    with results() as stdout:
+        from dataclasses import replace
+
+        from antiphon.data.dialogue.sample import Material
+        from antiphon.data.dialogue.turns import TURNS_MIX, TurnMaterial, TurnSources, make_turn_set
+
+        progress("Reading the texts ...")
+        sources = TurnSources(tuple(turn or ()), tuple(speech or ()), tuple(sound or ()))
+        material = TurnMaterial(Material.read(texts, split), sources, split)
+        mix = replace(TURNS_MIX, voices=tuple(shares(voice).items())) if voice else TURNS_MIX
+        make_turn_set(out, material, mix, seed, hours)
+        print(out, file=stdout)
+
+
+@app.command()
 def features(
     texts: Texts,
     out: Out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -13,7 +14,6 @@ from antiphon.errors import AntiphonError, AudioError, ConfigError
 
 if TYPE_CHECKING:
     from antiphon.dialogue.duplex.replay import Replay
-    from antiphon.model import DuplexModel
 
 
 class Mode(StrEnum):
@@ -45,11 +45,15 @@ def duplex(
     after: Annotated[float, typer.Option(help="Seconds of silence after the recording.", min=0.0)] = 4.0,
     realtime: Annotated[bool, typer.Option("--realtime", help="Take as long as the recording lasts.")] = False,
     hear: Annotated[bool, typer.Option("--hear", help="Also write down what the user says.")] = False,
+    echo: Annotated[
+        bool, typer.Option("--echo", help="Of a model that takes turns: the microphone hears the loudspeaker.")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Talk while listening: play a recording to the model, or use the microphone."""
     with results() as stdout:
         from antiphon.audio import io
+        from antiphon.dialogue.events import Sampling
         from antiphon.dialogue.turn_ends import endpointer
         from antiphon.model import DuplexModel
 
@@ -61,20 +65,29 @@ def duplex(
         if audio is None:
             _check_devices()
         loaded, _ = load_model(model, part)
-        if not isinstance(loaded, DuplexModel):
-            raise ConfigError(f"{model} takes turns: use antiphon talk or antiphon chat, or a duplex model here.")
-        start = loaded.prompt(prompt, spoken, seed)
-        ends = endpointer() if mode is Mode.HALF else None
-        how = dict(mode=mode.value, direction=direction.value, start=start, endpointer=ends)
+        how: dict[str, Any] = {"mode": mode.value}
+        if isinstance(loaded, DuplexModel):
+            ends = endpointer() if mode is Mode.HALF else None
+            how |= {"direction": direction.value, "start": loaded.prompt(prompt, spoken, seed), "endpointer": ends}
+            how |= {"hear": hear} if audio is None else {}
+        elif mode is not Mode.FULL or prompt or spoken is not None or direction is not Direction.LISTEN:
+            raise ConfigError(f"{model} takes turns: here it is in full duplex without a prompt. See antiphon chat.")
+        else:
+            how |= {"sampling": Sampling(seed), "echo": echo}
         if audio is None:
-            replay = _live(loaded, how, hear, stdout)
+            replay = _live(loaded, how, stdout)
         else:
             from antiphon.dialogue.duplex.replay import replay_recording
 
             progress(f"Playing {recording} to the model ({mode.value}) ...")
             tell = (lambda event: _print(event, stdout)) if realtime else None
-            recognizer = loaded.recognizer if hear else None
-            replay = replay_recording(loaded.stream(**how), audio, after, recognizer, realtime, tell)
+            recognizer = loaded.recognizer if hear and isinstance(loaded, DuplexModel) else None
+            with ExitStack() as stack:
+                if isinstance(loaded, DuplexModel):
+                    stream = loaded.stream(**how)
+                else:
+                    stream = stack.enter_context(loaded.session(**how, pace=None if realtime else 1.0))
+                replay = replay_recording(stream, audio, after, recognizer, realtime, tell)
             if not realtime and (transcript := replay.transcript()):
                 print(transcript, file=stdout)
         if out is not None:
@@ -93,7 +106,7 @@ def _check_devices() -> None:
         raise AudioError(f"{error} Or play a recording to the model: antiphon duplex USER.wav") from error
 
 
-def _live(model: DuplexModel, how: dict[str, Any], hear: bool, stdout: TextIO) -> Replay:
+def _live(model: Any, how: dict[str, Any], stdout: TextIO) -> Replay:
     """Talks until Ctrl-C."""
     import torch
 
@@ -102,7 +115,7 @@ def _live(model: DuplexModel, how: dict[str, Any], hear: bool, stdout: TextIO) -
     from antiphon.dialogue.events import AudioEvent
 
     events, heard = [], []
-    with model.session(hear=hear, **how) as session:
+    with model.session(**how) as session:
         rate = session.sample_rate
         with microphone(rate) as frames, speaker(rate) as write:
             progress("Speak. Ctrl-C ends.")

@@ -273,6 +273,14 @@ def duplex(
         int | None, typer.Option("--n", help="At most this many conversations a task: quicker, rougher.", min=1)
     ] = None,
     batch: Annotated[int, typer.Option(help="Conversations at once.", min=1)] = 8,
+    mode: Annotated[
+        str,
+        typer.Option(help="Of a model that takes turns: full-duplex (simulated clock), full-duplex-live, half-duplex."),
+    ] = "full-duplex",
+    sounds: Annotated[Path | None, typer.Option(help="Recordings of sounds, to make the noises from.")] = None,
+    meetings: Annotated[
+        Path | None, typer.Option(help="Recordings whose manifest says who speaks when: do turns change or go on?")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the test conversations and of what the model draws.")] = 0,
     resume: Resume = False,
     keep: Annotated[Path | None, typer.Option(help="Folder for every outcome and the sound of every talk.")] = None,
@@ -299,6 +307,9 @@ def duplex(
             keep=keep,
             seed=seed,
             batch=batch,
+            mode=mode,
+            sounds=sounds,
+            meetings=meetings,
         )
         plot = picture_path(plot, json)
         talks = plot and plot.with_name(f"{plot.stem}-talks.png")

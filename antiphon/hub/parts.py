@@ -321,3 +321,11 @@ OMNI = shipped(
     "de37a6210fefef997e5c5a90858bb1498bf1a1af0e7e33a5d31914397dcd3e78",
     home="",
 )
+TURN_TAKING = shipped(
+    "turn-taking",
+    "Who has the floor, twelve and a half times a second",
+    "turns/network",
+    1061482,
+    "abeb9fc4c71913da45d6b25e182431805cdaafb955bf769e78e6090a432665ed",
+    home="",
+)

@@ -18,6 +18,7 @@ from antiphon.hub.parts import (
     SMART_TURN,
     SMOLLM2_135M_INSTRUCT,
     TALKER,
+    TURN_TAKING,
     WHISPER_BASE,
     Part,
 )
@@ -62,7 +63,7 @@ def needs(parts: Iterable[Part]) -> tuple[int, int]:
     return download, most
 
 
-_HEARING = {"asr": WHISPER_BASE, "judge": WHISPER_BASE, "turns": SMART_TURN}
+_HEARING = {"asr": WHISPER_BASE, "judge": WHISPER_BASE, "turns": SMART_TURN, "turn-taking": TURN_TAKING}
 _SCENE = {"scene": SCENE}
 _SPEAKING = {"codec": CODEC, "talker": TALKER}
 

@@ -21,11 +21,12 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.backend import check_voice
 from antiphon.dialogue.chat import Chat, Reply, joined
 from antiphon.dialogue.events import Event, Sampling
+from antiphon.dialogue.full_duplex import FullDuplexSession
 from antiphon.dialogue.half_duplex import HalfDuplexBackend, as_hearing
-from antiphon.dialogue.session import TurnSession
+from antiphon.dialogue.session import Session, TurnSession
 from antiphon.dialogue.tool_calls import Message
 from antiphon.dialogue.tools import Tool, as_tool
-from antiphon.errors import HubError, ModelError, ToolCallError, UnsaidWarning
+from antiphon.errors import HubError, ModelError, SessionError, ToolCallError, UnsaidWarning
 from antiphon.model.base import Model, given_sampling, heard_from, named_parts
 from antiphon.models.asr.heard import Heard
 from antiphon.models.asr.recognizer import Recognizer
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from antiphon.audio.endpoint import FindsEnds
     from antiphon.audio.given import Sound
     from antiphon.dialogue.backend import TurnBackend
+    from antiphon.dialogue.turn_taking.decision import TakesTurns
 
 FAMILY = "thinker-talker"
 
@@ -106,11 +108,28 @@ class TurnModel(Model):
         endpointer: FindsEnds | None = None,
         direction: str = "listen",
         tools: Sequence[Callable[..., Any] | Tool] = (),
-    ) -> TurnSession:
-        """See `Model.session`; there is "half-duplex" and "simplex". `sampling` says how answers are drawn; `tools` are
-        functions that answers may call, as in `chat`."""
+        turns: TakesTurns | None = None,
+        echo: bool = False,
+        backchannels: bool = False,
+        pace: float | None = None,
+    ) -> Session:
+        """See `Model.session`; there is "half-duplex", "full-duplex" and "simplex". `sampling` says how answers are
+        drawn.
+
+        In turns (half-duplex): `tools` are functions that answers may call, as in `chat`. In full duplex: `turns`,
+        `echo`, `backchannels` and `pace` as `FullDuplexSession` has them.
+
+        Raises:
+            SessionError: what only another mode has.
+        """
         self._check_voice(sampling)
-        return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+        if mode != "full-duplex":
+            if turns is not None or echo or backchannels or pace is not None:
+                raise SessionError(f"turns, echo, backchannels and pace are of full duplex, and this is {mode}")
+            return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
+        if endpointer is not None or tools:
+            raise SessionError("in full duplex `turns` says who has the floor, and no tools are called yet")
+        return FullDuplexSession(self.backend, turns, sampling, echo, backchannels, pace)
 
     def _check_voice(self, sampling: Sampling | None) -> None:
         check_voice(sampling.voice if sampling is not None else None, self.backend.voices)

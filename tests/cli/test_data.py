@@ -3,7 +3,9 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from antiphon.cli.data import app, shares
@@ -73,6 +75,30 @@ def test_converse(tmp_path):
     assert turns and {turn.note for turn in turns} <= set(intents[:3])
     index = (out / "index.jsonl").read_text()
     assert run.invoke(app, asked).exit_code == 0 and (out / "index.jsonl").read_text() == index
+
+
+def test_conversations_to_learn_turn_taking_from(run_turns, tmp_path):
+    result, out = run_turns("train")
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    (talk,) = dict(read_dialogues(out)).values()
+    assert {"turn", "noise"} <= {event.kind for event in talk.events} and talk.user.any()
+
+
+@pytest.fixture
+def run_turns(tmp_path):
+    def made(split):
+        rows = [{"text": f"please tell me about the timer number {n}", "intent": "timer"} for n in "abc"]
+        with gzip.open(tmp_path / "requests.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "sounds").mkdir()
+        for number in range(10):
+            soundfile.write(tmp_path / "sounds" / f"{number}.wav", 0.1 * np.ones(8000) * (-1) ** np.arange(8000), 16000)
+        out = tmp_path / "set"
+        places = [each for option in ("--sound", "--speech") for each in (option, str(tmp_path / "sounds"))]
+        asked = ["turns", "--texts", str(tmp_path), "-o", str(out), "--hours", "0.01", "--split", split, *places]
+        return run.invoke(app, [*asked, "--voice", "hibari=1"]), out
+
+    return made
 
 
 def test_converse_without_requests(texts, tmp_path):

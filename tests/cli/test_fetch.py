@@ -31,7 +31,7 @@ def test_a_thinker_is_taken_from_a_file(whisper: Path, theirs, tmp_path: Path) -
         done = CliRunner().invoke(app, ["fetch", "small", "--from", str(file)], catch_exceptions=False)
         assert done.exit_code == 0
         folders = dict(line.split(": ") for line in done.stdout.splitlines())
-        assert list(folders) == ["asr", "judge", "turns", "scene", "thinker", "codec", "talker"]
+        assert list(folders) == ["asr", "judge", "turns", "turn-taking", "scene", "thinker", "codec", "talker"]
         assert folders["asr"] == folders["judge"] == str(whisper)
         assert folders["thinker"] == str(cached_folder(QWEN_CODER_0_5B))
         assert json.loads(Path(folders["thinker"], "config.json").read_text())["hidden_size"] == 32

@@ -41,12 +41,12 @@ def test_every_part_of_every_preset_says_what_it_is() -> None:
             assert part.memory > 0
             assert (part.joined is not None) == any(wheel.piece for wheel in part.wheels)
     assert set(hub.preset("mini").parts) == {
-        *("asr", "judge", "turns", "thinker", "adapter", "lora", "codec", "talker")
+        *("asr", "judge", "turns", "turn-taking", "thinker", "adapter", "lora", "codec", "talker")
     }
     assert (
         set(hub.preset("base").parts)
         == set(hub.preset("small").parts)
-        == {"asr", "scene", "judge", "turns", "thinker", "codec", "talker"}
+        == {"asr", "scene", "judge", "turns", "turn-taking", "thinker", "codec", "talker"}
     )
     assert hub.preset("mini").memory < hub.preset("small").memory < hub.preset("base").memory
 

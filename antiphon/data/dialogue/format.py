@@ -37,7 +37,7 @@ from antiphon.errors import DataError
 
 MODEL, USER = "model", "user"
 SPEAKERS = (MODEL, USER)
-KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap")
+KINDS = ("turn", "pause", "hesitation", "backchannel", "interruption", "silence", "overlap", "noise")
 MAIN_LABEL, USER_LABEL = "SPEAKER_MAIN", "SPEAKER_USER"
 TOLERANCE_SECONDS = 0.1  # by which times may be off before anybody is told
 
@@ -66,7 +66,7 @@ class Event:
         kind: "turn": somebody has the floor; "pause": a silence inside a turn; "hesitation": a sound without meaning
             inside a turn ("um"); "backchannel": a short sign of listening that takes no turn; "interruption": the user
             starts while the model speaks, and the model stops; "silence": nobody speaks for long; "overlap": both
-            speak.
+            speak; "noise": a sound, or somebody far away, that is nobody's turn.
         start, end: seconds.
         speaker: whose it is, "model" or "user"; of an overlap, who came later; of a silence, who breaks it.
         note: whatever tells more about it, such as what is asked for.

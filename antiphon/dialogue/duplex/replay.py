@@ -26,6 +26,7 @@ from antiphon.dialogue.events import AudioEvent, Event, HeardEvent, TextEvent
 from antiphon.dialogue.transcriber import Transcriber
 
 if TYPE_CHECKING:
+    from antiphon.dialogue.full_duplex import FullDuplexSession
     from antiphon.models.asr.recognizer import Recognizer
 
 Span = tuple[float, float]
@@ -94,7 +95,7 @@ class Replay:
 
 
 def replay_recording(
-    stream: DuplexStream,
+    stream: DuplexStream | FullDuplexSession,
     recording: Audio,
     after: float = 4.0,
     recognizer: Recognizer | None = None,
@@ -104,7 +105,7 @@ def replay_recording(
     """Plays a recording to a model.
 
     Args:
-        stream: the model; it may have a past.
+        stream: the model; it may have a past. A session has no thread (`pace=1.0`), or takes as long as it lasts.
         recording: the user, any sample rate, mono or not.
         after: seconds of silence after it, so that there is time for an answer.
         recognizer: writes down what the user says.

@@ -34,6 +34,9 @@ class DuplexConfig(EvalConfig):
         texts: folder of the text sources, to make the scenarios from.
         material: the scenarios; None is a folder in the cache.
         batch: dialogues at once.
+        mode: of a model that takes turns, see `system_under_test`.
+        sounds: recordings of sounds, to make the conversations with noises from.
+        meetings: recordings whose manifest says who speaks when, for `turn-change`.
     """
 
     model: str = "mini-duplex"
@@ -41,6 +44,9 @@ class DuplexConfig(EvalConfig):
     texts: Path | None = None
     material: Path | None = None
     batch: int = 8
+    mode: str = "full-duplex"
+    sounds: Path | None = None
+    meetings: Path | None = None
 
 
 @dataclass
@@ -108,7 +114,7 @@ class DuplexEvaluation(Evaluation):
     def scenarios(self, task: str, n: int) -> list[Scenario]:
         """The first `n` of a task."""
         folder = self.config.material or self.cached("duplex")
-        return load_scenarios(folder, task, n, self.config.texts, self.config.seed)
+        return load_scenarios(folder, task, n, self.config.texts, self.config.seed, self.config.sounds)
 
     def results(self, task: str, n: int) -> list[Result]:
         """Of `n` dialogues of a task, held and measured once."""
@@ -123,7 +129,7 @@ class DuplexEvaluation(Evaluation):
     def _hold(self, task: str, scenarios: Sequence[Scenario]) -> Iterator[Result]:
         shown = {scenario.id for scenario in scenarios[:MAX_EXAMPLES]}
         with tqdm(total=len(scenarios), desc=f"  {task}", unit="talk", file=sys.stderr, leave=False) as bar:
-            for dialogue in hold(self.model, scenarios, self.config.batch, self.config.seed, bar.update):
+            for dialogue in hold(self.model, scenarios, self.config, bar.update):
                 scenario = dialogue.scenario
                 if scenario.id in shown:
                     self.examples.append(dialogue)
@@ -139,7 +145,7 @@ class DuplexEvaluation(Evaluation):
             return {"recordings": hashlib.sha256(rows.encode()).hexdigest()[:12]}
         duplex = duplex_of(self.model)
         if duplex is None:
-            return {"model": config.model, **config.parts}
+            return {"model": config.model, "mode": config.mode, **config.parts}
         found = {}
         for name in ("moshi", "codec"):
             digest = hashlib.sha256()
@@ -150,8 +156,8 @@ class DuplexEvaluation(Evaluation):
 
 
 def hold(
-    model: Any, scenarios: Sequence[Scenario], batch: int, seed: int, progress: Callable[[], Any] = lambda: None
+    model: Any, scenarios: Sequence[Scenario], config: DuplexConfig, progress: Callable[[], Any] = lambda: None
 ) -> Iterator[RecordedDialogue]:
-    """`simulate` with a model of any kind, as many dialogues at once as it can hold, at most `batch`."""
-    system, at_once = system_under_test(model, batch)
-    return simulate(system, scenarios, at_once, seed, progress)
+    """`simulate` with a model of any kind, as many dialogues at once as it can hold, at most `config.batch`."""
+    system, at_once = system_under_test(model, config.batch, config.mode)
+    return simulate(system, scenarios, at_once, config.seed, progress)

@@ -3,8 +3,8 @@
     report = run(DuplexConfig(texts=Path("texts")), Path("figures.json"))
     figures = quick(duplex, n=8)                                  # a dict, for training to look at now and then
 
-Measured on any model whose session can be driven (full-duplex ones on a simulated clock, half-duplex ones in real
-time), or on recordings alone. The definitions are those of `metrics`, the test cases those of `scenarios`, and
+Measured on any model whose session can be driven (in full duplex on a simulated clock, in half duplex in real time), or
+on recordings alone. The definitions are those of `metrics`, the test cases those of `scenarios`, and
 `simulate` holds the dialogues.
 """
 
@@ -20,9 +20,9 @@ from antiphon.data.dialogue.phrases import read_phrases
 from antiphon.data.text.corpora import normalise
 from antiphon.errors import EvalError
 from antiphon.evals import harness
-from antiphon.evals.duplex import speed
+from antiphon.evals.duplex import ends, speed
 from antiphon.evals.duplex.evaluation import DuplexConfig, DuplexEvaluation, Result, hold
-from antiphon.evals.duplex.scenarios import SILENCE_AFTER_SECONDS, TASKS, load_scenarios
+from antiphon.evals.duplex.scenarios import ALL_TASKS, NOISY, SILENCE_AFTER_SECONDS, TASKS, load_scenarios
 from antiphon.evals.harness import Group, rows_of
 from antiphon.evals.metrics.text import word_error_rate
 from antiphon.evals.report import Figure, Report
@@ -74,6 +74,9 @@ TASK_FIGURES: dict[str, tuple[TaskFigure, ...]] = {
         TaskFigure("backchannel-frequency", "frequency", "1/s"),
         TaskFigure("backchannel-jsd", "jsd", "distance"),
     ),
+    "mhm": (TaskFigure("mhm-takeover", "takeover", "share", "<= 0.2"),),
+    "noise": (TaskFigure("noise-interruption", "takeover", "share", "<= 0.1"),),
+    "sound": (TaskFigure("noise-takeover", "takeover", "share", "<= 0.1"),),
 }
 
 
@@ -134,7 +137,9 @@ def spoken_words(evaluation: DuplexEvaluation, n: int) -> list[Figure]:
 GROUPS: dict[str, Group] = {
     "frame": Group(speed.frames, 5, ("frame-p50-ms", "frame-p95-ms"), alone=True),
     "batch": Group(speed.batch, 8, ("batch-8-speedup",), alone=True),
-    **{task: _group(task) for task in TASKS},
+    **{task: _group(task) for task in ALL_TASKS},
+    "ends": Group(ends.turn_ends, 100, ends.FIGURES),
+    "meetings": Group(ends.meetings, 1000, ends.MEETING_FIGURES),
     "fitness": Group(fitness, 100, ("reply-intent-accuracy", "interruption-intent-accuracy")),
     "say": Group(spoken_words, 100, ("say-wer-duplex",)),
     "hour": Group(speed.hour, 60, ("hour-frame-time-ratio", "hour-memory-ratio"), alone=True),
@@ -150,7 +155,10 @@ def run(config: DuplexConfig, json: Path | None = None, resume: bool = False, pi
         resume: keep the figures of an earlier report at `json`, if it is of the same weights, and measure the others.
         picture: where a few of the dialogues are drawn (.png).
     """
-    evaluation, groups = DuplexEvaluation(config), GROUPS
+    evaluation, groups = DuplexEvaluation(config), dict(GROUPS)
+    for name in (*(NOISY if config.sounds is None else ()), *(["meetings"] if config.meetings is None else ())):
+        if name not in config.only:  # asked for, it says what is missing
+            del groups[name]
     if config.recordings is not None:  # all that is in them
         there = {each.task for each in evaluation.recorded}
         groups = {task: replace(GROUPS[task], n=len(evaluation.recorded)) for task in TASKS if task in there}
@@ -158,7 +166,7 @@ def run(config: DuplexConfig, json: Path | None = None, resume: bool = False, pi
     if picture is not None and evaluation.examples:
         from antiphon.evals.plots import draw_dialogues
 
-        order = sorted(evaluation.examples, key=lambda each: (TASKS.index(each.scenario.task), each.scenario.id))
+        order = sorted(evaluation.examples, key=lambda each: (ALL_TASKS.index(each.scenario.task), each.scenario.id))
         draw_dialogues(order, picture)
     return report
 
@@ -195,7 +203,8 @@ def quick(
         moshi.eval()
     try:
         for task in tasks:
-            results = [Result.of(each) for each in hold(model, load_scenarios(folder, task, n, texts), n, seed)]
+            config = DuplexConfig(batch=n, seed=seed)
+            results = [Result.of(each) for each in hold(model, load_scenarios(folder, task, n, texts), config)]
             figures += task_figures(task, results)
             if task == "turn":
                 figures.append(intent_accuracy("reply-intent-accuracy", results))

@@ -39,6 +39,8 @@ BACKCHANNEL_MAX_WORDS = 2  # (v1.0, eval_backchannel.py)
 PUBLISHED_MAX_WORDS = 3  # that v1.0 lets pass for no take-over elsewhere
 BIN_SECONDS = 0.2  # of a bin of the backchannels' distribution (v1.0)
 EPSILON = 1e-10  # that v1.0 adds to each bin
+ASIDES = ("mhm", "noise")  # tasks in which something takes no turn, and the model's answer should go on
+ASIDE_SECONDS = 2.0  # after it, in which an answer that was held for it must sound again
 WORD_LEAD_SECONDS = 0.3  # by which a word of the inner monologue may precede its sound
 
 
@@ -128,7 +130,8 @@ class Case:
     """Something that the user does, to which the model must react.
 
     Attributes:
-        task: "pause" (a turn with silences in it), "turn", "interruption", "backchannel" (a long turn).
+        task: "pause" (a turn with silences in it), "turn", "interruption", "backchannel" (a long turn); "mhm" or
+            "noise" (a sign of listening, a sound, into the model's answer); "sound" (one while nobody speaks).
         start, end: seconds of the user's turn (of an interruption: of what the user says then).
         until: seconds up to which the model's reaction counts: where the user speaks next, or the recording ends.
         places: in a long turn, where a listener would give a sign.
@@ -218,6 +221,9 @@ def measure(case: Case, model: Sequence[Segment], words: Sequence[Word] | None =
     - interruption (v1.0, "user interruption"): published, any speech after the interruption's end takes over, so a
       model that never stops does it at once. Here the model must have begun anew after the interruption's start, and
       still speak after its end.
+    - mhm, noise: the answer that sounds when it comes ends before it is over for `ASIDE_SECONDS`, and doesn't go on by
+      then. An answer that ends of itself then can't be told from that by its sound (`simulate` can, where the system
+      says so).
     - backchannel (v1.0): any stretch in the user's turn that is no backchannel takes over; published, any longer than
       3 s does, and else the last stretch alone decides, with a take-over wiping out the backchannels before it.
 
@@ -228,6 +234,8 @@ def measure(case: Case, model: Sequence[Segment], words: Sequence[Word] | None =
     """
     model = sorted(model)
     ours = None if words is None else [word for word in words if word.speaker == MODEL]
+    if case.task in ASIDES:
+        return _aside(case, model)
     if case.task == "backchannel":
         return _long_turn(case, model, ours)
     if case.task == "interruption":
@@ -278,6 +286,14 @@ def _interruption(case: Case, model: Sequence[Segment], words: Sequence[Word] | 
         None if speaking is None else min(speaking[1], case.end) - case.start,
         reply=reply,
     )
+
+
+def _aside(case: Case, model: Sequence[Segment]) -> Outcome:
+    sounding = [s for s in model if s[0] <= case.start < s[1]]
+    after = case.end + ASIDE_SECONDS
+    ended = bool(sounding) and sounding[-1][1] < after and not any(case.start < s[0] <= after for s in model)
+    stop = sounding[-1][1] - case.start if ended else None
+    return Outcome(case.task, ended, ended, stop=stop)
 
 
 def _long_turn(case: Case, model: Sequence[Segment], words: Sequence[Word] | None) -> Outcome:

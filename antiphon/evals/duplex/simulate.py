@@ -12,7 +12,7 @@ takes no longer than a frame. An interrupting user listens, too: they start a gi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from antiphon.data.dialogue.format import MODEL, USER, Event, Word
 from antiphon.errors import EvalError
-from antiphon.evals.duplex.metrics import Case, Outcome, Segment, Vad, cases, measure, speech
+from antiphon.evals.duplex.metrics import ASIDE_SECONDS, ASIDES, Case, Outcome, Segment, Vad, cases, measure, speech
 from antiphon.evals.duplex.systems import System
 
 AUDIBLE_DB = -45.0  # of full scale: above it a listener hears the model in a frame
@@ -36,7 +36,7 @@ class Scenario:
 
     Attributes:
         id: its name.
-        task: "pause", "turn", "interruption" or "backchannel", see `antiphon.evals.duplex.metrics`.
+        task: see `antiphon.evals.duplex.metrics.Case`.
         user: float32 [samples], the user's channel from the start to the end of what they say first.
         events: what happens in it; backchannels of the model are places where one would be fitting.
         sample_rate: Hz.
@@ -72,6 +72,7 @@ class RecordedDialogue:
         user, model: float32 [samples], as many in both.
         events: what the user did, at the times at which they did it.
         words: of the model.
+        broken_off: seconds at which the model ended an answer before it was over; None where the system doesn't tell.
     """
 
     scenario: Scenario
@@ -79,6 +80,7 @@ class RecordedDialogue:
     model: NDArray[np.float32]
     events: list[Event]
     words: list[Word]
+    broken_off: list[float] | None = None
 
     @property
     def seconds(self) -> float:
@@ -87,6 +89,11 @@ class RecordedDialogue:
     @property
     def case(self) -> Case:
         """What is measured: the last thing that the user does."""
+        if self.scenario.task in (*ASIDES, "sound"):
+            last = [event for event in self.events if event.kind in ("noise", "backchannel") and event.speaker == USER][
+                -1
+            ]
+            return Case(self.scenario.task, last.start, last.end, self.seconds)
         case = cases(self.events, self.seconds)[-1]
         return Case(self.scenario.task, case.start, case.end, case.until, case.places)
 
@@ -96,7 +103,12 @@ class RecordedDialogue:
 
     def outcome(self, vad: Vad = Vad()) -> Outcome:
         """What the model did, measured."""
-        return measure(self.case, self.speech(MODEL, vad), self.words)
+        case = self.case
+        outcome = measure(case, self.speech(MODEL, vad), self.words)
+        if case.task in ASIDES and self.broken_off is not None:
+            broken = any(case.start <= at <= case.end + ASIDE_SECONDS for at in self.broken_off)
+            outcome = replace(outcome, takeover=broken)
+        return outcome
 
 
 @dataclass
@@ -128,7 +140,10 @@ class _User:
             self.plan = np.concatenate((np.pad(self.plan, (0, max(0, i * self.size - len(self.plan))))[: i * self.size],
                                         self.scenario.second))  # fmt: skip
             end = start + len(self.scenario.second) / self.scenario.sample_rate
-            self.events += [Event("interruption", start, end, USER), Event("turn", start, end, USER)]
+            kinds = ("interruption", "turn")
+            if self.scenario.task in ASIDES:
+                kinds = ("backchannel",) if self.scenario.task == "mhm" else ("noise",)
+            self.events += [Event(kind, start, end, USER) for kind in kinds]
             self.cut_in, self.began = True, None
         piece = self.plan[i * self.size : (i + 1) * self.size]
         piece = np.pad(piece, (0, self.size - len(piece)))
@@ -160,12 +175,13 @@ class _User:
             silent >= shortest and self.began is not None and self.quiet * self.seconds >= MAX_PAUSE_SECONDS
         )
 
-    def recorded(self, words: list[Word]) -> RecordedDialogue:
+    def recorded(self, words: list[Word], broken_off: list[float] | None = None) -> RecordedDialogue:
         """Both channels: what the model says for frame i sounds in frame i + 1."""
         silence = np.zeros(self.size, np.float32)
         model = np.concatenate([silence, *self.heard[:-1]]) if self.heard else silence[:0]
         user = np.concatenate(self.said) if self.said else silence[:0]
-        return RecordedDialogue(self.scenario, user.astype(np.float32), model.astype(np.float32), self.events, words)
+        user, model = user.astype(np.float32), model.astype(np.float32)
+        return RecordedDialogue(self.scenario, user, model, self.events, words, broken_off)
 
 
 def simulate(
@@ -206,7 +222,8 @@ def simulate(
         for handle, user in list(live.items()):
             if (frame := user.frame()) is None:
                 del live[handle]
-                yield user.recorded(system.leave(handle))
+                words = system.leave(handle)
+                yield user.recorded(words, getattr(system, "broken_off", None))
                 progress()
             else:
                 frames[handle] = frame

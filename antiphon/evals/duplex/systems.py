@@ -1,6 +1,6 @@
 """The system under test: adapters that give models of every kind one interface, many dialogues frame by frame.
 
-system, at_once = system_under_test(model)                   # full-duplex: many in a batch; half-duplex: one
+system, at_once = system_under_test(model)                   # mini-duplex: many in a batch; one that takes turns: one
 handle = system.join(seed=0)
 said = system.step({handle: frame})[handle]                  # sounds during the next frame
 words = system.leave(handle)
@@ -9,7 +9,7 @@ words = system.leave(handle)
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -18,8 +18,9 @@ from torch import Tensor
 from antiphon.data.dialogue.format import Word
 from antiphon.data.dialogue.monologue import monologue_words
 from antiphon.dialogue.duplex.engine import DuplexEngine
-from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
+from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.turn_ends import endpointer
+from antiphon.dialogue.turn_taking.decision import TakesTurns
 from antiphon.errors import EvalError
 
 
@@ -122,16 +123,69 @@ class HalfDuplexAdapter:
         return self._words
 
 
-def system_under_test(model: Any, batch: int = 8) -> tuple[System, int]:
+class FullDuplexAdapter:
+    """A model that takes turns, in full duplex, as a system of one dialogue on a simulated clock.
+
+    A frame is heard, then answers are made for 80 ms of computing time: as on a machine that has a core for them and
+    nothing else to do, however busy this one is. What takes longer comes late, in the frames after.
+
+    Args:
+        model: has `session("full-duplex")`.
+        turns: makes what decides, for each dialogue; None for the session's own.
+        live: answers are made on a thread, in real time: a step waits until its frame would have been recorded.
+
+    Attributes:
+        broken_off: seconds at which answers of the dialogue ended that were not over.
+    """
+
+    sample_rate, frame_samples = 24000, 1920
+
+    def __init__(self, model: Any, turns: Callable[[], TakesTurns] | None = None, live: bool = False) -> None:
+        self.model, self.turns, self.live = model, turns, live
+
+    def join(self, seed: int) -> int:
+        turns = self.turns() if self.turns is not None else None
+        sampling = Sampling(seed)
+        self._session = self.model.session("full-duplex", sampling, turns=turns, pace=None if self.live else 1.0)
+        self._words: list[Word] = []
+        self.broken_off: list[float] = []
+        self._frames, self._began = 0, time.perf_counter()
+        return 0
+
+    def step(self, frames: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        self._frames += 1
+        seconds = self.frame_samples / self.sample_rate
+        if self.live:
+            time.sleep(max(0.0, self._began + self._frames * seconds - time.perf_counter()))
+        said = torch.zeros(self.frame_samples)
+        for event in self._session.step(frames[0]):
+            if isinstance(event, AudioEvent):
+                said = event.audio.samples
+            elif isinstance(event, TextEvent):
+                # What is said to a frame sounds in the next.
+                at = self._frames * seconds
+                self._words += [Word(word, at, at + seconds) for word in event.text.split()]
+            elif isinstance(event, EndEvent) and event.interrupted:
+                self.broken_off.append(self._frames * seconds)
+        return {0: said}
+
+    def leave(self, handle: int) -> list[Word]:
+        """Ends the session; what is being made is dropped."""
+        self._session.close()
+        return self._words
+
+
+def system_under_test(model: Any, batch: int = 8, mode: str = "half-duplex") -> tuple[System, int]:
     """A model behind the adapter that it needs, and how many dialogues it holds at once.
 
     Args:
         model: a full-duplex model (`models.moshi.bundle.Duplex`, or what holds one as `duplex`), anything with a
             half-duplex `session`, or a `System`.
         batch: dialogues at once, where that is possible.
+        mode: of a model that takes turns: "full-duplex" on a simulated clock, "full-duplex-live", or "half-duplex".
 
     Raises:
-        EvalError: it is none of these.
+        EvalError: it is none of these, or has no such mode.
     """
     if hasattr(model, "join") and hasattr(model, "leave"):
         return model, batch
@@ -139,6 +193,8 @@ def system_under_test(model: Any, batch: int = 8) -> tuple[System, int]:
         sampling = getattr(model, "sampling", None)
         return EngineAdapter(DuplexEngine(duplex, sampling, capacity=batch)), batch
     if hasattr(model, "session"):
+        if mode in ("full-duplex", "full-duplex-live") and hasattr(model, "backend"):
+            return FullDuplexAdapter(model, live=mode == "full-duplex-live"), 1
         return HalfDuplexAdapter(model), 1
     raise EvalError(f"A {type(model).__name__} has no session that could be driven.")
 

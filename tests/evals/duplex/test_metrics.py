@@ -222,3 +222,12 @@ class TestCases:
             ("backchannel", 34.0, 40.0, 50.0),
         ]
         assert found[3].places == ((24.0, 24.4),) and found[4].places == ()
+
+
+def test_an_answer_that_goes_on_after_a_mhm_was_not_taken():
+    case = Case("mhm", 5.0, 5.4, 12.0)
+    assert not measure(case, [(4.0, 9.0)]).takeover
+    assert not measure(case, [(4.0, 5.3), (6.2, 9.0)]).takeover  # held, and gone on with
+    found = measure(case, [(4.0, 5.3), (9.0, 11.0)])
+    assert found.takeover and found.stop == pytest.approx(0.3)
+    assert not measure(case, [(1.0, 4.5)]).takeover  # over before

@@ -86,7 +86,7 @@ def test_scenes_are_made_once_and_a_set_grows(material, tmp_path, monkeypatch):
         load_scenarios(tmp_path / "set", "turn", 2)
     made = []
 
-    def make(folder, task, identities, texts):
+    def make(folder, task, identities, texts, sounds):
         with DialogueWriter(folder, ".flac") as writer:
             for identity in identities:
                 made.append(identity)
@@ -104,3 +104,25 @@ def test_scenes_are_made_once_and_a_set_grows(material, tmp_path, monkeypatch):
         assert turn.end - turn.start == pytest.approx(0.3 * words[0], abs=0.001)
     user = _User(scenarios[0], 1920)
     assert np.abs(user.plan).max() > 0.1
+
+
+def test_what_takes_no_turn_comes_into_an_answer_or_while_nobody_speaks(material):
+    class Sounds:
+        sounds = ["a sound"]
+
+        def sound(self, recording):
+            return np.ones(RATE, np.float32)
+
+    for i in range(6):
+        for task in ("mhm", "noise", "sound"):
+            talk = make_scenario(material, say, scenario_id(task, 0, i), Sounds())
+            scenario = module._scenario("x", talk)
+            assert scenario.task == task
+            if task == "sound":
+                (event,) = scenario.events
+                assert event.kind == "noise" and scenario.second is None
+                assert len(scenario.user) == round(event.end * RATE)
+                assert not scenario.user[: round(event.start * RATE) - 1].any()
+            else:
+                assert 0 < len(scenario.second) <= 3 * RATE and 0.6 <= scenario.delay <= 1.2
+                assert abs(scenario.second).max() > 0 and scenario.intents == ("book_flight",)

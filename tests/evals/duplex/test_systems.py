@@ -8,7 +8,7 @@ from antiphon.audio.io import Audio
 from antiphon.data.dialogue.format import Event, Word
 from antiphon.dialogue.events import AudioEvent, EndEvent, TextEvent
 from antiphon.errors import EvalError
-from antiphon.evals.duplex.simulate import Scenario, simulate
+from antiphon.evals.duplex.simulate import RecordedDialogue, Scenario, simulate
 from antiphon.evals.duplex.systems import EngineAdapter, system_under_test
 from tests.evals.duplex.actors import Ideal, Stage
 
@@ -115,3 +115,61 @@ class TestSystems:
         assert system_under_test(system, 4) == (system, 4)
         with pytest.raises(EvalError, match="int"):
             system_under_test(3)
+
+
+class TestFullDuplex:
+    class Session:
+        """Gives each frame back, and says a word at the third."""
+
+        def __init__(self, pace: float | None) -> None:
+            self.pace, self.frames, self.closed = pace, 0, False
+
+        def step(self, frame):
+            self.frames += 1
+            events = [AudioEvent(Audio(frame, 24000))]
+            if self.frames == 3:
+                events.append(TextEvent("a word"))
+            if self.frames == 4:
+                events.append(EndEvent("a word", interrupted=True))
+            return events
+
+        def close(self):
+            self.closed = True
+
+    class Model:
+        backend = object()
+
+        def session(self, mode, sampling, turns=None, pace=None):
+            assert mode == "full-duplex" and sampling.seed == 7
+            self.made = TestFullDuplex.Session(pace)
+            return self.made
+
+    def test_each_frame_is_given_its_time_of_computing(self):
+        model = self.Model()
+        system, at_once = system_under_test(model, 8, "full-duplex")
+        assert at_once == 1
+        handle = system.join(7)
+        said = [system.step({handle: torch.full((1920,), 0.1 * n)})[handle] for n in range(5)]
+        assert [round(float(sound[0]), 2) for sound in said] == [0.0, 0.1, 0.2, 0.3, 0.4]
+        assert model.made.pace == 1.0
+        assert [(w.text, w.start) for w in system.leave(handle)] == [("a", 0.24), ("word", 0.24)]
+        assert system.broken_off == [0.32] and model.made.closed
+
+    def test_live_it_takes_as_long_as_it_lasts(self, monkeypatch):
+        slept = []
+        monkeypatch.setattr("antiphon.evals.duplex.systems.time.sleep", slept.append)
+        model = self.Model()
+        system, _ = system_under_test(model, 8, "full-duplex-live")
+        system.join(7)
+        system.step({0: torch.zeros(1920)})
+        assert slept and model.made.pace is None
+
+    def test_what_was_broken_off_tells_an_interrupted_answer_from_one_that_ended(self):
+        events = (Event("turn", 0.0, 0.4),)
+        scenario = Scenario("m", "mhm", np.zeros(9600, np.float32), events, second=np.ones(4800, np.float32), delay=0.5)
+        for broken, taken in ([], False), ([1.2], True), ([0.5], False), (None, True):
+            model = np.zeros(24000 * 6, np.float32)
+            model[12000:36000] = 0.1  # it ends by itself, just after
+            talk = RecordedDialogue(scenario, np.zeros_like(model), model,
+                                    [*events, Event("backchannel", 1.0, 1.2)], [], broken)  # fmt: skip
+            assert talk.outcome().takeover == taken

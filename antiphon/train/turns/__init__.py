@@ -1,0 +1,1 @@
+"""Training the network that decides who has the floor."""
