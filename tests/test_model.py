@@ -244,8 +244,8 @@ def test_every_mode_of_a_model_that_takes_turns_has_a_session(half_duplex):
     for mode, direction in (("half-duplex", "listen"), ("simplex", "listen"), ("simplex", "speak")):
         with half_duplex.session(mode, direction=direction) as session:
             assert session.step(torch.zeros(session.frame_samples)) == []
-    with pytest.raises(SessionError, match="no 'full-duplex' session; it has 'half-duplex', 'simplex'"):
-        half_duplex.session("full-duplex")
+    with pytest.raises(SessionError, match="no 'telepathy' session; it has 'half-duplex', 'simplex'"):
+        half_duplex.session("telepathy")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

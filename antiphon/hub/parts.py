@@ -318,7 +318,7 @@ OMNI = shipped(
     "Sees generated pictures and videos, names sounds: towers and adapters of the language model",
     "omni-small/thinker",
     10539784,
-    "de37a6210fefef997e5c5a90858bb1498bf1a1af0e7e33a5d31914397dcd3e78",
+    "e5c770cc50741b77878b5856145cee4c0a5d68b864739cc0d0c3a4cf03dd724e",
     home="",
 )
 TURN_TAKING = shipped(

@@ -118,6 +118,11 @@ class Hum:
     def timing(self, state: HumState) -> Timing:
         return Timing("", None, ())
 
+    def say(self, text: str, *_: object) -> Iterator[torch.Tensor]:
+        self.add(text, state := self.init_state())
+        while (samples := self.step(state)) is not None:
+            yield samples
+
 
 def pretended_backend() -> HalfDuplexBackend:
     """Hears how long the user spoke, and answers by counting until it is stopped."""

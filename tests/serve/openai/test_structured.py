@@ -202,7 +202,7 @@ def test_a_strict_function_is_called_with_arguments_that_fit(client, backend):
     for seed in range(2):
         done = client.chat.completions.parse(
             model="m", messages=QUESTION, tools=[tool], tool_choice="required", temperature=1.5, seed=seed,
-            max_completion_tokens=120,
+            max_completion_tokens=120, parallel_tool_calls=False,  # weights drawn at random never stop calling
         )  # fmt: skip
         choice = done.choices[0]
         assert choice.finish_reason == "tool_calls"
