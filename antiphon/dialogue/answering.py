@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from antiphon.data.dialogue.phrases import read_phrases
+from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.text.corpora import normalise
 from antiphon.dialogue.backend import Backend, Hearing, Listener, StreamingReply
 from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent

@@ -1,8 +1,7 @@
 """What is said in conversations with the duplex model, and the voices that say it.
 
-The model answers with a few hundred fixed replies, one or two for each of the 150 things that people ask for, in the
-voice "heart" as it is; users ask in their own words and in many voices. `replies.jsonl` beside this file holds
-the replies and the small sounds of a conversation (backchannels, hesitations, ...).
+The model answers with fixed replies (`antiphon.data.dialogue.replies`), in the voice "heart" as it is; users ask in
+their own words and in many voices.
 
     tts = TtsCache()
     said = tts.utterance(Voice("hibari", pitch=0.6), "Set a timer for ten minutes.")
@@ -25,9 +24,7 @@ from antiphon.data.speech.augment import resample
 from antiphon.data.speech.speak import Speaker
 from antiphon.data.speech.voices.base import HibariVoice, Spoken
 from antiphon.data.text.corpora import clean, read_sentences, text_id
-from antiphon.errors import DataError
 
-REPLIES = Path(__file__).with_name("replies.jsonl")
 RATE = 24000
 MARKS = '.,!?;:-—…"“”() '  # phonemes that are silences
 QUIET_DB = -35.0  # under an utterance's loudest 10 ms: silence
@@ -70,20 +67,6 @@ class SpokenUtterance:
 
 
 @dataclass(frozen=True)
-class PhraseBank:
-    """What the model says, and the small words of both; see `read_phrases`.
-
-    Attributes:
-        by_intent: intent -> its replies.
-        extras: kind -> texts: "model backchannel", "user backchannel", "greeting", "hesitation", "cut-in" (how an
-            interruption may begin), "preamble" (how a long turn may begin).
-    """
-
-    by_intent: dict[str, tuple[str, ...]]
-    extras: dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
 class Request:
     """Something that a user asks for.
 
@@ -96,26 +79,6 @@ class Request:
     id: str
     text: str
     intent: str
-
-
-def read_phrases(path: Path = REPLIES) -> PhraseBank:
-    """The fixed replies.
-
-    Args:
-        path: JSON lines {"kind", "intent", "text"}; the kind "reply" has an intent, the others have none.
-
-    Raises:
-        DataError: the file is missing or broken.
-    """
-    by_intent: dict[str, list[str]] = defaultdict(list)
-    extras: dict[str, list[str]] = defaultdict(list)
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            (by_intent[row["intent"]] if row["kind"] == "reply" else extras[row["kind"]]).append(row["text"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as replies, one JSON object a line: {error!r}.") from None
-    return PhraseBank({k: tuple(v) for k, v in by_intent.items()}, {k: tuple(v) for k, v in extras.items()})
 
 
 def read_requests(

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.random import Generator
 
 from antiphon.data.dialogue.compose import FRAME_SECONDS, AcousticConditions, Backchannel, Exchange, Pause, Script
-from antiphon.data.dialogue.phrases import PhraseBank, Request, Voice, read_phrases, read_requests
+from antiphon.data.dialogue.phrases import Request, Voice, read_requests
+from antiphon.data.dialogue.replies import PhraseBank, read_phrases
 from antiphon.data.speech.speak import MANY_SPEAKERS, Variety, generator_for
 from antiphon.errors import DataError
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from antiphon.data.dialogue.phrases import read_phrases
+from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.text.corpora import normalise
 from antiphon.errors import EvalError
 from antiphon.evals import harness

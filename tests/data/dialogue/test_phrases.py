@@ -14,11 +14,11 @@ from antiphon.data.dialogue.phrases import (
     pair_words,
     phoneme_words,
     quiet_place,
-    read_phrases,
     read_requests,
     sounding,
     sounding_clock,
 )
+from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.speech.voices.base import Spoken
 from antiphon.data.text.corpora import split_of
 from antiphon.errors import DataError

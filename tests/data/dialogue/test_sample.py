@@ -8,7 +8,8 @@ from antiphon.data.dialogue.codes import DialogueCodes
 from antiphon.data.dialogue.compose import compose
 from antiphon.data.dialogue.format import MODEL, USER, read_dialogues
 from antiphon.data.dialogue.make import dialogues, how_many, make_set
-from antiphon.data.dialogue.phrases import Request, read_phrases
+from antiphon.data.dialogue.phrases import Request
+from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.dialogue.sample import (
     UNFINISHED,
     Material,

@@ -8,7 +8,8 @@ import soundfile
 import torch
 
 from antiphon.data.dialogue.format import MODEL, USER, Dialogue, Event
-from antiphon.data.dialogue.phrases import RATE, Request, SpokenUtterance, Voice, read_phrases
+from antiphon.data.dialogue.phrases import RATE, Request, SpokenUtterance, Voice
+from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.dialogue.sample import Material
 from antiphon.data.dialogue.turns import (
     BACKCHANNEL,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from antiphon.data.dialogue.format import DialogueWriter
-from antiphon.data.dialogue.phrases import RATE, Request, SpokenUtterance, Voice, read_phrases
+from antiphon.data.dialogue.phrases import RATE, Request, SpokenUtterance, Voice
+from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.dialogue.sample import Material
 from antiphon.errors import DataError
 from antiphon.evals.assistant.material import HELD_OUT
