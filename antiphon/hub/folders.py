@@ -66,8 +66,8 @@ def _shipped(part: Part) -> Path:
     path = weights_dir(part.home) / part.name
     if not (path / "config.json").is_file():
         raise HubError(
-            f"The trained part {part.name!r} is missing: it should be in {path}. Install Antiphon again, or train it: "
-            f"antiphon train {part.source}"
+            f"The trained part {part.name!r} is missing: it should be in {path}. Take it from a checkout of Antiphon, "
+            f"or train it: antiphon train {part.source}"
         )
     return path
 
