@@ -8,15 +8,15 @@ audio = as_audio(samples, sample_rate=16000)          # [samples], [channels, sa
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from antiphon.audio.io import MAX_SECONDS, Audio, load, stream
-from antiphon.audio.places import ADDRESSES, BLOCK, MAX_BYTES, Named, fetched
+from antiphon.audio.places import ADDRESSES, Named, fetched, on_disk
 from antiphon.errors import AudioError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def as_audio(source: Sound, sample_rate: int | None = None, max_seconds: float =
             raise AudioError("An Audio or a file has its own sample rate: leave out sample_rate=.")
         if isinstance(source, Audio):
             return source
-        with _on_disk(source) as path:  # type: ignore[arg-type]
+        with _as_file(source) as path:  # type: ignore[arg-type]
             return load(path, max_seconds=max_seconds)
     import numpy as np
     import torch
@@ -84,12 +84,12 @@ def is_file(source: object) -> bool:
 
 
 def _pieces(source: File, rate: int) -> Iterator[Tensor]:
-    with _on_disk(source) as path:
+    with _as_file(source) as path:
         yield from stream(path, rate)
 
 
 @contextmanager
-def _on_disk(source: File) -> Iterator[str | Path]:
+def _as_file(source: File) -> Iterator[str | Path]:
     """A file's name, as long as the context lasts."""
     if isinstance(source, (str, os.PathLike)):
         place = os.fspath(source)
@@ -99,27 +99,9 @@ def _on_disk(source: File) -> Iterator[str | Path]:
         with fetched(Named(place, "")) as path:
             yield path
         return
-    with tempfile.NamedTemporaryFile() as file:
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            file.write(source)
-        else:
-            _copy(source, file)
-        file.flush()
-        try:
-            yield Path(file.name)
-        except AudioError as error:  # nobody knows the file by this name
-            raise AudioError(str(error).replace(file.name, GIVEN)) from error
-
-
-def _copy(source: IO[bytes], file: IO[bytes]) -> None:
-    size = 0
-    while block := source.read(BLOCK):
-        if not isinstance(block, bytes):
-            raise AudioError("A file is opened to read bytes: open(name, 'rb').")
-        size += len(block)
-        if size > MAX_BYTES:
-            raise AudioError(f"What was given is larger than {MAX_BYTES >> 30} GB: save it, and give the file's name.")
-        file.write(block)
+    opened = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
+    with on_disk(opened, GIVEN) as path:
+        yield path
 
 
 def _samples(given: Tensor) -> Tensor:

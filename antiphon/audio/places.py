@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from antiphon.errors import AudioError
@@ -111,23 +112,40 @@ def fetched(recording: Named) -> Iterator[Path]:
     if not recording.place.startswith(ADDRESSES):
         yield Path(recording.place)
         return
-    with tempfile.NamedTemporaryFile(suffix=_path(recording.place).suffix) as file:
+    try:
+        answer = urllib.request.urlopen(recording.place, timeout=WAIT_SECONDS)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise AudioError(f"{recording.place} can't be had: {getattr(error, 'reason', error)}.") from error
+    with answer, on_disk(answer, recording.place, _path(recording.place).suffix) as path:
+        yield path
+
+
+@contextmanager
+def on_disk(source: IO[bytes], called: str, suffix: str = "") -> Iterator[Path]:
+    """What can be read, as a file, as long as the context lasts.
+
+    Args:
+        source: read to its end.
+        called: in errors that are raised meanwhile, as nobody knows the file by its own name.
+        suffix: of that.
+
+    Raises:
+        AudioError: it breaks off, gives no bytes, or is larger than `MAX_BYTES`.
+    """
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        size = 0
         try:
-            with urllib.request.urlopen(recording.place, timeout=WAIT_SECONDS) as answer:
-                _copy(answer, file, recording.place)
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            raise AudioError(f"{recording.place} can't be had: {getattr(error, 'reason', error)}.") from error
+            while block := source.read(BLOCK):
+                if not isinstance(block, bytes):
+                    raise AudioError("A file is opened to read bytes: open(name, 'rb').")
+                size += len(block)
+                if size > MAX_BYTES:
+                    raise AudioError(f"{called} is larger than {MAX_BYTES >> 30} GB: save it, and name the file.")
+                file.write(block)
+        except OSError as error:
+            raise AudioError(f"{called} can't be read to its end: {error}.") from error
         file.flush()
         try:
             yield Path(file.name)
-        except AudioError as error:  # nobody knows the file by this name
-            raise AudioError(str(error).replace(file.name, recording.place)) from error
-
-
-def _copy(answer, file, place: str) -> None:
-    size = 0
-    while block := answer.read(BLOCK):
-        size += len(block)
-        if size > MAX_BYTES:
-            raise AudioError(f"{place} is larger than {MAX_BYTES >> 30} GB: download it, and give the file.")
-        file.write(block)
+        except AudioError as error:
+            raise AudioError(str(error).replace(file.name, called)) from error

@@ -64,7 +64,7 @@ def chat(
         conversation = loaded.chat(text_only=text_only, **how)
         help_text = HELP + (f"\n{MIC_HELP}" if mic else "")
         progress(help_text)
-        talk = _Talk(conversation, getattr(loaded, "backend", None), help_text)
+        talk = _TerminalChat(conversation, getattr(loaded, "backend", None), help_text)
         try:
             with editing(COMMANDS):
                 while (line := read_line()) is not None and line not in ("/quit", "/exit"):
@@ -76,7 +76,7 @@ def chat(
             write_json(json, {"turns": talk.turns})
 
 
-class _Talk:
+class _TerminalChat:
     """A conversation while it goes on.
 
     Attributes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from antiphon.audio.places import Named
     from antiphon.models.asr.heard import Heard, HearingOptions
-    from antiphon.models.asr.segments import Format
+    from antiphon.models.asr.segments import Format, Granularity
 
 ENDINGS = {"text": "txt", "verbose_json": "json"}  # of files, where they are called otherwise
 PIPE = "-"
@@ -71,10 +71,11 @@ def hear(
         if out is None and (len(forms) > 1 or (len(wanted) > 1 and forms != ["text"])):
             raise ConfigError("Say with -o FOLDER where the files go: one for each recording and form.")
         hearing = _Hearing(model, part, language, translate, scene, json is not None or forms != ["text"])
-        told, failed = [], 0
+        about: list[dict[str, Any]] = []  # for the JSON file
+        failed = 0
         for each in _going_on(wanted, forms, out, anew):
             try:
-                told.append(hearing.heard(each))
+                told = hearing.heard(each)
             except AntiphonError as error:
                 if len(wanted) == 1:
                     raise
@@ -82,14 +83,14 @@ def hear(
                 progress(str(error))
                 continue
             if out is None:
-                print(hearing.written(told[-1], forms[0], each.place if len(wanted) > 1 else ""), file=stdout, end="")
+                print(hearing.written(told, forms[0], each.place if len(wanted) > 1 else ""), file=stdout, end="")
                 stdout.flush()
             else:
                 for form in forms:
                     path = _file(out, each, form)
-                    _write(path, hearing.written(told[-1], form))
+                    _write(path, hearing.written(told, form))
                     print(path, file=stdout, flush=True)
-        about = [hearing.about(each) for each in told]
+            about += [hearing.about(told)] if json is not None else []
         write_json(json, about[0] if len(wanted) == 1 and about else {"recordings": about})
         if failed:
             raise AntiphonError(f"{failed} of {len(wanted)} recordings could not be heard; the others are done.")
@@ -149,10 +150,8 @@ class _Hearing:
 
         _, heard, _ = told
         if form != "text":
-            language = heard.language
-            return written(
-                segments(heard.passages), form, heard.duration, language, ("segment", "word"), self.task
-            )  # fmt: skip
+            times: tuple[Granularity, ...] = ("segment", "word")
+            return written(segments(heard.passages), form, heard.duration, heard.language, times, self.task)
         more = str(heard.scene).split("; ") if heard.scene is not None else ()
         return "".join(f"{place}\t{line}\n" if place else f"{line}\n" for line in (heard.text, *more))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from antiphon.evals.tables.items import SOUNDS, Item, Measured, name_of, read_items, samples
+from antiphon.evals.tables.overall import OVERALL
 from antiphon.evals.tables.published import Published, published_of
 from antiphon.evals.tables.results import Results, compared
 
@@ -64,7 +65,7 @@ def write_page(folder: Path, beside: Path | None = None) -> Path:
 
 def _about(results: Results) -> str:
     seconds = sum(figure.seconds for figure in results.figures.values())
-    asked = sum(figure.n for figure in results.figures.values())
+    asked = sum(figure.n for task, figure in results.figures.items() if task != OVERALL)
     settings = ", ".join(f"{name} {value}" for name, value in results.settings.items() if name != "weights")
     weights = ", ".join(f"{role} {digits}" for role, digits in results.settings["weights"].items())
     away = [str(name) for name in (results.model, results.settings.get("judge")) if "://" in str(name)]

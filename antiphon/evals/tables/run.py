@@ -21,6 +21,7 @@ from antiphon.evals.cache import ResultCache, key_of
 from antiphon.evals.harness import reason, tell
 from antiphon.evals.machine import environment
 from antiphon.evals.tables.items import SOUNDS, Item, Measured, write_items
+from antiphon.evals.tables.overall import OVERALL, overall
 from antiphon.evals.tables.page import shown, write_page
 from antiphon.evals.tables.results import Results
 
@@ -147,8 +148,6 @@ def run(config: TablesConfig) -> Results:
         ConfigError: a row or a task that isn't known, no folder of data.
         AntiphonError: not one task could be measured.
     """
-    from antiphon.evals.tables.speech.voicebench import OVERALL, overall
-
     wanted = wanted_of(config)
     system = Measuring(config)
     settings = {

@@ -6,17 +6,15 @@ texts are read aloud by voices that no training set has, from the public sets th
 
 from __future__ import annotations
 
-import math
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import DataError
 from antiphon.evals.assistant.benchmarks import Choice, choices, read_aloud
 from antiphon.evals.rows import find_files, read_rows, spread
-from antiphon.evals.tables.items import Measured
 from antiphon.evals.tables.speech.measure import (
     Question,
     QuestionSet,
@@ -147,26 +145,3 @@ TASKS = {
     "voicebench_alpacaeval": _task("AlpacaEval", "rating, 1 to 5", "alpacaeval", rated, judged=True),
     "voicebench_commoneval": _task("CommonEval", "rating, 1 to 5", "commoneval", rated, judged=True),
 }  # fmt: skip
-
-OVERALL = "voicebench_overall"
-OVER = ("alpacaeval", "commoneval", "sd_qa", "mmsu", "openbookqa", "ifeval", "advbench")  # as published in most tables
-
-
-def overall(figures: Mapping[str, Measured]) -> Measured | None:
-    """The mean of VoiceBench's subsets, ratings of 1 to 5 as twenty each; of those that were measured, told which
-    weren't. None where fewer than two were.
-
-    Args:
-        figures: by task.
-    """
-    here = {subset: figures[f"voicebench_{subset}"] for subset in OVER if f"voicebench_{subset}" in figures}
-    if len(here) < 2:
-        return None
-    shares = [each.value * 20 if each.metric.startswith("rating") else each.value for each in here.values()]
-    gone = [subset for subset in OVER if subset not in here]
-    note = f"without {', '.join(gone)}, so it isn't comparable with the published ones, which have them" if gone else ""
-    return Measured(
-        OVERALL, "VoiceBench overall", "speech", f"mean of {len(here)} of {len(OVER)} subsets", sum(shares) / len(here),
-        math.nan, math.nan, sum(each.n for each in here.values()), sum(each.size for each in here.values()), 0.0,
-        notes=(note,) if note else (),
-    )  # fmt: skip

@@ -14,12 +14,11 @@ from antiphon.audio.io import Audio
 from antiphon.errors import ConfigError, DataError
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.cache import ResultCache
-from antiphon.evals.tables.items import Measured
 from antiphon.evals.tables.speech import measure as speech
 from antiphon.evals.tables.speech.measure import Judge
 from antiphon.evals.tables.speech.spoken import NOT_SPOKEN
 from antiphon.evals.tables.speech.spoken import TASKS as SPOKEN
-from antiphon.evals.tables.speech.voicebench import SOURCE, TASKS, overall
+from antiphon.evals.tables.speech.voicebench import SOURCE, TASKS
 from antiphon.evals.tables.systems.system import as_wav
 from antiphon.evals.tables.text.measure import TASKS as TEXT
 from tests.evals.tables.conftest import write_set
@@ -209,14 +208,3 @@ def test_what_the_page_shows_can_be_listened_to(data: Path, tmp_path: Path) -> N
     _, items = measure_speech("voicebench_openbookqa", Saying("A."), data, sounds=tmp_path)
     kept = sorted(path.name for path in (tmp_path / "voicebench_openbookqa").iterdir())
     assert kept == [f"openbookqa_{number}.wav" for number in range(2)] and items[0].id == "openbookqa/0"
-
-
-def test_the_overall_is_the_mean_of_the_subsets_and_tells_which_are_missing() -> None:
-    def figure(metric: str, value: float) -> Measured:
-        return Measured("", "", "speech", metric, value, 0.0, 0.0, 4, 40, 1.0)
-
-    figures = {"voicebench_mmsu": figure("accuracy", 40.0), "voicebench_alpacaeval": figure("rating, 1 to 5", 3.0)}
-    found = overall(figures | {"voicebench_bbh": figure("accuracy", 99.0)})
-    assert found is not None and found.value == 50.0 and found.n == 8, "BBH isn't part of it"
-    assert "openbookqa" in found.notes[0] and "mmsu" not in found.notes[0]
-    assert overall({"voicebench_mmsu": figures["voicebench_mmsu"]}) is None
