@@ -111,7 +111,7 @@ def test_an_assent_stops_nothing_and_an_interruption_does(talk, asked, tmp_path)
         page.wait_for_selector(".turn.model[data-status=cut] >> nth=1")
         idle(page)
         assert engine.slots[0].muted[0] is True
-        page.wait_for_function("document.activeElement.id == 'transcript'")  # not lost with the button
+        page.wait_for_selector("#transcript:focus")  # not lost with the button
         assert page.is_hidden("#problem") and not opened.troubles
         page.click("#end")
         page.wait_for_selector("#state[data-state=idle]")
