@@ -32,18 +32,26 @@ class SemanticTokenizer(nn.Module):
 
     Args:
         features: of speech.
-        centroids: [codes, features.width].
+        centroids: [codes, features.width], or [codes, directions].
         model, layer: where the features are from, as `load_features` takes it; saved, so that they can be had again.
         scale: what each feature is multiplied with before it is compared [features.width]; None for 1.
+        directions: in which alone the features are compared [features.width, directions]; None for all.
     """
 
     channels, codebooks = 1, 1
 
     def __init__(
-        self, features: SpeechFeatures, centroids: Tensor, model: str, layer: int | None, scale: Tensor | None = None
+        self,
+        features: SpeechFeatures,
+        centroids: Tensor,
+        model: str,
+        layer: int | None,
+        scale: Tensor | None = None,
+        directions: Tensor | None = None,
     ):
         super().__init__()
-        if centroids.ndim != 2 or centroids.shape[1] != features.width:
+        shape = (features.width, features.width) if directions is None else tuple(directions.shape)
+        if centroids.ndim != 2 or (features.width, centroids.shape[1]) != shape:
             raise ModelError(
                 f"centroids {list(centroids.shape)} don't fit features of width {features.width}: fit them anew, or "
                 "give the encoder that they were fitted to"
@@ -51,6 +59,7 @@ class SemanticTokenizer(nn.Module):
         self.features, self.model, self.layer = features, model, layer
         self.register_buffer("centroids", centroids.float())
         self.register_buffer("scale", torch.ones(features.width) if scale is None else scale.float())
+        self.register_buffer("directions", None if directions is None else directions.float())
 
     @property
     def sample_rate(self) -> int:
@@ -84,14 +93,14 @@ class SemanticTokenizer(nn.Module):
         Each row's codes are what it gives alone; after its end there are zeros.
         """
         values, frames = self.features(samples, lengths)
-        parts = values.float().flatten(0, 1).split(8192)
-        codes = torch.cat([nearest(part * self.scale, self.centroids) for part in parts])
+        parts = values.flatten(0, 1).split(8192)
+        codes = torch.cat([nearest(compared(part, self.scale, self.directions), self.centroids) for part in parts])
         codes = codes.view(values.shape[:2]) * length_mask(frames, values.shape[1])
         return codes[:, None], frames
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json (what the features are) and model.safetensors (the centres alone, float32)."""
-        save_centroids(self.centroids, self.scale, folder, self.model, self.layer)
+        """Writes config.json (what the features are) and model.safetensors (centres, scale, directions, float32)."""
+        save_centroids(self.centroids, self.scale, folder, self.model, self.layer, self.directions)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, model: Path | str | None = None) -> SemanticTokenizer:
@@ -116,16 +125,29 @@ class SemanticTokenizer(nn.Module):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder} holds no cluster centres that can be read: {error}") from error
         features = load_features(model or name, layer)
-        return cls(features, centroids, str(model or name), layer, scale).eval()
+        return cls(features, centroids, str(model or name), layer, scale, weights.get("directions")).eval()
 
 
-def save_centroids(centroids: Tensor, scale: Tensor, folder: Path | str, model: str, layer: int | None) -> None:
+def compared(values: Tensor, scale: Tensor, directions: Tensor | None) -> Tensor:
+    """Features [n, width] as they are compared with the centres: scaled by [width], or in directions [width, d]."""
+    values = values.float() * scale
+    return values if directions is None else values @ directions
+
+
+def save_centroids(
+    centroids: Tensor,
+    scale: Tensor,
+    folder: Path | str,
+    model: str,
+    layer: int | None,
+    directions: Tensor | None = None,
+) -> None:
     """Writes the folder of a `SemanticTokenizer`: config.json and model.safetensors (float32)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"family": FAMILY, "features": {"model": model, "layer": layer}, "codebook_size": len(centroids)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights = {"centroids": centroids, "scale": scale}
+    weights = {"centroids": centroids, "scale": scale} | ({} if directions is None else {"directions": directions})
     save_file({k: v.detach().float().contiguous().cpu() for k, v in weights.items()}, folder / "model.safetensors")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,24 @@ def make_item(
     cuts = [0, *cuts[1:].tolist(), len(kept)]
     words = tuple(Word(word, start, end) for word, start, end in zip(said, cuts[:-1], cuts[1:], strict=True))
     return Item(units, " ".join(said), words, speaker, language)
+
+
+def piece(item: Item, fewest: int, most: int, rng: random.Random) -> Item:
+    """A run of the item's words.
+
+    Args:
+        item: with the times of its words; one without comes back whole.
+        fewest, most: words of the run, drawn evenly; of an item of fewer words all.
+        rng: draws.
+    """
+    if not item.words:
+        return item
+    count = min(rng.randint(fewest, most), len(item.words))
+    first = rng.randint(0, len(item.words) - count)
+    words = item.words[first : first + count]
+    start, end = words[0].start, words[-1].end
+    shifted = tuple(Word(word.text, word.start - start, word.end - start) for word in words)
+    return replace(item, units=item.units[..., start:end], text=" ".join(word.text for word in words), words=shifted)
 
 
 def word_starts(phones: Phones) -> list[float]:

@@ -21,24 +21,26 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 
 from antiphon.codecs.semantic.features import load_features
-from antiphon.codecs.semantic.kmeans import save_centroids
+from antiphon.codecs.semantic.kmeans import compared, save_centroids
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.base import SpeechFeatures, length_mask
 from antiphon.errors import ConfigError
 from antiphon.nn.quantize import nearest
+from antiphon.train.codec.directions import phone_directions
 from antiphon.train.config import StageConfig
 from antiphon.train.prepare import speech_sets
 
 
 class Centroids(nn.Module):
-    """What a checkpoint holds: the centres [codes, width], how many frames each has been given [codes], and what the
-    features are multiplied with [width]."""
+    """What a checkpoint holds: the centres [codes, width or directions], how many frames each has been given [codes],
+    what the features are multiplied with [width], and in which directions they are compared [width, directions]."""
 
-    def __init__(self, size: int, width: int):
+    def __init__(self, size: int, width: int, directions: int = 0):
         super().__init__()
-        self.centroids = nn.Parameter(torch.zeros(size, width))
+        self.centroids = nn.Parameter(torch.zeros(size, directions or width))
         self.register_buffer("counts", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("directions", torch.zeros(width, directions) if directions else None)
 
 
 @dataclass
@@ -56,6 +58,11 @@ class KMeansModel:
     standardise: bool = False
     """Bring each feature to unit variance first: in the inner layers of Whisper and of large models a few are a hundred
     times the others, and would be all that counts."""
+    directions: int = 0
+    """Compare features in so many directions alone, those in which phones differ most (`phone_directions`): codes then
+    tell less of the voice and more of the words. Needs speech with the times of its phones; 0 compares all there is."""
+    directed_by: int = 400
+    """Utterances that the directions are found from."""
 
 
 @dataclass
@@ -79,6 +86,10 @@ class KMeansTask:
         model, data = config.model, config.data
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise ConfigError("k-means runs in one process: start it without torchrun (a larger batch hears more)")
+        if model.standardise and model.directions:
+            raise ConfigError(
+                "model.standardise does nothing to directions, which have a scale of their own: leave it out"
+            )
         self.config, self.codes = config, model.codes
         self.name, self.layer = model.features, model.layer
         self.features: SpeechFeatures = load_features(self.name, self.layer)
@@ -93,7 +104,7 @@ class KMeansTask:
             raise ConfigError(
                 f"a batch of {frames} frames is too few for {self.codes} codes: raise batch or data.seconds"
             )
-        self.model = Centroids(self.codes, self.features.width)
+        self.model = Centroids(self.codes, self.features.width, model.directions)
         self.kmeans: Any = None
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -110,14 +121,18 @@ class KMeansTask:
 
     @torch.no_grad()
     def frames(self, batch: dict[str, Tensor]) -> Tensor:
-        """The features of a batch's sounding frames, scaled [n, width]."""
+        """The features of a batch's sounding frames, scaled [n, width], or in the directions [n, directions]."""
         values, counts = self.features(batch["audio"], batch["lengths"])
-        return values[length_mask(counts, values.shape[1])].float() * self.model.scale
+        return compared(values[length_mask(counts, values.shape[1])], self.model.scale, self.model.directions)
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
         """Moves the centres; distance: the share of the frames' variance that the centres (after that) don't tell."""
         if isinstance(self.features, nn.Module):
             self.features.to(batch["audio"].device)
+        if self.model.training and self.model.directions is not None and not bool(self.model.counts.any()):
+            wanted = self.config.model
+            found = phone_directions(self.features, self.sets, wanted.directions, wanted.directed_by, self.config.seed)
+            self.model.directions.copy_(found)
         frames = self.frames(batch)
         if self.model.training:
             if self.config.model.standardise and not bool(self.model.counts.any()):
@@ -172,4 +187,4 @@ class KMeansTask:
 
     def export(self, folder: Path) -> None:
         """Writes the tokenizer's folder."""
-        save_centroids(self.model.centroids, self.model.scale, folder, self.name, self.layer)
+        save_centroids(self.model.centroids, self.model.scale, folder, self.name, self.layer, self.model.directions)

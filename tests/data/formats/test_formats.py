@@ -18,7 +18,7 @@ from antiphon.data.formats.formats import (
     text_to_speech,
     undo,
 )
-from antiphon.data.formats.item import Item, Word, make_item, word_starts
+from antiphon.data.formats.item import Item, Word, make_item, piece, word_starts
 from antiphon.errors import ConfigError, DataError
 from tests.models.speech_lm.tiny import speech_lm
 
@@ -126,6 +126,30 @@ def test_words_of_deduplicated_units_begin_where_their_runs_begin():
     assert made.words == (Word("Ab", 0, 2), Word("c", 2, 3), Word("d.", 3, 3))
     plain = make_item(codes, 10.0, "Ab c d.", phones, deduplicated=False)
     assert [(word.start, word.end) for word in plain.words] == [(0, 4), (4, 6), (6, 8)]
+
+
+@pytest.mark.parametrize("model", [ONE, THREE], ids=["one", "three"])
+def test_a_piece_is_a_run_of_words_with_their_units(model):
+    said, counts, firsts = item(model), set(), set()
+    for seed in range(200):
+        found = piece(said, 1, 4, random.Random(seed))
+        words = found.text.split()
+        first = next(
+            i for i in range(len(WORDS)) if WORDS[i : i + len(words)] == words and _units(said, i, words, found)
+        )
+        assert [word.text for word in found.words] == words and found.words[0].start == 0
+        assert found.words[-1].end == found.units.shape[-1]
+        counts.add(len(words))
+        firsts.add(first)
+    assert counts == {1, 2, 3, 4} and firsts == set(range(len(WORDS)))
+    assert piece(said, 20, 30, random.Random(0)).text == said.text
+    untimed = Item(said.units, said.text)
+    assert piece(untimed, 1, 2, random.Random(0)) is untimed
+
+
+def _units(said: Item, first: int, words: list[str], found: Item) -> bool:
+    expected = said.units[..., said.words[first].start : said.words[first + len(words) - 1].end]
+    return expected.shape == found.units.shape and bool((expected == found.units).all())
 
 
 def test_numbers_are_written_as_they_are_said_where_that_fits_the_times():

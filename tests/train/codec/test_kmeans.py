@@ -13,6 +13,7 @@ from torch import nn
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer
 from antiphon.data.speech.utterances import SpeechWriter, Utterance
 from antiphon.errors import ConfigError
+from antiphon.evals.metrics.phones import phone_figures
 from antiphon.train.config import OptimConfig, StageConfig, load_recipe
 from antiphon.train.engine import build_task, train
 from tests.encoders.test_features import whisper_folder
@@ -123,6 +124,51 @@ def test_features_can_be_brought_to_unit_variance(
     assert torch.allclose(tokenizer.scale, task.model.scale) and tokenizer.scale[2] < 1e-3 < 1e-2 < tokenizer.scale[0]
 
 
+class TwoVoices(Blobs):
+    """Frames in which the voice makes a hundred times the difference that the phone makes."""
+
+    def forward(self, audio: torch.Tensor, lengths: torch.Tensor | None = None):
+        frames = torch.full((len(audio),), audio.shape[1] * 50 // self.sample_rate)
+        time = torch.arange(int(frames[0])).repeat(len(audio), 1)
+        generator = torch.Generator().manual_seed(int(audio.abs().sum() * 1e3) % 2**31)
+        voice = torch.randn(len(audio), 1, generator=generator).expand_as(time)
+        noise = torch.randn(3, *time.shape, generator=generator)
+        phone = time // 5 % 3  # as `phones` has them, three in turn, five frames each
+        return torch.stack([phone + 0.1 * noise[0], 100 * voice + noise[1], 100 * voice + noise[2]], -1), frames
+
+
+@pytest.fixture
+def phones(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    with SpeechWriter(tmp_path / "phones", 24000) as writer:
+        for n in range(8):
+            ends = [round(0.1 * (i + 1), 3) for i in range(30)]
+            writer.add(Utterance(str(n), "t", "v", phonemes="abc" * 10, phoneme_ends=ends), draw.normal(size=72000))
+    return tmp_path / "phones"
+
+
+def test_directions_tell_phones_and_not_voices(
+    phones: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("antiphon.train.codec.kmeans", "antiphon.codecs.semantic.kmeans"):
+        monkeypatch.setattr(f"{module}.load_features", lambda model, layer: TwoVoices())
+    heard = torch.rand(1, 1, 24000 * 3)
+    phone = torch.arange(150) // 5 % 3
+    told = {}
+    for directions in (0, 1):
+        model = {"features": "two voices", "codes": 3, "directions": directions, "directed_by": 8}
+        config = stage(phones, tmp_path, model=model, out=str(tmp_path / f"run-{directions}"))
+        codes = SemanticTokenizer.from_pretrained(train(config)).encode(heard)[0, 0]
+        told[directions] = phone_figures(codes, phone).pnmi
+    assert told[1] > 0.95 and told[0] < 0.3
+    with pytest.raises(ConfigError, match="below the 3 phones"):
+        train(stage(phones, tmp_path, model=model | {"directions": 3}, out=str(tmp_path / "many")))
+    with pytest.raises(ConfigError, match="no times of phonemes"):
+        train(stage(speech, tmp_path, model=model, out=str(tmp_path / "timeless")))
+    with pytest.raises(ConfigError, match="standardise"):
+        build_task(stage(phones, tmp_path, model=model | {"standardise": True}))
+
+
 def test_errors_and_the_recipe(speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(RECIPE)
     assert recipe.model.layer == 9 and recipe.optim.lr == 0.0
@@ -135,6 +181,16 @@ def test_errors_and_the_recipe(speech: Path, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ConfigError, match="pip install"):
         task.model.train()
         task.losses(task.batch(0))
+
+
+def test_the_recipe_of_phones_runs(phones: Path, tmp_path: Path) -> None:
+    tiny = stage(phones, tmp_path)
+    folder = run_recipe(
+        "codecs/phones-kmeans", tmp_path / "run", model__features=tiny.model["features"], model__layer=2,
+        model__codes=12, model__directions=2, model__directed_by=8, data__speech=[str(phones)], data__seconds=0.5,
+        batch=8,
+    )  # fmt: skip
+    assert SemanticTokenizer.from_pretrained(folder).centroids.shape == (12, 2)
 
 
 def test_the_shipped_recipe_runs(speech: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from antiphon.data.formats.formats import undo
 from antiphon.data.formats.sources import SourceConfig, is_held_out, open_source, read_lines
 from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.models.speech_lm.model import SpeechLM
@@ -144,6 +145,16 @@ def test_other_passes_are_cut_elsewhere(places):
         or (source.example(i, 0).tokens != source.example(i, 1).tokens).any()
         for i in range(8)
     )
+
+
+def test_a_source_of_pieces_has_a_few_words_each_others_in_each_pass(places):
+    model = speech_lm()
+    source = open_source(SourceConfig("speech-to-text", str(places["units"]), words=[1, 2]), model, 0, 0)
+    texts = [[undo(source.example(i, epoch).tokens, model)[-1].text for epoch in range(4)] for i in range(8)]
+    assert all(len(text.split()) in (1, 2) for row in texts for text in row)
+    assert any(len(set(row)) > 1 for row in texts)
+    with pytest.raises(ConfigError, match="fewest and most"):
+        SourceConfig("speech", "x", words=[3, 1])
 
 
 def test_lines_of_text(tmp_path):
