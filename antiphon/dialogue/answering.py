@@ -17,8 +17,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from antiphon.data.dialogue.replies import read_phrases
-from antiphon.data.text.corpora import normalise
 from antiphon.dialogue.backend import Backend, Hearing, Listener, StreamingReply
 from antiphon.dialogue.events import (
     AudioEvent,
@@ -38,13 +36,10 @@ from antiphon.errors import ToolCallError, TooLongError
 from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
+INTERRUPTS = -1.0  # nats by which words said into an answer have to be likelier of who interrupts than of who listens
 ADDRESSED = -1.0  # nats by which a sentence has to be likelier said to an assistant than to somebody else
 FAR_DB = 15.0  # by which who speaks far away is softer than the loudest turn so far
-SURE = 0.4  # how sure the recognizer has to be of the words, for an answer to them instead of a question
-# How a recognizer writes down what is no word.
-SOUNDS = frozenset(
-    "ah aha ahh eh er erm ha haha hm hmm huh mhm mm mmhmm mmm oh ooh oops phew uh uhh uhm um umm".split()
-)
+SURE = 0.55  # how sure the recognizer has to be of the words, for an answer to them instead of a question
 # Said as they stand: language models of every size would have to be told, and small ones don't follow.
 UNCLEAR = "Sorry, could you say that again?"
 NUDGE = "Are you still there?"
@@ -158,8 +153,6 @@ class Answering:
         self._making: Generator[Event | None, None, None] | None = None
         self._draft, self._unread = "", 0.0
         self._language = ENGLISH
-        signs = read_phrases().extras["user backchannel"]
-        self._signs = SOUNDS | {word for text in signs for word in normalise(text).split()}
         self._selective, self._loudest = selective, -200.0  # decibels of full scale
 
     def ask(self, what: str, about: object = None) -> None:
@@ -246,8 +239,9 @@ class Answering:
         self._listener = None
 
     def _judge(self, _: object) -> None:
-        words = normalise(self._listener.peek().text).split() if self._listener is not None else []
-        self.verdict = "turn" if any(word not in self._signs for word in words) else "nothing"
+        heard = self._listener.peek() if self._listener is not None else Hearing("")
+        taken = heard.is_speech and (not heard.text or self._chat.interrupts(heard.text) >= INTERRUPTS)
+        self.verdict = "turn" if taken else "nothing"
 
     def _nudge(self, _: object) -> None:
         if self.past and self._making is None:

@@ -167,6 +167,11 @@ class ChatSession(Protocol):
         tells."""
         ...
 
+    def interrupts(self, said: str) -> float:
+        """How much likelier words that were said into an answer are to interrupt it than to be a sign of listening,
+        nats; 0 where nothing tells."""
+        ...
+
 
 class Backend(Protocol):
     """What a server drives. Weights are shared; each listener and each chat is one conversation's own.

@@ -148,6 +148,10 @@ class ToolChat:
         """See `ChatSession.addressed`."""
         return self.chat.addressed(said)
 
+    def interrupts(self, said: str) -> float:
+        """See `ChatSession.interrupts`."""
+        return self.chat.interrupts(said)
+
     def functions(self, choice: str = "auto") -> Functions:
         """The tools as the language model is shown them."""
         return Functions(tuple(tool.shown for tool in self.tools.values()), choice)

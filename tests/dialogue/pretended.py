@@ -78,6 +78,9 @@ class ScriptedThinker:
     def draft_end(self, state: SimpleNamespace) -> float:
         return 1.0
 
+    def likelier(self, said: str, one: str, other: str) -> float:
+        return -9.0 if said.lower().startswith(("mhm", "yeah")) else 9.0
+
     def begin_reply(self, state: SimpleNamespace, begins: str) -> None:
         state.turns.append([])
 

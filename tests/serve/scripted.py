@@ -167,6 +167,9 @@ class ScriptedChat:
     def addressed(self, said: str) -> float:
         return -9.0 if "mother" in said else 9.0
 
+    def interrupts(self, said: str) -> float:
+        return 9.0
+
 
 @dataclass
 class Scripted:
