@@ -94,8 +94,8 @@ def serve(
             config = config if sessions else replace(config, sessions=engine.pace())
             app = create_app(LiveOnly(str(model), loaded.recognizer if hear else None), config, engine=engine)
         else:
-            decide = {"turns": network_turns, "turn_detector": turn_detector()}
-            app = create_app(loaded.backend, config, measure(loaded.backend), **decide)
+            pace, ends = measure(loaded.backend), turn_detector()
+            app = create_app(loaded.backend, config, pace, turns=network_turns, turn_detector=ends)
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"
