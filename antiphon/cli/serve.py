@@ -53,6 +53,7 @@ def serve(
     with results() as stdout:
         from antiphon.dialogue.duplex.batched import BatchedEngine
         from antiphon.dialogue.turn_ends import turn_detector
+        from antiphon.dialogue.turn_taking.default import network_turns
         from antiphon.model import DuplexModel
         from antiphon.serve.app import create_app
         from antiphon.serve.run import listen, make_server
@@ -91,10 +92,10 @@ def serve(
         if isinstance(loaded, DuplexModel):
             engine = BatchedEngine(loaded.duplex)
             config = config if sessions else replace(config, sessions=engine.pace())
-            recognizer, ends = (loaded.recognizer, turn_detector()) if hear else (None, None)
-            app = create_app(LiveOnly(str(model), recognizer), config, engine=engine, turn_detector=ends)
+            app = create_app(LiveOnly(str(model), loaded.recognizer if hear else None), config, engine=engine)
         else:
-            app = create_app(loaded.backend, config, measure(loaded.backend), turn_detector=turn_detector())
+            pace, ends = measure(loaded.backend), turn_detector()
+            app = create_app(loaded.backend, config, pace, turns=network_turns, turn_detector=ends)
         server = make_server(app)
         scheme, shown = "https" if certificate else "http", f"[{host}]" if ":" in host else host
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"

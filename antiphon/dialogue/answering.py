@@ -17,20 +17,32 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from antiphon.data.dialogue.replies import read_phrases
-from antiphon.data.text.corpora import normalise
 from antiphon.dialogue.backend import Backend, Hearing, Listener, StreamingReply
-from antiphon.dialogue.events import AudioEvent, EndEvent, Event, FailedEvent, HeardEvent, Sampling, TextEvent
+from antiphon.dialogue.events import (
+    AudioEvent,
+    CallEvent,
+    EndEvent,
+    Event,
+    FailedEvent,
+    HeardEvent,
+    Sampling,
+    TextEvent,
+)
+from antiphon.dialogue.said import SaidReply
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.dialogue.tool_calls import Message
+from antiphon.dialogue.tools import Tool, ToolChat
 from antiphon.errors import ToolCallError, TooLongError
 from antiphon.models.asr.heard import ENGLISH, HearingOptions
 
 DRAFT_SECONDS = 0.4  # of sound after which what was heard so far is read ahead again
-# How a recognizer writes down what is no word.
-SOUNDS = frozenset(
-    "ah aha ahh eh er erm ha haha hm hmm huh mhm mm mmhmm mmm oh ooh oops phew uh uhh uhm um umm".split()
-)
+INTERRUPTS = -1.0  # nats by which words said into an answer have to be likelier of who interrupts than of who listens
+ADDRESSED = -1.0  # nats by which a sentence has to be likelier said to an assistant than to somebody else
+FAR_DB = 15.0  # by which who speaks far away is softer than the loudest turn so far
+SURE = 0.55  # how sure the recognizer has to be of the words, for an answer to them instead of a question
+# Said as they stand: language models of every size would have to be told, and small ones don't follow.
+UNCLEAR = "Sorry, could you say that again?"
+NUDGE = "Are you still there?"
 
 
 class Player:
@@ -105,6 +117,9 @@ class Answering:
         player: gets their sound.
         tell: takes events.
         judged: takes how likely the words of a turn are all, when its end is likely.
+        tools: that answers may call; while one runs, hearing goes on.
+        filler: is said when a tool is called, [n].
+        selective: only who speaks to the assistant, and is not far away, is answered.
 
     Attributes:
         past: of the conversation; an interrupted answer has the words that were heard of it.
@@ -119,6 +134,9 @@ class Answering:
         player: Player,
         tell: Callable[[Event], None],
         judged: Callable[[float], None],
+        tools: Sequence[Tool] = (),
+        filler: Tensor | None = None,
+        selective: bool = False,
     ) -> None:
         self.backend, self.sampling, self.player = backend, sampling, player
         self.past: list[Message] = []
@@ -127,24 +145,24 @@ class Answering:
         self._tell, self._judged = tell, judged
         self._asked: deque[tuple[str, object]] = deque()
         self._some = threading.Event()
-        self._chat = backend.chat()
+        self._chat = ToolChat(backend.chat(), tools) if tools else backend.chat()
+        self._filler, self._filled = filler, 0.0  # seconds of it in the answer
         self._listener: Listener | None = None
         self._drafted: Hearing | None = None  # what was heard of a turn that is likely over
         self._begun: SpeculativeReply | None = None  # the answer to that
         self._making: Generator[Event | None, None, None] | None = None
         self._draft, self._unread = "", 0.0
         self._language = ENGLISH
-        signs = read_phrases().extras["user backchannel"]
-        self._signs = SOUNDS | {word for text in signs for word in normalise(text).split()}
+        self._selective, self._loudest = selective, -200.0  # decibels of full scale
 
     def ask(self, what: str, about: object = None) -> None:
         """Asks for something; returns at once.
 
         Args:
             what: "begin" a turn of the user (about: frames of it that have come); "hear" a frame; the turn is "likely"
-                over, or "resumed"; it is "over", answer (about: seconds from when to when it was said); what was said
-                was "nothing"; "judge" what was said into an answer; "stop" the answer (about: seconds of it that were
-                heard).
+                over, or "resumed"; it is "over", answer (about: seconds from when to when it was said, and its level,
+                decibels of full scale); what was said was "nothing"; "judge" what was said into an answer; "stop" the
+                answer (about: seconds of it that were heard); "nudge" a user who is silent.
             about: see there.
         """
         if what in ("begin", "judge"):
@@ -167,6 +185,10 @@ class Answering:
             self._make()
             return True
         return self._begun is not None and self._begun.step()
+
+    def until(self, seconds: float) -> str:
+        """The words of the last answer that are heard in its first `seconds`."""
+        return self.reply.until(max(0.0, seconds - self._filled)) if self.reply is not None else ""
 
     def close(self) -> None:
         """Drops what is under way."""
@@ -204,6 +226,8 @@ class Answering:
             return
         self._read(self._drafted.text)
         self._judged(self._chat.sounds_over())
+        if isinstance(self._chat, ToolChat) or self._drafted.confidence < SURE:
+            return  # what a function does can't be undone
         past = [*self.past, self._drafted.message()]
         self._begun = SpeculativeReply(self._chat.answer(past, self.sampling), past)
 
@@ -215,29 +239,52 @@ class Answering:
         self._listener = None
 
     def _judge(self, _: object) -> None:
-        words = normalise(self._listener.peek().text).split() if self._listener is not None else []
-        self.verdict = "turn" if any(word not in self._signs for word in words) else "nothing"
+        heard = self._listener.peek() if self._listener is not None else Hearing("")
+        taken = heard.is_speech and (not heard.text or self._chat.interrupts(heard.text) >= INTERRUPTS)
+        self.verdict = "turn" if taken else "nothing"
 
-    def _over(self, times: object) -> None:
+    def _nudge(self, _: object) -> None:
+        if self.past and self._making is None:
+            self._give(SaidReply(self.backend, NUDGE, self.sampling))
+
+    def _over(self, about: object) -> None:
         if self._listener is None:
             return
+        assert isinstance(about, tuple)
+        *times, level = about
         # Of a turn that was likely over, nothing but silence has come since.
         heard, self._listener = self._drafted or self._listener.finish(), None
         self._language = heard.language or self._language
-        if not heard.is_speech:  # a sound that was taken for a voice: nobody is answered
+        # A sound that was taken for a voice, or what was said to somebody else: nobody is answered.
+        if not heard.is_speech or (self._selective and not self._is_addressed(heard, level)):
             self._drop()
             return
-        assert isinstance(times, tuple)
         self._tell(HeardEvent(heard.text, *times, scene=heard.scene))
         self.past.append(heard.message())
         begun, self._begun, self._drafted = self._begun, None, None
-        if begun is not None and not begun.answers(self.past):
+        clear = heard.confidence >= SURE
+        if begun is not None and not (clear and begun.answers(self.past)):
             begun.drop()
             begun = None
-        begun = begun or SpeculativeReply(self._chat.answer(self.past, self.sampling), self.past)
-        self.reply = begun.reply
+        if not clear:
+            self._give(SaidReply(self.backend, UNCLEAR, self.sampling))
+        else:
+            self._give(begun or self._chat.answer(self.past, self.sampling))
+
+    def _give(self, reply: StreamingReply | SpeculativeReply) -> None:
+        """Has a reply made and played."""
+        self.reply = reply.reply if isinstance(reply, SpeculativeReply) else reply
+        self._filled = 0.0
         self.player.begin()
-        self._making = begun.events()
+        self._making = reply.events()
+
+    def _is_addressed(self, heard: Hearing, level: float) -> bool:
+        """Whether a turn of so many decibels of full scale was said to the assistant."""
+        if level < self._loudest - FAR_DB:
+            return False
+        said_here = not heard.text or self._chat.addressed(heard.text) >= ADDRESSED
+        self._loudest = max(self._loudest, level) if said_here else self._loudest
+        return said_here
 
     def _stop(self, seconds: object) -> None:
         assert isinstance(seconds, float)
@@ -247,9 +294,9 @@ class Answering:
             return
         if making is not None:
             making.close()
-            if reply.message is not None:
+            if reply.message is not None and not reply.message.calls:  # whose results never came
                 self.past.append(reply.message)
-        heard = reply.until(seconds)
+        heard = self.until(seconds)
         if self.past and self.past[-1] is reply.message:
             self.past[-1] = replace(self.past[-1], text=heard)
         self.reply = None
@@ -273,6 +320,9 @@ class Answering:
                 self.past.append(self.reply.message)
             self.player.end()
         elif event is not None and not isinstance(event, (TextEvent, EndEvent)):  # told as they sound
+            if isinstance(event, CallEvent) and self._filler is not None and not self._filled:
+                self.player.put(self._filler)
+                self._filled = len(self._filler) / self.player.sample_rate
             self._tell(event)
 
     def _read(self, words: str) -> None:

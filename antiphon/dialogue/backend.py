@@ -56,6 +56,11 @@ class Hearing:
         """Whether there is something to answer: words, or what a model hears without writing it down."""
         return bool(self.text) or self.embeddings is not None
 
+    @property
+    def confidence(self) -> float:
+        """How sure the recognizer is of the words, 0 to 1: of the passage of which it is least."""
+        return min((passage.confidence for passage in self.passages if passage.text), default=1.0)
+
     def content(self) -> Mapping[str, Any]:
         """As a content of a message, for a model that takes some."""
         return {"type": "text", "text": self.text} if self.text else {"type": "audio", "heard": self.embeddings}
@@ -155,6 +160,16 @@ class ChatSession(Protocol):
     def sounds_over(self) -> float:
         """How likely the user's message is over with the words that were last read ahead, 0 to 1; 1 where a model reads
         no words."""
+        ...
+
+    def addressed(self, said: str) -> float:
+        """How much likelier a sentence is to be said to an assistant than to somebody else, nats; 0 where nothing
+        tells."""
+        ...
+
+    def interrupts(self, said: str) -> float:
+        """How much likelier words that were said into an answer are to interrupt it than to be a sign of listening,
+        nats; 0 where nothing tells."""
         ...
 
 

@@ -18,9 +18,12 @@ Where the machine is busy or the clock isn't real (measuring, recordings), `pace
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,6 +34,7 @@ from antiphon.dialogue.answering import Answering, Player
 from antiphon.dialogue.backend import Backend
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, SpeakingEvent, TextEvent
 from antiphon.dialogue.session import Session
+from antiphon.dialogue.tools import Tool
 from antiphon.dialogue.turn_taking.decision import TakesTurns, TurnDecision
 from antiphon.errors import SessionError
 
@@ -53,6 +57,11 @@ class FullDuplexSession(Session):
         sampling: how answers are drawn.
         echo: the microphone hears the loudspeaker: what `step` gave is taken out of what it is given next.
         backchannels: give signs of listening ("Mhm.") where the user pauses in a long turn.
+        tools: that answers may call; CallEvents and ResultEvents tell of it. Hearing goes on meanwhile.
+        filler: is said when an answer calls its first tool, such as "One moment."; "" for nothing.
+        nudge: seconds of silence after an answer, after which the user is asked once whether they are there; None for
+            never.
+        selective: who speaks to somebody else, by their words, or far away, by their level, isn't answered.
         pace: None: answers are made on a thread. Else `step` makes them, for so many seconds of this thread's computing
             time a second of sound: as if there were a core for that and nothing else to do.
 
@@ -68,6 +77,10 @@ class FullDuplexSession(Session):
         echo: bool = False,
         backchannels: bool = False,
         pace: float | None = None,
+        tools: Sequence[Tool] = (),
+        filler: str = "",
+        nudge: float | None = None,
+        selective: bool = False,
     ) -> None:
         super().__init__("full-duplex", "listen", MODES)
         self.sample_rate, self.frame_samples = backend.sample_rate, backend.sample_rate * 2 // 25
@@ -80,16 +93,22 @@ class FullDuplexSession(Session):
         self.turns, self.sampling = turns, sampling or Sampling()
         self._canceller = EchoCanceller(self.sample_rate) if echo else None
         self._player = Player(self.sample_rate)
-        self._answering = Answering(backend, self.sampling, self._player, self._events.put, self.turns.judge_words)
-        self._sign = self._said_once("Mhm.") if backchannels else None
+        said = partial(_said_once, backend, self.sampling)
+        self._answering = Answering(
+            backend, self.sampling, self._player, self._events.put, self.turns.judge_words, tools,
+            said(filler) if filler else None, selective,
+        )  # fmt: skip
+        self._sign = said("Mhm.") if backchannels else None
         self._sign_left = torch.zeros(0)
         self._time = 0.0  # seconds of sound so far
         self._sounded = torch.zeros(0)  # what was given last, which sounds while the next frame is recorded
         self._lead: deque[Tensor] = deque(maxlen=LEAD_FRAMES)
         self._listening = False  # a turn of the user is being heard
         self._began = self._voiced = self._quiet = 0.0  # when it began, seconds of a voice in it, and since
+        self._energy = 0.0  # of the voice in it: the sum of mean squares by the second
         self._likely = self._taken = self._judging = self._held = False
         self._speaking = False
+        self._nudge, self._idle = nudge, 0.0  # seconds in which nobody has spoken
         self._text = ""  # of the answer, that has sounded
         self._budget = 0.0  # seconds of computing that `work` may still take
         self.pace = pace
@@ -169,16 +188,16 @@ class FullDuplexSession(Session):
             played = torch.nn.functional.pad(self._sounded, (0, max(0, len(frame) - len(self._sounded))))
             frame = self._canceller.step(frame, played[: len(frame)])
         seconds = len(frame) / self.sample_rate
-        own = self._speaking
-        decision = self.turns.step(frame, own)
+        decision = self.turns.step(frame, self._speaking)
         self._lead.append(frame)
         self._hear(frame, decision, seconds)
         if self._held:
             self._while_held(decision)
-        elif own:
+        elif self._speaking:
             self._while_speaking(decision)
         else:
             self._while_silent(decision)
+        self._while_idle(seconds)
         self._time += seconds
         self._give(len(frame))
         if self.pace is not None:
@@ -189,10 +208,12 @@ class FullDuplexSession(Session):
         if self._listening:
             self._answering.ask("hear", frame)
         elif decision.voiced:
-            self._listening, self._voiced, self._likely, self._taken = True, 0.0, False, False
+            self._listening, self._voiced, self._energy = True, 0.0, 0.0
+            self._likely = self._taken = False
             self._began = self._time
             self._answering.ask("begin", list(self._lead))
         self._voiced += seconds * decision.voiced
+        self._energy += seconds * decision.voiced * float(frame.square().mean())
         self._quiet = 0.0 if decision.voiced else self._quiet + seconds
 
     def _while_silent(self, decision: TurnDecision) -> None:
@@ -202,9 +223,12 @@ class FullDuplexSession(Session):
             self._stop(0.0)  # nothing of it has sounded
         if decision.kind == "take":
             self._take_turn()
-        elif decision.likely != self._likely:
-            self._likely = decision.likely
-            self._answering.ask("likely" if decision.likely else "resumed")
+        elif decision.likely and not self._likely:
+            self._likely = True
+            self._answering.ask("likely")
+        elif decision.voiced and self._likely:
+            self._likely = False
+            self._answering.ask("resumed")
         elif decision.kind == "backchannel" and self._sign is not None and not len(self._sign_left):
             self._sign_left = self._sign
         elif self._voiced < LEAST_SECONDS and self._quiet >= PASSED_SECONDS:
@@ -234,10 +258,18 @@ class FullDuplexSession(Session):
             self._judging = True
             self._answering.ask("judge")
 
+    def _while_idle(self, seconds: float) -> None:
+        """Nobody speaks: after long enough the user is asked whether they are there, once."""
+        before = self._idle
+        self._idle = 0.0 if self._listening else before if self._player.playing else before + seconds
+        if self._nudge is not None and before < self._nudge <= self._idle:
+            self._answering.ask("nudge")
+
     def _take_turn(self) -> None:
         self._listening = self._likely = self._taken = False
         self._text = ""
-        self._answering.ask("over", (self._began, self._time - self._quiet))
+        level = 10 * math.log10(self._energy / max(self._voiced, 1e-6) + 1e-12)
+        self._answering.ask("over", (self._began, self._time - self._quiet, level))
 
     def _passes(self) -> None:
         """What was said took no turn."""
@@ -268,8 +300,7 @@ class FullDuplexSession(Session):
                 self._finish()
 
     def _tell_words(self) -> None:
-        reply = self._answering.reply
-        said = reply.until(self._player.played + WORD_LEAD_SECONDS) if reply is not None else ""
+        said = self._answering.until(self._player.played + WORD_LEAD_SECONDS)
         if said.startswith(self._text) and len(said) > len(self._text):
             self._events.put(TextEvent(said[len(self._text) :], self._time))
             self._text = said
@@ -283,5 +314,6 @@ class FullDuplexSession(Session):
             self._events.put(EndEvent(reply.text))
         self._text = ""
 
-    def _said_once(self, text: str) -> Tensor:
-        return torch.cat([each.samples for each in self._answering.backend.say(text, self.sampling)])
+
+def _said_once(backend: Backend, sampling: Sampling, text: str) -> Tensor:
+    return torch.cat([each.samples for each in backend.say(text, sampling)])

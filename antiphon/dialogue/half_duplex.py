@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     from antiphon.models.scene.reading import SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer
 
+# What stands before a sentence: which of the two makes it likelier tells to whom it was said.
+TO_ASSISTANT = 'A person says to a voice assistant: "'
+TO_PERSON = 'A person says to somebody else in the room: "'
+# Likewise what it is meant for: of the pairs that were tried on ten short orders and ten signs of listening the best.
+INTERRUPTING = 'The assistant was still talking, but the user interrupted: "'
+LISTENING = 'The assistant was talking, and the user just nodded along: "'
+
 
 class HalfDuplexBackend:
     """A model that takes turns, as a `Backend`. Conversations share its weights and nothing else.
@@ -255,6 +262,14 @@ class HalfDuplexChat:
     def sounds_over(self) -> float:
         """See `ChatSession.sounds_over`; as the language model expects it from the words."""
         return 0.0 if self._state is None else self.thinker.draft_end(self._state)
+
+    def addressed(self, said: str) -> float:
+        """See `ChatSession.addressed`."""
+        return self.thinker.likelier(said, TO_ASSISTANT, TO_PERSON)
+
+    def interrupts(self, said: str) -> float:
+        """See `ChatSession.interrupts`."""
+        return self.thinker.likelier(f'{said}"', INTERRUPTING, LISTENING)
 
     def _readable(self, past: Sequence[Message], functions: Functions | None) -> tuple[list[Message], Calling | None]:
         """The messages as the language model reads them, and how it may call functions."""

@@ -201,6 +201,14 @@ class OmniChat:
         for _ in self.brought(self._readable(past, functions), instructions or None, Usage()):
             yield None
 
+    def addressed(self, said: str) -> float:
+        """See `ChatSession.addressed`: there may be no words."""
+        return 0.0
+
+    def interrupts(self, said: str) -> float:
+        """See `ChatSession.interrupts`, likewise."""
+        return 0.0
+
     def sounds_over(self) -> float:
         """See `ChatSession.sounds_over`: there are no words, so how it sounds decides alone."""
         return 1.0

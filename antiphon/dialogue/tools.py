@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from antiphon.dialogue.backend import ChatSession, StreamingReply, Usage
-from antiphon.dialogue.events import CallEvent, EndEvent, Event, ResultEvent, Sampling
+from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, ResultEvent, Sampling
 from antiphon.dialogue.tool_calls import Call, Functions, Message, Result
 from antiphon.errors import ToolCallError, TooLongError
 
@@ -144,6 +144,14 @@ class ToolChat:
         """See `ChatSession.sounds_over`."""
         return self.chat.sounds_over()
 
+    def addressed(self, said: str) -> float:
+        """See `ChatSession.addressed`."""
+        return self.chat.addressed(said)
+
+    def interrupts(self, said: str) -> float:
+        """See `ChatSession.interrupts`."""
+        return self.chat.interrupts(said)
+
     def functions(self, choice: str = "auto") -> Functions:
         """The tools as the language model is shown them."""
         return Functions(tuple(tool.shown for tool in self.tools.values()), choice)
@@ -169,6 +177,8 @@ class ToolReply:
     message: Message | None = None
     cut: bool = False
     results: list[ResultEvent] = field(default_factory=list)
+    _before: float = 0.0  # seconds of sound before the last answer
+    _seconds: float = 0.0  # and of that
     _replies: list[StreamingReply] = field(default_factory=list)
 
     @property
@@ -177,8 +187,8 @@ class ToolReply:
         return " ".join(text for reply in self._replies if (text := reply.text.strip()))
 
     def until(self, seconds: float) -> str:
-        """The words of the last answer that were said in its first `seconds`."""
-        return self._replies[-1].until(seconds) if self._replies else ""
+        """The words of the last answer that were said in the first `seconds` of all that was."""
+        return self._replies[-1].until(max(0.0, seconds - self._before)) if self._replies else ""
 
     def events(self) -> Generator[Event | None, None, None]:
         """Each call and its result, text and sound, then the end; None where only work was done.
@@ -214,9 +224,12 @@ class ToolReply:
         while True:
             reply = self.chat.chat.answer(self.past, self.sampling, self.instructions, self.spoken, functions)
             self._replies.append(reply)
+            self._before, self._seconds = self._before + self._seconds, 0.0
             making = reply.events()
             try:
                 for event in making:
+                    if isinstance(event, AudioEvent):
+                        self._seconds += event.audio.duration
                     if not isinstance(event, CallEvent | EndEvent):
                         yield event
                 return reply

@@ -112,24 +112,32 @@ class TurnModel(Model):
         echo: bool = False,
         backchannels: bool = False,
         pace: float | None = None,
+        filler: str = "",
+        nudge: float | None = None,
+        selective: bool = False,
     ) -> Session:
         """See `Model.session`; there is "half-duplex", "full-duplex" and "simplex". `sampling` says how answers are
         drawn.
 
-        In turns (half-duplex): `tools` are functions that answers may call, as in `chat`. In full duplex: `turns`,
-        `echo`, `backchannels` and `pace` as `FullDuplexSession` has them.
+        `tools` are functions that answers may call, as in `chat`. In full duplex: `turns`, `echo`, `backchannels`,
+        `pace`, `filler`, `nudge` and `selective` as `FullDuplexSession` has them.
 
         Raises:
             SessionError: what only another mode has.
         """
         self._check_voice(sampling)
         if mode != "full-duplex":
-            if turns is not None or echo or backchannels or pace is not None:
-                raise SessionError(f"turns, echo, backchannels and pace are of full duplex, and this is {mode}")
+            asked = {"turns": turns, "echo": echo, "backchannels": backchannels, "pace": pace, "filler": filler,
+                     "nudge": nudge, "selective": selective}  # fmt: skip
+            if wrong := [name for name, value in asked.items() if value not in (None, False, "")]:
+                raise SessionError(f"{' and '.join(wrong)} is of full duplex, and this is {mode}")
             return TurnSession(self.backend, mode, direction, sampling, endpointer, self._tools(tools))
-        if endpointer is not None or tools:
-            raise SessionError("in full duplex `turns` says who has the floor, and no tools are called yet")
-        return FullDuplexSession(self.backend, turns, sampling, echo, backchannels, pace)
+        if endpointer is not None:
+            raise SessionError("in full duplex `turns` says who has the floor; leave endpointer out")
+        found = self._tools(tools)
+        return FullDuplexSession(
+            self.backend, turns, sampling, echo, backchannels, pace, found, filler, nudge, selective
+        )
 
     def _check_voice(self, sampling: Sampling | None) -> None:
         check_voice(sampling.voice if sampling is not None else None, self.backend.voices)

@@ -39,6 +39,7 @@ from antiphon.serve.work.scheduler import Scheduler
 if TYPE_CHECKING:
     from antiphon.audio.smart_turn import TurnDetector
     from antiphon.dialogue.duplex.batched import BatchedEngine
+    from antiphon.dialogue.turn_taking.network import NetworkTurns
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def create_app(
     config: ServeConfig | None = None,
     pace: Pace | None = None,
     engine: BatchedEngine | None = None,
+    turns: Callable[[str], NetworkTurns] | None = None,
     turn_detector: TurnDetector | None = None,
 ) -> FastAPI:
     """A server as an ASGI application; `app.state.served` is what its routes share.
@@ -63,8 +65,9 @@ def create_app(
         pace: how quick the model was measured to be (`admission.measure`); without it and without `config.sessions`,
             four conversations are admitted.
         engine: of a duplex model; live conversations are then held there.
-        turn_detector: for `semantic_vad` (`antiphon.dialogue.turn_ends.turn_detector()`); without one it waits for
-            silence.
+        turns: makes what decides with `semantic_vad` whose turn it is, of an eagerness
+            (`antiphon.dialogue.turn_taking.default.network_turns`); without it, that is refused.
+        turn_detector: is asked besides (`antiphon.dialogue.turn_ends.turn_detector()`).
     """
     config = config or ServeConfig()
     if engine is None and backend.sample_rate != RATE:
@@ -72,7 +75,7 @@ def create_app(
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
     scheduler = Scheduler(config.threads)
     served = Served(backend, config, scheduler, Admission(sessions, config.requests), Metrics(), pace, engine)
-    served.turn_detector = turn_detector
+    served.turns, served.turn_detector = turns, turn_detector
     served.metrics.capacity.set(sessions)
     if config.record is not None:
         served.recordings = http_recordings.Recordings(config.record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from antiphon.audio.smart_turn import TurnDetector
 from antiphon.dialogue.backend import Backend, ChatSession, Listener
 from antiphon.dialogue.events import Sampling
 from antiphon.dialogue.half_duplex import RecognizerListener
+from antiphon.dialogue.turn_taking.network import NetworkTurns
 from antiphon.errors import SessionError
 from antiphon.models.asr.heard import ENGLISH, HearingOptions
 from antiphon.serve.access.client_secrets import ClientSecrets
@@ -131,7 +132,8 @@ class Served:
         engine: where live conversations with a duplex model are held; None for a model that talks in turns.
         recordings: where conversations are kept; None keeps none.
         pace: how quick it was when it started; None if nobody measured.
-        turn_detector: says how likely a turn is over; without one turns end after silence alone.
+        turns: makes what decides whose turn it is, for `semantic_vad`, by eagerness; None refuses that.
+        turn_detector: says besides how likely a turn is over.
         live: Realtime conversations.
         disconnected: of those, the ones whose connection broke and who may come back, by their ids.
         calls: of those, the ones by WebRTC, by their ids.
@@ -148,6 +150,7 @@ class Served:
     pace: Pace | None = None
     engine: BatchedEngine | None = None
     recordings: Recordings | None = None
+    turns: Callable[[str], NetworkTurns] | None = None
     turn_detector: TurnDetector | None = None
     live: set[LiveConnection] = field(default_factory=set)
     disconnected: dict[str, LiveConnection] = field(default_factory=dict)

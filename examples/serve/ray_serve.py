@@ -25,6 +25,7 @@ def voice() -> FastAPI:
     import antiphon
     from antiphon.dialogue.duplex.batched import BatchedEngine
     from antiphon.dialogue.turn_ends import turn_detector
+    from antiphon.dialogue.turn_taking.default import network_turns
     from antiphon.model import DuplexModel
     from antiphon.serve.app import create_app
     from antiphon.serve.settings import ServeConfig
@@ -39,7 +40,7 @@ def voice() -> FastAPI:
         engine = BatchedEngine(model.duplex)
         return create_app(LiveOnly(name), ServeConfig(token=token, hosts=hosts, sessions=engine.pace()), engine=engine)
     config, pace = ServeConfig(token=token, hosts=hosts), measure(model.backend)
-    return create_app(model.backend, config, pace, turn_detector=turn_detector())
+    return create_app(model.backend, config, pace, turns=network_turns, turn_detector=turn_detector())
 
 
 def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application:

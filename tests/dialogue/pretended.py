@@ -9,10 +9,13 @@ from types import SimpleNamespace
 
 import torch
 
+from antiphon.audio.speech import LoudnessActivity
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.dialogue.turn_taking.network import Judgement, NetworkTurns
 from antiphon.models.asr.heard import Heard, HearingOptions
 from antiphon.models.llm.thinker import GeneratedToken
 from antiphon.models.tts.synthesizer import Timing
+from antiphon.models.turns.network import DECISIONS
 
 
 @dataclass
@@ -75,6 +78,9 @@ class ScriptedThinker:
     def draft_end(self, state: SimpleNamespace) -> float:
         return 1.0
 
+    def likelier(self, said: str, one: str, other: str) -> float:
+        return -9.0 if said.lower().startswith(("mhm", "yeah")) else 9.0
+
     def begin_reply(self, state: SimpleNamespace, begins: str) -> None:
         state.turns.append([])
 
@@ -87,6 +93,32 @@ class ScriptedThinker:
                 yield GeneratedToken(token, text, torch.zeros(self.width))
         finally:
             self.roles.append("assistant")
+
+
+class DecidingNetwork:
+    """A turn network that decides what it is told, by the frame, whatever it hears; the last of it for good.
+
+    Args:
+        chances: of some of `DECISIONS`; the others' are 0.
+    """
+
+    def __init__(self, *chances: dict[str, float]) -> None:
+        self.chances, self.own = list(chances), []
+
+    def init_state(self) -> None:
+        return None
+
+    def step(self, samples: torch.Tensor, own: bool, state: None) -> tuple[torch.Tensor, torch.Tensor]:
+        self.own.append(own)
+        one = self.chances.pop(0) if len(self.chances) > 1 else self.chances[0]
+        return torch.tensor([[one.get(name, 0.0) for name in DECISIONS]]), torch.zeros(1)
+
+
+def loud_turns(eagerness: str = "auto", sample_rate: int = 24000, **chances: float) -> NetworkTurns:
+    """Turns of what is loud: the network is unsure unless told otherwise; a detector and the words count in full."""
+    network = DecidingNetwork(chances or {"take": 0.1, "yield": 0.9})
+    how = Judgement(network=1.0, detector=1.0, words=1.0, bias=0.0, waiting=0.0)
+    return NetworkTurns(network, sample_rate, None, eagerness, how, LoudnessActivity(sample_rate))
 
 
 @dataclass

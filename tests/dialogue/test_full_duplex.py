@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 
-from antiphon.dialogue.answering import Player
-from antiphon.dialogue.events import AudioEvent, EndEvent, Event, HeardEvent, Sampling, SpeakingEvent, TextEvent
+from antiphon.audio.io import Audio
+from antiphon.dialogue.answering import NUDGE, UNCLEAR, Player
+from antiphon.dialogue.events import (
+    AudioEvent,
+    CallEvent,
+    EndEvent,
+    Event,
+    HeardEvent,
+    ResultEvent,
+    Sampling,
+    SpeakingEvent,
+    TextEvent,
+)
 from antiphon.dialogue.full_duplex import FullDuplexSession
 from antiphon.dialogue.half_duplex import HalfDuplexBackend
+from antiphon.dialogue.tools import Tool, as_tool
 from antiphon.dialogue.turn_taking.decision import TurnDecision
 from antiphon.errors import SessionError
-from antiphon.models.asr.heard import Heard
+from antiphon.models.asr.heard import Heard, Passage
 from antiphon.models.tts.synthesizer import Timing
 from tests.dialogue.pretended import CountingRecognizer, Hum, ScriptedThinker
+from tests.serve.scripted import Scripted as Backend
 
 VOICE, LIKELY = TurnDecision(voiced=True), TurnDecision(likely=True)
 TAKE, YIELD, QUIET = TurnDecision("take", likely=True), TurnDecision("yield", voiced=True), TurnDecision()
@@ -57,13 +72,20 @@ class Loud(Hum):
         return Timing(text, ends, tuple(at))
 
 
+class Unhurried(Backend):
+    """Calls functions; its own words are audible."""
+
+    def say(self, text: str, sampling: Sampling | None = None) -> Iterator[Audio]:
+        yield from (Audio(torch.full((FRAME,), 0.5), 24000) for _ in text.split())
+
+
 class Saying(CountingRecognizer):
     """Hears what it is told to."""
 
-    says = "stop it"
+    says, confidence = "stop it", 1.0
 
     def finish(self, state: list[int]) -> Heard:
-        return Heard(self.says, None)
+        return Heard.of([Passage(self.says, confidence=self.confidence)])
 
 
 def made(script: list[TurnDecision], recognizer: CountingRecognizer | None = None, **how) -> FullDuplexSession:
@@ -99,7 +121,7 @@ def test_a_turn_is_heard_and_answered_and_every_frame_has_its_sound():
     (heard,) = kinds(events, HeardEvent)
     assert heard.heard.split() == ["a"] * 6  # up to where the answer was begun, which is what is answered
     assert [event.speaking for event in kinds(events, SpeakingEvent)] == [True, False]
-    assert session.turns.own.count(True) == loud(events).count(True)
+    assert session.turns.own.count(True) == loud(events).count(True)  # what it knows of the model's voice
     assert len(kinds(events, EndEvent)) == 1 and not kinds(events, EndEvent)[0].interrupted
 
 
@@ -222,6 +244,103 @@ def test_an_answer_that_is_stopped_by_the_caller_keeps_what_was_heard():
     session.interrupt(0.16)
     events = played(session, 5)
     assert not any(loud(events)) and kinds(events, EndEvent) == [EndEvent("0 1", interrupted=True)]
+
+
+@pytest.mark.parametrize(
+    ("says", "level", "answered"), [("play music", 0.2, 2), ("mother, come here", 0.2, 1), ("play music", 0.01, 1)]
+)
+def test_who_speaks_to_somebody_else_or_far_away_is_not_answered_where_that_is_wanted(says, level, answered):
+    backend = Unhurried(hears="play music")
+    session = FullDuplexSession(backend, Scripted([*TURN, *[QUIET] * 40, *TURN]), pace=0.0, selective=True)
+    heard = []
+    for number in range(2 * len(TURN) + 80):
+        if number == len(TURN) + 20:
+            backend.hears = says
+        sound = torch.full((FRAME,), 0.2 if number < len(TURN) + 20 else level)
+        heard += kinds(session.step(sound), HeardEvent)
+        session.work(1.0)
+    assert len(heard) == answered
+
+
+def past(session: FullDuplexSession) -> list[tuple[str, str]]:
+    return [(message.role, message.text) for message in session._answering.past]
+
+
+def test_who_was_hardly_understood_is_asked_to_say_it_again():
+    recognizer = Saying()
+    recognizer.confidence = 0.1
+    session = made([*TURN], recognizer)
+    events = played(session, 40)
+    assert any(loud(events)) and past(session) == [("user", "stop it"), ("assistant", UNCLEAR)]
+    assert session._answering.backend.thinker.thought == 0  # no answer was begun for nothing
+    recognizer.confidence = 0.9
+    session = made([*TURN], recognizer)
+    played(session, 60)
+    assert past(session)[1][1].split()[:2] == ["0", "1"]
+
+
+def test_who_is_silent_for_long_is_asked_once_where_that_is_wanted():
+    session = made([*TURN], nudge=1.0)
+    events = played(session, 140)
+    assert [role for role, _ in past(session)] == ["user", "assistant", "assistant"] and past(session)[2][1] == NUDGE
+    assert [event.text for event in kinds(events, EndEvent)][1:] == [NUDGE]
+    session = made([*TURN])
+    played(session, 140)
+    assert len(past(session)) == 2
+    session = made([], nudge=1.0)  # nobody has spoken yet
+    assert not any(loud(played(session, 30)))
+
+
+def test_while_a_tool_runs_hearing_goes_on_and_its_result_is_answered():
+    runs = threading.Event()
+
+    def clock() -> str:
+        """Tells the time."""
+        assert runs.wait(20)
+        return "noon"
+
+    backend = Unhurried(hears="say Well. call clock {}", calls_functions=True)
+    script = [*TURN, *[QUIET] * 3, *[TurnDecision("ignore", voiced=True)] * 5]
+    events: list[Event] = []
+    with FullDuplexSession(backend, Scripted(script), tools=[as_tool(clock)], filler="One moment.") as session:
+
+        def until(kind: type) -> None:
+            deadline = time.monotonic() + 30
+            while not kinds(events, kind):
+                assert time.monotonic() < deadline, kind
+                events.extend(session.step(torch.full((FRAME,), 0.2)))
+                time.sleep(0.005)
+
+        until(CallEvent)
+        listener = session._answering._listener
+        deadline = time.monotonic() + 30
+        while listener is None or len(listener.parts) < 5:  # what is said meanwhile
+            assert time.monotonic() < deadline
+            events += session.step(torch.full((FRAME,), 0.2))
+            listener = session._answering._listener
+            time.sleep(0.005)
+        assert not kinds(events, ResultEvent) and any(loud(events))  # the filler
+        runs.set()
+        until(ResultEvent)
+    assert kinds(events, ResultEvent)[0].text == "noon"
+    past = session._answering.past
+    assert [message.role for message in past[:3]] == ["user", "assistant", "function"]
+
+
+def test_of_an_answer_that_is_stopped_while_a_tool_runs_nothing_is_left_but_the_question():
+    runs = threading.Event()
+    backend = Unhurried(hears="call clock {}", calls_functions=True)
+    tool = Tool("clock", "", {"type": "object", "properties": {}}, lambda _: runs.wait(20))
+    session = FullDuplexSession(backend, Scripted([*TURN]), tools=[tool], pace=0.0)
+    for _ in TURN:
+        session.step(torch.full((FRAME,), 0.2))
+    while session._answering.reply is None or session._answering.reply.message is None:
+        session._answering.work()
+    session.interrupt()
+    while session._answering.work():
+        pass
+    runs.set()
+    assert [message.role for message in session._answering.past] == ["user"]
 
 
 def test_turns_at_another_rate_are_refused():

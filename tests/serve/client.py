@@ -24,8 +24,8 @@ LONG = "say " + " ".join(f"word{n}" for n in range(200))
 def run(scenario, **config):
     """Plays `scenario(url, served)` on a server of its own; afterwards every place is free."""
     backend = config.pop("backend", None) or Scripted()
-    turn_detector = config.pop("turn_detector", None)
-    with serving(backend, ServeConfig(**{**QUICK, **config}), turn_detector=turn_detector) as (address, served):
+    how = {name: config.pop(name) for name in ("turns", "turn_detector") if name in config}
+    with serving(backend, ServeConfig(**{**QUICK, **config}), **how) as (address, served):
 
         async def play():
             await scenario(f"ws://{address}/v1/realtime", served)

@@ -21,6 +21,7 @@ from antiphon.dialogue.tool_calls import Call, Functions, joined
 from antiphon.errors import ToolCallError, UnsayableError
 from antiphon.models.asr.heard import HearingOptions, Passage, Word
 from antiphon.models.tts.normalization.normalize import can_be_said
+from tests.dialogue.pretended import loud_turns
 
 FRAME = 1920
 CALL = re.compile(r"call (\w+) (\{.*?\})")
@@ -163,6 +164,12 @@ class ScriptedChat:
     def sounds_over(self) -> float:
         return self.owner.complete
 
+    def addressed(self, said: str) -> float:
+        return -9.0 if "mother" in said else 9.0
+
+    def interrupts(self, said: str) -> float:
+        return 9.0
+
 
 @dataclass
 class Scripted:
@@ -225,7 +232,7 @@ def silence(seconds: float) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(backend, config=None, engine=None, turn_detector=None):
+def serving(backend, config=None, engine=None, turns=loud_turns, turn_detector=None):
     """A real server on a port of its own, in a thread; gives (its host:port, its `Served`)."""
     import asyncio
 
@@ -236,7 +243,7 @@ def serving(backend, config=None, engine=None, turn_detector=None):
     config = config or ServeConfig(port=0)
     if not isinstance(backend, HalfDuplexBackend):  # what scripted users say is noise, which is no speech to a network
         config = replace(config, vad="loudness")
-    app = create_app(backend, config, engine=engine, turn_detector=turn_detector)
+    app = create_app(backend, config, engine=engine, turns=turns, turn_detector=turn_detector)
     served = app.state.served
     sockets = [listen(served.config)]
     server = make_server(app)

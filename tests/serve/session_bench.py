@@ -15,14 +15,15 @@ from antiphon.serve.realtime.commands import Answer, Finish, Limits, ServedModel
 from antiphon.serve.realtime.duplex_session import DuplexRealtimeSession
 from antiphon.serve.realtime.items import messages
 from antiphon.serve.realtime.session import RealtimeSession
+from tests.dialogue.pretended import loud_turns
 from tests.serve.scripted import Scripted
 
 
 class Bench:
     """A session, and a backend that does its commands when told to."""
 
-    def __init__(self, judges: bool = True, sees: bool = False, **audio_input: object):
-        limits = Limits(turn_seconds=10, vad="loudness", judges=judges)
+    def __init__(self, turns=loud_turns, sees: bool = False, **audio_input: object):
+        limits = Limits(turn_seconds=10, vad="loudness", turns=turns, judges=True)
         self._begin(RealtimeSession(ServedModel("mini", ["heart"], sees=sees), limits, now=0.0))
         if audio_input:
             self.send("session.update", session={"type": "realtime", "audio": {"input": audio_input}})

@@ -17,6 +17,16 @@ def turn_network() -> TurnNetwork:
     return TurnNetwork.from_pretrained(folder(TURN_TAKING))
 
 
+def network_turns(eagerness: str = "auto", sample_rate: int = 24000) -> NetworkTurns:
+    """Decides in one conversation; whoever has a turn detector asks it and tells `judge_sound`.
+
+    Args:
+        eagerness: see `NetworkTurns`.
+        sample_rate: of the user's sound, Hz.
+    """
+    return NetworkTurns(turn_network(), sample_rate, eagerness=eagerness)
+
+
 def turn_taking(sample_rate: int = 24000, eagerness: str = "auto") -> NetworkTurns:
     """Decides in one conversation, with the turn detector's help where that can be had.
 

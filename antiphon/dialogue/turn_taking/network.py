@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.smart_turn import SECONDS, TurnDetector
+from antiphon.audio.speech import Activity
 from antiphon.dialogue.turn_taking.decision import TurnDecision, Voice
 from antiphon.models.turns.network import DECISIONS, SAMPLE_RATE, TurnNetwork
 
 LISTEN, TAKE, YIELD, IGNORE, BACKCHANNEL = range(len(DECISIONS))
 ASK_SECONDS = 0.2  # of silence after which the turn detector is asked, and again after as many more
 LEAST_SECONDS = 0.2  # of silence before any turn is over
+LIKELY_SECONDS = 0.06  # before one is likely over: an answer is begun while it is still being decided
 LEAD_SECONDS = 0.5  # before the first word that the detector hears
 FORGET_SECONDS = 0.4  # without a voice, in the model's turn, after which what was said is forgotten
 
@@ -34,6 +36,7 @@ class Judgement:
     Attributes:
         network, detector, words: weights; of one that says nothing, nothing is added.
         bias: added.
+        waiting: added by and by until the patience is over: the longer nothing comes, the likelier that nothing will.
         likely: the chance from which an answer is begun.
         take: the chance from which the turn is over, by eagerness.
         patience: seconds of silence that end any turn, by eagerness.
@@ -45,9 +48,10 @@ class Judgement:
     detector: float = 0.15
     words: float = 0.3
     bias: float = 0.5
-    likely: float = 0.5
+    waiting: float = 4.0
+    likely: float = 0.3
     take: tuple[tuple[str, float], ...] = (("low", 0.9), ("medium", 0.65), ("auto", 0.65), ("high", 0.5))
-    patience: tuple[tuple[str, float], ...] = (("low", 4.0), ("medium", 2.0), ("auto", 2.0), ("high", 1.5))
+    patience: tuple[tuple[str, float], ...] = (("low", 8.0), ("medium", 4.0), ("auto", 4.0), ("high", 2.0))
     yields: float = 0.4
     signs: float = 0.5
 
@@ -61,6 +65,10 @@ class NetworkTurns:
         detector: is asked besides, if there is one.
         eagerness: how readily a turn is taken for finished: "low", "medium", "high" or "auto" (as medium).
         judgement: how the judges are weighed.
+        activity: what counts as a voice; None for Silero's network.
+
+    Attributes:
+        patience: seconds of silence that end any turn.
     """
 
     def __init__(
@@ -70,13 +78,14 @@ class NetworkTurns:
         detector: TurnDetector | None = None,
         eagerness: str = "auto",
         judgement: Judgement = Judgement(),
+        activity: Activity | None = None,
     ) -> None:
         self.network, self.sample_rate, self.detector = network, sample_rate, detector
         self.judgement, self.eagerness = judgement, eagerness
-        self._take, self._patience = dict(judgement.take)[eagerness], dict(judgement.patience)[eagerness]
+        self._take, self.patience = dict(judgement.take)[eagerness], dict(judgement.patience)[eagerness]
         self._state = network.init_state()
         self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="LQ")
-        self._voice = Voice(sample_rate)
+        self._voice = Voice(sample_rate, activity)
         self._heard: deque[Tensor] = deque()  # of the turn, at 16 kHz
         self._chances = torch.zeros(len(DECISIONS))
         self._detected: float | None = None
@@ -93,6 +102,10 @@ class NetworkTurns:
         self._voice.step(user)
         return self._within() if own else self._between()
 
+    def judge_sound(self, chance: float) -> None:
+        """Takes what a turn detector says of the silence that is on, where the caller asks one (`recent`)."""
+        self._detected = chance
+
     def judge_words(self, chance: float) -> None:
         """See `TakesTurns`."""
         self._worded = chance
@@ -102,11 +115,16 @@ class NetworkTurns:
         self._voice.forget()
         self._resumed()
 
+    def recent(self) -> Tensor:
+        """What a turn detector is to hear of the turn so far: float32 [n] at 16 kHz, the last seconds of it."""
+        return torch.cat(list(self._heard))
+
     @property
     def chance(self) -> float:
         """How likely the user's turn is over, by all who have said something of this silence."""
         how = self.judgement
         odds = how.bias + how.network * _log_odds(float(self._chances[TAKE]))
+        odds += how.waiting * self._voice.quiet / self.patience
         for weight, chance in ((how.detector, self._detected), (how.words, self._worded)):
             odds += weight * _log_odds(chance) if chance is not None else 0.0
         return 1 / (1 + math.exp(-odds))
@@ -130,14 +148,13 @@ class NetworkTurns:
             return TurnDecision("ignore" if heard else "listen", voiced=voice.voiced)
         if self.detector is not None and voice.quiet - self._asked >= ASK_SECONDS - 1e-6:
             self._asked = voice.quiet
-            self._detected = self.detector.probability(self._turn())
+            self._detected = self.detector.probability(self.recent())
         chance = self.chance
-        if voice.quiet >= self._patience or (voice.quiet >= LEAST_SECONDS and chance >= self._take):
+        if voice.quiet >= self.patience or (voice.quiet >= LEAST_SECONDS and chance >= self._take):
             self.over()
             return TurnDecision("take", likely=True)
-        if self._chances[BACKCHANNEL] >= self.judgement.signs:
-            return TurnDecision("backchannel", likely=chance >= self.judgement.likely)
-        return TurnDecision("listen", likely=voice.quiet >= LEAST_SECONDS and chance >= self.judgement.likely)
+        likely = voice.quiet >= LIKELY_SECONDS and chance >= self.judgement.likely
+        return TurnDecision("backchannel" if self._chances[BACKCHANNEL] >= self.judgement.signs else "listen", likely)
 
     def _resumed(self) -> None:
         self._detected = self._worded = None
@@ -148,9 +165,6 @@ class NetworkTurns:
         least = LEAD_SECONDS if not self._voice.is_turn else SECONDS
         while self._heard and sum(map(len, self._heard)) - len(self._heard[0]) >= least * SAMPLE_RATE:
             self._heard.popleft()
-
-    def _turn(self) -> Tensor:
-        return torch.cat(list(self._heard))
 
 
 def _log_odds(chance: float) -> float:

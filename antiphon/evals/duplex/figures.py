@@ -21,6 +21,8 @@ from antiphon.data.text.corpora import normalise
 from antiphon.errors import EvalError
 from antiphon.evals import harness
 from antiphon.evals.duplex import ends, speed
+from antiphon.evals.duplex.addressed import FIGURES as ADDRESSED_FIGURES
+from antiphon.evals.duplex.addressed import addressed
 from antiphon.evals.duplex.evaluation import DuplexConfig, DuplexEvaluation, Result, hold
 from antiphon.evals.duplex.scenarios import ALL_TASKS, NOISY, SILENCE_AFTER_SECONDS, TASKS, load_scenarios
 from antiphon.evals.harness import Group, rows_of
@@ -139,6 +141,7 @@ GROUPS: dict[str, Group] = {
     "batch": Group(speed.batch, 8, ("batch-8-speedup",), alone=True),
     **{task: _group(task) for task in ALL_TASKS},
     "ends": Group(ends.turn_ends, 100, ends.FIGURES),
+    "addressed": Group(addressed, 24, ADDRESSED_FIGURES),
     "meetings": Group(ends.meetings, 1000, ends.MEETING_FIGURES),
     "fitness": Group(fitness, 100, ("reply-intent-accuracy", "interruption-intent-accuracy")),
     "say": Group(spoken_words, 100, ("say-wer-duplex",)),

@@ -77,6 +77,7 @@ class Passage:
         words: if they were asked for.
         voiced: seconds of speech in it.
         spoken: how the words were heard, if that was asked for.
+        confidence: 0 to 1, how sure the decoder is of its tokens, their geometric mean; 1 where none tells.
     """
 
     text: str
@@ -87,6 +88,7 @@ class Passage:
     words: tuple[Word, ...] = ()
     voiced: float = 0.0
     spoken: SpokenWords | None = None
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)

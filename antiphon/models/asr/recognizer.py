@@ -19,6 +19,7 @@ Each step does a bounded amount of this work, so that sound never waits; the res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -543,8 +544,8 @@ class Recognizer(nn.Module):
             text = self.whisper.decode(tokens).strip()
         words = self._timed(window, tokens) if window.options.words else ()
         spoken = self._heard(window, tokens) if window.options.states else None
-        known = language if self.languages else None
-        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice), spoken), []
+        known, sure = language if self.languages else None, math.exp(transcript.confidence)
+        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice), spoken, sure), []
 
     def _timed(self, window: Window, tokens: list[int]) -> tuple[Word, ...]:
         """The words of a window's transcript, with times in the turn."""

@@ -92,6 +92,11 @@ class Thinker(nn.Module):
         self._prompts: dict[tuple[bool, str | None, str], _Prompt] = {}
 
     @cached_property
+    def _stops(self) -> frozenset[int]:
+        """The tokens that end a sentence."""
+        return frozenset(token for mark in ".?!" if (token := self.tokenizer.token_to_id(mark)) is not None)
+
+    @cached_property
     def wordless(self) -> tuple[int, ...]:
         """See `wordless_tokens`."""
         return wordless_tokens(self.tokenizer)
@@ -306,6 +311,18 @@ class Thinker(nn.Module):
         return found
 
     @torch.inference_mode()
+    def likelier(self, said: str, one: str, other: str) -> float:
+        """How much likelier a text is behind one beginning than behind another, for the language model alone: nats."""
+        found = []
+        for beginning in (one, other):
+            before, tokens = self._ids(beginning), self._ids(beginning + said)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens)))
+            hidden = self.model(self._embed(tokens[:-1])[None], self.model.init_cache())[0, max(0, same - 1) :]
+            chances = self.model.logits(hidden[None])[0].float().log_softmax(-1)
+            found.append(float(chances.gather(1, torch.tensor(tokens[max(1, same) :])[:, None]).sum()))
+        return found[0] - found[1]
+
+    @torch.inference_mode()
     def read_draft(self, state: ThinkerState, said: str, residuals: Residuals | None = None) -> int:
         """Read the beginning of the user's next turn ahead, while it is still being said; gives the tokens read.
 
@@ -338,11 +355,12 @@ class Thinker(nn.Module):
     @torch.inference_mode()
     def draft_end(self, state: ThinkerState) -> float:
         """How likely the turn of which a draft was read is over with it, 0 to 1, as the language model expects it from
-        the words; 0 if none was read."""
+        the words; 0 if none was read. Where it reads words alone, without punctuation, a full stop is an end, too."""
         if state.draft_hidden is None:
             return 0.0
         chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
-        return float(chances[sorted(self.ends)].sum())
+        stops = self._stops if state.voice and self.lora is not None else frozenset()
+        return float(chances[sorted(self.ends | stops)].sum())
 
     def draft_state(self, state: ThinkerState, said: str, residuals: Residuals | None = None) -> Tensor | None:
         """The last hidden state `[width]` behind the words of a turn that is complete, read as a draft if need be; None

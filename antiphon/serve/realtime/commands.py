@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from antiphon.dialogue.tool_calls import Functions
+from antiphon.dialogue.turn_taking.network import NetworkTurns
 from antiphon.serve.realtime.items import Turn, new_id
 
 Event = dict[str, Any]
@@ -24,13 +25,15 @@ class Limits:
         session_seconds: of a session.
         items: of a conversation.
         vad: how its speech is found: "silero" or "loudness".
-        judges: there is a turn detector, for `semantic_vad`; without one turns end after a fixed silence there.
+        turns: makes what decides with `semantic_vad` whose turn it is, by eagerness; None where there is none.
+        judges: there is a turn detector besides, which is asked by `Judge`.
     """
 
     turn_seconds: float = 120.0
     session_seconds: float = 3600.0
     items: int = 1000
     vad: str = "silero"
+    turns: Callable[[str], NetworkTurns] | None = None
     judges: bool = False
 
 
@@ -80,7 +83,7 @@ class Finish:
 
 @dataclass(frozen=True)
 class Judge:
-    """Command: is the turn of which this is the end over? Call `judged` with the same number.
+    """Command: does the turn of which this is the end sound finished? Call `judged` with the same number.
 
     Attributes:
         samples: float32 [N] at 16 kHz.

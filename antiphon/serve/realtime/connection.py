@@ -134,7 +134,7 @@ def new_session(
     can = (backend.calls_functions, served.hears, backend.languages, backend.sees, backend.writes_down)
     about = ServedModel(name[:128], list(backend.voices), *can)
     judges = served.turn_detector is not None
-    limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad, judges=judges)
+    limits = Limits(config.decoded_seconds, config.session_seconds, vad=config.vad, turns=served.turns, judges=judges)
     kind = RealtimeSession if served.engine is None else DuplexRealtimeSession
     session = kind(about, limits, time.monotonic(), time.time(), transcription)
     for each in given:

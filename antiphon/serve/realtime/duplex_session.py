@@ -22,7 +22,7 @@ from antiphon.dialogue.events import AudioEvent, Event, SpeakingEvent, TextEvent
 from antiphon.dialogue.half_duplex import Message
 from antiphon.serve.errors import RequestError
 from antiphon.serve.realtime.commands import Limits, Mute, ServedModel
-from antiphon.serve.realtime.input_buffer import SpeechStarted, SpeechStopped
+from antiphon.serve.realtime.input_buffer import SpeechPaused, SpeechStarted, SpeechStopped
 from antiphon.serve.realtime.response import Response
 from antiphon.serve.realtime.session import RealtimeSession
 
@@ -74,6 +74,12 @@ class DuplexRealtimeSession(RealtimeSession):
     def preset(self, given: dict[str, Any]) -> None:
         super().preset(given)
         self._own_turns()
+
+    def _check_turns(self, how: dict[str, Any] | None) -> None:
+        """The turn model is the model itself."""
+
+    def _speech_paused(self, edge: SpeechPaused) -> None:
+        """Nothing is begun before the model speaks."""
 
     def _own_turns(self) -> None:
         """Whatever was asked for: this is how it is."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.audio.endpoint import Endpointer
 from antiphon.audio.pcm import BYTES_A_SECOND, RATE, Decoder, pcm16
 from antiphon.audio.speech import SpeechDetector, activity
+from antiphon.dialogue.turn_taking.ends import TurnEnds
 from antiphon.serve.errors import RequestError
 from antiphon.serve.json_text import read_base64
 from antiphon.serve.realtime.commands import Drop, Hear, Judge, Limits, Outbox, Received, Resume
@@ -58,16 +58,18 @@ class InputBuffer:
     Attributes:
         turn: being spoken; None between turns.
         position: samples since the session began.
+        own: the model's voice sounds at the client: with `semantic_vad`, not every voice begins a turn then.
     """
 
     def __init__(self, limits: Limits, out: Outbox):
         self.limits, self.out = limits, out
         self.turn: Item | None = None
         self.position = 0
+        self.own = False
         self._kind = "audio/pcm"
         self._decoder = Decoder(self._kind)
         self._vad: SpeechDetector | None = None
-        self._endpointer: Endpointer | None = None  # of `semantic_vad`, around that
+        self._ends: TurnEnds | None = None  # of `semantic_vad`, around that
         self._padding = 0  # samples before speech that are part of its turn
         self._turn_samples = 0
         self._before = np.zeros(0, np.float32)  # the last of what was not part of a turn
@@ -81,7 +83,7 @@ class InputBuffer:
         if before is not None and before["turn_detection"] == now["turn_detection"]:
             return
         how = now["turn_detection"]
-        self._endpointer = None
+        self._ends = None
         if how is None:
             self._vad = None
             return
@@ -92,11 +94,9 @@ class InputBuffer:
             self._vad = SpeechDetector(finds, speaking=self.turn is not None)  # gathered by hand, it goes on as a turn
             self._vad.position = self.position
         self._vad.activity.threshold = threshold
-        if how["type"] == "server_vad":
-            self._vad.silence, self._vad.pause = how["silence_duration_ms"] / 1000, None
-        else:
-            self._endpointer = Endpointer(None, how["eagerness"], self._vad, judged=self.limits.judges)
-            self._endpointer.worded = how["create_response"]
+        self._vad.silence, self._vad.pause = how.get("silence_duration_ms", 500) / 1000, None
+        if how["type"] == "semantic_vad" and self.limits.turns is not None:
+            self._ends = TurnEnds(self.limits.turns(how["eagerness"]), self._vad)
 
     @property
     def finds_turns(self) -> bool:
@@ -130,7 +130,7 @@ class InputBuffer:
             said = f"The input buffer holds at most {self.limits.turn_seconds:.0f} seconds; commit or clear it."
             raise RequestError("audio_too_long", said, "audio")
 
-    def add(self, samples: np.ndarray) -> Iterator[SpeechStarted | SpeechStopped]:
+    def add(self, samples: np.ndarray) -> Iterator[SpeechStarted | SpeechPaused | SpeechStopped]:
         """More of the sound, float32 [N] at 24 kHz, within the bounds; gives where turns begin and end in it."""
         self.out.command(Received(samples))
         if self._vad is None:
@@ -138,7 +138,9 @@ class InputBuffer:
             self.position += len(samples)
             return
         heard, at = np.concatenate([self._before, samples]), self.position - len(self._before)
-        events = self._vad.step(samples) if self._endpointer is None else self._endpointer.events(samples)
+        if self._ends is not None:
+            self._ends.own = self.own
+        events = self._vad.step(samples) if self._ends is None else self._ends.events(samples)
         self.position += len(samples)
         for event in events:
             if event.kind == "start":
@@ -147,13 +149,15 @@ class InputBuffer:
             elif self.turn is not None:
                 cut = max(0, event.at - at)
                 self._gather(heard[:cut])
-                self._pauses += 1
                 if event.kind == "stop":
                     yield SpeechStopped(self.turn, self._vad.position * 1000 // RATE)
+                elif event.kind == "likely":
+                    yield SpeechPaused(self.turn, self._pauses)
                 elif event.kind == "resume":
+                    self._pauses += 1
                     self.out.command(Resume(self.turn.id))
-                elif self._endpointer is not None and self._endpointer.judged:
-                    self.out.command(Judge(self.turn.id, self._pauses, self._endpointer.recent()))
+                elif self._ends is not None and self.limits.judges:
+                    self.out.command(Judge(self.turn.id, self._pauses, self._ends.recent()))
             else:
                 continue
             heard, at = heard[cut:], at + cut
@@ -165,20 +169,16 @@ class InputBuffer:
         if self._turn_samples > self.limits.turn_seconds * RATE:
             yield self._stop()
 
-    def judged(self, item_id: str, number: int, chance: float) -> SpeechPaused | SpeechStopped | None:
-        """How likely the turn was over at a pause."""
-        if self.turn is None or self.turn.id != item_id or number != self._pauses or self._endpointer is None:
-            return None  # it has gone on since
-        if not self._endpointer.judge(chance):
+    def judged(self, item_id: str, number: int, chance: float) -> SpeechPaused | None:
+        """How likely the turn was over at a pause by its sound."""
+        if self._ends is None or self.turn is None or not self._pausing(item_id, number):
             return None
-        return self._stop_if_over() or SpeechPaused(self.turn, number)
+        return SpeechPaused(self.turn, number) if self._ends.judge(chance) else None
 
-    def worded(self, item_id: str, number: int, chance: float) -> SpeechStopped | None:
+    def worded(self, item_id: str, number: int, chance: float) -> None:
         """How likely the turn was over at a pause by its words."""
-        if self.turn is None or self.turn.id != item_id or number != self._pauses or self._endpointer is None:
-            return None
-        self._endpointer.judge_words(chance)
-        return self._stop_if_over()
+        if self._ends is not None and self._pausing(item_id, number):
+            self._ends.judge_words(chance)
 
     def commit(self) -> Item:
         """The turn, which the client ends.
@@ -218,15 +218,14 @@ class InputBuffer:
 
     def end_speech(self) -> None:
         """Whatever comes next is no part of what was said before."""
-        if self._endpointer is not None:
-            self._endpointer.stop()
+        if self._ends is not None:
+            self._ends.stop()
         elif self._vad is not None:
             self._vad.stop()
 
-    def _stop_if_over(self) -> SpeechStopped | None:
-        assert self._endpointer is not None
-        speech = self._endpointer.speech
-        return self._stop() if speech.quiet >= speech.silence * RATE else None
+    def _pausing(self, item_id: str, number: int) -> bool:
+        """Whether the turn hasn't gone on since that pause."""
+        return self.turn is not None and self.turn.id == item_id and number == self._pauses
 
     def _stop(self) -> SpeechStopped:
         """The turn is over, though the detector wouldn't say so yet."""

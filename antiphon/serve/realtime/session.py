@@ -26,7 +26,7 @@ from antiphon.dialogue.half_duplex import Message
 from antiphon.dialogue.tool_calls import Functions
 from antiphon.models.scene.notes import noted
 from antiphon.serve.errors import RequestError, missing
-from antiphon.serve.openai.options import check_spoken, own_voice
+from antiphon.serve.openai.options import check_spoken, check_unsupported, own_voice
 from antiphon.serve.realtime.commands import (
     Answer,
     Begin,
@@ -83,6 +83,7 @@ class RealtimeSession:
     Attributes:
         config: as the protocol shows it.
         conversation, input, responses: what there is: items, the sound that is no item yet, answers under way.
+        spoke_until: until when the client plays what was said, as far as can be told from here.
     """
 
     def __init__(self, model: ServedModel, limits: Limits, now: float, wall: float = 0.0, transcription: bool = False):
@@ -111,10 +112,18 @@ class RealtimeSession:
         """
         before = self.config["audio"]["input"]
         model = self.model
-        self.config = updated(self.config, given, model.voices, self.spoken, model.supports_tools, model.languages)
+        new = updated(self.config, given, model.voices, self.spoken, model.supports_tools, model.languages)
+        self._check_turns(new["audio"]["input"]["turn_detection"])
+        self.config = new
         if not model.writes_down and self.config["type"] == "realtime":
             self.config["audio"]["input"]["transcription"] = None  # there will be none, and the client is told so
         self.input.configure(self.config["audio"]["input"], before)
+
+    def _check_turns(self, how: dict[str, Any] | None) -> None:
+        """Raises RequestError where nobody is there to find turns so."""
+        asked = how is not None and how["type"] == "semantic_vad" and self.limits.turns is None
+        why = "this server has no turn model; ask for 'server_vad', or for null"
+        check_unsupported({"audio.input.turn_detection.type": (asked, why)}, "session.")
 
     def begin(self) -> None:
         """Greets the client."""
@@ -172,9 +181,12 @@ class RealtimeSession:
 
     def take_sound(self, samples: np.ndarray) -> None:
         """More of the sound from the client, float32 [N] at 24 kHz, within the bounds."""
+        self.input.own = self.now < self.spoke_until
         for edge in self.input.add(samples):
             if isinstance(edge, SpeechStarted):
                 self._speech_started(edge)
+            elif isinstance(edge, SpeechPaused):
+                self._speech_paused(edge)
             else:
                 self._speech_stopped(edge)
 
@@ -186,6 +198,9 @@ class RealtimeSession:
             self.cancel(active, "turn_detected")
         if (answer := self._answer_to_come()) is not None:
             self.out.command(Expect(edge.turn.id, answer))
+
+    def _speech_paused(self, edge: SpeechPaused) -> None:
+        self.out.command(Begin(edge.turn.id, edge.number, self._answer_to_come()))
 
     def _speech_stopped(self, edge: SpeechStopped) -> None:
         when = {"audio_end_ms": edge.at_ms, "item_id": edge.turn.id}
@@ -221,22 +236,15 @@ class RealtimeSession:
                 self.respond()
 
     def judged(self, item_id: str, number: int, chance: float, now: float) -> None:
-        """How likely a turn was over at a pause."""
+        """How likely a turn was over at a pause by its sound."""
         self.now = now
-        edge = self.input.judged(item_id, number, chance)
-        if isinstance(edge, SpeechPaused):
-            answer = self._answer_to_come()
-            self.out.command(Begin(item_id, number, answer))
-            if answer is None:  # nobody will look at the words
-                self.worded(item_id, number, 1.0, now)
-        elif edge is not None:
-            self._speech_stopped(edge)
+        if (edge := self.input.judged(item_id, number, chance)) is not None:
+            self._speech_paused(edge)
 
     def worded(self, item_id: str, number: int, chance: float, now: float) -> None:
         """How likely a turn was over at a pause by its words."""
         self.now = now
-        if (edge := self.input.worded(item_id, number, chance)) is not None:
-            self._speech_stopped(edge)
+        self.input.worded(item_id, number, chance)
 
     def _answer_to_come(self) -> Answer | None:
         """What will be asked for when the user's turn is over, if nothing happens meanwhile; None if that can't be
@@ -362,7 +370,7 @@ class RealtimeSession:
         heard = item.answer.until(end / 1000)
         item.message = Message("assistant", heard)
         item.content[0]["transcript"] = heard.strip()
-        item.audio_ms = min(item.audio_ms, float(end))
+        item.audio_ms, self.spoke_until = min(item.audio_ms, float(end)), self.now  # it doesn't sound any more
         del item.audio[end * 48 :]
         shown = {"item_id": item.id, "content_index": 0, "audio_end_ms": end}
         self.out.emit({"type": "conversation.item.truncated", **shown})
@@ -491,6 +499,8 @@ class RealtimeSession:
                 self.out.emit(*response.say(event.text))
             elif isinstance(event, AudioEvent):
                 self.spoken = True
+                if response.conversation is not None:
+                    self.spoke_until = max(self.spoke_until, self.now) + event.audio.duration
                 self.out.emit(*response.sound(event.audio.samples.numpy()))
                 if WORDS in (self.config["include"] or ()):
                     self.out.emit(*response.words())
@@ -527,7 +537,7 @@ class RealtimeSession:
         self.out.emit(*response.finish(status, reason, error))
         self.out.emit({"type": "rate_limits.updated", "rate_limits": []})
         if response.conversation is not None:
-            self.spoke_until = self.now + (response.seconds if status == "completed" else 0.0)
+            self.spoke_until = max(self.spoke_until, self.now) if status == "completed" else self.now
 
 
 def _turns(items: Sequence[Item]) -> list[Turn]:

@@ -12,7 +12,7 @@ from antiphon.dialogue.turn_taking import network as module
 from antiphon.dialogue.turn_taking.decision import TakesTurns, TurnDecision, Voice
 from antiphon.dialogue.turn_taking.detectors import SilenceTurns, SmartTurns
 from antiphon.dialogue.turn_taking.network import Judgement, NetworkTurns
-from antiphon.models.turns.network import DECISIONS
+from tests.dialogue.pretended import DecidingNetwork as Network
 
 FRAME = 1920
 QUIET, LOUD = 0.0005, 0.2
@@ -96,21 +96,6 @@ def test_by_a_detector_a_turn_is_likely_over_and_taken_sooner_if_the_words_say_s
     assert first(decided(smart(0.1), sound), "take") == -1
 
 
-class Network:
-    """Decides what it is told, by the frame, whatever it hears."""
-
-    def __init__(self, *chances: dict[str, float]) -> None:
-        self.chances, self.own = list(chances), []
-
-    def init_state(self) -> None:
-        return None
-
-    def step(self, samples: torch.Tensor, own: bool, state: None) -> tuple[torch.Tensor, torch.Tensor]:
-        self.own.append(own)
-        one = self.chances.pop(0) if len(self.chances) > 1 else self.chances[0]
-        return torch.tensor([[one.get(name, 0.0) for name in DECISIONS]]), torch.zeros(1)
-
-
 TURN = frames((QUIET, 5), (LOUD, 10), (QUIET, 40))
 
 
@@ -121,12 +106,13 @@ def test_by_a_network_a_turn_that_it_finds_over_is_taken_at_once_and_once():
 
 
 def test_what_it_never_finds_over_ends_after_its_patience():
-    found = decided(NetworkTurns(Network({"listen": 1.0}), eagerness="high"), TURN)
-    assert first(found, "take") == pytest.approx(15 + 1.5 / 0.08, abs=1)
+    turns = NetworkTurns(Network({"listen": 1.0}), eagerness="high", judgement=Judgement(waiting=0.0))
+    found = decided(turns, TURN)
+    assert first(found, "take") == pytest.approx(15 + 2.0 / 0.08, abs=1)
 
 
 def test_three_judge_and_the_more_agree_the_sooner():
-    how = Judgement(network=1.0, detector=1.0, words=1.0, bias=0.0)
+    how = Judgement(network=1.0, detector=1.0, words=1.0, bias=0.0, waiting=0.0)
     middling = {"take": 0.5}
     for detector, words, taken in ((None, None, False), (0.9, None, True), (0.5, 0.9, True), (0.1, 0.9, False)):
         turns = NetworkTurns(Network(middling), detector=Detector(detector) if detector else None, judgement=how)
@@ -140,7 +126,7 @@ def test_three_judge_and_the_more_agree_the_sooner():
 
 def test_who_goes_on_is_asked_about_anew():
     detector = Detector(0.5)
-    turns = NetworkTurns(Network({"take": 0.5}), detector=detector)
+    turns = NetworkTurns(Network({"take": 0.3}), detector=detector)
     found = decided(turns, frames((QUIET, 5), (LOUD, 10), (QUIET, 4), (LOUD, 10), (QUIET, 4)))
     assert [one.likely for one in found[15:19]][-1] and not any(one.likely for one in found[20:29])
     assert len(detector.heard) == 2 and detector.heard[0] < 2.0 < detector.heard[1]  # the turn, from before its start
@@ -173,4 +159,12 @@ def test_more_eager_takes_sooner():
         how: first(decided(NetworkTurns(Network({"take": 0.8}), eagerness=how), TURN), "take")
         for how in ("high", "low")
     }
-    assert 0 < takes["high"] < len(TURN) and takes["low"] == -1
+    assert 0 < takes["high"] < takes["low"]
+
+
+def test_the_longer_nothing_comes_the_likelier_a_turn_is_over():
+    turns, chances = NetworkTurns(Network({"take": 0.3})), []
+    for frame in TURN[:25]:
+        turns.step(frame, False)
+        chances.append(turns.chance)
+    assert chances[16] < chances[18] < chances[20]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from antiphon.models.scene.reading import SceneNotes
 from antiphon.models.scene.scene import Scene, SoundEvent
 from antiphon.serve.realtime.commands import Answer, Begin, Expect, Hear, Judge, Resume, Stop
 from antiphon.serve.realtime.items import messages
+from tests.dialogue.pretended import loud_turns
 from tests.serve.client import message
 from tests.serve.scripted import silence, speech
 from tests.serve.session_bench import Bench, kinds
@@ -226,37 +228,103 @@ def test_semantic_vad_ends_what_sounds_finished_and_waits_for_the_rest_of_anothe
     bench = Bench(turn_detection=SEMANTIC)
     bench.append(silence(0.3) + speech(0.5) + silence(0.25))
     (judge,) = bench.wanted(Judge)
-    assert 0.9 < len(judge.samples) / 16000 < 1.2  # what was said, and the pause
+    assert 0.9 < len(judge.samples) / 16000 < 1.3  # what was said, and the pause
     bench.session.judged(judge.item_id, judge.number, 0.1, 1.0)
+    bench.append(silence(0.1))
     assert bench.drain() == [] and not bench.wanted(Begin)
     bench.append(speech(0.5) + silence(0.25))
     assert len(bench.wanted(Resume)) == 1
     bench.session.judged(judge.item_id, judge.number, 1.0, 1.0)  # of the pause before
-    assert bench.drain() == [] and not bench.wanted(Begin)
     (judge,) = bench.wanted(Judge)
-    bench.session.judged(judge.item_id, judge.number, 0.99, 1.0)
-    assert bench.drain() == []
+    bench.session.judged(judge.item_id, judge.number, 0.88, 1.0)
+    assert kinds(bench.append(silence(0.1))) == []  # the words may say otherwise
     (begin,) = bench.wanted(Begin)
     assert begin.item_id == judge.item_id and begin.answer.turns == []
-    assert kinds(bench.append(silence(0.3))) == []  # the words may say otherwise
     bench.session.worded(begin.item_id, begin.number, 0.9, 1.0)
-    assert kinds(bench.drain())[:2] == [
+    assert kinds(bench.append(silence(0.1)))[:2] == [
         "input_audio_buffer.speech_stopped",
         "input_audio_buffer.committed",
     ]
     bench.hear()
     (answer,) = bench.wanted(Answer)
     assert replace(answer, response_id="", turns=[]) == begin.answer
-    bench.append(speech(0.5) + silence(1.9))
-    assert "input_audio_buffer.speech_stopped" not in kinds(bench.events)[-1:]
-    assert kinds(bench.append(silence(0.3)))[0] == "input_audio_buffer.speech_stopped"  # patience has an end
 
 
-def test_without_a_turn_detector_semantic_vad_waits_for_silence():
-    bench = Bench(judges=False, turn_detection=SEMANTIC)
-    bench.append(silence(0.3) + speech(0.5) + silence(0.5))
-    assert not bench.wanted(Judge) and "input_audio_buffer.speech_stopped" not in kinds(bench.events)
-    assert "input_audio_buffer.speech_stopped" in kinds(bench.append(silence(0.4)))
+@pytest.mark.parametrize(("eagerness", "seconds"), [("low", 8), ("medium", 4), ("high", 2), ("auto", 4)])
+def test_patience_has_an_end_by_eagerness(eagerness, seconds):
+    bench = Bench(turn_detection={"type": "semantic_vad", "eagerness": eagerness})
+    bench.append(silence(0.3) + speech(0.5) + silence(seconds - 0.2))
+    assert kinds(bench.events)[-1] == "input_audio_buffer.speech_started"
+    assert kinds(bench.append(silence(0.4)))[0] == "input_audio_buffer.speech_stopped"
+
+
+@pytest.mark.parametrize(("eagerness", "ends"), [("low", False), ("medium", True), ("high", True)])
+def test_how_sure_it_has_to_be_goes_by_eagerness(eagerness, ends):
+    bench = Bench(turns=partial(loud_turns, take=0.7), turn_detection={"type": "semantic_vad", "eagerness": eagerness})
+    told = kinds(bench.append(silence(0.3) + speech(0.5) + silence(0.7)))
+    assert ("input_audio_buffer.speech_stopped" in told) == ends
+
+
+def talking(**chances: float) -> Bench:
+    """A bench whose model is speaking for two seconds, with a network that decides so about what it hears."""
+    bench = Bench(turns=partial(loud_turns, **chances), turn_detection=SEMANTIC)
+    bench.append(silence(0.3))
+    bench.send("response.create")
+    bench.answer(frames=25, end=False)
+    return bench
+
+
+def test_semantic_vad_lets_a_sign_of_listening_pass():
+    bench = talking(**{"ignore": 0.9, "yield": 0.05})
+    assert bench.append(speech(0.4) + silence(1.0)) == [] and bench.session.active() is not None
+    bench.now = 10.0  # nothing sounds any more: whoever speaks has the floor
+    bench.session.answer_ended(bench.session.active().id, None, 10.0)
+    bench.drain()
+    assert kinds(bench.append(speech(0.4)))[0] == "input_audio_buffer.speech_started"
+
+
+def test_semantic_vad_interrupts_for_who_takes_the_floor_and_hears_them_from_their_beginning():
+    bench = talking(**{"ignore": 0.05, "yield": 0.9, "take": 0.05})
+    told = bench.append(silence(0.5) + speech(0.4))
+    assert kinds(told)[:1] == ["input_audio_buffer.speech_started"] and "response.done" in kinds(told)
+    assert 400 <= told[0]["audio_start_ms"] <= 800
+    heard = sum(len(command.samples) for command in bench.wanted(Hear))
+    assert heard / 24000 == pytest.approx(0.7, abs=0.15)  # and 0.3 s before it
+
+
+def test_without_interrupt_response_who_takes_the_floor_is_told_of_and_the_answer_goes_on():
+    bench = talking(**{"ignore": 0.05, "yield": 0.9, "take": 0.99})
+    bench.send("session.update", session={"type": "realtime", "audio": {"input": {
+        "turn_detection": SEMANTIC | {"interrupt_response": False}}}})  # fmt: skip
+    told = kinds(bench.append(silence(0.2) + speech(0.4) + silence(0.5)))
+    assert "input_audio_buffer.speech_started" in told and "input_audio_buffer.speech_stopped" in told
+    assert bench.session.active() is not None
+
+
+def test_without_a_turn_model_semantic_vad_is_refused_by_name():
+    bench = Bench(turns=None)
+    (error,) = bench.send(
+        "session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": SEMANTIC}}}
+    )
+    assert error["error"]["param"] == "session.audio.input.turn_detection.type"
+    assert "turn model" in error["error"]["message"]
+    assert bench.session.config["audio"]["input"]["turn_detection"]["type"] == "server_vad"
+
+
+@pytest.mark.parametrize("eagerness", ["low", "medium", "high", "auto"])
+def test_semantic_vad_is_as_openai_s_types_have_it(eagerness):
+    types = pytest.importorskip("openai.types.realtime")
+    from openai.types.realtime.realtime_audio_input_turn_detection import SemanticVad
+
+    wanted = SemanticVad(type="semantic_vad", eagerness=eagerness, create_response=False, interrupt_response=False)
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": wanted.to_dict()}}}
+    (updated,) = Bench().send("session.update", session=session)
+    shown = types.SessionUpdatedEvent.model_validate(updated, strict=True)
+    assert shown.session.audio.input.turn_detection == wanted
+    (updated,) = Bench().send("session.update", session={**session, "audio": {"input": {"turn_detection": {
+        "type": "semantic_vad"}}}})  # fmt: skip
+    defaults = types.SessionUpdatedEvent.model_validate(updated).session.audio.input.turn_detection
+    assert defaults == SemanticVad(type="semantic_vad", eagerness="auto", create_response=True, interrupt_response=True)
 
 
 def test_an_answer_is_expected_only_where_one_will_follow():
