@@ -6,12 +6,14 @@
 
 Each conversation is written as if it were alone, on a thread of its own, and the model is run by whichever of them is
 there: it takes all that wait for the same function. One batch runs at a time, as it uses all cores; while it does, the
-next one gathers. Who was just given a result will mostly ask for the next one, so it is waited for, a quarter of a step
-at most; a thread that is alone waits for nobody.
+next one gathers. A thread that has mostly asked for the next result as soon as it was given one is waited for, a
+quarter of a step at most, so that conversations that go on together stay in one batch; a thread that is alone waits for
+nobody.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +24,8 @@ Request, Result = TypeVar("Request"), TypeVar("Result")
 
 PATIENCE = 0.25  # of the time that the longest step takes, in which who was given a result is expected again
 MAX_PATIENCE = 0.25  # seconds
+STEADY = 4  # how steadily a thread must have come back to be waited for: one more each time it did, half when it didn't
+MAX_STEADY = 8
 MAX_ROWS = 16  # of a batch
 
 
@@ -31,6 +35,7 @@ class _Call:
 
     request: Any
     thread: int
+    steady: int
     done: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -54,6 +59,8 @@ class Batcher:
         self._functions: list[_Function] = []
         self._running = False
         self._expected: dict[int, float] = {}  # threads that were given a result, and until when they are waited for
+        self._patience = 0.0  # seconds, now
+        self._own = threading.local()  # of each thread: `steady`, and when it was given a result last
 
     def __reduce__(self) -> tuple[type[Batcher], tuple[()]]:
         return Batcher, ()  # a copy of a model is run by other threads, or none
@@ -78,7 +85,9 @@ class Batcher:
         return call
 
     def _call(self, function: _Function, request: Any) -> Any:
-        call = _Call(request, threading.get_ident())
+        steady, since = getattr(self._own, "steady", 0), time.monotonic() - getattr(self._own, "given", -math.inf)
+        self._own.steady = min(steady + 1, MAX_STEADY) if since <= self._patience else steady // 2
+        call = _Call(request, threading.get_ident(), self._own.steady)
         with self._changed:
             self._expected.pop(call.thread, None)
             function.waiting.append(call)
@@ -90,6 +99,7 @@ class Batcher:
             with self._changed:
                 function.waiting = [each for each in function.waiting if each is not call]
             raise
+        self._own.given = time.monotonic()
         if call.error is not None:
             raise call.error
         return call.result
@@ -124,10 +134,11 @@ class Batcher:
         with self._changed:
             now = time.monotonic()
             self._running, function.seconds = False, now - began
-            longest = max(each.seconds for each in self._functions)
+            self._patience = min(PATIENCE * max(each.seconds for each in self._functions), MAX_PATIENCE)
             for call in calls:
                 call.done = True
-                self._expected[call.thread] = now + min(PATIENCE * longest, MAX_PATIENCE)
+                if call.steady >= STEADY:
+                    self._expected[call.thread] = now + self._patience
             self._changed.notify_all()
 
     @staticmethod

@@ -51,16 +51,38 @@ def test_a_thread_alone_waits_for_nobody():
 
 
 def test_what_waits_runs_together_and_who_comes_back_is_waited_for():
-    run = Doubling(0.05)
+    run, count = Doubling(0.05), 16
     double = Batcher().batched(run)
 
     def several(first):
-        return [double(number) for number in range(first, first + 6)]
+        return [double(number) for number in range(first, first + count)]
 
-    assert on_threads(*(lambda first=first: several(first) for first in (0, 10, 20))) == [
-        [2 * number for number in range(first, first + 6)] for first in (0, 10, 20)
+    assert on_threads(*(lambda first=first: several(first) for first in (0, 100, 200))) == [
+        [2 * number for number in range(first, first + count)] for first in (0, 100, 200)
     ]
-    assert len(run.batches) <= 9 and sum(len(batch) == 3 for batch in run.batches) >= 4, run.batches
+    assert sum(len(batch) == 3 for batch in run.batches) >= 8, run.batches
+
+
+def test_who_goes_away_for_long_is_waited_for_by_nobody():
+    """As a conversation in which somebody talks, and now and then what was said is read ahead."""
+    run = Doubling(0.1)
+    double = Batcher().batched(run)
+    waited, over = [], threading.Event()
+
+    def rarely():
+        while not over.is_set():
+            double(1), double(2)
+            time.sleep(0.4)
+
+    def steadily():
+        for number in range(20):
+            began = time.monotonic()
+            double(number)
+            waited.append(time.monotonic() - began)
+        over.set()
+
+    on_threads(rarely, steadily)
+    assert sorted(waited)[10] < 0.12  # a step, and no patience
 
 
 def test_what_is_cheap_goes_first():
