@@ -23,7 +23,7 @@ def on_threads(*calls):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     return found
 
