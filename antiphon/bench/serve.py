@@ -47,7 +47,7 @@ class ServeBenchConfig:
         turns: of each client.
         question: a recording of what is asked.
         sessions: how many the server admits; None measures the machine, as `antiphon serve` does.
-        threads: of the model's workers.
+        threads: of the model's workers; None as `antiphon serve` has them.
         soak: minutes of steady talk after that, by `soak_clients` (or as many as are admitted), to see whether memory
             grows; `settle` minutes before those they talk already.
         seed: of the clients' pauses.
@@ -59,7 +59,7 @@ class ServeBenchConfig:
     turns: int = 5
     question: Path = Path("examples/question.wav")
     sessions: int | None = None
-    threads: int = 1
+    threads: int | None = None
     soak: float = 0.0
     soak_clients: int = 4
     settle: float = 3.0

@@ -98,6 +98,37 @@ def omni(
     _show(bench_omni(OmniBenchConfig(**sizes, **_given(only=only)), progress), json)
 
 
+@app.command("conversations")
+def conversations(
+    json: Json = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A preset or a folder that takes turns.")] = "base",
+    only: Annotated[list[str] | None, typer.Option(help="batch, late or long; may be repeated. [all]")] = None,
+    at_once: Annotated[
+        list[int] | None, typer.Option(help="Conversations at once; may be repeated. [1, 2, 3, 4 and 6]", min=1)
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of each of them.", min=1)] = 60.0,
+    batch: Annotated[int, typer.Option(help="Replies made at once.", min=1)] = 4,
+    rounds: Annotated[int, typer.Option(help="Of so many replies.", min=1)] = 3,
+    turns: Annotated[int, typer.Option(help="Of the long conversation.", min=8)] = 60,
+    clock: Annotated[
+        str, typer.Option(help="wall, or computing: as on one core with nothing else to do, on a busy machine.")
+    ] = "wall",
+    threads: Annotated[int, typer.Option(help="Of the processor.", min=1)] = 2,
+) -> None:
+    """Many conversations with one model: replies a minute in a batch over one at a time, how many are kept without late
+    sound, and what a long one costs at its end over its beginning."""
+    import torch
+
+    from antiphon.bench.conversations import ConversationsBenchConfig, bench_conversations
+
+    torch.set_num_threads(threads)
+    given = _given(only=only, at_once=at_once)
+    config = ConversationsBenchConfig(
+        model=model, seconds=seconds, batch=batch, rounds=rounds, turns=turns, clock=clock, **given
+    )
+    _show(bench_conversations(config, progress), json)
+
+
 @app.command("serve")
 def serve(
     json: Json = None,

@@ -38,7 +38,9 @@ def serve(
     private_candidates: Annotated[
         bool, typer.Option("--private-candidates", help="WebRTC: send packets to callers' private addresses, too.")
     ] = False,
-    threads: Annotated[int, typer.Option(help="Threads that run the model.", min=1)] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that run the model. [one a conversation where those share steps]", min=1)
+    ] = None,
     idle: Annotated[float, typer.Option(help="Seconds of silence from a client before it is let go.", min=1)] = 600.0,
     longest: Annotated[float, typer.Option(help="Seconds that a conversation may last.", min=1)] = 3600.0,
     drain: Annotated[float, typer.Option(help="Seconds to end what is being said when stopped.", min=0)] = 20.0,

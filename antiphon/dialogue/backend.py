@@ -182,6 +182,7 @@ class Backend(Protocol):
         sees: a message may have pictures (`Message.contents`).
         writes_down: what is heard of a live turn is written down (`Hearing.text`).
         structured: an answer may be held to a schema, and tell how likely its tokens were (`Sampling`).
+        shares_steps: answers that are made on several threads share their steps, so that two cost less than twice one.
     """
 
     name: str
@@ -191,6 +192,7 @@ class Backend(Protocol):
     sees: bool
     writes_down: bool
     structured: bool
+    shares_steps: bool
 
     @property
     def languages(self) -> Collection[str]: ...

@@ -58,7 +58,7 @@ LISTENING = 'The assistant was talking, and the user just nodded along: "'
 
 
 class HalfDuplexBackend:
-    """A model that takes turns, as a `Backend`. Conversations share its weights and nothing else.
+    """A model that takes turns, as a `Backend`. Conversations share its weights, and on several threads their steps.
 
     Args:
         recognizer: hears.
@@ -70,7 +70,7 @@ class HalfDuplexBackend:
     """
 
     voices: Sequence[str] = ("heart",)
-    sees, writes_down, structured = False, True, True
+    sees, writes_down, structured, shares_steps = False, True, True, True
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class OmniBackend:
         recognizer: hears turns; None: the thinker's own tower does.
     """
 
-    calls_functions, sees, structured = False, True, False
+    calls_functions, sees, structured, shares_steps = False, True, False, False
 
     def __init__(
         self, model: Omni, processor: OmniProcessor, name: str = "omni", folder: Path | None = None,

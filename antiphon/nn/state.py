@@ -78,6 +78,30 @@ def join(states: Sequence[State]) -> State:
     return _map(together, list(states))
 
 
+def rows_of(state: State) -> list[State]:
+    """The state of each row, as views: to be joined again by `together`, or changed alone, which changes the batch."""
+    return [_map(lambda tensor, row=row: tensor[row : row + 1], [state]) for row in range(len(next(tensors(state))))]
+
+
+def together(states: Sequence[State]) -> State:
+    """`join` for states that aren't used after it, which costs nothing where they lie one after the other in memory, as
+    the rows of a batch do: so streams that go on together are joined once."""
+    return _map(_together, list(states))
+
+
+def _together(*parts: Tensor) -> Tensor:
+    first, place = parts[0], parts[0].storage_offset()
+    for part in parts:
+        if (
+            part.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
+            or (part.storage_offset(), part.stride()) != (place, first.stride())
+            or not part.numel()
+        ):
+            return torch.cat(parts)
+        place += len(part) * part.stride(0)
+    return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())
+
+
 def in_groups(
     state: State, keys: Sequence[Any], run: Callable[[list[int], State], Tensor]
 ) -> tuple[list[Tensor], State]:

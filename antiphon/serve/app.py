@@ -73,7 +73,7 @@ def create_app(
     if engine is None and backend.sample_rate != RATE:
         raise ConfigError(f"{backend.name} speaks at {backend.sample_rate} Hz; what is served speaks at {RATE}.")
     sessions = config.sessions or (pace.capacity if pace is not None else 4)
-    scheduler = Scheduler(config.threads)
+    scheduler = Scheduler(config.threads or (sessions if backend.shares_steps else 1))
     served = Served(backend, config, scheduler, Admission(sessions, config.requests), Metrics(), pace, engine)
     served.turns, served.turn_detector = turns, turn_detector
     served.metrics.capacity.set(sessions)

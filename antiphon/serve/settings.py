@@ -28,7 +28,7 @@ class ServeConfig:
             names them. A caller that can reach this server needs none of that.
         sessions: live conversations at once; None: as many as the machine was measured to keep up with.
         requests: HTTP requests that use the model, at once; others wait their turn or are refused.
-        threads: that run the model.
+        threads: that run the model; None: one, or where conversations share their steps, one for each.
         message_bytes: of one WebSocket message.
         body_bytes: of one HTTP request.
         decoded_seconds: of sound in one turn, after decoding; `file_seconds`: in a file that is written down.
@@ -62,7 +62,7 @@ class ServeConfig:
     private_candidates: bool = False
     sessions: int | None = None
     requests: int = 8
-    threads: int = 1
+    threads: int | None = None
     message_bytes: int = 8 * 1024 * 1024
     body_bytes: int = 26 * 1024 * 1024
     decoded_seconds: float = 120.0
@@ -103,7 +103,7 @@ class ServeConfig:
             ).split()
         }
         for name, value in numbers.items():
-            if value <= 0:
+            if value is not None and value <= 0:
                 raise ConfigError(f"{name} is above 0, not {value}.")
         if self.sessions is not None and self.sessions < 1:
             raise ConfigError(f"sessions is at least 1, not {self.sessions}.")

@@ -98,7 +98,7 @@ class LiveOnly:
     calls_functions = False
     sees = False
     writes_down = True  # where it hears at all
-    structured = False
+    structured = shares_steps = False
 
     def __init__(self, name: str, recognizer: Recognizer | None = None, sample_rate: int = 24000):
         self.name, self.recognizer, self.sample_rate = name, recognizer, sample_rate

@@ -194,6 +194,7 @@ class Scripted:
     sees: bool = False
     writes_down: bool = True
     structured: bool = True
+    shares_steps: bool = False
     name: str = "scripted"
     sample_rate: int = 24000
     voices: Sequence[str] = ("heart",)

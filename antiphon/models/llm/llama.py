@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from antiphon.errors import ModelError
 from antiphon.models.llm.experts import Experts
+from antiphon.models.llm.rope import plain_frequencies, rope_frequencies, rope_values, rotate
+from antiphon.models.llm.rows import Attend, attend_each, attend_own, in_rows, own_tokens
 from antiphon.models.lora import Lora, Pair
 from antiphon.nn.cache import KeyValues, Span
 from antiphon.nn.fused import Between
@@ -34,7 +36,6 @@ from antiphon.nn.weights import NoInitWeights, fill
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")  # the others are the MLP's
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")
 EMBEDDINGS = "model.embed_tokens"
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values to what attention gives
 _ONE_MLP = re.compile(r"\.mlp\.(?=\w+_proj\.)")  # not the router and the experts of several
 TOGETHER = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}  # one packed product
 
@@ -97,7 +98,7 @@ class LlamaConfig:
         if missing := [name for name in needed if name not in values]:
             raise ModelError(f"{path} doesn't say {missing[0]}")
         values, kind = dict(values), values["model_type"]
-        values.setdefault("rope_theta", _rope(values).get("rope_theta", 10000.0))
+        values.setdefault("rope_theta", rope_values(values).get("rope_theta", 10000.0))
         if values.get("head_dim") is None:
             values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]
         values.setdefault("num_key_value_heads", values["num_attention_heads"])
@@ -149,71 +150,9 @@ class LlamaConfig:
         return "it attends over a sliding window" if sliding else ""
 
 
-def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config.json says of rotary positions, under its newer or older name."""
-    return values.get("rope_parameters") or values.get("rope_scaling") or {}
-
-
-def rope_frequencies(folder: Path, config: LlamaConfig) -> tuple[Tensor, float]:
-    """The angles by which one position turns, [head_dim / 2], and what cosines and sines are multiplied by.
-
-    Plain ones (RoFormer, Su et al. 2021), and those stretched for long contexts: "linear", "llama3", "yarn" and others,
-    as `transformers` computes them; or divided by `factors`, as GGUF files keep Llama 3's.
-
-    Raises:
-        ModelError: an unknown kind, or one that isn't settled before the length of the text is known.
-    """
-    plain = plain_frequencies(config)
-    rope = _rope(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if "factors" in rope:
-        return plain / torch.tensor(rope["factors"]), 1.0
-    if kind == "default":
-        return plain, 1.0
-    from transformers import AutoConfig
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    if kind not in ROPE_INIT_FUNCTIONS or kind in ("dynamic", "longrope"):
-        raise ModelError(f"{folder}: rotary positions of the kind {kind!r} are not supported")
-    turned, scale = ROPE_INIT_FUNCTIONS[kind](AutoConfig.from_pretrained(folder), "cpu")
-    return turned.float(), float(scale)
-
-
-def plain_frequencies(config: LlamaConfig) -> Tensor:
-    """The angles by which one position turns, [head_dim / 2]."""
-    powers = torch.arange(0, config.head_dim, 2, device="cpu").float() / config.head_dim
-    return 1.0 / config.rope_theta**powers
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotary embedding to `[..., T, d]`; the first half of the sines is negative."""
-    swapped = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
-    return torch.addcmul(x * cos, swapped, sin)
-
-
 def corrected(y: Tensor, x: Tensor, pairs: dict[str, Pair], name: str) -> Tensor:
     """What the layer called `name` gave for `x`, plus the correction of its pair, if there is one."""
     return y + pairs[name].correction(x) if name in pairs else y
-
-
-# Rows of unequal length: all but attention is computed of the tokens that are read, end to end, and of no others.
-
-
-def _own(counts: Tensor | None, steps: int) -> Tensor | None:
-    """Which of `[B, steps]` tokens are read, the first `counts` of each row; None where all are."""
-    if counts is None or steps == 1 or not int(counts.max()) or bool((counts == steps).all()):
-        return None
-    return torch.arange(steps, device=counts.device) < counts[:, None]
-
-
-def _in_rows(x: Tensor, own: Tensor) -> Tensor:
-    """Tokens end to end, `[1, tokens, width]`, in the places that are theirs: `[B, steps, width]`, elsewhere 0."""
-    return x.new_zeros(*own.shape, x.shape[-1]).index_put((own,), x[0])
-
-
-def _attend_own(q: Tensor, k: Tensor, v: Tensor, attend: Attend, own: Tensor) -> Tensor:
-    """Attention of tokens that lie end to end, row by row."""
-    return attend(*(_in_rows(part, own) for part in (q, k, v)))[own][None]
 
 
 class Layer(nn.Module):
@@ -326,7 +265,7 @@ class Llama(nn.Module):
             )
         self.norm = nn.Parameter(torch.ones(config.hidden_size))
         # Not a tensor that is assigned or moved: computed on the CPU, once.
-        self.frequencies = plain_frequencies(config)
+        self.frequencies = plain_frequencies(config.head_dim, config.rope_theta)
         self.rope_scale = 1.0
 
     def open_products(self) -> None:
@@ -375,7 +314,7 @@ class Llama(nn.Module):
             fill(model, weights, assign=True)
         except ValueError as error:
             raise ModelError(f"the weights in {folder} don't fit its config.json: {error}") from error
-        model.frequencies, model.rope_scale = rope_frequencies(folder, config)
+        model.frequencies, model.rope_scale = rope_frequencies(folder, model.frequencies)
         return model.eval().requires_grad_(False)
 
     @property
@@ -450,48 +389,104 @@ class Llama(nn.Module):
         Raises:
             ModelError: longer than the model's context.
         """
-        config, steps = self.config, x.shape[1]
-        end = steps if cache is None else int((cache.length + (steps if counts is None else counts)).max())
-        if end > self.context:
+        steps = x.shape[1]
+        attends = self._attends(steps, x.device, cache, counts, segments, angles)
+        own = own_tokens(counts, steps)
+        if own is not None:
+            attends = [partial(attend_own, attend=attend, own=own) for attend in attends]
+            x = x[own][None]
+        x = self._run(x, attends, lora, first, last, between)
+        if own is not None:
+            x = in_rows(x, own)
+        if cache is not None:
+            cache.advance(steps if counts is None else counts)
+        return x
+
+    def read_together(
+        self, rows: Sequence[Tensor], caches: Sequence[KeyValues], lora: Lora | None = None
+    ) -> list[Tensor]:
+        """What `forward` gives of several conversations, each with a cache of its own, of one row.
+
+        The caches aren't joined, which would copy them: each conversation attends to its own, and all that lies between
+        two attentions is computed of all tokens together.
+
+        Args:
+            rows: embeddings `[T, width]` of each, T of its own.
+            caches, lora: as in `forward`.
+
+        Returns:
+            The last hidden states `[T, width]` of each.
+
+        Raises:
+            ModelError: one of them is longer than the model's context; then nothing was read.
+        """
+        counts = [len(x) for x in rows]
+        for count, cache in zip(counts, caches):
+            self._check_length(int(cache.length) + count)
+        own = [self._attends(count, rows[0].device, cache) for count, cache in zip(counts, caches)]
+        attends = [partial(attend_each, attends=each, counts=counts) for each in zip(*own)]
+        x = self._run(torch.cat(list(rows))[None], attends, lora)
+        for count, cache in zip(counts, caches):
+            cache.advance(count)
+        return list(x[0].split(counts))
+
+    def _check_length(self, length: int) -> None:
+        if length > self.context:
             raise ModelError(
-                f"{end} tokens are more than the language model reads ({self.context}): start a new conversation"
+                f"{length} tokens are more than the language model reads ({self.context}): start a new conversation"
             )
-        span = Span(0, torch.arange(steps, device=x.device), steps) if cache is None else cache.reserve(steps)
-        last = config.num_hidden_layers if last is None else last
-        positions = span.positions if segments is None else positions_within(segments)
-        rope = self._rope(positions, angles)
+
+    def _attends(
+        self,
+        steps: int,
+        device: torch.device,
+        cache: KeyValues | None,
+        counts: Tensor | None = None,
+        segments: Tensor | None = None,
+        angles: Tensor | None = None,
+    ) -> list[Attend]:
+        """The attention of each layer, for the next `steps` tokens of each row; see `forward`."""
+        self._check_length(
+            steps if cache is None else int((cache.length + (steps if counts is None else counts)).max())
+        )
+        span = Span(0, torch.arange(steps, device=device), steps) if cache is None else cache.reserve(steps)
+        rope = self._rope(span.positions if segments is None else positions_within(segments), angles)
         mask = None
         if segments is not None:
             alike = segments[:, None, :, None] == segments[:, None, None, :]
-            mask = alike & torch.ones(steps, steps, dtype=torch.bool, device=x.device).tril()
+            mask = alike & torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
         elif span.start is None:
-            mask = (torch.arange(span.end, device=x.device) <= span.positions[..., None])[:, None]
+            mask = (torch.arange(span.end, device=device) <= span.positions[..., None])[:, None]
         elif span.start and steps > 1:
-            mask = torch.ones(steps, span.end, dtype=torch.bool, device=x.device).tril(diagonal=span.start)
-        attends = [
+            mask = torch.ones(steps, span.end, dtype=torch.bool, device=device).tril(diagonal=span.start)
+        return [
             partial(layer.attend, rope=rope, mask=mask, cache=cache, number=number, span=span)
             for number, layer in enumerate(self.layers)
         ]
-        own = _own(counts, steps)
-        if own is not None:
-            attends = [partial(_attend_own, attend=attend, own=own) for attend in attends]
-            x = x[own][None]
+
+    def _run(
+        self,
+        x: Tensor,
+        attends: Sequence[Attend],
+        lora: Lora | None,
+        first: int = 0,
+        last: int | None = None,
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Layers `first` to `last`, with these attentions; see `forward`."""
+        config = self.config
+        last = config.num_hidden_layers if last is None else last
         whole = (first, last) == (0, config.num_hidden_layers)
         if lora is not None or between is not None or not whole:
             self.open_products()
         if self.between is not None:
-            x = self._run_between(x, attends)
-        else:
-            for number in range(first, last):
-                pairs = lora.inside(f"layers.{number}") if lora is not None else {}
-                x = self.layers[number](x, attends[number], pairs)
-                x = x if between is None else between(number, x)
-            if last == config.num_hidden_layers:
-                x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
-        if own is not None:
-            x = _in_rows(x, own)
-        if cache is not None:
-            cache.advance(steps if counts is None else counts)
+            return self._run_between(x, attends)
+        for number in range(first, last):
+            pairs = lora.inside(f"layers.{number}") if lora is not None else {}
+            x = self.layers[number](x, attends[number], pairs)
+            x = x if between is None else between(number, x)
+        if last == config.num_hidden_layers:
+            x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
         return x
 
     def _run_between(self, x: Tensor, attends: Sequence[Attend]) -> Tensor:

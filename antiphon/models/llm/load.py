@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -89,6 +90,15 @@ class Forgets(Protocol):
     def forget(self, cache: Cache, start: int, count: int) -> None:
         """Takes tokens out of a cache of one row: what came after them moves up. It was read with them, so that a trace
         of them is left, but nothing has to be read again."""
+
+
+@runtime_checkable
+class ReadsTogether(Protocol):
+    """A language model that reads for several conversations in one step, each with a cache of its own."""
+
+    def read_together(self, rows: Sequence[Tensor], caches: Sequence[Any], lora: Lora | None = None) -> list[Tensor]:
+        """Embeddings `[T, width]` of each, T of its own, behind what its cache of one row has; gives the last hidden
+        states `[T, width]` of each."""
 
 
 def causal_lm_class(folder: Path | str) -> type[CausalLM]:

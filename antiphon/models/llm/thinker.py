@@ -38,11 +38,13 @@ from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.grammar import Grammar, Grammars
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
 from antiphon.models.llm.prompts import assistant_prompt
+from antiphon.models.llm.reading import SharedReading
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows, token_chances
 from antiphon.models.llm.special_tokens import end_tokens, wordless_tokens
 from antiphon.models.llm.text import as_words
 from antiphon.models.llm.thinker_state import GeneratedToken, ThinkerState
 from antiphon.models.lora import Lora
+from antiphon.nn.batching import Batcher
 from antiphon.nn.cache import join
 
 MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
@@ -71,12 +73,14 @@ class Thinker(nn.Module):
         lora: adapters for voice mode; None: voice mode runs without, by the assistant's prompt alone.
 
     Attributes:
+        batcher: by it, conversations on several threads share steps.
         ends: the tokens that end a reply.
     """
 
     def __init__(self, model: CausalLM, folder: Path | str, lora: Lora | None = None):
         super().__init__()
-        self.model, self.lora = model, lora
+        self.model, self.lora, self.batcher = model, lora, Batcher()
+        self._run = SharedReading(model, self.batcher)
         folder = Path(folder)
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -296,7 +300,7 @@ class Thinker(nn.Module):
         tokens, hidden = [self._ids(option) for option in options], state.hidden
         found, left, sure = [0.0] * len(options), list(range(len(options))), 0.0
         for depth in range(max(map(len, tokens))):
-            logits = self.model.logits(hidden[None])[0].float().log_softmax(-1)
+            logits = self._run.logits(hidden[None])[0].float().log_softmax(-1)
             for option in left:
                 found[option] = sure + float(logits[tokens[option][depth]])
             best = tokens[max(left, key=found.__getitem__)][depth]
@@ -348,7 +352,7 @@ class Thinker(nn.Module):
         if state.draft is not None and state.draft_hidden is not None and torch.equal(state.draft, x):
             return 0
         new = x[self._keep_draft(state, x[:-1]) :]
-        state.draft_hidden = self.model(new[None], state.cache, self._lora([state]))[0, -1]
+        state.draft_hidden = self._run(new[None], state.cache, self._lora([state]))[0, -1]
         state.draft = x
         return len(new)
 
@@ -358,7 +362,7 @@ class Thinker(nn.Module):
         the words; 0 if none was read. Where it reads words alone, without punctuation, a full stop is an end, too."""
         if state.draft_hidden is None:
             return 0.0
-        chances = self.model.logits(state.draft_hidden[None])[0].float().softmax(-1)
+        chances = self._run.logits(state.draft_hidden[None])[0].float().softmax(-1)
         stops = self._stops if state.voice and self.lora is not None else frozenset()
         return float(chances[sorted(self.ends | stops)].sum())
 
@@ -499,7 +503,7 @@ class Thinker(nn.Module):
         try:
             for position in range(max_tokens):
                 with torch.inference_mode():
-                    logits = self.model.logits(torch.stack([states[row].hidden for row in going]))
+                    logits = self._run.logits(torch.stack([states[row].hidden for row in going]))
                     chosen = sample_rows(
                         logits, [samplings[row] for row in going], [position] * len(going),
                         [said[row] for row in going], [forms[row] for row in going],
@@ -523,7 +527,7 @@ class Thinker(nn.Module):
                 with torch.inference_mode():
                     x = self._embed([tokens[row].token if row in tokens else 0 for row in range(len(states))])
                     counts = torch.tensor([row in tokens for row in range(len(states))], dtype=torch.long)
-                    hidden = self.model(x[:, None], cache, lora, counts if len(going) < len(states) else None)[:, 0]
+                    hidden = self._run(x[:, None], cache, lora, counts if len(going) < len(states) else None)[:, 0]
                 for row in going:
                     states[row].turns[-1] = torch.cat((states[row].turns[-1], x[row : row + 1]))
                     states[row].hidden, states[row].pending = hidden[row], []
@@ -564,7 +568,7 @@ class Thinker(nn.Module):
             after = self._ids(self.template.assistant.after)
             ends = [self._remember(state, [*state.pending, *after]) for state in states]
             counts = torch.tensor([len(end) for end in ends])
-            self.model(pad_sequence(ends, batch_first=True), cache, self._lora(states), counts)
+            self._run(pad_sequence(ends, batch_first=True), cache, self._lora(states), counts)
         for row, state in enumerate(states):
             state.cache = cache if len(states) == 1 else cache.fork([row])
             state.hidden, state.pending = None, []
@@ -578,7 +582,7 @@ class Thinker(nn.Module):
         """Feed embeddings `[T, width]`; returns their hidden states, but of those that a draft has read, which aren't
         read again (but for the last of them, whose hidden state is wanted)."""
         x = x[self._keep_draft(state, x[:-1]) :]
-        return self.model(x[None], state.cache, self._lora([state]))[0]
+        return self._run(x[None], state.cache, self._lora([state]))[0]
 
     def _room(self, state: ThinkerState, tokens: int) -> int:
         """Tokens of turns that are kept; raises TooLongError for a turn that is too long for them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from antiphon.errors import UnsayableError
 from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.models.tts.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
 from antiphon.models.tts.talker import Talker, TalkerState
+from antiphon.nn.batching import Batcher
+from antiphon.nn.state import rows_of, together
 
 Given = TypeVar("Given")
 
@@ -68,11 +70,20 @@ class Synthesizer:
         talker, codec: trained for each other.
         phonemizer: spells.
         reads_thinker: the talker was trained beside this thinker and reads its states; False: it reads the text alone.
+        batcher: the thinker's, where there is one: replies on several threads share steps by it.
     """
 
-    def __init__(self, talker: Talker, codec: MiniCodec, phonemizer: Phonemizer, reads_thinker: bool = True):
+    def __init__(
+        self,
+        talker: Talker,
+        codec: MiniCodec,
+        phonemizer: Phonemizer,
+        reads_thinker: bool = True,
+        batcher: Batcher | None = None,
+    ):
         self.talker, self.codec, self.speller = talker, codec, Speller(phonemizer)
         self.reads_thinker = reads_thinker
+        self._step = (batcher or Batcher()).batched(self.step_many)
 
     @property
     def sample_rate(self) -> int:
@@ -141,11 +152,26 @@ class Synthesizer:
         if characters > state.read[-1][0]:
             state.read.append((characters, symbols))
 
-    @torch.no_grad()
     def step(self, state: SynthesizerState) -> Tensor | None:
-        """The next 80 ms, [samples]; None if more text is needed first, or if all is said (`state.talker.done`)."""
-        codes = self.talker.step(state.talker)
-        return None if codes is None else self.codec.decode_step(codes, state.codec)[0, 0]
+        """The next 80 ms, [samples]; None if more text is needed first, or if all is said (`state.talker.done`).
+        Replies that are spoken on several threads share a step."""
+        return self._step(state)
+
+    @torch.no_grad()
+    def step_many(self, states: Sequence[SynthesizerState]) -> list[Tensor | None]:
+        """`step` of several replies in one batch."""
+        found = self.talker.step_many([state.talker for state in states])
+        going = [(state, codes) for state, codes in zip(states, found) if codes is not None]
+        if len(going) < 2:  # nothing to join
+            return [codes if codes is None else self._sound(codes, state) for state, codes in zip(states, found)]
+        codec = together([state.codec for state, _ in going])
+        made = iter(self.codec.decode_step(torch.cat([codes for _, codes in going]), codec)[:, 0])
+        for (state, _), own in zip(going, rows_of(codec)):
+            state.codec = own
+        return [codes if codes is None else next(made) for codes in found]
+
+    def _sound(self, codes: Tensor, state: SynthesizerState) -> Tensor:
+        return self.codec.decode_step(codes, state.codec)[0, 0]
 
 
 class SpokenText:

@@ -29,7 +29,7 @@ from antiphon.errors import HubError
 from antiphon.models.llm.sampling import sample_each, uniforms
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
-from antiphon.nn.state import join, select
+from antiphon.nn.state import join, rows_of, select, together
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
 from antiphon.nn.weights import NoInitWeights, fill
 
@@ -284,14 +284,24 @@ class Talker(nn.Module):
             return frame < text.steps
         return text.ends is not None and (frame + 1) / self.config.frame_rate <= float(text.ends[0, -1])
 
-    @torch.no_grad()
     def step(self, state: TalkerState) -> Tensor | None:
         """The next frame's codes [1, codebooks, 1]; None if text is needed first, or all is said (`state.done`)."""
-        while self.ready(state.text, int(state.speech.frame)):
-            codes = self.step_rows([state.text], state.speech)
-            if int(codes[0, 0]) >= 0:
-                return codes[:, :, None]
-        return None
+        return self.step_many([state])[0]
+
+    @torch.no_grad()
+    def step_many(self, states: Sequence[TalkerState]) -> list[Tensor | None]:
+        """`step` of several utterances, those that can go on in one batch."""
+        found: list[Tensor | None] = [None] * len(states)
+        rows = list(range(len(states)))
+        while rows := [row for row in rows if self.ready(states[row].text, int(states[row].speech.frame))]:
+            going = [states[row] for row in rows]
+            speech = together([state.speech for state in going])
+            codes = self.step_rows([state.text for state in going], speech)
+            for row, own, code in zip(rows, rows_of(speech), codes):
+                states[row].speech = own
+                found[row] = code[None, :, None] if int(code[0]) >= 0 else None
+            rows = [row for row in rows if found[row] is None]
+        return found
 
     @torch.no_grad()
     def step_rows(self, texts: Sequence[Utterance], state: SpeechState) -> Tensor:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from antiphon.dialogue.backend import Backend
@@ -19,7 +21,8 @@ from antiphon.dialogue.events import AudioEvent
 from antiphon.dialogue.half_duplex import Message
 
 MARGIN = 0.9  # of the machine's time that may be planned with
-TEST_SECONDS = 2.0  # of sound that is listened to
+TEST_SECONDS = 2.0  # of sound that is listened to, and of each of several answers at once
+AT_ONCE = (2, 4, 8)  # answers that are tried
 PATIENCE = 2.0  # seconds that a newcomer waits for a place that nobody may be in
 TEST_QUESTION = "What is the capital of Italy?"
 
@@ -31,15 +34,22 @@ class Pace:
     Attributes:
         listening: seconds of work for a second of the user's speech.
         speaking: seconds of work for a second of the answer's.
+        together: where answers share steps, seconds of work for a second of each of so many that are spoken at once.
     """
 
     listening: float
     speaking: float
+    together: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def capacity(self) -> int:
         """Conversations whose worst case, all speaking at once, is still made in time; at least one."""
-        return max(1, math.floor(MARGIN / max(self.listening, self.speaking, 1e-6)))
+        heard = math.floor(MARGIN / max(self.listening, 1e-6))
+        if not self.together:
+            return max(1, min(heard, math.floor(MARGIN / max(self.speaking, 1e-6))))
+        counts, costs = [1, *self.together], [self.speaking, *self.together.values()]
+        spoken = sum(np.interp(count, counts, costs) <= MARGIN for count in range(1, counts[-1] + 1))
+        return max(1, min(heard, int(spoken)))
 
 
 def measure(backend: Backend) -> Pace:
@@ -62,7 +72,31 @@ def measure(backend: Backend) -> Pace:
                         break
         seconds = samples / backend.sample_rate
         speaking = (time.perf_counter() - began) / seconds if seconds else 0.0
-    return Pace(listening, speaking)
+    return Pace(listening, speaking, _together(backend) if backend.shares_steps and speaking <= MARGIN else {})
+
+
+def _together(backend: Backend) -> dict[int, float]:
+    """Seconds of work for a second of each of 2, 4 and 8 answers, up to how many the machine keeps up with."""
+    found: dict[int, float] = {}
+    for count in AT_ONCE:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(count) as threads:
+            seconds = list(threads.map(lambda _: _spoken_seconds(backend), range(count)))
+        found[count] = (time.perf_counter() - began) * count / sum(seconds)
+        if found[count] > MARGIN:
+            break
+    return found
+
+
+def _spoken_seconds(backend: Backend) -> float:
+    """Makes the beginning of an answer; gives the seconds of its sound."""
+    seconds = 0.0
+    with closing(backend.chat().answer([Message("user", TEST_QUESTION)]).events()) as events:
+        for event in events:
+            seconds += event.audio.duration if isinstance(event, AudioEvent) else 0.0
+            if seconds >= TEST_SECONDS:
+                break
+    return seconds
 
 
 class Full(Exception):

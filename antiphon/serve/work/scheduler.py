@@ -4,6 +4,9 @@ A piece of work is an iterator. Each `next` of it is one step (the next 80 ms of
 being heard), and between two steps another conversation may have its turn. What is due soonest goes first, so two
 conversations at once are both served in time as long as the machine can make it.
 
+Where conversations on several threads share their steps (`antiphon.nn.batching`), several are worked on at once, but
+only those that are about equally urgent: an answer with seconds of sound in store rests while another has none yet.
+
     work = scheduler.start(steps, due=time.monotonic(), give=print, end=done)
     work.stop()                     # no `give` comes after this, whatever was under way
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -20,6 +24,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+SPREAD_SECONDS = 1.0  # by which what is worked on may be less urgent than the most urgent of it
 
 Steps = Callable[[], Iterator[Any]]
 Give = Callable[[Any], None]
@@ -93,7 +99,7 @@ class Scheduler:
     """Threads that work off what is due first.
 
     Args:
-        threads: one is right for a model that uses the cores itself.
+        threads: one is right for a model that uses the cores itself, unless it shares steps: then one a conversation.
     """
 
     def __init__(self, threads: int = 1):
@@ -101,6 +107,7 @@ class Scheduler:
         self._order = itertools.count()
         self._ready = threading.Condition()
         self._closing = False
+        self._current: list[Work] = []  # a step of it is being done
         self._busy: deque[tuple[float, float]] = deque(maxlen=4096)
         self._threads = [
             threading.Thread(target=self._run, name=f"antiphon-worker-{n}", daemon=True) for n in range(threads)
@@ -117,8 +124,11 @@ class Scheduler:
     def put(self, work: Work) -> None:
         """Queues it for its next step."""
         with self._ready:
-            heapq.heappush(self._heap, (work.due, next(self._order), work))
-            self._ready.notify()
+            self._queue(work)
+
+    def _queue(self, work: Work) -> None:
+        heapq.heappush(self._heap, (work.due, next(self._order), work))
+        self._ready.notify_all()
 
     def close(self) -> None:
         """Ends the threads; what is queued is ended as stopped."""
@@ -134,26 +144,43 @@ class Scheduler:
         return len(self._heap)
 
     def load(self, seconds: float = 5.0) -> float:
-        """The share of the last seconds in which the threads worked, 0 to 1."""
-        since = time.monotonic() - seconds
-        busy = sum(end - max(start, since) for start, end in list(self._busy) if end > since)
-        return min(1.0, busy / seconds / len(self._threads))
+        """The share of the last seconds in which any of the threads worked, 0 to 1."""
+        until = time.monotonic() - seconds
+        busy = 0.0
+        for start, end in sorted(self._busy.copy()):
+            if end > until:
+                busy += end - max(start, until)
+                until = end
+        return min(1.0, busy / seconds)
 
     def _take(self) -> Work | None:
         with self._ready:
-            while not self._heap and not self._closing:
+            while not self._closing and not self._pressing():
                 self._ready.wait()
-            return heapq.heappop(self._heap)[2] if self._heap else None
+            if not self._heap:
+                return None
+            self._current.append(heapq.heappop(self._heap)[2])
+            return self._current[-1]
+
+    def _pressing(self) -> bool:
+        """Whether something waits that is to be worked on now."""
+        most_urgent = min((work.due for work in self._current), default=math.inf)
+        return bool(self._heap) and self._heap[0][0] <= most_urgent + SPREAD_SECONDS
 
     def _run(self) -> None:
         while (work := self._take()) is not None:
             if work.stopped or self._closing:
                 work.close()
+                goes_on = False
             else:
                 began = time.monotonic()
-                if work.step():
-                    self.put(work)
+                goes_on = work.step()
                 self._busy.append((began, time.monotonic()))
+            with self._ready:
+                self._current.remove(work)
+                if goes_on:
+                    self._queue(work)
+                self._ready.notify_all()
             del work  # what waits for more holds on to nobody
 
 

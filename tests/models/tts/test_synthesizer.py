@@ -1,14 +1,18 @@
 """The voice knows what it has said: whole words, when they have sounded, however the text came."""
 
 import copy
+import time
 
 import pytest
 import torch
 
+from antiphon.codecs.mini.model import MiniCodec
 from antiphon.errors import UnsayableError
 from antiphon.models.tts.phonemes import Phonemizer
-from antiphon.models.tts.synthesizer import Synthesizer, SynthesizerState
+from antiphon.models.tts.synthesizer import SpokenText, Synthesizer, SynthesizerState
+from tests.codecs.mini.test_model import TINY as TINY_CODEC
 from tests.models.tts.test_talker import TINY, talker  # noqa: F401
+from tests.nn.test_batching import on_threads
 
 TEXT = "Bread is made from flour, water and yeast."
 PIECES = ["Bread", " is", " made", " from", " fl", "our", ",", " water", " and", " ye", "ast", "."]
@@ -122,3 +126,32 @@ def test_a_text_of_which_nothing_can_be_said_is_refused(voice):
     state = voice.init_state()
     voice.read("你好 means hello.", state)
     assert state.speller.unsaid == ["你好"]
+
+
+def test_replies_on_several_threads_sound_as_each_does_alone(talker):  # noqa: F811
+    """Codes and sound, with joining and leaving: the texts are of unequal length, and come in pieces."""
+    codec = MiniCodec(TINY_CODEC).eval()
+    texts = [PIECES, PIECES[:6], ["Two", " words."], PIECES[3:]]
+
+    def said(voice: Synthesizer, number: int) -> torch.Tensor:
+        spoken, pieces = SpokenText(voice, seed=number, temperature=0.7), iter(texts[number])
+        given = spoken.overlapped((None, piece, None) for piece in pieces)
+        return torch.cat([sound for sound in given if sound is not None])
+
+    wanted = [said(Synthesizer(talker, codec, Phonemizer()), number) for number in range(len(texts))]
+    voice, sizes = Synthesizer(talker, codec, Phonemizer()), []
+    monkeyed = voice.talker.step_rows
+
+    def step_rows(rows, state):
+        sizes.append(len(rows))
+        time.sleep(0.005)  # as long as a step of a real one, so that there is somebody to be waited for
+        return monkeyed(rows, state)
+
+    talker.step_rows = step_rows
+    try:
+        found = on_threads(*(lambda number=number: said(voice, number) for number in range(len(texts))))
+    finally:
+        del talker.step_rows
+    assert max(sizes) > 1, sizes
+    for own, alone in zip(found, wanted, strict=True):
+        torch.testing.assert_close(own, alone, atol=1e-5, rtol=1e-4)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from antiphon.serve.work.scheduler import Scheduler, SerialQueue, Stopped
+from antiphon.serve.work.scheduler import SPREAD_SECONDS, Scheduler, SerialQueue, Stopped
 
 
 @pytest.fixture
@@ -162,3 +162,36 @@ def test_work_that_has_ended_holds_on_to_nobody(scheduler):
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_is_far_ahead_rests_while_another_is_urgent():
+    scheduler, order, outcomes, gate = Scheduler(2), [], [Outcome() for _ in range(2)], threading.Event()
+
+    def steps(name, number):
+        for _ in range(number):
+            assert gate.wait(10)
+            order.append(name)
+            time.sleep(0.002)
+            yield None
+
+    scheduler.start(partial(steps, "urgent", 5), 0.0, print, outcomes[0].end)
+    scheduler.start(partial(steps, "ahead", 2), SPREAD_SECONDS + 0.1, print, outcomes[1].end)
+    gate.set()
+    for outcome in outcomes:
+        outcome.wait()
+    scheduler.close()
+    assert order == ["urgent"] * 5 + ["ahead"] * 2
+
+
+def test_what_is_about_as_urgent_is_done_at_once():
+    scheduler, together, outcomes = Scheduler(2), threading.Barrier(2), [Outcome() for _ in range(2)]
+
+    def steps():
+        together.wait(10)
+        yield 1
+
+    for number, outcome in enumerate(outcomes):
+        scheduler.start(steps, SPREAD_SECONDS * number / 2, outcome.given.append, outcome.end)
+    assert [outcome.wait() for outcome in outcomes] == [[1], [1]]
+    assert 0 < scheduler.load() < 1
+    scheduler.close()
