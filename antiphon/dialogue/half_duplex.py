@@ -38,6 +38,7 @@ from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, Repe
 from antiphon.errors import ToolCallError
 from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
 from antiphon.models.llm.detokenizer import token_bytes
+from antiphon.models.llm.likelihood import likelier
 from antiphon.models.llm.sampling import TokenChances
 from antiphon.models.tts.synthesizer import SpokenText
 
@@ -265,11 +266,11 @@ class HalfDuplexChat:
 
     def addressed(self, said: str) -> float:
         """See `ChatSession.addressed`."""
-        return self.thinker.likelier(said, TO_ASSISTANT, TO_PERSON)
+        return likelier(self.thinker, said, TO_ASSISTANT, TO_PERSON)
 
     def interrupts(self, said: str) -> float:
         """See `ChatSession.interrupts`."""
-        return self.thinker.likelier(f'{said}"', INTERRUPTING, LISTENING)
+        return likelier(self.thinker, f'{said}"', INTERRUPTING, LISTENING)
 
     def _readable(self, past: Sequence[Message], functions: Functions | None) -> tuple[list[Message], Calling | None]:
         """The messages as the language model reads them, and how it may call functions."""

@@ -46,6 +46,21 @@ def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float
 
 
 @torch.inference_mode()
+def likelier(thinker: Thinker, said: str, one: str, other: str) -> float:
+    """How much likelier a text is behind one beginning than behind another, for the language model alone: nats."""
+    found, model = [], thinker.model
+    for beginning in (one, other):
+        before, tokens = (
+            thinker.tokenizer.encode(text, add_special_tokens=False).ids for text in (beginning, beginning + said)
+        )
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens)))
+        read = model(model.embed(torch.tensor([tokens[:-1]])), model.init_cache())[0, max(0, same - 1) :]
+        chances = model.logits(read[None])[0].float().log_softmax(-1)
+        found.append(float(chances.gather(1, torch.tensor(tokens[max(1, same) :])[:, None]).sum()))
+    return found[0] - found[1]
+
+
+@torch.inference_mode()
 def read_shared(
     model: CausalLM, contexts: Sequence[Sequence[int]], prefix: Sequence[int] = (), read: Cache | None = None
 ) -> tuple[Cache, Tensor]:

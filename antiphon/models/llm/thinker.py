@@ -21,7 +21,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import takewhile
@@ -42,7 +41,7 @@ from antiphon.models.llm.reading import SharedReading
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows, token_chances
 from antiphon.models.llm.special_tokens import end_tokens, wordless_tokens
 from antiphon.models.llm.text import as_words
-from antiphon.models.llm.thinker_state import GeneratedToken, ThinkerState
+from antiphon.models.llm.thinker_state import GeneratedToken, ReadPrompt, ThinkerState
 from antiphon.models.lora import Lora
 from antiphon.nn.batching import Batcher
 from antiphon.nn.cache import join
@@ -54,14 +53,6 @@ GREEDY = TokenSampling()
 log = logging.getLogger(__name__)
 Residuals = Callable[[str, Sequence[tuple[int, int]]], Tensor]
 """From words and the characters [start, end) of each token there to what is added to its embedding, [tokens, width]."""
-
-
-@dataclass
-class _Prompt:
-    """A system prompt as tokens, and the state that has read it."""
-
-    tokens: list[int]
-    state: ThinkerState
 
 
 class Thinker(nn.Module):
@@ -93,7 +84,7 @@ class Thinker(nn.Module):
         self.marks = mark_tokens(self.tokenizer, MARKS)
         special = [token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
-        self._prompts: dict[tuple[bool, str | None, str], _Prompt] = {}
+        self._prompts: dict[tuple[bool, str | None, str], ReadPrompt] = {}
 
     @cached_property
     def _stops(self) -> frozenset[int]:
@@ -156,7 +147,7 @@ class Thinker(nn.Module):
             state = ThinkerState(voice, cache, len(tokens), first, guarded=voice and not functions)
             if tokens[read:]:
                 self._read(state, self._embed(tokens[read:]))
-            known = _Prompt(tokens, state)
+            known = ReadPrompt(tokens, state)
         self._prompts[key] = known  # the last of the queue again
         for old in list(self._prompts)[:-MAX_KEPT_PROMPTS]:  # a copy: other threads begin conversations, too
             self._prompts.pop(old, None)
@@ -313,18 +304,6 @@ class Thinker(nn.Module):
         self.rewind(state, len(state.turns) - 1)
         state.history = history
         return found
-
-    @torch.inference_mode()
-    def likelier(self, said: str, one: str, other: str) -> float:
-        """How much likelier a text is behind one beginning than behind another, for the language model alone: nats."""
-        found = []
-        for beginning in (one, other):
-            before, tokens = self._ids(beginning), self._ids(beginning + said)
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens)))
-            hidden = self.model(self._embed(tokens[:-1])[None], self.model.init_cache())[0, max(0, same - 1) :]
-            chances = self.model.logits(hidden[None])[0].float().log_softmax(-1)
-            found.append(float(chances.gather(1, torch.tensor(tokens[max(1, same) :])[:, None]).sum()))
-        return found[0] - found[1]
 
     @torch.inference_mode()
     def read_draft(self, state: ThinkerState, said: str, residuals: Residuals | None = None) -> int:

@@ -70,3 +70,11 @@ class ThinkerState:
         """A copy that goes its own way."""
         lists = {"turns": list(self.turns), "pending": list(self.pending), "history": list(self.history)}
         return replace(self, cache=self.cache.fork(), **lists)
+
+
+@dataclass
+class ReadPrompt:
+    """A system prompt as tokens, and the state that has read it."""
+
+    tokens: list[int]
+    state: ThinkerState

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon.models.llm.likelihood import said_likelihoods
+from antiphon.models.llm.likelihood import likelier, said_likelihoods
 from antiphon.models.llm.thinker import Thinker
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
 
@@ -49,3 +49,18 @@ def test_a_conversation_under_way_is_not_changed(thinker: Thinker) -> None:
     before = int(state.cache.length)
     said_likelihoods(thinker, ["a", "bc"])
     assert int(thinker.init_state().cache.length) == before == int(state.cache.length)
+
+
+def test_how_much_likelier_a_text_is_is_the_sum_over_its_own_tokens(thinker):
+    def by_hand(beginning: str) -> float:
+        tokens = thinker.tokenizer.encode(f"{beginning} the cat").ids
+        before = len(thinker.tokenizer.encode(beginning).ids)
+        hidden = thinker.model(thinker.model.embed(torch.tensor(tokens))[None], thinker.model.init_cache())[0]
+        chances = thinker.model.logits(hidden[None])[0].float().log_softmax(-1)
+        return sum(float(chances[at - 1, tokens[at]]) for at in range(before, len(tokens)))
+
+    one, other = "I say", "You may hear"
+    with torch.inference_mode():
+        wanted = by_hand(one) - by_hand(other)
+    assert likelier(thinker, " the cat", one, other) == pytest.approx(wanted, abs=1e-3)
+    assert likelier(thinker, " the cat", one, one) == 0.0

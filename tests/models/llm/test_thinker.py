@@ -449,18 +449,3 @@ def test_real_weights_say_what_transformers_says() -> None:
         state = thinker.init_state(voice=False)
         thinker.add_user(state, said)
         assert tokens_of(thinker, state, 40) == generated(llm, [{"role": "user", "content": said}], 40)
-
-
-def test_how_much_likelier_a_text_is_is_the_sum_over_its_own_tokens(thinker):
-    def by_hand(beginning: str) -> float:
-        tokens = thinker.tokenizer.encode(f"{beginning} the cat").ids
-        before = len(thinker.tokenizer.encode(beginning).ids)
-        hidden = thinker.model(thinker.model.embed(torch.tensor(tokens))[None], thinker.model.init_cache())[0]
-        chances = thinker.model.logits(hidden[None])[0].float().log_softmax(-1)
-        return sum(float(chances[at - 1, tokens[at]]) for at in range(before, len(tokens)))
-
-    one, other = "I say", "You may hear"
-    with torch.inference_mode():
-        wanted = by_hand(one) - by_hand(other)
-    assert thinker.likelier(" the cat", one, other) == pytest.approx(wanted, abs=1e-3)
-    assert thinker.likelier(" the cat", one, one) == 0.0
