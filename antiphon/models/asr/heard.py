@@ -77,6 +77,7 @@ class Passage:
         words: if they were asked for.
         voiced: seconds of speech in it.
         spoken: how the words were heard, if that was asked for.
+        no_speech: how likely the decoder takes it to be no speech at all, 0 to 1; None where none tells.
     """
 
     text: str
@@ -87,6 +88,7 @@ class Passage:
     words: tuple[Word, ...] = ()
     voiced: float = 0.0
     spoken: SpokenWords | None = None
+    no_speech: float | None = None
 
 
 @dataclass(frozen=True)

@@ -544,7 +544,8 @@ class Recognizer(nn.Module):
         words = self._timed(window, tokens) if window.options.words else ()
         spoken = self._heard(window, tokens) if window.options.states else None
         known = language if self.languages else None
-        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice), spoken), []
+        voiced = voiced_seconds(window.voice)
+        return Passage(text, window.drafted, begun, end, known, words, voiced, spoken, transcript.no_speech), []
 
     def _timed(self, window: Window, tokens: list[int]) -> tuple[Word, ...]:
         """The words of a window's transcript, with times in the turn."""
