@@ -73,7 +73,7 @@ lock: $(VENV)/.develop
 	(sed '/^[^#]/,$$d' requirements.lock && \
 	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --strip-extras --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --no-emit-options --extra clients --extra codec --extra data --extra dev --extra docs --extra echo --extra eval --extra json --extra mcp --extra mic \
-		--extra parity --extra ray --extra scene --extra semantic --extra tables --extra train --extra webrtc --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
+		--extra parity --extra ray --extra scene --extra semantic --extra tables --extra train --extra webrtc --extra wyoming --output-file - pyproject.toml | sed -n 's/+cpu$$//; /^[a-z]/p') > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:
@@ -109,7 +109,7 @@ $(VENV)/.docs: requirements.lock pyproject.toml | $(VENV)/.talk
 # Some of these are built in folders of their own, from which the lock is found by its whole path alone.
 $(VENV)/.peers: requirements.lock pyproject.toml tests/peers.txt | $(VENV)/.develop
 	@echo "Installing what tests compare with and are called by into $(VENV)"
-	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene,tables]'
+	PIP_CONSTRAINT=$(CURDIR)/requirements.lock $(PIP) install -e '.[clients,codec,mic,parity,ray,scene,tables,wyoming]'
 	$(INSTALL) --no-deps -r tests/peers.txt
 	@command -v npm || echo "No npm: the page's accessibility isn't tested (axe-core)"
 	! command -v npm || npm install --silent --no-save --no-package-lock --prefix $(VENV) axe-core@4.14.1

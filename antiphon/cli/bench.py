@@ -70,12 +70,21 @@ def hear(
     minutes: Annotated[float, typer.Option(help="Minutes of it, at most.", min=0.5)] = 10.0,
     threads: Annotated[list[int] | None, typer.Option(help="Numbers of threads; may be repeated. [2]", min=1)] = None,
     rounds: Annotated[int, typer.Option(help="Times that it is heard.", min=1)] = 1,
+    clips: Annotated[
+        int | None,
+        typer.Option(help="Instead: as many clips of 10 s by one command, over a command for each.", min=1),
+    ] = None,
+    alone: Annotated[int, typer.Option(help="Of these, clips that get a command each.", min=1)] = 20,
 ) -> None:
     """Writing down recordings over faster-whisper in int8, same weights, beam 1."""
     from antiphon.bench.hear import HearBenchConfig, bench_hear
+    from antiphon.bench.hear_clips import HearClipsConfig, bench_hear_clips
 
     if not recordings.exists():
         raise ConfigError(f"{recordings}: there is no such file or folder.")
+    if clips is not None:
+        _show(bench_hear_clips(HearClipsConfig(recordings, clips, alone=alone), progress), json)
+        return
     config = HearBenchConfig(recordings, minutes, rounds=rounds, **_given(threads=threads))
     _show(bench_hear(config, progress), json)
 

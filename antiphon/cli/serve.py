@@ -49,6 +49,12 @@ def serve(
     resume: Annotated[
         float, typer.Option(help="Seconds in which a broken connection may go on with its session. [never]", min=0)
     ] = 0.0,
+    wyoming: Annotated[
+        str,
+        typer.Option(
+            help="Serve Home Assistant, too: tcp://0.0.0.0:10300. Its protocol knows no token. [no]", show_default=False
+        ),
+    ] = "",
     log_words: Annotated[bool, typer.Option("--log-words", help="Put what is said into the log as well.")] = False,
 ) -> None:
     """Serve a model: talk to it in the browser, or with the clients of OpenAI."""
@@ -82,6 +88,7 @@ def serve(
             record=record,
             resume_seconds=resume,
             log_words=log_words,
+            wyoming=wyoming,
         )
         try:
             listening = listen(config)
@@ -103,6 +110,8 @@ def serve(
         url = f"{scheme}://{shown}:{listening.getsockname()[1]}"
         print(f"talk:     {url}/", file=stdout)
         print(f"clients:  {url}/v1", file=stdout)
+        if wyoming:
+            print(f"wyoming:  {wyoming}", file=stdout)
         print(f"at once:  {app.state.served.admission.sessions} live conversations", file=stdout, flush=True)
         server.run(sockets=[listening])
         if not server.started:

@@ -125,7 +125,7 @@ class Sampling:
         seed: the same seed gives the same wav.
         temperature, top_k: of the talker; temperature 0 takes the likeliest code.
         think_temperature, think_top_k, think_top_p: of the thinker; it is greedy unless told otherwise.
-        presence, frequency: see `TokenSampling`; of the thinker.
+        presence, frequency, bias: see `TokenSampling`; of the thinker.
         top_chances: likewise, for `TextEvent.chances`, of a backend that is `structured`.
         schema: JSON of a schema that the answer fits, which is JSON then: of a written one, and of such a backend.
         max_tokens: of the answer's text.
@@ -142,6 +142,7 @@ class Sampling:
     think_top_p: float = 1.0
     presence: float = 0.0
     frequency: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
     top_chances: int | None = None
     schema: str | None = None
 
@@ -150,5 +151,5 @@ class Sampling:
         """Of the thinker."""
         return TokenSampling(
             self.think_temperature, self.think_top_k, self.think_top_p, presence=self.presence,
-            frequency=self.frequency, seed=self.seed, top_chances=self.top_chances,
+            frequency=self.frequency, bias=self.bias, seed=self.seed, top_chances=self.top_chances,
         )  # fmt: skip

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from antiphon.audio.smart_turn import TurnDetector
     from antiphon.dialogue.duplex.batched import BatchedEngine
     from antiphon.dialogue.turn_taking.network import NetworkTurns
+    from antiphon.serve.wyoming import WyomingServer
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,17 @@ def create_app(
     if config.record is not None:
         served.recordings = http_recordings.Recordings(config.record)
 
+    wyoming = _wyoming(served)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if wyoming is not None:
+            await wyoming.start()
         with contextlib.suppress(ImportError):  # half a second's work, which is not to be done when somebody calls
             await asyncio.to_thread(importlib.import_module, "antiphon.serve.realtime.webrtc")
         yield
+        if wyoming is not None:
+            await wyoming.stop()
         await http_calls.hang_up_all(served)
         scheduler.close()
         if engine is not None:
@@ -128,3 +135,18 @@ def create_app(
     app.add_middleware(AuthMiddleware, config=config, keys=served.keys)
     app.add_middleware(SecurityHeaders)
     return app
+
+
+def _wyoming(served: Served) -> WyomingServer | None:
+    """The server for Home Assistant, where one is asked for.
+
+    Raises:
+        ConfigError: what it takes isn't installed, or it can't be had.
+    """
+    if not served.config.wyoming:
+        return None
+    try:
+        from antiphon.serve.wyoming import WyomingServer
+    except ImportError as error:
+        raise ConfigError(f"--wyoming needs pip install 'antiphon[wyoming]' ({error}).") from None
+    return WyomingServer(served, served.config.wyoming)

@@ -45,6 +45,7 @@ class ServeConfig:
         resume_seconds: in which a client whose connection broke may go on with its session, by `?resume=ID`; 0: never.
         vad: how speech is found: "silero", a network that tells voices from other sounds, or "loudness".
         log_words: put what is said into the log as well.
+        wyoming: where Home Assistant's protocol is listened for, tcp://HOST:PORT, which lets in whoever reaches it.
     """
 
     host: str = "127.0.0.1"
@@ -80,6 +81,7 @@ class ServeConfig:
     resume_seconds: float = 0.0
     vad: str = "silero"
     log_words: bool = False
+    wyoming: str = ""
     page: Path = field(default_factory=lambda: Path(__file__).resolve().parent / "page")
 
     def __post_init__(self) -> None:

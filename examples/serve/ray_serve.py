@@ -7,15 +7,23 @@ ANTIPHON_MODEL names the model, ANTIPHON_REPLICAS how many there are, ANTIPHON_T
 ANTIPHON_TOKEN, are set where the replicas run. Ray gives a new connection to the replica with the fewest, and a
 WebSocket stays with it. Each admits what it has measured and refuses the rest itself, so `max_ongoing_requests` is so
 high that nobody is kept waiting at the door.
+
+With ANTIPHON_MOST there are as many replicas as are needed, from ANTIPHON_REPLICAS to ANTIPHON_MOST: more when those
+that there are hold more than ANTIPHON_EACH conversations on average. Let that be half of what a replica has room for,
+as a new one takes a minute to load its model. One that isn't needed any more is given nobody new, and ends with the last
+of its conversations.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+
+LONGEST = 3600.0  # seconds that a conversation may last, so that none is cut off where a replica goes
 
 
 def voice() -> FastAPI:
@@ -43,10 +51,22 @@ def voice() -> FastAPI:
     return create_app(model.backend, config, pace, turns=network_turns, turn_detector=turn_detector())
 
 
-def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application:
-    """Replicas of what `make` makes."""
+def scaling(least: int, most: int, each: float) -> dict[str, Any]:
+    """How many replicas there are to be: for so many conversations on each."""
+    return {
+        "min_replicas": least,
+        "max_replicas": most,
+        "target_ongoing_requests": each,  # a conversation is one, from its beginning to its end
+        "upscale_delay_s": 5,
+        "downscale_delay_s": 300,
+    }
 
-    @serve.deployment(num_replicas=replicas, max_ongoing_requests=1000)
+
+def application(make: Callable[[], FastAPI], replicas: int, scaled: dict[str, Any] | None = None) -> serve.Application:
+    """Replicas of what `make` makes: so many of them, or as many as `scaling` says."""
+    count: dict[str, Any] = {"num_replicas": replicas} if scaled is None else {"autoscaling_config": scaled}
+
+    @serve.deployment(max_ongoing_requests=1000, graceful_shutdown_timeout_s=LONGEST, **count)
     @serve.ingress(make)
     class Replica:
         """Everything is in its application."""
@@ -54,4 +74,7 @@ def application(make: Callable[[], FastAPI], replicas: int) -> serve.Application
     return Replica.bind()
 
 
-app = application(voice, int(os.environ.get("ANTIPHON_REPLICAS", "2")))
+REPLICAS, MOST = int(os.environ.get("ANTIPHON_REPLICAS", "2")), int(os.environ.get("ANTIPHON_MOST", "0"))
+app = application(
+    voice, REPLICAS, scaling(REPLICAS, MOST, float(os.environ.get("ANTIPHON_EACH", "0.5"))) if MOST else None
+)

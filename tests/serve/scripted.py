@@ -58,7 +58,7 @@ class ScriptedListener:
                 Word(word, start + at * each, start + (at + 1) * each, 0.5) for at, word in enumerate(text.split())
             )
         text = f"in English: {text}" if self.options.translate else text
-        return Hearing(text, None, language, (Passage(text, "", start, end, language, words),))
+        return Hearing(text, None, language, (Passage(text, "", start, end, language, words, no_speech=0.125),))
 
     def passages(self) -> Sequence[Passage]:
         return ()

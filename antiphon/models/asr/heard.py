@@ -78,6 +78,7 @@ class Passage:
         voiced: seconds of speech in it.
         spoken: how the words were heard, if that was asked for.
         confidence: 0 to 1, how sure the decoder is of its tokens, their geometric mean; 1 where none tells.
+        no_speech: how likely the decoder takes it to be no speech at all, 0 to 1; None where none tells.
     """
 
     text: str
@@ -89,6 +90,7 @@ class Passage:
     voiced: float = 0.0
     spoken: SpokenWords | None = None
     confidence: float = 1.0
+    no_speech: float | None = None
 
 
 @dataclass(frozen=True)

@@ -545,7 +545,8 @@ class Recognizer(nn.Module):
         words = self._timed(window, tokens) if window.options.words else ()
         spoken = self._heard(window, tokens) if window.options.states else None
         known, sure = language if self.languages else None, math.exp(transcript.confidence)
-        return Passage(text, window.drafted, begun, end, known, words, voiced_seconds(window.voice), spoken, sure), []
+        voiced, quiet = voiced_seconds(window.voice), transcript.no_speech
+        return Passage(text, window.drafted, begun, end, known, words, voiced, spoken, sure, quiet), []
 
     def _timed(self, window: Window, tokens: list[int]) -> tuple[Word, ...]:
         """The words of a window's transcript, with times in the turn."""

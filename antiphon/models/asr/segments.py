@@ -31,6 +31,7 @@ class Segment:
         words: in it, where they are known.
         seek: seconds at which what was heard as one begins.
         language: that is spoken; None where nothing tells.
+        no_speech: of what was heard as one, see `Passage`.
     """
 
     start: float
@@ -39,6 +40,7 @@ class Segment:
     words: tuple[Word, ...] = ()
     seek: float = 0.0
     language: str | None = None
+    no_speech: float | None = None
 
     def shown(self, number: int) -> dict[str, Any]:
         """As OpenAI's verbose_json shows it; what isn't known is null."""
@@ -54,7 +56,7 @@ class Segment:
             "temperature": 0.0,  # the likeliest words are taken
             "avg_logprob": round(sum(sure) / len(sure), 3) if sure else None,
             "compression_ratio": round(len(said) / len(zlib.compress(said)), 3),
-            "no_speech_prob": None,
+            "no_speech_prob": None if self.no_speech is None else round(self.no_speech, 4),
         }
 
 
@@ -65,7 +67,8 @@ def segments(passages: Iterable[Passage]) -> list[Segment]:
 
 def _segments(passage: Passage) -> Iterable[Segment]:
     if not passage.words:
-        yield Segment(passage.start, passage.end, passage.text, (), passage.start, passage.language)
+        told = passage.start, passage.language, passage.no_speech
+        yield Segment(passage.start, passage.end, passage.text, (), *told)
         return
     words: list[Word] = []
     for word in passage.words:
@@ -85,7 +88,8 @@ def _is_over(words: Sequence[Word], following: Word) -> bool:
 
 def _of_words(words: Sequence[Word], passage: Passage) -> Segment:
     text = ("" if passage.language in UNSPACED else " ").join(word.text for word in words)
-    return Segment(words[0].start, words[-1].end, text, tuple(words), passage.start, passage.language)
+    told = passage.start, passage.language, passage.no_speech
+    return Segment(words[0].start, words[-1].end, text, tuple(words), *told)
 
 
 def written(

@@ -25,6 +25,7 @@ class TokenSampling:
         repetition: by how much tokens that were said are less likely (Keskar et al. 2019, section 4.1); 1 for not.
         presence, frequency: what is taken from the logits of tokens that were said, once, and as often as they were;
             negative ones make them likelier.
+        bias: what is added to the logits of tokens, (token, added).
         seed: the same seed draws the same.
         not_first: tokens that a reply doesn't begin with.
         top_chances: of how many of the likeliest tokens the probabilities are told with each token; None tells none,
@@ -37,6 +38,7 @@ class TokenSampling:
     repetition: float = 1.0
     presence: float = 0.0
     frequency: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
     not_first: tuple[int, ...] = ()
     top_chances: int | None = None
@@ -82,6 +84,9 @@ def sample_rows(
         positions: number of each row's token, from which with its seed its chance follows.
         said: each row's tokens so far.
         forms: that rows are written in; each is told its row's token.
+
+    Raises:
+        ConfigError: a bias of a token that isn't there.
     """
     for row, (sampling, tokens) in enumerate(zip(samplings, said)):
         if sampling.not_first and not tokens:
@@ -94,6 +99,12 @@ def sample_rows(
             known, counts = torch.tensor(tokens, device=logits.device).unique(return_counts=True)
             less = sampling.presence + sampling.frequency * counts.to(logits.dtype)
             logits = logits.index_put((torch.tensor(row), known), logits[row, known] - less)
+        if sampling.bias:
+            biased, added = zip(*sampling.bias)
+            if gone := [token for token in biased if not 0 <= token < logits.shape[-1]]:
+                raise ConfigError(f"There is no token {gone[0]}: this model has {logits.shape[-1]}, from 0.")
+            at = torch.tensor(row), torch.tensor(biased, device=logits.device)
+            logits = logits.index_put(at, logits.new_tensor(added), accumulate=True)
     seeds = torch.tensor([sampling.seed for sampling in samplings])
     chance = uniforms(seeds, torch.tensor(positions), 1)[:, 0].to(logits.device)
     settings = [(each.temperature, each.top_k, each.top_p) for each in samplings]

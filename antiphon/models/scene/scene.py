@@ -41,9 +41,9 @@ class Scene:
 
     events: tuple[SoundEvent, ...] = ()
     duration: float = 0.0
-    chances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    vector: tuple[float, ...] = ()
-    noteworthy: Mapping[str, float] = field(default_factory=dict)
+    chances: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)  # hundreds of numbers
+    vector: tuple[float, ...] = field(default=(), repr=False)
+    noteworthy: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     def of(self, group: str) -> tuple[SoundEvent, ...]:
         """The events of one group."""

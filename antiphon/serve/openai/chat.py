@@ -7,7 +7,7 @@ import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ from antiphon.audio import encode as sound
 from antiphon.audio.io import Audio
 from antiphon.audio.pcm import RATE, pcm16
 from antiphon.dialogue.backend import StreamingReply, sounding
-from antiphon.dialogue.events import AudioEvent, CallEvent, Sampling, TextChances, TextEvent
+from antiphon.dialogue.events import AudioEvent, CallEvent, Event, Sampling, TextChances, TextEvent
 from antiphon.dialogue.half_duplex import Message
-from antiphon.dialogue.tool_calls import Functions
+from antiphon.dialogue.tool_calls import Call, Functions
 from antiphon.errors import AudioError, ConfigError
 from antiphon.serve.errors import RequestError, explained
 from antiphon.serve.json_text import TEXT_LETTERS, read_base64
@@ -64,6 +64,41 @@ Given = Message | list[GivenPart]  # a message, or the parts of one that has sti
 
 
 @dataclass
+class _Choice:
+    """One of the answers to a request, as far as it is made.
+
+    Attributes:
+        number: from 0.
+        answer: while it is made.
+        text, pieces, calls, chances: of its events; samples: of all pieces, also of those that were taken away.
+    """
+
+    number: int
+    answer: StreamingReply
+    text: str = ""
+    pieces: list[np.ndarray] = field(default_factory=list)
+    samples: int = 0
+    calls: list[Call] = field(default_factory=list)
+    chances: list[TextChances] = field(default_factory=list)
+
+    def take(self, event: Event) -> None:
+        """The next event of the answer."""
+        if isinstance(event, TextEvent):
+            self.text += event.text
+            self.chances += event.chances
+        elif isinstance(event, AudioEvent):
+            self.pieces.append(event.audio.samples.numpy())
+            self.samples += len(self.pieces[-1])
+        elif isinstance(event, CallEvent):
+            self.calls.append(event.call)
+
+    @property
+    def why(self) -> str:
+        """It ended, as OpenAI says it."""
+        return "length" if self.answer.cut else "tool_calls" if self.calls else "stop"
+
+
+@dataclass
 class _Chat:
     """A request while it is answered.
 
@@ -85,7 +120,7 @@ class _Chat:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def steps(self) -> Iterator[Any]:
-        """By the scheduler: hears the recordings, then gives the answer itself and its events."""
+        """By the scheduler: hears the recordings, then gives each choice and the events of its answer."""
         messages: list[Message] = []
         for given in self.past:
             if isinstance(given, Message):
@@ -103,15 +138,18 @@ class _Chat:
             think_top_p=max(1.0 if asked.top_p is None else asked.top_p, 1e-6),
             presence=asked.presence_penalty or 0.0,
             frequency=asked.frequency_penalty or 0.0,
+            bias=tuple((asked.logit_bias or {}).items()),
             top_chances=(asked.top_logprobs or 0) if asked.logprobs else None,
             schema=self.schema,
             max_tokens=min(wanted or usual, 512),
             voice=own_voice((asked.audio or AudioOptions()).voice, self.served.backend.voices),
         )
-        chat = self.served.backend.chat()
-        answer = chat.answer(messages, how, self.instructions or None, asked.spoken, self.functions)
-        yield answer
-        yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
+        chat = self.served.backend.chat()  # which has read the messages once for all choices
+        for number in range(asked.n or 1):
+            own = replace(how, seed=(how.seed + number) % 2**63)
+            answer = chat.answer(messages, own, self.instructions or None, asked.spoken, self.functions)
+            yield _Choice(number, answer)
+            yield from until_stop(answer.events(), asked.stops) if asked.stops else answer.events()
 
     def _heard(self, parts: Sequence[GivenPart]) -> Iterator[Any]:
         """The message of parts that are recordings, words, pictures and videos."""
@@ -138,66 +176,75 @@ class _Chat:
         notes = hearing.notes if hearing is not None else None
         return Message("user", " ".join(filter(None, words)), notes=notes, contents=seen)
 
-    async def whole(self, answer: StreamingReply, events: AsyncIterator[Any]) -> Response:
+    async def whole(self, first: _Choice, events: AsyncIterator[Any]) -> Response:
         """The answer at once."""
-        text, pieces, calls, chances = "", [], [], list[TextChances]()
+        choices = [first]
         async for event in events:
-            if isinstance(event, TextEvent):
-                text += event.text
-                chances += event.chances
-            elif isinstance(event, AudioEvent):
-                pieces.append(event.audio.samples.numpy())
-            elif isinstance(event, CallEvent):
-                calls.append(shown_call(event.call))
-        text = text.strip()
+            if isinstance(event, _Choice):
+                choices.append(event)
+            else:
+                choices[-1].take(event)
+        shown = [await asyncio.to_thread(self._shown, choice) for choice in choices]
+        return JSONResponse(self._body("", shown) | {"usage": _usage(choices)})
+
+    def _shown(self, choice: _Choice) -> dict[str, Any]:
+        """A choice that is complete."""
+        text = choice.text.strip()
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
-        if calls:
-            message["tool_calls"] = calls
+        if choice.calls:
+            message["tool_calls"] = [shown_call(call) for call in choice.calls]
             message["content"] = text or None
-        if self.asked.spoken and (text or not calls):
-            data = await asyncio.to_thread(_file, pieces, (self.asked.audio or AudioOptions()).format)
+        if self.asked.spoken and (text or not choice.calls):
+            data = _file(choice.pieces, (self.asked.audio or AudioOptions()).format)
             message["content"] = None
             message["audio"] = self._kept(text) | {"data": base64.b64encode(data).decode()}
-        why, likely = _why(answer, bool(calls)), shown_logprobs(chances if self.asked.logprobs else None)
-        choice = {"index": 0, "message": message, "finish_reason": why, "logprobs": likely}
-        return JSONResponse(self._body("", [choice]) | {"usage": _usage(answer, sum(map(len, pieces)))})
+        likely = shown_logprobs(choice.chances if self.asked.logprobs else None)
+        return {"index": choice.number, "message": message, "finish_reason": choice.why, "logprobs": likely}
 
-    async def streamed(self, answer: StreamingReply, events: AsyncIterator[Any]) -> AsyncIterator[str]:
+    async def streamed(self, first: _Choice, events: AsyncIterator[Any]) -> AsyncIterator[str]:
         """The answer as it is made, as server-sent events."""
         spoken, audio_id = self.asked.spoken, self.audio_id
         count = bool(self.asked.stream_options and self.asked.stream_options.include_usage)
+        choices = [first]
 
         def chunk(
             delta: dict[str, Any], finish: str | None = None, chances: Sequence[TextChances] | None = None
         ) -> str:
             likely = shown_logprobs(chances if self.asked.logprobs else None)
-            choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": likely}
+            choice = {"index": choices[-1].number, "delta": delta, "finish_reason": finish, "logprobs": likely}
             return sse(self._body(".chunk", [choice]) | ({"usage": None} if count else {}))
 
-        text, samples, calls = "", 0, 0
-        yield chunk({"role": "assistant", "content": None if spoken else "", "refusal": None})
+        def begin() -> str:
+            return chunk({"role": "assistant", "content": None if spoken else "", "refusal": None})
+
+        yield begin()
         try:
             async for event in events:
+                if isinstance(event, _Choice):
+                    yield chunk({}, choices[-1].why)
+                    choices.append(event)
+                    yield begin()
+                    continue
+                choice = choices[-1]
+                choice.take(event)
                 if isinstance(event, TextEvent):
-                    text += event.text
                     said = {"audio": {"id": audio_id, "transcript": event.text}} if spoken else {"content": event.text}
                     yield chunk(said, chances=event.chances)
                 elif isinstance(event, AudioEvent):
-                    piece = event.audio.samples.numpy()
-                    samples += len(piece)
-                    yield chunk({"audio": {"id": audio_id, "data": base64.b64encode(pcm16(piece)).decode()}})
+                    data = base64.b64encode(pcm16(choice.pieces.pop())).decode()
+                    yield chunk({"audio": {"id": audio_id, "data": data}})
                 elif isinstance(event, CallEvent):
-                    for delta in call_deltas(event.call, calls):
+                    for delta in call_deltas(event.call, len(choice.calls) - 1):
                         yield chunk(delta)
-                    calls += 1
         except Exception as error:
             yield sse({"error": explained(error).shown()})
             return
-        if spoken and (text or not calls):
-            yield chunk({"audio": {"id": audio_id, "expires_at": self._kept(text.strip())["expires_at"]}})
-        yield chunk({}, _why(answer, calls > 0))
+        choice = choices[-1]
+        if spoken and (choice.text or not choice.calls):
+            yield chunk({"audio": {"id": audio_id, "expires_at": self._kept(choice.text.strip())["expires_at"]}})
+        yield chunk({}, choice.why)
         if count:
-            yield sse(self._body(".chunk", []) | {"usage": _usage(answer, samples)})
+            yield sse(self._body(".chunk", []) | {"usage": _usage(choices)})
         yield "data: [DONE]\n\n"
 
     def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -241,13 +288,14 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
     made = _Chat(served, asked, functions, schema, instructions, past)
     stream = stream_steps(served, made.steps)
     try:
-        answer = await anext(stream)
+        first = await anext(stream)
         events = await begun(stream)  # what can't be answered is no stream
-    except ConfigError as error:  # of a schema
-        raise RequestError("invalid_value", str(error), "response_format" if schema else "tools") from None
+    except ConfigError as error:  # of a schema, or of tokens that aren't there
+        param = "response_format" if schema else "tools" if functions else "logit_bias"
+        raise RequestError("invalid_value", str(error), param) from None
     if asked.stream:
-        return StreamingResponse(made.streamed(answer, events), media_type="text/event-stream")
-    return await made.whole(answer, events)
+        return StreamingResponse(made.streamed(first, events), media_type="text/event-stream")
+    return await made.whole(first, events)
 
 
 async def _read(served: Served, messages: list[ChatMessage]) -> tuple[str, list[Given]]:
@@ -319,17 +367,16 @@ def _file(pieces: list[np.ndarray], kind: str) -> bytes:
     return sound.wav_header(len(data)) + data  # whole: with its length
 
 
-def _why(answer: StreamingReply, calls: bool) -> str:
-    return "length" if answer.cut else "tool_calls" if calls else "stop"
-
-
-def _usage(answer: StreamingReply, samples: int) -> dict[str, Any]:
-    used, audio = answer.usage, round(samples / RATE / 0.08)
+def _usage(choices: Sequence[_Choice]) -> dict[str, Any]:
+    """Of a request: what went in is counted once, whatever the number of choices."""
+    read = choices[0].answer.usage
+    audio = round(sum(choice.samples for choice in choices) / RATE / 0.08)
+    written = sum(choice.answer.usage.output for choice in choices)
     return {
-        "prompt_tokens": used.input,
-        "completion_tokens": used.output + audio,
-        "total_tokens": used.input + used.output + audio,
-        "prompt_tokens_details": {"cached_tokens": used.cached, "audio_tokens": used.heard},
+        "prompt_tokens": read.input,
+        "completion_tokens": written + audio,
+        "total_tokens": read.input + written + audio,
+        "prompt_tokens_details": {"cached_tokens": read.cached, "audio_tokens": read.heard},
         "completion_tokens_details": {
             "audio_tokens": audio,
             "reasoning_tokens": 0,

@@ -14,6 +14,9 @@ from antiphon.serve.openai.tools import ToolCall
 
 Text = Annotated[str, Field(max_length=TEXT_LETTERS)]
 StopSequence = Annotated[str, Field(min_length=1, max_length=256)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+MAX_CHOICES = 8  # of one request: they are made one after the other
 
 
 class InputAudio(BaseModel):
@@ -107,9 +110,9 @@ class ChatRequest(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=1024)] | None = None
     # refused if they ask for something
-    n: int | None = Field(None, ge=1, le=128)
-    logit_bias: Annotated[dict[str, float], Field(max_length=1024)] | None = None
     function_call: str | dict[str, Any] | None = None
     reasoning_effort: str | None = Field(None, max_length=50)
     verbosity: str | None = Field(None, max_length=50)
@@ -148,10 +151,10 @@ def check_options(asked: ChatRequest, structured: bool) -> None:
     calls, unable = bool(asked.tools or asked.functions), "this model's answers are plain text"
     check_unsupported(
         {
-            "n": (asked.n not in (None, 1), "only 1 answer is given; leave it at 1"),
+            "n": ((asked.n or 1) > 1 and asked.spoken, "only 1 answer is spoken; leave it at 1"),
             "logprobs": (bool(asked.logprobs) and not structured, unable),
             "response_format": (formed and not structured, unable),
-            "logit_bias": (bool(asked.logit_bias), "leave it out"),
+            "logit_bias": (bool(asked.logit_bias) and not structured, unable),
             "function_call": (asked.function_call not in (None, "auto", "none"), "it has become 'tool_choice'"),
             "reasoning_effort": (asked.reasoning_effort not in (None, "none"), "this model doesn't reason"),
             "verbosity": (asked.verbosity not in (None, "medium"), "leave it at 'medium'"),

@@ -38,6 +38,19 @@ def test_penalties_are_taken_once_and_as_often_as_a_token_was_said() -> None:
     assert likeliest([3, 3], frequency=-5.0) == 3  # what was said may be wanted again
 
 
+def test_a_bias_is_added_to_the_logits() -> None:
+    def likeliest(*bias: tuple[int, float]) -> int:
+        return sample_rows(LOGITS, [TokenSampling(bias=bias)], [0], [[]])[0]
+
+    assert likeliest((1, -0.05)) == 1 and likeliest((1, -0.2)) == 2 and likeliest((3, 100.0)) == 3
+    assert likeliest((1, -100.0), (2, -100.0)) == 0 and LOGITS[0, 1] == 3.0
+    both = sample_rows(LOGITS.expand(2, -1), [TokenSampling(bias=((1, -9.0),)), TokenSampling()], [0, 0], [[], []])
+    assert both == [2, 1]  # each row its own
+    for gone in (4, -1):
+        with pytest.raises(ConfigError, match=f"no token {gone}: this model has 4"):
+            likeliest((gone, 1.0))
+
+
 def test_chances_are_the_models_own() -> None:
     told = token_chances(LOGITS[0], 2, 2)
     likely = LOGITS[0].log_softmax(-1)

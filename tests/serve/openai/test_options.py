@@ -104,8 +104,7 @@ def test_a_stop_sequence_is_found_however_the_text_is_cut_and_ends_the_work():
     [
         {"response_format": {"type": "json_object"}, "modalities": ["text", "audio"], "audio": {"voice": "nova"}},
         {"logprobs": True, "modalities": ["text", "audio"], "audio": {"voice": "nova"}},
-        {"logit_bias": {"50256": -100}},
-        {"n": 2},
+        {"n": 2, "modalities": ["text", "audio"], "audio": {"voice": "nova"}},
         {"reasoning_effort": "high"},
         {"verbosity": "low"},
         {"store": True},
@@ -148,6 +147,10 @@ def test_options_that_ask_for_what_is_done_anyway_are_taken(client):
         ({"stop": 3}, "invalid_type", "stop"),
         ({"temperature": 3}, "decimal_above_max_value", "temperature"),
         ({"max_tokens": 0}, "integer_below_min_value", "max_tokens"),
+        ({"n": 9}, "integer_above_max_value", "n"),
+        ({"logit_bias": {"5": 200}}, "decimal_above_max_value", "logit_bias.5"),
+        ({"logit_bias": {"5": "much"}}, "invalid_type", "logit_bias.5"),
+        ({"logit_bias": {"five": 1}}, "invalid_type", "logit_bias.five"),
         ({"temperature": "hot"}, "invalid_type", "temperature"),
         ({"repetition_penalty": 1.1}, "unknown_parameter", "repetition_penalty"),
         ({"messages": []}, "empty_array", "messages"),
@@ -327,7 +330,7 @@ def test_nothing_of_a_segment_is_invented(client):
     (segment,) = transcribe(client, response_format="verbose_json").json()["segments"]
     said = segment["text"].encode()
     assert segment["compression_ratio"] == pytest.approx(len(said) / len(zlib.compress(said)), abs=1e-3)
-    assert segment["tokens"] == [] and segment["no_speech_prob"] is None and segment["seek"] == 30
+    assert segment["tokens"] == [] and segment["no_speech_prob"] == 0.125 and segment["seek"] == 30
 
 
 # Realtime

@@ -135,7 +135,7 @@ def test_a_schema_that_cannot_be_kept_to_is_a_400_and_no_stream(backend):
 def test_a_model_that_answers_in_plain_text_alone_says_so():
     backend = Scripted(structured=False)
     with TestClient(create_app(backend, ServeConfig()), base_url="http://127.0.0.1") as made:
-        for asked in ({"response_format": {"type": "json_object"}}, {"logprobs": True}):
+        for asked in ({"response_format": {"type": "json_object"}}, {"logprobs": True}, {"logit_bias": {"5": 1}}):
             (name,) = asked
             assert told(chat(made, **asked)) == (400, "invalid_request_error", "unsupported_parameter", name)
 
@@ -151,6 +151,51 @@ def test_how_an_answer_is_drawn_reaches_the_thinker(scripted):
     assert thinking.seed == 7 and thinking.top_chances == 2
     assert chat(scripted, top_p=0).status_code == 200 and chat(scripted).status_code == 200
     assert scripted.backend.answers[-1].how.thinking.top_chances is None
+
+
+def test_a_bias_makes_a_token_certain_or_impossible(client, backend):
+    how = {"model": "m", "messages": QUESTION, "max_tokens": 3}
+    a, b = (str(backend.thinker.tokenizer.encode(letter, add_special_tokens=False).ids[0]) for letter in "ab")
+
+    def said(**bias):
+        return client.chat.completions.create(**how, logit_bias=bias).choices[0].message.content
+
+    assert said(**{a: 100, b: 90}) == "aaa" and said(**{a: -100, b: 90}) == "bbb"
+    end = str(min(backend.thinker.ends))
+    whole = client.chat.completions.create(**how, logit_bias={end: 100}).choices[0]
+    assert whole.message.content == "" and whole.finish_reason == "stop"
+    openai = pytest.importorskip("openai")
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="no token 99999") as error:
+            client.chat.completions.create(**how, logit_bias={"99999": 1}, stream=stream)
+        assert error.value.param == "logit_bias"
+
+
+# Several choices
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_choices_are_what_their_seeds_give_and_the_question_is_counted_once(client, stream):
+    def texts(seed, n):
+        how = {"model": "m", "messages": QUESTION, "max_tokens": 8, "temperature": 1.5, "seed": seed, "n": n}
+        if not stream:
+            done = client.chat.completions.create(**how)
+            assert [choice.index for choice in done.choices] == list(range(n))
+            return [choice.message.content for choice in done.choices], done.usage
+        said, usage, ended = [""] * n, None, []
+        for chunk in client.chat.completions.create(**how, stream=True, stream_options={"include_usage": True}):
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                said[choice.index] += choice.delta.content or ""
+                ended += [choice.index] if choice.finish_reason else []
+        assert ended == list(range(n))
+        return [text.strip() for text in said], usage
+
+    three, usage = texts(4, 3)
+    alone = [texts(4 + number, 1) for number in range(3)]
+    assert three == [text for (text,), _ in alone] and len(set(three)) == 3
+    assert usage.prompt_tokens == alone[0][1].prompt_tokens
+    assert usage.completion_tokens == sum(each.completion_tokens for _, each in alone)
 
 
 # Log probabilities
