@@ -516,8 +516,8 @@ class Recognizer(nn.Module):
     def _judge(self, window: Window) -> tuple[Passage, list[Window]]:
         """What was said in a window, or the halves in which it is to be heard because words are missing."""
         begun, end = (at / RATE for at in (window.begun, window.begun + len(window.samples)))
-        if window.hidden is None:  # nobody spoke
-            return Passage("", start=begun, end=end), []
+        if window.hidden is None:
+            return Passage("", start=begun, end=end), []  # nobody spoke
         if window.writing is None:  # there is no decoder
             window.drafted = self._spell(self.encoder.layer_norm(window.hidden)[:, : window.frames])
             return Passage(window.drafted, window.drafted, begun, end), []
@@ -540,8 +540,7 @@ class Recognizer(nn.Module):
             return Passage("", window.drafted, begun, end), []
         if self.likelihoods is not None and transcript.ended and not window.options.translate:
             window.writing = reconsidered(window.writing, self.decoder, self.whisper, self.likelihoods)
-            tokens = window.writing.tokens
-            text = self.whisper.decode(tokens).strip()
+            text = self.whisper.decode(tokens := window.writing.tokens).strip()
         words = self._timed(window, tokens) if window.options.words else ()
         spoken = self._heard(window, tokens) if window.options.states else None
         known, sure = language if self.languages else None, math.exp(transcript.confidence)
@@ -573,8 +572,7 @@ class Recognizer(nn.Module):
         """A transcript of so many samples in a language, which may have `more` tokens than they allow for."""
         english = language == ENGLISH or options.translate
         limit = more + 6 + (TOKENS_A_SECOND if english else FOREIGN_TOKENS_A_SECOND) * samples // RATE
-        task = "translate" if options.translate else "transcribe"
-        start = self.special.start(language, task) if self.languages else None
+        start = self.special.start(language, ("transcribe", "translate")[options.translate]) if self.languages else None
         return self.decoder.begin(sound, draft, limit, start=start, english=english)
 
     def _begin_window(self, window: Window, sound: list[Pair], draft: list[int]) -> None:
