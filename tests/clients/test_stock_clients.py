@@ -216,7 +216,7 @@ def test_livekit():
                             return length
                 return length
 
-            say(QUESTION + silence(1.0))
+            say(QUESTION + silence(4.5))  # it asks for semantic_vad, and nothing here tells that the words are all
             await until(lambda: generations)
             assert await hear(generations[0]) == 6 * 2 * 1920
             backend.words = LONG.split()[1:]

@@ -38,6 +38,12 @@ TAKE, YIELD, QUIET = TurnDecision("take", likely=True), TurnDecision("yield", vo
 FRAME = 1920
 
 
+@pytest.fixture(autouse=True)
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted thinker, which has no model, says itself what is likelier."""
+    monkeypatch.setattr("antiphon.dialogue.half_duplex.likelier", lambda thinker, *said: thinker.likelier(*said))
+
+
 @dataclass
 class Scripted:
     """Decides what it is told to, frame by frame, then nothing."""
