@@ -88,7 +88,8 @@ def cut(config: HearClipsConfig, folder: Path) -> list[Path]:
 def _seconds(*arguments: str | Path) -> float:
     """That `antiphon hear ARGUMENTS` takes, from its start to its end."""
     start = time.perf_counter()
-    _run([sys.executable, "-m", "antiphon.cli", "hear", *map(str, arguments)])
+    command = Path(sys.executable).with_name("antiphon")  # of the same environment
+    _run([str(command), "hear", *map(str, arguments)])
     return time.perf_counter() - start
 
 
