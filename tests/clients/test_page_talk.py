@@ -144,8 +144,8 @@ def test_a_spoken_question_is_answered_aloud_and_saved(talk, asked, tmp_path):
 
 
 def test_who_speaks_up_is_heard_at_once(talk, asked, tmp_path):
-    """The answer is three times as long as the silence that the user leaves it."""
-    recording = torch.cat([silence(1.0), asked, silence(3.0), asked, silence(8.0)])
+    """Of the silence that the user leaves, the patience takes four seconds; the answer is longer than the rest."""
+    recording = torch.cat([silence(1.0), asked, silence(7.0), asked, silence(8.0)])
     words = [f"word{n}" for n in range(40)]
     with talk(Scripted(words, frames=3, hears="level 0.25"), recording) as opened:
         page = opened.page

@@ -53,9 +53,10 @@ def test_the_command_refuses_what_cannot_be():
 @pytest.mark.slow
 def test_the_real_model_is_talked_to_over_the_wire(mini, question):
     from antiphon.audio.io import Audio, load
+    from antiphon.dialogue.turn_taking.default import network_turns
 
     samples = load(question, sample_rate=24000).samples
-    sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(1)
+    sound = (samples.numpy() * 32767).astype("<i2").tobytes() + silence(2.5)  # more than the patience
 
     async def scenario(url: str, detection: dict) -> tuple[str, str, bytes]:
         async with connect(url) as line:
@@ -66,7 +67,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
                 await append(line, sound[at : at + 3840])
             heard, spoken = "", b""
             while True:
-                event = json.loads(await line.recv())
+                event = json.loads(await asyncio.wait_for(line.recv(), 120))
                 if event["type"].endswith("transcription.completed"):
                     heard = event["transcript"]
                 elif event["type"] == "response.output_audio.delta":
@@ -74,7 +75,7 @@ def test_the_real_model_is_talked_to_over_the_wire(mini, question):
                 elif event["type"] == "response.done":
                     return heard, event["response"]["output"][0]["content"][0]["transcript"], spoken
 
-    with serving(mini.backend, ServeConfig(port=0)) as (address, _):
+    with serving(mini.backend, ServeConfig(port=0), turns=network_turns) as (address, _):
         for detection in ({"type": "server_vad"}, {"type": "semantic_vad", "eagerness": "high"}):
             heard, said, spoken = asyncio.run(scenario(f"ws://{address}/v1/realtime", detection))
             assert "italy" in heard.lower() and "Rome" in said
