@@ -72,10 +72,10 @@ def join(states: Sequence[State]) -> State:
     if not states:
         raise ValueError("join needs at least one state")
 
-    def together(*tensors: Tensor) -> Tensor:
+    def batch(*tensors: Tensor) -> Tensor:
         return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
 
-    return _map(together, list(states))
+    return _map(batch, list(states))
 
 
 def rows_of(state: State) -> list[State]:

@@ -27,7 +27,12 @@ SHRINKAGE = 1e-3  # of the covariance towards a sphere, as many features say nea
 
 
 def phone_directions(
-    features: SpeechFeatures, sets: Sequence[SpeechSet], directions: int, utterances: int = 400, seed: int = 0
+    features: SpeechFeatures,
+    sets: Sequence[SpeechSet],
+    directions: int,
+    utterances: int = 400,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Finds them.
 
@@ -37,9 +42,10 @@ def phone_directions(
         directions: how many, the best first; fewer than there are phones.
         utterances: to look at, drawn from the sets in even shares.
         seed: of the draw.
+        device: where the features are computed.
 
     Returns:
-        float32 [features.width, directions].
+        float32 [features.width, directions], on the CPU.
 
     Raises:
         ConfigError: no such times, more directions than phones, or scikit-learn is missing.
@@ -48,7 +54,7 @@ def phone_directions(
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     except ImportError as error:
         raise ConfigError("directions of phones need scikit-learn: pip install 'antiphon[semantic]'") from error
-    values, phones = phone_frames(features, sets, utterances, seed)
+    values, phones = phone_frames(features, sets, utterances, seed, device)
     kept = np.bincount(phones)[phones] >= FEWEST
     known = len(np.unique(phones[kept]))
     if directions >= known:
@@ -59,7 +65,7 @@ def phone_directions(
 
 @torch.no_grad()
 def phone_frames(
-    features: SpeechFeatures, sets: Sequence[SpeechSet], utterances: int, seed: int
+    features: SpeechFeatures, sets: Sequence[SpeechSet], utterances: int, seed: int, device: torch.device | str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features [n, width] of utterances, and which phone sounds in the middle of each frame [n]; args as above."""
     generator, values, phones = np.random.default_rng(seed), [], []
@@ -73,8 +79,8 @@ def phone_frames(
                 "antiphon data speak --voice hibari, or set model.directions=0"
             )
         samples = soxr.resample(speech.samples(place), speech.sample_rate, features.sample_rate).astype(np.float32)
-        rows, counts = features(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
-        rows = rows[0, : int(counts[0])].float().numpy()
+        rows, counts = features(torch.from_numpy(samples)[None].to(device), torch.tensor([len(samples)], device=device))
+        rows = rows[0, : int(counts[0])].float().cpu().numpy()
         middles = (np.arange(len(rows)) + 0.5) / features.frame_rate
         values.append(rows)
         phones.append(phone_at(said.phonemes, np.asarray(said.phoneme_ends), said.phonemes_start, middles))

@@ -130,9 +130,10 @@ class KMeansTask:
         if isinstance(self.features, nn.Module):
             self.features.to(batch["audio"].device)
         if self.model.training and self.model.directions is not None and not bool(self.model.counts.any()):
-            wanted = self.config.model
-            found = phone_directions(self.features, self.sets, wanted.directions, wanted.directed_by, self.config.seed)
-            self.model.directions.copy_(found)
+            wanted, seed, device = self.config.model, self.config.seed, batch["audio"].device
+            self.model.directions.copy_(
+                phone_directions(self.features, self.sets, wanted.directions, wanted.directed_by, seed, device)
+            )
         frames = self.frames(batch)
         if self.model.training:
             if self.config.model.standardise and not bool(self.model.counts.any()):
