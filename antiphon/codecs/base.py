@@ -102,7 +102,8 @@ def fewer(codebooks: int | None, there: int, min_kept: int = 1) -> int:
 
 
 def fingerprint(codec: Any) -> str:
-    """16 hex digits of a hash over a codec's weights: the same for whatever folder they were loaded from.
+    """16 hex digits of a hash over a codec's weights, and its `settings`, a text, where codes depend on more: the same
+    for whatever folder they were loaded from.
 
     Names and order of the tensors don't count, nor do tensors of one repeated value and copies, so that it stays what
     it was when parts are renamed or statistics for training come and go.
@@ -112,7 +113,8 @@ def fingerprint(codec: Any) -> str:
         flat = tensor.detach().cpu().contiguous().view(-1)
         if flat.numel() and bool((flat != flat[0]).any()):
             found.add(hashlib.sha256(flat.view(torch.uint8).numpy()).digest())
-    return hashlib.sha256(type(codec).__name__.encode() + b"".join(sorted(found))).hexdigest()[:16]
+    about = type(codec).__name__ + getattr(codec, "settings", "")
+    return hashlib.sha256(about.encode() + b"".join(sorted(found))).hexdigest()[:16]
 
 
 class CodecModule(nn.Module):

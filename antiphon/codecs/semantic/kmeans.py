@@ -2,7 +2,8 @@
 
 The tokens of GSLM, TWIST and their kin (Lakhotia et al. 2021, section 3.1; Hsu et al. 2021 for HuBERT's own targets): a
 layer of HuBERT, WavLM or wav2vec 2.0, or of Whisper's encoder, and k-means. The centres are fitted by
-`antiphon.train.codec.kmeans`. A language model over such tokens usually reads each run of equal ones as one.
+`antiphon.train.codec.kmeans`. A language model over such tokens usually reads each run of equal ones as one; a penalty
+on changes makes these runs longer (`antiphon.codecs.semantic.segments`).
 
     tokenizer = SemanticTokenizer.from_pretrained(folder)
     codes = tokenizer.encode(audio)                  # [batch, 1, frames], 50 a second
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from antiphon.codecs.semantic.features import load_features
+from antiphon.codecs.semantic.segments import lasting_codes
 from antiphon.encoders.base import SpeechFeatures, length_mask
 from antiphon.errors import ModelError
 from antiphon.nn.quantize import nearest
@@ -36,6 +38,8 @@ class SemanticTokenizer(nn.Module):
         model, layer: where the features are from, as `load_features` takes it; saved, so that they can be had again.
         scale: what each feature is multiplied with before it is compared [features.width]; None for 1.
         directions: in which alone the features are compared [features.width, directions]; None for all.
+        duration_penalty: what another code than the frame before costs, in squared distance (of unit variance within a
+            phone where there are directions); 0 takes each frame's nearest centre.
     """
 
     channels, codebooks = 1, 1
@@ -48,6 +52,7 @@ class SemanticTokenizer(nn.Module):
         layer: int | None,
         scale: Tensor | None = None,
         directions: Tensor | None = None,
+        duration_penalty: float = 0.0,
     ):
         super().__init__()
         shape = (features.width, features.width) if directions is None else tuple(directions.shape)
@@ -56,7 +61,10 @@ class SemanticTokenizer(nn.Module):
                 f"centroids {list(centroids.shape)} don't fit features of width {features.width}: fit them anew, or "
                 "give the encoder that they were fitted to"
             )
+        if not duration_penalty >= 0:
+            raise ModelError(f"duration_penalty is {duration_penalty}; it must be 0 or more")
         self.features, self.model, self.layer = features, model, layer
+        self.duration_penalty = duration_penalty
         self.register_buffer("centroids", centroids.float())
         self.register_buffer("scale", torch.ones(features.width) if scale is None else scale.float())
         self.register_buffer("directions", None if directions is None else directions.float())
@@ -72,6 +80,11 @@ class SemanticTokenizer(nn.Module):
     @property
     def codebook_size(self) -> int:
         return len(self.centroids)
+
+    @property
+    def settings(self) -> str:
+        """What codes depend on beside the weights, for `antiphon.codecs.base.fingerprint`."""
+        return f"duration penalty {self.duration_penalty:g}" if self.duration_penalty else ""
 
     @torch.no_grad()
     def encode(self, audio: Tensor, codebooks: int | None = None) -> Tensor:
@@ -94,13 +107,18 @@ class SemanticTokenizer(nn.Module):
         """
         values, frames = self.features(samples, lengths)
         parts = values.flatten(0, 1).split(8192)
-        codes = torch.cat([nearest(compared(part, self.scale, self.directions), self.centroids) for part in parts])
-        codes = codes.view(values.shape[:2]) * length_mask(frames, values.shape[1])
-        return codes[:, None], frames
+        compare = [compared(part, self.scale, self.directions) for part in parts]
+        if self.duration_penalty:
+            rows = torch.cat(compare).view(*values.shape[:2], -1)
+            codes = lasting_codes(rows, self.centroids, self.duration_penalty, frames)
+        else:
+            codes = torch.cat([nearest(part, self.centroids) for part in compare]).view(values.shape[:2])
+        return (codes * length_mask(frames, values.shape[1]))[:, None], frames
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json (what the features are) and model.safetensors (centres, scale, directions, float32)."""
-        save_centroids(self.centroids, self.scale, folder, self.model, self.layer, self.directions)
+        args = (self.centroids, self.scale, folder, self.model, self.layer, self.directions, self.duration_penalty)
+        save_centroids(*args)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, model: Path | str | None = None) -> SemanticTokenizer:
@@ -122,10 +140,12 @@ class SemanticTokenizer(nn.Module):
             name, layer = config["features"]["model"], config["features"]["layer"]
             weights = load_file(folder / "model.safetensors")
             centroids, scale = weights["centroids"], weights["scale"]
+            penalty = float(config.get("duration_penalty", 0.0))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{folder} holds no cluster centres that can be read: {error}") from error
         features = load_features(model or name, layer)
-        return cls(features, centroids, str(model or name), layer, scale, weights.get("directions")).eval()
+        directions = weights.get("directions")
+        return cls(features, centroids, str(model or name), layer, scale, directions, penalty).eval()
 
 
 def compared(values: Tensor, scale: Tensor, directions: Tensor | None) -> Tensor:
@@ -141,11 +161,13 @@ def save_centroids(
     model: str,
     layer: int | None,
     directions: Tensor | None = None,
+    duration_penalty: float = 0.0,
 ) -> None:
     """Writes the folder of a `SemanticTokenizer`: config.json and model.safetensors (float32)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"family": FAMILY, "features": {"model": model, "layer": layer}, "codebook_size": len(centroids)}
+    config |= {"duration_penalty": duration_penalty} if duration_penalty else {}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     weights = {"centroids": centroids, "scale": scale} | ({} if directions is None else {"directions": directions})
     save_file({k: v.detach().float().contiguous().cpu() for k, v in weights.items()}, folder / "model.safetensors")

@@ -55,15 +55,21 @@ class SpeechLM(nn.Module):
 
     @classmethod
     def from_text(
-        cls, llm: Path | str, vocabulary: SpeechVocabulary, layers: int | None = None, seed: int = 0
+        cls,
+        llm: Path | str,
+        vocabulary: SpeechVocabulary,
+        layers: int | None = None,
+        seed: int = 0,
+        last_layers: int = 0,
     ) -> SpeechLM:
         """From a text model's folder, part or hub id: its rows stay, and new ones are added behind them.
 
         Args:
             llm: the text model; packed weights become plain ones.
             vocabulary: its `text` must be the model's number of rows.
-            layers: keep only the first ones.
+            layers: keep only so many.
             seed: of the new rows.
+            last_layers: how many of these are its last ones, those before the head; the others are its first ones.
 
         Raises:
             ModelError: another family than Llama's, or another size.
@@ -76,7 +82,9 @@ class SpeechLM(nn.Module):
         if layers is not None:
             if not 1 <= layers <= len(lm.layers):
                 raise ModelError(f"{place} has {len(lm.layers)} layers, not {layers}")
-            lm.layers = lm.layers[:layers]
+            if not 0 <= last_layers < layers:
+                raise ModelError(f"of {layers} layers {last_layers} can't be the last ones: 0 to {layers - 1}")
+            lm.layers = lm.layers[: layers - last_layers] + lm.layers[len(lm.layers) - last_layers :]
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
         if vocabulary.text != lm.config.vocab_size:
             raise ModelError(f"{place} has {lm.config.vocab_size} tokens of text, the vocabulary {vocabulary.text}")

@@ -63,6 +63,9 @@ class KMeansModel:
     tell less of the voice and more of the words. Needs speech with the times of its phones; 0 compares all there is."""
     directed_by: int = 400
     """Utterances that the directions are found from."""
+    duration_penalty: float = 0.0
+    """What a change of code costs the finished tokenizer, in squared distance: codes last longer, and a sentence has
+    fewer of them; the centres don't depend on it."""
 
 
 @dataclass
@@ -90,6 +93,8 @@ class KMeansTask:
             raise ConfigError(
                 "model.standardise does nothing to directions, which have a scale of their own: leave it out"
             )
+        if model.duration_penalty < 0:
+            raise ConfigError(f"model.duration_penalty is {model.duration_penalty}; it must be 0 or more")
         self.config, self.codes = config, model.codes
         self.name, self.layer = model.features, model.layer
         self.features: SpeechFeatures = load_features(self.name, self.layer)
@@ -188,4 +193,6 @@ class KMeansTask:
 
     def export(self, folder: Path) -> None:
         """Writes the tokenizer's folder."""
-        save_centroids(self.model.centroids, self.model.scale, folder, self.name, self.layer, self.model.directions)
+        penalty = self.config.model.duration_penalty
+        args = (self.model.centroids, self.model.scale, folder, self.name, self.layer, self.model.directions, penalty)
+        save_centroids(*args)

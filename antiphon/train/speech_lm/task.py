@@ -46,7 +46,9 @@ class SpeechLMModel:
     llm: str = "smollm2-135m-instruct"
     """The text model: a part's name, a folder or a hub id. From scratch, only its tokenizer is used."""
     layers: int | None = None
-    """Only its first ones; None for all. From scratch, how many."""
+    """Only so many; None for all. From scratch, how many."""
+    last_layers: int = 0
+    """Of these, how many are its last ones; the others are its first ones."""
     width: int | None = None
     """From scratch, of this width (a multiple of 64); None starts from the text model's weights."""
     codebooks: int = 1
@@ -204,7 +206,7 @@ def build_model(model: SpeechLMModel, sources: dict[str, SourceConfig], seed: in
         info.fingerprint, tuple(model.speakers), tuple(model.languages),
     )  # fmt: skip
     if model.width is None:
-        return SpeechLM.from_text(llm, vocabulary, model.layers, seed)
+        return SpeechLM.from_text(llm, vocabulary, model.layers, seed, model.last_layers)
     if model.width < HEAD_DIM or model.width % HEAD_DIM or not model.layers:
         raise ConfigError(
             f"model.width is {model.width}: from scratch, a multiple of {HEAD_DIM}, and layers, are needed"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon.codecs.base import Tokenizer
+from antiphon.codecs.base import Tokenizer, fingerprint
 from antiphon.codecs.semantic.kmeans import SemanticTokenizer, deduplicate, repeat
 from antiphon.encoders import load_features
 from antiphon.errors import ModelError
@@ -63,6 +63,20 @@ def test_saved_and_loaded_it_gives_the_same_codes(tokenizer: SemanticTokenizer, 
     model.rename(tmp_path / "elsewhere")
     again = SemanticTokenizer.from_pretrained(tmp_path / "saved", tmp_path / "elsewhere")
     assert torch.equal(again.encode(audio), tokenizer.encode(audio))
+
+
+def test_a_penalty_on_changes_makes_runs_longer_and_other_codes(tokenizer: SemanticTokenizer, tmp_path: Path) -> None:
+    audio = sound(16000, 3)[None, None]
+    plain, before = tokenizer.encode(audio)[0, 0], fingerprint(tokenizer)
+    tokenizer.duration_penalty = 1e9
+    assert len(deduplicate(tokenizer.encode(audio)[0, 0])[0]) == 1 < len(deduplicate(plain)[0])
+    assert fingerprint(tokenizer) != before
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = SemanticTokenizer.from_pretrained(tmp_path / "saved")
+    assert again.duration_penalty == 1e9 and fingerprint(again) == fingerprint(tokenizer)
+    test_rows_give_what_each_gives_alone(tokenizer)
+    with pytest.raises(ModelError, match="0 or more"):
+        SemanticTokenizer(tokenizer.features, tokenizer.centroids, "x", None, duration_penalty=-1.0)
 
 
 def test_errors_say_what_is_wrong(tokenizer: SemanticTokenizer, tmp_path: Path) -> None:

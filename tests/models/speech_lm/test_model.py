@@ -64,6 +64,17 @@ def test_a_text_model_is_extended_and_transformers_loads_it(tmp_path, kind, tied
     assert words.decode(model.text_ids("the cat")) == "the cat"
 
 
+def test_first_and_last_layers_are_kept(tmp_path):
+    source = text_model(tmp_path / "text")
+    old = Llama.from_pretrained(source)
+    sizes = vocabulary(text=old.config.vocab_size)
+    first, last = SpeechLM.from_text(source, sizes, layers=2, last_layers=1).lm.layers
+    for kept, whole in ((first, old.layers[0]), (last, old.layers[2])):
+        assert all(torch.equal(a, b) for a, b in zip(kept.state_dict().values(), whole.state_dict().values()))
+    with pytest.raises(ModelError, match="of 2 layers 2 can't be the last ones"):
+        SpeechLM.from_text(source, sizes, layers=2, last_layers=2)
+
+
 def test_new_rows_have_mean_and_spread_of_the_old_and_tags_are_near_their_words(tmp_path):
     source = text_model(tmp_path / "text")
     old = Llama.from_pretrained(source).embed_tokens.weight

@@ -190,7 +190,10 @@ def test_the_recipe_of_phones_runs(phones: Path, tmp_path: Path) -> None:
         model__codes=12, model__directions=2, model__directed_by=8, data__speech=[str(phones)], data__seconds=0.5,
         batch=8,
     )  # fmt: skip
-    assert SemanticTokenizer.from_pretrained(folder).centroids.shape == (12, 2)
+    tokenizer = SemanticTokenizer.from_pretrained(folder)
+    assert tokenizer.centroids.shape == (12, 2) and tokenizer.duration_penalty == 6.0
+    with pytest.raises(ConfigError, match="duration_penalty is -1"):
+        build_task(stage(phones, tmp_path, model=tiny.model | {"duration_penalty": -1.0}))
 
 
 def test_the_shipped_recipe_runs(speech: Path, tmp_path: Path) -> None:
