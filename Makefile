@@ -7,7 +7,7 @@
 # Each does its own set-up the first time and says what it downloads; after that nothing is downloaded.
 # The environment is .venv, made with PYTHON (python3), from the versions in requirements.lock.
 #
-# Tests compare with other programs and are called by other clients. `make test` installs those too, but for a browser
+# Tests compare with other programs and are called by other clients. `make test` installs those too, but for browsers
 # and what plays music, which `make browser` takes from Debian, and fails where one is missing. PEERS=optional skips
 # what isn't there.
 
@@ -41,12 +41,14 @@ test: test-fast weights
 test-fast: $(TESTED)
 	$(PYTEST) -m "not slow"
 
-# From Debian, where they are missing: a browser, and what plays music.
+# From Debian, where they are missing: two browsers, a sound card made of software for one, and what plays music.
 browser:
-	@command -v chromium && command -v fluidsynth && test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
+	@command -v chromium && command -v firefox-esr && command -v pulseaudio && command -v paplay && \
+		command -v fluidsynth && test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
 		root=$$(test "$$(id -u)" = 0 || echo sudo); \
 		$$root apt-get update && \
-		$$root apt-get install --yes --no-install-recommends chromium fluidsynth fluid-soundfont-gm; }
+		$$root apt-get install --yes --no-install-recommends \
+			chromium firefox-esr pulseaudio pulseaudio-utils fluidsynth fluid-soundfont-gm; }
 
 train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)

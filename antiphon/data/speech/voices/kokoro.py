@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from antiphon.data.speech.voices.base import Spoken
 from antiphon.errors import DataError
@@ -109,24 +110,23 @@ class KokoroVoice:
         self.phonemizer = Phonemizer()
 
     def speak(self, text: str, seed: int = 0, speed: float = 1.0) -> Spoken:
-        """Speak a sentence.
+        """Speak a text; a long one in parts, as the network says up to 500 phonemes at once.
 
         Args:
-            text: What to say; up to 500 phonemes.
+            text: What to say.
             seed: Ignored: nothing in this voice is random.
             speed: Above 1 is faster.
 
         Returns:
             The speech, without phoneme times.
-
-        Raises:
-            DataError: A text of more phonemes.
         """
-        tokens = [self.vocab[c] for c in self.phonemizer(text) if c in self.vocab]
-        if len(tokens) > MAX_PHONEMES:
-            raise DataError(f"Kokoro says up to {MAX_PHONEMES} phonemes at once, not {len(tokens)}: split the text.")
-        if not tokens:
-            return Spoken(np.zeros(0, np.float32), self.sample_rate)
+        phonemes = "".join(each for each in self.phonemizer(text) if each in self.vocab)
+        said = [self._say(part, speed) for part in in_parts(phonemes)]
+        return Spoken(np.concatenate([np.zeros(0, np.float32), *said]), self.sample_rate)
+
+    def _say(self, phonemes: str, speed: float) -> NDArray[np.float32]:
+        """A part, 1 to 500 phonemes."""
+        tokens = [self.vocab[each] for each in phonemes]
         style = self.style[min(len(tokens), len(self.style)) - 1]
         sound = self.session.run(
             None,
@@ -137,4 +137,20 @@ class KokoroVoice:
             },
         )[0].reshape(-1)
         sound = sound * (0.9 / max(0.9, float(np.abs(sound).max(initial=0.0))))  # some voices go over full scale
-        return Spoken(sound.astype(np.float32), self.sample_rate)
+        return sound.astype(np.float32)
+
+
+def in_parts(phonemes: str, most: int = MAX_PHONEMES) -> list[str]:
+    """Parts of at most so many phonemes, cut behind the last sentence that fits, else behind the last part of one, else
+    between words, else anywhere; none of them empty.
+
+    >>> in_parts("wʌn, tuː. θɹiː fɔːɹ", 12)
+    ['wʌn, tuː.', 'θɹiː fɔːɹ']
+    """
+    parts, rest = [], phonemes.strip()
+    while len(rest) > most:
+        ends = (max(rest.rfind(mark, 0, most) for mark in marks) for marks in (".!?…", ",;:—", " "))
+        cut = next((end + 1 for end in ends if end > 0), most)
+        parts.append(rest[:cut].strip())
+        rest = rest[cut:].strip()
+    return [part for part in (*parts, rest) if part]

@@ -31,6 +31,7 @@ from antiphon.evals.tables.speech.measure import (
 SOURCE = "https://huggingface.co/datasets/hlt-lab/voicebench"
 BBH = ("sports_understanding", "hyperbaton", "navigate", "web_of_lies")  # that VoiceBench asks
 OPTION = re.compile(r"(?:^|\s)([A-D])[.):]\s*(.+?)(?=\s+[A-D][.):]\s|$)", re.DOTALL)
+FORMULA = re.compile(r"\\|\$.*\$", re.DOTALL)
 OWN = "VoiceBench's own recordings"
 ALOUD = "the texts read by three teacher voices, not VoiceBench's sounds"
 Texts = Callable[[Path, int | None], list[Question]]
@@ -45,8 +46,10 @@ def _openbookqa(data: Path, n: int | None) -> list[Question]:
 
 
 def _mmsu(data: Path, n: int | None) -> list[Question]:
-    """MMLU-Pro's questions with the right option and three others: nobody keeps ten in mind."""
+    """MMLU-Pro's questions with the right option and three others, as nobody keeps ten in mind; without those that have
+    formulas, which can't be read aloud so that one could write them down again."""
     rows = [row for path in _files(data / "mmlu_pro", "test*") for row in read_rows(path)]
+    rows = [row for row in rows if not FORMULA.search(" ".join((row["question"], *row["options"])))]
     found = []
     for row in spread(rows, n or len(rows)):
         others = [option for at, option in enumerate(row["options"]) if at != row["answer_index"]]

@@ -147,6 +147,13 @@ def test_texts_are_read_aloud_where_the_recordings_are_missing(tmp_path: Path, m
     assert measure_speech("voicebench_mmsu", Saying("5", "5"), tmp_path)[0].n == 10
     asked = TASKS["voicebench_mmsu"].read(tmp_path, None).questions
     assert all(each.audio is None and len(each.options) == 4 and each.target in each.options for each in asked)
+    rows = [json.loads(line) for path in (tmp_path / "mmlu_pro").iterdir() for line in path.read_text().splitlines()]
+    for row, formula in zip(rows, (r"Is $x$ $y$?", r"What is \frac{1}{2}?", "It costs $5, not 6.")):
+        row["question"] = formula
+    (tmp_path / "formulas" / "mmlu_pro").mkdir(parents=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "formulas" / "mmlu_pro" / "test.jsonl").write_text(lines)
+    assert len(TASKS["voicebench_mmsu"].read(tmp_path / "formulas", None).questions) == len(rows) - 2
     assert measure_speech("voicebench_ifeval", Saying("Zero", "a, b"), tmp_path)[0].value == 100
     figure, _ = measure_speech("voicebench_bbh", Saying("Yes, option A.", "No"), tmp_path)
     assert figure.n == 4 and figure.value == 100
