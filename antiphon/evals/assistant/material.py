@@ -110,7 +110,9 @@ def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
 
 
 def parts(text: str, longest: int = MAX_CHARACTERS) -> list[str]:
-    """A text cut between sentences, or else words, where it is longer than voices say at once."""
+    """A text cut between sentences, or else words, where it is longer than voices say at once; a digit is a word."""
+    digits = sum(each.isdigit() for each in text)
+    longest = round(longest * len(text) / (len(text) + 3 * digits)) if digits else longest
     cut = [""]
     for sentence in re.split(r"(?<=[.?!])\s+", text.strip()) if len(text) > longest else [text]:
         for piece in textwrap.wrap(sentence, longest) if len(sentence) > longest else [sentence]:

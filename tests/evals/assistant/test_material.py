@@ -26,6 +26,8 @@ def test_long_texts_are_cut_between_sentences():
         "five six",
         "seven.",
     ]
+    words = "Pay 9155 or 9180 mg. Take the 4170."
+    assert parts(words, longest=40) == ["Pay 9155 or 9180 mg.", "Take the 4170."]  # as it is said it is longer
 
 
 def test_parts_of_a_text_are_joined_and_kept(tmp_path, monkeypatch):
