@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +52,7 @@ def browsing(folder: Path, backend, monkeypatch: pytest.MonkeyPatch, config: Ser
             prefs=SETTINGS,
             gecko_log=str(log),
             startup_timeout=120,
-            socket_timeout=60,
+            socket_timeout=30,
             port=port,
         )
         firefox.start_session()
@@ -75,7 +75,8 @@ def browsing(folder: Path, backend, monkeypatch: pytest.MonkeyPatch, config: Ser
             find("#model option, #problem:not([hidden])")
             yield SimpleNamespace(find=find, card=card, served=served, log=log, address=address)
         finally:
-            firefox.cleanup()
+            with suppress(OSError):
+                firefox.cleanup()
 
 
 def loud(samples: np.ndarray) -> float:
@@ -85,7 +86,20 @@ def loud(samples: np.ndarray) -> float:
 
 
 def test_what_is_typed_and_what_is_said_is_answered_aloud(tmp_path, monkeypatch, question):
-    with browsing(tmp_path, Scripted(frames=6), monkeypatch) as page:
+    """Begun anew once where Firefox itself says nothing more to who drives it, which happens on a busy machine."""
+    for attempt in (1, 2):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        try:
+            talking(folder, monkeypatch, question)
+            break
+        except OSError:
+            if attempt == 2:
+                raise
+
+
+def talking(folder: Path, monkeypatch: pytest.MonkeyPatch, question: Path) -> None:
+    with browsing(folder, Scripted(frames=6), monkeypatch) as page:
         with page.card.recording() as heard:
             page.find("#typed").send_keys("level 0.25" + ENTER)  # so loud is the answer
             page.find("#state[data-state=model]")
