@@ -94,7 +94,8 @@ def spoken(texts: Sequence[str], folder: Path) -> list[Clip]:
     for text in texts:
         identity, cut = text_id(text), parts(text)
         voice = voices[int(identity[:8], 16) % len(voices)]
-        said.append([identity if len(cut) == 1 else f"{identity}-{i}" for i in range(len(cut))])
+        # A part is named after its words, too: where a text is cut otherwise than before, no old part is taken for it.
+        said.append([identity if len(cut) == 1 else f"{identity}-{i}-{text_id(w)[:8]}" for i, w in enumerate(cut)])
         for part, words in zip(said[-1], cut, strict=True):
             if part not in done:
                 wanted.setdefault(voice, []).append(Sentence(part, words, "user", "easy", "dev"))

@@ -79,6 +79,8 @@ class SpeechLM(nn.Module):
         lm = Llama.from_pretrained(place, torch.float32)
         for name in ("quantization_config", "layer_types"):  # plain weights; every layer sees everything
             published.pop(name, None)
+        if layers is None and last_layers:
+            raise ModelError(f"last_layers is {last_layers} of how many? give layers, too")
         if layers is not None:
             if not 1 <= layers <= len(lm.layers):
                 raise ModelError(f"{place} has {len(lm.layers)} layers, not {layers}")

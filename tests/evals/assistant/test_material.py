@@ -1,5 +1,7 @@
 """What the assistant is measured on: samples of sets, shares of voices, frames of questions."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -50,6 +52,11 @@ def test_parts_of_a_text_are_joined_and_kept(tmp_path, monkeypatch):
     sizes = [8.0] * 8 + [0.0] * 3 + [11.0] * 11 + [0.0] * 3 + [5.0] * 5
     assert long.audio.samples.tolist() == sizes and short.audio.samples.tolist() == [8.0] * 8
     assert len({voice for identity, _, voice in made if identity.startswith(long.id)}) == 1
+    monkeypatch.setattr(parts, "__defaults__", (24,))
+    kept = SimpleNamespace(utterances=[SimpleNamespace(id=identity) for identity, *_ in made])
+    monkeypatch.setattr("antiphon.data.speech.utterances.SpeechSet", lambda folder: kept)
+    (again,) = spoken(["One two. Three four? Five."], tmp_path)  # cut otherwise: no old part is taken for a new one
+    assert again.audio.samples.tolist() == [20.0] * 20 + [0.0] * 3 + [5.0] * 5
 
 
 def test_frames_lose_nothing():

@@ -73,6 +73,8 @@ def test_first_and_last_layers_are_kept(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(kept.state_dict().values(), whole.state_dict().values()))
     with pytest.raises(ModelError, match="of 2 layers 2 can't be the last ones"):
         SpeechLM.from_text(source, sizes, layers=2, last_layers=2)
+    with pytest.raises(ModelError, match="give layers, too"):
+        SpeechLM.from_text(source, sizes, last_layers=1)
 
 
 def test_new_rows_have_mean_and_spread_of_the_old_and_tags_are_near_their_words(tmp_path):
