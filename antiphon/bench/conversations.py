@@ -58,7 +58,7 @@ class ConversationsBenchConfig:
         model: a preset or a folder of a model that takes turns; `parts` of it to replace.
         only: of `MEASURES`.
         batch: replies at once.
-        rounds: of so many replies.
+        rounds: how many times so many replies are made.
         at_once: conversations of "late", one run each.
         seconds: of each of those.
         turns: of the long conversation.
@@ -182,17 +182,18 @@ def _batch(
     config: ConversationsBenchConfig,
     progress: Callable[[str], None],
 ) -> None:
-    """Rounds of the same replies, one after the other and at once, in turn."""
-    took: dict[int, list[tuple[float, float]]] = {1: [], config.batch: []}
-    for number in range(config.rounds):
-        asked = [questions[(number * config.batch + row) % len(questions)] for row in range(config.batch)]
-        for threads, times in took.items():
-            wall, computing = time.perf_counter(), time.process_time()
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda question: _reply(model.backend, question, config), asked))
-            times.append((time.perf_counter() - wall, time.process_time() - computing))
-        progress(f"round {number + 1}: {took[1][-1][0]:.1f} s one by one, {took[config.batch][-1][0]:.1f} s at once")
+    """The same replies one after the other and, each thread taking the next question, so many at once; then both again
+    in the other order, as a machine's pace changes."""
     n = config.rounds * config.batch
+    asked = [questions[number % len(questions)] for number in range(n)]
+    took: dict[int, list[tuple[float, float]]] = {1: [], config.batch: []}
+    for threads in (1, config.batch, config.batch, 1):
+        wall, computing = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda question: _reply(model.backend, question, config), asked))
+        took[threads].append((time.perf_counter() - wall, time.process_time() - computing))
+        progress(f"{n} replies, {threads} at once: {took[threads][-1][0]:.1f} s")
+    n *= 2
     wall, computing = ([[sum(own) for own in zip(*times)][at] for times in took.values()] for at in (0, 1))
     name, bar = f"conversations-batch-of-{config.batch}", ">= 2" if config.batch >= 4 else None
     for what, (alone, together) in (("", wall), ("-computing", computing)):

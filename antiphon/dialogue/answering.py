@@ -152,6 +152,7 @@ class Answering:
         self._begun: SpeculativeReply | None = None  # the answer to that
         self._making: Generator[Event | None, None, None] | None = None
         self._draft, self._unread = "", 0.0
+        self._has_read = False  # what comes before all turns
         self._language = ENGLISH
         self._selective, self._loudest = selective, -200.0  # decibels of full scale
 
@@ -183,6 +184,9 @@ class Answering:
             return True
         if self._making is not None:
             self._make()
+            return True
+        if not self._has_read:  # the instructions, of which the first answer would have to wait
+            self._read("")
             return True
         return self._begun is not None and self._begun.step()
 
@@ -327,6 +331,7 @@ class Answering:
 
     def _read(self, words: str) -> None:
         """Has the language model read what is known of the words."""
+        self._has_read = True
         for _ in self._chat.read_ahead(self.past, words):
             pass
         self._draft = words

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from antiphon.errors import AntiphonError, ConfigError, TrainingError
 from antiphon.models.lora import Lora
+from antiphon.nn.cpu import multiplies_bfloat16
 from antiphon.train import flops, parallel
 from antiphon.train.averages import Averages
 from antiphon.train.checkpoint import Checkpoint
@@ -88,10 +89,10 @@ class _Losses(nn.Module):
 
 
 def pick_precision(config: StageConfig, device: torch.device) -> torch.dtype:
-    """The dtype of autocast; "auto" takes bf16 on GPUs and on CPUs with tile instructions, elsewhere it is slower."""
+    """The dtype of autocast; "auto" takes bf16 on GPUs and on CPUs that have products of it, elsewhere it is slower."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
-    faster = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    faster = device.type == "cuda" or multiplies_bfloat16()
     return torch.bfloat16 if faster else torch.float32
 
 

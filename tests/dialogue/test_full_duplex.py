@@ -366,3 +366,24 @@ def test_a_player_gives_out_what_it_got_in_pieces_of_any_size():
     assert player.take(10).tolist() == [9, 10, 11] and not player.playing
     player.put(torch.ones(3))
     assert len(player.take(3)) == 0  # nothing comes late
+
+
+def test_instructions_are_read_before_anybody_speaks_and_once():
+    session = made([QUIET] * 3 + [*TURN])
+    drafts = session._answering.backend.thinker.drafts
+    played(session, 2)
+    assert drafts == [""]
+    events = played(session, 40)
+    assert kinds(events, HeardEvent) and drafts.count("") == 1
+
+
+def test_who_speaks_at_once_is_heard_before_the_instructions_are_read():
+    session = made([*TURN])
+    order: list[str] = []
+    answering = session._answering
+    hear, read = answering._hear, answering._read
+    answering._hear = lambda frame: (order.append("hear"), hear(frame))[1]
+    answering._read = lambda words: (order.append("read"), read(words))[1]
+    played(session, 3, seconds=0.0)  # as of a machine that has no time yet
+    played(session, 1)
+    assert order[0] == "hear"

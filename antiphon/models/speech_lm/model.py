@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,17 @@ class SpeechLM(nn.Module):
         there = tokens != NOTHING
         return (self.lm.embed(tokens.clamp_min(0)) * there[..., None]).sum(1)
 
-    def forward(self, tokens: Tensor, cache: KeyValues | None = None, segments: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        cache: KeyValues | None = None,
+        segments: Tensor | None = None,
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Last hidden states [batch, length, width] of ids [batch, length] or a grid [batch, codebooks, length];
-        `segments` [batch, length] says which example a column is of, where a row holds several."""
-        return self.lm(self.embed(tokens), cache, segments=segments)
+        `segments` [batch, length] says which example a column is of, where a row holds several; `between` as in
+        `Llama.forward`."""
+        return self.lm(self.embed(tokens), cache, segments=segments, between=between)
 
     def logits(self, hidden: Tensor, stream: int = 0, in_text: bool = False) -> Tensor:
         """Hidden states [..., width] to logits [..., n] over the ids `vocabulary.head(stream, in_text)`, float32.

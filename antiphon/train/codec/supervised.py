@@ -32,13 +32,13 @@ from antiphon.errors import ConfigError
 from antiphon.hub import folder as find
 from antiphon.models.asr.recognizer import TOKENS_A_SECOND
 from antiphon.nn.quantize import FSQ
-from antiphon.train.asr.align import plain, word_errors
+from antiphon.train.asr.align import word_errors
 from antiphon.train.checkpoint import has_checkpoint
 from antiphon.train.codec.fit import principal_components
 from antiphon.train.config import StageConfig
+from antiphon.train.letters import LETTERS, letters_loss, spelt
 from antiphon.train.prepare import speech_sets
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz' "  # of the CTC loss; 0 is its blank
 IGNORED = -100
 
 
@@ -222,7 +222,7 @@ class SupervisedTask:
         sounds = [torch.from_numpy(self.sound(place)) for place in places]
         texts = [speech.utterances[index].text for speech, index in places]
         written = [torch.tensor([*start, *whisper_tokens(self.words, text), end]) for text in texts]
-        spelt = [torch.tensor([LETTERS.index(c) + 1 for c in plain(text) if c in LETTERS] or [0]) for text in texts]
+        letters = [spelt(text) for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
         targets = pad([tokens[1:] for tokens in written], True, IGNORED)
         targets[:, : len(start) - 1] = IGNORED  # the language and the task are given, not recognized
@@ -231,8 +231,8 @@ class SupervisedTask:
             "lengths": torch.tensor([len(sound) for sound in sounds]),
             "tokens": pad([tokens[:-1] for tokens in written], True, end),
             "targets": targets,
-            "letters": pad(spelt, True),
-            "spelt": torch.tensor([len(letters) for letters in spelt]),
+            "letters": pad(letters, True),
+            "spelt": torch.tensor([len(each) for each in letters]),
         }
 
     def _latents(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -266,8 +266,7 @@ class SupervisedTask:
         if commitment.requires_grad:
             losses["commitment"] = commitment
         if self.model.letters is not None:
-            scores = self.model.letters(features).float().log_softmax(-1).transpose(0, 1)
-            losses["ctc"] = F.ctc_loss(scores, batch["letters"], frames, batch["spelt"], zero_infinity=True)
+            losses["ctc"] = letters_loss(self.model.letters(features), frames, batch["letters"], batch["spelt"])
         return losses
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from antiphon.data.formats.example import Example
 from antiphon.data.formats.formats import prompt, undo
 from antiphon.data.formats.sources import Formatted, SourceConfig, SpeechSource, open_source
 from antiphon.data.mixture import Mix, Mixture
-from antiphon.data.packing import pack, stack
+from antiphon.data.packing import fill, pack, stack
 from antiphon.data.store import kind_of
 from antiphon.data.tokenize.encode import open_codec, tokenized
 from antiphon.errors import ConfigError
@@ -32,9 +32,10 @@ from antiphon.models.speech_lm.generate import generate
 from antiphon.models.speech_lm.model import SpeechLM
 from antiphon.models.speech_lm.vocabulary import SpeechVocabulary
 from antiphon.train.config import Measures, StageConfig, typed
+from antiphon.train.letters import LETTERS, letters_loss, spelt
 from antiphon.train.prepare import preparing
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # tokens, weights, segments; what CTC reads where and which letters (`letters_of`)
 MEASURED = 64  # examples of each source, at most
 HEAD_DIM = 64
 
@@ -59,6 +60,8 @@ class SpeechLMModel:
     """That get tags."""
     languages: list[str] = field(default_factory=list)
     """That get tags."""
+    letters_layer: int = 0
+    """The first so many layers also learn, by CTC, which letters the units of speech to text say; 0 for none."""
 
 
 @dataclass
@@ -91,6 +94,13 @@ class SpeechLMTask:
         }
         tokenize_sources(configs, data.codec, Path(config.out))
         self.model = build_model(config.model, configs, config.seed)
+        self.letters_layer = config.model.letters_layer
+        if not 0 <= self.letters_layer <= len(self.model.lm.layers):
+            raise ConfigError(
+                f"model.letters_layer is {self.letters_layer}: the model has {len(self.model.lm.layers)} layers"
+            )
+        if self.letters_layer:  # trains with the model and isn't saved with it
+            self.model.letters = torch.nn.Linear(self.model.lm.width, len(LETTERS) + 1)
         args = (self.model, config.seed, data.held_out)
         self.sources: dict[str, Formatted] = {name: open_source(each, *args) for name, each in configs.items()}
         held = {name: open_source(each, *args, development=True) for name, each in configs.items()}
@@ -107,12 +117,23 @@ class SpeechLMTask:
         [rows, length]; a function of the step alone."""
         first = step * self.config.batch
         examples = [self.example(first + number) for number in range(self.config.batch)]
-        return stack(pack(examples, self.config.data.tokens))
+        batch = stack(pack(examples, self.config.data.tokens))
+        if not self.letters_layer:
+            return batch
+        draws = [self.mixture.draw(first + number).source for number in range(self.config.batch)]
+        heard = [self.sources[name].config.format == "speech-to-text" for name in draws]
+        return *batch, *spoken_letters(batch, examples, heard, self.model, self.config.data.tokens)
 
     def losses(self, batch: Batch, group: str = "model") -> dict[str, Tensor]:
-        """lm: nats a token by their weights; speech, text: of each kind, for the log."""
-        tokens, weights, segments = batch
-        hidden = self.model(tokens[..., :-1], segments=segments[:, :-1])
+        """lm: nats a token by their weights; speech, text: of each kind, for the log; ctc: nats a letter."""
+        tokens, weights, segments, *spoken = batch
+        below: list[Tensor] = []
+
+        def between(number: int, x: Tensor) -> Tensor:
+            below.extend([x] if number == self.letters_layer - 1 else [])
+            return x
+
+        hidden = self.model(tokens[..., :-1], segments=segments[:, :-1], between=between if spoken else None)
         losses, counted = self.model.losses(tokens, weights, hidden), weights[:, 1:]
         found = {"lm": losses.sum() / counted.sum().clamp_min(1e-6)}
         first = tokens if tokens.ndim == 2 else tokens[:, 0]
@@ -120,6 +141,10 @@ class SpeechLMTask:
         for name, kind in (("speech", ~in_text), ("text", in_text)):
             if bool((total := (counted * kind).sum()) > 0):
                 found[name] = (losses.detach() * kind).sum() / total
+        if spoken and len(spoken[0]):
+            places, lengths, letters, counts = spoken
+            logits = self.model.letters(below[0].flatten(0, 1)[places])
+            found["ctc"] = letters_loss(logits, lengths, letters, counts)
         return found
 
     def tokens(self, batch: Batch) -> int:
@@ -166,6 +191,43 @@ class SpeechLMTask:
     def export(self, folder: Path) -> None:
         """Writes the model's folder, which `transformers` loads too."""
         self.model.save_pretrained(folder)
+
+
+def spoken_letters(batch: Batch, examples: list[Example], heard: list[bool], model: SpeechLM, size: int) -> Batch:
+    """Where a batch has units whose text follows, and what they say, for CTC.
+
+    Args:
+        batch: what `stack` made of the examples, packed to `size`.
+        examples: before they were packed.
+        heard: which of them are of speech to text.
+        model: whose ids these are.
+
+    Returns:
+        Places [n, longest] of the units, counted through all rows but each row's last column; how many [n]; letters
+        [n, longest] and how many [n]. Of examples that were cut, or have fewer units than CTC needs, none.
+    """
+    vocabulary, length = model.vocabulary, batch[0].shape[-1] - 1
+    places, letters = [], []
+    for row, items in enumerate(fill([len(example) for example in examples], size)):
+        start = row * length
+        for item in items:
+            ids = examples[item].tokens
+            ids = ids if ids.ndim == 1 else ids[0]
+            if heard[item] and ids[-1] == vocabulary.tag("E"):
+                units = np.flatnonzero(ids >= vocabulary.first_unit)
+                text = ids[int(np.flatnonzero(ids == vocabulary.tag("T"))[0]) + 1 : -1]
+                said = spelt(model.text_of(text.tolist()))
+                doubled = int((said[1:] == said[:-1]).sum())  # a blank must stand between two equal ones
+                if 0 < len(said) + doubled <= len(units):
+                    places.append(torch.from_numpy(start + units))
+                    letters.append(said)
+            start += len(ids)
+    if not places:
+        nothing = torch.zeros(0, 0, dtype=torch.int64)
+        return nothing, nothing.flatten(), nothing, nothing.flatten()
+    pad = torch.nn.utils.rnn.pad_sequence
+    counts = [torch.tensor([len(each) for each in several]) for several in (places, letters)]
+    return pad(places, True), counts[0], pad(letters, True), counts[1]
 
 
 def tokenize_sources(sources: dict[str, SourceConfig], codec: str | None, out: Path) -> None:

@@ -8,13 +8,16 @@ import json
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from antiphon.data.formats.formats import undo
 from antiphon.data.formats.sources import SourceConfig, is_held_out, open_source, read_lines
 from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.models.speech_lm.model import SpeechLM
+from antiphon.train.asr.align import plain as plain_text
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import Trainer, build_task, train
+from antiphon.train.letters import LETTERS
 from tests.models.speech_lm.tiny import speech_lm, text_model
 from tests.models.speech_lm.units import write_units
 from tests.train.test_codecs_by_name import CODECS, noise
@@ -196,3 +199,45 @@ def test_what_cannot_be_is_said(places, tmp_path):
         open_source(SourceConfig("speech", str(places["units"])), speech_lm(codebook_size=30))
     with pytest.raises(ConfigError, match="a multiple of 64"):
         build_task(recipe(places, tmp_path, model={"llm": str(places["llm"]), "width": 100, "layers": 2}))
+
+
+def test_lower_layers_learn_letters_of_packed_units(places, tmp_path):
+    changes = {"model": {"llm": str(places["llm"]), "layers": 2, "letters_layer": 1}, "batch": 12}
+    task = build_task(recipe(places, tmp_path, **changes))
+    plain = build_task(recipe(places, tmp_path, batch=12))
+    plain.model.load_state_dict(task.model.state_dict(), strict=False)
+    batch = task.batch(1)
+    tokens, _, segments, spots, lengths, letters, counts = batch
+    assert len(tokens) < 12  # packed
+    said = {"".join(LETTERS[n - 1] for n in row[:count]) for row, count in zip(letters.tolist(), counts.tolist())}
+    heard = [task.mixture.draw(number) for number in range(12, 24)]
+    first_unit, texts = task.model.vocabulary.first_unit, set()
+    for number, draw in zip(range(12, 24), heard):
+        if draw.source == "heard":
+            text = plain_text(task.sources["heard"][draw.index].text)
+            doubled = sum(a == b for a, b in zip(text, text[1:]))
+            if len(text) + doubled <= int((task.example(number).tokens >= first_unit).sum()):  # else CTC can't
+                texts.add(text)
+    assert said == texts and said
+    units = tokens[:, :-1].flatten()[spots]
+    there = torch.arange(spots.shape[1]) < lengths[:, None]
+    assert bool((units[there] >= task.model.vocabulary.first_unit).all())
+    owners = segments[:, :-1].flatten()[spots]
+    assert all(len(set(row[:count].tolist())) == 1 for row, count in zip(owners, lengths.tolist()))
+
+    losses = task.losses(batch)
+    assert abs(losses["lm"].item() - plain.losses(plain.batch(1))["lm"].item()) < 1e-6
+    losses["ctc"].backward()
+    layers = task.model.lm.layers
+    assert all(p.grad is not None for p in layers[0].parameters())
+    assert all(p.grad is None for p in layers[1].parameters())
+
+
+def test_the_letters_are_not_saved_and_another_stage_starts_without_them(places, tmp_path):
+    changes = {"model": {"llm": str(places["llm"]), "layers": 2, "letters_layer": 2}, "objective": {"ctc": 0.5}}
+    train(recipe(places, tmp_path / "one", steps=2, **changes))
+    assert not [name for name in load_file(tmp_path / "one/model/model.safetensors") if "letters" in name]
+    train(recipe(places, tmp_path / "two", steps=1, init=str(tmp_path / "one/model"), **changes))
+    SpeechLM.from_pretrained(tmp_path / "two/model")
+    with pytest.raises(ConfigError, match="letters_layer is 3"):
+        build_task(recipe(places, tmp_path, model={"llm": str(places["llm"]), "layers": 2, "letters_layer": 3}))
