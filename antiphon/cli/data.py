@@ -325,6 +325,30 @@ def transcribe(
 
 
 @app.command()
+def align(
+    place: Annotated[Path, typer.Argument(help="Recordings with their texts: a folder of sound files, a manifest.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The manifest; aligned.jsonl beside them where not given.")
+    ] = None,
+    aligner: Annotated[str | None, typer.Option(help="Another aligner: its folder.")] = None,
+) -> None:
+    """Find when each phone sounds in recordings: a manifest for training a voice. English.
+
+    Stopped and started again, it goes on where it was. Prints the manifest.
+    """
+    with results() as stdout:
+        from antiphon.data.speech.align import write_aligned
+        from antiphon.hub import folder
+        from antiphon.hub.parts import PHONE_TIMES
+        from antiphon.models.asr.phone_times import PhoneAligner
+
+        out = out or (place if place.is_dir() else place.parent) / "aligned.jsonl"
+        count, left = write_aligned(place, out, PhoneAligner.from_pretrained(folder(aligner or PHONE_TIMES)), progress)
+        progress(f"{count} recordings aligned" + (f", {left} left out" if left else ""))
+        print(out, file=stdout)
+
+
+@app.command()
 def info(folder: Annotated[Path, typer.Argument(help="Folder of a set.")], json: Json = None) -> None:
     """Say what a set holds, also while it is being written."""
     with results() as stdout:

@@ -321,6 +321,14 @@ OMNI = shipped(
     "e5c770cc50741b77878b5856145cee4c0a5d68b864739cc0d0c3a4cf03dd724e",
     home="",
 )
+PHONE_TIMES = shipped(
+    "phone-times",
+    "When each phone of a text sounds in a recording",
+    "mini/phone-times",
+    607664,
+    "d9354c6831b2669f24d5e76c2e93309e7a9a4eb1e20b6e1cdac197ea17d027cd",
+    home="",
+)
 TURN_TAKING = shipped(
     "turn-taking",
     "Who has the floor, twelve and a half times a second",

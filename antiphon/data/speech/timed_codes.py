@@ -94,7 +94,8 @@ class TimedSet(Sequence[TimedCodes]):
         self.frames = codes.frames[self.places]
         if unknown := sum(not codes.rows[i].phones for i in self.places):
             log.warning(
-                "%s: of %d of %d recordings it is not known when their phones sound; they are spread evenly.",
+                "%s: of %d of %d recordings it is not known when their phones sound; they are spread evenly "
+                "(antiphon data align finds their times).",
                 codes.folder, unknown, len(self.places),
             )  # fmt: skip
 
