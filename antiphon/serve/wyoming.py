@@ -118,14 +118,21 @@ class _Client(AsyncEventHandler):
         self.sound = bytearray()
 
     async def handle_event(self, event: WyomingEvent) -> bool:
-        """Does what is asked; what can't be done is told, and the client may go on."""
+        """Does what is asked. What can't be done is told, and then it hangs up.
+
+        Home Assistant knows no errors: it would wait for its words or its sound until the connection ends. What it says
+        of a turn that wasn't answered, it reads aloud.
+        """
         try:
             await self._handle(event)
         except ConnectionError:
             return False
         except Exception as error:
             told = explained(error)
+            if Transcript.is_type(event.type):
+                await self.write_event(NotHandled(told.message, event.data.get("context")).event())
             await self.write_event(Error(told.message, told.code).event())
+            return False
         return True
 
     async def _handle(self, event: WyomingEvent) -> None:

@@ -167,7 +167,7 @@ def live(served, scenario, **session) -> None:
                         return found
                 raise AssertionError("it hung up")
 
-            await up_to("conversation.created")
+            await up_to("session.created")
             await line.session.update(session={"type": "realtime", "tools": LIVE_TOOLS, **session})
             await scenario(line, up_to)
 

@@ -126,10 +126,8 @@ class RealtimeSession:
         check_unsupported({"audio.input.turn_detection.type": (asked, why)}, "session.")
 
     def begin(self) -> None:
-        """Greets the client."""
+        """Greets the client, with one event as OpenAI does: Open WebUI takes the next for the answer to its update."""
         self.out.emit({"type": "session.created", "session": self.config})
-        shown = {"id": self.conversation_id, "object": "realtime.conversation"}
-        self.out.emit({"type": "conversation.created", "conversation": shown})
 
     def take(self) -> list[Any]:
         """What came out since the last call: dicts for the client and commands, in order."""
