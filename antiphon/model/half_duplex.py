@@ -185,7 +185,7 @@ class HalfDuplexModel(TurnModel):
             reading = SceneReading(thinker.model.embed, thinker.tokenizer, thinker.model.width)
         # A talker reads the states of the thinker that it was trained beside, and of another one the text alone.
         beside = talker.config.hidden == thinker.model.width
-        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer(), beside, thinker.batcher)
+        self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer(), beside)
         self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name, scenes, reading)
         self.folders = dict(folders or {})
 

@@ -5,10 +5,10 @@
     y = step(x)                                        # on any thread; runs with what other threads ask for
 
 Each conversation is written as if it were alone, on a thread of its own, and the model is run by whichever of them is
-there: it takes all that wait for the same function. One batch runs at a time, as it uses all cores; while it does, the
-next one gathers. A thread that has mostly asked for the next result as soon as it was given one is waited for, a
-quarter of a step at most, so that conversations that go on together stay in one batch; a thread that is alone waits for
-nobody.
+there: it takes all that wait for the same function. A batcher runs one batch at a time, and while it does, the next one
+gathers; what may run beside each other has batchers of its own. A thread that has mostly asked for the next result as
+soon as it was given one is waited for, a quarter of a step at most, so that conversations that go on together stay in
+one batch; a thread that is alone waits for nobody.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ This is the only file that calls operators of PyTorch which aren't public.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -130,6 +131,18 @@ class BfloatLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.bfloat16(), self.weight, self.bias).float()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch's operators that are called inside, on this thread, use one core: where many small ones follow each
+    other, two cores wait for each other longer than they compute, and the second is free for another conversation."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def multiplies_bfloat16() -> bool:

@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
 
 import antiphon.nn.cpu as module
-from antiphon.nn.cpu import PackedLinear, PackedWeights, in_bfloat16, product
+from antiphon.nn.cpu import PackedLinear, PackedWeights, in_bfloat16, one_thread, product
 
 pack = pytest.mark.skipif(
     torch.backends.quantized.engine not in ("x86", "fbgemm"), reason="needs FBGEMM, which is for x86"
@@ -102,3 +103,30 @@ def test_a_module_in_bfloat16_is_nearly_the_same_and_leaves_the_other_alone(supp
     assert quick[1].weight is plain[1].weight and isinstance(plain[0], torch.nn.Linear)
     assert torch.equal(near, before) is not supported
     torch.testing.assert_close(near, before, atol=0.05, rtol=0.05)
+
+
+def test_one_thread_is_for_what_is_inside_and_for_this_thread():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        ready, inside, outside = threading.Event(), threading.Event(), threading.Event()
+
+        def beside():
+            assert torch.get_num_threads() == 2
+            ready.set()
+            assert inside.wait(10)
+            seen.append(torch.get_num_threads())
+            outside.set()
+
+        other = threading.Thread(target=beside)
+        other.start()
+        assert ready.wait(10)
+        with pytest.raises(KeyError), one_thread():
+            inside.set()
+            assert outside.wait(10)
+            seen.append(torch.get_num_threads())
+            raise KeyError
+        other.join()
+        assert seen == [2, 1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

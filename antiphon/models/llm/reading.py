@@ -19,7 +19,7 @@ from antiphon.nn.batching import Batcher
 
 # Of what is read at once: others' next tokens come in between two such pieces of a long message.
 PIECE_TOKENS = 64
-RANK = 2  # after the sound that was already thought of: see `Batcher.batched`
+RANK = 1  # after the logits, which are cheap: see `Batcher.batched`
 
 Read = tuple[Tensor, Cache, Lora | None]
 

@@ -17,6 +17,7 @@ from antiphon.models.tts.normalization.normalize import can_be_said
 from antiphon.models.tts.phonemes import Phonemizer, SpelledWord, Speller, SpellerState, alphabet
 from antiphon.models.tts.talker import Talker, TalkerState
 from antiphon.nn.batching import Batcher
+from antiphon.nn.cpu import one_thread
 from antiphon.nn.state import rows_of, together
 
 Given = TypeVar("Given")
@@ -70,7 +71,6 @@ class Synthesizer:
         talker, codec: trained for each other.
         phonemizer: spells.
         reads_thinker: the talker was trained beside this thinker and reads its states; False: it reads the text alone.
-        batcher: the thinker's, where there is one: replies on several threads share steps by it.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Synthesizer:
         codec: MiniCodec,
         phonemizer: Phonemizer,
         reads_thinker: bool = True,
-        batcher: Batcher | None = None,
     ):
         self.talker, self.codec, self.speller = talker, codec, Speller(phonemizer)
         self.reads_thinker = reads_thinker
-        self._step = (batcher or Batcher()).batched(self.step_many)
+        # Its own, not the thinker's: one reply's next words are thought of while another's sound is made, a core each.
+        self._step = Batcher().batched(self.step_many)
 
     @property
     def sample_rate(self) -> int:
@@ -158,6 +158,7 @@ class Synthesizer:
         return self._step(state)
 
     @torch.no_grad()
+    @one_thread()
     def step_many(self, states: Sequence[SynthesizerState]) -> list[Tensor | None]:
         """`step` of several replies in one batch."""
         found = self.talker.step_many([state.talker for state in states])
