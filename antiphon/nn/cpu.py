@@ -136,7 +136,8 @@ class BfloatLinear(nn.Module):
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """PyTorch's operators that are called inside, on this thread, use one core: where many small ones follow each
-    other, two cores wait for each other longer than they compute, and the second is free for another conversation."""
+    other, two cores wait for each other longer than they compute, and the second is free for another conversation. A
+    thread whose first operator falls into this time keeps one core, as PyTorch tells new threads the last number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

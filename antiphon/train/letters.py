@@ -21,14 +21,14 @@ def spelt(text: str) -> Tensor:
     return torch.tensor([LETTERS.index(letter) + 1 for letter in plain(text) if letter in LETTERS], dtype=torch.int64)
 
 
-def letters_loss(logits: Tensor, lengths: Tensor, spelt: Tensor, counts: Tensor) -> Tensor:
+def letters_loss(logits: Tensor, lengths: Tensor, letters: Tensor, counts: Tensor) -> Tensor:
     """CTC (Graves et al. 2006) in nats a letter; texts that have more letters than places count nothing.
 
     Args:
         logits: [batch, places, letters + 1].
         lengths: [batch], places that are heard.
-        spelt: [batch, longest], of each what `spelt` gave, padded.
+        letters: [batch, longest], of each what `spelt` gave, padded.
         counts: [batch], letters of each.
     """
     scores = logits.float().log_softmax(-1).transpose(0, 1)
-    return F.ctc_loss(scores, spelt, lengths, counts, zero_infinity=True)
+    return F.ctc_loss(scores, letters, lengths, counts, zero_infinity=True)

@@ -1,6 +1,5 @@
 """When the phones of recordings sound, written into a manifest that training reads.
 
-for recording, phones in aligned(recordings("my_recordings"), aligner): ...
 write_aligned("my_recordings", Path("my_recordings/aligned.jsonl"), aligner, print)
 """
 
@@ -14,6 +13,7 @@ from pathlib import Path
 from antiphon.data.recordings import Recording, recordings
 from antiphon.errors import AntiphonError, DataError
 from antiphon.models.asr.phone_times import PhoneAligner
+from antiphon.models.tts.languages import ENGLISH, english_name, language
 from antiphon.models.tts.phonemes import Phonemizer
 
 LONGEST_SECONDS = 30.0  # that a speech encoder hears at once
@@ -41,7 +41,7 @@ def write_aligned(
     found, phonemizer = recordings(place), Phonemizer()
     if any(recording.row is not None for recording in found):
         raise DataError(f"{place} isn't made of files, which a manifest names: copy its recordings into a folder first")
-    texts = [recording for recording in found if recording.text.strip() and Path(recording.path) != out]
+    texts = [recording for recording in found if recording.text.strip()]
     if not texts:
         raise DataError(f"{place}: no recording has a text; antiphon data transcribe {place} writes down what is said")
     there = _ids(out)
@@ -67,11 +67,13 @@ def phone_times(recording: Recording, aligner: PhoneAligner, phonemizer: Phonemi
     """(phone, start, end), in seconds, of what is said in a recording.
 
     Raises:
-        AntiphonError: no sound that can be read, one too long, or a text that isn't of it.
+        AntiphonError: no sound that can be read, one too long, or a text that isn't of it, or in another language.
     """
     audio = recording.load()
     if audio.duration > LONGEST_SECONDS:
         raise DataError(f"it lasts {audio.duration:.0f} s: cut it into sentences of at most {LONGEST_SECONDS:.0f} s")
+    if (spoken := language(recording.text.split(), ended=True)) not in (ENGLISH, None):
+        raise DataError(f"its text is in {english_name(spoken)}; the phones of English alone are known")
     return aligner.align(audio.resample(aligner.features.sample_rate).samples, phonemizer(recording.text))
 
 

@@ -83,7 +83,12 @@ class PhoneAligner(nn.Module):
         around = self.config.around
         padded = F.pad(x.T[None], (around, around), mode="replicate")[0].T
         x = torch.cat([padded[at : at + len(x)] for at in range(2 * around + 1)], -1)
-        return self.outward(F.gelu(self.inward(x))).log_softmax(-1)
+        return self.logits(x).log_softmax(-1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """A frame's features with those around it, the earliest first [frames, width * frames around], to [frames,
+        phones]."""
+        return self.outward(F.gelu(self.inward(x)))
 
     @torch.inference_mode()
     def scores(self, samples: Tensor) -> NDArray[np.float64]:

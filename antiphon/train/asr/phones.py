@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from omegaconf import MISSING
 from torch import Tensor
 from torch.nn import functional as F
 
-from antiphon.codecs.semantic.features import load_features
 from antiphon.data.speech.utterances import SpeechSet
+from antiphon.encoders import load_features
 from antiphon.errors import ConfigError
 from antiphon.models.asr.phone_times import AlignerConfig, PhoneAligner
 from antiphon.train.codec.directions import phone_frames
@@ -44,7 +44,7 @@ class PhonesData:
     """Of them, drawn in even shares."""
     held_out: int = 100
     """Of these, so many are measured alone."""
-    fewest: int = field(default=50)
+    fewest: int = 50
     """Frames of a phone, of which fewer aren't learnt."""
 
 
@@ -91,25 +91,23 @@ class PhonesTask:
         x = torch.cat([self.values[places + shift] for shift in range(-around, around + 1)], -1)
         return x, self.columns[places]
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return self.model.outward(F.gelu(self.model.inward(x)))
-
     def losses(self, batch: tuple[Tensor, Tensor], group: str = "model") -> dict[str, Tensor]:
         """phones: cross-entropy, nats a frame."""
         x, columns = batch
-        return {"phones": F.cross_entropy(self._logits(x).float(), columns)}
+        return {"phones": F.cross_entropy(self.model.logits(x).float(), columns)}
 
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """Nats a frame of what was held out, and the share of frames whose phone is the likeliest."""
         x, columns = self._frames(self.held[:20_000])
-        logits = self._logits(x).float()
+        logits = self.model.logits(x).float()
         right = (logits.argmax(-1) == columns).float().mean()
         return {"held-nats": float(F.cross_entropy(logits, columns)), "held-right": float(right)}
 
     def sample(self, step: int, folder: Path) -> None:
-        """Says which phones are told apart."""
-        print(f"step {step}: {len(self.model.config.phones)} phones", file=sys.stderr, flush=True)
+        """Says how often the phone is right."""
+        right = self.measure(step, {})["held-right"]
+        print(f"step {step}: {100 * right:.1f} % of frames right", file=sys.stderr, flush=True)
 
     def export(self, folder: Path) -> None:
         """Writes the aligner's folder."""

@@ -35,7 +35,7 @@ from antiphon.train.config import Measures, StageConfig, typed
 from antiphon.train.letters import LETTERS, letters_loss, spelt
 from antiphon.train.prepare import preparing
 
-Batch = tuple[Tensor, ...]  # tokens, weights, segments; what CTC reads where and which letters (`letters_of`)
+Batch = tuple[Tensor, ...]  # tokens, weights, segments; what CTC reads where and which letters (`spoken_letters`)
 MEASURED = 64  # examples of each source, at most
 HEAD_DIM = 64
 
@@ -197,10 +197,11 @@ def spoken_letters(batch: Batch, examples: list[Example], heard: list[bool], mod
     """Where a batch has units whose text follows, and what they say, for CTC.
 
     Args:
-        batch: what `stack` made of the examples, packed to `size`.
+        batch: what `stack` made of the examples.
         examples: before they were packed.
         heard: which of them are of speech to text.
         model: whose ids these are.
+        size: of the rows that they were packed into.
 
     Returns:
         Places [n, longest] of the units, counted through all rows but each row's last column; how many [n]; letters

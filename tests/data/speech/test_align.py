@@ -63,12 +63,14 @@ def test_what_cannot_be_aligned_is_told_and_the_rest_is_done(tmp_path):
     record(tmp_path, "fits", "ab", 1, 2)
     record(tmp_path, "other", "abkabkabk", 1, 2)
     record(tmp_path, "long", "ab", *[1, 2] * 800)
+    record(tmp_path, "russian", "Какая столица у Италии?", 1, 2)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     (tmp_path / "broken.txt").write_text("ab")
     told: list[str] = []
-    assert write_aligned(tmp_path, tmp_path / "aligned.jsonl", aligner(), told.append) == (1, 3)
-    assert [line.split()[0] for line in sorted(told)] == ["broken.wav", "long.wav", "other.wav"]
+    assert write_aligned(tmp_path, tmp_path / "aligned.jsonl", aligner(), told.append) == (1, 4)
+    assert [line.split()[0] for line in sorted(told)] == ["broken.wav", "long.wav", "other.wav", "russian.wav"]
     assert any("9 phones don't fit" in line for line in told) and any("32 s" in line for line in told)
+    assert any("in Russian" in line for line in told)
 
 
 def test_what_cannot_be_is_said(tmp_path):
