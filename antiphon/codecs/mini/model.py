@@ -21,13 +21,14 @@ from torch.nn import functional as F
 
 from antiphon.audio.mel import mel_filters
 from antiphon.codecs.base import CodecModule, CodecState
-from antiphon.codecs.mini.vocoder import REFERENCE, SourceFilter, SourceState, estimate_pitch
+from antiphon.codecs.mini.vocoder import SourceFilter, SourceState, contour_of, estimate_pitch
 from antiphon.hub.weights import configured, load_into, read_config, read_weights, settle, write
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState, Upsample
 from antiphon.nn.quantize import Quantized, ResidualQuantizer, update_codebooks
 
 FAMILY = "mini-codec"
 TRAINING = (".usage", ".total", ".ready")  # averages, which matter to training alone
+BETWEEN = 0.2  # weight of the pitch where none sounds
 PIECE = 250  # frames that are encoded or decoded at once of a long signal: 20 s
 
 
@@ -44,6 +45,7 @@ class MiniCodecConfig:
         decoder_widths, decoder_depths: at the three frame rates, slowest first.
         look_ahead: spectral frames by which the sound lags behind the codes: a spectrum's window tells little of its
             last samples.
+        contour_width: of the network that tells the pitch, see `SourceFilter`.
         latent: width of the latent.
         semantic_inner, inner: widths in which the semantic and the acoustic codes live.
         codebooks, codebook_size: number of codebooks, the semantic one included, and codes in each.
@@ -60,6 +62,7 @@ class MiniCodecConfig:
     decoder_widths: tuple[int, int, int] = (384, 384, 320)
     decoder_depths: tuple[int, int, int] = (2, 2, 5)
     look_ahead: int = 2
+    contour_width: int = 0
     latent: int = 128
     semantic_inner: int = 64
     inner: int = 128
@@ -162,7 +165,7 @@ class MiniCodec(CodecModule):
         self.synthesis = nn.Linear(config.latent, patch)
         self.spectrum = CausalConv1d(config.mels, d[2], 7)
         self.fast = CausalStack(*blocks[2])
-        self.wave = SourceFilter(d[2], 2 * config.hop, config.hop, config.sample_rate)
+        self.wave = SourceFilter(d[2], 2 * config.hop, config.hop, config.sample_rate, config.contour_width)
 
     @property
     def delay(self) -> int:
@@ -295,10 +298,10 @@ class MiniCodec(CodecModule):
         made = self.wave(features, pitch)[:, None, late * hop :]
         voiced, height = self.wave.height(features)
         sounds = pitch > 0
-        error = (height - torch.log(pitch.clamp_min(1.0) / REFERENCE)).abs()
+        counts = torch.where(sounds, 1.0, BETWEEN) * sounds.any(-1, keepdim=True)
         return made, {
             "voicing": F.binary_cross_entropy_with_logits(voiced, sounds.float()),
-            "pitch": (error * sounds).sum() / sounds.sum().clamp_min(1),
+            "pitch": ((height - contour_of(pitch)).abs() * counts).sum() / counts.sum().clamp_min(1),
         }
 
     def init_state(self, batch: int = 1) -> CodecState:

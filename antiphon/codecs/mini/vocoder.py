@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock, ConvState
+
 HIGHEST = 11000.0  # Hz of the highest harmonic
 REFERENCE = 200.0  # Hz that the pitch is a multiple of
 
@@ -29,6 +31,7 @@ class SourceState:
         source, sound: the last fft - hop samples of the pulses, and of the sound that later frames will add to [batch,
             fft - hop].
         noise: state of the generator of the noise, as `torch.Generator.get_state` gives it [batch, bytes].
+        contour: of the network that tells the pitch.
     """
 
     cycles: Tensor
@@ -36,6 +39,7 @@ class SourceState:
     source: Tensor
     sound: Tensor
     noise: Tensor
+    contour: list[ConvState | None]
 
 
 def pulses(pitch: Tensor, state: SourceState, hop: int, rate: int) -> Tensor:
@@ -73,33 +77,53 @@ class SourceFilter(nn.Module):
     Args:
         width: of the features.
         fft, hop, rate: samples, samples, Hz; the window is two hops.
+        contour_width: of a network of two blocks that tells the pitch from the frames before, too: heard frame by
+            frame, it trembles. 0 for none.
     """
 
-    def __init__(self, width: int, fft: int, hop: int, rate: int):
+    def __init__(self, width: int, fft: int, hop: int, rate: int, contour_width: int = 0):
         super().__init__()
         if fft != 2 * hop:
             raise ValueError(f"the window must be two hops, got {fft} and {hop}")
         self.fft, self.hop, self.rate, self.delay = fft, hop, rate, fft - hop
         self.filters = nn.Linear(width, 3 * (fft // 2 + 1))
         self.pitch = nn.Linear(width, 2)
+        self.contour = CausalStack()
+        if contour_width:
+            blocks = [ConvNeXtBlock(contour_width) for _ in range(2)]
+            self.contour = CausalStack(
+                CausalConv1d(width, contour_width, 1), *blocks, CausalConv1d(contour_width, 2, 1)
+            )
         self.register_buffer("shape", torch.hann_window(fft).sqrt(), persistent=False)
         with torch.no_grad():  # start quiet
             self.filters.weight.mul_(0.3)
             self.filters.bias.fill_(-4.0)
             self.filters.bias[fft // 2 + 1 : fft + 2] = 0.0
             self.pitch.weight.zero_()
+            if contour_width:  # what it adds
+                self.contour[-1].conv.weight.zero_()
+                self.contour[-1].conv.bias.zero_()
 
     def init_state(self, batch: int, seed: int = 0) -> SourceState:
         device = self.shape.device
         empty = torch.zeros(batch, self.delay, device=device)
         zero = torch.zeros(batch, device=device)
         noise = torch.Generator().manual_seed(seed).get_state().repeat(batch, 1)
-        return SourceState(zero.double(), zero, empty, empty, noise)
+        return SourceState(zero.double(), zero, empty, empty, noise, self.contour.init_state(batch))
 
-    def height(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def height(self, x: Tensor, contour: list[ConvState | None] | None = None) -> tuple[Tensor, Tensor]:
         """[batch, width, n] -> how surely voiced (logits) and the natural logarithm of pitch / `REFERENCE`,
-        [batch, n] each."""
-        voiced, log_pitch = self.pitch(x.transpose(1, 2)).float().unbind(-1)
+        [batch, n] each.
+
+        Args:
+            x: features.
+            contour: `SourceState.contour`, which is changed; None where `x` is the beginning.
+        """
+        told = self.pitch(x.transpose(1, 2)).float()
+        if len(self.contour):
+            moved = self.contour(x) if contour is None else self.contour.step(x, contour)
+            told = told + moved.transpose(1, 2).float()
+        voiced, log_pitch = told.unbind(-1)
         return voiced, log_pitch
 
     def _noise(self, frames: int, state: SourceState) -> Tensor:
@@ -128,7 +152,7 @@ class SourceFilter(nn.Module):
             pitch: Hz of each frame [batch, n], 0 where unvoiced, in place of what the network says (in training).
         """
         if pitch is None:
-            voiced, log_pitch = self.height(x)
+            voiced, log_pitch = self.height(x, state.contour)
             # Rounded to 1/16 Hz: a difference in the last bit would grow with every cycle.
             pitch = (16 * REFERENCE * log_pitch.clamp(-1.5, 1.5).exp() * (voiced > 0)).round() / 16
         source = torch.cat([state.source, pulses(pitch, state, self.hop, self.rate)], dim=1)
@@ -151,6 +175,25 @@ class SourceFilter(nn.Module):
         state = self.init_state(len(x))
         sound = self.step(x, state, pitch)
         return torch.cat([sound, state.sound], dim=1)[:, self.delay :]
+
+
+def contour_of(pitch: Tensor) -> Tensor:
+    """Natural logarithms of pitch / `REFERENCE`, in a straight line over frames without a voice.
+
+    Args:
+        pitch: Hz, 0 where unvoiced [batch, frames].
+
+    Returns:
+        [batch, frames]; 0 in a row without a voice.
+    """
+    voiced, frames = pitch > 0, torch.arange(pitch.shape[-1], device=pitch.device)
+    last = pitch.shape[-1] - 1
+    before = torch.where(voiced, frames, -1).cummax(-1).values
+    after = torch.where(voiced, frames, last + 1).flip(-1).cummin(-1).values.flip(-1)
+    before, after = torch.where(before < 0, after, before), torch.where(after > last, before, after)
+    height = torch.log(pitch.clamp_min(1.0) / REFERENCE) * voiced
+    left, right = (height.gather(-1, at.clamp(0, last)) for at in (before, after))
+    return left + (right - left) * (frames - before) / (after - before).clamp_min(1)
 
 
 def estimate_pitch(audio: Tensor, rate: int, hop: int, lowest: float = 70.0, highest: float = 420.0) -> Tensor:

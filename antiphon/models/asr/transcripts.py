@@ -22,6 +22,8 @@ WORD_SECONDS = 1.0  # of speech; in less there is a word, which the decoder may 
 CLEAR, CLEAR_SECONDS = 0.87, 0.22  # the mean of the detector's answers, and how long in a row, for a clear voice
 DOUBT = 0.05  # detector's mean and decoder's confidence together, under which other words are not believed
 CLEAR_SHARE, CLEAR_UNSURE = 0.25, -1.5  # of a recording, for which words of a clear voice are believed whatever
+MOST_TOKENS_A_SECOND, LEAST_TOKENS = 15, 3  # of speech that anybody says, besides some at its edges
+GUESSED = -0.35  # confidence under which more than that were made up
 MISSING_WORDS = 6  # in a row that only the draft has: some were not written down
 FEW_WORDS_A_SECOND = 1.5  # of speech; people say two or three
 LONGEST_WORD, UNWRITTEN_SECONDS = 1.5, 1.2  # seconds of the last word, and of speech behind it that was surely words
@@ -65,6 +67,9 @@ def was_nothing(transcript: Transcript, voice: Tensor, english: bool = True) -> 
     voiced = voice[voice > VOICED]
     surely = float(voiced.mean())
     seconds, unlikely = len(voiced) * CHUNK / RATE, transcript.no_speech > NO_SPEECH and transcript.confidence < UNSURE
+    too_many = transcript.ended and len(transcript.tokens) > MOST_TOKENS_A_SECOND * seconds + LEAST_TOKENS
+    if too_many and transcript.confidence < GUESSED:
+        return True
     clear = surely >= CLEAR and voiced_run(voice) * CHUNK / RATE >= CLEAR_SECONDS
     if clear and seconds < WORD_SECONDS:
         return len(voiced) < CLEAR_SHARE * len(voice) and (unlikely or transcript.confidence <= CLEAR_UNSURE)

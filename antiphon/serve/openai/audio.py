@@ -54,6 +54,25 @@ class SpeechRequest(BaseModel):
     instructions: str | None = None
 
 
+class Voice(BaseModel):
+    """One that reads aloud."""
+
+    id: str
+    name: str
+
+
+class VoiceList(BaseModel):
+    """Those that there are, the first one being used where none is named."""
+
+    voices: list[Voice]
+
+
+@router.get("/voices", summary="The voices")
+async def list_voices(request: Request) -> VoiceList:
+    """OpenAI has no such list; clients that let their users choose a voice (Open WebUI) ask for this one."""
+    return VoiceList(voices=[Voice(id=name, name=name) for name in served_of(request).backend.voices])
+
+
 @router.post(
     "/speech",
     summary="Read a text aloud",

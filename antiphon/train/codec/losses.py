@@ -15,7 +15,8 @@ class MultiScaleMel(nn.Module):
     Args:
         sample_rate: Hz.
         windows: in samples; hops are a quarter of them.
-        mels: bins at each resolution.
+        mels: bins at each resolution; 0 leaves the frequencies as they are. Mel bins are wide where harmonics are many,
+            and don't hear whether a voice or noise fills them.
     """
 
     def __init__(
@@ -24,7 +25,8 @@ class MultiScaleMel(nn.Module):
         super().__init__()
         self.windows = windows
         for window, bins in zip(windows, mels):
-            self.register_buffer(f"bank_{window}", mel_filters(bins, window, sample_rate).T, persistent=False)
+            bank = mel_filters(bins, window, sample_rate).T if bins else None
+            self.register_buffer(f"bank_{window}", bank, persistent=False)
             self.register_buffer(f"shape_{window}", torch.hann_window(window), persistent=False)
 
     def spectra(self, audio: Tensor) -> list[Tensor]:
@@ -33,7 +35,8 @@ class MultiScaleMel(nn.Module):
         for window in self.windows:
             shape, bank = getattr(self, f"shape_{window}"), getattr(self, f"bank_{window}")
             frames = F.pad(audio, (window // 2, window // 2)).unfold(-1, window, window // 4) * shape
-            result.append(torch.log((torch.fft.rfft(frames).abs() @ bank).clamp_min(1e-5)))
+            spectrum = torch.fft.rfft(frames).abs()
+            result.append(torch.log((spectrum @ bank if bank is not None else spectrum).clamp_min(1e-5)))
         return result
 
     def forward(self, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ Which of them, and how much of each, is the recipe's `objective`. Mimi's adversa
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import typing
@@ -99,9 +100,9 @@ class CodecModel:
     family: str = MISSING
     """A family of codecs ("mimi"), or the import path of a codec's class, "package.module:Class"."""
     codec: dict[str, Any] = field(default_factory=dict)
-    """Fields of its config."""
+    """Fields of its config; beside `start` those that are otherwise than there."""
     start: str | None = None
-    """A folder of the family to start from instead."""
+    """A folder of the family to start from; what it lacks, as another config may have it, is fresh."""
     scale: bool = True
     """Whether fresh weights, the discriminators' among them, are scaled on the first batch; see `train.codec.scale`."""
     fit: int = 0
@@ -158,9 +159,24 @@ def build_codec(model: CodecModel) -> TrainableCodec:
         config = typing.get_type_hints(family.__init__)["config"]
     except (ModelError, AttributeError, KeyError, ValueError) as error:
         raise ConfigError(f"model.family {model.family!r} is no codec that trains: {error}") from error
-    codec = family.from_pretrained(model.start) if model.start else family(typed(config, model.codec, "model.codec"))
+    codec = _started(family, model) if model.start else family(typed(config, model.codec, "model.codec"))
     if not isinstance(codec, TrainableCodec):
         raise ConfigError(f"model.family {model.family!r} can't train: it lacks parts of TrainableCodec")
+    return codec
+
+
+def _started(family: Any, model: CodecModel) -> TrainableCodec:
+    """The codec of the folder `model.start`, with other fields where `model.codec` has some."""
+    started = family.from_pretrained(model.start)
+    if not model.codec:
+        return started
+    try:
+        codec = family(dataclasses.replace(started.config, **model.codec))
+        unknown = codec.load_state_dict(started.state_dict(), strict=False).unexpected_keys
+    except (TypeError, RuntimeError, AttributeError) as error:
+        raise ConfigError(f"model.codec doesn't go with what model.start holds: {error}") from error
+    if unknown:
+        raise ConfigError(f"model.codec leaves no place for {unknown[0]} of {model.start}")
     return codec
 
 

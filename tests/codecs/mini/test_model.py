@@ -11,7 +11,7 @@ from antiphon.errors import HubError
 
 TINY = MiniCodecConfig(
     sample_rate=2400, hop=32, mels=10, mel_window=128, encoder_width=8, encoder_depth=1, decoder_widths=(8, 8, 8),
-    decoder_depths=(1, 1, 1), latent=6, semantic_inner=4, inner=6, codebooks=3, codebook_size=16,
+    decoder_depths=(1, 1, 1), contour_width=4, latent=6, semantic_inner=4, inner=6, codebooks=3, codebook_size=16,
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from antiphon.codecs.mini.vocoder import SourceFilter, estimate_pitch, pulses
+from antiphon.codecs.mini.vocoder import REFERENCE, SourceFilter, contour_of, estimate_pitch, pulses
 
 RATE, HOP = 24000, 320
 
@@ -46,6 +46,28 @@ def test_gradients_reach_the_filters_and_the_pitch_head():
     voiced, height = head.height(x)
     (sound.square().mean() + voiced.square().mean() + height.square().mean() + height.mean()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_the_pitch_goes_on_between_voices():
+    pitch = REFERENCE * torch.tensor([[0.0, 1.0, 0.0, 0.0, 2.0, 0.0], [0.0] * 6])
+    up = math.log(2)
+    expected = torch.tensor([[0.0, 0.0, up / 3, 2 * up / 3, up, up], [0.0] * 6])
+    torch.testing.assert_close(contour_of(pitch), expected)
+
+
+def test_a_contour_network_hears_the_frames_before_and_streams():
+    torch.manual_seed(0)
+    head, x = SourceFilter(4, 2 * HOP, HOP, RATE, contour_width=6), torch.randn(2, 4, 9)
+    plain = head.pitch(x.transpose(1, 2))
+    torch.testing.assert_close(torch.stack(head.height(x), -1), plain)  # a fresh one adds nothing
+    torch.nn.init.normal_(head.contour[-1].conv.weight)
+    whole, other = torch.stack(head.height(x), -1), x.clone()
+    other[..., 3] = 0
+    changed = (torch.stack(head.height(other), -1) - whole).abs().amax((0, 2)) > 1e-6
+    assert not changed[:3].any() and changed[3:].all()
+    state = head.init_state(2)
+    pieces = [torch.stack(head.height(part, state.contour), -1) for part in x.split((1, 5, 3), -1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), whole)
 
 
 def test_the_same_features_give_the_same_sound():

@@ -49,6 +49,15 @@ def test_what_is_no_word_is_known(nothing, confidence, no_speech, sure, voiced, 
     assert was_nothing(Transcript([1, 2], 3, no_speech, confidence, ended), voice) == nothing
 
 
+def test_a_sentence_in_a_tenth_of_a_second_was_made_up() -> None:
+    voice = torch.zeros(100)
+    voice[:3] = 0.95  # a dog barks: "Knocks out, knocks out, knocks out."
+    barked, sure = (Transcript(list(range(12)), 3, 0.8, confidence, True) for confidence in (-0.56, -0.1))
+    assert was_nothing(barked, voice) and not was_nothing(sure, voice)
+    voice[:25] = 0.95
+    assert not was_nothing(barked, voice)
+
+
 def test_of_other_languages_a_clear_voice_is_believed_though_the_decoder_is_unsure() -> None:
     voice = torch.full((200,), 0.95)
     unsure, nothing = Transcript([1], 3, 0.2, -1.2, True), Transcript([1], 3, 0.7, -1.2, True)

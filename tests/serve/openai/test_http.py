@@ -57,6 +57,11 @@ def test_models(client):
         client.models.retrieve("gpt")
 
 
+def test_voices(plain):
+    voices = [{"id": name, "name": name} for name in plain.served.backend.voices]
+    assert voices and plain.get("/v1/audio/voices").json() == {"voices": voices}
+
+
 def test_a_typed_question_gets_a_written_answer(client):
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
     answer = client.chat.completions.create(model="m", messages=messages)

@@ -16,6 +16,26 @@ def test_mel_distance_orders_sounds():
         assert distances[0] == 0 and list(distances) == sorted(distances)
 
 
+def test_plain_frequencies_tell_a_voice_from_noise_above_where_mel_bins_hardly_do():
+    torch.manual_seed(0)
+    time = torch.arange(24000) / 24000
+    low, high = (
+        sum(torch.cos(2 * torch.pi * 200 * h * time + h * h) for h in part)[None]
+        for part in (range(1, 30), range(30, 59))
+    )
+
+    def hiss() -> torch.Tensor:
+        spectrum = torch.fft.rfft(torch.randn(1, 24000))
+        spectrum[:, :5900] = 0
+        noise = torch.fft.irfft(spectrum)
+        return low + noise * high.norm() / noise.norm() + 0.05 * torch.randn(1, 24000)
+
+    voice, noise, other = low + high + 0.05 * torch.randn(1, 24000), hiss(), hiss()
+    by_mel, plain = (MultiScaleMel(24000, (2048,), (bins,)) for bins in (120, 0))
+    seen, heard = (float(each(noise, voice)[0] - each(noise, other)[0]) for each in (plain, by_mel))
+    assert seen > 5 * heard > 0
+
+
 def test_convergence_by_hand():
     sound = torch.sin(torch.arange(9600) * 0.1)[None]
     _, convergence = MultiScaleMel(24000)(1.5 * sound, sound)

@@ -1,6 +1,7 @@
 """The mini codec in the task of all families: what quantization gives, gradients, the fit, and its two recipes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ SMALL = ["model.mel_windows=[128,256]", "model.mel_bins=[10,20]", "batch=3", "st
 @pytest.fixture
 def codec() -> MiniCodec:
     torch.manual_seed(0)
-    return MiniCodec(TINY)
+    codec = MiniCodec(TINY)
+    torch.nn.init.normal_(codec.wave.contour[-1].conv.weight, std=1e-3)  # of zeros nothing before has a gradient
+    return codec
 
 
 @pytest.fixture
@@ -104,6 +107,28 @@ def test_everything_that_trains_has_a_gradient(speech, tmp_path, codec):
             assert parameter.grad is None, name
         else:
             assert torch.isfinite(parameter.grad).all() and parameter.grad.abs().sum() > 0, name
+
+
+def test_a_codec_that_is_gone_on_with_may_get_parts_that_it_lacks(speech, tmp_path):
+    torch.manual_seed(0)
+    old = MiniCodec(replace(TINY, contour_width=0))
+    old.save_pretrained(tmp_path / "old")
+    more = [f"model.start={tmp_path / 'old'}", "model.codec={contour_width: 4}"]
+    task = build_task(recipe("codecs/mini-contour.yaml", speech, tmp_path, *more))
+    codec = task.model.codec.eval()
+    audio = torch.randn(1, 1, 10 * 192)
+    torch.testing.assert_close(codec.decode(codec.encode(audio)), MiniCodec.from_pretrained(tmp_path / "old").decode(
+        codec.encode(audio)
+    ))  # fmt: skip
+    names = {name for name, parameter in codec.named_parameters() if name.startswith("wave.contour.")}
+    assert names and codec.config.contour_width == 4
+    for wrong, said in (
+        ("{latent: 7}", "doesn't go"),
+        ("{nonsense: 1}", "doesn't go"),
+        ("{encoder_depth: 0}", "no pl"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            build_task(recipe("codecs/mini-contour.yaml", speech, tmp_path, more[0], f"model.codec={wrong}"))
 
 
 def test_judges_learn_ahead_of_the_codec(speech, tmp_path, codec):
