@@ -33,8 +33,6 @@ from antiphon.dialogue.tool_calls import Message
 from antiphon.errors import ConfigError
 from antiphon.evals.machine import environment, memory_bytes
 from antiphon.evals.report import Figure, Report
-from antiphon.serve.work.admission import SPEAKING_SHARE
-from antiphon.serve.work.prebuffer import Prebuffer
 from antiphon.serve.work.scheduler import Scheduler, Work
 
 if TYPE_CHECKING:
@@ -49,6 +47,7 @@ QUESTIONS = (
 FRAME_SECONDS = 0.08
 BUFFER_SECONDS = 0.2  # of sound that a listener gathers before it is played
 START_SECONDS = 0.4  # in which an answer is due to begin
+SPEAKING_SHARE = 1 / 3  # of the time that the model speaks in each conversation
 
 
 @dataclass(frozen=True)
@@ -226,22 +225,12 @@ class _Person:
     """Asks, listens, and is silent long enough for the model to have spoken a third of the time.
 
     Args:
-        backend, scheduler, prebuffer, clock: of all.
-        count: of all.
+        backend, scheduler, clock: of all.
         config: of the bench.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        scheduler: Scheduler,
-        prebuffer: Prebuffer,
-        clock: Clock,
-        count: int,
-        config: ConversationsBenchConfig,
-    ):
+    def __init__(self, backend: Backend, scheduler: Scheduler, clock: Clock, config: ConversationsBenchConfig):
         self.backend, self.scheduler, self.clock, self.config = backend, scheduler, clock, config
-        self.prebuffer, self.count = prebuffer, count
         self.seen, self.chat, self.past = _Seen(), backend.chat(), list[Message]()
         self._plays_until = 0.0
         self._current: Work | None = None
@@ -289,13 +278,8 @@ class _Person:
     def _answer(self, asked: float) -> None:
         answer = self.chat.answer(self.past, Sampling(max_tokens=self.config.max_tokens))
         self._plays_until = 0.0
-        gathering = self.prebuffer.begin(self.count)
 
         def give(event: object) -> None:
-            for ready in gathering.take(event, self.clock.now()):
-                play(ready)
-
-        def play(event: object) -> None:
             if not isinstance(event, AudioEvent):
                 return
             now, seen = self.clock.now(), self.seen
@@ -304,7 +288,7 @@ class _Person:
                 self._plays_until = now + BUFFER_SECONDS
             elif now > self._plays_until:
                 seen.late += 1
-                self._plays_until = now + BUFFER_SECONDS  # it waited, and gathers some before it goes on
+                self._plays_until = now + BUFFER_SECONDS  # it waits, and gathers some before it goes on, as players do
             seen.frames += 1
             seen.spoken += event.audio.duration
             self._plays_until += event.audio.duration
@@ -312,8 +296,6 @@ class _Person:
                 self._current.due = self._plays_until - BUFFER_SECONDS
 
         self._work(answer.events, asked + START_SECONDS, give)
-        for ready in gathering.end():
-            play(ready)
         if answer.message is not None:
             self.past.append(answer.message)
 
@@ -327,9 +309,9 @@ def _at_once(
 ) -> tuple[list[_Seen], float]:
     """What so many people see, and the seconds that it took."""
     clock, drawn = CLOCKS[config.clock](count), random.Random(config.seed)
-    scheduler, prebuffer, began = Scheduler(count), Prebuffer(), clock.now() + 0.1
+    scheduler, began = Scheduler(count), clock.now() + 0.1
     people = [
-        (number, drawn.uniform(0, config.seconds / 10), _Person(backend, scheduler, prebuffer, clock, count, config))
+        (number, drawn.uniform(0, config.seconds / 10), _Person(backend, scheduler, clock, config))
         for number in range(count)
     ]
 

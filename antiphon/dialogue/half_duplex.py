@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.dialogue.ahead import Ahead
 from antiphon.dialogue.backend import HEARING_RATE, MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS, Hearing, Usage
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextChances, TextEvent
 from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from antiphon.models.scene.reading import SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer
 
+WORDS_AHEAD = 12  # tokens that are thought and not said yet, at most: who is interrupted has thought them in vain
 # What stands before a sentence: which of the two makes it likelier tells to whom it was said.
 TO_ASSISTANT = 'A person says to a voice assistant: "'
 TO_PERSON = 'A person says to somebody else in the room: "'
@@ -400,8 +402,8 @@ class HalfDuplexReply:
             if state is None:
                 yield None
         assert state is not None
-        asked, done, dropped = len(state.turns[-1]), False, False
-        thoughts = self._thoughts(state)
+        asked, done, dropped, unsaid = len(state.turns[-1]), False, False, 0
+        thoughts = Ahead(self._thoughts(state), WORDS_AHEAD) if self.spoken else self._thoughts(state)
         try:
             for event in self._spoken(thoughts) if self.spoken else map(self._said, thoughts):
                 self.usage.output += isinstance(event, TextEvent)
@@ -411,17 +413,17 @@ class HalfDuplexReply:
             dropped = True
             raise
         finally:
-            thoughts.close()  # reads the end of what was said so far, on this thread
+            unsaid = thoughts.close() or 0  # reads the end of what was thought so far, on this thread
             output = len(state.turns[-1]) - asked - 1  # its end, but no newline
             calls = tuple(self.calling.calls) if self.calling is not None else ()
             if self.text.strip() or calls:
                 self.message = Message("assistant", self.text, calls=calls)
-                whole = self.calling is None or self.calling.settled
-                if whole and state.hidden is None and not state.pending:
-                    self.chat.remember(state, [*self.past, self.message])
-            elif dropped:  # before its first word: the question is still known
+            if dropped and (unsaid or self.message is None):  # words that nobody knows: the question still is known
                 self.chat.thinker.rewind(state, len(state.turns) - 1)
                 self.chat.remember(state, self.past)
+            elif self.message is not None and (self.calling is None or self.calling.settled):
+                if state.hidden is None and not state.pending:
+                    self.chat.remember(state, [*self.past, self.message])
             self.usage.output = max(self.usage.output, output)
             self.cut = done and self.usage.output > self.sampling.max_tokens
             if self._speech is not None:
@@ -473,7 +475,7 @@ class HalfDuplexReply:
         token, *top = ((token_bytes(tokenizer, each), likely) for each, likely in (chances.token, *chances.top))
         return TextChances(token, tuple(top))
 
-    def _spoken(self, thoughts: Iterator[GeneratedToken | Call]) -> Iterator[Event | None]:
+    def _spoken(self, thoughts: Iterable[GeneratedToken | Call]) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling
         self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k)
         for each in self._speech.overlapped(map(self._piece, thoughts)):

@@ -23,7 +23,6 @@ from antiphon.serve.access.connections import Connections
 from antiphon.serve.errors import RequestError, full
 from antiphon.serve.settings import ServeConfig
 from antiphon.serve.work.admission import Admission, Pace
-from antiphon.serve.work.prebuffer import Prebuffer
 from antiphon.serve.work.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -141,7 +140,6 @@ class Served:
         connections: of all clients.
         keys: that pages in browsers were given.
         spoken: what was said in the latest spoken chat answers, by their ids.
-        prebuffer: how much of a live answer's sound is gathered before it is sent.
     """
 
     backend: Backend
@@ -160,7 +158,6 @@ class Served:
     connections: Connections = field(init=False)
     keys: ClientSecrets = field(default_factory=ClientSecrets)
     spoken: dict[str, str] = field(default_factory=dict)
-    prebuffer: Prebuffer = field(default_factory=Prebuffer)
     began: float = field(default_factory=time.monotonic)
     created: int = field(default_factory=lambda: int(time.time()))
 

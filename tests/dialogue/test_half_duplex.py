@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +13,14 @@ import torch
 
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
-from antiphon.dialogue.half_duplex import HalfDuplexChat, HalfDuplexReply, Message, RecognizerListener, as_hearing
+from antiphon.dialogue.half_duplex import (
+    WORDS_AHEAD,
+    HalfDuplexChat,
+    HalfDuplexReply,
+    Message,
+    RecognizerListener,
+    as_hearing,
+)
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.errors import ModelError
 from antiphon.models.asr.heard import Heard, Passage, SpokenWords
@@ -254,17 +262,42 @@ def test_an_answer_that_is_as_long_as_it_may_be_is_cut(model):
     assert answer.cut and answer.usage.output == 3  # its end is a token too
 
 
-def scripted(voice, sampling: Sampling | None = None, **how) -> tuple[ScriptedThinker, list]:  # noqa: F811
-    """Who thinks the pieces, and an answer's events, to be made one by one."""
-    mind = ScriptedThinker(PIECES, 6)
+def scripted(voice, sampling: Sampling | None = None, pace: float = 0.0, **how):  # noqa: F811
+    """Who thinks the pieces, each for `pace` seconds, and an answer's events, to be made one by one."""
+    mind = ScriptedThinker(PIECES, 6, pace)
     making = HalfDuplexChat(mind, voice).answer([Message("user", "hello")], sampling, **how).events()
     return mind, (event for event in making if event is not None)
 
 
 def test_sound_starts_while_the_sentence_is_still_thought(voice):  # noqa: F811
-    mind, events = scripted(voice)
+    mind, events = scripted(voice, pace=0.2)
     next(event for event in events if isinstance(event, AudioEvent))
     assert mind.thought < len(PIECES)
+
+
+def test_words_are_thought_while_others_are_said(voice):  # noqa: F811
+    mind, events = scripted(voice)
+    next(events)
+    until = time.monotonic() + 5
+    while mind.thought < WORDS_AHEAD and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mind.thought >= WORDS_AHEAD  # though nobody has asked for a second event
+    events.close()
+
+
+def test_who_breaks_off_an_answer_knows_no_words_that_were_thought_ahead(model):
+    chat, past = fresh_chat(model), [Message("user", "hello")]
+    answer = chat.answer(past, Sampling(max_tokens=30))
+    making = answer.events()
+    next(event for event in making if isinstance(event, TextEvent))
+    time.sleep(0.2)
+    making.close()
+    assert answer.message.text == answer.text and chat._read == past
+    again = chat.answer(past, Sampling(max_tokens=30), spoken=False)
+    list(again.events())
+    fresh = fresh_chat(model).answer(past, Sampling(max_tokens=30), spoken=False)
+    list(fresh.events())
+    assert again.text == fresh.text and again.text.startswith(answer.text) and again.usage.cached > 0
 
 
 def test_events_are_complete_and_in_order(voice):  # noqa: F811

@@ -89,7 +89,8 @@ def test_an_interrupted_answer_ends_at_once_and_the_next_turn_is_heard(session, 
     ask(session, 3)
     events = until(session, lambda event: isinstance(event, HeardEvent))
     assert events[0].heard.split() in (["a"] * 3, ["a"] * 4)  # the frame before may have met the end of the answer
-    assert session.backend.thinker.roles == ["user", "assistant", "user"]
+    # Words were thought that nobody heard: what was heard of the answer is read anew.
+    assert session.backend.thinker.roles == ["user", "assistant", "assistant", "user"]
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -24,13 +24,12 @@ from tests.serve.scripted import Scripted, serving, silence
 
 
 def test_capacity_is_what_the_machine_keeps_up_with():
-    assert Pace(listening=0.1, speaking=0.2).answers == 4
-    assert Pace(listening=0.1, speaking=0.2).capacity == 7  # of which more than 4 seldom speak at once
+    assert Pace(listening=0.1, speaking=0.2).capacity == 4
     assert Pace(listening=0.5, speaking=0.1).capacity == 1
     assert Pace(listening=3.0, speaking=3.0).capacity == 1  # one is always let in
     app = create_app(Scripted(), ServeConfig(), Pace(0.1, 0.2))
-    assert app.state.served.admission.sessions == 7
-    assert create_app(Scripted(), ServeConfig(sessions=2), Pace(0.1, 0.2)).state.served.admission.sessions == 2
+    assert app.state.served.admission.sessions == 4
+    assert create_app(Scripted(), ServeConfig(sessions=7), Pace(0.1, 0.2)).state.served.admission.sessions == 7
 
 
 def test_measuring_holds_a_conversation_with_nobody():

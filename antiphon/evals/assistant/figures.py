@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.evals.assistant import answers, benchmarks, packed, speed, spoken_form, tools, turns
+from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, spoken_form, tools, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.harness import Group, rows_of
@@ -96,6 +96,18 @@ def say(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
         Figure("say-dnsmos-delta", mean_delta(ours, teachers), "OVRL", ">= -0.4", 0.0, len(clips)),
         Figure("say-dnsmos", statistics.fmean(ours), "OVRL", None, statistics.fmean(teachers), len(clips)),
     ]
+
+
+def say_hard(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """Hard sentences in our voice; reference: the teacher on the same texts."""
+    clips = material.teacher_speaks(material.hard_sentences(n))
+    texts = [clip.text for clip in clips]
+    sounds = evaluation.each("says", texts, lambda text: evaluation.model.say(text, seed=evaluation.config.seed))
+    heard = evaluation.transcribed("the model", sounds)
+    teacher_heard = evaluation.transcribed("the teacher", [clip.audio for clip in clips], reference=True)
+    _save_spoken(evaluation, "say-hard", clips, sounds, {"heard": heard, "teacher_heard": teacher_heard})
+    wer, teacher_wer = word_error_rate(texts, heard), word_error_rate(texts, teacher_heard)
+    return [Figure("say-wer-hard", wer, "WER", None, teacher_wer, len(clips))]
 
 
 def codec(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
@@ -194,6 +206,7 @@ GROUPS: dict[str, Group] = {
     "replies": Group(answers.replies, 200, ("reply-words", "reply-loops", "reply-agreement-f1")),
     "spoken-form": Group(spoken_form.spoken_form_right, 200, ("spoken-form-right",)),
     "say": Group(say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
+    "say-hard": Group(say_hard, 40, ("say-wer-hard",)),
     "easy": Group(answers.easy, 200, ("easy-answers-right",)),
     "knowledge": Group(
         answers.knowledge, 200, ("knowledge-right", *(f"knowledge-right-level-{level}" for level in range(1, 6)))

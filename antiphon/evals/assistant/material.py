@@ -4,11 +4,12 @@
 - The easy questions of `easy_questions.jsonl`, and questions of public sets, spoken by the same voices.
 - Questions of general knowledge and follow-ups (`knowledge_questions.jsonl`, `follow_ups.jsonl`), typed.
 - Asterisk's prompts: a real person, from Debian's packages.
-- Sentences of an assistant, "dev" split, spoken by the teacher of our voice.
+- Sentences of an assistant, "dev" split, and those of `hard_sentences.jsonl`, spoken by the teacher of our voice.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from antiphon.audio.io import Audio
 from antiphon.errors import DataError
 from antiphon.evals.rows import spread
 
+HARD_SENTENCES = Path(__file__).parent / "hard_sentences.jsonl"
 # Voices that are kept out of training, with their share of a test set.
 HELD_OUT = (("joe", 3), ("kokoro:jm_kumo", 2), ("kokoro:jf_tebukuro", 1))
 MAX_CHARACTERS = 250  # that a voice says at once: Kokoro takes 500 phonemes
@@ -144,6 +146,12 @@ def assistant_texts(texts: Path | None, n: int) -> list[str]:
     from antiphon.data.speech.speak import mixed_sentences
 
     return [s.text for s in mixed_sentences(texts, {"assistant": 1.0}, "dev", words=(4, 20))[:n]]
+
+
+def hard_sentences(n: int) -> list[str]:
+    """Sentences that are hard to say: numbers, names, tongue twisters and sixty words in a row, as many of each."""
+    rows = [json.loads(line) for line in HARD_SENTENCES.read_text(encoding="utf-8").splitlines()]
+    return [row["text"] for row in spread(rows, n)]
 
 
 def teacher_speaks(texts: Sequence[str]) -> list[Clip]:

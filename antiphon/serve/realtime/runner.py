@@ -394,7 +394,6 @@ class ModelRunner:
             self._begun.decided = True
         played_from: float | None = None
         spoken = 0.0
-        gathering = self.served.prebuffer.begin(self.served.admission.live)
 
         def steps() -> Iterator[Any]:
             past, how, begun = messages(command.turns), _how(command), None
@@ -408,13 +407,6 @@ class ModelRunner:
             yield from answer.events() if begun is None else begun.events()
 
         def give(found: Any) -> None:
-            if hasattr(found, "events"):
-                self._later(self.session.answer_begun, response_id, found)
-                return
-            for ready in gathering.take(found, time.monotonic()):
-                given(ready)
-
-        def given(found: Any) -> None:
             nonlocal played_from, spoken
             if isinstance(found, AudioEvent):
                 now = time.monotonic()
@@ -426,15 +418,16 @@ class ModelRunner:
                 spoken += found.audio.duration
                 self.served.metrics.frames.inc()
                 work.due = played_from + spoken
-            self._later(self._said, response_id, found)
+            if hasattr(found, "events"):
+                self._later(self.session.answer_begun, response_id, found)
+            else:
+                self._later(self._said, response_id, found)
 
         def end(error: BaseException | None) -> None:
             if isinstance(error, Stopped):
                 self._later(self._answers.pop, response_id, None)
                 return
             said = None if error is None else self._explain(error)
-            for ready in gathering.end():
-                given(ready)
 
             def over() -> None:
                 self._answers.pop(response_id, None)

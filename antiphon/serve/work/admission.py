@@ -22,8 +22,6 @@ from antiphon.dialogue.half_duplex import Message
 
 MARGIN = 0.9  # of the machine's time that may be planned with
 TEST_SECONDS = 2.0  # of sound that is listened to, and of each of several answers at once
-SPEAKING_SHARE = 1 / 3  # of the time in which the model speaks in a conversation; the rest the user does, or nobody
-CROWDED = 0.05  # of the time in which more answers may be spoken than are surely made in time: sound is stored by then
 AT_ONCE = (2, 4, 8)  # answers that are tried
 PATIENCE = 2.0  # seconds that a newcomer waits for a place that nobody may be in
 TEST_QUESTION = "What is the capital of Italy?"
@@ -44,30 +42,14 @@ class Pace:
     together: Mapping[int, float] = field(default_factory=dict)
 
     @property
-    def answers(self) -> int:
-        """Answers that are still made in time where all are spoken at once; at least one."""
-        if not self.together:
-            return max(1, math.floor(MARGIN / max(self.speaking, 1e-6)))
-        counts, costs = [1, *self.together], [self.speaking, *self.together.values()]
-        return max(1, sum(bool(np.interp(count, counts, costs) <= MARGIN) for count in range(1, counts[-1] + 1)))
-
-    @property
     def capacity(self) -> int:
-        """Conversations that are kept in time: all are heard, and seldom are more answers spoken at once than can be;
-        at least one."""
+        """Conversations whose worst case, all speaking at once, is still made in time; at least one."""
         heard = math.floor(MARGIN / max(self.listening, 1e-6))
-        count = self.answers
-        while _more_than(self.answers, count + 1) <= CROWDED:
-            count += 1
-        return max(1, min(heard, count))
-
-
-def _more_than(answers: int, conversations: int) -> float:
-    """How likely more than so many of the conversations have an answer spoken, each `SPEAKING_SHARE` of the time."""
-    return sum(
-        math.comb(conversations, count) * SPEAKING_SHARE**count * (1 - SPEAKING_SHARE) ** (conversations - count)
-        for count in range(answers + 1, conversations + 1)
-    )
+        if not self.together:
+            return max(1, min(heard, math.floor(MARGIN / max(self.speaking, 1e-6))))
+        counts, costs = [1, *self.together], [self.speaking, *self.together.values()]
+        spoken = sum(np.interp(count, counts, costs) <= MARGIN for count in range(1, counts[-1] + 1))
+        return max(1, min(heard, int(spoken)))
 
 
 def measure(backend: Backend) -> Pace:

@@ -1,5 +1,7 @@
 """What the assistant is measured on: samples of sets, shares of voices, frames of questions."""
 
+import json
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -79,3 +81,12 @@ def test_being_ready_takes_what_the_process_takes_until_it_says_so(monkeypatch):
         seconds_until_ready("nobody", {})
     monkeypatch.setattr(speed, "_READY", "import time; time.sleep(0.3); print('ready', flush=True)")
     assert seconds_until_ready("anybody", {}) >= 0.3
+
+
+def test_hard_sentences_are_of_four_kinds_and_every_sample_has_all():
+    rows = [json.loads(line) for line in material.HARD_SENTENCES.read_text().splitlines()]
+    assert Counter(row["kind"] for row in rows) == {"numbers": 10, "names": 10, "twisters": 10, "long": 10}
+    assert all(len(row["text"].split()) >= 60 for row in rows if row["kind"] == "long")
+    kinds = {row["text"]: row["kind"] for row in rows}
+    assert {kinds[text] for text in material.hard_sentences(8)} == set(kinds.values())
+    assert len(set(material.hard_sentences(1000))) == 40
