@@ -1,8 +1,9 @@
 """A generator worked off ahead of who reads it, on a thread of its own: the next words of an answer are thought while
 those before are said, a core each.
 
-    with closing(Ahead(thinker.stream(state), most=12)) as tokens:
-        for token in tokens: ...                       # of which the next ones are being made
+    tokens = Ahead(thinker.stream(state), most=12)
+    for token in tokens: ...                           # the next ones are being made
+    tokens.close()
 
 Conversations whose words are thought ahead ask for the next one as soon as they have one, so that their steps are
 joined (`antiphon.nn.batching`).
@@ -11,6 +12,7 @@ joined (`antiphon.nn.batching`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -19,13 +21,14 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+PATIENCE_SECONDS = 20.0  # that closing waits for the step under way
+log = logging.getLogger(__name__)
 _in_turn: ContextVar[bool] = ContextVar("in_turn", default=False)
 
 
 @contextlib.contextmanager
 def in_turn() -> Iterator[None]:
-    """What is begun to be read inside, on this thread, is worked off when it is asked for and not ahead: where
-    computing time is counted."""
+    """An `Ahead` that is made inside works when it is asked, on the thread that asks: for who counts computing time."""
     before = _in_turn.set(True)
     try:
         yield
@@ -37,7 +40,7 @@ class Ahead(Generic[Item]):
     """See the module. Read by one thread at a time.
 
     Args:
-        source: is worked off on the thread, and closed by whoever closes this; its exceptions come in its place.
+        source: is worked off on the thread until this is closed, and is left open; its exceptions come in their place.
         most: results that wait to be read, at most.
     """
 
@@ -63,21 +66,31 @@ class Ahead(Generic[Item]):
             if self._made:
                 self._changed.notify_all()
                 return self._made.popleft()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-        raise StopIteration
+        error, self._error = self._error, None
+        raise error if error is not None else StopIteration
 
-    def close(self) -> int:
-        """Works no further, and closes the source, on this thread; gives how many results nobody has read."""
+    def close(self) -> int | None:
+        """Works no further. May be called again.
+
+        Returns:
+            How many results nobody has read. None where the step under way doesn't end, as it can't while the garbage
+            collector closes a reader on the very thread that works, or on one that this waits for: what the source
+            works on must be left alone then.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
-        left = len(self._made)
+            if self._thread is threading.current_thread():
+                return None
+            self._thread.join(PATIENCE_SECONDS)
+            if self._thread.is_alive():
+                return None
+        left, error = len(self._made), self._error
         self._made.clear()
-        self._source.close()
+        self._error = None
+        if error is not None:
+            log.error("what was worked on ahead failed, before anybody had read so far", exc_info=error)
         return left
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
 """What a server, a session or a chat drives, whatever the model: listeners, chats, and answers while they are made.
 
-Everything is done on the caller's thread, in small steps. Weights are shared; each listener and each chat is one
-conversation's own.
+Work is done on the caller's thread, in small steps; a spoken answer may be thought ahead on another. Weights are
+shared; each listener and each chat is one conversation's own.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ as well.
     for event in answer.events(): ...                  # TextEvent, AudioEvent, EndEvent
     past = [asked, answer.message]                     # or answer.until(1.2): what was said in the first 1.2 s
 
-Everything here is done on the caller's thread, in small steps: a server takes the steps of many conversations in turn,
-a `TurnSession` has a thread for one. Thinker, talker and codec overlap by demand: the next 80 ms are made as soon as
-the text allows it, and the thinker is asked for another piece only when it does not. So sound starts while the sentence
+What is done here is done in small steps, on the caller's thread: a server takes the steps of many conversations in
+turn, a `TurnSession` has a thread for one. The thinker alone goes on by itself, some tokens ahead of the voice
+(`antiphon.dialogue.ahead`). The next 80 ms are made as soon as the text allows it, so sound starts while the sentence
 is still being thought.
 """
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from antiphon.models.scene.reading import SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer
 
-WORDS_AHEAD = 12  # tokens that are thought and not said yet, at most: who is interrupted has thought them in vain
+TOKENS_AHEAD = 12  # that are thought and not said yet, at most: who is interrupted has thought them in vain
 # What stands before a sentence: which of the two makes it likelier tells to whom it was said.
 TO_ASSISTANT = 'A person says to a voice assistant: "'
 TO_PERSON = 'A person says to somebody else in the room: "'
@@ -393,6 +393,7 @@ class HalfDuplexReply:
     cut: bool = False
     text: str = ""
     _chances: list[TextChances] = field(default_factory=list)  # of tokens that have given no text yet
+    _called: list[Call] = field(default_factory=list)  # as far as it was told
     _speech: SpokenText | None = None
 
     def events(self) -> Generator[Event | None, None, None]:
@@ -402,8 +403,10 @@ class HalfDuplexReply:
             if state is None:
                 yield None
         assert state is not None
-        asked, done, dropped, unsaid = len(state.turns[-1]), False, False, 0
-        thoughts = Ahead(self._thoughts(state), WORDS_AHEAD) if self.spoken else self._thoughts(state)
+        asked, done, dropped = len(state.turns[-1]), False, False
+        source = self._thoughts(state)
+        unsaid: int | None = 0
+        thoughts = Ahead(source, TOKENS_AHEAD) if self.spoken else source
         try:
             for event in self._spoken(thoughts) if self.spoken else map(self._said, thoughts):
                 self.usage.output += isinstance(event, TextEvent)
@@ -413,12 +416,17 @@ class HalfDuplexReply:
             dropped = True
             raise
         finally:
-            unsaid = thoughts.close() or 0  # reads the end of what was thought so far, on this thread
+            if isinstance(thoughts, Ahead):
+                unsaid = thoughts.close()
+            if unsaid is not None:
+                source.close()  # reads the end of what was thought so far, on this thread
             output = len(state.turns[-1]) - asked - 1  # its end, but no newline
-            calls = tuple(self.calling.calls) if self.calling is not None else ()
+            calls = tuple(self._called)
             if self.text.strip() or calls:
                 self.message = Message("assistant", self.text, calls=calls)
-            if dropped and (unsaid or self.message is None):  # words that nobody knows: the question still is known
+            if unsaid is None:
+                pass  # another thread is at the state yet, so that nobody is to read it again
+            elif unsaid or (dropped and self.message is None):  # words that nobody got: the question alone is known
                 self.chat.thinker.rewind(state, len(state.turns) - 1)
                 self.chat.remember(state, self.past)
             elif self.message is not None and (self.calling is None or self.calling.settled):
@@ -461,6 +469,7 @@ class HalfDuplexReply:
 
     def _said(self, thought: GeneratedToken | Call) -> Event | None:
         if isinstance(thought, Call):
+            self._called.append(thought)
             return CallEvent(thought)
         self.text += thought.text
         if thought.chances is not None:

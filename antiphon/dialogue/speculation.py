@@ -29,7 +29,7 @@ class SpeculativeReply:
         asked: with what else it was asked for, to be compared.
 
     Attributes:
-        decided: it was, so that no more is to be made ahead; may be set by any thread.
+        decided: it was, so that no more sound is to be made ahead; may be set by any thread.
     """
 
     def __init__(self, reply: StreamingReply, past: Sequence[Message], asked: object = None):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
 
 import pytest
 
@@ -40,9 +39,9 @@ def settled(counted: Counted, given: int) -> bool:
 
 def test_everything_comes_in_order():
     counted = Counted(50)
-    with closing(Ahead(counted.source, 4)) as ahead:
-        assert list(ahead) == list(range(50)) and list(ahead) == []
-    assert counted.closed and counted.threads != {threading.current_thread()}
+    ahead = Ahead(counted.source, 4)
+    assert list(ahead) == list(range(50)) and list(ahead) == []
+    assert ahead.close() == 0 and counted.closed and counted.threads != {threading.current_thread()}
 
 
 def test_no_more_is_made_than_may_wait():
@@ -50,7 +49,8 @@ def test_no_more_is_made_than_may_wait():
     ahead = Ahead(counted.source, 3)
     assert settled(counted, 3)
     assert next(ahead) == 0 and settled(counted, 4)
-    assert ahead.close() == 3 and counted.closed
+    assert ahead.close() == 3 and ahead.close() == 0
+    assert next(counted.source) == 4  # it is left open, and its own again
     with pytest.raises(StopIteration):
         next(ahead)
 
@@ -63,10 +63,33 @@ def test_what_fails_fails_in_its_place():
     assert list(ahead) == [] and ahead.close() == 0
 
 
+def test_what_fails_before_anybody_has_read_so_far_is_logged(caplog):
+    counted = Counted(2, fails=True)
+    ahead = Ahead(counted.source, 5)
+    settled(counted, 2)
+    assert ahead.close() == 2 and "no more" in caplog.text
+
+
+def test_who_closes_on_the_thread_that_works_is_told_to_leave_things_alone():
+    found, known = [], threading.Event()
+
+    def closes():
+        yield 0
+        known.wait(5)
+        found.append(ahead.close())  # as a garbage collector may
+        yield 1
+
+    ahead = Ahead(closes(), 5)
+    assert next(ahead) == 0
+    known.set()
+    ahead._thread.join(5)
+    assert found == [None] and list(ahead) == [1]
+
+
 def test_where_time_is_counted_nothing_is_made_ahead():
     counted = Counted(5)
     with in_turn():
         ahead = Ahead(counted.source, 3)
     assert counted.given == 0 and next(ahead) == 0 and counted.given == 1
     assert counted.threads == {threading.current_thread()}
-    assert ahead.close() == 0 and counted.closed
+    assert ahead.close() == 0 and not counted.closed

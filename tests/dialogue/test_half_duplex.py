@@ -14,7 +14,7 @@ import torch
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import (
-    WORDS_AHEAD,
+    TOKENS_AHEAD,
     HalfDuplexChat,
     HalfDuplexReply,
     Message,
@@ -279,9 +279,9 @@ def test_words_are_thought_while_others_are_said(voice):  # noqa: F811
     mind, events = scripted(voice)
     next(events)
     until = time.monotonic() + 5
-    while mind.thought < WORDS_AHEAD and time.monotonic() < until:
+    while mind.thought < TOKENS_AHEAD and time.monotonic() < until:
         time.sleep(0.01)
-    assert mind.thought >= WORDS_AHEAD  # though nobody has asked for a second event
+    assert mind.thought >= TOKENS_AHEAD  # though nobody has asked for a second event
     events.close()
 
 

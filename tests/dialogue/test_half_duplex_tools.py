@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -211,3 +212,28 @@ def test_results_stand_in_the_order_of_their_calls() -> None:
     past += [Message("function", "", results=(Result(name, name),)) for name in ("b", "x", "a")]
     said, came = joined(past)
     assert said.calls == calls and [result.text for result in came.results] == ["a", "b", "x"]
+
+
+def test_a_call_that_was_only_thought_ahead_is_none(model, says):
+    says(f"Let me look it up. {CALL}")
+    chat, past = fresh_chat(model), [Message("user", "How late is it?")]
+    answer = chat.answer(past, LONG, "Be brief.", True, FUNCTIONS)
+    making = answer.events()
+    next(event for event in making if isinstance(event, TextEvent))
+    time.sleep(0.5)
+    making.close()
+    assert answer.message.text == answer.text and not answer.message.calls and chat._read == past
+
+
+def test_where_the_voice_fails_no_words_are_remembered_that_nobody_got(model, says, monkeypatch):
+    class Hoarse(Hum):
+        def step(self, state):
+            if state.due:
+                raise RuntimeError("hoarse")
+
+    says("All of this is thought ahead.")
+    monkeypatch.setattr(model, "synthesizer", Hoarse())
+    chat, past = fresh_chat(model), [Message("user", "Well?")]
+    with pytest.raises(RuntimeError, match="hoarse"):
+        list(chat.answer(past, LONG).events())
+    assert chat._read == past

@@ -28,7 +28,7 @@ from antiphon.nn.quantize import Quantized, ResidualQuantizer, update_codebooks
 
 FAMILY = "mini-codec"
 TRAINING = (".usage", ".total", ".ready")  # averages, which matter to training alone
-BETWEEN = 0.2  # weight of the pitch where none sounds
+BETWEEN = 0.2  # weight, in the loss of the pitch, of frames without a voice
 PIECE = 250  # frames that are encoded or decoded at once of a long signal: 20 s
 
 
@@ -291,14 +291,17 @@ class MiniCodec(CodecModule):
 
         Returns:
             audio [batch, 1, samples], `look_ahead` spectral frames less than the target; losses voicing (nats, whether
-            a voice sounds) and pitch (mean absolute difference of natural logarithms where it does).
+            a voice sounds) and pitch (mean absolute difference of natural logarithms where it does; with a contour
+            network, at `BETWEEN` of the weight, also where it doesn't, from a straight line between frames where it
+            does: a frame that is wrongly taken for one of those is close then).
         """
         features, late, hop = self.features(latents), self.config.look_ahead, self.config.hop
         pitch = F.pad(estimate_pitch(self._padded(target), self.sample_rate, hop), (late, 0))[:, : features.shape[-1]]
         made = self.wave(features, pitch)[:, None, late * hop :]
         voiced, height = self.wave.height(features)
         sounds = pitch > 0
-        counts = torch.where(sounds, 1.0, BETWEEN) * sounds.any(-1, keepdim=True)
+        between = BETWEEN if self.config.contour_width else 0.0  # a frame alone can't tell where the line stands
+        counts = torch.where(sounds, 1.0, between) * sounds.any(-1, keepdim=True)
         return made, {
             "voicing": F.binary_cross_entropy_with_logits(voiced, sounds.float()),
             "pitch": ((height - contour_of(pitch)).abs() * counts).sum() / counts.sum().clamp_min(1),

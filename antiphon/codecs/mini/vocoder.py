@@ -100,7 +100,7 @@ class SourceFilter(nn.Module):
             self.filters.bias.fill_(-4.0)
             self.filters.bias[fft // 2 + 1 : fft + 2] = 0.0
             self.pitch.weight.zero_()
-            if contour_width:  # what it adds
+            if contour_width:  # a fresh one adds nothing
                 self.contour[-1].conv.weight.zero_()
                 self.contour[-1].conv.bias.zero_()
 

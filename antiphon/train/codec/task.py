@@ -171,9 +171,10 @@ def _started(family: Any, model: CodecModel) -> TrainableCodec:
     if not model.codec:
         return started
     try:
-        codec = family(dataclasses.replace(started.config, **model.codec))
+        config = typed(type(started.config), {**dataclasses.asdict(started.config), **model.codec}, "model.codec")
+        codec = family(config)
         unknown = codec.load_state_dict(started.state_dict(), strict=False).unexpected_keys
-    except (TypeError, RuntimeError, AttributeError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
         raise ConfigError(f"model.codec doesn't go with what model.start holds: {error}") from error
     if unknown:
         raise ConfigError(f"model.codec leaves no place for {unknown[0]} of {model.start}")

@@ -124,7 +124,7 @@ def test_a_codec_that_is_gone_on_with_may_get_parts_that_it_lacks(speech, tmp_pa
     assert names and codec.config.contour_width == 4
     for wrong, said in (
         ("{latent: 7}", "doesn't go"),
-        ("{nonsense: 1}", "doesn't go"),
+        ("{nonsense: 1}", "there is no"),
         ("{encoder_depth: 0}", "no pl"),
     ):
         with pytest.raises(ConfigError, match=said):
