@@ -287,8 +287,8 @@ CODEC = shipped(
     "codec",
     "Waveform to codes and back, 12.5 frames a second",
     "mini/codec",
-    18786162,
-    "9fa4b56c14f9763310da34a6e8ff303bffbfabe542d723cb8ee9286f4b01e4aa",
+    19077206,
+    "215dd7859176336cf72d8068ec4e90d6f3a39a3d131776c88db80d07fdbcf217",
 )
 TALKER = shipped(
     "talker",
