@@ -23,17 +23,17 @@ Item = TypeVar("Item")
 
 PATIENCE_SECONDS = 20.0  # that closing waits for the step under way
 log = logging.getLogger(__name__)
-_in_turn: ContextVar[bool] = ContextVar("in_turn", default=False)
+_unthreaded: ContextVar[bool] = ContextVar("unthreaded", default=False)
 
 
 @contextlib.contextmanager
-def in_turn() -> Iterator[None]:
+def unthreaded() -> Iterator[None]:
     """An `Ahead` that is made inside works when it is asked, on the thread that asks: for who counts computing time."""
-    before = _in_turn.set(True)
+    before = _unthreaded.set(True)
     try:
         yield
     finally:
-        _in_turn.reset(before)
+        _unthreaded.reset(before)
 
 
 class Ahead(Generic[Item]):
@@ -51,7 +51,7 @@ class Ahead(Generic[Item]):
         self._over = self._closing = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        if not _in_turn.get():
+        if not _unthreaded.get():
             self._thread = threading.Thread(target=self._run, name="antiphon-ahead", daemon=True)
             self._thread.start()
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from antiphon.audio.echo import EchoCanceller
 from antiphon.audio.io import Audio
-from antiphon.dialogue.ahead import in_turn
+from antiphon.dialogue.ahead import unthreaded
 from antiphon.dialogue.answering import Answering, Player
 from antiphon.dialogue.backend import Backend
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, SpeakingEvent, TextEvent
@@ -161,7 +161,7 @@ class FullDuplexSession(Session):
         self._budget = min(0.0, self._budget) + seconds
         while self._budget > 0:
             begun = time.thread_time()
-            with in_turn():  # what another thread did would not be counted
+            with unthreaded():  # what another thread did would not be counted
                 if not self._answering.work():
                     return
             self._budget -= time.thread_time() - begun

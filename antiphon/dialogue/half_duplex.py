@@ -424,19 +424,22 @@ class HalfDuplexReply:
             calls = tuple(self._called)
             if self.text.strip() or calls:
                 self.message = Message("assistant", self.text, calls=calls)
-            if unsaid is None:
-                pass  # another thread is at the state yet, so that nobody is to read it again
-            elif unsaid or (dropped and self.message is None):  # words that nobody got: the question alone is known
-                self.chat.thinker.rewind(state, len(state.turns) - 1)
-                self.chat.remember(state, self.past)
-            elif self.message is not None and (self.calling is None or self.calling.settled):
-                if state.hidden is None and not state.pending:
-                    self.chat.remember(state, [*self.past, self.message])
+            if unsaid is not None:  # else another thread is at the state yet, so that nobody is to read it again
+                self._remember(state, all_got=not unsaid and not (dropped and self.message is None))
             self.usage.output = max(self.usage.output, output)
             self.cut = done and self.usage.output > self.sampling.max_tokens
             if self._speech is not None:
                 self._speech.close()
         yield EndEvent(self.text)
+
+    def _remember(self, state: ThinkerState, all_got: bool) -> None:
+        """Keeps what was read: with the answer, or the question alone where there are words that nobody got."""
+        if not all_got:
+            self.chat.thinker.rewind(state, len(state.turns) - 1)
+            self.chat.remember(state, self.past)
+        elif self.message is not None and (self.calling is None or self.calling.settled):
+            if state.hidden is None and not state.pending:
+                self.chat.remember(state, [*self.past, self.message])
 
     def until(self, seconds: float) -> str:
         """The words that were said aloud in the first `seconds`, as the talker has timed them (`Timing`); of a written

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from antiphon.dialogue.ahead import Ahead, in_turn
+from antiphon.dialogue.ahead import Ahead, unthreaded
 
 
 class Counted:
@@ -88,7 +88,7 @@ def test_who_closes_on_the_thread_that_works_is_told_to_leave_things_alone():
 
 def test_where_time_is_counted_nothing_is_made_ahead():
     counted = Counted(5)
-    with in_turn():
+    with unthreaded():
         ahead = Ahead(counted.source, 3)
     assert counted.given == 0 and next(ahead) == 0 and counted.given == 1
     assert counted.threads == {threading.current_thread()}

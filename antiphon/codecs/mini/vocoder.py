@@ -77,8 +77,8 @@ class SourceFilter(nn.Module):
     Args:
         width: of the features.
         fft, hop, rate: samples, samples, Hz; the window is two hops.
-        contour_width: of a network of two blocks that tells the pitch from the frames before, too: heard frame by
-            frame, it trembles. 0 for none.
+        contour_width: of a network of two blocks that tells the pitch from the frames before, too: told from one
+            frame alone, it jitters. 0 for none.
     """
 
     def __init__(self, width: int, fft: int, hop: int, rate: int, contour_width: int = 0):

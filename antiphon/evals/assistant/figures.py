@@ -83,16 +83,12 @@ def text_identical(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
 def say(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Sentences that an assistant says, in our voice; reference: the teacher on the same texts."""
     clips = evaluation.teacher(n)
-    texts, spoken = [clip.text for clip in clips], [clip.audio for clip in clips]
-    sounds = evaluation.each("says", texts, lambda text: evaluation.model.say(text, seed=evaluation.config.seed))
-    heard = evaluation.transcribed("the model", sounds)
-    teacher_heard = evaluation.transcribed("the teacher", spoken, reference=True)
+    sounds, columns, wer = _said(evaluation, "say-wer", "<= 0.12", clips)
+    spoken = [clip.audio for clip in clips]
     ours, teachers = evaluation.dnsmos("the model", sounds), evaluation.dnsmos("the teacher", spoken, reference=True)
-    columns = {"heard": heard, "teacher_heard": teacher_heard, "dnsmos": ours, "teacher_dnsmos": teachers}
-    _save_spoken(evaluation, "say", clips, sounds, columns)
-    wer, teacher_wer = word_error_rate(texts, heard), word_error_rate(texts, teacher_heard)
+    _save_spoken(evaluation, "say", clips, sounds, columns | {"dnsmos": ours, "teacher_dnsmos": teachers})
     return [
-        Figure("say-wer", wer, "WER", "<= 0.12", teacher_wer, len(clips)),
+        wer,
         Figure("say-dnsmos-delta", mean_delta(ours, teachers), "OVRL", ">= -0.4", 0.0, len(clips)),
         Figure("say-dnsmos", statistics.fmean(ours), "OVRL", None, statistics.fmean(teachers), len(clips)),
     ]
@@ -101,13 +97,22 @@ def say(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
 def say_hard(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Hard sentences in our voice; reference: the teacher on the same texts."""
     clips = material.teacher_speaks(material.hard_sentences(n))
+    sounds, columns, wer = _said(evaluation, "say-wer-hard", None, clips)
+    _save_spoken(evaluation, "say-hard", clips, sounds, columns)
+    return [wer]
+
+
+def _said(
+    evaluation: AssistantEvaluation, name: str, bar: str | None, clips: list[Clip]
+) -> tuple[list[Audio], dict[str, list], Figure]:
+    """The model's own sound of each text, what is heard in it and in the teacher's, and the word error rate."""
     texts = [clip.text for clip in clips]
     sounds = evaluation.each("says", texts, lambda text: evaluation.model.say(text, seed=evaluation.config.seed))
     heard = evaluation.transcribed("the model", sounds)
     teacher_heard = evaluation.transcribed("the teacher", [clip.audio for clip in clips], reference=True)
-    _save_spoken(evaluation, "say-hard", clips, sounds, {"heard": heard, "teacher_heard": teacher_heard})
     wer, teacher_wer = word_error_rate(texts, heard), word_error_rate(texts, teacher_heard)
-    return [Figure("say-wer-hard", wer, "WER", None, teacher_wer, len(clips))]
+    columns = {"heard": heard, "teacher_heard": teacher_heard}
+    return sounds, columns, Figure(name, wer, "WER", bar, teacher_wer, len(clips))
 
 
 def codec(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
