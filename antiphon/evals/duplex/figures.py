@@ -20,7 +20,7 @@ from antiphon.data.dialogue.replies import read_phrases
 from antiphon.data.text.corpora import normalise
 from antiphon.errors import EvalError
 from antiphon.evals import harness
-from antiphon.evals.duplex import ends, speed
+from antiphon.evals.duplex import answers, ends, speed
 from antiphon.evals.duplex.addressed import FIGURES as ADDRESSED_FIGURES
 from antiphon.evals.duplex.addressed import addressed
 from antiphon.evals.duplex.evaluation import DuplexConfig, DuplexEvaluation, Result, hold
@@ -142,6 +142,7 @@ GROUPS: dict[str, Group] = {
     **{task: _group(task) for task in ALL_TASKS},
     "ends": Group(ends.turn_ends, 100, ends.FIGURES),
     "addressed": Group(addressed, 24, ADDRESSED_FIGURES),
+    "easy": Group(answers.easy, 60, answers.FIGURES),
     "meetings": Group(ends.meetings, 1000, ends.MEETING_FIGURES),
     "fitness": Group(fitness, 100, ("reply-intent-accuracy", "interruption-intent-accuracy")),
     "say": Group(spoken_words, 100, ("say-wer-duplex",)),

@@ -14,13 +14,14 @@ from antiphon.models.llm.thinker import Thinker
 from antiphon.nn.cache import join
 
 READ_AT_ONCE = 16  # ways to go on
+TAIL = 4  # tokens behind the words in doubt that tell which of them fits; those after them take time and tell little
 LOGITS_AT_ONCE = 128  # positions: a vocabulary of 150,000 words takes 77 MB of them
 
 
 @torch.inference_mode()
 def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float, int]]:
-    """Log probability of each text as all that a user says first to an assistant, and of how many tokens that is; the
-    tokens that all of them begin with are left out.
+    """Log probability of each text as what a user says first to an assistant, and of how many tokens that is; what all
+    of them begin with is left out, and what all end with, but for its first tokens.
 
     Args:
         thinker: the language model, as an assistant; its prompt is read once.
@@ -28,8 +29,10 @@ def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float
     """
     state, model = thinker.init_state(), thinker.model
     rows = [thinker.tokenizer.encode(f"{state.first}{text}", add_special_tokens=False).ids for text in texts]
-    alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows)))
-    same = max(1, min(alike, *(len(row) - 1 for row in rows)))
+    same = max(1, min(alike(rows), *(len(row) - 1 for row in rows)))
+    behind = alike([row[same:][::-1] for row in rows])
+    over = behind <= TAIL  # nothing is left out, so that the text's end is asked for, too
+    rows = rows if over else [row[: len(row) - behind + TAIL] for row in rows]
     cache = state.cache
     if same > 1:
         model(model.embed(torch.tensor([rows[0][: same - 1]])), cache)
@@ -41,8 +44,13 @@ def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float
     for row, seen in zip(rest, hidden):
         chances = model.logits(seen[: len(row)]).float().log_softmax(-1)
         said = chances[:-1].gather(1, row[1:, None]).sum()
-        found.append((float(said + chances[-1, ends].logsumexp(0)), len(row)))
+        found.append((float(said + chances[-1, ends].logsumexp(0) if over else said), len(row)))
     return found
+
+
+def alike(rows: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of them begin with."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows)))
 
 
 @torch.inference_mode()

@@ -44,6 +44,21 @@ def test_differences_are_those_of_texts_read_alone(thinker: Thinker) -> None:
     assert counts[0] - counts[2] == 1  # the question mark
 
 
+def test_of_what_all_end_with_only_the_first_tokens_are_read(thinker: Thinker, monkeypatch) -> None:
+    end = " is quite another thing is it what is it Watt is another thing"
+    read, embed = [], thinker.model.embed
+    texts = [f"is it {each}{end}" for each in ("what", "Watt")]
+    long = said_likelihoods(thinker, texts)
+    monkeypatch.setattr(thinker.model, "embed", lambda tokens: (read.append(tokens.numel()), embed(tokens))[1])
+    assert said_likelihoods(thinker, texts) == long
+    whole = sum(len(thinker.tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
+    assert sum(read) < 0.6 * whole
+    # What is left out changes each about as much, so that the difference is nearly that of the texts read alone.
+    tokens = thinker.tokenizer.encode(f"{thinker.init_state().first}{texts[0]}", add_special_tokens=False).ids
+    other = thinker.tokenizer.encode(f"{thinker.init_state().first}{texts[1]}", add_special_tokens=False).ids
+    assert len(tokens) - len(other) == long[0][1] - long[1][1]
+
+
 def test_a_conversation_under_way_is_not_changed(thinker: Thinker) -> None:
     state = thinker.init_state()
     before = int(state.cache.length)
