@@ -29,7 +29,8 @@ from antiphon.models.scene.listener import SceneListener
 from antiphon.models.scene.network import NetworkConfig, SceneNetwork
 from antiphon.models.tts.talker import Talker
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
-from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex
+from tests.data.dialogue.test_heard import save_tiny_encoder
+from tests.dialogue.duplex.tiny_duplex import LIVELY, noise, save_tiny_duplex, tiny_duplex
 from tests.dialogue.pretended import CountingRecognizer
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
 from tests.models.scene.test_hearing import ENCODER, LABELS, NETWORK
@@ -296,6 +297,21 @@ def test_a_folder_is_a_model(duplex_folder):
         Audio(noise(6).flatten(), 2400), after=0.0, seed=3
     )
     assert torch.equal(replay.model, again.model) and replay.model.abs().max() > 0
+
+
+def test_what_is_said_is_heard_by_the_speech_encoder_that_is_given(tmp_path):
+    duplex = tiny_duplex(hearing=True)
+    duplex.codec.save_pretrained(tmp_path / "codec")
+    duplex.save_pretrained(tmp_path / "duplex", codec=str(tmp_path / "codec"))
+    whisper = save_tiny_encoder(tmp_path / "whisper")
+    model = antiphon.load(str(tmp_path / "duplex"), asr=whisper)
+    heard = model.replay(Audio(noise(6).flatten(), 2400), after=0.0, seed=3)
+    wanted = DuplexModel(duplex).replay(Audio(noise(6).flatten(), 2400), 0.0, 3)
+    torch.testing.assert_close(heard.model, wanted.model, atol=0.02, rtol=0.0)  # weights are kept in float16
+    model.duplex.moshi.hearing.config.width = 12  # as if it had been trained with another
+    del model.duplex.__dict__["ear"]
+    with pytest.raises(ModelError, match="trained with another encoder"):
+        model.engine()
 
 
 def test_every_mode_has_a_session(duplex_folder):

@@ -47,7 +47,8 @@ class DuplexModel(Model):
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path | None) -> DuplexModel:
-        """Loads a preset or a folder; `parts` replaces `duplex` or `codec` by a folder or a hub id.
+        """Loads a preset or a folder; `parts` replaces `duplex`, `codec` or `asr` (the one that it hears
+        by) by a folder or a hub id.
 
         The codec is the one that was saved with the model, or else the one that its config.json names, unless one is
         given.
@@ -64,7 +65,8 @@ class DuplexModel(Model):
         beside = folder / "codec"
         if not own and (beside / "config.json").is_file():
             codec = beside
-        return cls(Duplex.from_pretrained(folder, codec), str(codec))
+        encoder = hub.folder(whisper, preset) if (whisper := given.get("asr")) else None
+        return cls(Duplex.from_pretrained(folder, codec, encoder), str(codec))
 
     def save(self, folder: Path | str) -> Path:
         """See `Model.save`: the model in float16, its codec in a folder of its own."""
@@ -78,7 +80,7 @@ class DuplexModel(Model):
     def recognizer(self) -> Recognizer:
         """Writes down what the user says, where that is asked for: Whisper, fetched when first used. The model itself
         needs no words for what it hears."""
-        return Recognizer.from_pretrained(hub.folder("asr"))
+        return Recognizer.from_pretrained(self.duplex.encoder or hub.folder("asr"))
 
     def hear(
         self,

@@ -90,6 +90,10 @@ class DialogueCodes:
     def frames(self) -> NDArray[np.int64]:
         return np.array([row["length"] for row in self._store.rows], np.int64)
 
+    @property
+    def ids(self) -> list[str]:
+        return [row["id"] for row in self._store.rows]
+
     def __len__(self) -> int:
         return len(self._store)
 

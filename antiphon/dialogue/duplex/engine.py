@@ -119,7 +119,9 @@ class DuplexEngine:
         return list(self._live)
 
     def _fresh(self, rows: int) -> Any:
-        return self.duplex.moshi.init_state(rows), self.duplex.codec.init_state(rows)
+        ear = self.duplex.ear
+        hearing = None if ear is None else ear.init_state(rows)
+        return self.duplex.moshi.init_state(rows), self.duplex.codec.init_state(rows), hearing
 
     def start(self, seed: int = 0) -> DuplexState:
         """A conversation before its first frame."""
@@ -148,7 +150,7 @@ class DuplexEngine:
         past += [(token, silence) for token in self._tokens(text)]
         if past:  # what was decided upon in the prompt's last frame mustn't be heard in the conversation
             past += [(pad, silence)] * (1 + self.duplex.delay)
-        user, (state, _) = self._silence[None, : moshi.config.user_codebooks], start.state
+        user, (state, *_) = self._silence[None, : moshi.config.user_codebooks], start.state
         for token, codes in past:
             forced = torch.tensor([token], device=self.duplex.device)
             moshi.step(user, state, self.sampling, forced_text=forced, forced_own=codes[None])
@@ -247,26 +249,29 @@ class DuplexEngine:
         order = self._to_front(frames)
         audio, unknown = self._heard(order, frames)
         state = self._rows.front(len(order))
-        moshi_state, codec_state = state
+        moshi_state, codec_state, ear_state = state
         moshi, codec, config = self.duplex.moshi, self.duplex.codec, self.duplex.moshi.config
         user = codec.encode_step(audio, codec_state)[:, : config.user_codebooks, 0]
+        heard = None if self.duplex.ear is None else self.duplex.ear.step(audio[:, 0], ear_state)
         lives = [self._live[handle] for handle in order]
         if unknown:
             user[unknown] = -1
         if deaf := [row for row, live in enumerate(lives) if live.conversation.user_muted]:
             user[deaf] = self._silence[: config.user_codebooks]
+            if heard is not None:
+                heard[deaf] = 0.0
         text, own = self._forced(lives)
-        tokens = moshi.step(user, moshi_state, self.sampling, forced_text=text, forced_own=own)
+        tokens = moshi.step(user, moshi_state, self.sampling, forced_text=text, forced_own=own, heard=heard)
         codes = torch.where(tokens[:, 1:] < 0, self._silence[: config.codebooks], tokens[:, 1:])
         sound = codec.decode_step(codes[..., None], codec_state)[:, 0]
         self._rows.keep(state)
         made = {}
-        for handle, live, token, heard, samples in zip(
+        for handle, live, token, said, samples in zip(
             order, lives, tokens[:, 0].tolist(), tokens[:, 1:].unbind(0), sound.unbind(0)
         ):
             number = live.conversation.frames - self.duplex.delay
             live.conversation.frames += 1
-            made[handle] = DuplexFrame(samples, token, self._letters(live.conversation, token), heard, number)
+            made[handle] = DuplexFrame(samples, token, self._letters(live.conversation, token), said, number)
         return {handle: made[handle] for handle in frames}
 
     def _find(self, handle: int) -> _Live:

@@ -17,6 +17,7 @@ from the same pass, averaged over 80 ms: `step_layers`; and so that it can be tr
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from torch.nn.utils.rnn import pad_sequence
 from antiphon.encoders.base import length_mask
 from antiphon.errors import ModelError
 from antiphon.nn.cache import KeyValues, Span
-from antiphon.nn.state import select
 from antiphon.nn.weights import NoInitWeights, fill
 
 MEL_PER_FRAME = 2
@@ -97,6 +97,11 @@ class _Past:
     def __init__(self, layers: int) -> None:
         self.block = 0
         self._kept: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    @property
+    def frames(self) -> int:
+        """That are kept of each layer."""
+        return 0 if self._kept[0] is None else self._kept[0][0].shape[2]
 
     def put(self, layer: int, key: Tensor, value: Tensor, span: Span | None) -> tuple[Tensor, Tensor]:
         """What a layer's attention sees: [batch, heads, frames, width / heads] of what came before and of these."""
@@ -174,6 +179,15 @@ def attention_mask(frames: Tensor, longest: int, block: int = 0) -> Tensor | Non
         seen = (at[None, :] <= at[:, None])[None, None]
         mask = seen if mask is None else mask & seen
     return mask
+
+
+def neighbours(rows: list[int]) -> Iterator[range]:
+    """Rows in ascending order, in runs without gaps: their part of a batch is a view, which nobody has to copy."""
+    first = 0
+    for place, row in enumerate(rows):
+        if place + 1 == len(rows) or rows[place + 1] != row + 1:
+            yield range(rows[first], row + 1)
+            first = place + 1
 
 
 def pooled(x: Tensor) -> Tensor:
@@ -332,25 +346,53 @@ class WhisperBlockEncoder(nn.Module):
             ModelError: as `step_layers`.
         """
         self._check_pooled()
+        given = [torch.stack([pooled(each) for each in passed], 1) for passed in self._blocks(mel, 1)]
+        return torch.cat(given, 2)
+
+    def features_of(self, mel: Tensor, together: int = 32) -> Tensor:
+        """What `forward` gives, quicker where blocks are short.
+
+        Args:
+            mel: [batch, bands, n] at 100 frames/s, n > 0.
+            together: blocks that are computed at once.
+
+        Returns:
+            [batch, ceil(n / 2), width].
+        """
+        return self.layer_norm(torch.cat([passed[-1] for passed in self._blocks(mel, together)], 1))
+
+    def _blocks(self, mel: Tensor, together: int) -> Iterator[list[Tensor]]:
+        """What the first layer gets and what each gives, [batch, frames, width], of so many blocks after the other.
+
+        The frames after a block stand behind all blocks, once more for each block that sees them.
+        """
         mel = F.pad(mel, (0, mel.shape[2] % MEL_PER_FRAME), mode="replicate")
         x = self._convolve(F.pad(mel, (MEL_PER_FRAME, 1)), torch.zeros(len(mel), dtype=torch.bool, device=mel.device))
-        given: list[Tensor] = []
         at, position, past = 0, 0, _Past(len(self.layers))
         while at < x.shape[1]:
-            block = min(self.config.block, self.config.positions - position, x.shape[1] - at)
-            right = min(self.config.right, self.config.positions - position - block, x.shape[1] - at - block)
-            past.block = block
-            part = x[:, at : at + block + right]
-            part = part + self.embed_positions.weight[position : position + block + right]
-            passed = [pooled(part[:, :block])]
+            left = min(self.config.positions - position, x.shape[1] - at)
+            count = min(together * self.config.block, left)
+            frames = torch.arange(count, device=x.device)
+            block = frames // self.config.block
+            ends = [min(end, count) for end in range(self.config.block, count + self.config.block, self.config.block)]
+            after = [torch.arange(end, min(end + self.config.right, left), device=x.device) for end in ends]
+            places = torch.cat([frames, *after])
+            seers = torch.cat([block, *(torch.full_like(each, number) for number, each in enumerate(after))])
+            mask = None
+            if len(ends) > 1:
+                mask = seers[None] <= seers[:, None]
+                mask[:, count:] = seers[None, count:] == seers[:, None]
+                mask = F.pad(mask, (past.frames, 0), value=True)
+            past.block = count
+            part = x[:, at + places] + self.embed_positions.weight[position + places]
+            passed = [part[:, :count]]
             for number, layer in enumerate(self.layers):
-                part = layer(part, None, past, number)
-                passed.append(pooled(part[:, :block]))
-            given.append(torch.stack(passed, 1))
-            at, position = at + block, position + block
+                part = layer(part, mask, past, number)
+                passed.append(part[:, :count])
+            yield passed
+            at, position = at + count, position + count
             if position == self.config.positions:  # starts afresh
                 position, past = 0, _Past(len(self.layers))
-        return torch.cat(given, 2)
 
     def _step(
         self,
@@ -365,12 +407,13 @@ class WhisperBlockEncoder(nn.Module):
         out: list[list[Tensor]] = [[] for _ in mel]
         ends = last.tolist() if isinstance(last, Tensor) else [last] * len(mel)
         while groups := self._ready(state, ends):
-            for (block, right), rows in groups.items():
-                given, passed = self._run(mel, state, rows, block, right, layers is not None)
-                for place, row in enumerate(rows):
-                    out[row].append(given[place])
-                    if layers is not None:
-                        layers[row].append(torch.stack([each[place] for each in passed], 1))
+            for (block, right), together in groups.items():
+                for rows in neighbours(together):
+                    given, passed = self._run(mel, state, rows, block, right, layers is not None)
+                    for place, row in enumerate(rows):
+                        out[row].append(given[place])
+                        if layers is not None:
+                            layers[row].append(torch.stack([each[place] for each in passed], 1))
         state.mel = mel[:, :, : state.mel.shape[2]]
         nothing = self.layer_norm.weight.new_zeros(0, self.config.width)
         features = pad_sequence([torch.cat([nothing, *parts]) for parts in out], batch_first=True)
@@ -406,16 +449,19 @@ class WhisperBlockEncoder(nn.Module):
         return groups
 
     def _run(
-        self, mel: Tensor, state: EncoderState, rows: list[int], block: int, right: int, every_layer: bool
+        self, mel: Tensor, state: EncoderState, rows: range, block: int, right: int, every_layer: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Takes one block of each of these rows out of `mel` and the state.
+        """Takes one block of each of these rows out of `mel`, which is written in place, and the state.
 
         Returns:
             Features [rows, block, width]; with `every_layer`, what went through the layers, [rows, block / 4, width] of
             each.
         """
-        where, steps = torch.tensor(rows, device=mel.device), block + right
-        cache = select(state.cache, where)
+        where, steps = slice(rows.start, rows.stop), block + right
+        needed = int(state.cache.length[where].max()) + steps
+        if needed > state.cache.capacity:
+            state.cache.resize(min(self.config.positions, max(needed, 2 * state.cache.capacity)))
+        cache = KeyValues(state.cache.buffer[where], state.cache.length[where])
         span = cache.reserve(steps)
         x = self._convolve(mel[where, :, : MEL_PER_FRAME * (steps + 1) + 1], state.begun[where])
         x = x + self.embed_positions.weight[span.positions]
@@ -425,14 +471,13 @@ class WhisperBlockEncoder(nn.Module):
             x = layer(x, mask, cache, number, span)
             if every_layer:
                 passed.append(pooled(x[:, :block]))
-        cache.advance(block)
-        cache.length = torch.where(cache.length == self.config.positions, 0, cache.length)
-        if cache.capacity > state.cache.capacity:
-            state.cache.resize(cache.capacity)
-        state.cache.buffer[where] = cache.buffer
-        state.cache.length = state.cache.length.index_copy(0, where, cache.length)
-        state.begun = state.begun.index_fill(0, where, True)
-        state.waiting = state.waiting.index_add(0, where, torch.full_like(where, -MEL_PER_FRAME * block))
+        state.cache.length, state.begun, state.waiting = (
+            each.clone() for each in (state.cache.length, state.begun, state.waiting)
+        )
+        after = cache.length + block
+        state.cache.length[where] = torch.where(after == self.config.positions, 0, after)
+        state.begun[where] = True
+        state.waiting[where] -= MEL_PER_FRAME * block
         mel[where] = F.pad(mel[where][:, :, MEL_PER_FRAME * block :], (0, MEL_PER_FRAME * block))
         return self.layer_norm(x[:, :block]), passed
 

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor
 
 from antiphon import codecs
+from antiphon.encoders.whisper.frames import FrameEncoder
 from antiphon.errors import ModelError
+from antiphon.hub.folders import folder as hub_folder
 from antiphon.models.moshi.config import MoshiSampling
+from antiphon.models.moshi.ear import Ear
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.weights import load
 
@@ -40,13 +43,20 @@ class Duplex:
         codec: of both streams; causal. It may have more codebooks than the Moshi uses.
         pieces: of the text.
         sampling: how text and codes are drawn where nothing else is asked for.
+        encoder: folder of the speech encoder that a Moshi with `hearing` hears by; None for the one that its config
+            names, fetched when conversations begin.
 
     Raises:
         ModelError: they don't fit.
     """
 
     def __init__(
-        self, moshi: Moshi, codec: StreamingCodec, pieces: TextTokenizer, sampling: MoshiSampling | None = None
+        self,
+        moshi: Moshi,
+        codec: StreamingCodec,
+        pieces: TextTokenizer,
+        sampling: MoshiSampling | None = None,
+        encoder: Path | str | None = None,
     ):
         config = moshi.config
         used = max(config.codebooks, config.user_codebooks)
@@ -58,14 +68,21 @@ class Duplex:
         if not hasattr(codec, "encode_step") or codec.channels != 1:
             raise ModelError("A duplex model needs a causal mono codec, one with encode_step and decode_step.")
         self.moshi, self.codec, self.pieces, self.sampling = moshi, codec, pieces, sampling or MoshiSampling()
+        self.encoder = encoder
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, codec: StreamingCodec | Path | str | None = None) -> Duplex:
+    def from_pretrained(
+        cls,
+        folder: Path | str,
+        codec: StreamingCodec | Path | str | None = None,
+        encoder: Path | str | None = None,
+    ) -> Duplex:
         """Reads a folder.
 
         Args:
             folder: see the module; or a published Moshi's, with its text tokenizer beside it.
             codec: the codec, or its folder or name; None takes the one that config.json names.
+            encoder: see the class.
 
         Raises:
             ModelError: parts that don't fit.
@@ -79,7 +96,7 @@ class Duplex:
         if isinstance(codec, (str, Path)):
             codec = codecs.load(codec)
         sampling = _sampling(folder / SAMPLING_FILE)
-        return cls(load(folder), codec, TextTokenizer.from_pretrained(folder), sampling)
+        return cls(load(folder), codec, TextTokenizer.from_pretrained(folder), sampling, encoder)
 
     def save_pretrained(self, folder: Path | str, codec: str = "mini", dtype: torch.dtype = torch.float16) -> None:
         """Writes the folder.
@@ -120,6 +137,8 @@ class Duplex:
         """Moves the weights; before conversations begin."""
         self.moshi.to(device)
         self.codec.to(device)
+        if self.ear is not None:
+            self.ear.encoder.encoder.to(device)
         self.__dict__.pop("silence", None)
         return self
 
@@ -127,6 +146,28 @@ class Duplex:
     def device(self) -> torch.device:
         """Where the weights are, and so the conversations."""
         return next(self.moshi.parameters()).device
+
+    @cached_property
+    def ear(self) -> Ear | None:
+        """Hears the user for a Moshi with `hearing`; None for one without.
+
+        Raises:
+            ModelError: the encoder's frames aren't what the model was trained with.
+            AntiphonError: it can't be had.
+        """
+        hearing = self.moshi.config.hearing
+        if hearing is None:
+            return None
+        place = hub_folder(hearing.encoder) if self.encoder is None else self.encoder
+        encoder = FrameEncoder.from_pretrained(place)
+        ear = Ear(encoder, self.sample_rate)
+        if (encoder.width, encoder.delay, ear.frame_samples) != (hearing.width, hearing.delay, self.frame_samples):
+            raise ModelError(
+                f"{place} gives frames of {encoder.width} numbers and {ear.frame_samples} samples, {encoder.delay} "
+                f"steps late; the model hears {hearing.width} of {self.frame_samples}, {hearing.delay} late: it was "
+                "trained with another encoder."
+            )
+        return ear
 
     @cached_property
     def silence(self) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from antiphon.errors import ConfigError
+from antiphon.models.moshi.hearing import HearingConfig
 
 
 @dataclass
@@ -70,6 +71,7 @@ class MoshiConfig:
         eps: of the RMS norms.
         rope_base: of the rotary positions.
         depth: the depth transformer.
+        hearing: reads what a speech encoder makes of the user, too; None for the codes alone.
     """
 
     dim: int = 384
@@ -88,10 +90,13 @@ class MoshiConfig:
     eps: float = 1e-8
     rope_base: float = 10000.0
     depth: DepthConfig = field(default_factory=DepthConfig)
+    hearing: HearingConfig | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.depth, dict):
             self.depth = DepthConfig(**self.depth)
+        if isinstance(self.hearing, dict):
+            self.hearing = HearingConfig(**self.hearing)
         if self.kv_heads is None:
             self.kv_heads = self.heads
         for name in ("dim", "heads", "layers", "inner", "kv_heads", "context", "text_card", "codebooks", "card"):
@@ -142,7 +147,10 @@ class MoshiConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As config.json holds it."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        if self.hearing is None:
+            del fields["hearing"]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> MoshiConfig:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from antiphon.hub.weights import to_int8
 from antiphon.models.llm.sampling import sample, uniforms
 from antiphon.models.moshi.config import GREEDY, MoshiConfig, MoshiSampling
+from antiphon.models.moshi.hearing import Hearing
 from antiphon.models.moshi.layers import Depth, start_embedding
 from antiphon.nn.cpu import PackedWeights, product
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
@@ -55,11 +56,13 @@ class MoshiState:
         grid: the columns around the present one, [batch, streams, columns]: some past ones, and those to come, as far
             as something is known of them. -1 where nothing is.
         seed: of each row's chance, [batch].
+        hearing: of what reads a speech encoder's frames; None where nothing does.
     """
 
     temporal: TransformerState
     grid: Tensor
     seed: Tensor
+    hearing: TransformerState | None = None
 
     @property
     def position(self) -> Tensor:
@@ -92,6 +95,7 @@ class Moshi(nn.Module):
                 nn.init.normal_(linear.weight, std=fan**-0.5)
         self.text_head = nn.Linear(config.dim, config.text_card, bias=False)
         self.depth = Depth(config)
+        self.hearing = None if config.hearing is None else Hearing(config.hearing, config.dim)
         nn.init.normal_(self.text_head.weight, std=0.1 * config.dim**-0.5)
         for table in (self.text_embedding, self.code_embedding):
             start_embedding(table)
@@ -121,6 +125,8 @@ class Moshi(nn.Module):
         self._done = (row + self._delays - lag)[:made].clone()
         self.temporal.reset()
         self.depth.reset()
+        if self.hearing is not None:
+            self.hearing.reset()
 
     def _window(self) -> tuple[int, int]:
         """Columns of the state's grid, and which of them is the present one."""
@@ -134,24 +140,45 @@ class Moshi(nn.Module):
         text = F.embedding(rows[:, 0], self.text_embedding.weight, self.text_embedding.padding_idx)
         return text + F.embedding_bag(codes, table.weight, mode="sum", padding_idx=table.padding_idx)
 
-    def forward(self, delayed: Tensor, keep: Tensor | None = None) -> MoshiOutput:
+    def forward(self, delayed: Tensor, keep: Tensor | None = None, heard: Tensor | None = None) -> MoshiOutput:
         """Logits of every column, those before it given; differentiable.
+
+        Args:
+            delayed: as for `states`.
+            keep: [batch, time], the frames whose codes are asked for; None for all.
+            heard: with `hearing`, what it gets at each step, [batch, time, width]; None where nothing was heard.
+        """
+        batch, _, time = delayed.shape
+        states, columns = self.states(delayed)
+        text = self.text_head(self._with_heard(states, heard))
+        targets = columns[:, 1:, : self.config.predicted]
+        keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
+        return MoshiOutput(text, self.depth(states[keep], targets[keep]))
+
+    def states(self, delayed: Tensor) -> tuple[Tensor, Tensor]:
+        """What the temporal transformer makes of a grid; differentiable.
 
         Args:
             delayed: the grid after `antiphon.nn.delays.delay`, -1 where nothing is, [batch, streams, time] int64.
                 Before the first frame each stream has its initial token, and so it has while it is late.
-            keep: [batch, time], the frames whose codes are asked for; None for all.
+
+        Returns:
+            states [batch, time, dim]; the columns that they were made from, and the last one, [batch, time + 1,
+            streams].
         """
         batch, streams, time = delayed.shape
         late = torch.arange(time + 1, device=delayed.device) <= self._delays[:, None]
         columns = F.pad(delayed, (1, 0), value=-1).masked_fill(late, 0) + late * self.initial[:, None]
         columns = columns.transpose(1, 2)
         x = self._embed(columns[:, :-1].reshape(batch * time, streams)).view(batch, time, -1)
-        states = self.temporal(x)
-        text = self.text_head(states)
-        targets = columns[:, 1:, : self.config.predicted]
-        keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
-        return MoshiOutput(text, self.depth(states[keep], targets[keep]))
+        return self.temporal(x), columns
+
+    def _with_heard(self, states: Tensor, heard: Tensor | None) -> Tensor:
+        if self.hearing is None:
+            return states
+        if heard is None:
+            heard = states.new_zeros(*states.shape[:2], self.hearing.config.width)
+        return self.hearing(heard, states)
 
     def init_state(self, batch: int = 1, seed: int | Sequence[int] = 0) -> MoshiState:
         """New conversations.
@@ -171,6 +198,7 @@ class Moshi(nn.Module):
             self.temporal.init_state(batch),
             start.repeat(batch, 1, 1),
             torch.tensor(seeds, dtype=torch.long, device=device),
+            None if self.hearing is None else self.hearing.init_state(batch),
         )
 
     @torch.no_grad()
@@ -181,6 +209,7 @@ class Moshi(nn.Module):
         sampling: MoshiSampling = GREEDY,
         forced_text: Tensor | None = None,
         forced_own: Tensor | None = None,
+        heard: Tensor | None = None,
     ) -> Tensor:
         """One frame, 80 ms.
 
@@ -195,6 +224,7 @@ class Moshi(nn.Module):
             sampling: how tokens are drawn.
             forced_text: [batch], the text of frame t; -1 leaves it to the model.
             forced_own: [batch, codebooks], codes of frame t, undelayed; -1 leaves it to the model.
+            heard: with `hearing`, the newest frame of the speech encoder, [batch, width]; None where nothing was heard.
 
         Returns:
             text and own codes of a frame, delays undone, [batch, 1 + codebooks] int64 (and the user's after them where
@@ -218,7 +248,11 @@ class Moshi(nn.Module):
         given = grid.index_select(1, self._now[: 1 + codes])
         given = given if bool((given >= 0).any()) else None
         chance = None if sampling.greedy else uniforms(state.seed, position, 1 + codes)
-        made = self._column(hidden, codes, given, sampling, chance)
+        worded = hidden
+        if self.hearing is not None and state.hearing is not None:
+            heard = hidden.new_zeros(len(hidden), self.hearing.config.width) if heard is None else heard
+            worded = self.hearing.step(heard, hidden, state.hearing, self.packed)
+        made = self._column(hidden, worded, codes, given, sampling, chance)
         grid.index_copy_(1, self._now[: 1 + codes], made)
         done = grid.index_select(1, self._done[: 1 + codes])
         done = torch.where(done == self.initial[: 1 + codes], -1, done)
@@ -233,7 +267,8 @@ class Moshi(nn.Module):
         the weights were changed; until then they are used as they are.
         """
         large = [self.text_head.weight, self.depth.state_in.flatten(0, 1), *self.depth.heads]
-        large += [parameter for parameter in self.temporal.parameters() if parameter.dim() == 2]
+        for part in (self.temporal, self.hearing):
+            large += [parameter for parameter in part.parameters() if parameter.dim() == 2] if part is not None else []
         large += [each for parameter in self.depth.layers.parameters() if parameter.dim() == 3 for each in parameter]
         self.packed = PackedWeights(large)
 
@@ -255,15 +290,22 @@ class Moshi(nn.Module):
         grid.index_copy_(1, where, torch.where(known >= 0, known, tokens.to(known)))
 
     def _column(
-        self, hidden: Tensor, codes: int, given: Tensor | None, sampling: MoshiSampling, chance: Tensor | None
+        self,
+        hidden: Tensor,
+        worded: Tensor,
+        codes: int,
+        given: Tensor | None,
+        sampling: MoshiSampling,
+        chance: Tensor | None,
     ) -> Tensor:
-        """Draws a column [batch, 1 + codes] from what the temporal transformer gave, by chance [batch, 1 + codes]."""
+        """Draws a column [batch, 1 + codes] by chance [batch, 1 + codes]: codes from what the temporal transformer gave
+        (`hidden`), the text from that with what was heard (`worded`)."""
 
         def token(logits: Tensor, level: int, temperature: float, top_k: int) -> Tensor:
             drawn = sample(logits, None if chance is None else chance[:, level], temperature, top_k)
             return drawn if given is None else torch.where(given[:, level] >= 0, given[:, level], drawn)
 
-        logits = product(hidden, self.text_head.weight, packed=self.packed)
+        logits = product(worded, self.text_head.weight, packed=self.packed)
         if sampling.pad_bonus:
             logits = logits.contiguous()
             logits[:, self.config.pad] += sampling.pad_bonus

@@ -9,6 +9,7 @@ Together with text alone (`antiphon.data.dialogue.grid.TextGrids`) the three kin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -60,6 +61,9 @@ class DialogueWindows:
 
     Attributes:
         frames: of each conversation, int64 [len].
+        text: index -> the model's inner monologue, int32 [frames].
+        said_to: index, speaker -> what a speaker says, as an inner monologue that comes `lag` seconds later, int32
+            [frames].
     """
 
     def __init__(
@@ -73,8 +77,8 @@ class DialogueWindows:
         self.places = [(codes, i) for codes in sets for i in range(len(codes))[:count]]
         self.frames = np.array([codes.frames[i] for codes, i in self.places], np.int64)
         self.pieces, self.config, self.lag = pieces, config, lag
-        self._text = lru_cache(maxsize=None)(self._spelt)
-        self._heard = lru_cache(maxsize=None)(self._spelt_late)
+        self.text = lru_cache(maxsize=None)(self._spelt)
+        self.said_to = lru_cache(maxsize=None)(self._spelt_late)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -83,12 +87,15 @@ class DialogueWindows:
         codes, i = self.places[index]
         return codes[i]
 
+    def keep(self, indices: Sequence[int]) -> None:
+        """Goes on with these conversations alone; before any is asked for."""
+        self.places = [self.places[index] for index in indices]
+        self.frames = self.frames[list(indices)]
+
     def _spelt(self, index: int) -> Tensor:
-        """The model's inner monologue, int32 [frames]."""
         return grid(self[index], self.pieces, self.config)[0].int()
 
     def _spelt_late(self, index: int, speaker: str) -> Tensor:
-        """What a speaker says, as an inner monologue that comes `lag` seconds later, int32 [frames]."""
         talk, config = self[index], self.config
         words = [word for word in talk.words if word.speaker == speaker]
         about = (self.pieces, config.pad, config.end_pad, self.lag)
@@ -99,7 +106,7 @@ class DialogueWindows:
         if swap:
             return grid(swapped(self[index]), self.pieces, self.config)
         whole = grid(self[index], self.pieces, self.config, text=False)
-        whole[0] = self._text(index)
+        whole[0] = self.text(index)
         return whole
 
     def window(self, rng: np.random.Generator, frames: int, count: int, from_start: float, swap: float) -> Tensor:
@@ -118,7 +125,7 @@ class DialogueWindows:
         other, delays = bool(rng.random() < swap), list(self.config.delays)
         whole = self.grid(index, other)
         if self.lag is not None:
-            whole = torch.cat([whole, self._heard(index, MODEL if other else USER)[None]])
+            whole = torch.cat([whole, self.said_to(index, MODEL if other else USER)[None]])
             delays.append(0)
         place, spare = rng.random(2), max(0, whole.shape[1] + self.config.max_delay - frames)
         start = 0 if place[0] < from_start else int(place[1] * (spare + 1))

@@ -87,6 +87,22 @@ def test_conversations_that_join_leave_and_rest_go_as_they_would_alone(duplex):
     assert all(same(one, other) for one, other in zip(made, expected))
 
 
+def test_words_heard_by_the_speech_encoder_are_each_conversations_own():
+    duplex, sounds = tiny_duplex(hearing=True), [noise(FRAMES, seed) for seed in range(3)]
+    expected = [alone(duplex, sound, seed=k) for k, sound in enumerate(sounds)]
+    engine, made, handles = DuplexEngine(duplex, LIVELY), [[], [], []], []
+    for tick in range(FRAMES + 4):  # each joins two frames after the one before
+        if tick % 2 == 0 and len(handles) < 3:
+            handles.append(engine.join(seed=len(handles)))
+        live = [k for k in range(len(handles)) if len(made[k]) < FRAMES]
+        for k, frame in zip(live, engine.step({handles[k]: sounds[k][len(made[k])] for k in live}).values()):
+            made[k].append(frame)
+    assert all(same(one, other) for one, other in zip(made, expected))
+    duplex.moshi.hearing.out.weight.data.zero_()  # deaf to the encoder, it says something else
+    duplex.moshi.pack()
+    assert not all(same(alone(duplex, sound, seed=k), one) for k, (sound, one) in enumerate(zip(sounds, expected)))
+
+
 def test_a_lost_frame_is_survived_and_known(duplex):
     frames = list(noise(FRAMES))
     lost = [*frames[:8], None, *frames[9:]]

@@ -64,6 +64,16 @@ def test_layers_that_can_be_trained_through_are_those_of_the_blocks(size: int) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("block", "right"), [(4, 4), (4, 0), (12, 5), (40, 0)])
+@pytest.mark.parametrize("together", [1, 3, 32])
+def test_many_blocks_at_once_are_what_each_gives(block: int, right: int, together: int) -> None:
+    encoder = tiny(block, right, positions=40)
+    for size in (7, 74, 200):
+        mel = torch.randn(2, 8, size)
+        torch.testing.assert_close(encoder.features_of(mel, together), encoder(mel), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
 def test_every_layer_is_what_the_layers_give_averaged_over_four_frames() -> None:
     encoder, mel = tiny(40, 0), torch.randn(2, 8, 74)
     features, frames, layers = encoder.step_layers(mel, encoder.init_state(2), last=True)

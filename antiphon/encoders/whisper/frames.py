@@ -1,0 +1,115 @@
+"""What Whisper's encoder makes of each 80 ms of sound, soon after they were heard: for models that go frame by frame.
+
+    ear = FrameEncoder.from_pretrained(folder)
+    state = ear.init_state(batch=1)
+    heard = ear.step(samples, state)          # [1, 1280] samples -> [1, width], of the frame `ear.delay` steps before
+    ear.whole(samples)                        # [n] -> [frames, width], the same of a whole recording
+
+The encoder runs in blocks of 80 ms that see the 80 ms after them, so a frame comes two steps late. Its four vectors of
+20 ms stand side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from antiphon.audio import mel
+from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
+
+BLOCK = 4  # vectors of 20 ms in a frame
+FRAME = BLOCK * 320  # samples of a frame, at 16 kHz
+DELAY = 2  # steps until a frame is there
+# Samples of silence before the first: with so many waiting, each frame completes 8 hops of the spectrogram, the first
+# one, too, and what waits is always as much.
+SILENT = mel.WINDOW - mel.HOP // 4
+
+
+@dataclass
+class FrameState:
+    """Where signals stand, rows of a batch.
+
+    Attributes:
+        mel, encoder: of spectrogram and encoder.
+        early: a frame that came before its time, [batch, width]: one that nothing follows within Whisper's 30 s.
+        waits: whether there is one, [batch].
+    """
+
+    mel: mel.MelState
+    encoder: EncoderState
+    early: Tensor
+    waits: Tensor
+
+
+class FrameEncoder:
+    """See the module.
+
+    Args:
+        encoder: in blocks of 4 that see 4 more.
+
+    Attributes:
+        width: of a frame's vector.
+        delay: steps until a frame is there.
+    """
+
+    delay = DELAY
+
+    def __init__(self, encoder: WhisperBlockEncoder) -> None:
+        self.encoder, self.width = encoder, BLOCK * encoder.config.width
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> FrameEncoder:
+        """With the encoder of a Whisper folder; errors as `WhisperBlockEncoder.from_pretrained`."""
+        return cls(WhisperBlockEncoder.from_pretrained(folder, BLOCK, BLOCK).requires_grad_(False))
+
+    def init_state(self, batch: int = 1) -> FrameState:
+        """The state before the first frame."""
+        weight = self.encoder.layer_norm.weight
+        waits = torch.zeros(batch, dtype=torch.bool, device=weight.device)
+        encoder = self.encoder.init_state(batch)
+        encoder.cache.resize(self.encoder.config.positions)  # as much at first as ever, so that rows can join a batch
+        return FrameState(self._mel_state(batch), encoder, weight.new_zeros(batch, self.width), waits)
+
+    @torch.no_grad()
+    def step(self, samples: Tensor, state: FrameState) -> Tensor:
+        """A frame in, a frame out.
+
+        Args:
+            samples: [batch, 1280] at 16 kHz.
+            state: changed.
+
+        Returns:
+            [batch, width] of the frame `delay` steps before; zeros in the first steps.
+        """
+        bands = self.encoder.config.bands
+        hops, state.mel = mel.step(samples, state.mel, bands=bands)
+        features, counts = self.encoder.step(hops, state.encoder)
+        new = F.pad(features, (0, 0, 0, 2 * BLOCK - features.shape[1])).unflatten(1, (2, BLOCK)).flatten(2)
+        heard = torch.where(state.waits[:, None], state.early, new[:, 0])
+        left = counts // BLOCK + state.waits.long() - 1  # frames beyond the one that is given
+        state.early = torch.where(state.waits[:, None], new[:, 0], new[:, 1])
+        state.waits = left > 0
+        return heard
+
+    @torch.no_grad()
+    def whole(self, samples: Tensor) -> Tensor:
+        """Every frame of a recording, in its place.
+
+        Args:
+            samples: [n] at 16 kHz, n > 0.
+
+        Returns:
+            [ceil(n / 1280), width].
+        """
+        frames = -(-len(samples) // FRAME)
+        padded = F.pad(samples, (0, frames * FRAME - len(samples)))
+        hops, _ = mel.step(padded[None], self._mel_state(1), bands=self.encoder.config.bands)
+        return self.encoder.features_of(hops)[0].unflatten(0, (frames, BLOCK)).flatten(1)
+
+    def _mel_state(self, batch: int) -> mel.MelState:
+        start = mel.init_state(batch, self.encoder.layer_norm.weight.device)
+        return replace(start, samples=start.samples.new_zeros(batch, SILENT), started=True)

@@ -1,0 +1,301 @@
+"""Teaches a duplex model what is said to it: its `hearing` learns to choose the reply's words, and all else stays.
+
+The model's text is asked for as in the other stages (Defossez et al. 2024, section 3.4.4), and two things besides,
+through heads that aren't kept: the user's words, some time after each began, and what kind of thing was asked (the note
+of the user's turn) once it is over. The frozen temporal transformer goes through each conversation once; its states are
+kept, so that a step costs what `hearing` costs.
+
+A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
+has heard, and nothing of others. So that `hearing` learns to decide in spite of it, the transformer hears other users:
+in the user's turns stand codes of somebody else's, of the same length, while the encoder heard what was said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import MISSING
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from antiphon.data.dialogue.codes import DialogueCodes, dialogue_codes
+from antiphon.data.dialogue.format import MODEL, USER
+from antiphon.data.dialogue.grid import NOTHING, window
+from antiphon.data.dialogue.heard import HeardDialogues, hear_dialogues
+from antiphon.encoders.whisper.frames import FrameEncoder
+from antiphon.errors import ConfigError
+from antiphon.hub.folders import folder
+from antiphon.models.moshi.bundle import Duplex, codec_name
+from antiphon.models.moshi.config import MoshiConfig
+from antiphon.models.moshi.hearing import HearingConfig
+from antiphon.models.moshi.model import Moshi
+from antiphon.train.config import Measures, StageConfig
+from antiphon.train.moshi.batches import DialogueWindows
+from antiphon.train.moshi.task import imported
+from antiphon.train.prepare import preparing
+
+ASKED_SECONDS = 0.6  # after a turn's end, in which what was asked must be known
+
+
+@dataclass
+class HearingStart:
+    """What is trained, and on what."""
+
+    duplex: str = MISSING
+    """Folder of the duplex model, whose other weights stay."""
+    hearing: HearingConfig = field(default_factory=HearingConfig)
+    """Sizes; one that the model has already goes on as it is."""
+
+
+@dataclass
+class HearingData:
+    """What is heard and said."""
+
+    conversations: list[str] = MISSING
+    """Indexes of two-channel recordings, or sets of their codes."""
+    heard: list[str] = field(default_factory=list)
+    """For each, what the encoder makes of its users, as far as that was computed before; conversations of which there
+    is nothing are left out. Computed where this is empty."""
+    held_out: int = 64
+    """Conversations at the end that are measured alone."""
+    frames: int = 240
+    """Length of a window."""
+    others: float = 0.8
+    """Share of conversations in whose user's turns the codes are of other turns; those held out all are so."""
+    lost: float = 0.02
+    """Share of frames in which nothing was heard."""
+    lag: float = 0.4
+    """Seconds after a word of the user began at which it is asked for."""
+    padding: float = 0.5
+    """Weight of PAD and EPAD in the text."""
+    measure: str | None = None
+    """As in `antiphon.train.moshi.task.DuplexData`."""
+
+
+class HearingTask:
+    """The stage's task; see the Task protocol of the engine."""
+
+    Model, Data = HearingStart, HearingData
+
+    def __init__(self, config: StageConfig) -> None:
+        self.config, self.data = config, config.data
+        self.folder = Path(folder(config.model.duplex))
+        self.codec_name = codec_name(self.folder)
+        duplex = Duplex.from_pretrained(self.folder)
+        self.duplex = duplex
+        self.model = with_hearing(duplex.moshi, config.model.hearing)
+        self.moshi: MoshiConfig = self.model.config
+        assert self.model.hearing is not None
+        self.hearing = self.model.hearing
+        self.delay = 1 + self.hearing.config.delay  # a step predicts the frame after those that were heard
+        self.talks, self.heard = self._read()
+        self.kinds = self._kinds()
+        dim = self.hearing.config.dim
+        self.model.words_head = nn.Linear(dim, self.moshi.text_card, bias=False)
+        self.model.asked_head = nn.Linear(dim, max(1, len(self.kinds)), bias=False)
+        self.model.train()
+        self._kept: dict[int, Tensor] = {}
+        ends = np.cumsum(self.talks.frames)
+        self.count = len(self.talks) - self.data.held_out
+        if self.count < 1:
+            raise ConfigError("data.conversations: no more than are held out; give more, or a smaller data.held_out")
+        self.ends = ends[: self.count]
+
+    def _read(self) -> tuple[DialogueWindows, list[HeardDialogues]]:
+        """The conversations of which something was heard, and what."""
+        out, names = Path(self.config.out), [Path(place) for place in self.data.conversations]
+        if self.data.heard and len(self.data.heard) != len(names):
+            raise ConfigError("data.heard: give as many as data.conversations, or none")
+        codes: list[DialogueCodes] = []
+        heard: list[HeardDialogues] = []
+        with preparing(out) as resumed:
+            for number, place in enumerate(names):
+                about = (self.duplex.codec, self.codec_name, out / "codes" / str(number), resumed)
+                codes.append(dialogue_codes(place, *about))
+                if self.data.heard:
+                    heard.append(HeardDialogues(self.data.heard[number]))
+                    continue
+                encoder = FrameEncoder.from_pretrained(folder(self.hearing.config.encoder))
+                heard.append(hear_dialogues(place, encoder, out / "heard" / str(number)))
+        talks = DialogueWindows(codes, self.duplex.pieces, self.moshi, lag=self.data.lag)
+        ids = [identity for each in codes for identity in each.ids]
+        of = [known for each, known in zip(codes, heard) for _ in range(len(each))]
+        there = [index for index, (identity, known) in enumerate(zip(ids, of)) if identity in known]
+        talks.keep(there)
+        return talks, [of[index] for index in there]
+
+    def _kinds(self) -> dict[str, int]:
+        """What is asked, numbered, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for index in range(len(self.talks)):
+            counts.update(note for _, note in self._asked(index))
+        return {kind: number for number, (kind, _) in enumerate(counts.most_common())}
+
+    def _asked(self, index: int) -> list[tuple[float, str]]:
+        """When each of the user's turns ends, and its note."""
+        events = self.talks[index].events
+        return [(e.end, e.note) for e in events if e.kind == "turn" and e.speaker == USER and e.note]
+
+    @torch.no_grad()
+    def _states(self, index: int) -> Tensor:
+        """What the temporal transformer makes of a whole conversation, float16 [frames, dim]."""
+        if index not in self._kept:
+            whole = self.talks.grid(index).clone()
+            rng = np.random.default_rng([self.config.seed, index])
+            if rng.random() < self.data.others or index >= self.count:
+                self._exchange(whole, index, rng)
+            delayed = window(whole, 0, whole.shape[1], self.moshi.delays)
+            self._kept[index] = self.model.states(delayed[None])[0][0].half()
+        return self._kept[index]
+
+    def _exchange(self, whole: Tensor, index: int, rng: np.random.Generator) -> None:
+        """Puts the codes of other users' turns into those of this conversation."""
+        user = slice(1 + self.moshi.codebooks, self.moshi.streams)
+        for first, last in self._turns(index):
+            parts: list[Tensor] = []
+            while sum(part.shape[1] for part in parts) < last - first:
+                other = int(rng.integers(self.count))
+                codes = self.talks.grid(other)[user]
+                parts += [codes[:, start:end] for start, end in self._turns(other)] or [codes]
+            whole[user, first:last] = torch.cat(parts, 1)[:, : last - first]
+
+    def _turns(self, index: int) -> list[tuple[int, int]]:
+        """Frames of the user's turns, from the first to the one after the last."""
+        talk = self.talks[index]
+        spans = [(e.start, e.end) for e in talk.events if e.kind == "turn" and e.speaker == USER]
+        return [(int(start * talk.frame_rate), int(end * talk.frame_rate)) for start, end in spans]
+
+    def _row(self, index: int, start: int, frames: int) -> dict[str, Tensor]:
+        """A window: what `hearing` reads, and what is asked of it."""
+        states = self._states(index)[start : start + frames].float()
+        length, size = len(states), self.hearing.config.width
+        heard = torch.zeros(length, size)
+        frames_heard = self.heard[index][self.talks[index].id]
+        first = max(0, start - self.delay)
+        known = frames_heard[first : start + length - self.delay]
+        at = first - (start - self.delay)
+        heard[at : at + len(known)] = known
+        asked = torch.full((self.talks[index].frames,), NOTHING)
+        rate = self.talks[index].frame_rate
+        for end, note in self._asked(index):
+            asked[int(end * rate) + self.delay : int((end + ASKED_SECONDS) * rate) + self.delay] = self.kinds.get(
+                note, NOTHING
+            )
+        target = self.talks.text(index)[start : start + length].long()
+        words = self.talks.said_to(index, USER)[start : start + length].long()
+        rows = {
+            "states": states,
+            "heard": heard,
+            "text": target,
+            "words": words,
+            "asked": asked[start : start + length],
+        }
+        short = frames - length
+        return {
+            name: F.pad(row, (0, 0, 0, short)) if row.ndim == 2 else F.pad(row, (0, short), value=NOTHING)
+            for name, row in rows.items()
+        }
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Windows of conversations, every second about equally likely."""
+        rng, frames = np.random.default_rng([self.config.seed, step]), self.data.frames
+        rows = []
+        for _ in range(self.config.batch):
+            index = int(np.searchsorted(self.ends, rng.integers(int(self.ends[-1])), side="right"))
+            spare = max(0, int(self.talks.frames[index]) - frames)
+            rows.append(self._row(index, int(rng.integers(spare + 1)), frames))
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        lost = torch.from_numpy(rng.random(batch["text"].shape)) < self.data.lost
+        batch["heard"] = batch["heard"].masked_fill(lost[..., None], 0.0)
+        return batch
+
+    def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
+        """`text`, `words` and `asked`; beside them, detached, `pieces`: the text without padding."""
+        seen = self.hearing.read(batch["heard"], batch["states"])
+        logits = self.model.text_head(batch["states"] + self.hearing.out(seen))
+        out, pieces = self._text(logits, batch["text"])
+        losses = {"text": out, **({} if pieces is None else {"pieces": pieces})}
+        losses["words"] = self._text(self.model.words_head(seen), batch["words"])[0]
+        there = batch["asked"] != NOTHING
+        if there.any():
+            losses["asked"] = F.cross_entropy(self.model.asked_head(seen[there]), batch["asked"][there])
+        return losses
+
+    def _text(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The loss of a text stream, and that of its pieces alone, detached."""
+        there = target != NOTHING
+        each, target = F.cross_entropy(logits[there].float(), target[there], reduction="none"), target[there]
+        said = (target != self.moshi.pad) & (target != self.moshi.end_pad)
+        weight = torch.where(said, 1.0, self.data.padding)
+        return (each * weight).sum() / weight.sum().clamp_min(1e-6), each.detach()[said].mean() if said.any() else None
+
+    @torch.no_grad()
+    def measure(self, step: int, measures: Measures) -> dict[str, float]:
+        """Losses on conversations that are held out, and the share of their turns of which is known what was asked."""
+        self.model.eval()
+        total: Counter[str] = Counter()
+        right = turns = 0
+        held = range(self.count, len(self.talks))
+        for index in held:
+            row = {name: each[None] for name, each in self._row(index, 0, int(self.talks.frames[index])).items()}
+            total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(row).items()})
+            best = self.model.asked_head(self.hearing.read(row["heard"], row["states"])[0]).argmax(-1)
+            for end, note in self._asked(index):
+                at = int((end + ASKED_SECONDS) * self.talks[index].frame_rate) + self.delay - 1
+                if at < len(best):
+                    right, turns = right + int(best[at] == self.kinds.get(note, NOTHING)), turns + 1
+        self.model.train()
+        figures = {**total, "asked-right": right / max(1, turns)}
+        if self.data.measure:
+            measure = measures.get(self.data.measure) or imported(self.data.measure, "data.measure")
+            figures |= measure(Duplex(self._bare(), self.duplex.codec, self.duplex.pieces, self.duplex.sampling))
+        return figures
+
+    def sample(self, step: int, folder: Path) -> None:
+        """Writes what was said in the first held-out conversations, and the words that the model hears and chooses."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lines: list[str] = []
+        for index in range(self.count, min(self.count + 6, len(self.talks))):
+            talk = self.talks[index]
+            row = {name: each[None] for name, each in self._row(index, 0, talk.frames).items()}
+            with torch.no_grad():
+                seen = self.hearing.read(row["heard"], row["states"])
+                chosen = self.model.text_head(row["states"] + self.hearing.out(seen)).argmax(-1)[0]
+                words = self.model.words_head(seen).argmax(-1)[0]
+            for who, made in ((USER, words), (MODEL, chosen)):
+                said = " ".join(word.text for word in talk.words if word.speaker == who)
+                lines += [f"{who}: {said}", f"  {self._spelt(made)}"]
+            lines.append("")
+        (folder / f"held-{step:06d}.txt").write_text("\n".join(lines), encoding="utf-8")
+
+    def _spelt(self, text: Tensor) -> str:
+        silent = (self.moshi.pad, self.moshi.end_pad)
+        return self.duplex.pieces.decode([token for token in text.tolist() if token not in silent])
+
+    def _bare(self) -> Moshi:
+        """The model without the heads that aren't kept."""
+        bare = Moshi(self.moshi)
+        heads = ("words_head.", "asked_head.")
+        bare.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith(heads)})
+        return bare.eval()
+
+    def export(self, folder: Path) -> None:
+        """Writes the duplex model's folder."""
+        duplex = Duplex(self._bare(), self.duplex.codec, self.duplex.pieces, self.duplex.sampling)
+        duplex.save_pretrained(folder, self.codec_name)
+
+
+def with_hearing(moshi: Moshi, config: HearingConfig) -> Moshi:
+    """The model with a `hearing` that has learnt nothing yet, where it has none."""
+    if moshi.hearing is not None:
+        return moshi
+    fields: dict[str, Any] = moshi.config.to_dict() | {"hearing": config}
+    model = Moshi(MoshiConfig.from_dict(fields))
+    missing, unexpected = model.load_state_dict(moshi.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("hearing.") for name in missing)
+    return model
