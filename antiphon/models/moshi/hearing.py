@@ -2,12 +2,13 @@
 
 A codec's codes tell a small model when somebody speaks and little of what is said, the less the stranger the voice. A
 frozen encoder's frames (`antiphon.encoders.whisper.frames`) tell the words. What is made of them is added to the states
-of the temporal transformer where the next piece of text is chosen, and nowhere else: when to speak, and the sound, stay
-what they were.
+of the temporal transformer where it is chosen which piece of text is next, and nowhere else: whether there is one at
+all, and so when to speak, stays what it was (`reworded`), and so does the sound.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,20 @@ class HearingConfig:
             raise ConfigError(f"hearing.delay must be 0 or more, not {self.delay}.")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"hearing.dim {self.dim} must be an even multiple of hearing.heads {self.heads}.")
+
+
+def reworded(text: Tensor, words: Tensor, silent: Sequence[int]) -> Tensor:
+    """Logits by which any piece is as likely as before, and each of them as likely among them as others say.
+
+    Args:
+        text: logits [..., pieces] that say how likely silence is.
+        words: logits [..., pieces] that say which piece is likely.
+        silent: the pieces that aren't any: PAD and EPAD.
+    """
+    of_words = torch.ones(text.shape[-1], dtype=torch.bool, device=text.device)
+    of_words[list(silent)] = False
+    shift = text[..., of_words].logsumexp(-1) - words[..., of_words].logsumexp(-1)
+    return torch.where(of_words, words + shift[..., None], text)
 
 
 class Hearing(nn.Module):

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from antiphon.hub.weights import to_int8
 from antiphon.models.llm.sampling import sample, uniforms
 from antiphon.models.moshi.config import GREEDY, MoshiConfig, MoshiSampling
-from antiphon.models.moshi.hearing import Hearing
+from antiphon.models.moshi.hearing import Hearing, reworded
 from antiphon.models.moshi.layers import Depth, start_embedding
 from antiphon.nn.cpu import PackedWeights, product
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
@@ -150,7 +150,7 @@ class Moshi(nn.Module):
         """
         batch, _, time = delayed.shape
         states, columns = self.states(delayed)
-        text = self.text_head(self._with_heard(states, heard))
+        text = self._text(states, heard)
         targets = columns[:, 1:, : self.config.predicted]
         keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
         return MoshiOutput(text, self.depth(states[keep], targets[keep]))
@@ -173,12 +173,15 @@ class Moshi(nn.Module):
         x = self._embed(columns[:, :-1].reshape(batch * time, streams)).view(batch, time, -1)
         return self.temporal(x), columns
 
-    def _with_heard(self, states: Tensor, heard: Tensor | None) -> Tensor:
+    def _text(self, states: Tensor, heard: Tensor | None) -> Tensor:
+        """Logits of the text."""
+        text = self.text_head(states)
         if self.hearing is None:
-            return states
+            return text
         if heard is None:
             heard = states.new_zeros(*states.shape[:2], self.hearing.config.width)
-        return self.hearing(heard, states)
+        words = self.text_head(self.hearing(heard, states))
+        return reworded(text, words, (self.config.pad, self.config.end_pad))
 
     def init_state(self, batch: int = 1, seed: int | Sequence[int] = 0) -> MoshiState:
         """New conversations.
@@ -248,7 +251,7 @@ class Moshi(nn.Module):
         given = grid.index_select(1, self._now[: 1 + codes])
         given = given if bool((given >= 0).any()) else None
         chance = None if sampling.greedy else uniforms(state.seed, position, 1 + codes)
-        worded = hidden
+        worded = None
         if self.hearing is not None and state.hearing is not None:
             heard = hidden.new_zeros(len(hidden), self.hearing.config.width) if heard is None else heard
             worded = self.hearing.step(heard, hidden, state.hearing, self.packed)
@@ -292,20 +295,24 @@ class Moshi(nn.Module):
     def _column(
         self,
         hidden: Tensor,
-        worded: Tensor,
+        worded: Tensor | None,
         codes: int,
         given: Tensor | None,
         sampling: MoshiSampling,
         chance: Tensor | None,
     ) -> Tensor:
         """Draws a column [batch, 1 + codes] by chance [batch, 1 + codes]: codes from what the temporal transformer gave
-        (`hidden`), the text from that with what was heard (`worded`)."""
+        (`hidden`), and so the text, but which piece of it from that with what was heard (`worded`), where there is
+        such a thing."""
 
         def token(logits: Tensor, level: int, temperature: float, top_k: int) -> Tensor:
             drawn = sample(logits, None if chance is None else chance[:, level], temperature, top_k)
             return drawn if given is None else torch.where(given[:, level] >= 0, given[:, level], drawn)
 
-        logits = product(worded, self.text_head.weight, packed=self.packed)
+        logits = product(hidden, self.text_head.weight, packed=self.packed)
+        if worded is not None:
+            words = product(worded, self.text_head.weight, packed=self.packed)
+            logits = reworded(logits, words, (self.config.pad, self.config.end_pad))
         if sampling.pad_bonus:
             logits = logits.contiguous()
             logits[:, self.config.pad] += sampling.pad_bonus

@@ -1,6 +1,6 @@
 """Teaches a duplex model what is said to it: its `hearing` learns to choose the reply's words, and all else stays.
 
-The model's text is asked for as in the other stages (Defossez et al. 2024, section 3.4.4), and two things besides,
+The pieces of the model's text are asked for, and two things besides,
 through heads that aren't kept: the user's words, some time after each began, and what kind of thing was asked (the note
 of the user's turn) once it is over. The frozen temporal transformer goes through each conversation once; its states are
 kept, so that a step costs what `hearing` costs.
@@ -32,7 +32,7 @@ from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.config import MoshiConfig
-from antiphon.models.moshi.hearing import HearingConfig
+from antiphon.models.moshi.hearing import HearingConfig, reworded
 from antiphon.models.moshi.model import Moshi
 from antiphon.train.config import Measures, StageConfig
 from antiphon.train.moshi.batches import DialogueWindows
@@ -72,7 +72,7 @@ class HearingData:
     lag: float = 0.4
     """Seconds after a word of the user began at which it is asked for."""
     padding: float = 0.5
-    """Weight of PAD and EPAD in the text."""
+    """Weight of PAD and EPAD in the user's words."""
     measure: str | None = None
     """As in `antiphon.train.moshi.task.DuplexData`."""
 
@@ -215,24 +215,24 @@ class HearingTask:
         return batch
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
-        """`text`, `words` and `asked`; beside them, detached, `pieces`: the text without padding."""
-        seen = self.hearing.read(batch["heard"], batch["states"])
-        logits = self.model.text_head(batch["states"] + self.hearing.out(seen))
-        out, pieces = self._text(logits, batch["text"])
-        losses = {"text": out, **({} if pieces is None else {"pieces": pieces})}
-        losses["words"] = self._text(self.model.words_head(seen), batch["words"])[0]
+        """`text`, which piece it is where there is one; `words` and `asked`."""
+        seen, silent = self.hearing.read(batch["heard"], batch["states"]), (self.moshi.pad, self.moshi.end_pad)
+        losses: dict[str, Tensor] = {}
+        said = (batch["text"] != NOTHING) & (batch["text"] != silent[0]) & (batch["text"] != silent[1])
+        if said.any():
+            logits = self.model.text_head(batch["states"][said] + self.hearing.out(seen[said]))
+            logits = logits.index_fill(1, torch.tensor(silent, device=logits.device), float("-inf"))
+            losses["text"] = F.cross_entropy(logits, batch["text"][said])
+        there = batch["words"] != NOTHING
+        if there.any():
+            target = batch["words"][there]
+            each = F.cross_entropy(self.model.words_head(seen[there]), target, reduction="none")
+            weight = torch.where((target == silent[0]) | (target == silent[1]), self.data.padding, 1.0)
+            losses["words"] = (each * weight).sum() / weight.sum()
         there = batch["asked"] != NOTHING
         if there.any():
             losses["asked"] = F.cross_entropy(self.model.asked_head(seen[there]), batch["asked"][there])
         return losses
-
-    def _text(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The loss of a text stream, and that of its pieces alone, detached."""
-        there = target != NOTHING
-        each, target = F.cross_entropy(logits[there].float(), target[there], reduction="none"), target[there]
-        said = (target != self.moshi.pad) & (target != self.moshi.end_pad)
-        weight = torch.where(said, 1.0, self.data.padding)
-        return (each * weight).sum() / weight.sum().clamp_min(1e-6), each.detach()[said].mean() if said.any() else None
 
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
@@ -265,7 +265,11 @@ class HearingTask:
             row = {name: each[None] for name, each in self._row(index, 0, talk.frames).items()}
             with torch.no_grad():
                 seen = self.hearing.read(row["heard"], row["states"])
-                chosen = self.model.text_head(row["states"] + self.hearing.out(seen)).argmax(-1)[0]
+                silent = (self.moshi.pad, self.moshi.end_pad)
+                text, worded = (
+                    self.model.text_head(x) for x in (row["states"], row["states"] + self.hearing.out(seen))
+                )
+                chosen = reworded(text, worded, silent).argmax(-1)[0]
                 words = self.model.words_head(seen).argmax(-1)[0]
             for who, made in ((USER, words), (MODEL, chosen)):
                 said = " ".join(word.text for word in talk.words if word.speaker == who)

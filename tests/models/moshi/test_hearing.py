@@ -7,7 +7,7 @@ from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.encoders.whisper.frames import BLOCK, FrameEncoder
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.ear import Ear
-from antiphon.models.moshi.hearing import HearingConfig
+from antiphon.models.moshi.hearing import HearingConfig, reworded
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
 from antiphon.models.moshi.weights import load
 from antiphon.train.moshi.hearing import with_hearing
@@ -32,11 +32,18 @@ def test_what_has_learnt_nothing_changes_nothing() -> None:
 
 
 @torch.no_grad()
-def test_what_is_heard_changes_the_text_and_not_the_codes() -> None:
+def test_what_is_heard_changes_which_word_is_said_and_neither_when_nor_the_codes() -> None:
     model = hearing()
     grid = a_grid(model, 2, 15)
     one, other = model(grid), model(grid, heard=torch.randn(2, 15, 12))
     assert not torch.allclose(one.text, other.text) and torch.equal(one.codes, other.codes)
+    silent = [model.config.pad, model.config.end_pad]
+    bare = make()(grid).text.softmax(-1)[..., silent]
+    for output in (one, other):
+        torch.testing.assert_close(output.text.softmax(-1)[..., silent], bare)
+    words = torch.tensor([[3.0, 1.0, 2.0, 0.5]])
+    ratios = reworded(torch.tensor([[1.0, 2.0, 0.0, 1.0]]), words, [0, 3]).log_softmax(-1)
+    assert float(ratios[0, 2] - ratios[0, 1]) == pytest.approx(1.0)
 
 
 @torch.no_grad()

@@ -124,12 +124,12 @@ def test_it_learns_which_reply_was_asked_for_and_nothing_else_changes(places: Pa
     stage.model.duplex = str(places / "run" / "model")
     after = build_task(stage)
     figures = after.measure(0, {})
-    assert figures["held-pieces"] < 0.5 * before["held-pieces"]
+    assert figures["held-text"] < 0.5 * before["held-text"]
     # Nothing but what was heard tells the two kinds apart.
     row = {name: each[None] for name, each in after._row(0, 0, FRAMES).items()}
     deaf = row | {"heard": torch.zeros_like(row["heard"])}
     with torch.no_grad():
-        assert after.losses(row)["pieces"] < 0.7 * after.losses(deaf)["pieces"]
+        assert after.losses(row)["text"] < 0.7 * after.losses(deaf)["text"]
 
 
 def test_conversations_of_which_nothing_was_heard_are_left_out(places: Path) -> None:
