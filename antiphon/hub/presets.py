@@ -83,10 +83,7 @@ MINI = Preset(
     {**_HEARING, "thinker": SMOLLM2_135M_INSTRUCT, "adapter": ADAPTER, "lora": LORA, **_SPEAKING},
 )
 MINI_DUPLEX = Preset(
-    "mini-duplex",
-    "listens while it speaks; trained here",
-    {"duplex": DUPLEX, "codec": CODEC, "asr": WHISPER_BASE},
-    family="moshi",
+    "mini-duplex", "listens while it speaks; trained here", {"duplex": DUPLEX, "codec": CODEC}, family="moshi"
 )
 
 OMNI_SMALL = Preset(

@@ -47,8 +47,8 @@ class DuplexModel(Model):
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path | None) -> DuplexModel:
-        """Loads a preset or a folder; `parts` replaces `duplex`, `codec` or `asr` (the one that it hears
-        by) by a folder or a hub id.
+        """Loads a preset or a folder; `parts` replaces `duplex`, `codec` or `asr` (the Whisper that one with an ear
+        hears by) by a folder or a hub id.
 
         The codec is the one that was saved with the model, or else the one that its config.json names, unless one is
         given.
@@ -58,7 +58,7 @@ class DuplexModel(Model):
             ModelError: parts that don't fit each other.
         """
         preset = hub.MINI_DUPLEX if isinstance(name, Path) else hub.preset(name)
-        given = named_parts(name, parts, tuple(preset.parts))
+        given = named_parts(name, parts, (*preset.parts, "asr"))
         duplex, own = given.get("duplex"), given.get("codec")
         folder = hub.folder(duplex or (name if isinstance(name, Path) else "duplex"), preset)
         codec = hub.folder(own, preset) if own else codec_name(folder)
