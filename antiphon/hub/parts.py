@@ -288,7 +288,7 @@ CODEC = shipped(
     "Waveform to codes and back, 12.5 frames a second",
     "mini/codec",
     19077206,
-    "215dd7859176336cf72d8068ec4e90d6f3a39a3d131776c88db80d07fdbcf217",
+    "dc263eceeb950c6755a1f2499f4acb0afbec2905230e115025b2d4ef870c1c1b",
 )
 TALKER = shipped(
     "talker",
