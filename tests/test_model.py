@@ -309,7 +309,7 @@ def test_what_is_said_is_heard_by_the_speech_encoder_that_is_given(tmp_path):
     wanted = DuplexModel(duplex).replay(Audio(noise(6).flatten(), 2400), 0.0, 3)
     torch.testing.assert_close(heard.model, wanted.model, atol=0.02, rtol=0.0)  # weights are kept in float16
     model.duplex.moshi.hearing.config.width = 12  # as if it had been trained with another
-    del model.duplex.__dict__["ear"]
+    del model.duplex.__dict__["audio_encoder"]
     with pytest.raises(ModelError, match="trained with another encoder"):
         model.engine()
 

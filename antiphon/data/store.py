@@ -39,6 +39,7 @@ MADE_BY = {
     "codes": "antiphon tokenize",
     "dialogues": "antiphon data converse --codec",
     "features": "antiphon data features",
+    "heard": "antiphon train recipes/duplex/hearing.yaml",
     "scenes": "antiphon data scene",
     "samples": "antiphon data preferences",
 }

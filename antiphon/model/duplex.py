@@ -47,8 +47,8 @@ class DuplexModel(Model):
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path | None) -> DuplexModel:
-        """Loads a preset or a folder; `parts` replaces `duplex`, `codec` or `asr` (the Whisper that one with an ear
-        hears by) by a folder or a hub id.
+        """Loads a preset or a folder; `parts` replaces `duplex`, `codec` or `asr` (the Whisper whose encoder
+        one with `hearing` reads) by a folder or a hub id.
 
         The codec is the one that was saved with the model, or else the one that its config.json names, unless one is
         given.

@@ -3,7 +3,7 @@
     hear_dialogues("talks", encoder, "heard")             # goes on where it was stopped
     HeardDialogues("heard")["talk-0-000000"]              # float32 [frames, width]
 
-On disk it is a store (`antiphon.data.store`) of kind "features", float16 [frames, width].
+On disk it is a store (`antiphon.data.store`) of kind "heard", float16 [frames, width].
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from antiphon.audio.mel import SAMPLE_RATE
+from antiphon.codecs.base import fingerprint
 from antiphon.data.dialogue.format import read_index
 from antiphon.data.speech.augment import resample
 from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.encoders.whisper.frames import FrameEncoder
 from antiphon.errors import DataError
 
-RATE = 16000
+KIND = "heard"
 
 
 class HeardDialogues:
@@ -36,7 +38,7 @@ class HeardDialogues:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder, self._store = Path(folder), ArrayStore(folder, "features")
+        self.folder, self._store = Path(folder), ArrayStore(folder, KIND)
         self._rows = {row["id"]: row for row in self._store.rows}
 
     def __contains__(self, identity: str) -> bool:
@@ -67,10 +69,11 @@ def hear_dialogues(
     Raises:
         DataError: as `read_index`, `Entry.load` and `ArrayWriter`.
     """
-    with ArrayWriter(folder, "features", {"width": encoder.width}, worker=share[0], shard_rows=20_000) as writer:
+    about = {"width": encoder.width, "encoder": fingerprint(encoder.encoder)}
+    with ArrayWriter(folder, KIND, about, worker=share[0], shard_rows=20_000) as writer:
         missing = [entry for entry in read_index(index)[share[0] :: share[1]] if entry.id not in writer.done]
         for entry in tqdm(missing, desc="heard", unit="talk", file=sys.stderr, mininterval=5):
             talk = entry.load()
-            samples = torch.from_numpy(resample(talk.user, talk.sample_rate, RATE))
+            samples = torch.from_numpy(resample(talk.user, talk.sample_rate, SAMPLE_RATE))
             writer.add({"id": entry.id}, encoder.whole(samples).half().numpy())
     return HeardDialogues(folder)

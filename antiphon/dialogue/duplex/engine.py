@@ -119,9 +119,9 @@ class DuplexEngine:
         return list(self._live)
 
     def _fresh(self, rows: int) -> Any:
-        ear = self.duplex.ear
-        hearing = None if ear is None else ear.init_state(rows)
-        return self.duplex.moshi.init_state(rows), self.duplex.codec.init_state(rows), hearing
+        encoder = self.duplex.audio_encoder
+        heard = None if encoder is None else encoder.init_state(rows)
+        return self.duplex.moshi.init_state(rows), self.duplex.codec.init_state(rows), heard
 
     def start(self, seed: int = 0) -> DuplexState:
         """A conversation before its first frame."""
@@ -249,10 +249,11 @@ class DuplexEngine:
         order = self._to_front(frames)
         audio, unknown = self._heard(order, frames)
         state = self._rows.front(len(order))
-        moshi_state, codec_state, ear_state = state
+        moshi_state, codec_state, encoder_state = state
         moshi, codec, config = self.duplex.moshi, self.duplex.codec, self.duplex.moshi.config
         user = codec.encode_step(audio, codec_state)[:, : config.user_codebooks, 0]
-        heard = None if self.duplex.ear is None else self.duplex.ear.step(audio[:, 0], ear_state)
+        encoder = self.duplex.audio_encoder
+        heard = None if encoder is None else encoder.step(audio[:, 0], encoder_state)
         lives = [self._live[handle] for handle in order]
         if unknown:
             user[unknown] = -1

@@ -181,7 +181,7 @@ def attention_mask(frames: Tensor, longest: int, block: int = 0) -> Tensor | Non
     return mask
 
 
-def neighbours(rows: list[int]) -> Iterator[range]:
+def consecutive(rows: list[int]) -> Iterator[range]:
     """Rows in ascending order, in runs without gaps: their part of a batch is a view, which nobody has to copy."""
     first = 0
     for place, row in enumerate(rows):
@@ -408,7 +408,7 @@ class WhisperBlockEncoder(nn.Module):
         ends = last.tolist() if isinstance(last, Tensor) else [last] * len(mel)
         while groups := self._ready(state, ends):
             for (block, right), together in groups.items():
-                for rows in neighbours(together):
+                for rows in consecutive(together):
                     given, passed = self._run(mel, state, rows, block, right, layers is not None)
                     for place, row in enumerate(rows):
                         out[row].append(given[place])

@@ -1,9 +1,9 @@
 """What Whisper's encoder makes of each 80 ms of sound, soon after they were heard: for models that go frame by frame.
 
-    ear = FrameEncoder.from_pretrained(folder)
-    state = ear.init_state(batch=1)
-    heard = ear.step(samples, state)          # [1, 1280] samples -> [1, width], of the frame `ear.delay` steps before
-    ear.whole(samples)                        # [n] -> [frames, width], the same of a whole recording
+    encoder = FrameEncoder.from_pretrained(folder, sample_rate=24000)
+    state = encoder.init_state(batch=1)
+    heard = encoder.step(samples, state)      # [1, 1920] samples -> [1, width], of the frame `delay` steps before
+    encoder.whole(samples)                    # [n] at 16 kHz -> [frames, width], the same of a whole recording
 
 The encoder runs in blocks of 80 ms that see the 80 ms after them, so a frame comes two steps late. Its four vectors of
 20 ms stand side by side.
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.audio import mel
+from antiphon.audio.resample import FrameResampler
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 
 BLOCK = 4  # vectors of 20 ms in a frame
@@ -34,11 +35,13 @@ class FrameState:
     """Where signals stand, rows of a batch.
 
     Attributes:
+        waiting: what the resampler still needs, [batch, samples].
         mel, encoder: of spectrogram and encoder.
         early: a frame that came before its time, [batch, width]: one that nothing follows within Whisper's 30 s.
         waits: whether there is one, [batch].
     """
 
+    waiting: Tensor
     mel: mel.MelState
     encoder: EncoderState
     early: Tensor
@@ -50,21 +53,25 @@ class FrameEncoder:
 
     Args:
         encoder: in blocks of 4 that see 4 more.
+        sample_rate: of what comes frame by frame, Hz.
 
     Attributes:
         width: of a frame's vector.
         delay: steps until a frame is there.
+        frame_samples: of a frame, at the sample rate.
     """
 
     delay = DELAY
 
-    def __init__(self, encoder: WhisperBlockEncoder) -> None:
+    def __init__(self, encoder: WhisperBlockEncoder, sample_rate: int = mel.SAMPLE_RATE) -> None:
         self.encoder, self.width = encoder, BLOCK * encoder.config.width
+        self.resampler = FrameResampler(sample_rate, mel.SAMPLE_RATE)
+        self.frame_samples = FRAME * sample_rate // mel.SAMPLE_RATE
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> FrameEncoder:
+    def from_pretrained(cls, folder: Path | str, sample_rate: int = mel.SAMPLE_RATE) -> FrameEncoder:
         """With the encoder of a Whisper folder; errors as `WhisperBlockEncoder.from_pretrained`."""
-        return cls(WhisperBlockEncoder.from_pretrained(folder, BLOCK, BLOCK).requires_grad_(False))
+        return cls(WhisperBlockEncoder.from_pretrained(folder, BLOCK, BLOCK).requires_grad_(False), sample_rate)
 
     def init_state(self, batch: int = 1) -> FrameState:
         """The state before the first frame."""
@@ -72,20 +79,27 @@ class FrameEncoder:
         waits = torch.zeros(batch, dtype=torch.bool, device=weight.device)
         encoder = self.encoder.init_state(batch)
         encoder.cache.resize(self.encoder.config.positions)  # as much at first as ever, so that rows can join a batch
-        return FrameState(self._mel_state(batch), encoder, weight.new_zeros(batch, self.width), waits)
+        return FrameState(
+            self.resampler.init_state(batch, weight.device),
+            self._mel_state(batch),
+            encoder,
+            weight.new_zeros(batch, self.width),
+            waits,
+        )
 
     @torch.no_grad()
     def step(self, samples: Tensor, state: FrameState) -> Tensor:
         """A frame in, a frame out.
 
         Args:
-            samples: [batch, 1280] at 16 kHz.
+            samples: [batch, frame_samples].
             state: changed.
 
         Returns:
             [batch, width] of the frame `delay` steps before; zeros in the first steps.
         """
         bands = self.encoder.config.bands
+        samples, state.waiting = self.resampler(samples, state.waiting)
         hops, state.mel = mel.step(samples, state.mel, bands=bands)
         features, counts = self.encoder.step(hops, state.encoder)
         new = F.pad(features, (0, 0, 0, 2 * BLOCK - features.shape[1])).unflatten(1, (2, BLOCK)).flatten(2)

@@ -31,8 +31,8 @@ def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float
     rows = [thinker.tokenizer.encode(f"{state.first}{text}", add_special_tokens=False).ids for text in texts]
     same = max(1, min(alike(rows), *(len(row) - 1 for row in rows)))
     behind = alike([row[same:][::-1] for row in rows])
-    over = behind <= TAIL  # nothing is left out, so that the text's end is asked for, too
-    rows = rows if over else [row[: len(row) - behind + TAIL] for row in rows]
+    whole = behind <= TAIL  # nothing is left out, so that the text's end is asked for, too
+    rows = rows if whole else [row[: len(row) - behind + TAIL] for row in rows]
     cache = state.cache
     if same > 1:
         model(model.embed(torch.tensor([rows[0][: same - 1]])), cache)
@@ -44,7 +44,7 @@ def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float
     for row, seen in zip(rest, hidden):
         chances = model.logits(seen[: len(row)]).float().log_softmax(-1)
         said = chances[:-1].gather(1, row[1:, None]).sum()
-        found.append((float(said + chances[-1, ends].logsumexp(0) if over else said), len(row)))
+        found.append((float(said + chances[-1, ends].logsumexp(0) if whole else said), len(row)))
     return found
 
 

@@ -23,7 +23,6 @@ from antiphon.encoders.whisper.frames import FrameEncoder
 from antiphon.errors import ModelError
 from antiphon.hub.folders import folder as hub_folder
 from antiphon.models.moshi.config import MoshiSampling
-from antiphon.models.moshi.ear import Ear
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.weights import load
 
@@ -137,8 +136,8 @@ class Duplex:
         """Moves the weights; before conversations begin."""
         self.moshi.to(device)
         self.codec.to(device)
-        if self.ear is not None:
-            self.ear.encoder.encoder.to(device)
+        if self.audio_encoder is not None:
+            self.audio_encoder.encoder.to(device)
         self.__dict__.pop("silence", None)
         return self
 
@@ -148,7 +147,7 @@ class Duplex:
         return next(self.moshi.parameters()).device
 
     @cached_property
-    def ear(self) -> Ear | None:
+    def audio_encoder(self) -> FrameEncoder | None:
         """Hears the user for a Moshi with `hearing`; None for one without.
 
         Raises:
@@ -159,15 +158,14 @@ class Duplex:
         if hearing is None:
             return None
         place = hub_folder(hearing.encoder) if self.encoder is None else self.encoder
-        encoder = FrameEncoder.from_pretrained(place)
-        ear = Ear(encoder, self.sample_rate)
-        if (encoder.width, encoder.delay, ear.frame_samples) != (hearing.width, hearing.delay, self.frame_samples):
+        encoder = FrameEncoder.from_pretrained(place, self.sample_rate)
+        if (encoder.width, encoder.delay, encoder.frame_samples) != (hearing.width, hearing.delay, self.frame_samples):
             raise ModelError(
-                f"{place} gives frames of {encoder.width} numbers and {ear.frame_samples} samples, {encoder.delay} "
+                f"{place} gives frames of {encoder.width} numbers and {encoder.frame_samples} samples, {encoder.delay} "
                 f"steps late; the model hears {hearing.width} of {self.frame_samples}, {hearing.delay} late: it was "
                 "trained with another encoder."
             )
-        return ear
+        return encoder
 
     @cached_property
     def silence(self) -> Tensor:

@@ -1,9 +1,9 @@
 """Teaches a duplex model what is said to it: its `hearing` learns to choose the reply's words, and all else stays.
 
-The pieces of the model's text are asked for, and two things besides,
-through heads that aren't kept: the user's words, some time after each began, and what kind of thing was asked (the note
-of the user's turn) once it is over. The frozen temporal transformer goes through each conversation once; its states are
-kept, so that a step costs what `hearing` costs.
+The pieces of the model's text are asked for, and two things besides, through heads that aren't kept: the user's words,
+some time after each began, and what kind of thing was asked (the note of the user's turn) once it is over. The frozen
+temporal transformer goes through each conversation once; its states are kept, so that a step costs what `hearing`
+costs.
 
 A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
 has heard, and nothing of others. So that `hearing` learns to decide in spite of it, the transformer hears other users:
@@ -27,6 +27,7 @@ from antiphon.data.dialogue.codes import DialogueCodes, dialogue_codes
 from antiphon.data.dialogue.format import MODEL, USER
 from antiphon.data.dialogue.grid import NOTHING, window
 from antiphon.data.dialogue.heard import HeardDialogues, hear_dialogues
+from antiphon.data.store import kind_of
 from antiphon.encoders.whisper.frames import FrameEncoder
 from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
@@ -66,7 +67,8 @@ class HearingData:
     frames: int = 240
     """Length of a window."""
     others: float = 0.8
-    """Share of conversations in whose user's turns the codes are of other turns; those held out all are so."""
+    """Share of conversations in whose user's turns (events "turn") the codes are of other turns; those held out all are
+    so."""
     lost: float = 0.02
     """Share of frames in which nothing was heard."""
     lag: float = 0.4
@@ -117,11 +119,17 @@ class HearingTask:
             for number, place in enumerate(names):
                 about = (self.duplex.codec, self.codec_name, out / "codes" / str(number), resumed)
                 codes.append(dialogue_codes(place, *about))
-                if self.data.heard:
-                    heard.append(HeardDialogues(self.data.heard[number]))
+                made = Path(self.data.heard[number]) if self.data.heard else out / "heard" / str(number)
+                if self.data.heard or (resumed and kind_of(made)):
+                    heard.append(HeardDialogues(made))
                     continue
+                if kind_of(place) == "dialogues":
+                    raise ConfigError(
+                        f"data.conversations: {place} holds codes, in which nothing can be heard; name the recordings, "
+                        "or what was heard of them as data.heard"
+                    )
                 encoder = FrameEncoder.from_pretrained(folder(self.hearing.config.encoder))
-                heard.append(hear_dialogues(place, encoder, out / "heard" / str(number)))
+                heard.append(hear_dialogues(place, encoder, made))
         talks = DialogueWindows(codes, self.duplex.pieces, self.moshi, lag=self.data.lag)
         ids = [identity for each in codes for identity in each.ids]
         of = [known for each, known in zip(codes, heard) for _ in range(len(each))]
@@ -145,7 +153,7 @@ class HearingTask:
     def _states(self, index: int) -> Tensor:
         """What the temporal transformer makes of a whole conversation, float16 [frames, dim]."""
         if index not in self._kept:
-            whole = self.talks.grid(index).clone()
+            whole = self.talks.grid(index)
             rng = np.random.default_rng([self.config.seed, index])
             if rng.random() < self.data.others or index >= self.count:
                 self._exchange(whole, index, rng)
@@ -172,30 +180,17 @@ class HearingTask:
 
     def _row(self, index: int, start: int, frames: int) -> dict[str, Tensor]:
         """A window: what `hearing` reads, and what is asked of it."""
-        states = self._states(index)[start : start + frames].float()
-        length, size = len(states), self.hearing.config.width
-        heard = torch.zeros(length, size)
-        frames_heard = self.heard[index][self.talks[index].id]
-        first = max(0, start - self.delay)
-        known = frames_heard[first : start + length - self.delay]
-        at = first - (start - self.delay)
-        heard[at : at + len(known)] = known
-        asked = torch.full((self.talks[index].frames,), NOTHING)
-        rate = self.talks[index].frame_rate
+        talk, stop = self.talks[index], start + frames
+        # At a step, the newest frame that is there is the one `delay` steps before.
+        heard = F.pad(self.heard[index][talk.id], (0, 0, self.delay, 0))[: talk.frames]
+        asked = torch.full((talk.frames,), NOTHING)
         for end, note in self._asked(index):
-            asked[int(end * rate) + self.delay : int((end + ASKED_SECONDS) * rate) + self.delay] = self.kinds.get(
-                note, NOTHING
-            )
-        target = self.talks.text(index)[start : start + length].long()
-        words = self.talks.said_to(index, USER)[start : start + length].long()
-        rows = {
-            "states": states,
-            "heard": heard,
-            "text": target,
-            "words": words,
-            "asked": asked[start : start + length],
-        }
-        short = frames - length
+            first, last = (int(at * talk.frame_rate) + self.delay for at in (end, end + ASKED_SECONDS))
+            asked[first:last] = self.kinds.get(note, NOTHING)
+        text, words = self.talks.text(index).long(), self.talks.said_to(index, USER).long()
+        rows = {"states": self._states(index).float(), "heard": heard, "text": text, "words": words, "asked": asked}
+        rows = {name: row[start:stop] for name, row in rows.items()}
+        short = frames - len(rows["text"])
         return {
             name: F.pad(row, (0, 0, 0, short)) if row.ndim == 2 else F.pad(row, (0, short), value=NOTHING)
             for name, row in rows.items()

@@ -8,24 +8,24 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon.data.dialogue.format import Dialogue, DialogueWriter
+from antiphon.data.dialogue.format import Dialogue, DialogueWriter, read_dialogues
 from antiphon.data.dialogue.heard import HeardDialogues, hear_dialogues
 from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
 from antiphon.encoders.whisper.frames import BLOCK, FrameEncoder
 from antiphon.errors import DataError
 
 
-def tiny_ear() -> FrameEncoder:
+def tiny_frame_encoder(sample_rate: int = 16000) -> FrameEncoder:
     """Random weights that fit the tiny Whisper."""
     torch.manual_seed(0)
     sizes = dict(width=8, layers=1, heads=2, inner=8, bands=80, positions=40, block=BLOCK, right=BLOCK)
-    return FrameEncoder(WhisperBlockEncoder(EncoderConfig(**sizes)).eval())
+    return FrameEncoder(WhisperBlockEncoder(EncoderConfig(**sizes)).eval(), sample_rate)
 
 
 def save_tiny_encoder(folder: Path) -> Path:
     """Its folder, as a Whisper's."""
     folder.mkdir()
-    encoder = tiny_ear().encoder
+    encoder = tiny_frame_encoder().encoder
     weights = {f"model.encoder.{name}": each.contiguous() for name, each in encoder.state_dict().items()}
     save_file(weights, folder / "model.safetensors")
     sizes = encoder.config
@@ -46,24 +46,26 @@ def talks(tmp_path: Path) -> Path:
 
 
 def test_the_users_channel_is_heard_in_frames_of_80_ms(talks: Path, tmp_path: Path) -> None:
-    heard = hear_dialogues(talks, tiny_ear(), tmp_path / "heard")
+    heard = hear_dialogues(talks, tiny_frame_encoder(), tmp_path / "heard")
     assert [len(heard[f"talk-{number}"]) for number in range(3)] == [13, 10, 16]
-    from antiphon.data.dialogue.format import read_dialogues
-
     talk = dict(read_dialogues(talks))["talk-1"]
-    wanted = tiny_ear().whole(torch.from_numpy(talk.user))
+    wanted = tiny_frame_encoder().whole(torch.from_numpy(talk.user))
     torch.testing.assert_close(heard["talk-1"], wanted, atol=2e-3, rtol=2e-3)  # kept in float16
 
 
 def test_workers_share_and_a_rerun_hears_what_is_missing(talks: Path, tmp_path: Path) -> None:
-    first = hear_dialogues(talks, tiny_ear(), tmp_path / "heard", (0, 2))
+    first = hear_dialogues(talks, tiny_frame_encoder(), tmp_path / "heard", (0, 2))
     assert [f"talk-{number}" in first for number in range(3)] == [True, False, True]
     with pytest.raises(DataError, match="talk-1"):
         first["talk-1"]
-    hear_dialogues(talks, tiny_ear(), tmp_path / "heard", (1, 2))
-    again = hear_dialogues(talks, tiny_ear(), tmp_path / "heard")
+    hear_dialogues(talks, tiny_frame_encoder(), tmp_path / "heard", (1, 2))
+    again = hear_dialogues(talks, tiny_frame_encoder(), tmp_path / "heard")
     assert all(f"talk-{number}" in again for number in range(3))
     assert torch.equal(again["talk-0"], first["talk-0"])
+    other = tiny_frame_encoder()
+    torch.nn.init.ones_(other.encoder.conv1.weight)
+    with pytest.raises(DataError, match="encoder"):
+        hear_dialogues(talks, other, tmp_path / "heard")
 
 
 def test_another_set_is_no_such_set(tmp_path: Path) -> None:

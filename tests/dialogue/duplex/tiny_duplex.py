@@ -7,13 +7,12 @@ import torch
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import DepthConfig, MoshiSampling
-from antiphon.models.moshi.ear import Ear
 from antiphon.models.moshi.hearing import HearingConfig
 from antiphon.models.moshi.model import Moshi, MoshiConfig
 from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from antiphon.train.moshi.hearing import with_hearing
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
-from tests.data.dialogue.test_heard import tiny_ear
+from tests.data.dialogue.test_heard import tiny_frame_encoder
 
 CONFIG = MoshiConfig(
     dim=16, heads=2, layers=2, inner=24, context=12, text_card=270, codebooks=3, user_codebooks=3, card=16,
@@ -39,7 +38,7 @@ def tiny_duplex(hearing: bool = False) -> Duplex:
         torch.nn.init.normal_(moshi.hearing.out.weight)
     duplex = Duplex(moshi, codec, TextTokenizer.train(["good day to you"] * 3, CONFIG.text_card))
     if hearing:
-        duplex.ear = Ear(tiny_ear(), codec.sample_rate)
+        duplex.audio_encoder = tiny_frame_encoder(codec.sample_rate)
     return duplex
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon.models.llm.likelihood import likelier, said_likelihoods
+from antiphon.models.llm.likelihood import TAIL, alike, likelier, said_likelihoods
 from antiphon.models.llm.thinker import Thinker
 from tests.models.llm.test_thinker import TEMPLATE, make_llm
 
@@ -53,10 +53,18 @@ def test_of_what_all_end_with_only_the_first_tokens_are_read(thinker: Thinker, m
     assert said_likelihoods(thinker, texts) == long
     whole = sum(len(thinker.tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
     assert sum(read) < 0.6 * whole
-    # What is left out changes each about as much, so that the difference is nearly that of the texts read alone.
-    tokens = thinker.tokenizer.encode(f"{thinker.init_state().first}{texts[0]}", add_special_tokens=False).ids
-    other = thinker.tokenizer.encode(f"{thinker.init_state().first}{texts[1]}", add_special_tokens=False).ids
-    assert len(tokens) - len(other) == long[0][1] - long[1][1]
+    kept = [
+        thinker.tokenizer.encode(f"{thinker.init_state().first}{text}", add_special_tokens=False).ids for text in texts
+    ]
+    behind = alike([row[::-1] for row in kept])
+    opening, _ = thinker.template.opening(thinker._system(True, None)[0])
+    before, chances = thinker.tokenizer.encode(opening, add_special_tokens=False).ids, []
+    with torch.inference_mode():
+        for row in kept:
+            tokens = torch.tensor([*before, *row[: len(row) - behind + TAIL]])
+            logs = thinker.model.logits(thinker.model(thinker.model.embed(tokens[None]))[0]).log_softmax(-1)
+            chances.append(float(logs[:-1].gather(1, tokens[1:, None]).sum()))
+    assert long[0][0] - long[1][0] == pytest.approx(chances[0] - chances[1], abs=2e-3)
 
 
 def test_a_conversation_under_way_is_not_changed(thinker: Thinker) -> None:

@@ -3,10 +3,7 @@
 import pytest
 import torch
 
-from antiphon.encoders.whisper.encoder import EncoderConfig, WhisperBlockEncoder
-from antiphon.encoders.whisper.frames import BLOCK, FrameEncoder
 from antiphon.errors import ConfigError
-from antiphon.models.moshi.ear import Ear
 from antiphon.models.moshi.hearing import HearingConfig, reworded
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
 from antiphon.models.moshi.weights import load
@@ -90,16 +87,3 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
         HearingConfig(dim=30, heads=4)
     with pytest.raises(ConfigError, match="hearing.delay"):
         MoshiConfig(hearing={"delay": -1})
-
-
-def test_an_ear_hears_the_sound_at_the_codecs_rate() -> None:
-    torch.manual_seed(0)
-    sizes = dict(width=8, layers=1, heads=2, inner=8, bands=80, positions=40, block=BLOCK, right=BLOCK)
-    encoder = FrameEncoder(WhisperBlockEncoder(EncoderConfig(**sizes)).eval())
-    ear = Ear(encoder, 24000)
-    state, sound = ear.init_state(2), 0.1 * torch.randn(2, 6 * 1920)
-    made = [ear.step(piece, state) for piece in sound.split(ear.frame_samples, 1)]
-    assert ear.frame_samples == 1920 and made[-1].shape == (2, 32)
-    resampled, _ = ear.resampler(sound, ear.resampler.init_state(2))
-    for row in range(2):
-        torch.testing.assert_close(made[-1][row], encoder.whole(resampled[row])[3], atol=1e-4, rtol=1e-4)

@@ -42,7 +42,7 @@ def places(tmp_path: Path) -> Path:
     codes = rng.integers(0, 16, (8, 6, FRAMES)).astype(np.int16)
     with (
         DialogueCodesWriter(tmp_path / "talks", codec) as talks,
-        ArrayWriter(tmp_path / "heard", "features", {"width": WIDTH}) as heard,
+        ArrayWriter(tmp_path / "heard", "heard", {"width": WIDTH}) as heard,
     ):
         for number in range(8):
             kind = KINDS[number % 2]
@@ -133,12 +133,14 @@ def test_it_learns_which_reply_was_asked_for_and_nothing_else_changes(places: Pa
 
 
 def test_conversations_of_which_nothing_was_heard_are_left_out(places: Path) -> None:
-    with ArrayWriter(places / "some", "features", {"width": WIDTH}) as heard:
+    with ArrayWriter(places / "some", "heard", {"width": WIDTH}) as heard:
         for number in (1, 4, 6):
             heard.add({"id": f"talk-{number}"}, np.zeros((FRAMES, WIDTH), np.float16))
     task = build_task(config(places, heard=[str(places / "some")]))
     assert [task.talks[index].id for index in range(len(task.talks))] == ["talk-1", "talk-4", "talk-6"]
     with pytest.raises(ConfigError, match="held out"):
         build_task(config(places, heard=[str(places / "some")], held_out=3))
+    with pytest.raises(ConfigError, match="holds codes"):
+        build_task(config(places, heard=[]))
     with pytest.raises(ConfigError, match="data.heard"):
         build_task(config(places, heard=[str(places / "some")] * 2))
