@@ -37,11 +37,13 @@ from tests.models.scene.test_hearing import ENCODER, LABELS, NETWORK
 from tests.models.tts.test_talker import TINY as TINY_TALKER
 
 
-def test_a_device_that_models_do_not_talk_on_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="talk on the CPU, not on cuda"):
-        antiphon.load("mini", device="cuda")
-    with pytest.raises(HubError, match="has no part 'dtype'"):
-        antiphon.load("mini", dtype="bfloat16")
+def test_a_device_or_a_type_that_is_not_there_is_refused_before_anything_is_fetched() -> None:
+    with pytest.raises(ConfigError, match="no device 'gpu'"):
+        antiphon.load("mini", device="gpu")
+    with pytest.raises(ConfigError, match="float32, float16, bfloat16, not 'int4'"):
+        antiphon.load("mini", dtype="int4")
+    with pytest.raises(ConfigError, match="talk on the CPU"):
+        antiphon.load("omni", dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +135,13 @@ def test_any_thinker_goes_with_the_voice(with_other, half_duplex, tmp_path):
         assert model.say("Good day.").duration > 0 and model.think(Heard("hello")) == model.reply_text("hello")
         with model.session() as session:
             assert session.step(torch.zeros(session.frame_samples)) == []
+
+
+def test_a_thinker_may_have_weights_of_half_the_size(with_other, parts, other):
+    own = {role: parts[role] for role in ("asr", "codec", "talker")}
+    half = antiphon.load("small", scene=None, dtype="bfloat16", **own, thinker=other)
+    assert half.thinker.model.norm.dtype == torch.bfloat16 and half.talker.bias.dtype == torch.float32
+    assert half.chat().say_typed("hello").audio is not None
 
 
 def test_adapters_go_with_their_own_thinker(parts, other, half_duplex):
@@ -287,6 +296,14 @@ def test_the_real_model_is_saved_and_loaded(mini, question, tmp_path):
 @pytest.fixture(scope="module")
 def duplex_folder(tmp_path_factory):
     return save_tiny_duplex(tmp_path_factory.mktemp("duplex"))
+
+
+def test_a_duplex_model_may_have_weights_of_half_the_size(duplex_folder):
+    model = antiphon.load(str(duplex_folder), dtype="bfloat16")
+    assert model.duplex.moshi.text_head.weight.dtype == torch.bfloat16
+    assert {weight.dtype for weight in model.duplex.codec.parameters()} == {torch.float32}
+    replay = model.replay(Audio(noise(6).flatten(), 2400), after=0.0, seed=3)
+    assert replay.model.dtype == torch.float32 and replay.model.abs().max() > 0
 
 
 def test_a_folder_is_a_model(duplex_folder):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from antiphon.cli.common import (
+    Device,
+    Dtype,
     Json,
     Mcp,
     ModelThatFits,
@@ -50,12 +52,14 @@ def chat(
     text_only: Annotated[bool, typer.Option("--text-only", help="No voice: the plain language model.")] = False,
     voice: Voice = None,
     mcp: Mcp = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = None,
 ) -> None:
     """Talk in turns: type, or speak into the microphone."""
     with results() as stdout, mcp_tools(mcp) as tools:
         check_devices(mic or play)
-        loaded, _ = load_model(model, part)
+        loaded, _ = load_model(model, part, device, dtype)
         how: dict[str, Any] = {"tools": tools} if tools else {}
         if voice is not None:
             from antiphon.dialogue.events import Sampling

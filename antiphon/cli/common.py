@@ -33,6 +33,16 @@ Parts = Annotated[
         help="Replace a part: ROLE=FOLDER or ROLE=HUB-ID, e.g. talker=./mine; thinker=FILE.gguf, too. May be repeated.",
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(help='Where the language model, or all of a duplex model, computes: "cpu" or "cuda".'),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Of its weights: bfloat16, float16 or float32. Without one they stay as they are, on a GPU bfloat16."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same wav.")]
 Temperature = Annotated[float | None, typer.Option(help="Of the voice: 0 is always the likeliest sound.", min=0.0)]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Of the voice: choose among this many sounds.", min=1)]
@@ -85,7 +95,9 @@ def overrides(parts: list[str] | None) -> dict[str, str]:
     return found
 
 
-def load_model(name: str | None, parts: list[str] | None) -> tuple[Any, float]:
+def load_model(
+    name: str | None, parts: list[str] | None, device: str = "cpu", dtype: str | None = None
+) -> tuple[Any, float]:
     """Loads a model, and tells and gives how many seconds that took, PyTorch's import included if it's the first use.
     None is the preset that the memory allows.
 
@@ -100,7 +112,7 @@ def load_model(name: str | None, parts: list[str] | None) -> tuple[Any, float]:
     start = time.perf_counter()
     gc.disable()
     try:
-        model = antiphon.load(name, **overrides(parts))
+        model = antiphon.load(name, device=device, dtype=dtype, **overrides(parts))
     finally:
         gc.enable()
     gc.freeze()

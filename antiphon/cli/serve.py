@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from antiphon.cli.common import ModelThatFits, Parts, load_model, progress, results
+from antiphon.cli.common import Device, Dtype, ModelThatFits, Parts, load_model, progress, results
 from antiphon.errors import AntiphonError, ConfigError
 
 
 def serve(
     model: ModelThatFits = None,
     part: Parts = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
     host: Annotated[str, typer.Option(help="Where to listen; anything but the loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     token: Annotated[
@@ -96,7 +98,7 @@ def serve(
             raise ConfigError(
                 f"{host}:{port} can't be listened on: {error.strerror or error}. Choose --port."
             ) from error
-        loaded, _ = load_model(model, part)
+        loaded, _ = load_model(model, part, device, dtype)
         progress("Warming up ...")
         if isinstance(loaded, DuplexModel):
             engine = BatchedEngine(loaded.duplex)

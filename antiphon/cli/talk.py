@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from antiphon.cli.common import (
+    Device,
+    Dtype,
     Json,
     Mcp,
     ModelThatFits,
@@ -63,6 +67,8 @@ def talk(
     picture: Picture = None,
     mcp: Mcp = None,
     play: Play = False,
+    device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = None,
 ) -> None:
     """Answer spoken questions with spoken answers, each by itself."""
@@ -84,7 +90,9 @@ def talk(
             io.check_writable_name(out)
         check_devices(play)
         pictures = [seen(path) for path in picture or ()]
-        answering = _Answering(model, part, seed, voice, sampling(temperature, top_k), pictures)
+        answering = _Answering(
+            partial(load_model, model, part, device, dtype), seed, voice, sampling(temperature, top_k), pictures
+        )
         told, failed = [], 0
         with mcp_tools(mcp) as tools:
             for each in counted(wanted):
@@ -121,14 +129,13 @@ class _Answering:
 
     def __init__(
         self,
-        name: str | None,
-        part: list[str] | None,
+        load: Callable[[], tuple[Any, float]],
         seed: int,
         voice: str | None,
         how: dict[str, Any],
         pictures: list[dict[str, str]],
     ):
-        self.name, self.part, self.seed, self.voice, self.how, self.pictures = name, part, seed, voice, how, pictures
+        self.load, self.seed, self.voice, self.how, self.pictures = load, seed, voice, how, pictures
         self.model: Any = None
 
     def answer(self, question: Named, tools: list[Any]) -> tuple[Reply, dict[str, float]]:
@@ -149,7 +156,7 @@ class _Answering:
             )
         timings = {}
         if self.model is None:
-            self.model, timings["load"] = load_model(self.name, self.part)
+            self.model, timings["load"] = self.load()
         if tools or self.voice or self.pictures:
             from antiphon.dialogue.events import Sampling
 

@@ -14,12 +14,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from antiphon import hub
 from antiphon.errors import ConfigError, ModelError
 from antiphon.model.base import Model
 from antiphon.model.duplex import DuplexModel
 from antiphon.model.half_duplex import FAMILY as THINKER_TALKER
 from antiphon.model.half_duplex import HalfDuplexModel
+from antiphon.nn.placement import placement
 
 if TYPE_CHECKING:
     from antiphon.model.omni import OmniModel
@@ -29,7 +32,11 @@ MOSHI, OMNI = "moshi", "omni"  # other families of models that can be talked to
 
 
 def load(
-    name: str | Path | None = None, *, device: str = "cpu", **parts: str | Path | None
+    name: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    **parts: str | Path | None,
 ) -> HalfDuplexModel | OmniModel | DuplexModel:
     """Loads a model.
 
@@ -37,30 +44,35 @@ def load(
         name: a preset ("base", "small" and "mini" take turns, "omni" sees, too, "mini-duplex" listens and speaks at
             once), or the folder or hub id of a model of either kind; None is "base", or "small" where memory is short.
             A folder that has a preset's name is given as "./mini".
-        device: "cpu", where models talk; others are for training alone.
+        device: where the large part computes: "cuda" puts a thinker's language model, or all of a duplex model and its
+            codec, on the GPU. The other parts keep up on the CPU.
+        dtype: of that part's weights, "bfloat16", "float16" or "float32"; None as they are, on a GPU bfloat16.
         parts: replace a part by a folder or a hub id, and the thinker by a GGUF file as well: `load("base",
             thinker="Qwen/Qwen2.5-7B-Instruct")`; `scene=None` hears words alone.
 
     Raises:
-        ConfigError: a device that models don't talk on.
+        ConfigError: a device that isn't there or a dtype that isn't known, or a model that is for the CPU alone.
         HubError: no such preset or folder, or a part that can't be had.
         ModelError: a folder that holds something else, or a thinker that is too large for the memory.
     """
-    if str(device) != "cpu":
-        raise ConfigError(f"Models talk on the CPU, not on {device}: leave device out. Training takes a GPU by itself.")
+    place, kind = placement(device, dtype)
     name = str(name) if name is not None else hub.default_preset()
     folder = None
     if name not in {preset.name for preset in hub.PRESETS} and (Path(name).is_dir() or "/" in name):
         folder = hub.folder(Path(name) if Path(name).is_dir() else name)
     family = hub.preset(name).family if folder is None else _family(folder)
     if family == THINKER_TALKER:
-        return HalfDuplexModel.from_pretrained(folder or name, **parts)
+        return HalfDuplexModel.from_pretrained(folder or name, device=place, dtype=kind, **parts)
     if family == OMNI:
         from antiphon.model.omni import OmniModel
 
+        if place.type != "cpu" or kind is not None:
+            raise ConfigError(
+                f"{name} sees: models that do talk on the CPU, with weights as they are; leave out device and dtype"
+            )
         return OmniModel.from_pretrained(folder or hub.folder(hub.preset(name).parts["omni"]), **parts)
     if family == MOSHI:
-        return DuplexModel.from_pretrained(folder or name, **parts)
+        return DuplexModel.from_pretrained(folder or name, device=place, dtype=kind, **parts)
     raise ModelError(f"{name} holds a {family!r}, which is no model to talk to; antiphon.codecs.load reads codecs.")
 
 

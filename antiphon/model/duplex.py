@@ -46,12 +46,19 @@ class DuplexModel(Model):
         self.duplex, self.codec = duplex, codec
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "mini-duplex", **parts: str | Path | None) -> DuplexModel:
+    def from_pretrained(
+        cls,
+        name: str | Path = "mini-duplex",
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        **parts: str | Path | None,
+    ) -> DuplexModel:
         """Loads a preset or a folder; `parts` replaces `duplex`, `codec` or `asr` (the Whisper whose encoder
         one with `hearing` reads) by a folder or a hub id.
 
         The codec is the one that was saved with the model, or else the one that its config.json names, unless one is
-        given.
+        given. Moshi and codec compute on `device`, Moshi with weights of `dtype` (None: float32).
 
         Raises:
             HubError: a part that isn't there and can't be had.
@@ -66,7 +73,7 @@ class DuplexModel(Model):
         if not own and (beside / "config.json").is_file():
             codec = beside
         encoder = hub.folder(whisper, preset) if (whisper := given.get("asr")) else None
-        return cls(Duplex.from_pretrained(folder, codec, encoder), str(codec))
+        return cls(Duplex.from_pretrained(folder, codec, encoder, dtype or torch.float32).to(device), str(codec))
 
     def save(self, folder: Path | str) -> Path:
         """See `Model.save`: the model in float16, its codec in a folder of its own."""

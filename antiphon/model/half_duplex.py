@@ -190,12 +190,20 @@ class HalfDuplexModel(TurnModel):
         self.folders = dict(folders or {})
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "base", **parts: str | Path | None) -> HalfDuplexModel:
+    def from_pretrained(
+        cls,
+        name: str | Path = "base",
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        **parts: str | Path | None,
+    ) -> HalfDuplexModel:
         """Loads a preset or a folder that `save` wrote; `parts` replaces any of `ROLES` by a folder or a hub id, and
         the thinker by a GGUF file as well. None leaves out a part that a model can do without.
 
         The adapter and the low-rank adapters of a preset go with its own thinker: beside another they are left out,
-        unless that one is of the same width, as one trained further is.
+        unless that one is of the same width, as one trained further is. The thinker's language model computes on
+        `device`, with weights of `dtype`.
 
         Raises:
             HubError: a part that isn't there and can't be had.
@@ -215,7 +223,7 @@ class HalfDuplexModel(TurnModel):
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
         map_large_blocks()
         with ThreadPoolExecutor(1) as other:  # packing weights and reading files leave the core to one another
-            thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"))
+            thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"), device, dtype)
             recognizer = Recognizer.from_pretrained(folders["asr"], folders.get("adapter"), folders["thinker"])
             talker, codec = Talker.from_pretrained(folders["talker"]), MiniCodec.from_pretrained(folders["codec"])
             phonemizer, known, scenes, reading = Phonemizer(), saved.name if saved else str(name), None, None

@@ -48,7 +48,7 @@ def test_a_file_that_is_not_there_is_a_usage_error(cache: Path, tmp_path: Path) 
 def test_the_memory_says_what_is_loaded_where_nothing_is_named(free, name, monkeypatch, capsys) -> None:
     monkeypatch.setattr("antiphon.hub.memory.free_memory", lambda: free)
     monkeypatch.setattr("antiphon.load", lambda name, **parts: SimpleNamespace(name=name, parts=parts))
-    model, _ = common.load_model(None, ["thinker=./mine.gguf"])
-    assert (model.name, model.parts) == (name, {"thinker": "./mine.gguf"})
+    model, _ = common.load_model(None, ["thinker=./mine.gguf"], "cuda", "float16")
+    assert (model.name, model.parts) == (name, {"device": "cuda", "dtype": "float16", "thinker": "./mine.gguf"})
     assert f"Loading {name}" in capsys.readouterr().err
     assert common.load_model("mini", None)[0].name == "mini"

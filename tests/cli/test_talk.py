@@ -33,7 +33,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         heard = f"level {audio.peak:.2f}"
         return SimpleNamespace(heard=heard, text="Yes.", audio=Audio(SOUND, 24000), timings={"total": 1.0}, scene=None)
 
-    def load_model(name, part):
+    def load_model(name, part, device, dtype):
         loaded.append(name)
         return SimpleNamespace(reply=reply), 2.0
 

@@ -41,6 +41,8 @@ class MiniCodecConfig:
         hop: samples a spectral frame.
         strides: code frames to spectral frames, in two steps of the decoder.
         mels, mel_window, mel_floor: bins, window length and least value of the input's log-mel spectrogram.
+        mel_offset: added to the spectrum before the logarithm, so that what is much quieter, as a room's noise, hardly
+            moves it and takes few of the codes.
         encoder_width, encoder_depth: of the residual network behind the linear encoder; depth 0 for none.
         decoder_widths, decoder_depths: at the three frame rates, slowest first.
         look_ahead: spectral frames by which the sound lags behind the codes: a spectrum's window tells little of its
@@ -57,6 +59,7 @@ class MiniCodecConfig:
     mels: int = 100
     mel_window: int = 1280
     mel_floor: float = 1e-4
+    mel_offset: float = 0.0
     encoder_width: int = 256
     encoder_depth: int = 0
     decoder_widths: tuple[int, int, int] = (384, 384, 320)
@@ -84,11 +87,12 @@ class LogMel(nn.Module):
     Args:
         sample_rate, window, hop, mels: Hz, samples, samples, bins.
         floor: least value before the logarithm.
+        offset: added to what is not below it.
     """
 
-    def __init__(self, sample_rate: int, window: int, hop: int, mels: int, floor: float):
+    def __init__(self, sample_rate: int, window: int, hop: int, mels: int, floor: float, offset: float = 0.0):
         super().__init__()
-        self.window, self.hop, self.floor = window, hop, floor
+        self.window, self.hop, self.floor, self.offset = window, hop, floor, offset
         self.register_buffer("bank", mel_filters(mels, window, sample_rate).T, persistent=False)
         self.register_buffer("shape", torch.hann_window(window), persistent=False)
 
@@ -101,7 +105,7 @@ class LogMel(nn.Module):
         state.past = samples[:, samples.shape[-1] - (self.window - self.hop) :]
         frames = samples.unfold(-1, self.window, self.hop) * self.shape
         spectrum = torch.fft.rfft(frames).abs()
-        return torch.log(torch.matmul(spectrum, self.bank).clamp_min(self.floor)).transpose(1, 2)
+        return torch.log(torch.matmul(spectrum, self.bank).clamp_min(self.floor) + self.offset).transpose(1, 2)
 
     def forward(self, samples: Tensor) -> Tensor:
         return self.step(samples, self.init_state(len(samples)))
@@ -142,7 +146,9 @@ class MiniCodec(CodecModule):
 
     def __init__(self, config: MiniCodecConfig):
         super().__init__(config)
-        self.mel = LogMel(config.sample_rate, config.mel_window, config.hop, config.mels, config.mel_floor)
+        self.mel = LogMel(
+            config.sample_rate, config.mel_window, config.hop, config.mels, config.mel_floor, config.mel_offset
+        )
         patch, width = config.mels * config.spectra_per_frame, config.encoder_width
         self.analysis = nn.Linear(patch, config.latent)
         self.encoder = CausalStack()

@@ -27,6 +27,7 @@ from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.store import kind_of
 from antiphon.data.tokenize.workers import followed, in_processes
 from antiphon.errors import AntiphonError, DataError
+from antiphon.nn.placement import check_device
 
 PIECE_SECONDS = 20.0  # that a streaming codec encodes at once of a long recording: memory stays flat
 LONG_SECONDS = 60.0  # from which a recording counts as long
@@ -112,19 +113,6 @@ def open_codec(name: str, device: str = "cpu") -> Any:
     check_device(device)
     codec = load(name)
     return codec.to(device).eval() if isinstance(codec, torch.nn.Module) else codec
-
-
-def check_device(device: str) -> None:
-    """Whether PyTorch can use that device.
-
-    Raises:
-        DataError: it cannot.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise DataError(f"There is no device {device!r} to use here ({reason}): give cpu (--device cpu).") from error
 
 
 @torch.inference_mode()

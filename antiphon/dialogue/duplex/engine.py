@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,10 +28,12 @@ from antiphon.audio.io import Audio
 from antiphon.errors import ModelError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.model import MoshiSampling
+from antiphon.nn.cpu import one_thread
 from antiphon.nn.state import StateBatch
 
 FREE = -1  # a token that isn't forced
 PROMPT_GAP_FRAMES = 6  # of silence between a voice prompt and the conversation
+SMALL = 200_000_000  # weights, of a model whose operators are too short to be shared by cores, alone or 16 in a batch
 LETTER_SECONDS = 0.07  # a letter of English aloud, with its share of the pauses
 
 
@@ -102,6 +105,9 @@ class DuplexEngine:
         self._order: list[int] = []  # handle of each row
         self._next = 0
         self._silence = duplex.silence.to(duplex.device)
+        weights = sum(weight.numel() for weight in duplex.moshi.parameters())
+        on_one_core = duplex.device.type == "cpu" and weights < SMALL
+        self._cores: Callable[[], AbstractContextManager[None]] = one_thread if on_one_core else nullcontext
         if duplex.moshi.packed is None and duplex.device.type == "cpu":
             duplex.moshi.pack()
 
@@ -246,6 +252,10 @@ class DuplexEngine:
         """
         if not frames:
             return {}
+        with self._cores():
+            return self._step(frames)
+
+    def _step(self, frames: Mapping[int, Tensor | None]) -> dict[int, DuplexFrame]:
         order = self._to_front(frames)
         audio, unknown = self._heard(order, frames)
         state = self._rows.front(len(order))

@@ -29,7 +29,7 @@ from antiphon.audio.io import Audio
 from antiphon.codecs.base import fingerprint
 from antiphon.data.recordings import Recording, fitted, recordings
 from antiphon.data.tokenize.decode import decode, file_names
-from antiphon.data.tokenize.encode import check_device, encode_scaled, open_codec, why
+from antiphon.data.tokenize.encode import encode_scaled, open_codec, why
 from antiphon.data.tokenize.workers import unreached
 from antiphon.errors import AntiphonError, ConfigError, DataError
 from antiphon.evals.asr_judge import MAX_SECONDS, MAX_TOKENS, AsrJudge
@@ -40,6 +40,7 @@ from antiphon.evals.codec.report import CodecReport, Point, labels
 from antiphon.evals.harness import tell
 from antiphon.evals.machine import environment, version
 from antiphon.evals.rows import spread
+from antiphon.nn.placement import check_device
 
 log = logging.getLogger(__name__)
 CHUNK_RECORDINGS = 16  # that are held, and heard by the ASR judge, at once

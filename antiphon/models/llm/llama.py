@@ -185,13 +185,15 @@ class Layer(nn.Module):
         """Args: `x` `[B, T, width]` float32 residual stream; `attend` computes attention from queries, keys and values
         of this layer; `lora` this layer's pairs."""
         config, dtype = self.config, self.input_layernorm.dtype
-        normed = F.rms_norm(x, (config.hidden_size,), self.input_layernorm, config.rms_norm_eps).to(dtype)
+        normed = F.rms_norm(x, (config.hidden_size,), self.input_layernorm.float(), config.rms_norm_eps).to(dtype)
         attended = attend(*self._parts("qkv_proj", normed, lora))
         y = self.o_proj(attended)
         if config.packed and self.o_bias is not None:
             y = y + self.o_bias
         x = x + corrected(y, attended, lora, "o_proj")
-        normed = F.rms_norm(x, (config.hidden_size,), self.post_attention_layernorm, config.rms_norm_eps).to(dtype)
+        normed = F.rms_norm(x, (config.hidden_size,), self.post_attention_layernorm.float(), config.rms_norm_eps).to(
+            dtype
+        )
         if self.mlp is not None:
             return x + self.mlp(normed)
         gate, up = self._parts("gate_up_proj", normed, lora)
@@ -486,7 +488,7 @@ class Llama(nn.Module):
             x = self.layers[number](x, attends[number], pairs)
             x = x if between is None else between(number, x)
         if last == config.num_hidden_layers:
-            x = F.rms_norm(x, (config.hidden_size,), self.norm, config.rms_norm_eps)
+            x = F.rms_norm(x, (config.hidden_size,), self.norm.float(), config.rms_norm_eps)
         return x
 
     def _run_between(self, x: Tensor, attends: Sequence[Attend]) -> Tensor:

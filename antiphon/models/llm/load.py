@@ -22,7 +22,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from antiphon.errors import ModelError
 from antiphon.models.llm.llama import Llama, LlamaConfig
@@ -133,10 +134,22 @@ def causal_lm_class(folder: Path | str) -> type[CausalLM]:
     return PublishedLM
 
 
-def load_causal_lm(folder: Path | str) -> CausalLM:
+def load_causal_lm(folder: Path | str, dtype: torch.dtype | None = None) -> CausalLM:
     """Opens a folder, in evaluation mode.
+
+    Args:
+        folder: the model's.
+        dtype: of the weights; None as the family has them. Packed ones become plain ones.
 
     Raises:
         ModelError: there is no such family, or the folder can't be read.
     """
-    return causal_lm_class(folder).from_pretrained(folder)
+    family = causal_lm_class(folder)
+    if dtype is None:
+        return family.from_pretrained(folder)
+    if issubclass(family, Llama):
+        return family.from_pretrained(folder, dtype)
+    model = family.from_pretrained(folder)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{folder}: {family.__name__} has no weights of another dtype; leave dtype out")
+    return cast("CausalLM", model.to(dtype))

@@ -36,6 +36,7 @@ from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.grammar import Grammar, Grammars
 from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
+from antiphon.models.llm.placed import Placed
 from antiphon.models.llm.prompts import assistant_prompt
 from antiphon.models.llm.reading import SharedReading
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows, token_chances
@@ -106,14 +107,28 @@ class Thinker(nn.Module):
         return Grammars(self.tokenizer, sorted(self.ends))
 
     @classmethod
-    def from_pretrained(cls, llm: Path | str, lora: Path | str | None = None) -> Thinker:
+    def from_pretrained(
+        cls,
+        llm: Path | str,
+        lora: Path | str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Thinker:
         """Load the language model's folder and, for voice mode, the adapters' folder.
+
+        Args:
+            llm, lora: the folders.
+            device: where the language model computes; what it is given and gives stays on the CPU (`Placed`).
+            dtype: of its weights, see `load_causal_lm`.
 
         Raises:
             ModelError: a part is missing or unreadable.
         """
-        model = load_causal_lm(llm)
-        return cls(model, llm, Lora.from_pretrained(lora, model) if lora else None).eval()
+        model = load_causal_lm(llm, dtype)
+        adapters = Lora.from_pretrained(lora, model) if lora else None
+        if torch.device(device).type != "cpu":
+            model, adapters = Placed(model, device), adapters.to(device) if adapters is not None else None
+        return cls(model, llm, adapters).eval()
 
     @torch.inference_mode()
     def init_state(

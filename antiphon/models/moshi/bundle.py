@@ -75,6 +75,7 @@ class Duplex:
         folder: Path | str,
         codec: StreamingCodec | Path | str | None = None,
         encoder: Path | str | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Duplex:
         """Reads a folder.
 
@@ -82,6 +83,7 @@ class Duplex:
             folder: see the module; or a published Moshi's, with its text tokenizer beside it.
             codec: the codec, or its folder or name; None takes the one that config.json names.
             encoder: see the class.
+            dtype: of the Moshi's weights; the codec's stay float32.
 
         Raises:
             ModelError: parts that don't fit.
@@ -95,7 +97,7 @@ class Duplex:
         if isinstance(codec, (str, Path)):
             codec = codecs.load(codec)
         sampling = _sampling(folder / SAMPLING_FILE)
-        return cls(load(folder), codec, TextTokenizer.from_pretrained(folder), sampling, encoder)
+        return cls(load(folder, dtype), codec, TextTokenizer.from_pretrained(folder), sampling, encoder)
 
     def save_pretrained(self, folder: Path | str, codec: str = "mini", dtype: torch.dtype = torch.float16) -> None:
         """Writes the folder.

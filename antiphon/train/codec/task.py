@@ -22,6 +22,7 @@ from antiphon.audio.io import Audio
 from antiphon.codecs.families import codec_class
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.codecs.semantic.features import load_features
+from antiphon.data.speech.augment import Augment, augment, scale_peak
 from antiphon.data.speech.utterances import SpeechSet
 from antiphon.encoders.base import SpeechFeatures
 from antiphon.errors import ConfigError, ModelError
@@ -37,6 +38,7 @@ from antiphon.train.config import StageConfig, typed
 from antiphon.train.prepare import speech_sets
 
 WAVEFORM_LOSSES = ("mel", "convergence", "wave", "adversarial", "matching")  # balanced against each other
+ROOM = Augment(speed=0, reverb=0.5, noise=0.8, snr_db=(8.0, 30.0), telephone=0, muffle=0, level=0, silence=0)
 CODE_LOSSES = ("commitment", "codebook", "distillation")  # losses of the codes: they count as they are
 
 
@@ -106,8 +108,8 @@ class CodecModel:
     scale: bool = True
     """Whether fresh weights, the discriminators' among them, are scaled on the first batch; see `train.codec.scale`."""
     fit: int = 0
-    """Frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; the speech needs its
-    phones' times."""
+    """Frames on which the mini codec's linear encoder and codebooks are fitted first, 0 for none; one of the sets needs
+    its phones' times. With `start` they are fitted anew, and its decoder learns to read them."""
     period: dict[str, Any] | None = None
     """Arguments of the `PeriodDiscriminator`; None for none."""
     stft: dict[str, Any] | None = None
@@ -139,6 +141,12 @@ class CodecData:
     """Train on the first hours of each; None for all but the last utterances, which are listened to."""
     seconds: float = 1.0
     """Length of a crop."""
+    speed: tuple[float, float] = (1.0, 1.0)
+    """Between which factors rows are played faster and so higher, or slower: other throats than the sets have."""
+    peak: tuple[float, float] | None = None
+    """Between which levels the loudest sample of a row comes to lie, in dB of full scale; None leaves them alone."""
+    noisy: float = 0.0
+    """Share of rows that the codec is given with a room and noise around them, while what it is to make stays clean."""
     dropout: float = 0.0
     """Share of rows that use only a random number of the first codebooks."""
     skip: float = 0.0
@@ -251,14 +259,13 @@ class TokenizerTask:
         codec, audio = self.model.codec, self.batch(0)["audio"] if self.setup.scale else None
         if audio is not None and hasattr(self.model, "adversary"):
             scale_discriminators(self.model.adversary, audio)
-        if self.setup.start:
-            return
-        if audio is not None:
+        start = self.setup.start
+        if audio is not None and not start:
             scale_to_data(codec, audio)
         if self.setup.fit:
             if not isinstance(codec, MiniCodec):
                 raise ConfigError(f"model.fit is for the mini codec's linear encoder; {self.setup.family} has none")
-            fit_codec(codec, self.speech[0], self.setup.fit)
+            fit_codec(codec, self.speech, self.setup.fit, MiniCodec.from_pretrained(start) if start else None)
 
     def _projected_width(self, codec: TrainableCodec) -> int | None:
         """Width of what the first codebook gives; None where the codec maps it into the teacher's space itself."""
@@ -299,26 +306,51 @@ class TokenizerTask:
         rng, codec = np.random.default_rng((self.config.seed, step)), self.model.codec
         rows, levels = self.config.batch, codec.codebooks
         picked = [self.speech[rng.integers(len(self.speech))] for _ in range(rows)]
-        crops = [(speech.crop(int(self.data.seconds * speech.sample_rate), rng)[0], speech) for speech in picked]
+        crops = [self._crop(speech, rng) for speech in picked]
         used = np.where(rng.random(rows) < self.data.dropout, rng.integers(1, levels + 1, rows), levels)
+        skip = torch.from_numpy(rng.random(rows) < self.data.skip)
+        audio = self._stack(crops, codec.sample_rate)
         batch = {
             "step": step // self._a_step,
-            "audio": self._stack(crops, codec.sample_rate)[:, None].expand(-1, codec.channels, -1),
+            "audio": audio[:, None].expand(-1, codec.channels, -1),
             "used": torch.from_numpy(used),
-            "skip": torch.from_numpy(rng.random(rows) < self.data.skip),
+            "skip": skip,
         }
+        if self.data.noisy:
+            noisy = rng.random(rows) < self.data.noisy
+            heard = [self._in_a_room(row.numpy(), rng) if there else row for row, there in zip(audio, noisy)]
+            batch["given"] = torch.stack(heard)[:, None].expand(-1, codec.channels, -1)
         if self.teacher is not None:
             batch["heard"] = self._stack(crops, self.teacher.sample_rate)
         return batch
 
-    def _stack(self, crops: list[tuple[np.ndarray, SpeechSet]], sample_rate: int) -> Tensor:
-        return torch.from_numpy(np.stack([self._resampled(x, s.sample_rate, sample_rate) for x, s in crops]))
+    def _crop(self, speech: SpeechSet, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """Samples, and the rate at which they are to be heard."""
+        (slowest, fastest), rate = self.data.speed, speech.sample_rate
+        if (slowest, fastest) != (1.0, 1.0):
+            rate = round(rate * math.exp(rng.uniform(math.log(slowest), math.log(fastest))))
+        samples = speech.crop(int(self.data.seconds * rate), rng)[0]
+        if self.data.peak is not None:
+            samples = scale_peak(samples, rng.uniform(*self.data.peak))
+        return samples, rate
+
+    def _in_a_room(self, samples: np.ndarray, rng: np.random.Generator) -> Tensor:
+        return torch.from_numpy(augment(samples, self.model.codec.sample_rate, rng, ROOM))
+
+    def _stack(self, crops: list[tuple[np.ndarray, int]], sample_rate: int) -> Tensor:
+        """[rows, samples], of one length though rates were rounded."""
+        length = int(self.data.seconds * sample_rate)
+        rows = torch.zeros(len(crops), length)
+        for row, (samples, rate) in zip(rows, crops):
+            heard = torch.from_numpy(self._resampled(samples, rate, sample_rate))[:length]
+            row[: len(heard)] = heard
+        return rows
 
     def losses(self, batch: dict[str, Any], group: str) -> dict[str, Tensor]:
         if group == "adversary":
             return self._adversary_losses()
         codec, target = self.model.codec, batch["audio"]
-        latents = codec.latents(target)
+        latents = codec.latents(batch.get("given", target))
         codec.train(latents.requires_grad)
         quantized = codec.quantized(latents, batch["used"])
         given, own = torch.where(batch["skip"][:, None, None], latents, quantized.latents), {}

@@ -23,13 +23,13 @@ from antiphon.data.tokenize import encode as module
 from antiphon.data.tokenize.decode import DetokenizeConfig, detokenize, file_names
 from antiphon.data.tokenize.encode import (
     TokenizeConfig,
-    check_device,
     encode,
     in_processes,
     open_codec,
     tokenize,
 )
-from antiphon.errors import DataError
+from antiphon.errors import ConfigError, DataError
+from antiphon.nn.placement import check_device
 from tests.codecs.simple import Bytes, Semantic, StreamingBytes, tiny_mini
 from tests.data.fragile import double
 
@@ -198,7 +198,7 @@ def test_places_and_devices_that_cannot_be_used_are_told(corpus, tmp_path):
     with pytest.raises(DataError, match="a.wav.* cannot be written"):
         detokenize(DetokenizeConfig(tmp_path / "codes", corpus / "a.wav" / "sounds"), False, Bytes())
     for device in ("foo", *(() if torch.cuda.is_available() else ("cuda",))):
-        with pytest.raises(DataError, match=f"no device '{device}'"):
+        with pytest.raises(ConfigError, match=f"no device '{device}'"):
             open_codec("mini", device)
     check_device("cpu")
 

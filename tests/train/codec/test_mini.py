@@ -175,6 +175,34 @@ def test_the_recipe_fits_and_trains(speech, tmp_path, name):
     assert isinstance(MiniCodec.from_pretrained(train(config)), MiniCodec)
 
 
+def test_a_decoder_reads_codes_that_are_fitted_anew_on_more_voices(speech, tmp_path):
+    """The start's decoder, of a latent fitted on one set, makes of the new latent what it made of the old one."""
+    sizes = {**vars(TINY), "codebook_size": 4, "latent": 12, "inner": 12}
+    model = [f"model.codec.{key}={list(value) if isinstance(value, tuple) else value}" for key, value in sizes.items()]
+    torch.manual_seed(0)
+    start = build_task(recipe("codecs/mini.yaml", speech, tmp_path, *model, "model.fit=40")).model.codec.eval()
+    start.save_pretrained(tmp_path / "start")
+    rng = np.random.default_rng(1)
+    with SpeechWriter(tmp_path / "other", 2400) as writer:  # another voice, whose phones nobody knows
+        for index in range(6):
+            wave = 0.3 * np.sign(np.sin(2 * np.pi * 190 * np.arange(2400) / 2400))
+            writer.add(Utterance(str(index), "", "w"), wave + 0.02 * rng.standard_normal(2400))
+    more = [f"data.speech=[{speech},{tmp_path / 'other'}]", f"model.start={tmp_path / 'start'}", "model.fit=80"]
+    more += ["model.codec={codebooks: 5, mel_offset: 0.03}"]
+    task = build_task(recipe("codecs/mini-voices.yaml", speech, tmp_path, *more, f"out={tmp_path / 'voices'}"))
+    codec = task.model.codec.eval()
+    assert (codec.codebooks, codec.config.mel_offset) == (5, 0.03)
+    assert not torch.equal(codec.analysis.weight, start.analysis.weight)
+    audio = torch.from_numpy(task.speech[0].samples(0))[None, None].float()
+    inner = slice(10, -3)  # the ends of a convolution know of silence
+    before, after = start.features(start.latents(audio)), codec.features(codec.latents(audio))
+    turned = (after - before)[..., inner].square().mean()
+    as_it_was = (start.features(codec.latents(audio)) - before)[..., inner].square().mean()
+    assert turned < 0.1 * as_it_was, f"{turned / as_it_was:.3f}"
+    with pytest.raises(ConfigError, match="times of phones"):
+        build_task(recipe("codecs/mini-voices.yaml", tmp_path / "other", tmp_path, *more[1:], "out=unused"))
+
+
 def test_the_fit_is_the_mini_codecs(speech, tmp_path):
     with pytest.raises(ConfigError, match="linear encoder"):
         build_task(load_recipe(RECIPES / "codecs" / "encodec-tiny.yaml", [f"data.speech=[{speech}]", "model.fit=10",

@@ -225,6 +225,28 @@ def test_batches_follow_the_step_and_the_settings(folder):
     assert 0.15 < batch["skip"].float().mean() < 0.45
 
 
+def test_other_throats_levels_and_rooms(folder):
+    def strongest(rows: Tensor) -> Tensor:
+        return torch.fft.rfft(rows[:, 0] * torch.hann_window(rows.shape[-1])).abs().argmax(-1).unique()
+
+    plain = build_task(config(folder, batch=40)).batch(0)["audio"]
+    task = build_task(
+        config(folder, data={"speed": (0.7, 1.4), "peak": (-20.0, -6.0), "noisy": 0.5, "dropout": 0.3}, batch=40)
+    )
+    batch = task.batch(0)
+    assert all(torch.equal(value, task.batch(0)[name]) for name, value in batch.items() if name != "step")
+    assert batch["audio"].shape == batch["given"].shape == (40, 1, RATE // 2)
+    assert len(strongest(batch["audio"])) > len(strongest(plain))  # more pitches than the set has
+    peaks = 20 * batch["audio"].abs().amax((1, 2)).log10()
+    assert -20.5 < peaks.min() < -17 and -9 < peaks.max() < -5.5
+    noisy = (batch["given"] != batch["audio"]).any(-1)[:, 0]
+    assert 8 < noisy.sum() < 32
+    seen = []
+    task.model.codec.latents, was = lambda audio: seen.append(audio) or was(audio), task.model.codec.latents
+    clean = task.losses({**batch, "given": batch["audio"]}, "model")["wave"]
+    assert task.losses(batch, "model")["wave"] != clean and torch.equal(seen[-1], batch["given"])
+
+
 def test_codebooks_learn_only_while_the_encoder_does(folder):
     task = build_task(config(folder))
     codes = task.model.codec.quantizer.semantic.codebooks[0].codes
