@@ -101,20 +101,38 @@ def fewer(codebooks: int | None, there: int, min_kept: int = 1) -> int:
     return there if codebooks is None else min(codebooks, there)
 
 
-def fingerprint(codec: Any) -> str:
+def fingerprint(codec: Any, without: tuple[str, ...] = ()) -> str:
     """16 hex digits of a hash over a codec's weights, and its `settings`, a text, where codes depend on more: the same
     for whatever folder they were loaded from.
 
     Names and order of the tensors don't count, nor do tensors of one repeated value and copies, so that it stays what
     it was when parts are renamed or statistics for training come and go.
+
+    Args:
+        codec: whatever has weights.
+        without: what the names of tensors that are left out begin with.
     """
     found = set()
-    for tensor in codec.state_dict().values() if isinstance(codec, torch.nn.Module) else ():
+    for name, tensor in codec.state_dict().items() if isinstance(codec, torch.nn.Module) else ():
+        if name.startswith(without):
+            continue
         flat = tensor.detach().cpu().contiguous().view(-1)
         if flat.numel() and bool((flat != flat[0]).any()):
             found.add(hashlib.sha256(flat.view(torch.uint8).numpy()).digest())
     about = type(codec).__name__ + getattr(codec, "settings", "")
     return hashlib.sha256(about.encode() + b"".join(sorted(found))).hexdigest()[:16]
+
+
+def code_fingerprint(codec: Any) -> str:
+    """Of what codes depend on: of all weights but those that only make sound of codes (`only_decode`, the beginnings of
+    their names), so that codes stay a codec's own while its decoder is trained on."""
+    return fingerprint(codec, getattr(codec, "only_decode", ()))
+
+
+def has_codes_of(codec: Any, known: str) -> bool:
+    """Whether codes by which this is noted are a codec's: its `code_fingerprint` or, in older notes, its `fingerprint`;
+    or none, where nobody knew."""
+    return known in ("", code_fingerprint(codec)) or known == fingerprint(codec)
 
 
 class CodecModule(nn.Module):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from antiphon.codecs.base import Tokenizer, fingerprint
+from antiphon.codecs.base import Tokenizer, code_fingerprint, has_codes_of
 from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.errors import DataError
 
@@ -30,7 +30,7 @@ class CodecInfo:
 
     Attributes:
         codec: name or folder that it was loaded by.
-        fingerprint: of its weights; "" where an old set doesn't know.
+        fingerprint: of those of its weights that codes depend on; "" where an old set doesn't know.
         sample_rate, channels: of the audio, Hz.
         frame_rate: frames a second.
         codebooks: codes a frame that are kept.
@@ -60,7 +60,7 @@ class CodecInfo:
         if codebooks is not None and codebooks > codec.codebooks:
             raise DataError(f"{name} has {codec.codebooks} codebooks, not {codebooks}: ask for fewer.")
         return cls(
-            name, fingerprint(codec), int(codec.sample_rate), int(codec.channels), float(codec.frame_rate),
+            name, code_fingerprint(codec), int(codec.sample_rate), int(codec.channels), float(codec.frame_rate),
             codebooks or codec.codebooks, int(codec.codebook_size),
         )  # fmt: skip
 
@@ -76,7 +76,7 @@ class CodecInfo:
         Raises:
             DataError: they are not.
         """
-        if self.fingerprint and self.fingerprint != fingerprint(codec):
+        if not has_codes_of(codec, self.fingerprint):
             raise DataError(
                 f"{where} holds codes of {self.codec or 'a codec'} with other weights than this codec has: give the "
                 "codec that they were made with, or make them anew."

@@ -143,6 +143,7 @@ class MiniCodec(CodecModule):
 
     family, config_class = FAMILY, MiniCodecConfig
     auxiliary_losses = ("voicing", "pitch")  # losses of `synthesize_guided`
+    only_decode = ("slow.", "synthesis.", "spectrum.", "fast.", "wave.")
 
     def __init__(self, config: MiniCodecConfig):
         super().__init__(config)
@@ -172,6 +173,11 @@ class MiniCodec(CodecModule):
         self.spectrum = CausalConv1d(config.mels, d[2], 7)
         self.fast = CausalStack(*blocks[2])
         self.wave = SourceFilter(d[2], 2 * config.hop, config.hop, config.sample_rate, config.contour_width)
+
+    @property
+    def settings(self) -> str:
+        """What codes depend on beside the weights, for `antiphon.codecs.base.fingerprint`."""
+        return f" offset {self.config.mel_offset}" if self.config.mel_offset else ""
 
     @property
     def delay(self) -> int:

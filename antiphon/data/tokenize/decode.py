@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from antiphon.audio.io import SUBTYPES, Audio
+from antiphon.codecs.base import fingerprint
 from antiphon.data.codes import Coded, CodeSet, device_of
 from antiphon.data.store import writing
 from antiphon.data.tokenize.encode import open_codec, why
@@ -138,7 +139,7 @@ class _Items:
         return self.codes[index][: self.codebooks], row.samples, row.scales, path
 
 
-def _claim(out: Path, codes: CodeSet, codebooks: int, paths: list[Path]) -> None:
+def _claim(out: Path, codes: CodeSet, codebooks: int, paths: list[Path], decoder: str) -> None:
     """Makes sure that the sounds in a folder are of these codes, and notes in sounds.json what they are of: weights,
     number of codebooks, and recordings (a set may have got more of them since).
 
@@ -150,19 +151,20 @@ def _claim(out: Path, codes: CodeSet, codebooks: int, paths: list[Path]) -> None
         rows = [(row.id, row.samples, row.frames, row.stamp) for row in codes.rows[:number]]
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]  # repr, so that any id can be encoded
         return {
-            "fingerprint": codes.info.fingerprint, "codebooks": codebooks, "recordings": number, "digest": digest,
+            "fingerprint": codes.info.fingerprint, "decoder": decoder, "codebooks": codebooks, "recordings": number,
+            "digest": digest,
         }  # fmt: skip
 
     note = out / "sounds.json"
     if note.exists():
         try:
             there = json.loads(note.read_text(encoding="utf-8"))
-            same = there == made_of(there["recordings"])
+            same = {"decoder": decoder} | there == made_of(there["recordings"])  # older notes say nothing of it
         except (OSError, ValueError, KeyError, TypeError):
             same = False
         if not same:
             raise DataError(
-                f"{out} holds sounds made of other codes, or of another number of codebooks than {codebooks}: choose "
+                f"{out} holds sounds made of other codes, by another decoder or with other codebooks than {codebooks}: choose "
                 "another folder, or delete this one."
             )
     elif found := [path for path in (*paths, out / "manifest.jsonl") if path.exists()]:
@@ -202,7 +204,7 @@ def detokenize(config: DetokenizeConfig, bar: bool = True, codec: Any = None) ->
     codebooks = config.codebooks or codes.info.codebooks
     names = file_names([row.id for row in codes.rows], config.ending)
     paths = [config.out / each for each in names]
-    _claim(config.out, codes, codebooks, paths)
+    _claim(config.out, codes, codebooks, paths, fingerprint(codec))
     items = _Items(codes, [(i, path) for i, path in enumerate(paths) if not path.is_file()], codebooks)
     if config.workers > 1:
         threads = max(1, (os.cpu_count() or 1) // config.workers)

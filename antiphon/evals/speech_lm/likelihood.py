@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from antiphon.audio import io
 from antiphon.codecs import load
-from antiphon.data.codes import CodecInfo
+from antiphon.codecs.base import has_codes_of
 from antiphon.data.formats.example import Example
 from antiphon.data.formats.formats import Weights, speech, speech_to_text, text
 from antiphon.data.formats.item import Item, make_item
@@ -52,8 +52,7 @@ class Units:
         if self._codec is None:
             vocabulary = self.model.vocabulary
             self._codec = load(vocabulary.codec)
-            found = CodecInfo.of(self._codec).fingerprint
-            if vocabulary.fingerprint and found != vocabulary.fingerprint:
+            if not has_codes_of(self._codec, vocabulary.fingerprint):
                 raise EvalError(
                     f"{vocabulary.codec} has other weights than the model was trained with: give those back"
                 )

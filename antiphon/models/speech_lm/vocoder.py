@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs import load
-from antiphon.codecs.base import fingerprint
+from antiphon.codecs.base import has_codes_of
 from antiphon.errors import HubError
 from antiphon.hub.weights import configured, load_ours, read_config, read_weights, write
 from antiphon.nn.conv import CausalConv1d, CausalStack, ConvNeXtBlock
@@ -103,7 +103,7 @@ class UnitVocoder(nn.Module):
             HubError: it has other weights now.
         """
         codec = load(self.config.codec)
-        if fingerprint(codec) != self.config.fingerprint:
+        if not has_codes_of(codec, self.config.fingerprint):
             raise HubError(f"{self.config.codec} has other weights than this vocoder was trained for: give those back.")
         return codec
 

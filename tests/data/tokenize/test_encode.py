@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from antiphon.codecs.base import fingerprint
+from antiphon.codecs.base import code_fingerprint, fingerprint, has_codes_of
 from antiphon.codecs.encodec.model import ChunkedEncodec, EncodecConfig
 from antiphon.data.codes import CodeSet
 from antiphon.data.recordings import recordings
@@ -154,7 +155,7 @@ def test_sounds_of_other_settings_or_codes_are_refused(corpus, tmp_path):
     codec, codes, sounds = Bytes(), tmp_path / "codes", tmp_path / "sounds"
     tokenize(TokenizeConfig(corpus, codes, "bytes"), False, codec)
     detokenize(DetokenizeConfig(codes, sounds), False, codec)
-    with pytest.raises(DataError, match="another number of codebooks than 1"):
+    with pytest.raises(DataError, match="other codebooks than 1"):
         detokenize(DetokenizeConfig(codes, sounds, codebooks=1), False, codec)
     assert detokenize(DetokenizeConfig(codes, sounds, codebooks=2), False, codec) == []
     soundfile.write(corpus / "e.wav", np.full(900, 0.25), 8000)
@@ -246,6 +247,29 @@ def test_codes_of_another_codec_are_not_decoded(corpus, tmp_path):
         DetokenizeConfig(tmp_path / "codes", tmp_path / "x", ending="mp3")
 
 
+def test_codes_stay_a_codecs_own_while_its_decoder_is_trained_on(corpus, tmp_path):
+    tiny_mini(tmp_path / "codec")
+    codec = open_codec(str(tmp_path / "codec"))
+    tokenize(TokenizeConfig(corpus, tmp_path / "codes", str(tmp_path / "codec")), False, codec)
+    sounds = DetokenizeConfig(tmp_path / "codes", tmp_path / "sounds", str(tmp_path / "codec"))
+    detokenize(sounds, False, codec)
+    info, before = CodeSet(tmp_path / "codes").info, (fingerprint(codec), code_fingerprint(codec))
+    with torch.no_grad():
+        codec.slow[0].conv.weight.mul_(1.1)
+    assert fingerprint(codec) != before[0] and code_fingerprint(codec) == before[1] == info.fingerprint
+    info.check(codec, "codes")
+    assert has_codes_of(codec, "") and has_codes_of(codec, fingerprint(codec)) and not has_codes_of(codec, before[0])
+    with pytest.raises(DataError, match="sounds made of other codes"):  # those of the decoder before
+        detokenize(sounds, False, codec)
+    with torch.no_grad():
+        codec.analysis.weight.mul_(1.1)
+    with pytest.raises(DataError, match="other weights"):
+        info.check(codec, "codes")
+    offset = type(codec)(replace(codec.config, mel_offset=0.1))
+    offset.load_state_dict(codec.state_dict())
+    assert code_fingerprint(offset) != code_fingerprint(codec)
+
+
 def test_the_fingerprint_is_of_the_weights():
     a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     assert fingerprint(a) != fingerprint(b)
@@ -303,7 +327,7 @@ def test_several_processes_give_the_same_set(corpus, tmp_path):
     one, two = (CodeSet(tmp_path / str(workers)) for workers in (1, 2))
     assert one.rows == two.rows and one.info == two.info
     assert all(np.array_equal(one[i], two[i]) and one[i].shape[0] == 2 for i in range(4))
-    assert one.info.fingerprint == fingerprint(open_codec(str(tmp_path / "codec")))
+    assert one.info.fingerprint == code_fingerprint(open_codec(str(tmp_path / "codec")))
     a, b = (recordings(tmp_path / f"sounds-{workers}") for workers in (1, 2))
     assert [torch.equal(x.load().samples, y.load().samples) for x, y in zip(a, b, strict=True)] == [True] * 4
 

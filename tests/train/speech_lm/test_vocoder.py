@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from antiphon.codecs import load
-from antiphon.codecs.base import fingerprint
+from antiphon.codecs.base import code_fingerprint
 from antiphon.data.codes import CodecInfo, Coded, CodesWriter
 from antiphon.errors import ConfigError, HubError
 from antiphon.models.speech_lm.vocoder import UnitVocoder, frame_ends, nearest_codes
@@ -78,7 +78,7 @@ def test_a_run_exports_what_speaks_and_refuses_another_codec(tmp_path):
     folder = train(recipe(places, str(tmp_path / "codec"), tmp_path / "run", data={**places, "seconds": 0.2}))
     vocoder = UnitVocoder.from_pretrained(folder)
     assert (
-        vocoder.config.fingerprint == fingerprint(load(str(tmp_path / "codec")))
+        vocoder.config.fingerprint == code_fingerprint(load(str(tmp_path / "codec")))
         and vocoder.config.tokenizer == "of-units"
     )
     assert len(vocoder.speak([1, 2, 3])) and not len(vocoder.speak([]))
