@@ -164,8 +164,8 @@ def _claim(out: Path, codes: CodeSet, codebooks: int, paths: list[Path], decoder
             same = False
         if not same:
             raise DataError(
-                f"{out} holds sounds made of other codes, by another decoder or with other codebooks than {codebooks}: choose "
-                "another folder, or delete this one."
+                f"{out} holds sounds made of other codes, by another decoder or with other codebooks than {codebooks}: "
+                "choose another folder, or delete this one."
             )
     elif found := [path for path in (*paths, out / "manifest.jsonl") if path.exists()]:
         raise DataError(f"{found[0]} is there and {note} doesn't say of which codes it is: choose another folder.")
