@@ -132,7 +132,7 @@ class Duplex:
     @property
     def delay(self) -> int:
         """Frames by which what the model says comes out later than it is decided upon: the largest acoustic delay."""
-        return max(self.moshi.config.delays)
+        return max(self.moshi.config.delays[: 1 + self.moshi.config.codebooks])
 
     def to(self, device: torch.device | str) -> Duplex:
         """Moves the weights; before conversations begin."""

@@ -4,15 +4,22 @@ A codec's codes tell a small model when somebody speaks and little of what is sa
 frozen encoder's frames (`antiphon.encoders.whisper.frames`) tell the words. What is made of them is added to the states
 of the temporal transformer where it is chosen which piece of text is next, and nowhere else: whether there is one at
 all, and so when to speak, stays what it was (`reworded`), and so does the sound.
+
+What was asked is a state of its own, as in systems that drive a language model by predicted states of the dialogue
+(Freeze-Omni, MinMo): which of the kinds of question that it knows (`asked`), with a probability each, and the choice of
+words is told that. So a sentence that was never heard in training has to be understood only as far as its kind, and
+what is answered to a kind is learnt from all sentences of it. The encoder is later than the codec: `wait` lets the
+codes be as late, so that all that was said is known when it is time to answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from antiphon.errors import ConfigError
 from antiphon.nn.cpu import PackedWeights, product
@@ -29,6 +36,8 @@ class HearingConfig:
         delay: steps until a frame's vector is there.
         dim, heads, layers, inner: of the transformer; `inner` is the width of the SwiGLU.
         context: frames that are seen, the present one included.
+        asked: kinds of question that it tells apart; none where the choice is told of none.
+        wait: frames by which the user's codes reach the temporal transformer later than they could.
     """
 
     encoder: str = "asr"
@@ -39,13 +48,16 @@ class HearingConfig:
     layers: int = 4
     inner: int = 704
     context: int = 125
+    asked: list[str] = field(default_factory=list)
+    wait: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width", "dim", "heads", "layers", "inner", "context"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"hearing.{name} must be at least 1, not {getattr(self, name)}.")
-        if self.delay < 0:
-            raise ConfigError(f"hearing.delay must be 0 or more, not {self.delay}.")
+        for name in ("delay", "wait"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"hearing.{name} must be 0 or more, not {getattr(self, name)}.")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"hearing.dim {self.dim} must be an even multiple of hearing.heads {self.heads}.")
 
@@ -62,6 +74,41 @@ def reworded(text: Tensor, words: Tensor, silent: Sequence[int]) -> Tensor:
     of_words[list(silent)] = False
     shift = text[..., of_words].logsumexp(-1) - words[..., of_words].logsumexp(-1)
     return torch.where(of_words, words + shift[..., None], text)
+
+
+def linear(x: Tensor, layer: nn.Linear, packed: PackedWeights | None) -> Tensor:
+    """A linear layer; in steps, where weights are packed, quicker."""
+    return layer(x) if packed is None else product(x, layer.weight, packed=packed)
+
+
+class Choice(nn.Module):
+    """What is added to a state for the sake of what was asked: told by the state, and so by the text so far, and by
+    nothing of the sound but the kind of question. What else could be told, a small set's sentences are known by, and
+    their replies by heart.
+
+    Args:
+        kinds: of question.
+        dim, width: of the state, inside.
+    """
+
+    def __init__(self, kinds: int, dim: int, width: int) -> None:
+        super().__init__()
+        self.believed = nn.Linear(kinds, width, bias=False)
+        self.text = nn.Linear(dim, width, bias=False)
+        self.norm = RMSNorm(width, 1e-6)
+        self.up = nn.Linear(width, 2 * width, bias=False)
+        self.down = nn.Linear(2 * width, width, bias=False)
+        self.out = nn.Linear(width, dim, bias=False)
+        nn.init.normal_(
+            self.believed.weight
+        )  # as an embedding: a kind is seldom seen, and must tell from the beginning
+        nn.init.zeros_(self.out.weight)  # at first, nothing is added
+
+    def forward(self, belief: Tensor, state: Tensor, packed: PackedWeights | None = None) -> Tensor:
+        """[..., kinds], normed [..., dim] -> [..., dim]."""
+        x = linear(belief, self.believed, packed) + linear(state, self.text, packed)
+        x = x + linear(F.silu(linear(self.norm(x), self.up, packed)), self.down, packed)
+        return linear(x, self.out, packed)
 
 
 class Hearing(nn.Module):
@@ -81,24 +128,49 @@ class Hearing(nn.Module):
         self.transformer = Transformer(
             TransformerConfig(config.dim, config.heads, config.inner, config.layers, config.context)
         )
-        self.out = nn.Linear(config.dim, dim, bias=False)
-        nn.init.zeros_(self.out.weight)  # at first, nothing is added
+        self.out = self.choice = None
+        if config.asked:
+            self.asked = nn.Linear(config.dim, len(config.asked), bias=False)
+            self.choice = Choice(len(config.asked), dim, config.dim)
+        else:
+            self.out = nn.Linear(config.dim, dim, bias=False)
+            nn.init.zeros_(self.out.weight)  # at first, nothing is added
 
     def read(self, heard: Tensor, states: Tensor) -> Tensor:
         """What it makes of frames: [batch, time, width], [batch, time, dim] -> [batch, time, config.dim]."""
         return self.transformer(self.from_frames(heard) + self.from_states(self.norm(states)))
 
+    def chosen(
+        self, seen: Tensor, states: Tensor, belief: Tensor | None = None, packed: PackedWeights | None = None
+    ) -> Tensor:
+        """States with what was heard.
+
+        Args:
+            seen: [..., config.dim], of `read`.
+            states: [..., dim].
+            belief: probabilities of the kinds of question [..., kinds]; None for its own.
+            packed: weights for quicker steps.
+
+        Returns:
+            [..., dim].
+        """
+        if self.choice is None:
+            return states + linear(seen, self.out, packed)
+        belief = linear(seen, self.asked, packed).softmax(-1) if belief is None else belief
+        return states + self.choice(belief, self.norm(states), packed)
+
     def forward(self, heard: Tensor, states: Tensor) -> Tensor:
         """States with what was heard; differentiable.
 
         Args:
-            heard: at each step the newest frame that is there, [batch, time, width]; zeros where there is none.
+            heard: at each step the newest frame that is there, [batch, time, width]; zeros where there is none. With
+                `wait` it is that much ahead of the codes.
             states: of the temporal transformer, [batch, time, dim].
 
         Returns:
             [batch, time, dim].
         """
-        return states + self.out(self.read(heard, states))
+        return self.chosen(self.read(heard, states), states)
 
     def init_state(self, batch: int = 1) -> TransformerState:
         """The state before the first frame."""
@@ -110,7 +182,7 @@ class Hearing(nn.Module):
         x = product(heard, self.from_frames.weight, packed=packed)
         x = x + product(self.norm(states), self.from_states.weight, packed=packed)
         x = self.transformer.step(x[:, None], state, packed)[:, 0]
-        return states + product(x, self.out.weight, packed=packed)
+        return self.chosen(x, states, packed=packed)
 
     def reset(self) -> None:
         """See `Transformer.reset`."""

@@ -99,15 +99,14 @@ class Moshi(nn.Module):
         nn.init.normal_(self.text_head.weight, std=0.1 * config.dim**-0.5)
         for table in (self.text_embedding, self.code_embedding):
             start_embedding(table)
-        for name in ("first", "nothing", "initial", "_delays", "_now", "_input", "_user", "_forced", "_done"):
+        for name in ("first", "nothing", "initial", "_delays", "_late", "_now", "_input", "_user", "_forced", "_done"):
             self.register_buffer(name, torch.empty(0, dtype=torch.long), persistent=False)
         self.reset()
 
     def reset(self) -> None:
         """Computes what is no weight; needed where a module was made without memory (`torch.device("meta")`)."""
         config, device = self.config, self.text_head.weight.device
-        streams, lag = config.streams, config.max_delay
-        self.columns, present = self._window()
+        streams, lag = config.streams, max(config.delays[: 1 + config.predicted])
 
         def table(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
@@ -115,12 +114,13 @@ class Moshi(nn.Module):
         self.first = table([0] + [k * (config.card + 1) for k in range(streams - 1)])
         self.nothing = table([config.text_card + 1] + [(streams - 1) * (config.card + 1)] * (streams - 1))
         self.initial = table(config.initial)
-        self._delays = table(config.delays)
+        self._delays, self._late = table(config.delays), table(self._lateness())
+        self.columns, present = self._window()
         # Where things lie in a row of the state's grid, streams and columns flattened.
         row, made = torch.arange(streams, device=device) * self.columns + present, 1 + config.predicted
         self._now = row[:made].clone()
         self._input = row - 1
-        self._user = (row + self._delays - 1)[1 + config.codebooks :].clone()
+        self._user = (row + self._late - 1)[1 + config.codebooks :].clone()
         self._forced = (row + self._delays)[: 1 + config.codebooks].clone()
         self._done = (row + self._delays - lag)[:made].clone()
         self.temporal.reset()
@@ -128,9 +128,14 @@ class Moshi(nn.Module):
         if self.hearing is not None:
             self.hearing.reset()
 
+    def _lateness(self) -> list[int]:
+        """By how many steps each stream is late; the user's codes may have to wait for what `hearing` hears."""
+        own, wait = 1 + self.config.codebooks, self.config.hearing.wait if self.config.hearing is not None else 0
+        return [delay + wait * (stream >= own) for stream, delay in enumerate(self.config.delays)]
+
     def _window(self) -> tuple[int, int]:
         """Columns of the state's grid, and which of them is the present one."""
-        past, ahead = max(1, self.config.max_delay), self.config.max_delay
+        past, ahead = max(1, self.config.max_delay), max(self._lateness())
         return past + 1 + ahead, past
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -193,7 +198,7 @@ class Moshi(nn.Module):
         device = self.initial.device
         columns, present = self._window()
         after = torch.arange(columns, device=device) - present
-        start = torch.where(after < self._delays[:, None], self.initial[:, None], -1)
+        start = torch.where(after < self._late[:, None], self.initial[:, None], -1)
         seeds = list(range(seed, seed + batch)) if isinstance(seed, int) else list(seed)
         if len(seeds) != batch:
             raise ValueError(f"{batch} rows need as many seeds, got {len(seeds)}")

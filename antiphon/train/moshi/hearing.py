@@ -1,9 +1,10 @@
 """Teaches a duplex model what is said to it: its `hearing` learns to choose the reply's words, and all else stays.
 
-The pieces of the model's text are asked for, and two things besides, through heads that aren't kept: the user's words,
-some time after each began, and what kind of thing was asked (the note of the user's turn) once it is over. The frozen
-temporal transformer goes through each conversation once; its states are kept, so that a step costs what `hearing`
-costs.
+The pieces of the model's text are asked for, and two things besides: the user's words, some time after each began,
+through a head that isn't kept, and what kind of thing was asked (the note of the user's turn) from its end until
+somebody asks again. The choice of pieces is told what was asked; in training mostly what truly was (`data.told`), so
+that it learns what is answered to a kind and not to a sentence. The frozen temporal transformer goes through each
+conversation once; its states are kept, so that a step costs what `hearing` costs.
 
 A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
 has heard, and nothing of others. So that `hearing` learns to decide in spite of it, the transformer hears other users:
@@ -13,7 +14,7 @@ in the user's turns stand codes of somebody else's, of the same length, while th
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from antiphon.train.moshi.batches import DialogueWindows
 from antiphon.train.moshi.task import imported
 from antiphon.train.prepare import preparing
 
-ASKED_SECONDS = 0.6  # after a turn's end, in which what was asked must be known
+ASKED_SECONDS = 0.6  # after a turn's end, when what was asked must be known
 
 
 @dataclass
@@ -50,7 +51,8 @@ class HearingStart:
     duplex: str = MISSING
     """Folder of the duplex model, whose other weights stay."""
     hearing: HearingConfig = field(default_factory=HearingConfig)
-    """Sizes; one that the model has already goes on as it is."""
+    """Sizes; without `asked`, all notes of the users' turns. What a model has already goes on where sizes are the
+    same."""
 
 
 @dataclass
@@ -69,6 +71,11 @@ class HearingData:
     others: float = 0.8
     """Share of conversations in whose user's turns (events "turn") the codes are of other turns; those held out all are
     so."""
+    told: float = 0.7
+    """Share of windows in which the choice of pieces is told what truly was asked; in the others what `hearing`
+    believes."""
+    dropout: float = 0.0
+    """Share of the encoder's numbers that are left out."""
     lost: float = 0.02
     """Share of frames in which nothing was heard."""
     lag: float = 0.4
@@ -90,16 +97,18 @@ class HearingTask:
         self.codec_name = codec_name(self.folder)
         duplex = Duplex.from_pretrained(self.folder)
         self.duplex = duplex
-        self.model = with_hearing(duplex.moshi, config.model.hearing)
-        self.moshi: MoshiConfig = self.model.config
+        sizes: HearingConfig = config.model.hearing
+        self.moshi: MoshiConfig = duplex.moshi.config
+        # A step predicts the frame after those that were heard.
+        self.delay = 1 + sizes.delay - sizes.wait
+        self.talks, self.heard = self._read()
+        asked = list(sizes.asked) or self._notes()
+        self.kinds = {kind: number for number, kind in enumerate(asked)}
+        self.model = with_hearing(duplex.moshi, replace(sizes, asked=asked))
+        self.moshi = self.model.config
         assert self.model.hearing is not None
         self.hearing = self.model.hearing
-        self.delay = 1 + self.hearing.config.delay  # a step predicts the frame after those that were heard
-        self.talks, self.heard = self._read()
-        self.kinds = self._kinds()
-        dim = self.hearing.config.dim
-        self.model.words_head = nn.Linear(dim, self.moshi.text_card, bias=False)
-        self.model.asked_head = nn.Linear(dim, max(1, len(self.kinds)), bias=False)
+        self.model.words_head = nn.Linear(sizes.dim, self.moshi.text_card, bias=False)
         self.model.train()
         self._kept: dict[int, Tensor] = {}
         ends = np.cumsum(self.talks.frames)
@@ -128,7 +137,7 @@ class HearingTask:
                         f"data.conversations: {place} holds codes, in which nothing can be heard; name the recordings, "
                         "or what was heard of them as data.heard"
                     )
-                encoder = FrameEncoder.from_pretrained(folder(self.hearing.config.encoder))
+                encoder = FrameEncoder.from_pretrained(folder(self.config.model.hearing.encoder))
                 heard.append(hear_dialogues(place, encoder, made))
         talks = DialogueWindows(codes, self.duplex.pieces, self.moshi, lag=self.data.lag)
         ids = [identity for each in codes for identity in each.ids]
@@ -137,17 +146,21 @@ class HearingTask:
         talks.keep(there)
         return talks, [of[index] for index in there]
 
-    def _kinds(self) -> dict[str, int]:
-        """What is asked, numbered, the most frequent first."""
+    def _notes(self) -> list[str]:
+        """What is asked, the most frequent first."""
         counts: Counter[str] = Counter()
         for index in range(len(self.talks)):
             counts.update(note for _, note in self._asked(index))
-        return {kind: number for number, (kind, _) in enumerate(counts.most_common())}
+        return [kind for kind, _ in counts.most_common()]
 
     def _asked(self, index: int) -> list[tuple[float, str]]:
         """When each of the user's turns ends, and its note."""
         events = self.talks[index].events
         return [(e.end, e.note) for e in events if e.kind == "turn" and e.speaker == USER and e.note]
+
+    def _frame(self, seconds: float, index: int) -> int:
+        """The step at which what was heard so far is all there."""
+        return max(0, int(seconds * self.talks[index].frame_rate) + self.delay)
 
     @torch.no_grad()
     def _states(self, index: int) -> Tensor:
@@ -181,12 +194,15 @@ class HearingTask:
     def _row(self, index: int, start: int, frames: int) -> dict[str, Tensor]:
         """A window: what `hearing` reads, and what is asked of it."""
         talk, stop = self.talks[index], start + frames
-        # At a step, the newest frame that is there is the one `delay` steps before.
-        heard = F.pad(self.heard[index][talk.id], (0, 0, self.delay, 0))[: talk.frames]
+        # At a step, the newest frame that is there is the one `delay` steps before; where codes wait, it may be later.
+        heard = self.heard[index][talk.id]
+        heard = F.pad(heard, (0, 0, self.delay, max(0, -self.delay)))[: talk.frames]
         asked = torch.full((talk.frames,), NOTHING)
         for end, note in self._asked(index):
-            first, last = (int(at * talk.frame_rate) + self.delay for at in (end, end + ASKED_SECONDS))
-            asked[first:last] = self.kinds.get(note, NOTHING)
+            asked[self._frame(end, index) :] = self.kinds.get(note, NOTHING)
+        for event in talk.events:
+            if event.kind == "turn" and event.speaker == USER:
+                asked[self._frame(event.start, index) : self._frame(event.end, index)] = NOTHING
         text, words = self.talks.text(index).long(), self.talks.said_to(index, USER).long()
         rows = {"states": self._states(index).float(), "heard": heard, "text": text, "words": words, "asked": asked}
         rows = {name: row[start:stop] for name, row in rows.items()}
@@ -207,15 +223,24 @@ class HearingTask:
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         lost = torch.from_numpy(rng.random(batch["text"].shape)) < self.data.lost
         batch["heard"] = batch["heard"].masked_fill(lost[..., None], 0.0)
+        if self.data.dropout:
+            out = torch.from_numpy(rng.random(batch["heard"].shape, dtype=np.float32)) < self.data.dropout
+            batch["heard"] = batch["heard"].masked_fill(out, 0.0) / (1 - self.data.dropout)
+        batch["told"] = torch.from_numpy(rng.random(len(rows)) < self.data.told)
         return batch
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
         """`text`, which piece it is where there is one; `words` and `asked`."""
         seen, silent = self.hearing.read(batch["heard"], batch["states"]), (self.moshi.pad, self.moshi.end_pad)
         losses: dict[str, Tensor] = {}
+        kinds, known = self.hearing.asked(seen), batch["asked"] != NOTHING
         said = (batch["text"] != NOTHING) & (batch["text"] != silent[0]) & (batch["text"] != silent[1])
         if said.any():
-            logits = self.model.text_head(batch["states"][said] + self.hearing.out(seen[said]))
+            belief = kinds[said].detach().softmax(-1)
+            if "told" in batch:
+                told = (known & batch["told"][:, None])[said]
+                belief[told] = F.one_hot(batch["asked"][said][told], len(self.kinds)).float()
+            logits = self.model.text_head(self.hearing.chosen(seen[said], batch["states"][said], belief))
             logits = logits.index_fill(1, torch.tensor(silent, device=logits.device), float("-inf"))
             losses["text"] = F.cross_entropy(logits, batch["text"][said])
         there = batch["words"] != NOTHING
@@ -224,9 +249,8 @@ class HearingTask:
             each = F.cross_entropy(self.model.words_head(seen[there]), target, reduction="none")
             weight = torch.where((target == silent[0]) | (target == silent[1]), self.data.padding, 1.0)
             losses["words"] = (each * weight).sum() / weight.sum()
-        there = batch["asked"] != NOTHING
-        if there.any():
-            losses["asked"] = F.cross_entropy(self.model.asked_head(seen[there]), batch["asked"][there])
+        if known.any():
+            losses["asked"] = F.cross_entropy(kinds[known], batch["asked"][known])
         return losses
 
     @torch.no_grad()
@@ -239,9 +263,9 @@ class HearingTask:
         for index in held:
             row = {name: each[None] for name, each in self._row(index, 0, int(self.talks.frames[index])).items()}
             total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(row).items()})
-            best = self.model.asked_head(self.hearing.read(row["heard"], row["states"])[0]).argmax(-1)
+            best = self.hearing.asked(self.hearing.read(row["heard"], row["states"])[0]).argmax(-1)
             for end, note in self._asked(index):
-                at = int((end + ASKED_SECONDS) * self.talks[index].frame_rate) + self.delay - 1
+                at = self._frame(end + ASKED_SECONDS, index) - 1
                 if at < len(best):
                     right, turns = right + int(best[at] == self.kinds.get(note, NOTHING)), turns + 1
         self.model.train()
@@ -262,7 +286,7 @@ class HearingTask:
                 seen = self.hearing.read(row["heard"], row["states"])
                 silent = (self.moshi.pad, self.moshi.end_pad)
                 text, worded = (
-                    self.model.text_head(x) for x in (row["states"], row["states"] + self.hearing.out(seen))
+                    self.model.text_head(x) for x in (row["states"], self.hearing.chosen(seen, row["states"]))
                 )
                 chosen = reworded(text, worded, silent).argmax(-1)[0]
                 words = self.model.words_head(seen).argmax(-1)[0]
@@ -279,8 +303,7 @@ class HearingTask:
     def _bare(self) -> Moshi:
         """The model without the heads that aren't kept."""
         bare = Moshi(self.moshi)
-        heads = ("words_head.", "asked_head.")
-        bare.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith(heads)})
+        bare.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith("words_head.")})
         return bare.eval()
 
     def export(self, folder: Path) -> None:
@@ -290,11 +313,11 @@ class HearingTask:
 
 
 def with_hearing(moshi: Moshi, config: HearingConfig) -> Moshi:
-    """The model with a `hearing` that has learnt nothing yet, where it has none."""
-    if moshi.hearing is not None:
-        return moshi
+    """The model with a `hearing` of these sizes; of one that it has, weights are kept as far as they fit."""
     fields: dict[str, Any] = moshi.config.to_dict() | {"hearing": config}
     model = Moshi(MoshiConfig.from_dict(fields))
-    missing, unexpected = model.load_state_dict(moshi.state_dict(), strict=False)
-    assert not unexpected and all(name.startswith("hearing.") for name in missing)
+    fresh = model.state_dict()
+    fits = {k: v for k, v in moshi.state_dict().items() if k in fresh and fresh[k].shape == v.shape}
+    missing, _ = model.load_state_dict(fits, strict=False)
+    assert all(name.startswith("hearing.") for name in missing)
     return model

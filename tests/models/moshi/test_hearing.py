@@ -1,5 +1,7 @@
 """What is heard beside the codes: nothing until it is learnt, a step is the forward, only the text's choice changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,12 +13,14 @@ from antiphon.train.moshi.hearing import with_hearing
 from tests.models.moshi.test_model import a_grid, make
 
 HEARING = HearingConfig(width=12, dim=16, heads=2, layers=2, inner=24, context=6)
+ASKED = replace(HEARING, asked=["time", "weather", "name"])
+LATE = replace(ASKED, wait=3)
 
 
-def hearing(learnt: bool = True) -> Moshi:
-    model = with_hearing(make(), HEARING).eval()
+def hearing(learnt: bool = True, config: HearingConfig = HEARING) -> Moshi:
+    model = with_hearing(make(), config).eval()
     if learnt:
-        torch.nn.init.normal_(model.hearing.out.weight, std=0.5)
+        torch.nn.init.normal_((model.hearing.choice or model.hearing).out.weight, std=0.5)
     return model
 
 
@@ -44,11 +48,25 @@ def test_what_is_heard_changes_which_word_is_said_and_neither_when_nor_the_codes
 
 
 @torch.no_grad()
+def test_the_choice_is_told_what_was_asked() -> None:
+    model = hearing(config=ASKED).hearing
+    seen, states = torch.randn(2, 5, 16), torch.randn(2, 5, model.norm.weight.shape[0])
+    sure = torch.eye(3)[torch.tensor([0, 2])][:, None].expand(-1, 5, -1)
+    told = [model.chosen(seen, states, belief) for belief in (sure, sure.flip(0))]
+    assert not torch.allclose(*told)
+    torch.testing.assert_close(model.chosen(seen, states), model.chosen(seen, states, model.asked(seen).softmax(-1)))
+    # Nothing else of what was heard counts: what a small set's sentences are known by, their replies are known by, too.
+    assert torch.equal(model.chosen(torch.randn_like(seen), states, sure), told[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", [HEARING, ASKED, LATE], ids=["words", "asked", "late"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_step_is_the_forward(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_the_forward(packed: bool, config: HearingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where codes wait, it is the forward of what the codes will be by then, but for the first frames."""
     import antiphon.models.moshi.model as module
 
-    model, frames = hearing(), 20
+    model, frames = hearing(config=config), 20
     if packed:
         model.half().float().pack()
     grid, heard = a_grid(model, 2, frames), torch.randn(2, frames, 12)
@@ -59,7 +77,25 @@ def test_a_step_is_the_forward(packed: bool, monkeypatch: pytest.MonkeyPatch) ->
         user = grid[:, own:, max(0, t - 1)]
         model.step(user, state, GREEDY, grid[:, 0, t], grid[:, 1:own, t], heard[:, t])
     text = torch.stack(found[::own], dim=1)
-    torch.testing.assert_close(text, model(delayed(model, grid), heard=heard).text, atol=2e-3, rtol=2e-3)
+    whole = delayed(model, grid)
+    if wait := config.wait:  # the streams of the user come so much later, and begin so much longer
+        user = torch.nn.functional.pad(whole[:, own:, :-wait], (wait, 0), value=-1)
+        whole[:, own:] = user.masked_fill(user < 0, model.config.card)
+    torch.testing.assert_close(text, model(whole, heard=heard).text, atol=2e-3, rtol=2e-3)
+
+
+@torch.no_grad()
+def test_codes_that_wait_delay_what_the_user_said_and_nothing_of_the_model() -> None:
+    models = [hearing(config=config) for config in (ASKED, LATE)]
+    grid, own = a_grid(models[0], 1, 30), 1 + models[0].config.codebooks
+    silence = torch.zeros_like(grid[:, own:, 0])
+    made = []
+    for model in models:
+        state = model.init_state(1)
+        made.append(
+            [model.step(grid[:, own:, t] if t >= 12 else silence, state, heard=torch.ones(1, 12)) for t in range(30)]
+        )
+    assert [bool((each < 0).any()) for each in made[0]] == [bool((each < 0).any()) for each in made[1]]  # as soon
 
 
 def delayed(model: Moshi, grid: torch.Tensor) -> torch.Tensor:
@@ -69,10 +105,10 @@ def delayed(model: Moshi, grid: torch.Tensor) -> torch.Tensor:
 
 
 def test_it_is_saved_with_the_model(tmp_path) -> None:
-    model = hearing()
+    model = hearing(config=LATE)
     model.save_pretrained(tmp_path, torch.float32)
     again = load(tmp_path)
-    assert again.config.hearing == HEARING
+    assert again.config.hearing == LATE
     grid, heard = a_grid(model, 1, 9), torch.randn(1, 9, 12)
     with torch.no_grad():
         torch.testing.assert_close(again(grid, heard=heard).text, model(grid, heard=heard).text)
@@ -87,3 +123,5 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
         HearingConfig(dim=30, heads=4)
     with pytest.raises(ConfigError, match="hearing.delay"):
         MoshiConfig(hearing={"delay": -1})
+    with pytest.raises(ConfigError, match="hearing.wait"):
+        HearingConfig(wait=-1)

@@ -1,5 +1,6 @@
 """The hearing of a duplex model: what it reads is what was heard by then, it learns by heart, the rest stays."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from antiphon.data.store import ArrayWriter
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiConfig
+from antiphon.models.moshi.hearing import HearingConfig
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from antiphon.models.moshi.weights import load
 from antiphon.train import StageConfig, train
 from antiphon.train.engine import build_task
-from antiphon.train.moshi.hearing import HearingTask
+from antiphon.train.moshi.hearing import HearingTask, with_hearing
 from tests.train.moshi.test_task import CODEC, MOSHI
 
 WIDTH, FRAMES = 6, 40
@@ -60,7 +62,7 @@ def config(places: Path, **data) -> StageConfig:
     return StageConfig(
         task="antiphon.train.moshi.hearing:HearingTask",
         model={"duplex": str(places / "duplex"), "hearing": HEARING},
-        trainable=["hearing.*", "words_head.*", "asked_head.*"],
+        trainable=["hearing.*", "words_head.*"],
         data=fields | {"lost": 0.0} | data,
         steps=120,
         batch=4,
@@ -80,7 +82,51 @@ def test_a_step_reads_what_was_heard_by_then(places: Path) -> None:
     assert all(torch.equal(later[name], each[10:30]) for name, each in row.items())
     ended = int(1.2 * 12.5) + task.delay
     assert (row["asked"] >= 0).nonzero()[0, 0] == ended and (row["asked"][:ended] == -1).all()
-    assert row["asked"][ended] == task.kinds["alarm"]
+    assert (row["asked"][ended:] == task.kinds["alarm"]).all()  # as long as nothing else is asked
+
+
+def test_what_is_asked_is_not_known_while_it_is_being_said(places: Path, monkeypatch) -> None:
+    task = build_task(config(places))
+    talk = task.talks[0]
+    again = [*talk.events, Event("turn", 2.0, 2.4, "user", "weather")]
+    monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(talk, events=again))
+    asked = task._row(0, 0, FRAMES)["asked"]
+    first, second, end = (int(at * 12.5) + task.delay for at in (1.2, 2.0, 2.4))
+    assert (asked[first:second] == task.kinds["alarm"]).all() and (asked[second:end] == -1).all()
+    assert (asked[end:] == task.kinds["weather"]).all()
+
+
+def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
+    stage = config(places)
+    stage.model["hearing"] = HEARING | {"wait": 5}
+    task = build_task(stage)
+    assert task.delay == -2 and task.model.config.hearing.wait == 5
+    row = task._row(0, 0, FRAMES)
+    assert torch.equal(row["heard"][:-2], task.heard[0]["talk-0"][2:]) and not row["heard"][-2:].any()
+    assert int((row["asked"] >= 0).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
+
+
+def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
+    first = with_hearing(Moshi(MoshiConfig.from_dict(MOSHI)), HearingConfig(**HEARING))
+    more = with_hearing(first, HearingConfig(**HEARING, asked=["alarm"], wait=1))
+    assert torch.equal(more.hearing.from_frames.weight, first.hearing.from_frames.weight)
+    assert more.hearing.asked.out_features == 1 and not more.hearing.choice.out.weight.any()
+    wider = with_hearing(first, HearingConfig(**(HEARING | {"inner": 40})))
+    assert torch.equal(wider.hearing.from_frames.weight, first.hearing.from_frames.weight)
+
+
+def test_choices_are_told_the_truth_as_often_as_asked_for(places: Path) -> None:
+    told = build_task(config(places, told=0.5, dropout=0.3))
+    batches = [told.batch(step) for step in range(30)]
+    assert 0.3 < float(torch.stack([batch["told"] for batch in batches]).float().mean()) < 0.7
+    plain = build_task(config(places, told=0.5)).batch(0)["heard"]
+    kept = batches[0]["heard"] != 0
+    assert 0.5 < float(kept[plain != 0].float().mean()) < 0.9
+    torch.testing.assert_close(batches[0]["heard"][kept], plain[kept] / 0.7)
+    batch = batches[0] | {"told": torch.ones(4, dtype=torch.bool)}
+    torch.nn.init.normal_(told.hearing.choice.out.weight)
+    true = told.losses(batch)["text"]
+    assert true != told.losses(batch | {"told": torch.zeros(4, dtype=torch.bool)})["text"]
 
 
 def test_a_window_that_reaches_past_the_end_asks_for_nothing_there(places: Path) -> None:
@@ -113,7 +159,7 @@ def test_batches_repeat(places: Path) -> None:
 def test_it_learns_which_reply_was_asked_for_and_nothing_else_changes(places: Path) -> None:
     stage = config(places)
     stage.optim.lr = 1e-2
-    before = build_task(stage).measure(0, {})
+    first = build_task(stage)
     train(stage)
     started = load(places / "duplex").state_dict()
     learnt = load(places / "run" / "model")
@@ -123,13 +169,13 @@ def test_it_learns_which_reply_was_asked_for_and_nothing_else_changes(places: Pa
             torch.testing.assert_close(each, started[name])
     stage.model.duplex = str(places / "run" / "model")
     after = build_task(stage)
-    figures = after.measure(0, {})
-    assert figures["held-text"] < 0.5 * before["held-text"]
+    assert after.measure(0, {})["held-asked"] < first.measure(0, {})["held-asked"]
     # Nothing but what was heard tells the two kinds apart.
     row = {name: each[None] for name, each in after._row(0, 0, FRAMES).items()}
     deaf = row | {"heard": torch.zeros_like(row["heard"])}
     with torch.no_grad():
-        assert after.losses(row)["text"] < 0.7 * after.losses(deaf)["text"]
+        told = float(after.losses(row)["text"])
+        assert told < 0.5 * first.losses(row)["text"] and told < 0.7 * after.losses(deaf)["text"]
 
 
 def test_conversations_of_which_nothing_was_heard_are_left_out(places: Path) -> None:
