@@ -132,7 +132,7 @@ def code_fingerprint(codec: Any) -> str:
 def has_codes_of(codec: Any, known: str) -> bool:
     """Whether codes by which this is noted are a codec's: its `code_fingerprint` or, in older notes, its `fingerprint`;
     or none, where nobody knew."""
-    return known in ("", code_fingerprint(codec)) or known == fingerprint(codec)
+    return not known or known in (code_fingerprint(codec), fingerprint(codec))
 
 
 class CodecModule(nn.Module):

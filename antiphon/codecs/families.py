@@ -83,7 +83,11 @@ def codec_class(name: str) -> Any:
 
 def short_names() -> dict[str, str]:
     """Every short name and the hub id or preset's part that it stands for."""
-    return {"mini": "codec", **{short: hub_id for family in families() for short, hub_id in family.names.items()}}
+    return {
+        "mini": "codec",
+        "mini-voices": "mini-voices",
+        **{short: hub_id for family in families() for short, hub_id in family.names.items()},
+    }
 
 
 def family_of(config: dict[str, Any], where: Path | str) -> str:

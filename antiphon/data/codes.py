@@ -11,7 +11,7 @@ writes a set, however many encode for it: codes are small.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from antiphon.codecs.base import Tokenizer, code_fingerprint, has_codes_of
-from antiphon.data.store import ArrayStore, ArrayWriter
+from antiphon.data.store import ArrayStore, ArrayWriter, kind_of, read_header
 from antiphon.errors import DataError
 
 
@@ -69,6 +69,12 @@ class CodecInfo:
         """What a store's header says; what an old one doesn't know is taken from `codec`."""
         found = asdict(cls.of(codec)) if codec is not None and not header.get("fingerprint") else {}
         return cls(**{each.name: header.get(each.name) or found.get(each.name) for each in fields(cls)})
+
+    def as_noted(self, codec: Tokenizer, folder: Path | str) -> CodecInfo:
+        """This, with the fingerprint by which a set in the folder notes the codec, where it is this codec's."""
+        kind = kind_of(folder) if (Path(folder) / "set.json").is_file() else None
+        known = str(read_header(Path(folder), kind).get("fingerprint") or "") if kind else ""
+        return replace(self, fingerprint=known) if known and has_codes_of(codec, known) else self
 
     def check(self, codec: Tokenizer, where: Path | str) -> None:
         """Whether the codes are those of this codec.

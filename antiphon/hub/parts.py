@@ -290,6 +290,14 @@ CODEC = shipped(
     19077206,
     "dc263eceeb950c6755a1f2499f4acb0afbec2905230e115025b2d4ef870c1c1b",
 )
+CODEC_VOICES = shipped(
+    "mini-voices",
+    "The mini codec for many voices: 16 codebooks",
+    "codecs/mini-voices",
+    21175166,
+    "b6fcf7bd8e3ff28977d90064a4be78c0a47f997c6cfacee5ec11fc2823c4a1d4",
+    home="",
+)
 TALKER = shipped(
     "talker",
     "From the language model's reply to codes",

@@ -9,9 +9,11 @@ from antiphon.errors import HubError
 from antiphon.hub.parts import (
     ADAPTER,
     CODEC,
+    CODEC_VOICES,
     DUPLEX,
     LORA,
     OMNI,
+    PHONE_TIMES,
     QWEN_CODER_0_5B,
     QWEN_CODER_1_5B,
     SCENE,
@@ -93,6 +95,7 @@ OMNI_SMALL = Preset(
     family="omni",
 )
 
+OTHERS = (CODEC_VOICES, PHONE_TIMES)  # parts of no preset, for training
 PRESETS = (BASE, SMALL, MINI, MINI_DUPLEX, OMNI_SMALL)
 EARLIER_ROLES = {"ears": "asr", "brain": "thinker", "llm": "thinker"}  # what roles were called; still understood
 
@@ -103,8 +106,9 @@ def role_of(name: str) -> str:
 
 
 def part_named(name: str) -> Part | None:
-    """A part of any preset by its own name."""
-    return next((part for each in PRESETS for part in each.parts.values() if part.name == name), None)
+    """A part of any preset, or of none, by its own name."""
+    parts = (*(part for each in PRESETS for part in each.parts.values()), *OTHERS)
+    return next((part for part in parts if part.name == name), None)
 
 
 def preset(name: str) -> Preset:

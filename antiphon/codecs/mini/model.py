@@ -87,7 +87,7 @@ class LogMel(nn.Module):
     Args:
         sample_rate, window, hop, mels: Hz, samples, samples, bins.
         floor: least value before the logarithm.
-        offset: added to what is not below it.
+        offset: added to that.
     """
 
     def __init__(self, sample_rate: int, window: int, hop: int, mels: int, floor: float, offset: float = 0.0):

@@ -132,7 +132,7 @@ class DialogueCodesWriter(ArrayWriter):
     """
 
     def __init__(self, folder: str | Path, codec: Tokenizer, name: str = "") -> None:
-        self.codec, self.info = codec, CodecInfo.of(codec, name)
+        self.codec, self.info = codec, CodecInfo.of(codec, name).as_noted(codec, folder)
         if self.info.channels != 1 or codec.sample_rate / codec.frame_rate % 1:
             raise DataError("Dialogues need a codec of one channel with whole numbers of samples a frame.")
         super().__init__(folder, "dialogues", asdict(self.info), ("codec",))

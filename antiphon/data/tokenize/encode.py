@@ -194,7 +194,7 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
     """
     found = recordings(config.source)
     codec = codec if codec is not None else open_codec(config.codec, config.device)
-    info = CodecInfo.of(codec, config.codec, config.codebooks)
+    info = CodecInfo.of(codec, config.codec, config.codebooks).as_noted(codec, config.out)
     threads = 1 if config.ray else 0 if config.workers == 1 else max(1, (os.cpu_count() or 1) // config.workers)
     job = Job(config.codec, config.codebooks, config.device, threads)
     with CodesWriter(config.out, info, str(config.source), config.lead) as writer:

@@ -109,7 +109,8 @@ class DuplexEngine:
         on_one_core = duplex.device.type == "cpu" and weights < SMALL
         self._cores: Callable[[], AbstractContextManager[None]] = one_thread if on_one_core else nullcontext
         if duplex.moshi.packed is None and duplex.device.type == "cpu":
-            duplex.moshi.pack()
+            with self._cores():  # the products are packed for as many
+                duplex.moshi.pack()
 
     @property
     def sample_rate(self) -> int:
@@ -145,6 +146,10 @@ class DuplexEngine:
             voice: becomes the model's own past, any sample rate.
             seed: of the conversation.
         """
+        with self._cores():
+            return self._prompt(text, voice, seed)
+
+    def _prompt(self, text: str, voice: Audio | None, seed: int) -> DuplexState:
         moshi, codec = self.duplex.moshi, self.duplex.codec
         start, pad, own = self.start(seed), moshi.config.pad, moshi.config.codebooks
         silence = self._silence[:own]

@@ -46,6 +46,7 @@ from antiphon.models.llm.thinker_state import GeneratedToken, ReadPrompt, Thinke
 from antiphon.models.lora import Lora
 from antiphon.nn.batching import Batcher
 from antiphon.nn.cache import join
+from antiphon.nn.placement import placement
 
 MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
 MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
@@ -119,14 +120,15 @@ class Thinker(nn.Module):
         Args:
             llm, lora: the folders.
             device: where the language model computes; what it is given and gives stays on the CPU (`Placed`).
-            dtype: of its weights, see `load_causal_lm`.
+            dtype: of its weights, see `load_causal_lm`; None on another device than the CPU: bfloat16.
 
         Raises:
             ModelError: a part is missing or unreadable.
         """
+        device, dtype = placement(device, dtype)
         model = load_causal_lm(llm, dtype)
         adapters = Lora.from_pretrained(lora, model) if lora else None
-        if torch.device(device).type != "cpu":
+        if device.type != "cpu":
             model, adapters = Placed(model, device), adapters.to(device) if adapters is not None else None
         return cls(model, llm, adapters).eval()
 

@@ -132,14 +132,13 @@ class Duplex:
     @property
     def delay(self) -> int:
         """Frames by which what the model says comes out later than it is decided upon: the largest acoustic delay."""
-        return max(self.moshi.config.delays[: 1 + self.moshi.config.codebooks])
+        return self.moshi.config.lag
 
     def to(self, device: torch.device | str) -> Duplex:
         """Moves the weights; before conversations begin."""
         self.moshi.to(device)
         self.codec.to(device)
-        if self.audio_encoder is not None:
-            self.audio_encoder.encoder.to(device)
+        self.__dict__.pop("audio_encoder", None)  # made anew, there
         self.__dict__.pop("silence", None)
         return self
 
@@ -161,6 +160,7 @@ class Duplex:
             return None
         place = hub_folder(hearing.encoder) if self.encoder is None else self.encoder
         encoder = FrameEncoder.from_pretrained(place, self.sample_rate)
+        encoder.encoder.to(self.device)
         if (encoder.width, encoder.delay, encoder.frame_samples) != (hearing.width, hearing.delay, self.frame_samples):
             raise ModelError(
                 f"{place} gives frames of {encoder.width} numbers and {encoder.frame_samples} samples, {encoder.delay} "

@@ -141,6 +141,11 @@ class MoshiConfig:
         return max(self.delays)
 
     @property
+    def lag(self) -> int:
+        """Frames by which what is predicted comes out later than it is decided upon."""
+        return max(self.delays[: 1 + self.predicted])
+
+    @property
     def initial(self) -> list[int]:
         """The token of each stream that stands before the first frame."""
         return [self.text_card] + [self.card] * (self.streams - 1)

@@ -138,7 +138,7 @@ class Hearing(nn.Module):
 
     def read(self, heard: Tensor, states: Tensor) -> Tensor:
         """What it makes of frames: [batch, time, width], [batch, time, dim] -> [batch, time, config.dim]."""
-        return self.transformer(self.from_frames(heard) + self.from_states(self.norm(states)))
+        return self.transformer(self.from_frames(heard.to(states.dtype)) + self.from_states(self.norm(states)))
 
     def chosen(
         self, seen: Tensor, states: Tensor, belief: Tensor | None = None, packed: PackedWeights | None = None
@@ -179,7 +179,7 @@ class Hearing(nn.Module):
     @torch.no_grad()
     def step(self, heard: Tensor, states: Tensor, state: TransformerState, packed: PackedWeights | None) -> Tensor:
         """`forward` of one step: [batch, width], [batch, dim] -> [batch, dim]; `state` is changed."""
-        x = product(heard, self.from_frames.weight, packed=packed)
+        x = product(heard.to(states.dtype), self.from_frames.weight, packed=packed)
         x = x + product(self.norm(states), self.from_states.weight, packed=packed)
         x = self.transformer.step(x[:, None], state, packed)[:, 0]
         return self.chosen(x, states, packed=packed)

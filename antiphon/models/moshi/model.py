@@ -106,7 +106,7 @@ class Moshi(nn.Module):
     def reset(self) -> None:
         """Computes what is no weight; needed where a module was made without memory (`torch.device("meta")`)."""
         config, device = self.config, self.text_head.weight.device
-        streams, lag = config.streams, max(config.delays[: 1 + config.predicted])
+        streams, lag = config.streams, config.lag
 
         def table(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
@@ -221,9 +221,10 @@ class Moshi(nn.Module):
     ) -> Tensor:
         """One frame, 80 ms.
 
-        At call t the latest user frame counts as frame t - 1, and frame t - max(delays) of the own voice comes out. So
-        the user's codes of call 0 are not looked at (nothing has been heard before the first frame), and at t =
-        max(delays) comes the first frame, as in the published implementation.
+        At call t the latest user frame counts as frame t - 1 (with `hearing.wait` it is read that much later), and
+        frame t - `config.lag` of the own voice comes out. So the user's codes of call 0 are not looked at (nothing has
+        been heard before the first frame), and at t = `config.lag` comes the first frame, as in the published
+        implementation.
 
         Args:
             user: codes of the user's latest frame [batch, user_codebooks] int64, -1 where nothing is known (a lost

@@ -23,7 +23,7 @@ def talk(model: Moshi, user: Tensor, sampling: MoshiSampling, seed: int | Sequen
     Returns:
         Text and own codes [batch, 1 + codebooks, frames].
     """
-    lag, frames = model.config.max_delay, user.shape[-1]
+    lag, frames = model.config.lag, user.shape[-1]
     state, unknown = model.init_state(len(user), seed=seed), torch.full_like(user[:, :, 0], -1)
     made = [
         model.step(user[:, :, t - 1] if 0 < t <= frames else unknown, state, sampling) for t in range(frames + lag)

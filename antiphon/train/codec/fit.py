@@ -87,8 +87,10 @@ def fit_codec(codec: MiniCodec, sets: Sequence[SpeechSet], count: int, start: Mi
             as nearly as a linear map can tell the old latent from it.
 
     Raises:
-        ConfigError: no set has times of phones.
+        ConfigError: no set has times of phones, or a start whose encoder isn't linear.
     """
+    if len(codec.encoder) and start is not None:
+        raise ConfigError("model.fit with model.start is for linear encoders; set model.codec.encoder_depth=0")
     codec.eval()  # codebooks are set here, not averaged
     patches, phones = speech_frames(codec, sets, count)
     known = phones[:, 0] != UNKNOWN

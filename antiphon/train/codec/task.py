@@ -249,6 +249,8 @@ class TokenizerTask:
         if gan:
             self.optimizer_groups["adversary"] = ["adversary.*"]
         self._a_step = config.accumulate  # batches that the engine takes for one
+        if not 0 < self.data.speed[0] <= self.data.speed[1]:
+            raise ConfigError(f"data.speed is {tuple(self.data.speed)}: two factors above 0, the lower one first")
         self.speech, self.unseen = self._open()
         if not has_checkpoint(config.out):
             self._prepare()

@@ -51,8 +51,8 @@ class HearingStart:
     duplex: str = MISSING
     """Folder of the duplex model, whose other weights stay."""
     hearing: HearingConfig = field(default_factory=HearingConfig)
-    """Sizes; without `asked`, all notes of the users' turns. What a model has already goes on where sizes are the
-    same."""
+    """Sizes; without `asked`, the kinds that the model knows, or all notes of the users' turns. What a model has
+    already goes on where sizes are the same."""
 
 
 @dataclass
@@ -102,7 +102,10 @@ class HearingTask:
         # A step predicts the frame after those that were heard.
         self.delay = 1 + sizes.delay - sizes.wait
         self.talks, self.heard = self._read()
-        asked = list(sizes.asked) or self._notes()
+        known = duplex.moshi.config.hearing.asked if duplex.moshi.config.hearing is not None else []
+        asked = list(sizes.asked) or list(known) or self._notes()
+        if not asked:
+            raise ConfigError("data.conversations: no turn of a user has a note in its sidecar that says what is asked")
         self.kinds = {kind: number for number, kind in enumerate(asked)}
         self.model = with_hearing(duplex.moshi, replace(sizes, asked=asked))
         self.moshi = self.model.config
@@ -318,6 +321,8 @@ def with_hearing(moshi: Moshi, config: HearingConfig) -> Moshi:
     model = Moshi(MoshiConfig.from_dict(fields))
     fresh = model.state_dict()
     fits = {k: v for k, v in moshi.state_dict().items() if k in fresh and fresh[k].shape == v.shape}
+    if moshi.config.hearing is not None and moshi.config.hearing.asked != config.asked:  # others, or in another order
+        fits = {k: v for k, v in fits.items() if k not in ("hearing.asked.weight", "hearing.choice.believed.weight")}
     missing, _ = model.load_state_dict(fits, strict=False)
     assert all(name.startswith("hearing.") for name in missing)
     return model

@@ -261,6 +261,11 @@ def test_codes_stay_a_codecs_own_while_its_decoder_is_trained_on(corpus, tmp_pat
     assert has_codes_of(codec, "") and has_codes_of(codec, fingerprint(codec)) and not has_codes_of(codec, before[0])
     with pytest.raises(DataError, match="sounds made of other codes"):  # those of the decoder before
         detokenize(sounds, False, codec)
+    header = tmp_path / "codes" / "set.json"
+    header.write_text(header.read_text().replace(info.fingerprint, fingerprint(codec)))  # as sets were noted before
+    (corpus / "new.wav").write_bytes((corpus / "a.wav").read_bytes())
+    assert tokenize(TokenizeConfig(corpus, tmp_path / "codes", str(tmp_path / "codec")), False, codec) is not None
+    assert any("new" in row.id for row in CodeSet(tmp_path / "codes").rows)
     with torch.no_grad():
         codec.analysis.weight.mul_(1.1)
     with pytest.raises(DataError, match="other weights"):

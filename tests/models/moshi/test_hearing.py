@@ -98,6 +98,14 @@ def test_codes_that_wait_delay_what_the_user_said_and_nothing_of_the_model() -> 
     assert [bool((each < 0).any()) for each in made[0]] == [bool((each < 0).any()) for each in made[1]]  # as soon
 
 
+@torch.no_grad()
+def test_weights_of_half_the_size_hear_frames_of_float32() -> None:
+    model = hearing(config=LATE).bfloat16()
+    state, user = model.init_state(1), torch.zeros(1, model.config.user_codebooks, dtype=torch.long)
+    for _ in range(6):
+        assert model.step(user, state, heard=torch.randn(1, 12)).dtype == torch.long
+
+
 def delayed(model: Moshi, grid: torch.Tensor) -> torch.Tensor:
     from antiphon.nn.delays import delay
 

@@ -106,11 +106,22 @@ def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
     assert int((row["asked"] >= 0).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
 
 
+def test_what_is_asked_must_be_noted(places: Path, monkeypatch) -> None:
+    monkeypatch.setattr(HearingTask, "_asked", lambda self, index: [])
+    with pytest.raises(ConfigError, match="no turn of a user has a note"):
+        build_task(config(places))
+
+
 def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
     first = with_hearing(Moshi(MoshiConfig.from_dict(MOSHI)), HearingConfig(**HEARING))
     more = with_hearing(first, HearingConfig(**HEARING, asked=["alarm"], wait=1))
     assert torch.equal(more.hearing.from_frames.weight, first.hearing.from_frames.weight)
     assert more.hearing.asked.out_features == 1 and not more.hearing.choice.out.weight.any()
+    asks = [HearingConfig(**HEARING, asked=kinds) for kinds in (["alarm", "time"], ["time", "alarm"])]
+    one = with_hearing(first, asks[0])
+    same, turned = with_hearing(one, asks[0]), with_hearing(one, asks[1])
+    assert torch.equal(same.hearing.asked.weight, one.hearing.asked.weight)
+    assert not torch.equal(turned.hearing.asked.weight, one.hearing.asked.weight)  # its rows are other kinds'
     wider = with_hearing(first, HearingConfig(**(HEARING | {"inner": 40})))
     assert torch.equal(wider.hearing.from_frames.weight, first.hearing.from_frames.weight)
 
