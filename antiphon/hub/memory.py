@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import sys
 from pathlib import Path
@@ -66,18 +67,26 @@ def check_memory(model: Path, need: int) -> None:
         )
 
 
-def weight_bytes(folder: Path) -> int:
-    """Bytes that the weights in a folder take in memory: packed ones as they are in the file, others in float32.
+def weight_bytes(folder: Path, itemsize: int | None = None) -> int:
+    """Bytes that the weights in a folder take in memory: packed ones as they are in the file, others in float32; all of
+    them so many bytes each where `itemsize` is given, which unpacks them.
 
     0 where there are no safetensors to tell by."""
     from safetensors import SafetensorError, safe_open
 
-    total = 0
+    total, bits = 0, 8
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        bits = config.get("quantization_config", {}).get("bits", 8)
     for path in folder.glob("*.safetensors"):
         with contextlib.suppress(OSError, SafetensorError), safe_open(path, "np") as file:  # told by who reads it
             for name in file.keys():
                 about = file.get_slice(name)
-                total += math.prod(about.get_shape()) * (1 if about.get_dtype() in PACKED else 4)
+                count, packed = math.prod(about.get_shape()), about.get_dtype() in PACKED
+                if itemsize is not None:
+                    total += count * itemsize * (8 // bits if packed else 1)
+                else:
+                    total += count * (1 if packed else 4)
     return total
 
 

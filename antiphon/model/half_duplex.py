@@ -220,7 +220,8 @@ class HalfDuplexModel(TurnModel):
         folders = {role: hub.folder(part, preset) for role, part in sources.items() if part is not None}
         if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.FITTED}
-        hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"]))
+        size = None if dtype is None else dtype.itemsize
+        hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"], size))
         map_large_blocks()
         with ThreadPoolExecutor(1) as other:  # packing weights and reading files leave the core to one another
             thinker = other.submit(Thinker.from_pretrained, folders["thinker"], folders.get("lora"), device, dtype)

@@ -44,6 +44,9 @@ def test_weights_that_do_not_fit_are_told_before_they_are_read(monkeypatch, tmp_
         save_file({"x": torch.zeros(3, 1000, dtype=kind)}, tmp_path / f"{name}.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(b"short")  # told by who reads it
     assert hub.weight_bytes(tmp_path) == 3 * 12_000 + 3_000
+    assert hub.weight_bytes(tmp_path, 2) == 4 * 6_000
+    (tmp_path / "config.json").write_text('{"quantization_config": {"bits": 4}}')  # two weights in a byte
+    assert hub.weight_bytes(tmp_path, 2) == 3 * 6_000 + 12_000
     with_free(monkeypatch, 39_000)
     hub.check_memory(tmp_path, hub.weight_bytes(tmp_path))
     with_free(monkeypatch, 38_999)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def installed(steps, tmp_path_factory) -> Path:
     for name in files.split("\0"):
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(ROOT / name, source / name)
+            shutil.copy2(ROOT / name, source / name)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     (run,) = [rest for name, rest in steps if name == "RUN"]
     install, *others = [command.strip() for command in run.split("&&")]

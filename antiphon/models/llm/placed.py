@@ -10,13 +10,37 @@ its caches: embeddings, hidden states and logits, a few kilobytes a token, go ba
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from antiphon.models.llm.load import Cache, CausalLM, Forgets, ReadsTogether
+from antiphon.models.llm.load import Cache, CausalLM, Forgets, ReadsTogether, load_causal_lm
 from antiphon.models.lora import Lora
+from antiphon.nn.placement import placement
+
+
+def open_placed(
+    folder: Path | str, lora: Path | str | None, device: torch.device | str, dtype: torch.dtype | None
+) -> tuple[CausalLM, Lora | None]:
+    """A language model, and adapters for it, computing on a device.
+
+    Args:
+        folder, lora: theirs; None for no adapters.
+        device: where they compute; what they are given and give stays on the CPU.
+        dtype: of the model's weights, see `load_causal_lm`; None on another device than the CPU: bfloat16.
+
+    Raises:
+        ConfigError: no such device.
+        ModelError: a part is missing or unreadable.
+    """
+    place, kind = placement(device, dtype)
+    model = load_causal_lm(folder, kind)
+    adapters = Lora.from_pretrained(lora, model) if lora else None
+    if place.type == "cpu":
+        return model, adapters
+    return cast("CausalLM", Placed(model, place)), adapters.to(place) if adapters is not None else None
 
 
 class Placed(nn.Module):

@@ -35,8 +35,8 @@ from antiphon.errors import ModelError, TooLongError
 from antiphon.models.llm.chat_template import MARKS, ChatTemplate, Rendered
 from antiphon.models.llm.detokenizer import IncrementalDetokenizer, mark_tokens
 from antiphon.models.llm.grammar import Grammar, Grammars
-from antiphon.models.llm.load import Cache, CausalLM, Forgets, load_causal_lm
-from antiphon.models.llm.placed import Placed
+from antiphon.models.llm.load import Cache, CausalLM, Forgets
+from antiphon.models.llm.placed import open_placed
 from antiphon.models.llm.prompts import assistant_prompt
 from antiphon.models.llm.reading import SharedReading
 from antiphon.models.llm.sampling import TokenSampling, is_repeating, sample_rows, token_chances
@@ -46,7 +46,6 @@ from antiphon.models.llm.thinker_state import GeneratedToken, ReadPrompt, Thinke
 from antiphon.models.lora import Lora
 from antiphon.nn.batching import Batcher
 from antiphon.nn.cache import join
-from antiphon.nn.placement import placement
 
 MAX_CONTEXT_TOKENS = 2048  # of a conversation that are kept; older turns are forgotten
 MAX_KEPT_PROMPTS = 8  # system prompts that are kept read
@@ -115,21 +114,8 @@ class Thinker(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> Thinker:
-        """Load the language model's folder and, for voice mode, the adapters' folder.
-
-        Args:
-            llm, lora: the folders.
-            device: where the language model computes; what it is given and gives stays on the CPU (`Placed`).
-            dtype: of its weights, see `load_causal_lm`; None on another device than the CPU: bfloat16.
-
-        Raises:
-            ModelError: a part is missing or unreadable.
-        """
-        device, dtype = placement(device, dtype)
-        model = load_causal_lm(llm, dtype)
-        adapters = Lora.from_pretrained(lora, model) if lora else None
-        if device.type != "cpu":
-            model, adapters = Placed(model, device), adapters.to(device) if adapters is not None else None
+        """Load the language model's folder and, for voice mode, the adapters' folder; see `open_placed`."""
+        model, adapters = open_placed(llm, lora, device, dtype)
         return cls(model, llm, adapters).eval()
 
     @torch.inference_mode()

@@ -5,11 +5,11 @@ frozen encoder's frames (`antiphon.encoders.whisper.frames`) tell the words. Wha
 of the temporal transformer where it is chosen which piece of text is next, and nowhere else: whether there is one at
 all, and so when to speak, stays what it was (`reworded`), and so does the sound.
 
-What was asked is a state of its own, as in systems that drive a language model by predicted states of the dialogue
-(Freeze-Omni, MinMo): which of the kinds of question that it knows (`asked`), with a probability each, and the choice of
-words is told that. So a sentence that was never heard in training has to be understood only as far as its kind, and
-what is answered to a kind is learnt from all sentences of it. The encoder is later than the codec: `wait` lets the
-codes be as late, so that all that was said is known when it is time to answer.
+The user's intent is a state of its own, as in systems that drive a language model by predicted states of the dialogue
+(Freeze-Omni, MinMo): a probability of each of the `intents`, and the choice of words is told these. So a sentence that
+was never heard in training has to be understood only as far as its intent, and what is answered to an intent is learnt
+from all sentences that have it. The encoder is later than the codec: `wait` lets the codes be as late, so that all that
+was said is known when it is time to answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class HearingConfig:
         delay: steps until a frame's vector is there.
         dim, heads, layers, inner: of the transformer; `inner` is the width of the SwiGLU.
         context: frames that are seen, the present one included.
-        asked: kinds of question that it tells apart; none where the choice is told of none.
+        intents: of users' turns that it tells apart; with none, all that is heard reaches the choice of words.
         wait: frames by which the user's codes reach the temporal transformer later than they could.
     """
 
@@ -48,7 +48,7 @@ class HearingConfig:
     layers: int = 4
     inner: int = 704
     context: int = 125
-    asked: list[str] = field(default_factory=list)
+    intents: list[str] = field(default_factory=list)
     wait: int = 0
 
     def __post_init__(self) -> None:
@@ -81,32 +81,30 @@ def linear(x: Tensor, layer: nn.Linear, packed: PackedWeights | None) -> Tensor:
     return layer(x) if packed is None else product(x, layer.weight, packed=packed)
 
 
-class Choice(nn.Module):
-    """What is added to a state for the sake of what was asked: told by the state, and so by the text so far, and by
-    nothing of the sound but the kind of question. What else could be told, a small set's sentences are known by, and
-    their replies by heart.
+class IntentConditioning(nn.Module):
+    """What is added to a state, and so to the logits of the text, for the user's intent. It reads the state, which
+    knows the text so far, and of what was heard the intent alone: by more than that a small set's sentences are
+    recognised, and their replies learnt by heart.
 
     Args:
-        kinds: of question.
+        intents: how many.
         dim, width: of the state, inside.
     """
 
-    def __init__(self, kinds: int, dim: int, width: int) -> None:
+    def __init__(self, intents: int, dim: int, width: int) -> None:
         super().__init__()
-        self.believed = nn.Linear(kinds, width, bias=False)
+        self.embedding = nn.Linear(intents, width, bias=False)  # of a mixture, so no table to look up
         self.text = nn.Linear(dim, width, bias=False)
         self.norm = RMSNorm(width, 1e-6)
         self.up = nn.Linear(width, 2 * width, bias=False)
         self.down = nn.Linear(2 * width, width, bias=False)
         self.out = nn.Linear(width, dim, bias=False)
-        nn.init.normal_(
-            self.believed.weight
-        )  # as an embedding: a kind is seldom seen, and must tell from the beginning
+        nn.init.normal_(self.embedding.weight)  # each is seldom seen, and must tell from the beginning
         nn.init.zeros_(self.out.weight)  # at first, nothing is added
 
-    def forward(self, belief: Tensor, state: Tensor, packed: PackedWeights | None = None) -> Tensor:
-        """[..., kinds], normed [..., dim] -> [..., dim]."""
-        x = linear(belief, self.believed, packed) + linear(state, self.text, packed)
+    def forward(self, intent: Tensor, state: Tensor, packed: PackedWeights | None = None) -> Tensor:
+        """Probabilities [..., intents], normed states [..., dim] -> [..., dim]."""
+        x = linear(intent, self.embedding, packed) + linear(state, self.text, packed)
         x = x + linear(F.silu(linear(self.norm(x), self.up, packed)), self.down, packed)
         return linear(x, self.out, packed)
 
@@ -128,10 +126,10 @@ class Hearing(nn.Module):
         self.transformer = Transformer(
             TransformerConfig(config.dim, config.heads, config.inner, config.layers, config.context)
         )
-        self.out = self.choice = None
-        if config.asked:
-            self.asked = nn.Linear(config.dim, len(config.asked), bias=False)
-            self.choice = Choice(len(config.asked), dim, config.dim)
+        self.out = self.conditioning = None
+        if config.intents:
+            self.intent_head = nn.Linear(config.dim, len(config.intents), bias=False)
+            self.conditioning = IntentConditioning(len(config.intents), dim, config.dim)
         else:
             self.out = nn.Linear(config.dim, dim, bias=False)
             nn.init.zeros_(self.out.weight)  # at first, nothing is added
@@ -140,24 +138,24 @@ class Hearing(nn.Module):
         """What it makes of frames: [batch, time, width], [batch, time, dim] -> [batch, time, config.dim]."""
         return self.transformer(self.from_frames(heard.to(states.dtype)) + self.from_states(self.norm(states)))
 
-    def chosen(
-        self, seen: Tensor, states: Tensor, belief: Tensor | None = None, packed: PackedWeights | None = None
+    def conditioned(
+        self, seen: Tensor, states: Tensor, intent: Tensor | None = None, packed: PackedWeights | None = None
     ) -> Tensor:
         """States with what was heard.
 
         Args:
             seen: [..., config.dim], of `read`.
             states: [..., dim].
-            belief: probabilities of the kinds of question [..., kinds]; None for its own.
+            intent: probabilities [..., intents]; None for its own.
             packed: weights for quicker steps.
 
         Returns:
             [..., dim].
         """
-        if self.choice is None:
+        if self.conditioning is None:
             return states + linear(seen, self.out, packed)
-        belief = linear(seen, self.asked, packed).softmax(-1) if belief is None else belief
-        return states + self.choice(belief, self.norm(states), packed)
+        intent = linear(seen, self.intent_head, packed).softmax(-1) if intent is None else intent
+        return states + self.conditioning(intent, self.norm(states), packed)
 
     def forward(self, heard: Tensor, states: Tensor) -> Tensor:
         """States with what was heard; differentiable.
@@ -170,7 +168,7 @@ class Hearing(nn.Module):
         Returns:
             [batch, time, dim].
         """
-        return self.chosen(self.read(heard, states), states)
+        return self.conditioned(self.read(heard, states), states)
 
     def init_state(self, batch: int = 1) -> TransformerState:
         """The state before the first frame."""
@@ -182,7 +180,7 @@ class Hearing(nn.Module):
         x = product(heard.to(states.dtype), self.from_frames.weight, packed=packed)
         x = x + product(self.norm(states), self.from_states.weight, packed=packed)
         x = self.transformer.step(x[:, None], state, packed)[:, 0]
-        return self.chosen(x, states, packed=packed)
+        return self.conditioned(x, states, packed=packed)
 
     def reset(self) -> None:
         """See `Transformer.reset`."""

@@ -1,9 +1,9 @@
 """Teaches a duplex model what is said to it: its `hearing` learns to choose the reply's words, and all else stays.
 
 The pieces of the model's text are asked for, and two things besides: the user's words, some time after each began,
-through a head that isn't kept, and what kind of thing was asked (the note of the user's turn) from its end until
-somebody asks again. The choice of pieces is told what was asked; in training mostly what truly was (`data.told`), so
-that it learns what is answered to a kind and not to a sentence. The frozen temporal transformer goes through each
+through a head that isn't kept, and the intent of the user's turn (its note) from its end until the user speaks again.
+The choice of pieces is told an intent, in training mostly the true one (`data.teacher_forcing`), so that it learns what
+is answered to an intent and not to a sentence. The frozen temporal transformer goes through each
 conversation once; its states are kept, so that a step costs what `hearing` costs.
 
 A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
@@ -41,7 +41,7 @@ from antiphon.train.moshi.batches import DialogueWindows
 from antiphon.train.moshi.task import imported
 from antiphon.train.prepare import preparing
 
-ASKED_SECONDS = 0.6  # after a turn's end, when what was asked must be known
+INTENT_SECONDS = 0.6  # after a turn's end, when its intent must be known
 
 
 @dataclass
@@ -51,7 +51,7 @@ class HearingStart:
     duplex: str = MISSING
     """Folder of the duplex model, whose other weights stay."""
     hearing: HearingConfig = field(default_factory=HearingConfig)
-    """Sizes; without `asked`, the kinds that the model knows, or all notes of the users' turns. What a model has
+    """Sizes; without `intents`, those that the model knows, or all notes of the users' turns. What a model has
     already goes on where sizes are the same."""
 
 
@@ -71,9 +71,8 @@ class HearingData:
     others: float = 0.8
     """Share of conversations in whose user's turns (events "turn") the codes are of other turns; those held out all are
     so."""
-    told: float = 0.7
-    """Share of windows in which the choice of pieces is told what truly was asked; in the others what `hearing`
-    believes."""
+    teacher_forcing: float = 0.7
+    """Share of windows in which the choice of pieces is told the true intent; in the others what `hearing` predicts."""
     dropout: float = 0.0
     """Share of the encoder's numbers that are left out."""
     lost: float = 0.02
@@ -102,12 +101,12 @@ class HearingTask:
         # A step predicts the frame after those that were heard.
         self.delay = 1 + sizes.delay - sizes.wait
         self.talks, self.heard = self._read()
-        known = duplex.moshi.config.hearing.asked if duplex.moshi.config.hearing is not None else []
-        asked = list(sizes.asked) or list(known) or self._notes()
-        if not asked:
-            raise ConfigError("data.conversations: no turn of a user has a note in its sidecar that says what is asked")
-        self.kinds = {kind: number for number, kind in enumerate(asked)}
-        self.model = with_hearing(duplex.moshi, replace(sizes, asked=asked))
+        known = duplex.moshi.config.hearing.intents if duplex.moshi.config.hearing is not None else []
+        intents = list(sizes.intents) or list(known) or self._notes()
+        if not intents:
+            raise ConfigError("data.conversations: no turn of a user has a note in its sidecar that says its intent")
+        self.intents = {intent: number for number, intent in enumerate(intents)}
+        self.model = with_hearing(duplex.moshi, replace(sizes, intents=intents))
         self.moshi = self.model.config
         assert self.model.hearing is not None
         self.hearing = self.model.hearing
@@ -150,13 +149,13 @@ class HearingTask:
         return talks, [of[index] for index in there]
 
     def _notes(self) -> list[str]:
-        """What is asked, the most frequent first."""
+        """All intents, the most frequent first."""
         counts: Counter[str] = Counter()
         for index in range(len(self.talks)):
-            counts.update(note for _, note in self._asked(index))
+            counts.update(note for _, note in self._noted(index))
         return [kind for kind, _ in counts.most_common()]
 
-    def _asked(self, index: int) -> list[tuple[float, str]]:
+    def _noted(self, index: int) -> list[tuple[float, str]]:
         """When each of the user's turns ends, and its note."""
         events = self.talks[index].events
         return [(e.end, e.note) for e in events if e.kind == "turn" and e.speaker == USER and e.note]
@@ -200,14 +199,14 @@ class HearingTask:
         # At a step, the newest frame that is there is the one `delay` steps before; where codes wait, it may be later.
         heard = self.heard[index][talk.id]
         heard = F.pad(heard, (0, 0, self.delay, max(0, -self.delay)))[: talk.frames]
-        asked = torch.full((talk.frames,), NOTHING)
-        for end, note in self._asked(index):
-            asked[self._frame(end, index) :] = self.kinds.get(note, NOTHING)
+        intent = torch.full((talk.frames,), NOTHING)
+        for end, note in self._noted(index):
+            intent[self._frame(end, index) :] = self.intents.get(note, NOTHING)
         for event in talk.events:
             if event.kind == "turn" and event.speaker == USER:
-                asked[self._frame(event.start, index) : self._frame(event.end, index)] = NOTHING
+                intent[self._frame(event.start, index) : self._frame(event.end, index)] = NOTHING
         text, words = self.talks.text(index).long(), self.talks.said_to(index, USER).long()
-        rows = {"states": self._states(index).float(), "heard": heard, "text": text, "words": words, "asked": asked}
+        rows = {"states": self._states(index).float(), "heard": heard, "text": text, "words": words, "intent": intent}
         rows = {name: row[start:stop] for name, row in rows.items()}
         short = frames - len(rows["text"])
         return {
@@ -229,21 +228,21 @@ class HearingTask:
         if self.data.dropout:
             out = torch.from_numpy(rng.random(batch["heard"].shape, dtype=np.float32)) < self.data.dropout
             batch["heard"] = batch["heard"].masked_fill(out, 0.0) / (1 - self.data.dropout)
-        batch["told"] = torch.from_numpy(rng.random(len(rows)) < self.data.told)
+        batch["forced"] = torch.from_numpy(rng.random(len(rows)) < self.data.teacher_forcing)
         return batch
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
-        """`text`, which piece it is where there is one; `words` and `asked`."""
+        """`text`, which piece it is where there is one; `words` and `intent`."""
         seen, silent = self.hearing.read(batch["heard"], batch["states"]), (self.moshi.pad, self.moshi.end_pad)
         losses: dict[str, Tensor] = {}
-        kinds, known = self.hearing.asked(seen), batch["asked"] != NOTHING
+        intents, known = self.hearing.intent_head(seen), batch["intent"] != NOTHING
         said = (batch["text"] != NOTHING) & (batch["text"] != silent[0]) & (batch["text"] != silent[1])
         if said.any():
-            belief = kinds[said].detach().softmax(-1)
-            if "told" in batch:
-                told = (known & batch["told"][:, None])[said]
-                belief[told] = F.one_hot(batch["asked"][said][told], len(self.kinds)).float()
-            logits = self.model.text_head(self.hearing.chosen(seen[said], batch["states"][said], belief))
+            intent = intents[said].detach().softmax(-1)
+            if "forced" in batch:
+                forced = (known & batch["forced"][:, None])[said]
+                intent[forced] = F.one_hot(batch["intent"][said][forced], len(self.intents)).float()
+            logits = self.model.text_head(self.hearing.conditioned(seen[said], batch["states"][said], intent))
             logits = logits.index_fill(1, torch.tensor(silent, device=logits.device), float("-inf"))
             losses["text"] = F.cross_entropy(logits, batch["text"][said])
         there = batch["words"] != NOTHING
@@ -253,12 +252,12 @@ class HearingTask:
             weight = torch.where((target == silent[0]) | (target == silent[1]), self.data.padding, 1.0)
             losses["words"] = (each * weight).sum() / weight.sum()
         if known.any():
-            losses["asked"] = F.cross_entropy(kinds[known], batch["asked"][known])
+            losses["intent"] = F.cross_entropy(intents[known], batch["intent"][known])
         return losses
 
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
-        """Losses on conversations that are held out, and the share of their turns of which is known what was asked."""
+        """Losses on conversations that are held out, and the share of their turns whose intent is known."""
         self.model.eval()
         total: Counter[str] = Counter()
         right = turns = 0
@@ -266,13 +265,13 @@ class HearingTask:
         for index in held:
             row = {name: each[None] for name, each in self._row(index, 0, int(self.talks.frames[index])).items()}
             total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(row).items()})
-            best = self.hearing.asked(self.hearing.read(row["heard"], row["states"])[0]).argmax(-1)
-            for end, note in self._asked(index):
-                at = self._frame(end + ASKED_SECONDS, index) - 1
+            best = self.hearing.intent_head(self.hearing.read(row["heard"], row["states"])[0]).argmax(-1)
+            for end, note in self._noted(index):
+                at = self._frame(end + INTENT_SECONDS, index) - 1
                 if at < len(best):
-                    right, turns = right + int(best[at] == self.kinds.get(note, NOTHING)), turns + 1
+                    right, turns = right + int(best[at] == self.intents.get(note, NOTHING)), turns + 1
         self.model.train()
-        figures = {**total, "asked-right": right / max(1, turns)}
+        figures = {**total, "intent-accuracy": right / max(1, turns)}
         if self.data.measure:
             measure = measures.get(self.data.measure) or imported(self.data.measure, "data.measure")
             figures |= measure(Duplex(self._bare(), self.duplex.codec, self.duplex.pieces, self.duplex.sampling))
@@ -289,7 +288,7 @@ class HearingTask:
                 seen = self.hearing.read(row["heard"], row["states"])
                 silent = (self.moshi.pad, self.moshi.end_pad)
                 text, worded = (
-                    self.model.text_head(x) for x in (row["states"], self.hearing.chosen(seen, row["states"]))
+                    self.model.text_head(x) for x in (row["states"], self.hearing.conditioned(seen, row["states"]))
                 )
                 chosen = reworded(text, worded, silent).argmax(-1)[0]
                 words = self.model.words_head(seen).argmax(-1)[0]
@@ -321,8 +320,14 @@ def with_hearing(moshi: Moshi, config: HearingConfig) -> Moshi:
     model = Moshi(MoshiConfig.from_dict(fields))
     fresh = model.state_dict()
     fits = {k: v for k, v in moshi.state_dict().items() if k in fresh and fresh[k].shape == v.shape}
-    if moshi.config.hearing is not None and moshi.config.hearing.asked != config.asked:  # others, or in another order
-        fits = {k: v for k, v in fits.items() if k not in ("hearing.asked.weight", "hearing.choice.believed.weight")}
+    if (
+        moshi.config.hearing is not None and moshi.config.hearing.intents != config.intents
+    ):  # others, or in another order
+        fits = {
+            k: v
+            for k, v in fits.items()
+            if k not in ("hearing.intent_head.weight", "hearing.conditioning.embedding.weight")
+        }
     missing, _ = model.load_state_dict(fits, strict=False)
     assert all(name.startswith("hearing.") for name in missing)
     return model

@@ -13,14 +13,14 @@ from antiphon.train.moshi.hearing import with_hearing
 from tests.models.moshi.test_model import a_grid, make
 
 HEARING = HearingConfig(width=12, dim=16, heads=2, layers=2, inner=24, context=6)
-ASKED = replace(HEARING, asked=["time", "weather", "name"])
-LATE = replace(ASKED, wait=3)
+INTENTS = replace(HEARING, intents=["time", "weather", "name"])
+LATE = replace(INTENTS, wait=3)
 
 
 def hearing(learnt: bool = True, config: HearingConfig = HEARING) -> Moshi:
     model = with_hearing(make(), config).eval()
     if learnt:
-        torch.nn.init.normal_((model.hearing.choice or model.hearing).out.weight, std=0.5)
+        torch.nn.init.normal_((model.hearing.conditioning or model.hearing).out.weight, std=0.5)
     return model
 
 
@@ -48,19 +48,21 @@ def test_what_is_heard_changes_which_word_is_said_and_neither_when_nor_the_codes
 
 
 @torch.no_grad()
-def test_the_choice_is_told_what_was_asked() -> None:
-    model = hearing(config=ASKED).hearing
+def test_the_choice_of_words_is_told_the_intent() -> None:
+    model = hearing(config=INTENTS).hearing
     seen, states = torch.randn(2, 5, 16), torch.randn(2, 5, model.norm.weight.shape[0])
     sure = torch.eye(3)[torch.tensor([0, 2])][:, None].expand(-1, 5, -1)
-    told = [model.chosen(seen, states, belief) for belief in (sure, sure.flip(0))]
+    told = [model.conditioned(seen, states, intent) for intent in (sure, sure.flip(0))]
     assert not torch.allclose(*told)
-    torch.testing.assert_close(model.chosen(seen, states), model.chosen(seen, states, model.asked(seen).softmax(-1)))
+    torch.testing.assert_close(
+        model.conditioned(seen, states), model.conditioned(seen, states, model.intent_head(seen).softmax(-1))
+    )
     # Nothing else of what was heard counts: what a small set's sentences are known by, their replies are known by, too.
-    assert torch.equal(model.chosen(torch.randn_like(seen), states, sure), told[0])
+    assert torch.equal(model.conditioned(torch.randn_like(seen), states, sure), told[0])
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [HEARING, ASKED, LATE], ids=["words", "asked", "late"])
+@pytest.mark.parametrize("config", [HEARING, INTENTS, LATE], ids=["words", "intents", "late"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_step_is_the_forward(packed: bool, config: HearingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where codes wait, it is the forward of what the codes will be by then, but for the first frames."""
@@ -86,7 +88,7 @@ def test_a_step_is_the_forward(packed: bool, config: HearingConfig, monkeypatch:
 
 @torch.no_grad()
 def test_codes_that_wait_delay_what_the_user_said_and_nothing_of_the_model() -> None:
-    models = [hearing(config=config) for config in (ASKED, LATE)]
+    models = [hearing(config=config) for config in (INTENTS, LATE)]
     grid, own = a_grid(models[0], 1, 30), 1 + models[0].config.codebooks
     silence = torch.zeros_like(grid[:, own:, 0])
     made = []

@@ -81,19 +81,19 @@ def test_a_step_reads_what_was_heard_by_then(places: Path) -> None:
     later = task._row(0, 10, 20)
     assert all(torch.equal(later[name], each[10:30]) for name, each in row.items())
     ended = int(1.2 * 12.5) + task.delay
-    assert (row["asked"] >= 0).nonzero()[0, 0] == ended and (row["asked"][:ended] == -1).all()
-    assert (row["asked"][ended:] == task.kinds["alarm"]).all()  # as long as nothing else is asked
+    assert (row["intent"] >= 0).nonzero()[0, 0] == ended and (row["intent"][:ended] == -1).all()
+    assert (row["intent"][ended:] == task.intents["alarm"]).all()  # as long as nothing else is asked
 
 
-def test_what_is_asked_is_not_known_while_it_is_being_said(places: Path, monkeypatch) -> None:
+def test_an_intent_is_not_known_while_it_is_being_said(places: Path, monkeypatch) -> None:
     task = build_task(config(places))
     talk = task.talks[0]
     again = [*talk.events, Event("turn", 2.0, 2.4, "user", "weather")]
     monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(talk, events=again))
-    asked = task._row(0, 0, FRAMES)["asked"]
+    asked = task._row(0, 0, FRAMES)["intent"]
     first, second, end = (int(at * 12.5) + task.delay for at in (1.2, 2.0, 2.4))
-    assert (asked[first:second] == task.kinds["alarm"]).all() and (asked[second:end] == -1).all()
-    assert (asked[end:] == task.kinds["weather"]).all()
+    assert (asked[first:second] == task.intents["alarm"]).all() and (asked[second:end] == -1).all()
+    assert (asked[end:] == task.intents["weather"]).all()
 
 
 def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
@@ -103,41 +103,43 @@ def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
     assert task.delay == -2 and task.model.config.hearing.wait == 5
     row = task._row(0, 0, FRAMES)
     assert torch.equal(row["heard"][:-2], task.heard[0]["talk-0"][2:]) and not row["heard"][-2:].any()
-    assert int((row["asked"] >= 0).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
+    assert int((row["intent"] >= 0).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
 
 
-def test_what_is_asked_must_be_noted(places: Path, monkeypatch) -> None:
-    monkeypatch.setattr(HearingTask, "_asked", lambda self, index: [])
+def test_intents_must_be_noted(places: Path, monkeypatch) -> None:
+    monkeypatch.setattr(HearingTask, "_noted", lambda self, index: [])
     with pytest.raises(ConfigError, match="no turn of a user has a note"):
         build_task(config(places))
 
 
 def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
     first = with_hearing(Moshi(MoshiConfig.from_dict(MOSHI)), HearingConfig(**HEARING))
-    more = with_hearing(first, HearingConfig(**HEARING, asked=["alarm"], wait=1))
+    more = with_hearing(first, HearingConfig(**HEARING, intents=["alarm"], wait=1))
     assert torch.equal(more.hearing.from_frames.weight, first.hearing.from_frames.weight)
-    assert more.hearing.asked.out_features == 1 and not more.hearing.choice.out.weight.any()
-    asks = [HearingConfig(**HEARING, asked=kinds) for kinds in (["alarm", "time"], ["time", "alarm"])]
+    assert more.hearing.intent_head.out_features == 1 and not more.hearing.conditioning.out.weight.any()
+    asks = [HearingConfig(**HEARING, intents=intents) for intents in (["alarm", "time"], ["time", "alarm"])]
     one = with_hearing(first, asks[0])
     same, turned = with_hearing(one, asks[0]), with_hearing(one, asks[1])
-    assert torch.equal(same.hearing.asked.weight, one.hearing.asked.weight)
-    assert not torch.equal(turned.hearing.asked.weight, one.hearing.asked.weight)  # its rows are other kinds'
+    assert torch.equal(same.hearing.intent_head.weight, one.hearing.intent_head.weight)
+    assert not torch.equal(
+        turned.hearing.intent_head.weight, one.hearing.intent_head.weight
+    )  # its rows are other intents'
     wider = with_hearing(first, HearingConfig(**(HEARING | {"inner": 40})))
     assert torch.equal(wider.hearing.from_frames.weight, first.hearing.from_frames.weight)
 
 
-def test_choices_are_told_the_truth_as_often_as_asked_for(places: Path) -> None:
-    told = build_task(config(places, told=0.5, dropout=0.3))
-    batches = [told.batch(step) for step in range(30)]
-    assert 0.3 < float(torch.stack([batch["told"] for batch in batches]).float().mean()) < 0.7
-    plain = build_task(config(places, told=0.5)).batch(0)["heard"]
+def test_teacher_forcing_and_dropout_follow_the_settings(places: Path) -> None:
+    task = build_task(config(places, teacher_forcing=0.5, dropout=0.3))
+    batches = [task.batch(step) for step in range(30)]
+    assert 0.3 < float(torch.stack([batch["forced"] for batch in batches]).float().mean()) < 0.7
+    plain = build_task(config(places, teacher_forcing=0.5)).batch(0)["heard"]
     kept = batches[0]["heard"] != 0
     assert 0.5 < float(kept[plain != 0].float().mean()) < 0.9
     torch.testing.assert_close(batches[0]["heard"][kept], plain[kept] / 0.7)
-    batch = batches[0] | {"told": torch.ones(4, dtype=torch.bool)}
-    torch.nn.init.normal_(told.hearing.choice.out.weight)
-    true = told.losses(batch)["text"]
-    assert true != told.losses(batch | {"told": torch.zeros(4, dtype=torch.bool)})["text"]
+    batch = batches[0] | {"forced": torch.ones(4, dtype=torch.bool)}
+    torch.nn.init.normal_(task.hearing.conditioning.out.weight)
+    true = task.losses(batch)["text"]
+    assert true != task.losses(batch | {"forced": torch.zeros(4, dtype=torch.bool)})["text"]
 
 
 def test_a_window_that_reaches_past_the_end_asks_for_nothing_there(places: Path) -> None:
@@ -180,7 +182,7 @@ def test_it_learns_which_reply_was_asked_for_and_nothing_else_changes(places: Pa
             torch.testing.assert_close(each, started[name])
     stage.model.duplex = str(places / "run" / "model")
     after = build_task(stage)
-    assert after.measure(0, {})["held-asked"] < first.measure(0, {})["held-asked"]
+    assert after.measure(0, {})["held-intent"] < first.measure(0, {})["held-intent"]
     # Nothing but what was heard tells the two kinds apart.
     row = {name: each[None] for name, each in after._row(0, 0, FRAMES).items()}
     deaf = row | {"heard": torch.zeros_like(row["heard"])}
