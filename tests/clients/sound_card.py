@@ -38,8 +38,10 @@ class SoundCard:
         path, found = self.folder / "loudspeaker.raw", []
         how = ["--device=loudspeaker.monitor", "--format=s16le", f"--rate={RATE}", "--channels=1", "--latency-msec=50"]
         with path.open("wb") as file, subprocess.Popen(["parec", *how], stdout=file) as process:
-            yield found
-            process.terminate()
+            try:
+                yield found
+            finally:
+                process.terminate()
         found.append(np.frombuffer(path.read_bytes(), np.int16))
 
 

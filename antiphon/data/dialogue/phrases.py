@@ -37,8 +37,8 @@ class Voice:
     """Who speaks.
 
     Attributes:
-        name: as `antiphon.data.speech.speak.Speaker` knows it: "hibari", "joe", "kokoro:STYLE".
-        speed, pitch, formant: factors; pitch and formant only hibari can change.
+        name: as `antiphon.data.speech.speak.Speaker` knows it: "hibari", "joe", "flite:NAME", "kokoro:STYLE".
+        speed, pitch, formant: factors; the pitch alone only hibari can change.
     """
 
     name: str = "hibari"

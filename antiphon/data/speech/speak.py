@@ -97,7 +97,7 @@ class Speaker:
     """One voice by name, with what it can vary.
 
     Args:
-        name: "hibari", "joe", or "kokoro:STYLE" (several styles joined by "+" are blended evenly).
+        name: "hibari", "joe", "flite:NAME", or "kokoro:STYLE" (several styles joined by "+" are blended evenly).
 
     Raises:
         DataError: There is no such voice.
@@ -112,22 +112,34 @@ class Speaker:
             from antiphon.data.speech.voices.piper import PiperVoice
 
             self.voice = PiperVoice()
+        elif kind == "flite":
+            from antiphon.data.speech.voices.flite import VOICES, FliteVoice
+
+            self.voice = FliteVoice(style or VOICES[0])
         elif kind == "kokoro":
             from antiphon.data.speech.voices.kokoro import STYLES, KokoroVoice
 
             self.voice = KokoroVoice(style or STYLES[0])
         else:
-            raise DataError(f"There is no voice {name!r}: name hibari, joe, or kokoro:STYLE.")
+            raise DataError(f"There is no voice {name!r}: name hibari, joe, flite:NAME, or kokoro:STYLE.")
 
     def speak(self, text: str, seed: int, changes: dict[str, float]) -> Spoken:
-        """Speak with the changes that this voice can make; those that it cannot are passed over."""
+        """Speak with the changes that this voice can make; those that it cannot are passed over.
+
+        A voice that knows no throats speaks slower by the factor and is played faster: its pitch rises along.
+        """
         if isinstance(self.voice, HibariVoice):
             return self.voice.speak(text, seed=seed, **changes)
-        return self.voice.speak(text, seed=seed, speed=changes["speed"])
+        throat = changes["formant"]
+        spoken = self.voice.speak(text, seed=seed, speed=changes["speed"] / throat)
+        if throat != 1.0:
+            samples = resample(spoken.samples, round(spoken.sample_rate * throat), spoken.sample_rate)
+            spoken = replace(spoken, samples=samples)
+        return spoken
 
     def made(self, changes: dict[str, float]) -> dict[str, float]:
         """Those of the changes that `speak` makes and that are any change."""
-        able = changes if isinstance(self.voice, HibariVoice) else {"speed": changes["speed"]}
+        able = changes if isinstance(self.voice, HibariVoice) else {k: changes[k] for k in ("speed", "formant")}
         return {name: value for name, value in able.items() if value != 1.0}
 
 
