@@ -41,14 +41,14 @@ test: test-fast weights
 test-fast: $(TESTED)
 	$(PYTEST) -m "not slow"
 
-# From Debian, where they are missing: two browsers, a sound card made of software for one, and what plays music.
+# From Debian, where they are missing: two browsers, a sound card made of software for one, what plays music, and voices.
 browser:
 	@command -v chromium && command -v firefox-esr && command -v pulseaudio && command -v paplay && \
-		command -v fluidsynth && test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
+		command -v fluidsynth && command -v flite && test -e /usr/share/sounds/sf2/FluidR3_GM.sf2 || { \
 		root=$$(test "$$(id -u)" = 0 || echo sudo); \
 		$$root apt-get update && \
 		$$root apt-get install --yes --no-install-recommends \
-			chromium firefox-esr pulseaudio pulseaudio-utils fluidsynth fluid-soundfont-gm; }
+			chromium firefox-esr pulseaudio pulseaudio-utils fluidsynth fluid-soundfont-gm flite; }
 
 train: $(VENV)/.develop
 	$(BIN)/antiphon train "$(RECIPE)" $(ARGS)

@@ -17,7 +17,9 @@ Texts = Annotated[Path, typer.Option("--texts", help="Folder with the text sourc
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the set; one that is there is added to.")]
 Voices = Annotated[
     list[str] | None,
-    typer.Option("--voice", help="hibari, joe, or kokoro:STYLE. May be repeated: sentences are then shared out."),
+    typer.Option(
+        "--voice", help="hibari, joe, flite:NAME, or kokoro:STYLE. May be repeated: sentences are then shared out."
+    ),
 ]
 Hours = Annotated[float, typer.Option(help="Stop after as many hours by these voices; 0 is no limit.", min=0.0)]
 Count = Annotated[int, typer.Option(help="Stop after as many utterances by these voices; 0 is no limit.", min=0)]
@@ -76,6 +78,7 @@ def speak(
             seconds=seconds,
             sample_rate=rate,
             seed=seed,
+            times=True,
         )
         progress("Reading the texts ...")
         run(mixed_sentences(texts, shares(role or ["assistant"]), split, seed), config, workers)

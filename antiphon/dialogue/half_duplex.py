@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from antiphon.models.scene.reading import SceneReading
     from antiphon.models.tts.synthesizer import Synthesizer
 
+VOICE = "heart"  # what a voice without a name is called
 TOKENS_AHEAD = 12  # that are thought and not said yet, at most: who is interrupted has thought them in vain
 # What stands before a sentence: which of the two makes it likelier tells to whom it was said.
 TO_ASSISTANT = 'A person says to a voice assistant: "'
@@ -72,7 +73,6 @@ class HalfDuplexBackend:
         reading: has the thinker read that.
     """
 
-    voices: Sequence[str] = ("heart",)
     sees, writes_down, structured, shares_steps = False, True, True, True
 
     def __init__(
@@ -87,6 +87,7 @@ class HalfDuplexBackend:
         self.recognizer, self.thinker, self.synthesizer, self.name = recognizer, thinker, synthesizer, name
         self.scenes, self.reading = scenes, reading
         self.sample_rate: int = synthesizer.sample_rate
+        self.voices: Sequence[str] = synthesizer.voices or (VOICE,)
         self.calls_functions = thinker.template.call_form is not None
 
     @property
@@ -133,7 +134,7 @@ class HalfDuplexBackend:
             UnsayableError: nothing of it can be said.
         """
         how = sampling or Sampling()
-        for samples in self.synthesizer.say(text, how.seed, how.temperature, how.top_k):
+        for samples in self.synthesizer.say(text, how.seed, how.temperature, how.top_k, how.voice):
             yield Audio(samples, self.sample_rate)
 
 
@@ -489,7 +490,7 @@ class HalfDuplexReply:
 
     def _spoken(self, thoughts: Iterable[GeneratedToken | Call]) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling
-        self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k)
+        self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k, how.voice)
         for each in self._speech.overlapped(map(self._piece, thoughts)):
             yield AudioEvent(Audio(each, synthesizer.sample_rate)) if isinstance(each, Tensor) else each
 

@@ -291,7 +291,7 @@ class HalfDuplexModel(TurnModel):
         """See `Model.say`; words that aren't English letters are left out, with an `UnsaidWarning`."""
         check_voice(voice, self.backend.voices)
         how, synthesizer = replace(Sampling(seed), **given_sampling(temperature, top_k)), self.synthesizer
-        state = synthesizer.init_state(how.seed, how.temperature, how.top_k)
+        state = synthesizer.init_state(how.seed, how.temperature, how.top_k, voice)
         synthesizer.read(text, state)
         if unsaid := state.speller.unsaid:
             left_out = ", ".join(unsaid)

@@ -71,8 +71,8 @@ def address(example, proxy):
 async def conversation(url: str) -> AsyncIterator:
     """A line to a replica that has room.
 
-    On a busy machine the proxy may not hear in time how full a replica is and sends to one that has no room; who is told
-    1013 (try again later) does so.
+    On a busy machine the proxy may not hear in time how full a replica is and sends to one that has no room; who is
+    told 1013 (try again later) does so.
     """
     while True:
         async with connect(url) as line:

@@ -7,6 +7,7 @@ What is drawn for a sentence (its speed, its noise, ...) follows from the config
 a set comes out the same however often its making was stopped and taken up again.
 """
 
+import functools
 import hashlib
 import multiprocessing
 import sys
@@ -15,15 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from antiphon.data.speech.augment import Augment, Samples, augment, resample
 from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
-from antiphon.data.speech.voices.base import HibariVoice, Spoken
+from antiphon.data.speech.voices.base import HibariVoice, Spoken, word_times
 from antiphon.data.text.corpora import Sentence, read_sentences, shuffled
-from antiphon.errors import DataError
+from antiphon.errors import DataError, ModelError
+from antiphon.models.asr.phone_times import PhoneAligner
+from antiphon.models.tts.phonemes import Phonemizer
 
 BABBLERS = 12
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}]"
@@ -70,6 +74,7 @@ class SpeakConfig:
         seed: Of everything drawn.
         variety: Of speed, pitch and throat.
         augment: Changes made to what was spoken (phoneme times are then left out), or None.
+        times: Find when phones sound (an aligner, English) where the voice doesn't tell, so that a talker can learn it.
         shard_seconds: Length of a shard.
     """
 
@@ -82,6 +87,7 @@ class SpeakConfig:
     seed: int = 0
     variety: Variety = Variety()
     augment: Augment | None = None
+    times: bool = False
     shard_seconds: float = 300.0
 
     def __post_init__(self) -> None:
@@ -141,6 +147,29 @@ class Speaker:
         """Those of the changes that `speak` makes and that are any change."""
         able = changes if isinstance(self.voice, HibariVoice) else {k: changes[k] for k in ("speed", "formant")}
         return {name: value for name, value in able.items() if value != 1.0}
+
+
+@functools.cache
+def _aligner() -> tuple[PhoneAligner, Phonemizer]:
+    from antiphon.hub import folder
+    from antiphon.hub.parts import PHONE_TIMES
+
+    return PhoneAligner.from_pretrained(folder(PHONE_TIMES)), Phonemizer()
+
+
+def timed(spoken: Spoken, text: str) -> Spoken:
+    """The same with the times of its phones, as an aligner hears them; as it is where none are heard."""
+    aligner, phonemizer = _aligner()
+    samples = resample(spoken.samples, spoken.sample_rate, aligner.features.sample_rate)
+    try:
+        phones = aligner.align(torch.from_numpy(samples), phonemizer(text))
+    except ModelError:
+        return spoken
+    phonemes, ends = "".join(phone for phone, _, _ in phones), np.array([end for _, _, end in phones])
+    return replace(
+        spoken, phonemes=phonemes, phoneme_ends=ends, phonemes_start=phones[0][1],
+        words=word_times(phonemes, ends, phones[0][1]),
+    )  # fmt: skip
 
 
 def generator_for(seed: int, identity: str) -> Generator:
@@ -221,6 +250,8 @@ def make_utterance(
     if config.augment is not None and len(samples):
         samples = augment(samples, config.sample_rate, generator, config.augment, others)
         return replace(utterance, changes={**utterance.changes, "augmented": 1.0}), samples
+    if config.times and len(samples) and not spoken.phonemes:
+        spoken = timed(spoken, sentence.text)
     return replace(
         utterance,
         phonemes=spoken.phonemes,

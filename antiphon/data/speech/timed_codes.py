@@ -27,12 +27,14 @@ class TimedCodes:
         ends: seconds at which each symbol ends [length]; the last ends with the last frame.
         codes: [codebooks, frames].
         text: what is said.
+        voice: by whom; empty where not known.
     """
 
     symbols: NDArray[np.int64]
     ends: NDArray[np.float64]
     codes: NDArray[np.int64]
     text: str
+    voice: str = ""
 
 
 def timeline(phones: Phones, length: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -80,6 +82,7 @@ class TimedSet(Sequence[TimedCodes]):
 
     Attributes:
         ids: of those that are used.
+        voices: of all of them, sorted.
         frames: of each, int64 [len].
     """
 
@@ -92,6 +95,7 @@ class TimedSet(Sequence[TimedCodes]):
         self.places = [i for i, row in rows if row.length and (row.phones or row.text.strip())]
         self.ids = [codes.rows[i].id for i in self.places]
         self.frames = codes.frames[self.places]
+        self.voices = sorted({codes.rows[i].voice for i in self.places})
         if unknown := sum(not codes.rows[i].phones for i in self.places):
             log.warning(
                 "%s: of %d of %d recordings it is not known when their phones sound; they are spread evenly "
@@ -104,7 +108,8 @@ class TimedSet(Sequence[TimedCodes]):
 
     def __getitem__(self, index: int) -> TimedCodes:
         symbols, ends = self._timeline(index)
-        return TimedCodes(symbols, ends, self.codes[self.places[index]], self.codes.rows[self.places[index]].text)
+        row = self.codes.rows[self.places[index]]
+        return TimedCodes(symbols, ends, self.codes[self.places[index]], row.text, row.voice)
 
     def _timeline(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Found once for each recording, and kept."""

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from antiphon.hub.weights import to_int8
 from antiphon.models.llm.sampling import sample, uniforms
 from antiphon.models.moshi.config import GREEDY, MoshiConfig, MoshiSampling
-from antiphon.models.moshi.hearing import Hearing, reworded
+from antiphon.models.moshi.hearing import Hearing
 from antiphon.models.moshi.layers import Depth, start_embedding
 from antiphon.nn.cpu import PackedWeights, product
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
@@ -154,18 +154,28 @@ class Moshi(nn.Module):
             heard: with `hearing`, what it gets at each step, [batch, time, width]; None where nothing was heard.
         """
         batch, _, time = delayed.shape
-        states, columns = self.states(delayed)
-        text = self._text(states, heard)
+        told = None
+        if self.hearing is not None:
+            heard = delayed.new_zeros(batch, time, self.hearing.config.width) if heard is None else heard
+            told = self.hearing.embed(heard)
+        return self.told(delayed, keep, told)
+
+    def told(self, delayed: Tensor, keep: Tensor | None = None, told: Tensor | None = None) -> MoshiOutput:
+        """`forward`, where it is known what is added to the input of the temporal transformer, [batch, time, dim]:
+        embedded states of the dialogue."""
+        batch, _, time = delayed.shape
+        states, columns = self.states(delayed, told)
         targets = columns[:, 1:, : self.config.predicted]
         keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
-        return MoshiOutput(text, self.depth(states[keep], targets[keep]))
+        return MoshiOutput(self.text_head(states), self.depth(states[keep], targets[keep]))
 
-    def states(self, delayed: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, delayed: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the temporal transformer makes of a grid; differentiable.
 
         Args:
             delayed: the grid after `antiphon.nn.delays.delay`, -1 where nothing is, [batch, streams, time] int64.
                 Before the first frame each stream has its initial token, and so it has while it is late.
+            told: what is added to its input, as for `told`.
 
         Returns:
             states [batch, time, dim]; the columns that they were made from, and the last one, [batch, time + 1,
@@ -176,17 +186,7 @@ class Moshi(nn.Module):
         columns = F.pad(delayed, (1, 0), value=-1).masked_fill(late, 0) + late * self.initial[:, None]
         columns = columns.transpose(1, 2)
         x = self._embed(columns[:, :-1].reshape(batch * time, streams)).view(batch, time, -1)
-        return self.temporal(x), columns
-
-    def _text(self, states: Tensor, heard: Tensor | None) -> Tensor:
-        """Logits of the text."""
-        text = self.text_head(states)
-        if self.hearing is None:
-            return text
-        if heard is None:
-            heard = states.new_zeros(*states.shape[:2], self.hearing.config.width)
-        words = self.text_head(self.hearing(heard, states))
-        return reworded(text, words, (self.config.pad, self.config.end_pad))
+        return self.temporal(x if told is None else x + told), columns
 
     def init_state(self, batch: int = 1, seed: int | Sequence[int] = 0) -> MoshiState:
         """New conversations.
@@ -252,16 +252,15 @@ class Moshi(nn.Module):
         if forced_own is not None:
             self._put(grid, self._forced[1:], forced_own)
         position = state.position
-        read = self._embed(grid.index_select(1, self._input))[:, None]
-        hidden = self.temporal.step(read, state.temporal, self.packed)[:, 0]
+        read = self._embed(grid.index_select(1, self._input))
+        if self.hearing is not None and state.hearing is not None:
+            heard = read.new_zeros(len(read), self.hearing.config.width) if heard is None else heard
+            read = read + self.hearing.step(heard, state.hearing, self.packed)
+        hidden = self.temporal.step(read[:, None], state.temporal, self.packed)[:, 0]
         given = grid.index_select(1, self._now[: 1 + codes])
         given = given if bool((given >= 0).any()) else None
         chance = None if sampling.greedy else uniforms(state.seed, position, 1 + codes)
-        worded = None
-        if self.hearing is not None and state.hearing is not None:
-            heard = hidden.new_zeros(len(hidden), self.hearing.config.width) if heard is None else heard
-            worded = self.hearing.step(heard, hidden, state.hearing, self.packed)
-        made = self._column(hidden, worded, codes, given, sampling, chance)
+        made = self._column(hidden, codes, given, sampling, chance)
         grid.index_copy_(1, self._now[: 1 + codes], made)
         done = grid.index_select(1, self._done[: 1 + codes])
         done = torch.where(done == self.initial[: 1 + codes], -1, done)
@@ -301,24 +300,18 @@ class Moshi(nn.Module):
     def _column(
         self,
         hidden: Tensor,
-        worded: Tensor | None,
         codes: int,
         given: Tensor | None,
         sampling: MoshiSampling,
         chance: Tensor | None,
     ) -> Tensor:
-        """Draws a column [batch, 1 + codes] by chance [batch, 1 + codes]: codes from what the temporal transformer gave
-        (`hidden`), and so the text, but which piece of it from that with what was heard (`worded`), where there is
-        such a thing."""
+        """Draws a column [batch, 1 + codes] by chance [batch, 1 + codes] from what the temporal transformer gave."""
 
         def token(logits: Tensor, level: int, temperature: float, top_k: int) -> Tensor:
             drawn = sample(logits, None if chance is None else chance[:, level], temperature, top_k)
             return drawn if given is None else torch.where(given[:, level] >= 0, given[:, level], drawn)
 
         logits = product(hidden, self.text_head.weight, packed=self.packed)
-        if worded is not None:
-            words = product(worded, self.text_head.weight, packed=self.packed)
-            logits = reworded(logits, words, (self.config.pad, self.config.end_pad))
         if sampling.pad_bonus:
             logits = logits.contiguous()
             logits[:, self.config.pad] += sampling.pad_bonus

@@ -271,8 +271,8 @@ class SynthesizedSpeech:
 
 
 class SynthesizerVoice:
-    """A talker and a codec that are no part of the model: one voice, which reads the thinker's hidden states as far as
-    it was trained beside a thinker like this one.
+    """A talker and a codec that are no part of the model: it reads the thinker's hidden states as far as it was trained
+    beside a thinker like this one.
 
     Args:
         model: the thinker.
@@ -280,21 +280,20 @@ class SynthesizerVoice:
         synthesizer: speaks.
     """
 
-    voices: Sequence[str] = (VOICE,)
-
     def __init__(self, model: Omni, processor: OmniProcessor, synthesizer: Synthesizer):
         self.model, self.processor, self.synthesizer = model, processor, synthesizer
+        self.voices: Sequence[str] = synthesizer.voices or (VOICE,)
         self.sample_rate = synthesizer.sample_rate
         self.context = model.thinker.language_model.context
 
     def speak(self, state: OmniState, settings: ReplySettings, manner: Manner) -> SynthesizedSpeech:
         """See `Speaker`."""
-        spoken = SpokenText(self.synthesizer, manner.seed, *self._drawn(manner))
+        spoken = SpokenText(self.synthesizer, manner.seed, *self._drawn(manner), manner.voice)
         return SynthesizedSpeech(pieces(self.model, self.processor, state, settings), spoken)
 
     def say(self, text: str, manner: Manner) -> Iterator[Tensor]:
         """See `Speaker`; it speaks English, and reads the text alone."""
-        return self.synthesizer.say(text, manner.seed, *self._drawn(manner))
+        return self.synthesizer.say(text, manner.seed, *self._drawn(manner), manner.voice)
 
     @staticmethod
     def _drawn(manner: Manner) -> tuple[float, int]:

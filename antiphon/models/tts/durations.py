@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class TalkerConfig:
         acoustic_delay: frames by which acoustic codes lag behind the semantic one.
         frame_rate: frames a second.
         lead, tail: seconds of silence before the first phoneme and after the last.
+        speakers: names of the voices; none where there is one voice without a name.
     """
 
     symbols: int = 178
@@ -48,6 +49,7 @@ class TalkerConfig:
     frame_rate: float = 12.5
     lead: float = 0.08
     tail: float = 0.12
+    speakers: list[str] = field(default_factory=list)
 
     @property
     def look_ahead(self) -> int:
@@ -65,6 +67,7 @@ class PhonemeEncoder(nn.Module):
         super().__init__()
         dim, kernel = config.encoder_dim, config.encoder_kernel
         self.embed = nn.Embedding(config.symbols, dim)
+        self.speaker = nn.Embedding(len(config.speakers), dim) if config.speakers else None
         self.thinker = nn.Linear(config.hidden, dim, bias=False)
         nn.init.zeros_(self.thinker.weight)  # a talker that has not met a thinker yet ignores it
         self.mixes = nn.ModuleList(
@@ -74,7 +77,11 @@ class PhonemeEncoder(nn.Module):
         self.duration = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 1))
 
     def forward(
-        self, symbols: Tensor, hidden: Tensor | None = None, mask: Tensor | None = None
+        self,
+        symbols: Tensor,
+        hidden: Tensor | None = None,
+        mask: Tensor | None = None,
+        speaker: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encodes a string of phonemes.
 
@@ -82,12 +89,15 @@ class PhonemeEncoder(nn.Module):
             symbols: ids [batch, length].
             hidden: the thinker's state at each symbol's word [batch, length, hidden], or None.
             mask: [batch, length], 1 for symbols, 0 for padding; None if there is no padding.
+            speaker: numbers of those who speak, [batch], where the voices have names; None for the first.
 
         Returns:
             features [batch, length, encoder_dim] and log(1 + duration in 25 ms units) [batch, length].
         """
         keep = torch.ones_like(symbols, dtype=torch.float32) if mask is None else mask.float()
         x = self.embed(symbols)
+        if self.speaker is not None:  # how long phones last and how they sound both depend on it
+            x = x + self.speaker(symbols.new_zeros(len(symbols)) if speaker is None else speaker)[:, None]
         if hidden is not None:
             x = x + self.thinker(hidden)
         x = x * keep[..., None]

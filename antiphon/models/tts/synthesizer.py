@@ -89,9 +89,17 @@ class Synthesizer:
     def sample_rate(self) -> int:
         return self.codec.sample_rate
 
-    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> SynthesizerState:
-        """A new reply; the same seed and text give the same sound. See `Talker.init_state`."""
-        talker = self.talker.init_state(seed, temperature, top_k)
+    @property
+    def voices(self) -> Sequence[str]:
+        """Names of the voices; none where there is one without a name."""
+        return self.talker.config.speakers
+
+    def init_state(
+        self, seed: int = 0, temperature: float = 0.25, top_k: int = 5, voice: str | None = None
+    ) -> SynthesizerState:
+        """A new reply; the same seed, voice and text give the same sound. See `Talker.init_state`; `voice` is passed
+        over where there is one without a name."""
+        talker = self.talker.init_state(seed, temperature, top_k, voice if self.voices else None)
         return SynthesizerState(self.speller.init_state(), talker, self.codec.init_state(1))
 
     def add(self, text: str, state: SynthesizerState, hidden: Tensor | None = None) -> None:
@@ -116,13 +124,15 @@ class Synthesizer:
         if not state.speller.speaks or not can_be_said(text):
             raise UnsayableError("The voice speaks English and can say nothing of that text.")
 
-    def say(self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> Iterator[Tensor]:
+    def say(
+        self, text: str, seed: int = 0, temperature: float = 0.25, top_k: int = 5, voice: str | None = None
+    ) -> Iterator[Tensor]:
         """A whole text aloud, 80 ms [samples] at a time.
 
         Raises:
             UnsayableError: nothing of it can be said.
         """
-        state = self.init_state(seed, temperature, top_k)
+        state = self.init_state(seed, temperature, top_k, voice)
         self.read(text, state)
         while (samples := self.step(state)) is not None:
             yield samples
@@ -181,12 +191,19 @@ class SpokenText:
 
     Args:
         synthesizer: speaks.
-        seed, temperature, top_k: see `Talker.init_state`.
+        seed, temperature, top_k, voice: see `Synthesizer.init_state`.
     """
 
-    def __init__(self, synthesizer: Synthesizer, seed: int = 0, temperature: float = 0.25, top_k: int = 5):
+    def __init__(
+        self,
+        synthesizer: Synthesizer,
+        seed: int = 0,
+        temperature: float = 0.25,
+        top_k: int = 5,
+        voice: str | None = None,
+    ):
         self.synthesizer = synthesizer
-        self.state: SynthesizerState | None = synthesizer.init_state(seed, temperature, top_k)
+        self.state: SynthesizerState | None = synthesizer.init_state(seed, temperature, top_k, voice)
         self._timing: Timing | None = None
 
     def overlapped(self, pieces: Iterator[tuple[Given, str | None, Tensor | None]]) -> Iterator[Given | Tensor]:

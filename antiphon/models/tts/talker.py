@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.codecs.base import CodecModule
-from antiphon.errors import HubError
+from antiphon.errors import HubError, ModelError
 from antiphon.models.llm.sampling import sample_each, uniforms
 from antiphon.models.tts.durations import PhonemeEncoder, TalkerConfig, duration_seconds, read_timeline
 from antiphon.models.tts.phonemes import SILENCE, alphabet
@@ -45,6 +45,7 @@ class Utterance:
         settled: symbols whose look-ahead is known.
         complete: no more text will come.
         last_frame, steps: frames that the settled symbols sound for, and steps that give them.
+        speaker: number of the voice.
     """
 
     symbols: list[int] = field(default_factory=lambda: [SILENCE])
@@ -55,6 +56,7 @@ class Utterance:
     complete: bool = False
     last_frame: int = 0
     steps: int = 0
+    speaker: int = 0
 
 
 @dataclass
@@ -178,12 +180,13 @@ class Talker(nn.Module):
         grid: Tensor,
         keep: Tensor,
         hidden: Tensor | None = None,
+        speaker: Tensor | None = None,
         noise: float = 0.0,
     ) -> tuple[list[Tensor], Tensor]:
         """Teacher-forced logits.
 
         Args:
-            symbols, mask, hidden: as in `PhonemeEncoder.forward`.
+            symbols, mask, hidden, speaker: as in `PhonemeEncoder.forward`.
             ends: the teacher's seconds at which each symbol ends [batch, length].
             grid: delayed codes [batch, codebooks, frames], -1 where there is none.
             keep: [batch, frames], the frames whose codes are asked for.
@@ -193,7 +196,7 @@ class Talker(nn.Module):
         Returns:
             logits of each codebook [kept frames, codebook_size] and log durations [batch, length].
         """
-        features, durations = self.encoder(symbols, hidden, mask)
+        features, durations = self.encoder(symbols, hidden, mask, speaker)
         vectors = self.vectors(grid)
         seen = F.pad(vectors, (0, 0, 0, 0, 1, 0))[:, :-1]
         if noise:
@@ -205,13 +208,19 @@ class Talker(nn.Module):
         depth = self.depth(self._depth_inputs(states, vectors[keep][:, :-1].to(states.dtype)))
         return [self._scores(depth[:, level], level) for level in range(self.config.codebooks)], durations
 
-    def init_state(self, seed: int = 0, temperature: float = 0.25, top_k: int = 5) -> TalkerState:
+    def init_state(
+        self, seed: int = 0, temperature: float = 0.25, top_k: int = 5, speaker: str | None = None
+    ) -> TalkerState:
         """A new utterance.
 
         Args:
             seed: the same seed and text give the same codes.
             temperature: 0 takes the likeliest code.
             top_k: how many of the likeliest codes are drawn from; 0 for all.
+            speaker: one of `config.speakers`; None for the first.
+
+        Raises:
+            ModelError: there is no such speaker.
         """
         config, like = self.config, self.bias
 
@@ -224,7 +233,9 @@ class Talker(nn.Module):
             torch.zeros(1, config.acoustic_delay, dtype=torch.long, device=like.device),
             row(0), row(seed), row(temperature, torch.float64), row(top_k),
         )  # fmt: skip
-        return TalkerState(Utterance(), speech)
+        if speaker is not None and speaker not in config.speakers:
+            raise ModelError(f"there is no voice {speaker!r}; there are: {', '.join(config.speakers) or 'none'}")
+        return TalkerState(Utterance(speaker=config.speakers.index(speaker) if speaker else 0), speech)
 
     def add_phonemes(self, phonemes: str, state: TalkerState, hidden: Tensor | None = None) -> None:
         """More text to say.
@@ -261,7 +272,8 @@ class Talker(nn.Module):
         if any(h is not None for h in text.hidden[first:]):
             zero = torch.zeros(config.hidden, device=self.bias.device)
             hidden = torch.stack([zero if h is None else h for h in text.hidden[first:]])[None]
-        features, durations = self.encoder(symbols, hidden)
+        speaker = torch.tensor([text.speaker], device=self.bias.device)
+        features, durations = self.encoder(symbols, hidden, speaker=speaker)
         features, seconds = (
             features[:, text.settled - first : until - first],
             duration_seconds(durations)[:, text.settled - first : until - first],

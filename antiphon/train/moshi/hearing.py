@@ -1,14 +1,16 @@
-"""Teaches a duplex model what is said to it: its `hearing` learns to choose the reply's words, and all else stays.
+"""Teaches a duplex model what is said to it: its `hearing` learns the state of the dialogue, and the rest to follow.
 
-The pieces of the model's text are asked for, and two things besides: the user's words, some time after each began,
-through a head that isn't kept, and the intent of the user's turn (its note) from its end until the user speaks again.
-The choice of pieces is told an intent, in training mostly the true one (`data.teacher_forcing`), so that it learns what
-is answered to an intent and not to a sentence. The frozen temporal transformer goes through each
-conversation once; its states are kept, so that a step costs what `hearing` costs.
+`hearing` is asked for the state (nothing is asked while the user's turn lasts; the turn's intent, its note, from the
+turn's end until the user speaks again) and, through a head that isn't kept, for the user's words, some time after each
+began. The temporal transformer reads the state as `hearing` predicts it, and so as late and as unsure as it will be;
+but where an intent is predicted it is told the true one for most of that (`data.teacher_forcing`), so that it learns to
+answer what it is told. Text and codes are asked for as in `antiphon.train.moshi.task`.
 
 A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
-has heard, and nothing of others. So that `hearing` learns to decide in spite of it, the transformer hears other users:
-in the user's turns stand codes of somebody else's, of the same length, while the encoder heard what was said.
+has heard, and nothing of others. So that it reads the state instead, it hears other users: in the user's turns stand
+codes of somebody else's, of the same length, while the encoder heard what was said.
+
+Without `text` in the objective `hearing` is trained alone, which costs a fifth.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antiphon.data.dialogue.codes import DialogueCodes, dialogue_codes
-from antiphon.data.dialogue.format import MODEL, USER
-from antiphon.data.dialogue.grid import NOTHING, window
+from antiphon.data.dialogue.format import USER
+from antiphon.data.dialogue.grid import NOTHING, weights, window
 from antiphon.data.dialogue.heard import HeardDialogues, hear_dialogues
 from antiphon.data.store import kind_of
 from antiphon.encoders.whisper.frames import FrameEncoder
@@ -34,11 +36,11 @@ from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.config import MoshiConfig
-from antiphon.models.moshi.hearing import HearingConfig, reworded
+from antiphon.models.moshi.hearing import NOTHING_ASKED, HearingConfig
 from antiphon.models.moshi.model import Moshi
 from antiphon.train.config import Measures, StageConfig
-from antiphon.train.moshi.batches import DialogueWindows
-from antiphon.train.moshi.task import imported
+from antiphon.train.moshi.batches import DialogueWindows, speaking
+from antiphon.train.moshi.task import dialogue_losses, disturbed, imported
 from antiphon.train.prepare import preparing
 
 INTENT_SECONDS = 0.6  # after a turn's end, when its intent must be known
@@ -49,7 +51,7 @@ class HearingStart:
     """What is trained, and on what."""
 
     duplex: str = MISSING
-    """Folder of the duplex model, whose other weights stay."""
+    """Folder of the duplex model that it begins from."""
     hearing: HearingConfig = field(default_factory=HearingConfig)
     """Sizes; without `intents`, those that the model knows, or all notes of the users' turns. What a model has
     already goes on where sizes are the same."""
@@ -68,19 +70,29 @@ class HearingData:
     """Conversations at the end that are measured alone."""
     frames: int = 240
     """Length of a window."""
-    others: float = 0.8
-    """Share of conversations in whose user's turns (events "turn") the codes are of other turns; those held out all are
-    so."""
-    teacher_forcing: float = 0.7
-    """Share of windows in which the choice of pieces is told the true intent; in the others what `hearing` predicts."""
+    from_start: float = 0.2
+    """Share of windows that begin where the conversation does."""
+    others: float = 0.5
+    """Share of windows in whose user's turns (events "turn") the codes are of other turns; all of those held out."""
+    teacher_forcing: float = 0.6
+    """At least such a part of the chance of all intents is the true one's; the rest is as `hearing` predicts it. Drawn
+    for each window, from this to 1."""
     dropout: float = 0.0
     """Share of the encoder's numbers that are left out."""
     lost: float = 0.02
     """Share of frames in which nothing was heard."""
+    noise: float = 0.02
+    """Share of the model's own codes that are others in what it sees."""
+    depth_share: float = 0.2
+    """Share of frames whose codes are asked for where the model speaks."""
+    depth_share_quiet: float = 0.03
+    """The same where it is silent."""
+    semantic: float = 10.0
+    """Weight of the semantic code."""
     lag: float = 0.4
     """Seconds after a word of the user began at which it is asked for."""
     padding: float = 0.5
-    """Weight of PAD and EPAD in the user's words."""
+    """Weight of PAD and EPAD, in the user's words and the model's."""
     measure: str | None = None
     """As in `antiphon.train.moshi.task.DuplexData`."""
 
@@ -112,7 +124,6 @@ class HearingTask:
         self.hearing = self.model.hearing
         self.model.words_head = nn.Linear(sizes.dim, self.moshi.text_card, bias=False)
         self.model.train()
-        self._kept: dict[int, Tensor] = {}
         ends = np.cumsum(self.talks.frames)
         self.count = len(self.talks) - self.data.held_out
         if self.count < 1:
@@ -164,17 +175,12 @@ class HearingTask:
         """The step at which what was heard so far is all there."""
         return max(0, int(seconds * self.talks[index].frame_rate) + self.delay)
 
-    @torch.no_grad()
-    def _states(self, index: int) -> Tensor:
-        """What the temporal transformer makes of a whole conversation, float16 [frames, dim]."""
-        if index not in self._kept:
-            whole = self.talks.grid(index)
-            rng = np.random.default_rng([self.config.seed, index])
-            if rng.random() < self.data.others or index >= self.count:
-                self._exchange(whole, index, rng)
-            delayed = window(whole, 0, whole.shape[1], self.moshi.delays)
-            self._kept[index] = self.model.states(delayed[None])[0][0].half()
-        return self._kept[index]
+    def _grid(self, index: int, rng: np.random.Generator) -> Tensor:
+        """A conversation, [streams, frames]; perhaps with other users' codes."""
+        whole = self.talks.grid(index)
+        if index >= self.count or rng.random() < self.data.others:
+            self._exchange(whole, index, rng)
+        return whole
 
     def _exchange(self, whole: Tensor, index: int, rng: np.random.Generator) -> None:
         """Puts the codes of other users' turns into those of this conversation."""
@@ -193,26 +199,37 @@ class HearingTask:
         spans = [(e.start, e.end) for e in talk.events if e.kind == "turn" and e.speaker == USER]
         return [(int(start * talk.frame_rate), int(end * talk.frame_rate)) for start, end in spans]
 
-    def _row(self, index: int, start: int, frames: int) -> dict[str, Tensor]:
-        """A window: what `hearing` reads, and what is asked of it."""
+    def _states(self, index: int, start: int) -> tuple[Tensor, Tensor]:
+        """The state of the dialogue at each step of a conversation, int64 [frames]; and what can be told of it by who
+        hears from `start` on, `NOTHING` elsewhere."""
+        state = torch.full((self.talks[index].frames,), NOTHING_ASKED)
+        told = state.clone()
+        turns = [e for e in self.talks[index].events if e.kind == "turn" and e.speaker == USER]
+        for turn in sorted(turns, key=lambda e: e.end):
+            first, end = self._frame(turn.start, index), self._frame(turn.end, index)
+            known = 1 + self.intents[turn.note] if turn.note in self.intents else NOTHING_ASKED
+            state[first:end] = told[first:end] = NOTHING_ASKED
+            state[end:] = known
+            told[end:] = known if first >= start and turn.note in self.intents else NOTHING
+        return state, told
+
+    def _row(self, index: int, start: int, frames: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """A window: what is read, and what is asked for."""
         talk, stop = self.talks[index], start + frames
         # At a step, the newest frame that is there is the one `delay` steps before; where codes wait, it may be later.
         heard = self.heard[index][talk.id]
-        heard = F.pad(heard, (0, 0, self.delay, max(0, -self.delay)))[: talk.frames]
-        intent = torch.full((talk.frames,), NOTHING)
-        for end, note in self._noted(index):
-            intent[self._frame(end, index) :] = self.intents.get(note, NOTHING)
-        for event in talk.events:
-            if event.kind == "turn" and event.speaker == USER:
-                intent[self._frame(event.start, index) : self._frame(event.end, index)] = NOTHING
-        text, words = self.talks.text(index).long(), self.talks.said_to(index, USER).long()
-        rows = {"states": self._states(index).float(), "heard": heard, "text": text, "words": words, "intent": intent}
+        heard = F.pad(heard, (0, 0, max(0, self.delay), 0))[max(0, -self.delay) :]
+        heard = F.pad(heard, (0, 0, 0, max(0, talk.frames - len(heard))))[: talk.frames]
+        words = self.talks.said_to(index, USER).long()
+        state, told = self._states(index, start)
+        rows = {"heard": heard, "words": words, "true": state, "state": told}
         rows = {name: row[start:stop] for name, row in rows.items()}
-        short = frames - len(rows["text"])
-        return {
+        short = frames - len(rows["words"])
+        rows = {
             name: F.pad(row, (0, 0, 0, short)) if row.ndim == 2 else F.pad(row, (0, short), value=NOTHING)
             for name, row in rows.items()
         }
+        return rows | {"target": window(self._grid(index, rng), start, frames, self.moshi.delays)}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Windows of conversations, every second about equally likely."""
@@ -221,80 +238,107 @@ class HearingTask:
         for _ in range(self.config.batch):
             index = int(np.searchsorted(self.ends, rng.integers(int(self.ends[-1])), side="right"))
             spare = max(0, int(self.talks.frames[index]) - frames)
-            rows.append(self._row(index, int(rng.integers(spare + 1)), frames))
+            start = 0 if rng.random() < self.data.from_start else int(rng.integers(spare + 1))
+            rows.append(self._row(index, start, frames, rng))
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        lost = torch.from_numpy(rng.random(batch["text"].shape)) < self.data.lost
+        lost = torch.from_numpy(rng.random(batch["words"].shape)) < self.data.lost
         batch["heard"] = batch["heard"].masked_fill(lost[..., None], 0.0)
         if self.data.dropout:
             out = torch.from_numpy(rng.random(batch["heard"].shape, dtype=np.float32)) < self.data.dropout
             batch["heard"] = batch["heard"].masked_fill(out, 0.0) / (1 - self.data.dropout)
-        batch["forced"] = torch.from_numpy(rng.random(len(rows)) < self.data.teacher_forcing)
+        forced = torch.from_numpy(rng.random(len(rows), dtype=np.float32))
+        batch["forced"] = self.data.teacher_forcing + forced * (1 - self.data.teacher_forcing)
+        return self._asked(batch, rng)
+
+    def _asked(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+        """A batch with what the model sees of the grids, and what each target weighs."""
+        target, moshi = batch["target"], self.moshi
+        batch["weight"] = weight = weights(
+            target, moshi.codebooks, moshi.predicted, moshi.pad, moshi.end_pad,
+            self.data.semantic, text_padding=self.data.padding,
+        )  # fmt: skip
+        spoken = speaking(target[:, 0], moshi.pad, moshi.end_pad)
+        shares = torch.where(spoken, self.data.depth_share, self.data.depth_share_quiet)
+        batch["keep"] = (weight[:, 1:] > 0).any(1) & (torch.from_numpy(rng.random(shares.shape)) < shares)
+        batch["delayed"] = disturbed(target, moshi, rng, self.data.noise, 0.0)
         return batch
 
+    def told(self, predicted: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """What the temporal transformer is told: predicted probabilities [B, T, states], in which a part of the chance
+        of all intents is the true one's, and all is where who hears from the window's begin can't know it."""
+        true = F.one_hot(batch["true"].clamp_min(0), predicted.shape[-1]).to(predicted)
+        asked, intents = batch["true"] > NOTHING_ASKED, predicted.clone()
+        intents[..., NOTHING_ASKED] = 0.0
+        forced = batch["forced"][:, None, None]
+        mixed = predicted - forced * intents + forced * intents.sum(-1, keepdim=True) * true
+        told = torch.where(asked[..., None], mixed, predicted)
+        return torch.where((asked & (batch["state"] == NOTHING))[..., None], true, told)
+
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
-        """`text`, which piece it is where there is one; `words` and `intent`."""
-        seen, silent = self.hearing.read(batch["heard"], batch["states"]), (self.moshi.pad, self.moshi.end_pad)
+        """`words` and `state` of what is heard; `text` and `audio`, and what goes with them, of what is said."""
+        seen = self.hearing(batch["heard"])
         losses: dict[str, Tensor] = {}
-        intents, known = self.hearing.intent_head(seen), batch["intent"] != NOTHING
-        said = (batch["text"] != NOTHING) & (batch["text"] != silent[0]) & (batch["text"] != silent[1])
-        if said.any():
-            intent = intents[said].detach().softmax(-1)
-            if "forced" in batch:
-                forced = (known & batch["forced"][:, None])[said]
-                intent[forced] = F.one_hot(batch["intent"][said][forced], len(self.intents)).float()
-            logits = self.model.text_head(self.hearing.conditioned(seen[said], batch["states"][said], intent))
-            logits = logits.index_fill(1, torch.tensor(silent, device=logits.device), float("-inf"))
-            losses["text"] = F.cross_entropy(logits, batch["text"][said])
+        logits, known = self.hearing.state_head(seen), batch["state"] != NOTHING
+        if known.any():
+            losses["state"] = F.cross_entropy(logits[known], batch["state"][known])
         there = batch["words"] != NOTHING
         if there.any():
             target = batch["words"][there]
             each = F.cross_entropy(self.model.words_head(seen[there]), target, reduction="none")
-            weight = torch.where((target == silent[0]) | (target == silent[1]), self.data.padding, 1.0)
+            weight = torch.where((target == self.moshi.pad) | (target == self.moshi.end_pad), self.data.padding, 1.0)
             losses["words"] = (each * weight).sum() / weight.sum()
-        if known.any():
-            losses["intent"] = F.cross_entropy(intents[known], batch["intent"][known])
+        if "text" in self.config.objective:
+            told = self.hearing.embedding(self.told(logits.detach().softmax(-1), batch))
+            output = self.model.told(batch["delayed"], batch["keep"], told)
+            losses |= dialogue_losses(output, batch["target"], batch["weight"], batch["keep"], self.moshi)
         return losses
 
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
-        """Losses on conversations that are held out, and the share of their turns whose intent is known."""
+        """Losses on conversations that are held out; of their turns, the share whose intent is known `INTENT_SECONDS`
+        after the end, and the share of their frames in which an intent is found likelier than none (`too-soon`)."""
         self.model.eval()
         total: Counter[str] = Counter()
-        right = turns = 0
+        right = turns = soon = frames = 0
         held = range(self.count, len(self.talks))
         for index in held:
-            row = {name: each[None] for name, each in self._row(index, 0, int(self.talks.frames[index])).items()}
-            total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(row).items()})
-            best = self.hearing.intent_head(self.hearing.read(row["heard"], row["states"])[0]).argmax(-1)
+            rng = np.random.default_rng([self.config.seed, index])
+            row = self._row(index, 0, int(self.talks.frames[index]), rng)
+            batch = {name: each[None] for name, each in row.items()} | {"forced": torch.zeros(1)}
+            total.update({f"held-{k}": float(v) / len(held) for k, v in self.losses(self._asked(batch, rng)).items()})
+            logits = self.hearing.state_head(self.hearing(batch["heard"]))[0]
+            best = logits[:, 1:].argmax(-1)
+            for start, end in self._turns(index):
+                inside = logits[start : end + self.delay].argmax(-1)
+                soon, frames = soon + int((inside != NOTHING_ASKED).sum()), frames + len(inside)
             for end, note in self._noted(index):
                 at = self._frame(end + INTENT_SECONDS, index) - 1
                 if at < len(best):
                     right, turns = right + int(best[at] == self.intents.get(note, NOTHING)), turns + 1
         self.model.train()
-        figures = {**total, "intent-accuracy": right / max(1, turns)}
+        figures = {**total, "intent-accuracy": right / max(1, turns), "too-soon": soon / max(1, frames)}
         if self.data.measure:
             measure = measures.get(self.data.measure) or imported(self.data.measure, "data.measure")
             figures |= measure(Duplex(self._bare(), self.duplex.codec, self.duplex.pieces, self.duplex.sampling))
         return figures
 
     def sample(self, step: int, folder: Path) -> None:
-        """Writes what was said in the first held-out conversations, and the words that the model hears and chooses."""
+        """Writes what was said in the first held-out conversations, the words that the model hears, and when it finds
+        the state of the dialogue another."""
         folder.mkdir(parents=True, exist_ok=True)
+        names = ["-", *self.intents]
         lines: list[str] = []
         for index in range(self.count, min(self.count + 6, len(self.talks))):
             talk = self.talks[index]
-            row = {name: each[None] for name, each in self._row(index, 0, talk.frames).items()}
+            row = self._row(index, 0, talk.frames, np.random.default_rng([self.config.seed, index]))
             with torch.no_grad():
-                seen = self.hearing.read(row["heard"], row["states"])
-                silent = (self.moshi.pad, self.moshi.end_pad)
-                text, worded = (
-                    self.model.text_head(x) for x in (row["states"], self.hearing.conditioned(seen, row["states"]))
-                )
-                chosen = reworded(text, worded, silent).argmax(-1)[0]
-                words = self.model.words_head(seen).argmax(-1)[0]
-            for who, made in ((USER, words), (MODEL, chosen)):
-                said = " ".join(word.text for word in talk.words if word.speaker == who)
-                lines += [f"{who}: {said}", f"  {self._spelt(made)}"]
+                seen = self.hearing(row["heard"][None])[0]
+                words, state = self.model.words_head(seen).argmax(-1), self.hearing.state_head(seen).argmax(-1)
+            said = " ".join(word.text for word in talk.words if word.speaker == USER)
+            lines += [f"{USER}: {said}", f"  {self._spelt(words)}"]
+            for found in (row["true"], state):
+                changes = [0, *((found[1:] != found[:-1]).nonzero()[:, 0] + 1).tolist()]
+                lines.append("  " + " ".join(f"{at / talk.frame_rate:.1f} {names[int(found[at])]}" for at in changes))
             lines.append("")
         (folder / f"held-{step:06d}.txt").write_text("\n".join(lines), encoding="utf-8")
 
@@ -320,14 +364,9 @@ def with_hearing(moshi: Moshi, config: HearingConfig) -> Moshi:
     model = Moshi(MoshiConfig.from_dict(fields))
     fresh = model.state_dict()
     fits = {k: v for k, v in moshi.state_dict().items() if k in fresh and fresh[k].shape == v.shape}
-    if (
-        moshi.config.hearing is not None and moshi.config.hearing.intents != config.intents
-    ):  # others, or in another order
-        fits = {
-            k: v
-            for k, v in fits.items()
-            if k not in ("hearing.intent_head.weight", "hearing.conditioning.embedding.weight")
-        }
+    if moshi.config.hearing is not None and moshi.config.hearing.intents != config.intents:
+        of_intents = ("hearing.state_head.weight", "hearing.embedding.weight")  # rows of others, or in another order
+        fits = {name: each for name, each in fits.items() if name not in of_intents}
     missing, _ = model.load_state_dict(fits, strict=False)
     assert all(name.startswith("hearing.") for name in missing)
     return model

@@ -35,7 +35,7 @@ from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiConfig
 from antiphon.models.moshi.from_llm import take_language_model
-from antiphon.models.moshi.model import Moshi
+from antiphon.models.moshi.model import Moshi, MoshiOutput
 from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from antiphon.models.tts.durations import TalkerConfig
 from antiphon.train.config import Measures, StageConfig
@@ -275,21 +275,8 @@ class DuplexTask:
         spoken = speaking(target[:, 0], self.moshi.pad, self.moshi.end_pad)
         shares = torch.where(spoken, share, share if quiet is None else quiet)
         keep = (weight[:, 1:] > 0).any(1) & (torch.from_numpy(rng.random(shares.shape)) < shares)
-        seen = self._disturbed(target, rng)
+        seen = disturbed(target, self.moshi, rng, self.data.noise, self.data.lost)
         return {"delayed": seen, "target": target, "weight": weight, "keep": keep, "heard": heard}
-
-    def _disturbed(self, target: Tensor, rng: np.random.Generator) -> Tensor:
-        """What the model sees: some of its own codes are others, some of the user's frames did not arrive."""
-        noise, lost = self.data.noise, self.data.lost
-        if not noise and not lost:
-            return target
-        seen, user = target.clone(), 1 + self.moshi.codebooks
-        codes = seen[:, 1:user]
-        other = (torch.from_numpy(rng.random(codes.shape)) < noise) & (codes != NOTHING)
-        codes[other] = torch.from_numpy(rng.integers(self.moshi.card, size=codes.shape))[other]
-        missing = torch.from_numpy(rng.random((len(seen), 1, seen.shape[-1]))) < lost
-        seen[:, user:] = seen[:, user:].masked_fill(missing, NOTHING)
-        return seen
 
     def losses(self, batch: dict[str, Tensor], group: str) -> dict[str, Tensor]:
         """`text` and `audio`, the losses, and with model.listen `heard`.
@@ -297,32 +284,12 @@ class DuplexTask:
         Beside them, detached, in nats: `words` (text without padding), `onset` and `end` (text where a turn of the
         model begins and ends), `quiet` (PAD in a silence), `semantic`, `acoustic`, `user`, `heard-words`.
         """
-        target, weight, keep = batch["target"], batch["weight"], batch["keep"]
         states: list[Tensor] = []
         hook = self.model.temporal.register_forward_hook(lambda module, given, made: states.append(made))
-        output = self.model(batch["delayed"], keep)
+        output = self.model(batch["delayed"], batch["keep"])
         hook.remove()
         out: dict[str, Tensor] = self._heard(states[0], batch["heard"]) if batch["heard"].shape[1] else {}
-        text = weight[:, 0] > 0
-        if text.any():
-            each = torch.zeros_like(weight[:, 0])
-            each[text] = F.cross_entropy(output.text[text].float(), target[:, 0][text], reduction="none")
-            out["text"] = (each * weight[:, 0]).sum() / weight[:, 0].sum()
-            for name, where in moments(target[:, 0], self.moshi.pad, self.moshi.end_pad).items():
-                if where.any():
-                    out[name] = each.detach()[where].mean()
-        targets = target[:, 1 : 1 + self.moshi.predicted].transpose(1, 2)[keep]
-        weights = weight[:, 1:].transpose(1, 2)[keep]
-        if weights.sum() > 0:
-            logits = output.codes.float().transpose(1, 2)
-            each = F.cross_entropy(logits, targets, ignore_index=NOTHING, reduction="none")
-            out["audio"] = (each * weights).sum() / weights.sum()
-            own, there = self.moshi.codebooks, targets != NOTHING
-            groups = {"semantic": slice(0, 1), "acoustic": slice(1, own), "user": slice(own, None)}
-            for name, levels in groups.items():
-                if there[:, levels].any():
-                    out[name] = each.detach()[:, levels][there[:, levels]].mean()
-        return out
+        return out | dialogue_losses(output, batch["target"], batch["weight"], batch["keep"], self.moshi)
 
     def _heard(self, states: Tensor, heard: Tensor) -> dict[str, Tensor]:
         """`heard`, the loss of the user's words, weighted as the text; `heard-words`, without padding, detached."""
@@ -355,6 +322,55 @@ class DuplexTask:
         moshi = Moshi(self.moshi)
         moshi.load_state_dict({k: v for k, v in self.model.state_dict().items() if not k.startswith("listener.")})
         Duplex(moshi, self.codec, self.pieces).save_pretrained(folder, self.data.codec_name or self.data.codec)
+
+
+def disturbed(target: Tensor, moshi: MoshiConfig, rng: np.random.Generator, noise: float, lost: float) -> Tensor:
+    """What the model sees of grids [B, S, T]: a share `noise` of its own codes are others, a share `lost` of the user's
+    frames did not arrive."""
+    if not noise and not lost:
+        return target
+    seen, user = target.clone(), 1 + moshi.codebooks
+    codes = seen[:, 1:user]
+    other = (torch.from_numpy(rng.random(codes.shape)) < noise) & (codes != NOTHING)
+    codes[other] = torch.from_numpy(rng.integers(moshi.card, size=codes.shape))[other]
+    missing = torch.from_numpy(rng.random((len(seen), 1, seen.shape[-1]))) < lost
+    seen[:, user:] = seen[:, user:].masked_fill(missing, NOTHING)
+    return seen
+
+
+def dialogue_losses(
+    output: MoshiOutput, target: Tensor, weight: Tensor, keep: Tensor, moshi: MoshiConfig
+) -> dict[str, Tensor]:
+    """`text` and `audio`, and beside them, detached, what `DuplexTask.losses` tells of.
+
+    Args:
+        output: of the model.
+        target: grids [B, S, T].
+        weight: of each target, [B, 1 + predicted, T].
+        keep: [B, T], frames whose codes are asked for.
+        moshi: sizes.
+    """
+    out: dict[str, Tensor] = {}
+    text = weight[:, 0] > 0
+    if text.any():
+        each = torch.zeros_like(weight[:, 0])
+        each[text] = F.cross_entropy(output.text[text].float(), target[:, 0][text], reduction="none")
+        out["text"] = (each * weight[:, 0]).sum() / weight[:, 0].sum()
+        for name, where in moments(target[:, 0], moshi.pad, moshi.end_pad).items():
+            if where.any():
+                out[name] = each.detach()[where].mean()
+    targets = target[:, 1 : 1 + moshi.predicted].transpose(1, 2)[keep]
+    weights = weight[:, 1:].transpose(1, 2)[keep]
+    if weights.sum() > 0:
+        logits = output.codes.float().transpose(1, 2)
+        each = F.cross_entropy(logits, targets, ignore_index=NOTHING, reduction="none")
+        out["audio"] = (each * weights).sum() / weights.sum()
+        own, there = moshi.codebooks, targets != NOTHING
+        groups = {"semantic": slice(0, 1), "acoustic": slice(1, own), "user": slice(own, None)}
+        for name, levels in groups.items():
+            if there[:, levels].any():
+                out[name] = each.detach()[:, levels][there[:, levels]].mean()
+    return out
 
 
 def moments(text: Tensor, pad: int, end_pad: int, quiet: int = QUIET) -> dict[str, Tensor]:

@@ -44,7 +44,8 @@ def join(first: TimedCodes, second: TimedCodes, frame_rate: float) -> TimedCodes
     seconds = first.codes.shape[1] / frame_rate
     symbols = np.concatenate([first.symbols[:-1], [alphabet()[" "]], second.symbols[1:]])
     ends = np.concatenate([first.ends[:-1], second.ends + seconds])
-    return TimedCodes(symbols, ends, np.concatenate([first.codes, second.codes], axis=1), f"{first.text} {second.text}")
+    codes = np.concatenate([first.codes, second.codes], axis=1)
+    return TimedCodes(symbols, ends, codes, f"{first.text} {second.text}", first.voice)
 
 
 def fitted_to(codec: CodecModule, config: TalkerConfig) -> TalkerConfig:
@@ -56,8 +57,8 @@ def fitted_to(codec: CodecModule, config: TalkerConfig) -> TalkerConfig:
 
 
 def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, Tensor]:
-    """Utterances as rows of a batch, as `Talker.forward` takes them: symbols, mask, ends [batch, symbols], and grid
-    [batch, codebooks, frames], -1 where nothing is."""
+    """Utterances as rows of a batch, as `Talker.forward` takes them: symbols, mask, ends [batch, symbols], grid [batch,
+    codebooks, frames], -1 where nothing is, and speaker [batch] where speakers have names."""
     length = max(len(each.symbols) for each in examples)
     frames = max(each.codes.shape[1] for each in examples)
     symbols = np.zeros((len(examples), length), np.int64)
@@ -69,6 +70,8 @@ def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, T
         ends[row, : len(each.symbols)], ends[row, len(each.symbols) :] = each.ends, each.ends[-1]
         codes[row, :, : each.codes.shape[1]] = each.codes[: config.codebooks]
     tensors = {"symbols": symbols, "mask": mask, "ends": ends}
+    if config.speakers:
+        tensors["speaker"] = np.array([config.speakers.index(each.voice) for each in examples])
     grid = delay(torch.from_numpy(codes), config.delays, fill=-1)
     return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid}
 
@@ -85,7 +88,7 @@ class TalkerModel:
 
     talker: TalkerConfig = field(default_factory=TalkerConfig)
     """Its sizes. It speaks at most `codebooks` of the codec's codebooks, the first ones; codebook_size, code_dim and
-    frame_rate are the codec's."""
+    frame_rate are the codec's. Its speakers are the recordings' voices, where there are several and none are named."""
 
 
 @dataclass
@@ -152,9 +155,14 @@ class TalkerTask:
         self.config = config
         self.data: TalkerData = config.data
         self.codec = codecs.load(self.data.codec)
-        self.model = Talker(fitted_to(self.codec, config.model.talker))
+        sizes = fitted_to(self.codec, config.model.talker)
+        self.set = self._spoken(sizes)
+        if not sizes.speakers and len(self.set.voices) > 1:
+            sizes = dataclasses.replace(sizes, speakers=self.set.voices)
+        if sizes.speakers and (others := sorted(set(self.set.voices) - set(sizes.speakers))):
+            raise ConfigError(f"model.talker.speakers doesn't name all voices of data.speech: {', '.join(others)}")
+        self.model = Talker(sizes)
         self.model.take_codebooks(self.codec)
-        self.set = self._spoken()
         self.states = self._think(self.data.thinker) if self.data.thinker else None
         held = min(self.data.held_out, len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
@@ -165,9 +173,9 @@ class TalkerTask:
             )
         self.by_length = np.argsort(self.set.frames[: self.count], kind="stable")
 
-    def _spoken(self) -> TimedSet:
+    def _spoken(self, config: TalkerConfig) -> TimedSet:
         """The codes and what is said in them, encoded first if that hasn't been done."""
-        config, place, out = self.model.config, self.data.speech, Path(self.config.out)
+        place, out = self.data.speech, Path(self.config.out)
         folder = Path(self.data.codes) if self.data.codes else out / "codes"
         if not place and kind_of(folder) != "codes":
             raise ConfigError("data.speech names no recordings, nor their codes, to train on")
@@ -202,7 +210,9 @@ class TalkerTask:
             ids = [self.set.ids[i] for i in self.by_length[near]]
             return [(example, self.states.hidden(identity)) for example, identity in zip(picked[:number], ids)]
         rate = self.codec.frame_rate
-        pairs = [join(a, b, rate) for a, b in zip(picked[:number], picked[number:])] if joined else picked[:number]
+        pairs = picked[:number]
+        if joined:  # of one voice
+            pairs = [join(a, b, rate) if a.voice == b.voice else a for a, b in zip(pairs, picked[number:])]
         return [(example, None) for example in pairs]
 
     def batch(self, step: int) -> dict[str, Any]:
@@ -243,7 +253,8 @@ class TalkerTask:
         names = {number: phoneme for phoneme, number in alphabet().items()}
         for index in range(self.count, min(self.count + 8, len(self.set))):
             example = self.set[index]
-            state = self.model.init_state(seed=step, temperature=0.4, top_k=8)
+            speaker = example.voice if self.model.config.speakers else None
+            state = self.model.init_state(seed=step, temperature=0.4, top_k=8, speaker=speaker)
             self.model.add_phonemes("".join(names[int(i)] for i in example.symbols[1:-1]), state)
             self.model.end_text(state)
             frames = []

@@ -15,6 +15,7 @@ from antiphon.data.describe import describe
 from antiphon.data.speech.augment import Augment
 from antiphon.data.speech.speak import MANY_SPEAKERS, SpeakConfig, Speaker, Variety, mixed_sentences, speak
 from antiphon.data.speech.utterances import SpeechSet
+from antiphon.data.speech.voices.base import Spoken
 from antiphon.data.text.corpora import Sentence, text_id
 
 TEXTS = ("Paris is the capital of France.", "Set an alarm for seven!", "It's four.", "What colour is the sky?")
@@ -101,6 +102,19 @@ def test_lower_voices_have_longer_throats():
         assert low <= min(values) < low * 1.1 and high / 1.1 < max(values) <= high
     assert np.corrcoef([d["pitch"] for d in draws], [d["formant"] for d in draws])[0, 1] > 0.5
     assert Variety().draw(np.random.default_rng(0)) == {"speed": 1.0, "pitch": 1.0, "formant": 1.0}
+
+
+def test_a_voice_that_knows_no_throats_is_slowed_down_and_played_faster(monkeypatch):
+    class Tone:
+        def speak(self, text: str, seed: int, speed: float) -> Spoken:
+            return Spoken(np.sin(np.arange(int(16000 / speed)) * 2 * np.pi * 400 / 16000).astype(np.float32), 16000)
+
+    speaker = Speaker("hibari")
+    monkeypatch.setattr(speaker, "voice", Tone())
+    spoken = speaker.speak("a", 0, {"speed": 1.0, "pitch": 0.7, "formant": 1.2})
+    assert spoken.sample_rate == 16000 and abs(len(spoken.samples) - 16000) <= 1
+    assert int(np.abs(np.fft.rfft(spoken.samples)).argmax()) == 480
+    assert speaker.made({"speed": 1.0, "pitch": 0.7, "formant": 1.2}) == {"formant": 1.2}
 
 
 def test_mixing_keeps_shares_and_the_dev_sentences_out(tmp_path):

@@ -34,8 +34,10 @@ def tiny_duplex(hearing: bool = False) -> Duplex:
     torch.nn.init.normal_(moshi.depth.heads, std=0.5)
     torch.nn.init.constant_(codec.wave.filters.bias, 0.0)
     if hearing:
-        moshi = with_hearing(moshi, HearingConfig(width=32, dim=8, heads=2, layers=1, inner=16, context=10)).eval()
-        torch.nn.init.normal_(moshi.hearing.out.weight)
+        sizes = HearingConfig(width=32, dim=8, heads=2, layers=1, inner=16, context=10, intents=["a", "b", "c"])
+        moshi = with_hearing(moshi, sizes).eval()
+        for linear in (moshi.hearing.state_head, moshi.hearing.embedding):
+            torch.nn.init.normal_(linear.weight)
     duplex = Duplex(moshi, codec, TextTokenizer.train(["good day to you"] * 3, CONFIG.text_card))
     if hearing:
         duplex.audio_encoder = tiny_frame_encoder(codec.sample_rate)

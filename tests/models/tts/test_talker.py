@@ -3,10 +3,12 @@ by heart.
 """
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
+from antiphon.errors import ModelError
 from antiphon.models.tts.durations import TalkerConfig, read_timeline
 from antiphon.models.tts.phonemes import alphabet
 from antiphon.models.tts.talker import Talker, TalkerState
@@ -68,6 +70,32 @@ def test_greedy_steps_equal_teacher_forcing(talker):
     for level, scores in enumerate(logits):
         there = grid[0, level] >= 0
         assert torch.equal(scores.argmax(-1)[there], grid[0, level][there])
+
+
+def test_each_speaker_has_a_voice_and_a_pace_of_their_own():
+    torch.manual_seed(0)
+    talker = Talker(replace(TINY, speakers=["anna", "bert"])).eval()
+    for weight in (*(linear.weight for linear in talker.out), talker.encoder.speaker.weight):
+        torch.nn.init.normal_(weight, std=0.5)
+    torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
+    anna, bert = (speak(talker, [TEXT], temperature=0.0, speaker=speaker) for speaker in talker.config.speakers)
+    assert not torch.equal(anna[1].text.ends, bert[1].text.ends)
+    assert not torch.equal(anna[0][..., :4], bert[0][..., :4])
+    assert torch.equal(anna[0], speak(talker, [TEXT], temperature=0.0)[0])  # the first, where none is named
+    together = [anna[1], bert[1]]
+    again = [speak(talker, [TEXT], temperature=0.0, speaker=name)[1] for name in talker.config.speakers]
+    assert [state.text.speaker for state in together] == [state.text.speaker for state in again] == [0, 1]
+    with pytest.raises(ModelError, match="no voice 'carl'; there are: anna, bert"):
+        talker.init_state(speaker="carl")
+    forced = [
+        talker.encoder(torch.tensor([state.text.symbols] * 2), speaker=torch.tensor([0, 1]))[1] for state in together
+    ]
+    assert torch.equal(forced[0], forced[1]) and not torch.equal(forced[0][0], forced[0][1])
+
+
+def test_speakers_are_saved_with_the_talker(tmp_path):
+    Talker(replace(TINY, speakers=["anna", "bert"])).save_pretrained(tmp_path)
+    assert Talker.from_pretrained(tmp_path).config.speakers == ["anna", "bert"]
 
 
 def test_padding_changes_nothing(talker):

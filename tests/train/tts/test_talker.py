@@ -12,6 +12,7 @@ from antiphon.data.omni.states import omni_states
 from antiphon.data.speech.timed_codes import TimedCodes
 from antiphon.data.states import ASKED
 from antiphon.data.store import ArrayWriter
+from antiphon.errors import ConfigError
 from antiphon.models.omni.model import ReplySettings
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
@@ -28,15 +29,15 @@ SIZES = dict(
 )  # fmt: skip
 
 
-def write_codes(folder, codec) -> None:
-    """Six utterances of random codes, with two phones each."""
+def write_codes(folder, codec, voices=("",)) -> None:
+    """Six utterances of random codes, with two phones each; the voices take turns."""
     rng = np.random.default_rng(0)
     with CodesWriter(folder, CodecInfo.of(codec)) as writer:
         for number in range(6):
             frames = 6 + number % 2
             phones = [("n", 0.08, 0.2), ("O", 0.2, 0.3)]
             codes = rng.integers(0, codec.codebook_size, (codec.codebooks, frames))
-            writer.add(Coded(str(number), f"t{number}", phones=phones), codes)
+            writer.add(Coded(str(number), f"t{number}", voices[number % len(voices)], phones=phones), codes)
 
 
 @pytest.fixture
@@ -90,6 +91,26 @@ def test_joined_utterances_share_a_clock():
     assert both.symbols.tolist() == [0, 56, alphabet()[" "], 31, 0]
     np.testing.assert_allclose(both.ends, [0.08, 0.2, 0.34, 0.39, 0.40])
     assert both.codes.tolist() == [[0, 0, 0, 1, 1]] * 2 and both.text == "a b"
+
+
+def test_speakers_are_the_voices_of_the_recordings(task, tmp_path):
+    assert not task.model.config.speakers and "speaker" not in task.batch(0)
+    codec = MiniCodec.from_pretrained(tmp_path / "codec")
+    write_codes(tmp_path / "two", codec, ("anna", "bert"))
+    task.data.codes, task.data.joined = str(tmp_path / "two"), 1.0
+    two = build_task(task.config)
+    assert two.model.config.speakers == ["anna", "bert"]
+    for step in range(8):
+        batch, (examples, _) = two.batch(step), zip(*two._examples(np.random.default_rng((0, step))))
+        assert batch["speaker"].tolist() == [two.model.config.speakers.index(each.voice) for each in examples]
+        parts = [{int(part[1:]) % 2 for part in each.text.split()} for each in examples]
+        assert all(part == {("anna", "bert").index(each.voice)} for part, each in zip(parts, examples))
+    losses = two.losses(two.batch(1), "model")
+    sum(loss for loss in losses.values() if loss.requires_grad).backward()
+    assert two.model.encoder.speaker.weight.grad.abs().sum(-1).all()
+    task.config.model = {"talker": {**SIZES, "speakers": ["anna"]}}
+    with pytest.raises(ConfigError, match="doesn't name all voices of data.speech: bert"):
+        build_task(task.config)
 
 
 def test_every_parameter_of_the_talker_learns_but_the_thinkers_door(task):

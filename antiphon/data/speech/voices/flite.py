@@ -50,7 +50,7 @@ class FliteVoice:
             DataError: flite failed.
         """
         said = Normalizer()(text)
-        if not said.strip():
+        if not any(sign.isalnum() for sign in said):
             return Spoken(np.zeros(0, np.float32), self.sample_rate)
         options = ["-voice", self.name, "--setf", f"duration_stretch={1 / speed:.3f}"]
         made = subprocess.run(["flite", *options, "-t", said, "-o", "/dev/stdout"], capture_output=True)

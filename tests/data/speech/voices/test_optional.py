@@ -84,3 +84,22 @@ def test_the_real_voices_speak_and_repeat_themselves(name):
     assert len(slow.samples) > 1.15 * len(once.samples)
     assert speaker.made({**plain, "pitch": 0.5}) == {}
     assert {wheel.sha256 for wheel in (JOE if name == "joe" else KOKORO).wheels}
+
+
+@pytest.mark.slow
+def test_when_phones_sound_is_found_where_the_voice_does_not_tell(tmp_path):
+    from antiphon.data.dialogue.phrases import sounding
+    from antiphon.data.speech.speak import SpeakConfig, speak
+    from antiphon.data.speech.utterances import SpeechSet
+    from antiphon.data.text.corpora import Sentence, text_id
+
+    text = "What time is it?"
+    sentence = Sentence(text_id(text), text, "user", "tests", "train")
+    speak([sentence], SpeakConfig(tmp_path / "plain", ("joe",)), bar=False)
+    speak([sentence], SpeakConfig(tmp_path / "timed", ("joe",), times=True), bar=False)
+    (plain,), (timed,) = (SpeechSet(tmp_path / name).utterances for name in ("plain", "timed"))
+    assert not plain.phonemes and timed.phonemes == "wˌʌt tˈIm ɪz ɪt?"
+    ends = [timed.phonemes_start, *timed.phoneme_ends]
+    first, last = (at / 24000 for at in sounding(SpeechSet(tmp_path / "timed").samples(0)))
+    assert ends == sorted(ends) and abs(ends[0] - first) < 0.15 and abs(ends[-1] - last) < 0.25
+    assert len(timed.words) == 4 and timed.voice == "joe"
