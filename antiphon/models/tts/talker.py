@@ -401,6 +401,28 @@ class Talker(nn.Module):
             folder / "model.safetensors",
         )
 
+    def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
+        """What a folder's talker holds, for training to go on with: of speakers that both know, and, where it spoke to
+        another codec, all but what belongs to that one's codes. What is missing keeps what it has here.
+
+        Raises:
+            HubError: the folder holds something else.
+        """
+        other = Talker.from_pretrained(folder)
+        taken = {name: each for name, each in other.state_dict().items() if name != "codes"}
+        if other.codes.shape != self.codes.shape or not torch.allclose(other.codes, self.codes.cpu(), atol=0.01):
+            of_codes = ("code_in.", "depth_in.", "depth_code.", "out.", "bias")
+            taken = {name: each for name, each in taken.items() if not name.startswith(of_codes)}
+        ours, theirs = self.config.speakers, other.config.speakers
+        taken.pop("encoder.speaker.weight", None)
+        if self.encoder.speaker is not None and other.encoder.speaker is not None:
+            table = self.encoder.speaker.weight.detach().clone()
+            for row, name in enumerate(ours):
+                if name in theirs:
+                    table[row] = other.encoder.speaker.weight[theirs.index(name)].to(table)
+            taken["encoder.speaker.weight"] = table
+        return taken
+
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Talker:
         """Reads what `save_pretrained` wrote, in float32 and evaluation mode.

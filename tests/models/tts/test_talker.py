@@ -98,6 +98,25 @@ def test_speakers_are_saved_with_the_talker(tmp_path):
     assert Talker.from_pretrained(tmp_path).config.speakers == ["anna", "bert"]
 
 
+def test_training_goes_on_with_the_speakers_that_are_known_and_with_another_codec(tmp_path):
+    torch.manual_seed(0)
+    first = Talker(replace(TINY, speakers=["anna", "bert"]))
+    first.save_pretrained(tmp_path)
+    more = Talker(replace(TINY, speakers=["bert", "carl"]))
+    more.codes.copy_(first.codes)
+    taken = more.read_weights(tmp_path)
+    assert set(taken) == set(first.state_dict()) - {"codes"}
+    table = taken["encoder.speaker.weight"]
+    torch.testing.assert_close(table[0], first.encoder.speaker.weight[1], atol=1e-3, rtol=1e-3)
+    assert torch.equal(table[1], more.encoder.speaker.weight[1])
+    other = Talker(replace(TINY, codebooks=5))
+    taken = other.read_weights(tmp_path)
+    assert {name.split(".")[0] for name in taken} == {"encoder", "read", "temporal", "depth"}
+    assert "encoder.speaker.weight" not in taken
+    other.load_state_dict(taken, strict=False)
+    torch.testing.assert_close(other.encoder.embed.weight, first.encoder.embed.weight, atol=1e-3, rtol=1e-3)
+
+
 def test_padding_changes_nothing(talker):
     symbols = torch.tensor([[0, 62, 83, 0]])
     padded = torch.tensor([[0, 62, 83, 0, 0, 0]])
