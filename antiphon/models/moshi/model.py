@@ -154,28 +154,28 @@ class Moshi(nn.Module):
             heard: with `hearing`, what it gets at each step, [batch, time, width]; None where nothing was heard.
         """
         batch, _, time = delayed.shape
-        told = None
+        condition = None
         if self.hearing is not None:
             heard = delayed.new_zeros(batch, time, self.hearing.config.width) if heard is None else heard
-            told = self.hearing.embed(heard)
-        return self.told(delayed, keep, told)
+            condition = self.hearing.embed(heard)
+        return self.conditioned(delayed, keep, condition)
 
-    def told(self, delayed: Tensor, keep: Tensor | None = None, told: Tensor | None = None) -> MoshiOutput:
+    def conditioned(self, delayed: Tensor, keep: Tensor | None = None, condition: Tensor | None = None) -> MoshiOutput:
         """`forward`, where it is known what is added to the input of the temporal transformer, [batch, time, dim]:
         embedded states of the dialogue."""
         batch, _, time = delayed.shape
-        states, columns = self.states(delayed, told)
+        states, columns = self.states(delayed, condition)
         targets = columns[:, 1:, : self.config.predicted]
         keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
         return MoshiOutput(self.text_head(states), self.depth(states[keep], targets[keep]))
 
-    def states(self, delayed: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def states(self, delayed: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the temporal transformer makes of a grid; differentiable.
 
         Args:
             delayed: the grid after `antiphon.nn.delays.delay`, -1 where nothing is, [batch, streams, time] int64.
                 Before the first frame each stream has its initial token, and so it has while it is late.
-            told: what is added to its input, as for `told`.
+            condition: what is added to its input, as for `conditioned`.
 
         Returns:
             states [batch, time, dim]; the columns that they were made from, and the last one, [batch, time + 1,
@@ -186,7 +186,7 @@ class Moshi(nn.Module):
         columns = F.pad(delayed, (1, 0), value=-1).masked_fill(late, 0) + late * self.initial[:, None]
         columns = columns.transpose(1, 2)
         x = self._embed(columns[:, :-1].reshape(batch * time, streams)).view(batch, time, -1)
-        return self.temporal(x if told is None else x + told), columns
+        return self.temporal(x if condition is None else x + condition), columns
 
     def init_state(self, batch: int = 1, seed: int | Sequence[int] = 0) -> MoshiState:
         """New conversations.

@@ -200,18 +200,18 @@ class HearingTask:
         return [(int(start * talk.frame_rate), int(end * talk.frame_rate)) for start, end in spans]
 
     def _states(self, index: int, start: int) -> tuple[Tensor, Tensor]:
-        """The state of the dialogue at each step of a conversation, int64 [frames]; and what can be told of it by who
+        """The state of the dialogue at each step of a conversation, int64 [frames]; and what can be target of it by who
         hears from `start` on, `NOTHING` elsewhere."""
         state = torch.full((self.talks[index].frames,), NOTHING_ASKED)
-        told = state.clone()
+        target = state.clone()
         turns = [e for e in self.talks[index].events if e.kind == "turn" and e.speaker == USER]
         for turn in sorted(turns, key=lambda e: e.end):
             first, end = self._frame(turn.start, index), self._frame(turn.end, index)
             known = 1 + self.intents[turn.note] if turn.note in self.intents else NOTHING_ASKED
-            state[first:end] = told[first:end] = NOTHING_ASKED
+            state[first:end] = target[first:end] = NOTHING_ASKED
             state[end:] = known
-            told[end:] = known if first >= start and turn.note in self.intents else NOTHING
-        return state, told
+            target[end:] = known if first >= start and turn.note in self.intents else NOTHING
+        return state, target
 
     def _row(self, index: int, start: int, frames: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """A window: what is read, and what is asked for."""
@@ -221,8 +221,8 @@ class HearingTask:
         heard = F.pad(heard, (0, 0, max(0, self.delay), 0))[max(0, -self.delay) :]
         heard = F.pad(heard, (0, 0, 0, max(0, talk.frames - len(heard))))[: talk.frames]
         words = self.talks.said_to(index, USER).long()
-        state, told = self._states(index, start)
-        rows = {"heard": heard, "words": words, "true": state, "state": told}
+        state, target = self._states(index, start)
+        rows = {"heard": heard, "words": words, "true": state, "state": target}
         rows = {name: row[start:stop] for name, row in rows.items()}
         short = frames - len(rows["words"])
         rows = {
@@ -263,7 +263,7 @@ class HearingTask:
         batch["delayed"] = disturbed(target, moshi, rng, self.data.noise, 0.0)
         return batch
 
-    def told(self, predicted: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def teacher_forced(self, predicted: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """What the temporal transformer is told: predicted probabilities [B, T, states], in which a part of the chance
         of all intents is the true one's, and all is where who hears from the window's begin can't know it."""
         true = F.one_hot(batch["true"].clamp_min(0), predicted.shape[-1]).to(predicted)
@@ -275,7 +275,7 @@ class HearingTask:
         return torch.where((asked & (batch["state"] == NOTHING))[..., None], true, told)
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
-        """`words` and `state` of what is heard; `text` and `audio`, and what goes with them, of what is said."""
+        """`heard`, the user's words, and `state`; `text` and `audio` of what is said, and what goes with them."""
         seen = self.hearing(batch["heard"])
         losses: dict[str, Tensor] = {}
         logits, known = self.hearing.state_head(seen), batch["state"] != NOTHING
@@ -286,10 +286,10 @@ class HearingTask:
             target = batch["words"][there]
             each = F.cross_entropy(self.model.words_head(seen[there]), target, reduction="none")
             weight = torch.where((target == self.moshi.pad) | (target == self.moshi.end_pad), self.data.padding, 1.0)
-            losses["words"] = (each * weight).sum() / weight.sum()
+            losses["heard"] = (each * weight).sum() / weight.sum()
         if "text" in self.config.objective:
-            told = self.hearing.embedding(self.told(logits.detach().softmax(-1), batch))
-            output = self.model.told(batch["delayed"], batch["keep"], told)
+            condition = self.hearing.embedding(self.teacher_forced(logits.detach().softmax(-1), batch))
+            output = self.model.conditioned(batch["delayed"], batch["keep"], condition)
             losses |= dialogue_losses(output, batch["target"], batch["weight"], batch["keep"], self.moshi)
         return losses
 

@@ -40,7 +40,7 @@ def test_of_what_is_heard_the_state_of_the_dialogue_alone_is_told() -> None:
     ear = model.hearing
     chances = ear.state_head(ear(heard)).softmax(-1)
     assert chances.shape == (2, 15, 4)  # nothing is asked, or one of the intents
-    torch.testing.assert_close(model.told(grid, told=chances @ ear.embedding.weight.T).text, other.text)
+    torch.testing.assert_close(model.conditioned(grid, condition=chances @ ear.embedding.weight.T).text, other.text)
     later = heard.clone()
     later[:, 9:] = 0.0
     torch.testing.assert_close(model(grid, heard=later).text[:, :9], other.text[:, :9])

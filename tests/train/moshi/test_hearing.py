@@ -97,13 +97,13 @@ def test_an_intent_is_not_known_while_it_is_being_said(places: Path, monkeypatch
     talk = task.talks[0]
     again = [*talk.events, Event("turn", 2.0, 2.4, "user", "weather")]
     monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(talk, events=again))
-    state, told = task._states(0, 0)
+    state, target = task._states(0, 0)
     first, second, end = (int(at * 12.5) + task.delay for at in (1.2, 2.0, 2.4))
     assert (state[first:second] == 1 + task.intents["alarm"]).all() and not state[second:end].any()
-    assert (state[end:] == 1 + task.intents["weather"]).all() and torch.equal(state, told)
+    assert (state[end:] == 1 + task.intents["weather"]).all() and torch.equal(state, target)
     again[-1] = replace(again[-1], note="")  # of such a turn nothing is known, so nothing is asked for
-    state, told = task._states(0, 0)
-    assert not state[end:].any() and (told[end:] == -1).all()
+    state, target = task._states(0, 0)
+    assert not state[end:].any() and (target[end:] == -1).all()
 
 
 def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_true_intent_takes_its_part_of_the_chance_of_all(places: Path) -> No
         "state": torch.tensor([[0, 1, -1, 2]]),  # of the third nothing can be known: it is told
         "forced": torch.tensor([0.5]),
     }
-    told = task.told(predicted, batch)[0]
+    told = task.teacher_forced(predicted, batch)[0]
     wanted = [[0.5, 0.1, 0.4], [0.5, 0.3, 0.2], [0.0, 1.0, 0.0], [0.5, 0.05, 0.45]]
     torch.testing.assert_close(told, torch.tensor(wanted))
 
@@ -164,9 +164,10 @@ def test_teacher_forcing_and_dropout_follow_the_settings(places: Path) -> None:
 
 def test_hearing_alone_is_trained_without_what_is_said(places: Path) -> None:
     stage = config(places)
-    stage.objective = {"state": 1.0, "words": 0.3}
+    stage.objective = {"state": 1.0, "heard": 0.3}
     task = build_task(stage)
-    assert set(task.losses(task.batch(0))) == {"state", "words"}
+    assert all(each.requires_grad for each in task.losses(task.batch(0)).values())
+    assert set(task.losses(task.batch(0))) == {"state", "heard"}
 
 
 def test_a_window_that_reaches_past_the_end_asks_for_nothing_there(places: Path) -> None:
@@ -203,7 +204,7 @@ def test_batches_repeat(places: Path) -> None:
 def test_it_learns_which_reply_was_asked_for(places: Path) -> None:
     stage = config(places, others=1.0)
     stage.optim.lr = 1e-2
-    stage.objective = {"text": 1.0, "audio": 0.1, "state": 1.0, "words": 0.1}
+    stage.objective = {"text": 1.0, "audio": 0.1, "state": 1.0, "heard": 0.1}
     first = build_task(stage)
     train(stage)
     learnt, started = load(places / "run" / "model"), load(places / "duplex").state_dict()
