@@ -160,14 +160,27 @@ class Moshi(nn.Module):
             condition = self.hearing.embed(heard)
         return self.conditioned(delayed, keep, condition)
 
-    def conditioned(self, delayed: Tensor, keep: Tensor | None = None, condition: Tensor | None = None) -> MoshiOutput:
-        """`forward`, where it is known what is added to the input of the temporal transformer, [batch, time, dim]:
-        embedded states of the dialogue."""
+    def conditioned(
+        self,
+        delayed: Tensor,
+        keep: Tensor | None = None,
+        condition: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> MoshiOutput:
+        """`forward`, where it is known what is added to the input of the temporal transformer.
+
+        Args:
+            delayed, keep: as there.
+            condition: embedded states of the dialogue, [batch, time, dim].
+            known: the grid that the depth transformer reads, if it is another than `delayed`.
+        """
         batch, _, time = delayed.shape
         states, columns = self.states(delayed, condition)
-        targets = columns[:, 1:, : self.config.predicted]
+        columns = columns[:, 1:] if known is None else self._columns(known)[:, 1:]
         keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
-        return MoshiOutput(self.text_head(states), self.depth(states[keep], targets[keep]))
+        return MoshiOutput(
+            self.text_head(states), self.depth(states[keep], columns[..., : self.config.predicted][keep])
+        )
 
     def states(self, delayed: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the temporal transformer makes of a grid; differentiable.
@@ -182,11 +195,16 @@ class Moshi(nn.Module):
             streams].
         """
         batch, streams, time = delayed.shape
-        late = torch.arange(time + 1, device=delayed.device) <= self._delays[:, None]
-        columns = F.pad(delayed, (1, 0), value=-1).masked_fill(late, 0) + late * self.initial[:, None]
-        columns = columns.transpose(1, 2)
+        columns = self._columns(delayed)
         x = self._embed(columns[:, :-1].reshape(batch * time, streams)).view(batch, time, -1)
         return self.temporal(x if condition is None else x + condition), columns
+
+    def _columns(self, delayed: Tensor) -> Tensor:
+        """A grid with the initial column before it, and each stream's initial token while it is late, [batch, time + 1,
+        streams]."""
+        late = torch.arange(delayed.shape[-1] + 1, device=delayed.device) <= self._delays[:, None]
+        columns = F.pad(delayed, (1, 0), value=-1).masked_fill(late, 0) + late * self.initial[:, None]
+        return columns.transpose(1, 2)
 
     def init_state(self, batch: int = 1, seed: int | Sequence[int] = 0) -> MoshiState:
         """New conversations.

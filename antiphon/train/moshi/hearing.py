@@ -81,11 +81,13 @@ class HearingData:
     """Share of the encoder's numbers that are left out."""
     lost: float = 0.02
     """Share of frames in which nothing was heard."""
-    noise: float = 0.02
-    """Share of the model's own codes that are others in what it sees."""
-    depth_share: float = 0.2
+    noise: float = 0.4
+    """Share of the model's own codes that are others in what the temporal transformer sees. Codes tell of the sound
+    after them, too, as far as the codec's encoder looks ahead: of a known reply they tell the next word, and the text
+    would be read from them in place of the state."""
+    depth_share: float = 0.4
     """Share of frames whose codes are asked for where the model speaks."""
-    depth_share_quiet: float = 0.03
+    depth_share_quiet: float = 0.05
     """The same where it is silent."""
     semantic: float = 10.0
     """Weight of the semantic code."""
@@ -289,7 +291,7 @@ class HearingTask:
             losses["heard"] = (each * weight).sum() / weight.sum()
         if "text" in self.config.objective:
             condition = self.hearing.embedding(self.teacher_forced(logits.detach().softmax(-1), batch))
-            output = self.model.conditioned(batch["delayed"], batch["keep"], condition)
+            output = self.model.conditioned(batch["delayed"], batch["keep"], condition, batch["target"])
             losses |= dialogue_losses(output, batch["target"], batch["weight"], batch["keep"], self.moshi)
         return losses
 

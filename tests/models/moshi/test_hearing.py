@@ -48,6 +48,18 @@ def test_of_what_is_heard_the_state_of_the_dialogue_alone_is_told() -> None:
 
 
 @torch.no_grad()
+def test_the_depth_transformer_may_read_another_grid_than_the_temporal_one() -> None:
+    model = hearing()
+    grid = a_grid(model, 2, 15)
+    other = grid.clone()
+    other[:, 2] = grid[:, 2].flip(-1)  # the second codebook
+    plain, mixed = model.conditioned(grid), model.conditioned(grid, known=other)
+    assert torch.equal(plain.text, mixed.text) and not torch.equal(plain.codes, mixed.codes)
+    assert torch.equal(plain.codes[:, :2], mixed.codes[:, :2])  # those before it in a frame don't see it
+    assert torch.equal(model.conditioned(grid, known=grid).codes, plain.codes)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("config", [HEARING, LATE], ids=["at once", "late"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_step_is_the_forward(packed: bool, config: HearingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
