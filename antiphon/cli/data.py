@@ -61,6 +61,9 @@ def speak(
     rate: Rate = 24000,
     seed: Seed = 0,
     workers: Workers = 1,
+    times: Annotated[
+        bool, typer.Option("--times/--no-times", help="Of voices that don't tell when phones sound, find it (English).")
+    ] = True,
 ) -> None:
     """Speak sentences as clean as the voice is, with the times of phonemes and words: for codec and talker.
 
@@ -78,7 +81,7 @@ def speak(
             seconds=seconds,
             sample_rate=rate,
             seed=seed,
-            times=True,
+            times=times,
         )
         progress("Reading the texts ...")
         run(mixed_sentences(texts, shares(role or ["assistant"]), split, seed), config, workers)

@@ -129,7 +129,7 @@ class HumState:
 class Hum:
     """A voice that makes one frame for every piece of text."""
 
-    sample_rate = 24000
+    sample_rate, voices = 24000, ()
 
     def init_state(self, *_: object) -> HumState:
         return HumState()

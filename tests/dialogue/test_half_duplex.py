@@ -15,6 +15,7 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.dialogue.events import AudioEvent, EndEvent, Sampling, TextEvent
 from antiphon.dialogue.half_duplex import (
     TOKENS_AHEAD,
+    HalfDuplexBackend,
     HalfDuplexChat,
     HalfDuplexReply,
     Message,
@@ -23,15 +24,16 @@ from antiphon.dialogue.half_duplex import (
 )
 from antiphon.dialogue.speculation import SpeculativeReply
 from antiphon.errors import ModelError
+from antiphon.model.half_duplex import HalfDuplexModel
 from antiphon.models.asr.heard import Heard, Passage, SpokenWords
 from antiphon.models.scene.reading import SceneNotes, SceneReading
 from antiphon.models.scene.words import WordResiduals
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import Synthesizer
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
-from tests.dialogue.pretended import Hum, ScriptedThinker
+from tests.dialogue.pretended import CountingRecognizer, Hum, ScriptedThinker
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
-from tests.models.tts.test_synthesizer import FRAME, PIECES, TEXT, voice  # noqa: F401
+from tests.models.tts.test_synthesizer import FRAME, PIECES, TEXT, two_voices, voice  # noqa: F401
 from tests.models.tts.test_talker import talker  # noqa: F401
 
 SHORT = Sampling(max_tokens=5)
@@ -525,3 +527,21 @@ def test_words_are_heard_with_how_they_were_said_where_the_reading_has_learnt_it
     assert message.residuals.texts == ("hello",) and not message.residuals.values.any()
     assert asked[0] is None and asked[1].states
     assert as_hearing(heard).message().residuals is None
+
+
+def test_the_voice_that_is_asked_for_says_and_answers():
+    scripted = ScriptedThinker([*PIECES], width=6)
+    scripted.model = SimpleNamespace(width=6)
+    model = HalfDuplexModel(CountingRecognizer(), scripted, (voices := two_voices()).talker, voices.codec)
+    backend = model.backend
+    assert list(backend.voices) == ["anna", "bert"]
+    assert list(HalfDuplexBackend(None, scripted, Hum()).voices) == ["heart"]
+    said, answered = {}, {}
+    for name in (None, *backend.voices):
+        how = Sampling(max_tokens=20, voice=name)
+        said[name] = len(list(backend.say(TEXT, how)))
+        events = list(backend.chat().answer([Message("user", "bread")], how).events())
+        answered[name] = sum(isinstance(event, AudioEvent) for event in events)
+        assert model.say(TEXT, voice=name).duration == pytest.approx(said[name] * FRAME)
+    for frames in (said, answered):
+        assert frames["anna"] == frames[None] != frames["bert"]

@@ -40,7 +40,7 @@ class Variety:
     Attributes:
         speed: Factor on the speed of speech.
         pitch: Factor on the fundamental frequency (voices that can: hibari).
-        throat: Factor on the formants' frequencies beyond what the pitch's change brings along (hibari).
+        throat: Factor on the formants' frequencies beyond what the pitch's change brings along.
         coupling: Formants move by pitch to this power: lower voices come from longer throats.
     """
 
@@ -136,7 +136,7 @@ class Speaker:
         """
         if isinstance(self.voice, HibariVoice):
             return self.voice.speak(text, seed=seed, **changes)
-        throat = changes["formant"]
+        throat = changes.get("formant", 1.0)
         spoken = self.voice.speak(text, seed=seed, speed=changes["speed"] / throat)
         if throat != 1.0:
             samples = resample(spoken.samples, round(spoken.sample_rate * throat), spoken.sample_rate)
@@ -145,7 +145,7 @@ class Speaker:
 
     def made(self, changes: dict[str, float]) -> dict[str, float]:
         """Those of the changes that `speak` makes and that are any change."""
-        able = changes if isinstance(self.voice, HibariVoice) else {k: changes[k] for k in ("speed", "formant")}
+        able = changes if isinstance(self.voice, HibariVoice) else {k: v for k, v in changes.items() if k != "pitch"}
         return {name: value for name, value in able.items() if value != 1.0}
 
 
@@ -280,6 +280,8 @@ def _by(writer: SpeechWriter, voices: tuple[str, ...]) -> tuple[int, float]:
 
 def _speak_share(sentences: list[Sentence], config: SpeakConfig, worker: int, workers: int, bar: bool = True) -> None:
     """The part of `speak` that one of several workers does: every `workers`-th sentence."""
+    if workers > 1:
+        torch.set_num_threads(1)
     with SpeechWriter(config.out, config.sample_rate, worker, config.shard_seconds) as writer:
         count, seconds = _by(writer, config.voices)
         # Each worker goes on from an even share of what is there, whoever wrote it.

@@ -68,6 +68,8 @@ class PhonemeEncoder(nn.Module):
         dim, kernel = config.encoder_dim, config.encoder_kernel
         self.embed = nn.Embedding(config.symbols, dim)
         self.speaker = nn.Embedding(len(config.speakers), dim) if config.speakers else None
+        if self.speaker is not None:
+            nn.init.zeros_(self.speaker.weight)  # at first, all speak as a talker with one voice does
         self.thinker = nn.Linear(config.hidden, dim, bias=False)
         nn.init.zeros_(self.thinker.weight)  # a talker that has not met a thinker yet ignores it
         self.mixes = nn.ModuleList(

@@ -402,11 +402,11 @@ class Talker(nn.Module):
         )
 
     def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
-        """What a folder's talker holds, for training to go on with: of speakers that both know, and, where it spoke to
-        another codec, all but what belongs to that one's codes. What is missing keeps what it has here.
+        """What a folder's talker holds, for training to go on with: of speakers that both know (others begin as their
+        mean), and, where it spoke to another codec, all but what belongs to that one's codes.
 
         Raises:
-            HubError: the folder holds something else.
+            HubError: the folder holds something else, or speakers of which this talker knows none.
         """
         other = Talker.from_pretrained(folder)
         taken = {name: each for name, each in other.state_dict().items() if name != "codes"}
@@ -415,12 +415,15 @@ class Talker(nn.Module):
             taken = {name: each for name, each in taken.items() if not name.startswith(of_codes)}
         ours, theirs = self.config.speakers, other.config.speakers
         taken.pop("encoder.speaker.weight", None)
-        if self.encoder.speaker is not None and other.encoder.speaker is not None:
-            table = self.encoder.speaker.weight.detach().clone()
-            for row, name in enumerate(ours):
-                if name in theirs:
-                    table[row] = other.encoder.speaker.weight[theirs.index(name)].to(table)
-            taken["encoder.speaker.weight"] = table
+        if theirs and not set(ours) & set(theirs):
+            raise HubError(
+                f"{folder} speaks as {', '.join(theirs)}, and none of them is to be learnt: name them and yours as "
+                "model.talker.speakers, as the recordings' voices do"
+            )
+        if theirs:
+            known = other.encoder.speaker.weight.detach()
+            rows = [known[theirs.index(name)] if name in theirs else known.mean(0) for name in ours]
+            taken["encoder.speaker.weight"] = torch.stack(rows).to(self.bias.device)
         return taken
 
     @classmethod

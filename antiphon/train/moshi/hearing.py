@@ -10,7 +10,7 @@ A transformer that was trained on such conversations knows by heart what is answ
 has heard, and nothing of others. So that it reads the state instead, it hears other users: in the user's turns stand
 codes of somebody else's, of the same length, while the encoder heard what was said.
 
-Without `text` in the objective `hearing` is trained alone, which costs a fifth.
+Without `data.replies` it is `hearing` alone that is trained.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class HearingData:
     """Conversations at the end that are measured alone."""
     frames: int = 240
     """Length of a window."""
+    replies: bool = True
+    """Whether the replies are learnt, too; if not, `hearing` alone is."""
     from_start: float = 0.2
     """Share of windows that begin where the conversation does."""
     others: float = 0.5
@@ -250,9 +252,9 @@ class HearingTask:
             batch["heard"] = batch["heard"].masked_fill(out, 0.0) / (1 - self.data.dropout)
         forced = torch.from_numpy(rng.random(len(rows), dtype=np.float32))
         batch["forced"] = self.data.teacher_forcing + forced * (1 - self.data.teacher_forcing)
-        return self._asked(batch, rng)
+        return self._asked(batch, rng, self.data.noise)
 
-    def _asked(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    def _asked(self, batch: dict[str, Tensor], rng: np.random.Generator, noise: float) -> dict[str, Tensor]:
         """A batch with what the model sees of the grids, and what each target weighs."""
         target, moshi = batch["target"], self.moshi
         batch["weight"] = weight = weights(
@@ -262,7 +264,7 @@ class HearingTask:
         spoken = speaking(target[:, 0], moshi.pad, moshi.end_pad)
         shares = torch.where(spoken, self.data.depth_share, self.data.depth_share_quiet)
         batch["keep"] = (weight[:, 1:] > 0).any(1) & (torch.from_numpy(rng.random(shares.shape)) < shares)
-        batch["delayed"] = disturbed(target, moshi, rng, self.data.noise, 0.0)
+        batch["delayed"] = disturbed(target, moshi, rng, noise, 0.0)
         return batch
 
     def teacher_forced(self, predicted: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -284,12 +286,12 @@ class HearingTask:
         if known.any():
             losses["state"] = F.cross_entropy(logits[known], batch["state"][known])
         there = batch["words"] != NOTHING
-        if there.any():
+        if there.any() and self.model.words_head.weight.requires_grad:
             target = batch["words"][there]
             each = F.cross_entropy(self.model.words_head(seen[there]), target, reduction="none")
             weight = torch.where((target == self.moshi.pad) | (target == self.moshi.end_pad), self.data.padding, 1.0)
             losses["heard"] = (each * weight).sum() / weight.sum()
-        if "text" in self.config.objective:
+        if self.data.replies:
             condition = self.hearing.embedding(self.teacher_forced(logits.detach().softmax(-1), batch))
             output = self.model.conditioned(batch["delayed"], batch["keep"], condition, batch["target"])
             losses |= dialogue_losses(output, batch["target"], batch["weight"], batch["keep"], self.moshi)
@@ -300,18 +302,19 @@ class HearingTask:
         """Losses on conversations that are held out; of their turns, the share whose intent is known `INTENT_SECONDS`
         after the end, and the share of their frames in which an intent is found likelier than none (`too-soon`)."""
         self.model.eval()
-        total: Counter[str] = Counter()
+        device, total = self.model.text_head.weight.device, Counter[str]()
         right = turns = soon = frames = 0
         held = range(self.count, len(self.talks))
         for index in held:
             rng = np.random.default_rng([self.config.seed, index])
             row = self._row(index, 0, int(self.talks.frames[index]), rng)
             batch = {name: each[None] for name, each in row.items()} | {"forced": torch.zeros(1)}
-            total.update({f"held-{k}": float(v) / len(held) for k, v in self.losses(self._asked(batch, rng)).items()})
+            batch = {name: each.to(device) for name, each in self._asked(batch, rng, 0.0).items()}
+            total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(batch).items()})
             logits = self.hearing.state_head(self.hearing(batch["heard"]))[0]
             best = logits[:, 1:].argmax(-1)
             for start, end in self._turns(index):
-                inside = logits[start : end + self.delay].argmax(-1)
+                inside = logits[max(0, start + self.delay) : max(0, end + self.delay)].argmax(-1)
                 soon, frames = soon + int((inside != NOTHING_ASKED).sum()), frames + len(inside)
             for end, note in self._noted(index):
                 at = self._frame(end + INTENT_SECONDS, index) - 1
@@ -334,10 +337,14 @@ class HearingTask:
             talk = self.talks[index]
             row = self._row(index, 0, talk.frames, np.random.default_rng([self.config.seed, index]))
             with torch.no_grad():
-                seen = self.hearing(row["heard"][None])[0]
-                words, state = self.model.words_head(seen).argmax(-1), self.hearing.state_head(seen).argmax(-1)
+                seen = self.hearing(row["heard"][None].to(self.model.text_head.weight.device))[0]
+                words, state = (
+                    head(seen).argmax(-1).cpu() for head in (self.model.words_head, self.hearing.state_head)
+                )
             said = " ".join(word.text for word in talk.words if word.speaker == USER)
-            lines += [f"{USER}: {said}", f"  {self._spelt(words)}"]
+            lines += [f"{USER}: {said}"]
+            if self.model.words_head.weight.requires_grad:
+                lines += [f"  {self._spelt(words)}"]
             for found in (row["true"], state):
                 changes = [0, *((found[1:] != found[:-1]).nonzero()[:, 0] + 1).tolist()]
                 lines.append("  " + " ".join(f"{at / talk.frame_rate:.1f} {names[int(found[at])]}" for at in changes))

@@ -87,7 +87,7 @@ class TalkerPreferenceTask:
     def answers(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """See `antiphon.train.objectives.pairs.Answers`."""
         keep, grid = batch["keep"], batch["grid"]
-        logits, _ = self.model(batch["symbols"], batch["mask"], batch["ends"], grid, keep)
+        logits, _ = self.model(batch["symbols"], batch["mask"], batch["ends"], grid, keep, speaker=batch.get("speaker"))
         targets, rows = grid.transpose(1, 2)[keep], keep.nonzero()[:, 0]
         totals = [
             answer_log_probabilities(scores, targets[:, level], weight.expand(len(rows)), rows, len(grid))

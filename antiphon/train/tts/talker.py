@@ -71,7 +71,10 @@ def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, T
         codes[row, :, : each.codes.shape[1]] = each.codes[: config.codebooks]
     tensors = {"symbols": symbols, "mask": mask, "ends": ends}
     if config.speakers:
-        tensors["speaker"] = np.array([config.speakers.index(each.voice) for each in examples])
+        numbers = {name: number for number, name in enumerate(config.speakers)}
+        tensors["speaker"] = np.array(
+            [numbers.get(each.voice, 0) for each in examples]
+        )  # the first, where nobody knows
     grid = delay(torch.from_numpy(codes), config.delays, fill=-1)
     return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid}
 

@@ -24,6 +24,7 @@ from antiphon.models.omni.speech import (
 )
 from tests.codecs.mini.test_model import TINY as CODEC
 from tests.models.omni.tiny import ours, small_talker, spoken_beside, talking
+from tests.models.tts.test_synthesizer import two_voices
 
 ASKED = [{"role": "user", "content": "the cat"}]
 
@@ -71,6 +72,15 @@ def test_a_synthesizer_reads_those_states_and_speaks_before_the_text_is_over(bac
     kinds = [isinstance(each, Piece) for each in made]
     assert False in kinds[: len(kinds) - kinds[::-1].index(True)]  # some sound before the last of the text
     assert all(each.shape == (1920,) for each in made if not isinstance(each, Piece))
+
+
+def test_the_voice_that_is_named_speaks(backend):
+    voice = SynthesizerVoice(backend.model, backend.processor, two_voices())
+    assert list(voice.voices) == ["anna", "bert"]
+    said = [len(list(voice.say("The cat sat.", Manner(voice=name)))) for name in (None, "anna", "bert")]
+    assert said[0] == said[1] != said[2]
+    speech = voice.speak(asked(backend), settings(backend), Manner(voice="bert"))
+    assert speech.spoken.state.talker.text.speaker == 1
 
 
 def test_what_was_heard_is_whole_words_and_the_same_when_it_is_broken_off(backend):

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from antiphon.codecs.mini.model import MiniCodec
 from antiphon.errors import UnsayableError
 from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import SpokenText, Synthesizer, SynthesizerState
+from antiphon.models.tts.talker import Talker
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
 from tests.models.tts.test_talker import TINY, talker  # noqa: F401
 from tests.nn.test_batching import on_threads
@@ -48,6 +50,28 @@ def speak(voice: Synthesizer, pieces: list[str], most: int | None = None) -> tup
         else:
             voice.end(state)
     return state, frames
+
+
+def two_voices() -> Synthesizer:
+    """Of which the second says everything at another pace."""
+    torch.manual_seed(0)
+    two = Talker(replace(TINY, speakers=["anna", "bert"])).eval()
+    torch.nn.init.normal_(two.encoder.speaker.weight, std=0.5)
+    torch.nn.init.constant_(two.encoder.duration[-1].bias, 1.2)
+    return Synthesizer(two, Silence(), Phonemizer())
+
+
+def test_the_voice_that_is_named_speaks():
+    voice = two_voices()
+    anna, bert = (len(list(voice.say(TEXT, voice=name))) for name in voice.voices)
+    assert anna != bert and len(list(voice.say(TEXT))) == anna
+    for name, frames in (("anna", anna), ("bert", bert), (None, anna)):
+        said = SpokenText(voice, voice=name).overlapped(iter([(None, TEXT, None)]))
+        assert len([each for each in said if each is not None]) == frames
+
+
+def test_a_name_is_passed_over_where_the_voice_has_none(voice):
+    assert voice.voices == [] and len(list(voice.say(TEXT, voice="heart"))) == len(list(voice.say(TEXT)))
 
 
 def test_a_talker_beside_another_thinker_reads_the_text_alone(talker):  # noqa: F811

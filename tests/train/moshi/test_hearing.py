@@ -164,10 +164,27 @@ def test_teacher_forcing_and_dropout_follow_the_settings(places: Path) -> None:
 
 def test_hearing_alone_is_trained_without_what_is_said(places: Path) -> None:
     stage = config(places)
-    stage.objective = {"state": 1.0, "heard": 0.3}
+    stage.data["replies"] = False
     task = build_task(stage)
     assert all(each.requires_grad for each in task.losses(task.batch(0)).values())
     assert set(task.losses(task.batch(0))) == {"state", "heard"}
+
+
+@pytest.mark.parametrize("wait", [0, 5])
+def test_who_knows_the_state_is_never_too_soon(places: Path, monkeypatch, wait: int) -> None:
+    stage = config(places)
+    stage.model["hearing"] = HEARING | {"wait": wait}
+    task = build_task(stage)
+    again = [Event("turn", start, start + 0.4, "user", "alarm") for start in (0.0, 0.8, 2.0)]
+    real = type(task.talks).__getitem__
+    monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(real(self, index), events=again))
+    monkeypatch.setattr(task.hearing, "forward", lambda heard: torch.zeros(*heard.shape[:2], 16))
+    known = torch.nn.functional.one_hot(task._states(0, 0)[0], 3).float()[None]
+    monkeypatch.setattr(task.hearing.state_head, "forward", lambda seen: known)
+    figures = task.measure(0, {})
+    assert figures["too-soon"] == 0.0 and figures["intent-accuracy"] == 1.0
+    known[...] = torch.tensor([0.0, 1.0, 0.0])
+    assert task.measure(0, {})["too-soon"] == 1.0
 
 
 def test_a_window_that_reaches_past_the_end_asks_for_nothing_there(places: Path) -> None:
@@ -218,7 +235,7 @@ def test_it_learns_which_reply_was_asked_for(places: Path) -> None:
     assert figures["held-state"] < first.measure(0, {})["held-state"] and figures["intent-accuracy"] == 1.0
     # Nothing but what was heard tells the two kinds apart.
     batch = {name: each[None] for name, each in row(after).items()} | {"forced": torch.zeros(1)}
-    batch = after._asked(batch, np.random.default_rng(0))
+    batch = after._asked(batch, np.random.default_rng(0), 0.0)
     deaf = batch | {"heard": torch.zeros_like(batch["heard"])}
     with torch.no_grad():
         told = float(after.losses(batch)["words"])

@@ -17,7 +17,7 @@ from antiphon.models.omni.model import ReplySettings
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import build_task
-from antiphon.train.tts.talker import TalkerTask, join
+from antiphon.train.tts.talker import TalkerTask, collate, join
 from tests.codecs.mini.test_model import TINY
 from tests.models.omni.tiny import talking
 from tests.train.tiny import run_recipe
@@ -108,6 +108,8 @@ def test_speakers_are_the_voices_of_the_recordings(task, tmp_path):
     losses = two.losses(two.batch(1), "model")
     sum(loss for loss in losses.values() if loss.requires_grad).backward()
     assert two.model.encoder.speaker.weight.grad.abs().sum(-1).all()
+    unknown = TimedCodes(np.array([0, 56, 0]), np.array([0.08, 0.2, 0.24]), np.zeros((3, 3), int), "a", "carl")
+    assert collate([unknown], two.model.config)["speaker"].tolist() == [0]
     task.config.model = {"talker": {**SIZES, "speakers": ["anna"]}}
     with pytest.raises(ConfigError, match="doesn't name all voices of data.speech: bert"):
         build_task(task.config)
