@@ -87,6 +87,9 @@ class HearingData:
     """Share of the model's own codes that are others in what the temporal transformer sees. Codes tell of the sound
     after them, too, as far as the codec's encoder looks ahead: of a known reply they tell the next word, and the text
     would be read from them in place of the state."""
+    unheard: float = 0.6
+    """Share of windows in which none of the user's codes arrives, so that the state alone tells when it is time to
+    speak and to stop, too: a stranger's codes tell that badly."""
     depth_share: float = 0.4
     """Share of frames whose codes are asked for where the model speaks."""
     depth_share_quiet: float = 0.05
@@ -252,7 +255,11 @@ class HearingTask:
             batch["heard"] = batch["heard"].masked_fill(out, 0.0) / (1 - self.data.dropout)
         forced = torch.from_numpy(rng.random(len(rows), dtype=np.float32))
         batch["forced"] = self.data.teacher_forcing + forced * (1 - self.data.teacher_forcing)
-        return self._asked(batch, rng, self.data.noise)
+        batch = self._asked(batch, rng, self.data.noise)
+        unheard = torch.from_numpy(rng.random(len(rows)) < self.data.unheard)
+        seen, user = batch["delayed"].clone(), 1 + self.moshi.codebooks
+        seen[:, user:] = seen[:, user:].masked_fill(unheard[:, None, None], NOTHING)
+        return batch | {"delayed": seen}
 
     def _asked(self, batch: dict[str, Tensor], rng: np.random.Generator, noise: float) -> dict[str, Tensor]:
         """A batch with what the model sees of the grids, and what each target weighs."""

@@ -63,7 +63,7 @@ def config(places: Path, **data) -> StageConfig:
         task="antiphon.train.moshi.hearing:HearingTask",
         model={"duplex": str(places / "duplex"), "hearing": HEARING},
         trainable=["hearing.*", "words_head.*", "temporal.*", "text_head.*"],
-        data=fields | {"lost": 0.0, "noise": 0.0} | data,
+        data=fields | {"lost": 0.0, "noise": 0.0, "unheard": 0.0} | data,
         steps=120,
         batch=4,
         threads=1,
@@ -160,6 +160,18 @@ def test_teacher_forcing_and_dropout_follow_the_settings(places: Path) -> None:
     kept = batches[0]["heard"] != 0
     assert 0.5 < float(kept[plain != 0].float().mean()) < 0.9
     torch.testing.assert_close(batches[0]["heard"][kept], plain[kept] / 0.7)
+
+
+def test_in_a_share_of_windows_none_of_the_users_codes_arrives(places: Path) -> None:
+    task = build_task(config(places, unheard=0.5))
+    user, counts = slice(1 + task.moshi.codebooks, None), [0, 0]
+    for step in range(20):
+        batch = task.batch(step)
+        heard = (batch["delayed"][:, user] == batch["target"][:, user]).flatten(1).all(1)
+        assert torch.equal(batch["delayed"][:, : user.start], batch["target"][:, : user.start])
+        assert (batch["delayed"][~heard][:, user] == -1).all()
+        counts = [counts[0] + int(heard.sum()), counts[1] + len(heard)]
+    assert 0.3 < counts[0] / counts[1] < 0.7
 
 
 def test_hearing_alone_is_trained_without_what_is_said(places: Path) -> None:
