@@ -2,11 +2,11 @@
 
 A codec's codes tell a small model when somebody speaks and little of what is said, the less the stranger the voice. A
 frozen encoder's frames (`antiphon.encoders.whisper.frames`) tell the words. What is made of them is the state of the
-dialogue, as in systems that drive a language model by predicted states (Freeze-Omni, MinMo): that nothing is asked, as
-nobody spoke or the user isn't done, or else the user's intent. The temporal transformer reads the probabilities of the
-states at its input, beside the codes, and nothing else of what was heard. So a sentence that was never heard in
-training has to be understood only as far as its intent, and what is answered to an intent, from the first word to the
-last, is learnt from all sentences that have it.
+dialogue, as in systems that drive a language model by predicted states (Freeze-Omni, MinMo): nobody has asked anything,
+the user isn't done, or else the user's intent. The temporal transformer reads the probabilities of the states at its
+input, beside the codes, and nothing else of what was heard. So a sentence that was never heard in training has to be
+understood only as far as its intent, and what is answered to an intent, from the first word to the last, is learnt from
+all sentences that have it.
 
 The encoder is later than the codec: `wait` lets the user's codes be as late, so that all that was said is known when it
 is time to answer.
@@ -23,7 +23,10 @@ from antiphon.errors import ConfigError
 from antiphon.nn.cpu import PackedWeights, product
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState
 
-NOTHING_ASKED = 0  # the state before all intents
+# States of a dialogue; from `FIRST_INTENT` on, the user's intents.
+IDLE = 0  # nobody has asked anything
+LISTENING = 1  # a turn of the user's has begun and isn't over
+FIRST_INTENT = 2
 
 
 @dataclass
@@ -63,8 +66,8 @@ class HearingConfig:
 
     @property
     def states(self) -> int:
-        """Of the dialogue: nothing is asked, or one of the intents."""
-        return 1 + len(self.intents)
+        """How many states a dialogue can be in."""
+        return FIRST_INTENT + len(self.intents)
 
 
 class Hearing(nn.Module):

@@ -1,10 +1,10 @@
 """Teaches a duplex model what is said to it: its `hearing` learns the state of the dialogue, and the rest to follow.
 
-`hearing` is asked for the state (nothing is asked while the user's turn lasts; the turn's intent, its note, from the
-turn's end until the user speaks again) and, through a head that isn't kept, for the user's words, some time after each
-began. The temporal transformer reads the state as `hearing` predicts it, and so as late and as unsure as it will be;
-but where an intent is predicted it is told the true one for most of that (`data.teacher_forcing`), so that it learns to
-answer what it is told. Text and codes are asked for as in `antiphon.train.moshi.task`.
+`hearing` is asked for the state (idle; the user's turn lasts; the turn's intent, its note, from its end until the user
+speaks again) and, through a head that isn't kept, for the user's words, some time after each began. The temporal
+transformer reads the state as `hearing` predicts it, and so as late and as unsure as it will be; but where an intent is
+predicted it is told the true one for most of that (`data.teacher_forcing`), so that it learns to answer what it is
+told. Text and codes are asked for as in `antiphon.train.moshi.task`.
 
 A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
 has heard, and nothing of others. So that it reads the state instead, it hears other users: in the user's turns stand
@@ -36,7 +36,7 @@ from antiphon.errors import ConfigError
 from antiphon.hub.folders import folder
 from antiphon.models.moshi.bundle import Duplex, codec_name
 from antiphon.models.moshi.config import MoshiConfig
-from antiphon.models.moshi.hearing import NOTHING_ASKED, HearingConfig
+from antiphon.models.moshi.hearing import FIRST_INTENT, IDLE, LISTENING, HearingConfig
 from antiphon.models.moshi.model import Moshi
 from antiphon.train.config import Measures, StageConfig
 from antiphon.train.moshi.batches import DialogueWindows, speaking
@@ -209,13 +209,13 @@ class HearingTask:
     def _states(self, index: int, start: int) -> tuple[Tensor, Tensor]:
         """The state of the dialogue at each step of a conversation, int64 [frames]; and what can be target of it by who
         hears from `start` on, `NOTHING` elsewhere."""
-        state = torch.full((self.talks[index].frames,), NOTHING_ASKED)
+        state = torch.full((self.talks[index].frames,), IDLE)
         target = state.clone()
         turns = [e for e in self.talks[index].events if e.kind == "turn" and e.speaker == USER]
         for turn in sorted(turns, key=lambda e: e.end):
             first, end = self._frame(turn.start, index), self._frame(turn.end, index)
-            known = 1 + self.intents[turn.note] if turn.note in self.intents else NOTHING_ASKED
-            state[first:end] = target[first:end] = NOTHING_ASKED
+            known = FIRST_INTENT + self.intents[turn.note] if turn.note in self.intents else LISTENING
+            state[first:end] = target[first:end] = LISTENING
             state[end:] = known
             target[end:] = known if first >= start and turn.note in self.intents else NOTHING
         return state, target
@@ -278,8 +278,8 @@ class HearingTask:
         """What the temporal transformer is told: predicted probabilities [B, T, states], in which a part of the chance
         of all intents is the true one's, and all is where who hears from the window's begin can't know it."""
         true = F.one_hot(batch["true"].clamp_min(0), predicted.shape[-1]).to(predicted)
-        asked, intents = batch["true"] > NOTHING_ASKED, predicted.clone()
-        intents[..., NOTHING_ASKED] = 0.0
+        asked, intents = batch["true"] >= FIRST_INTENT, predicted.clone()
+        intents[..., :FIRST_INTENT] = 0.0
         forced = batch["forced"][:, None, None]
         mixed = predicted - forced * intents + forced * intents.sum(-1, keepdim=True) * true
         told = torch.where(asked[..., None], mixed, predicted)
@@ -307,7 +307,7 @@ class HearingTask:
     @torch.no_grad()
     def measure(self, step: int, measures: Measures) -> dict[str, float]:
         """Losses on conversations that are held out; of their turns, the share whose intent is known `INTENT_SECONDS`
-        after the end, and the share of their frames in which an intent is found likelier than none (`too-soon`)."""
+        after the end, and the share of their frames in which an intent is found likeliest (`too-soon`)."""
         self.model.eval()
         device, total = self.model.text_head.weight.device, Counter[str]()
         right = turns = soon = frames = 0
@@ -319,10 +319,10 @@ class HearingTask:
             batch = {name: each.to(device) for name, each in self._asked(batch, rng, 0.0).items()}
             total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(batch).items()})
             logits = self.hearing.state_head(self.hearing(batch["heard"]))[0]
-            best = logits[:, 1:].argmax(-1)
+            best = logits[:, FIRST_INTENT:].argmax(-1)
             for start, end in self._turns(index):
                 inside = logits[max(0, start + self.delay) : max(0, end + self.delay)].argmax(-1)
-                soon, frames = soon + int((inside != NOTHING_ASKED).sum()), frames + len(inside)
+                soon, frames = soon + int((inside >= FIRST_INTENT).sum()), frames + len(inside)
             for end, note in self._noted(index):
                 at = self._frame(end + INTENT_SECONDS, index) - 1
                 if at < len(best):
@@ -338,7 +338,7 @@ class HearingTask:
         """Writes what was said in the first held-out conversations, the words that the model hears, and when it finds
         the state of the dialogue another."""
         folder.mkdir(parents=True, exist_ok=True)
-        names = ["-", *self.intents]
+        names = ["idle", "listening", *self.intents]
         lines: list[str] = []
         for index in range(self.count, min(self.count + 6, len(self.talks))):
             talk = self.talks[index]

@@ -39,7 +39,7 @@ def test_of_what_is_heard_the_state_of_the_dialogue_alone_is_told() -> None:
     assert not torch.allclose(one.text, other.text) and not torch.allclose(one.codes, other.codes)
     ear = model.hearing
     chances = ear.state_head(ear(heard)).softmax(-1)
-    assert chances.shape == (2, 15, 4)  # nothing is asked, or one of the intents
+    assert chances.shape == (2, 15, 5)  # idle, listening, or one of the intents
     torch.testing.assert_close(model.conditioned(grid, condition=chances @ ear.embedding.weight.T).text, other.text)
     later = heard.clone()
     later[:, 9:] = 0.0

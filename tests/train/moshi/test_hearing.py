@@ -14,7 +14,7 @@ from antiphon.data.store import ArrayWriter
 from antiphon.errors import ConfigError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiConfig
-from antiphon.models.moshi.hearing import HearingConfig
+from antiphon.models.moshi.hearing import FIRST_INTENT, IDLE, LISTENING, HearingConfig
 from antiphon.models.moshi.model import Moshi
 from antiphon.models.moshi.text_tokenizer import TextTokenizer
 from antiphon.models.moshi.weights import load
@@ -85,11 +85,12 @@ def test_a_step_reads_what_was_heard_by_then(places: Path) -> None:
     later = row(task, start=10, frames=20)
     assert all(torch.equal(later[name], whole[name][10:30]) for name in ("heard", "words", "true"))
     ended = int(1.2 * 12.5) + task.delay
-    asked = 1 + task.intents["alarm"]
+    asked, began = FIRST_INTENT + task.intents["alarm"], int(0.4 * 12.5) + task.delay
     for name in ("true", "state"):
-        assert not whole[name][:ended].any() and (whole[name][ended:] == asked).all()  # as long as nothing else is
+        assert (whole[name][:began] == IDLE).all() and (whole[name][began:ended] == LISTENING).all()
+        assert (whole[name][ended:] == asked).all()  # as long as nothing else is asked
     # Who hears from the middle of a turn on doesn't know what was asked, and isn't asked for it.
-    assert (later["state"][ended - 10 :] == -1).all() and not later["state"][: ended - 10].any()
+    assert (later["state"][ended - 10 :] == -1).all() and (later["state"][: ended - 10] == LISTENING).all()
 
 
 def test_an_intent_is_not_known_while_it_is_being_said(places: Path, monkeypatch) -> None:
@@ -99,11 +100,12 @@ def test_an_intent_is_not_known_while_it_is_being_said(places: Path, monkeypatch
     monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(talk, events=again))
     state, target = task._states(0, 0)
     first, second, end = (int(at * 12.5) + task.delay for at in (1.2, 2.0, 2.4))
-    assert (state[first:second] == 1 + task.intents["alarm"]).all() and not state[second:end].any()
-    assert (state[end:] == 1 + task.intents["weather"]).all() and torch.equal(state, target)
+    assert (state[first:second] == FIRST_INTENT + task.intents["alarm"]).all()
+    assert (state[second:end] == LISTENING).all()
+    assert (state[end:] == FIRST_INTENT + task.intents["weather"]).all() and torch.equal(state, target)
     again[-1] = replace(again[-1], note="")  # of such a turn nothing is known, so nothing is asked for
     state, target = task._states(0, 0)
-    assert not state[end:].any() and (target[end:] == -1).all()
+    assert (state[end:] == LISTENING).all() and (target[end:] == -1).all()
 
 
 def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
@@ -113,7 +115,7 @@ def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
     assert task.delay == -2 and task.model.config.hearing.wait == 5
     whole = row(task)
     assert torch.equal(whole["heard"][:-2], task.heard[0]["talk-0"][2:]) and not whole["heard"][-2:].any()
-    assert int((whole["state"] > 0).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
+    assert int((whole["state"] >= FIRST_INTENT).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
 
 
 def test_intents_must_be_noted(places: Path, monkeypatch) -> None:
@@ -126,7 +128,7 @@ def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
     first = with_hearing(Moshi(MoshiConfig.from_dict(MOSHI)), HearingConfig(**HEARING))
     more = with_hearing(first, HearingConfig(**HEARING, intents=["alarm"], wait=1))
     assert torch.equal(more.hearing.from_frames.weight, first.hearing.from_frames.weight)
-    assert more.hearing.state_head.out_features == 2 and not more.hearing.embedding.weight.any()
+    assert more.hearing.state_head.out_features == 3 and not more.hearing.embedding.weight.any()
     asks = [HearingConfig(**HEARING, intents=intents) for intents in (["alarm", "time"], ["time", "alarm"])]
     one = with_hearing(first, asks[0])
     same, turned = with_hearing(one, asks[0]), with_hearing(one, asks[1])
@@ -140,14 +142,14 @@ def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
 
 def test_the_true_intent_takes_its_part_of_the_chance_of_all(places: Path) -> None:
     task = build_task(config(places))
-    predicted = torch.tensor([0.5, 0.1, 0.4]).expand(1, 4, 3)
+    predicted = torch.tensor([0.2, 0.3, 0.1, 0.4]).expand(1, 4, 4)
     batch = {
-        "true": torch.tensor([[0, 1, 1, 2]]),
-        "state": torch.tensor([[0, 1, -1, 2]]),  # of the third nothing can be known: it is told
+        "true": torch.tensor([[1, 2, 2, 3]]),
+        "state": torch.tensor([[1, 2, -1, 3]]),  # of the third nothing can be known: it is told
         "forced": torch.tensor([0.5]),
     }
     told = task.teacher_forced(predicted, batch)[0]
-    wanted = [[0.5, 0.1, 0.4], [0.5, 0.3, 0.2], [0.0, 1.0, 0.0], [0.5, 0.05, 0.45]]
+    wanted = [[0.2, 0.3, 0.1, 0.4], [0.2, 0.3, 0.3, 0.2], [0.0, 0.0, 1.0, 0.0], [0.2, 0.3, 0.05, 0.45]]
     torch.testing.assert_close(told, torch.tensor(wanted))
 
 
@@ -191,11 +193,11 @@ def test_who_knows_the_state_is_never_too_soon(places: Path, monkeypatch, wait: 
     real = type(task.talks).__getitem__
     monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(real(self, index), events=again))
     monkeypatch.setattr(task.hearing, "forward", lambda heard: torch.zeros(*heard.shape[:2], 16))
-    known = torch.nn.functional.one_hot(task._states(0, 0)[0], 3).float()[None]
+    known = torch.nn.functional.one_hot(task._states(0, 0)[0], 4).float()[None]
     monkeypatch.setattr(task.hearing.state_head, "forward", lambda seen: known)
     figures = task.measure(0, {})
     assert figures["too-soon"] == 0.0 and figures["intent-accuracy"] == 1.0
-    known[...] = torch.tensor([0.0, 1.0, 0.0])
+    known[...] = torch.tensor([0.0, 0.0, 1.0, 0.0])
     assert task.measure(0, {})["too-soon"] == 1.0
 
 
