@@ -144,8 +144,8 @@ class Material:
         return [name for name in self.sources.voices if (name in TEST_VOICES) == (split == "test")]
 
     def spoken(self, split: str, generator: Generator) -> Example:
-        """A sentence by one of the voices, each time another speaker where that is to be learnt from. Those that
-        measure are as they are, but hibari."""
+        """A sentence by one of the voices, each time another speaker where that is to be learnt from. The test
+        voices keep their throats."""
         names = self.voices(split)
         sentences = self._sentences[split]
         for _ in range(20):

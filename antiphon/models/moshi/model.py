@@ -176,11 +176,9 @@ class Moshi(nn.Module):
         """
         batch, _, time = delayed.shape
         states, columns = self.states(delayed, condition)
-        columns = columns[:, 1:] if known is None else self._columns(known)[:, 1:]
+        targets = (columns if known is None else self._columns(known))[:, 1:, : self.config.predicted]
         keep = torch.ones(batch, time, dtype=torch.bool, device=delayed.device) if keep is None else keep
-        return MoshiOutput(
-            self.text_head(states), self.depth(states[keep], columns[..., : self.config.predicted][keep])
-        )
+        return MoshiOutput(self.text_head(states), self.depth(states[keep], targets[keep]))
 
     def states(self, delayed: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the temporal transformer makes of a grid; differentiable.

@@ -207,8 +207,8 @@ class HearingTask:
         return [(int(start * talk.frame_rate), int(end * talk.frame_rate)) for start, end in spans]
 
     def _states(self, index: int, start: int) -> tuple[Tensor, Tensor]:
-        """The state of the dialogue at each step of a conversation, int64 [frames]; and what can be target of it by who
-        hears from `start` on, `NOTHING` elsewhere."""
+        """The state of the dialogue at each step of a conversation, int64 [frames]; and what is asked of who hears
+        from `start` on, `NOTHING` where that can't be known."""
         state = torch.full((self.talks[index].frames,), IDLE)
         target = state.clone()
         turns = [e for e in self.talks[index].events if e.kind == "turn" and e.speaker == USER]

@@ -72,9 +72,8 @@ def collate(examples: Sequence[TimedCodes], config: TalkerConfig) -> dict[str, T
     tensors = {"symbols": symbols, "mask": mask, "ends": ends}
     if config.speakers:
         numbers = {name: number for number, name in enumerate(config.speakers)}
-        tensors["speaker"] = np.array(
-            [numbers.get(each.voice, 0) for each in examples]
-        )  # the first, where nobody knows
+        # Who isn't known speaks as the first.
+        tensors["speaker"] = np.array([numbers.get(each.voice, 0) for each in examples])
     grid = delay(torch.from_numpy(codes), config.delays, fill=-1)
     return {name: torch.from_numpy(array) for name, array in tensors.items()} | {"grid": grid}
 

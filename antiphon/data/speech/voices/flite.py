@@ -17,7 +17,8 @@ VOICES = ("awb", "rms", "slt", "kal16")  # a Scottish man, two Americans of CMU 
 
 
 class FliteVoice:
-    """One of the voices that come with the program `flite`. About 50 seconds of speech a second on one core.
+    """One of the voices that come with the program `flite`. About 35 seconds of speech a second on one core, and
+    more as diphones.
 
     Args:
         name: one of `VOICES`.
