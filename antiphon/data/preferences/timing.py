@@ -13,6 +13,7 @@ from antiphon.audio.io import Audio
 from antiphon.data.dialogue.codes import CodedDialogue
 from antiphon.data.dialogue.grid import NOTHING
 from antiphon.data.preferences.mine import Drawn, Prompt, seed_of
+from antiphon.errors import ConfigError
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiSampling
 from antiphon.models.moshi.talk import talk
@@ -37,12 +38,20 @@ class TimingDraws:
         sampling: how it draws; None: as it is best drawn from.
         sound: also decode, so that one can listen.
         seed: of all samples.
+
+    Raises:
+        ConfigError: the model goes by its hearing.
     """
 
     def __init__(
         self, duplex: Duplex, seconds: float = 24.0, sampling: MoshiSampling | None = None, sound: bool = True,
         seed: int = 0,
     ):  # fmt: skip
+        if duplex.moshi.config.hearing is not None:
+            raise ConfigError(
+                "Pairs are drawn from conversations' codes, in which a duplex model that goes by its hearing hears "
+                "nothing; take one without."
+            )
         self.duplex, self.sampling, self.sound, self.seed = duplex, sampling or duplex.sampling, sound, seed
         self.frames = int(seconds * duplex.frame_rate)
 

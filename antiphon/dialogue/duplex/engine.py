@@ -247,7 +247,7 @@ class DuplexEngine:
 
         Args:
             frames: what each heard, float32 [frame_samples]; None if it was lost: the model then knows that it doesn't
-                know, and goes on.
+                know, and goes on. A speech encoder takes it for silence.
 
         Returns:
             For the same handles, in the order given.
@@ -266,16 +266,17 @@ class DuplexEngine:
         state = self._rows.front(len(order))
         moshi_state, codec_state, encoder_state = state
         moshi, codec, config = self.duplex.moshi, self.duplex.codec, self.duplex.moshi.config
-        user = codec.encode_step(audio, codec_state)[:, : config.user_codebooks, 0]
+        user = torch.empty(len(order), 0, dtype=torch.long, device=audio.device)
+        if config.user_codebooks:
+            user = codec.encode_step(audio, codec_state)[:, : config.user_codebooks, 0]
         encoder = self.duplex.audio_encoder
         heard = None if encoder is None else encoder.step(audio[:, 0], encoder_state)
         lives = [self._live[handle] for handle in order]
-        if unknown:
-            user[unknown] = -1
-        if deaf := [row for row, live in enumerate(lives) if live.conversation.user_muted]:
-            user[deaf] = self._silence[: config.user_codebooks]
-            if heard is not None:
-                heard[deaf] = 0.0
+        deaf = [row for row, live in enumerate(lives) if live.conversation.user_muted]
+        user[unknown] = -1
+        user[deaf] = self._silence[: config.user_codebooks]
+        if heard is not None:
+            heard[deaf] = 0.0
         text, own = self._forced(lives)
         tokens = moshi.step(user, moshi_state, self.sampling, forced_text=text, forced_own=own, heard=heard)
         codes = torch.where(tokens[:, 1:] < 0, self._silence[: config.codebooks], tokens[:, 1:])

@@ -65,13 +65,14 @@ class MoshiConfig:
         context: frames that are seen, the present one included.
         text_card: text pieces.
         pad, end_pad: pieces that stand where no word begins, and in the frame before a word.
-        codebooks, user_codebooks: of the model's own voice and of the user's.
+        codebooks, user_codebooks: of the model's own voice and of the user's; none of the user's where it goes by
+            `hearing`.
         card: codes in a codebook.
         delays: of each stream, in frames: text, own codes, user's codes. None gives Moshi's: acoustic codes lag by one.
         eps: of the RMS norms.
         rope_base: of the rotary positions.
         depth: the depth transformer.
-        hearing: reads what a speech encoder makes of the user, too; None for the codes alone.
+        hearing: reads what a speech encoder makes of the user; None for the codes alone.
     """
 
     dim: int = 384

@@ -1,15 +1,15 @@
-"""What was said to a duplex model, beside how it sounded: a small causal transformer reads a speech encoder's frames.
+"""What is said to a duplex model: a small causal transformer reads a speech encoder's frames.
 
 A codec's codes tell a small model when somebody speaks and little of what is said, the less the stranger the voice. A
 frozen encoder's frames (`antiphon.encoders.whisper.frames`) tell the words. What is made of them is the state of the
 dialogue, as in systems that drive a language model by predicted states (Freeze-Omni, MinMo): nobody has asked anything,
 the user isn't done, or else the user's intent. The temporal transformer reads the probabilities of the states at its
-input, beside the codes, and nothing else of what was heard. So a sentence that was never heard in training has to be
-understood only as far as its intent, and what is answered to an intent, from the first word to the last, is learnt from
-all sentences that have it.
+input, and nothing else of what was heard. So a sentence that was never heard in training has to be understood only as
+far as its intent, and what is answered to an intent, from the first word to the last, is learnt from all sentences that
+have it.
 
-The encoder is later than the codec: `wait` lets the user's codes be as late, so that all that was said is known when it
-is time to answer.
+Such a model needs none of the user's codes (`user_codebooks: 0`). Without them more of what it says fits: it would go
+by the voice and the sentence that it knows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class HearingConfig:
         dim, heads, layers, inner: of the transformer; `inner` is the width of the SwiGLU.
         context: frames that are seen, the present one included.
         intents: of users' turns that it tells apart.
-        wait: frames by which the user's codes reach the temporal transformer later than they could.
     """
 
     encoder: str = "asr"
@@ -52,15 +51,13 @@ class HearingConfig:
     inner: int = 704
     context: int = 125
     intents: list[str] = field(default_factory=list)
-    wait: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width", "dim", "heads", "layers", "inner", "context"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"hearing.{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("delay", "wait"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"hearing.{name} must be 0 or more, not {getattr(self, name)}.")
+        if self.delay < 0:
+            raise ConfigError(f"hearing.delay must be 0 or more, not {self.delay}.")
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"hearing.dim {self.dim} must be an even multiple of hearing.heads {self.heads}.")
 
@@ -93,8 +90,7 @@ class Hearing(nn.Module):
         """What it makes of frames; differentiable.
 
         Args:
-            heard: at each step the newest frame that is there, [batch, time, width]; zeros where there is none. With
-                `wait` it is that much ahead of the codes.
+            heard: at each step the newest frame that is there, [batch, time, width]; zeros where there is none.
 
         Returns:
             [batch, time, config.dim], from which `state_head` tells logits of the states.

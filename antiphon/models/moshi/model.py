@@ -99,7 +99,7 @@ class Moshi(nn.Module):
         nn.init.normal_(self.text_head.weight, std=0.1 * config.dim**-0.5)
         for table in (self.text_embedding, self.code_embedding):
             start_embedding(table)
-        for name in ("first", "nothing", "initial", "_delays", "_late", "_now", "_input", "_user", "_forced", "_done"):
+        for name in ("first", "nothing", "initial", "_delays", "_now", "_input", "_user", "_forced", "_done"):
             self.register_buffer(name, torch.empty(0, dtype=torch.long), persistent=False)
         self.reset()
 
@@ -114,13 +114,13 @@ class Moshi(nn.Module):
         self.first = table([0] + [k * (config.card + 1) for k in range(streams - 1)])
         self.nothing = table([config.text_card + 1] + [(streams - 1) * (config.card + 1)] * (streams - 1))
         self.initial = table(config.initial)
-        self._delays, self._late = table(config.delays), table(self._lateness())
+        self._delays = table(config.delays)
         self.columns, present = self._window()
         # Where things lie in a row of the state's grid, streams and columns flattened.
         row, made = torch.arange(streams, device=device) * self.columns + present, 1 + config.predicted
         self._now = row[:made].clone()
         self._input = row - 1
-        self._user = (row + self._late - 1)[1 + config.codebooks :].clone()
+        self._user = (row + self._delays - 1)[1 + config.codebooks :].clone()
         self._forced = (row + self._delays)[: 1 + config.codebooks].clone()
         self._done = (row + self._delays - lag)[:made].clone()
         self.temporal.reset()
@@ -128,14 +128,9 @@ class Moshi(nn.Module):
         if self.hearing is not None:
             self.hearing.reset()
 
-    def _lateness(self) -> list[int]:
-        """By how many steps each stream is late; the user's codes may have to wait for what `hearing` hears."""
-        own, wait = 1 + self.config.codebooks, self.config.hearing.wait if self.config.hearing is not None else 0
-        return [delay + wait * (stream >= own) for stream, delay in enumerate(self.config.delays)]
-
     def _window(self) -> tuple[int, int]:
         """Columns of the state's grid, and which of them is the present one."""
-        past, ahead = max(1, self.config.max_delay), max(self._lateness())
+        past, ahead = max(1, self.config.max_delay), self.config.max_delay
         return past + 1 + ahead, past
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -214,7 +209,7 @@ class Moshi(nn.Module):
         device = self.initial.device
         columns, present = self._window()
         after = torch.arange(columns, device=device) - present
-        start = torch.where(after < self._late[:, None], self.initial[:, None], -1)
+        start = torch.where(after < self._delays[:, None], self.initial[:, None], -1)
         seeds = list(range(seed, seed + batch)) if isinstance(seed, int) else list(seed)
         if len(seeds) != batch:
             raise ValueError(f"{batch} rows need as many seeds, got {len(seeds)}")
@@ -237,10 +232,9 @@ class Moshi(nn.Module):
     ) -> Tensor:
         """One frame, 80 ms.
 
-        At call t the latest user frame counts as frame t - 1 (with `hearing.wait` it is read that much later), and
-        frame t - `config.lag` of the own voice comes out. So the user's codes of call 0 are not looked at (nothing has
-        been heard before the first frame), and at t = `config.lag` comes the first frame, as in the published
-        implementation.
+        At call t the latest user frame counts as frame t - 1, and frame t - `config.lag` of the own voice comes out. So
+        the user's codes of call 0 are not looked at (nothing has been heard before the first frame), and at t =
+        `config.lag` comes the first frame, as in the published implementation.
 
         Args:
             user: codes of the user's latest frame [batch, user_codebooks] int64, -1 where nothing is known (a lost

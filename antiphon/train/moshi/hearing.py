@@ -1,4 +1,4 @@
-"""Teaches a duplex model what is said to it: its `hearing` learns the state of the dialogue, and the rest to follow.
+"""Teaches a duplex model what is said to it: its `hearing` learns the state of the dialogue, and the rest to go by it.
 
 `hearing` is asked for the state (idle; the user's turn lasts; the turn's intent, its note, from its end until the user
 speaks again) and, through a head that isn't kept, for the user's words, some time after each began. The temporal
@@ -6,9 +6,8 @@ transformer reads the state as `hearing` predicts it, and so as late and as unsu
 predicted it is told the true one for most of that (`data.teacher_forcing`), so that it learns to answer what it is
 told. Text and codes are asked for as in `antiphon.train.moshi.task`.
 
-A transformer that was trained on such conversations knows by heart what is answered to the voices and sentences that it
-has heard, and nothing of others. So that it reads the state instead, it hears other users: in the user's turns stand
-codes of somebody else's, of the same length, while the encoder heard what was said.
+The user's codes are left out of what it becomes: a transformer that reads them knows by heart what is answered to the
+voices and sentences that it has heard, and nothing of others.
 
 Without `data.replies` it is `hearing` alone that is trained.
 """
@@ -18,7 +17,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,8 +72,9 @@ class HearingData:
     """Whether the replies are learnt, too; if not, `hearing` alone is."""
     from_start: float = 0.2
     """Share of windows that begin where the conversation does."""
-    others: float = 0.5
-    """Share of windows in whose user's turns (events "turn") the codes are of other turns; all of those held out."""
+    late: int = 3
+    """Frames by which replies come later after a turn than in the conversations. The encoder is late, and what was said
+    last must be known when it is time to answer."""
     teacher_forcing: float = 0.6
     """At least such a part of the chance of all intents is the true one's; the rest is as `hearing` predicts it. Drawn
     for each window, from this to 1."""
@@ -87,9 +86,6 @@ class HearingData:
     """Share of the model's own codes that are others in what the temporal transformer sees. Codes tell of the sound
     after them, too, as far as the codec's encoder looks ahead: of a known reply they tell the next word, and the text
     would be read from them in place of the state."""
-    unheard: float = 0.6
-    """Share of windows in which none of the user's codes arrives, so that the state alone tells when it is time to
-    speak and to stop, too: a stranger's codes tell that badly."""
     depth_share: float = 0.4
     """Share of frames whose codes are asked for where the model speaks."""
     depth_share_quiet: float = 0.05
@@ -116,9 +112,9 @@ class HearingTask:
         duplex = Duplex.from_pretrained(self.folder)
         self.duplex = duplex
         sizes: HearingConfig = config.model.hearing
-        self.moshi: MoshiConfig = duplex.moshi.config
+        self.moshi = without_user(duplex.moshi.config)
         # A step predicts the frame after those that were heard.
-        self.delay = 1 + sizes.delay - sizes.wait
+        self.delay = 1 + sizes.delay - self.data.late
         self.talks, self.heard = self._read()
         known = duplex.moshi.config.hearing.intents if duplex.moshi.config.hearing is not None else []
         intents = list(sizes.intents) or list(known) or self._notes()
@@ -182,24 +178,6 @@ class HearingTask:
         """The step at which what was heard so far is all there."""
         return max(0, int(seconds * self.talks[index].frame_rate) + self.delay)
 
-    def _grid(self, index: int, rng: np.random.Generator) -> Tensor:
-        """A conversation, [streams, frames]; perhaps with other users' codes."""
-        whole = self.talks.grid(index)
-        if index >= self.count or rng.random() < self.data.others:
-            self._exchange(whole, index, rng)
-        return whole
-
-    def _exchange(self, whole: Tensor, index: int, rng: np.random.Generator) -> None:
-        """Puts the codes of other users' turns into those of this conversation."""
-        user = slice(1 + self.moshi.codebooks, self.moshi.streams)
-        for first, last in self._turns(index):
-            parts: list[Tensor] = []
-            while sum(part.shape[1] for part in parts) < last - first:
-                other = int(rng.integers(self.count))
-                codes = self.talks.grid(other)[user]
-                parts += [codes[:, start:end] for start, end in self._turns(other)] or [codes]
-            whole[user, first:last] = torch.cat(parts, 1)[:, : last - first]
-
     def _turns(self, index: int) -> list[tuple[int, int]]:
         """Frames of the user's turns, from the first to the one after the last."""
         talk = self.talks[index]
@@ -220,10 +198,10 @@ class HearingTask:
             target[end:] = known if first >= start and turn.note in self.intents else NOTHING
         return state, target
 
-    def _row(self, index: int, start: int, frames: int, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _row(self, index: int, start: int, frames: int) -> dict[str, Tensor]:
         """A window: what is read, and what is asked for."""
         talk, stop = self.talks[index], start + frames
-        # At a step, the newest frame that is there is the one `delay` steps before; where codes wait, it may be later.
+        # At a step, the newest frame that is there is the one `delay` steps before, or ahead of late replies.
         heard = self.heard[index][talk.id]
         heard = F.pad(heard, (0, 0, max(0, self.delay), 0))[max(0, -self.delay) :]
         heard = F.pad(heard, (0, 0, 0, max(0, talk.frames - len(heard))))[: talk.frames]
@@ -236,7 +214,7 @@ class HearingTask:
             name: F.pad(row, (0, 0, 0, short)) if row.ndim == 2 else F.pad(row, (0, short), value=NOTHING)
             for name, row in rows.items()
         }
-        return rows | {"target": window(self._grid(index, rng), start, frames, self.moshi.delays)}
+        return rows | {"target": window(self.talks.grid(index), start, frames, self.moshi.delays)}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Windows of conversations, every second about equally likely."""
@@ -246,7 +224,7 @@ class HearingTask:
             index = int(np.searchsorted(self.ends, rng.integers(int(self.ends[-1])), side="right"))
             spare = max(0, int(self.talks.frames[index]) - frames)
             start = 0 if rng.random() < self.data.from_start else int(rng.integers(spare + 1))
-            rows.append(self._row(index, start, frames, rng))
+            rows.append(self._row(index, start, frames))
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         lost = torch.from_numpy(rng.random(batch["words"].shape)) < self.data.lost
         batch["heard"] = batch["heard"].masked_fill(lost[..., None], 0.0)
@@ -255,11 +233,7 @@ class HearingTask:
             batch["heard"] = batch["heard"].masked_fill(out, 0.0) / (1 - self.data.dropout)
         forced = torch.from_numpy(rng.random(len(rows), dtype=np.float32))
         batch["forced"] = self.data.teacher_forcing + forced * (1 - self.data.teacher_forcing)
-        batch = self._asked(batch, rng, self.data.noise)
-        unheard = torch.from_numpy(rng.random(len(rows)) < self.data.unheard)
-        seen, user = batch["delayed"].clone(), 1 + self.moshi.codebooks
-        seen[:, user:] = seen[:, user:].masked_fill(unheard[:, None, None], NOTHING)
-        return batch | {"delayed": seen}
+        return self._asked(batch, rng, self.data.noise)
 
     def _asked(self, batch: dict[str, Tensor], rng: np.random.Generator, noise: float) -> dict[str, Tensor]:
         """A batch with what the model sees of the grids, and what each target weighs."""
@@ -314,7 +288,7 @@ class HearingTask:
         held = range(self.count, len(self.talks))
         for index in held:
             rng = np.random.default_rng([self.config.seed, index])
-            row = self._row(index, 0, int(self.talks.frames[index]), rng)
+            row = self._row(index, 0, int(self.talks.frames[index]))
             batch = {name: each[None] for name, each in row.items()} | {"forced": torch.zeros(1)}
             batch = {name: each.to(device) for name, each in self._asked(batch, rng, 0.0).items()}
             total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(batch).items()})
@@ -342,7 +316,7 @@ class HearingTask:
         lines: list[str] = []
         for index in range(self.count, min(self.count + 6, len(self.talks))):
             talk = self.talks[index]
-            row = self._row(index, 0, talk.frames, np.random.default_rng([self.config.seed, index]))
+            row = self._row(index, 0, talk.frames)
             with torch.no_grad():
                 seen = self.hearing(row["heard"][None].to(self.model.text_head.weight.device))[0]
                 words, state = (
@@ -374,12 +348,31 @@ class HearingTask:
         duplex.save_pretrained(folder, self.codec_name)
 
 
+def without_user(config: MoshiConfig) -> MoshiConfig:
+    """Sizes of the same model without the user's codes.
+
+    Raises:
+        ConfigError: it predicts them.
+    """
+    if config.predicted > config.codebooks:
+        raise ConfigError(
+            "model.duplex: this model predicts the user's codes, and one that goes by its hearing has none; begin with "
+            f"one whose depth.codebooks is {config.codebooks}."
+        )
+    return replace(config, user_codebooks=0, delays=list(config.delays)[: 1 + config.codebooks])
+
+
 def with_hearing(moshi: Moshi, config: HearingConfig) -> Moshi:
-    """The model with a `hearing` of these sizes; of one that it has, weights are kept as far as they fit."""
-    fields: dict[str, Any] = moshi.config.to_dict() | {"hearing": config}
-    model = Moshi(MoshiConfig.from_dict(fields))
-    fresh = model.state_dict()
-    fits = {k: v for k, v in moshi.state_dict().items() if k in fresh and fresh[k].shape == v.shape}
+    """The model with a `hearing` of these sizes, without the user's codes; weights are kept as far as they fit.
+
+    Raises:
+        ConfigError: it predicts the user's codes.
+    """
+    model = Moshi(replace(without_user(moshi.config), hearing=config))
+    fresh, there = model.state_dict(), moshi.state_dict()
+    codes = there["code_embedding.weight"]  # the own voice's, the user's, and the one of nothing
+    there["code_embedding.weight"] = torch.cat([codes[: len(fresh["code_embedding.weight"]) - 1], codes[-1:]])
+    fits = {name: each for name, each in there.items() if name in fresh and fresh[name].shape == each.shape}
     if moshi.config.hearing is not None and moshi.config.hearing.intents != config.intents:
         of_intents = ("hearing.state_head.weight", "hearing.embedding.weight")  # rows of others, or in another order
         fits = {name: each for name, each in fits.items() if name not in of_intents}

@@ -1,7 +1,5 @@
 """What is heard beside the codes: nothing until it is learnt, a step is the forward, all that is said may follow it."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -9,15 +7,16 @@ from antiphon.errors import ConfigError
 from antiphon.models.moshi.hearing import HearingConfig
 from antiphon.models.moshi.model import GREEDY, Moshi, MoshiConfig
 from antiphon.models.moshi.weights import load
-from antiphon.train.moshi.hearing import with_hearing
 from tests.models.moshi.test_model import a_grid, make
 
 HEARING = HearingConfig(width=12, dim=16, heads=2, layers=2, inner=24, context=6, intents=["time", "weather", "name"])
-LATE = replace(HEARING, wait=3)
 
 
-def hearing(learnt: bool = True, config: HearingConfig = HEARING) -> Moshi:
-    model = with_hearing(make(), config).eval()
+def hearing(learnt: bool = True) -> Moshi:
+    """One that is yet to forget the user's codes: what it hears stands beside them."""
+    bare = make()
+    model = Moshi(MoshiConfig.from_dict(bare.config.to_dict() | {"hearing": HEARING})).eval()
+    model.load_state_dict(bare.state_dict(), strict=False)
     if learnt:
         torch.nn.init.normal_(model.hearing.embedding.weight, std=0.5)
     return model
@@ -60,13 +59,11 @@ def test_the_depth_transformer_may_read_another_grid_than_the_temporal_one() -> 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [HEARING, LATE], ids=["at once", "late"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_step_is_the_forward(packed: bool, config: HearingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where codes wait, it is the forward of what the codes will be by then, but for the first frames."""
+def test_a_step_is_the_forward(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     import antiphon.models.moshi.model as module
 
-    model, frames = hearing(config=config), 20
+    model, frames = hearing(), 20
     if packed:
         model.half().float().pack()
     grid, heard = a_grid(model, 2, frames), torch.randn(2, frames, 12)
@@ -78,29 +75,12 @@ def test_a_step_is_the_forward(packed: bool, config: HearingConfig, monkeypatch:
         model.step(user, state, GREEDY, grid[:, 0, t], grid[:, 1:own, t], heard[:, t])
     text = torch.stack(found[::own], dim=1)
     whole = delayed(model, grid)
-    if wait := config.wait:  # the streams of the user come so much later, and begin so much longer
-        user = torch.nn.functional.pad(whole[:, own:, :-wait], (wait, 0), value=-1)
-        whole[:, own:] = user.masked_fill(user < 0, model.config.card)
     torch.testing.assert_close(text, model(whole, heard=heard).text, atol=2e-3, rtol=2e-3)
 
 
 @torch.no_grad()
-def test_codes_that_wait_delay_what_the_user_said_and_nothing_of_the_model() -> None:
-    models = [hearing(config=config) for config in (HEARING, LATE)]
-    grid, own = a_grid(models[0], 1, 30), 1 + models[0].config.codebooks
-    silence = torch.zeros_like(grid[:, own:, 0])
-    made = []
-    for model in models:
-        state = model.init_state(1)
-        made.append(
-            [model.step(grid[:, own:, t] if t >= 12 else silence, state, heard=torch.ones(1, 12)) for t in range(30)]
-        )
-    assert [bool((each < 0).any()) for each in made[0]] == [bool((each < 0).any()) for each in made[1]]  # as soon
-
-
-@torch.no_grad()
 def test_weights_of_half_the_size_hear_frames_of_float32() -> None:
-    model = hearing(config=LATE).bfloat16()
+    model = hearing().bfloat16()
     state, user = model.init_state(1), torch.zeros(1, model.config.user_codebooks, dtype=torch.long)
     for _ in range(6):
         assert model.step(user, state, heard=torch.randn(1, 12)).dtype == torch.long
@@ -113,10 +93,10 @@ def delayed(model: Moshi, grid: torch.Tensor) -> torch.Tensor:
 
 
 def test_it_is_saved_with_the_model(tmp_path) -> None:
-    model = hearing(config=LATE)
+    model = hearing()
     model.save_pretrained(tmp_path, torch.float32)
     again = load(tmp_path)
-    assert again.config.hearing == LATE
+    assert again.config.hearing == HEARING
     grid, heard = a_grid(model, 1, 9), torch.randn(1, 9, 12)
     with torch.no_grad():
         torch.testing.assert_close(again(grid, heard=heard).text, model(grid, heard=heard).text)
@@ -131,5 +111,3 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
         HearingConfig(dim=30, heads=4)
     with pytest.raises(ConfigError, match="hearing.delay"):
         MoshiConfig(hearing={"delay": -1})
-    with pytest.raises(ConfigError, match="hearing.wait"):
-        HearingConfig(wait=-1)

@@ -21,7 +21,7 @@ from antiphon.models.moshi.weights import load
 from antiphon.train import StageConfig, train
 from antiphon.train.engine import build_task
 from antiphon.train.moshi.hearing import HearingTask, with_hearing
-from tests.train.moshi.test_task import CODEC, MOSHI
+from tests.train.moshi.test_task import CODEC, DEPTH, MOSHI
 
 WIDTH, FRAMES = 6, 40
 HEARING = {"width": WIDTH, "delay": 2, "dim": 16, "heads": 2, "layers": 1, "inner": 24, "context": 30}
@@ -63,7 +63,7 @@ def config(places: Path, **data) -> StageConfig:
         task="antiphon.train.moshi.hearing:HearingTask",
         model={"duplex": str(places / "duplex"), "hearing": HEARING},
         trainable=["hearing.*", "words_head.*", "temporal.*", "text_head.*"],
-        data=fields | {"lost": 0.0, "noise": 0.0, "unheard": 0.0} | data,
+        data=fields | {"lost": 0.0, "noise": 0.0, "late": 0} | data,
         steps=120,
         batch=4,
         threads=1,
@@ -73,11 +73,11 @@ def config(places: Path, **data) -> StageConfig:
 
 
 def row(task: HearingTask, index: int = 0, start: int = 0, frames: int = FRAMES) -> dict[str, torch.Tensor]:
-    return task._row(index, start, frames, np.random.default_rng(0))
+    return task._row(index, start, frames)
 
 
 def test_a_step_reads_what_was_heard_by_then(places: Path) -> None:
-    task = build_task(config(places, others=0.0))
+    task = build_task(config(places))
     assert isinstance(task, HearingTask)
     whole = row(task)
     assert not whole["heard"][: task.delay].any()
@@ -108,11 +108,9 @@ def test_an_intent_is_not_known_while_it_is_being_said(places: Path, monkeypatch
     assert (state[end:] == LISTENING).all() and (target[end:] == -1).all()
 
 
-def test_where_codes_wait_what_is_heard_is_ahead_of_them(places: Path) -> None:
-    stage = config(places)
-    stage.model["hearing"] = HEARING | {"wait": 5}
-    task = build_task(stage)
-    assert task.delay == -2 and task.model.config.hearing.wait == 5
+def test_where_replies_come_later_what_is_heard_is_ahead_of_them(places: Path) -> None:
+    task = build_task(config(places, late=5))
+    assert task.delay == -2
     whole = row(task)
     assert torch.equal(whole["heard"][:-2], task.heard[0]["talk-0"][2:]) and not whole["heard"][-2:].any()
     assert int((whole["state"] >= FIRST_INTENT).nonzero()[0, 0]) == int(1.2 * 12.5) - 2
@@ -126,7 +124,7 @@ def test_intents_must_be_noted(places: Path, monkeypatch) -> None:
 
 def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
     first = with_hearing(Moshi(MoshiConfig.from_dict(MOSHI)), HearingConfig(**HEARING))
-    more = with_hearing(first, HearingConfig(**HEARING, intents=["alarm"], wait=1))
+    more = with_hearing(first, HearingConfig(**HEARING, intents=["alarm"]))
     assert torch.equal(more.hearing.from_frames.weight, first.hearing.from_frames.weight)
     assert more.hearing.state_head.out_features == 3 and not more.hearing.embedding.weight.any()
     asks = [HearingConfig(**HEARING, intents=intents) for intents in (["alarm", "time"], ["time", "alarm"])]
@@ -164,18 +162,6 @@ def test_teacher_forcing_and_dropout_follow_the_settings(places: Path) -> None:
     torch.testing.assert_close(batches[0]["heard"][kept], plain[kept] / 0.7)
 
 
-def test_in_a_share_of_windows_none_of_the_users_codes_arrives(places: Path) -> None:
-    task = build_task(config(places, unheard=0.5))
-    user, counts = slice(1 + task.moshi.codebooks, None), [0, 0]
-    for step in range(20):
-        batch = task.batch(step)
-        heard = (batch["delayed"][:, user] == batch["target"][:, user]).flatten(1).all(1)
-        assert torch.equal(batch["delayed"][:, : user.start], batch["target"][:, : user.start])
-        assert (batch["delayed"][~heard][:, user] == -1).all()
-        counts = [counts[0] + int(heard.sum()), counts[1] + len(heard)]
-    assert 0.3 < counts[0] / counts[1] < 0.7
-
-
 def test_hearing_alone_is_trained_without_what_is_said(places: Path) -> None:
     stage = config(places)
     stage.data["replies"] = False
@@ -184,11 +170,9 @@ def test_hearing_alone_is_trained_without_what_is_said(places: Path) -> None:
     assert set(task.losses(task.batch(0))) == {"state", "heard"}
 
 
-@pytest.mark.parametrize("wait", [0, 5])
-def test_who_knows_the_state_is_never_too_soon(places: Path, monkeypatch, wait: int) -> None:
-    stage = config(places)
-    stage.model["hearing"] = HEARING | {"wait": wait}
-    task = build_task(stage)
+@pytest.mark.parametrize("late", [0, 5])
+def test_who_knows_the_state_is_never_too_soon(places: Path, monkeypatch, late: int) -> None:
+    task = build_task(config(places, late=late))
     again = [Event("turn", start, start + 0.4, "user", "alarm") for start in (0.0, 0.8, 2.0)]
     real = type(task.talks).__getitem__
     monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(real(self, index), events=again))
@@ -209,21 +193,19 @@ def test_a_window_that_reaches_past_the_end_asks_for_nothing_there(places: Path)
         assert (each[10:] == -1).all() and (each[:10] >= 0).all()
 
 
-def test_in_the_users_turns_stand_codes_of_others(places: Path) -> None:
-    task = build_task(config(places, others=1.0))
-    whole, changed = task.talks.grid(1), task.talks.grid(1).clone()
-    task._exchange(changed, 1, np.random.default_rng(0))
-    first, last = int(0.4 * 12.5), int(1.2 * 12.5)
-    user = slice(1 + task.moshi.codebooks, task.moshi.streams)
-    others = [task.talks.grid(index)[user, first:last] for index in range(task.count)]
-    assert any(torch.equal(changed[user, first:last], other) for other in others)
-    changed[user, first:last] = whole[user, first:last]
-    assert torch.equal(changed, whole)
-    as_they_are = build_task(config(places, others=0.0))
-    rng = np.random.default_rng(0)
-    assert torch.equal(as_they_are._grid(1, rng), whole)
-    for each, index in ((task, 1), (as_they_are, 7)):  # those held out are always so
-        assert any(not torch.equal(each._grid(index, rng), task.talks.grid(index)) for _ in range(8))
+def test_what_it_becomes_has_none_of_the_users_codes(places: Path) -> None:
+    task, before = build_task(config(places)), load(places / "duplex")
+    assert (task.moshi.user_codebooks, task.moshi.streams, task.moshi.delays) == (0, 4, before.config.delays[:4])
+    assert (
+        torch.equal(task.batch(0)["target"][:, 1:], task.batch(0)["delayed"][:, 1:])
+        and row(task)["target"].shape[0] == 4
+    )
+    own, whole = task.model.code_embedding.weight, before.code_embedding.weight
+    rows = 3 * (before.config.card + 1)
+    assert torch.equal(own[:rows], whole[:rows]) and len(own) == rows + 1 and not own[-1].any()
+    both = MoshiConfig.from_dict(MOSHI | {"depth": DEPTH | {"codebooks": 6}})
+    with pytest.raises(ConfigError, match="predicts the user's codes"):
+        with_hearing(Moshi(both), HearingConfig(**HEARING))
 
 
 def test_batches_repeat(places: Path) -> None:
@@ -233,7 +215,7 @@ def test_batches_repeat(places: Path) -> None:
 
 
 def test_it_learns_which_reply_was_asked_for(places: Path) -> None:
-    stage = config(places, others=1.0)
+    stage = config(places, noise=0.95)  # own codes are each conversation's, and would tell it
     stage.optim.lr = 1e-2
     stage.objective = {"text": 1.0, "audio": 0.1, "state": 1.0, "heard": 0.1}
     first = build_task(stage)

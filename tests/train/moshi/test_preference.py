@@ -9,6 +9,7 @@ from antiphon.data.dialogue.format import Event
 from antiphon.data.preferences.mine import Drawn, MineConfig, Prompt, mine
 from antiphon.data.preferences.pairs import PairConfig, write_pairs
 from antiphon.data.preferences.timing import TimingDraws, dialogue_prompts
+from antiphon.errors import ConfigError
 from antiphon.evals.preferences import NO_ANSWER_SECONDS, Timing
 from antiphon.models.moshi.bundle import Duplex
 from antiphon.models.moshi.config import MoshiSampling
@@ -16,6 +17,7 @@ from antiphon.models.moshi.weights import load
 from antiphon.nn.delays import delay
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import build_task
+from tests.dialogue.duplex.tiny_duplex import tiny_duplex
 from tests.train.moshi.test_task import END_PAD, PAD, folder, make  # noqa: F401
 from tests.train.tiny import run_recipe
 
@@ -117,3 +119,8 @@ def test_timing_by_hand(mined):
     assert late == {"early": 0.0, "latency": pytest.approx(2.0, abs=0.2), "overlap": 0.0}
     assert early["early"] == 1.0 and early["overlap"] == pytest.approx(1.2 / 1.6, abs=0.1)
     assert never == {"early": 0.0, "latency": NO_ANSWER_SECONDS, "overlap": 0.0}
+
+
+def test_a_model_that_goes_by_its_hearing_hears_nothing_in_codes() -> None:
+    with pytest.raises(ConfigError, match="goes by its hearing"):
+        TimingDraws(tiny_duplex(hearing=True))
