@@ -152,7 +152,7 @@ class Answering:
         self._begun: SpeculativeReply | None = None  # the answer to that
         self._making: Generator[Event | None, None, None] | None = None
         self._draft, self._unread = "", 0.0
-        self._has_read = False  # what comes before all turns
+        self._has_read = False  # what comes before the turn
         self._language = ENGLISH
         self._selective, self._loudest = selective, -200.0  # decibels of full scale
 
@@ -185,7 +185,7 @@ class Answering:
         if self._making is not None:
             self._make()
             return True
-        if not self._has_read:  # the instructions, of which the first answer would have to wait
+        if not self._has_read:  # the instructions, and what was said: the answer would have to wait for it
             self._read("")
             return True
         return self._begun is not None and self._begun.step()
@@ -205,7 +205,9 @@ class Answering:
     def _begin(self, frames: object) -> None:
         self._drop()
         self._draft, self._unread = "", 0.0
-        self._listener = self.backend.listen(HearingOptions(expected=self._language), True)
+        self._has_read = self._has_read and not self.past
+        how = HearingOptions(expected=self._language, likelihoods=self._chat.likelihoods)
+        self._listener = self.backend.listen(how, True)
         assert isinstance(frames, Sequence)
         for frame in frames:
             self._listener.step(frame)

@@ -17,7 +17,7 @@ from antiphon.audio.io import SILENCE_PEAK, Audio
 from antiphon.dialogue.events import Event, Sampling
 from antiphon.dialogue.tool_calls import Functions, Message
 from antiphon.errors import ModelError
-from antiphon.models.asr.heard import HearingOptions, Passage
+from antiphon.models.asr.heard import HearingOptions, Likelihoods, Passage
 from antiphon.models.scene.scene import Scene
 
 if TYPE_CHECKING:
@@ -160,6 +160,12 @@ class ChatSession(Protocol):
     def sounds_over(self) -> float:
         """How likely the user's message is over with the words that were last read ahead, 0 to 1; 1 where a model reads
         no words."""
+        ...
+
+    @property
+    def likelihoods(self) -> Likelihoods | None:
+        """How likely the user says each of several texts next, for who hears them (`HearingOptions.likelihoods`); None
+        leaves that to the hearing. While an answer is made, the conversation before it counts for nothing."""
         ...
 
     def addressed(self, said: str) -> float:

@@ -37,9 +37,9 @@ from antiphon.dialogue.backend import HEARING_RATE, MAX_PROMPT_CHARACTERS, MAX_P
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, Sampling, TextChances, TextEvent
 from antiphon.dialogue.tool_calls import Call, Calling, Functions, Message, RepeatedCall, joined, rendered, unmarked
 from antiphon.errors import ToolCallError
-from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Passage
+from antiphon.models.asr.heard import ENGLISH, Heard, HearingOptions, Likelihoods, Passage
 from antiphon.models.llm.detokenizer import token_bytes
-from antiphon.models.llm.likelihood import likelier
+from antiphon.models.llm.likelihood import likelier, said_likelihoods
 from antiphon.models.llm.sampling import TokenChances
 from antiphon.models.tts.synthesizer import SpokenText
 
@@ -266,6 +266,17 @@ class HalfDuplexChat:
     def sounds_over(self) -> float:
         """See `ChatSession.sounds_over`; as the language model expects it from the words."""
         return 0.0 if self._state is None else self.thinker.draft_end(self._state)
+
+    @property
+    def likelihoods(self) -> Likelihoods | None:
+        """See `ChatSession.likelihoods`; adapters read words without the capitals and marks that these tell apart."""
+        return None if self.thinker.lora is not None else self._likelihoods
+
+    def _likelihoods(self, texts: Sequence[str]) -> list[tuple[float, int]]:
+        state, self._state = self._state, None  # as in `_brought`
+        found = said_likelihoods(self.thinker, texts, state)
+        self._state = state
+        return found
 
     def addressed(self, said: str) -> float:
         """See `ChatSession.addressed`."""

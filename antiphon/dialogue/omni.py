@@ -201,6 +201,11 @@ class OmniChat:
         for _ in self.brought(self._readable(past, functions), instructions or None, Usage()):
             yield None
 
+    @property
+    def likelihoods(self) -> None:
+        """See `ChatSession.likelihoods`: the words aren't read."""
+        return None
+
     def addressed(self, said: str) -> float:
         """See `ChatSession.addressed`: there may be no words."""
         return 0.0

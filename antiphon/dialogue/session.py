@@ -268,6 +268,8 @@ class TurnSession(Session):
     def _listen(self, options: HearingOptions | None = None) -> Listener:
         """The next turn, heard; a session that answers nothing wants the words."""
         live = self._chat is not None or self.backend.writes_down
+        if self._chat is not None:
+            options = replace(options or HearingOptions(), likelihoods=self._chat.likelihoods)
         return self.backend.listen(options, live)
 
     def _next(self) -> Tensor | _Say | object:

@@ -25,6 +25,7 @@ from antiphon.dialogue.backend import ChatSession, StreamingReply, Usage
 from antiphon.dialogue.events import AudioEvent, CallEvent, EndEvent, Event, ResultEvent, Sampling
 from antiphon.dialogue.tool_calls import Call, Functions, Message, Result
 from antiphon.errors import ToolCallError, TooLongError
+from antiphon.models.asr.heard import Likelihoods
 
 MAX_ROUNDS = 5  # of calls before an answer
 MAX_RESULT_LETTERS = 2000  # of a result that are read
@@ -143,6 +144,11 @@ class ToolChat:
     def sounds_over(self) -> float:
         """See `ChatSession.sounds_over`."""
         return self.chat.sounds_over()
+
+    @property
+    def likelihoods(self) -> Likelihoods | None:
+        """See `ChatSession.likelihoods`."""
+        return self.chat.likelihoods
 
     def addressed(self, said: str) -> float:
         """See `ChatSession.addressed`."""

@@ -51,6 +51,7 @@ class ScriptedThinker:
         roles: of the messages and replies that were its own to read or to think.
         thought: pieces so far.
         drafts: words that it was to read ahead.
+        lora: none.
     """
 
     pieces: list[str] | None = None
@@ -60,6 +61,7 @@ class ScriptedThinker:
     thought: int = 0
     drafts: list[str] = field(default_factory=list)
     template: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(call_form=None))
+    lora: None = None
 
     def init_state(self, *_: object) -> SimpleNamespace:
         return SimpleNamespace(prefix=0, turns=[], hidden=None, pending=[])

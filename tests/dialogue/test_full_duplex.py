@@ -377,6 +377,16 @@ def test_instructions_are_read_before_anybody_speaks_and_once():
     assert kinds(events, HeardEvent) and drafts.count("") == 1
 
 
+def test_what_was_said_is_read_when_the_next_turn_begins():
+    session = made([QUIET] * 3 + [*TURN] + [QUIET] * 40 + [*TURN])
+    drafts = session._answering.backend.thinker.drafts
+    events = played(session, len(TURN) + 43)
+    assert len(kinds(events, HeardEvent)) == 1 and not session._answering.player.playing
+    del drafts[:]
+    played(session, 2)
+    assert drafts[:1] == [""]
+
+
 def test_who_speaks_at_once_is_heard_before_the_instructions_are_read():
     session = made([*TURN])
     order: list[str] = []

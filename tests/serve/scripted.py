@@ -164,6 +164,8 @@ class ScriptedChat:
     def sounds_over(self) -> float:
         return self.owner.complete
 
+    likelihoods = None
+
     def addressed(self, said: str) -> float:
         return -9.0 if "mother" in said else 9.0
 

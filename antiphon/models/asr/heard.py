@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 ENGLISH = "en"
 UNSPACED = frozenset("zh ja th lo my yue".split())  # languages that are written without spaces between words
+
+# Gives of each text how likely somebody says it, as a log probability, and the tokens that this is of.
+Likelihoods = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class HearingOptions:
         translate: write English, whatever is spoken.
         words: give each word's times and confidence, for one more pass of the decoder.
         states: give how each word was heard (`Passage.spoken`), for such a pass as well.
+        likelihoods: of what is said next in a conversation, to decide where the decoder wavers; None for those that the
+            recognizer has, of what somebody says first.
     """
 
     language: str | None = None
@@ -33,6 +38,7 @@ class HearingOptions:
     translate: bool = False
     words: bool = False
     states: bool = False
+    likelihoods: Likelihoods | None = None
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,19 @@ from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
 from antiphon.encoders.whisper.tokens import WhisperTokens, whisper_tokens
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
-from antiphon.models.asr.heard import ENGLISH, UNSPACED, Heard, HearingOptions, Passage, SpokenWords, Word, joined
+from antiphon.models.asr.heard import (
+    ENGLISH,
+    UNSPACED,
+    Heard,
+    HearingOptions,
+    Likelihoods,
+    Passage,
+    SpokenWords,
+    Word,
+    joined,
+)
 from antiphon.models.asr.language import language_code, spoken_language
-from antiphon.models.asr.rescoring import Likelihoods, reconsidered
+from antiphon.models.asr.rescoring import reconsidered
 from antiphon.models.asr.transcripts import (
     cut_loop,
     few_words,
@@ -179,7 +189,8 @@ class Recognizer(nn.Module):
 
     Attributes:
         languages: Whisper's token of each language's code; {} where nothing but English is known.
-        likelihoods: a language model's, to decide where the decoder wavers; None leaves it to the decoder.
+        likelihoods: a language model's, to decide where the decoder wavers, if the options have none; None leaves it to
+            the decoder.
 
     Raises:
         ModelError: neither adapter nor decoder.
@@ -538,8 +549,9 @@ class Recognizer(nn.Module):
             return Passage(""), [first, second]
         if was_nothing(transcript, window.voice, language == ENGLISH and not window.options.translate):
             return Passage("", window.drafted, begun, end), []
-        if self.likelihoods is not None and transcript.ended and not window.options.translate:
-            window.writing = reconsidered(window.writing, self.decoder, self.whisper, self.likelihoods)
+        likelihoods = window.options.likelihoods or self.likelihoods
+        if likelihoods is not None and transcript.ended and not window.options.translate:
+            window.writing = reconsidered(window.writing, self.decoder, self.whisper, likelihoods)
             text = self.whisper.decode(tokens := window.writing.tokens).strip()
         words = self._timed(window, tokens) if window.options.words else ()
         spoken = self._heard(window, tokens) if window.options.states else None

@@ -9,15 +9,11 @@ back what a token of what people say costs on average.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from tokenizers import Tokenizer
 
 from antiphon.encoders.whisper.decoder import WhisperDecoder, Writing
+from antiphon.models.asr.heard import Likelihoods
 from antiphon.models.llm.text import as_words
-
-# Gives of each text how likely somebody says it, as a log probability, and the tokens that this is of.
-Likelihoods = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
 
 WEIGHT = 0.15  # of the language model
 TOKEN = 2.0  # nats that a token costs it on average

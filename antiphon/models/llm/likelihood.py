@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from antiphon.models.llm.load import Cache, CausalLM
 from antiphon.models.llm.thinker import Thinker
+from antiphon.models.llm.thinker_state import ThinkerState
 from antiphon.nn.cache import join
 
 READ_AT_ONCE = 16  # ways to go on
@@ -19,32 +20,44 @@ LOGITS_AT_ONCE = 128  # positions: a vocabulary of 150,000 words takes 77 MB of 
 
 
 @torch.inference_mode()
-def said_likelihoods(thinker: Thinker, texts: Sequence[str]) -> list[tuple[float, int]]:
-    """Log probability of each text as what a user says first to an assistant, and of how many tokens that is; what all
-    of them begin with is left out, and what all end with, but for its first tokens.
+def said_likelihoods(
+    thinker: Thinker, texts: Sequence[str], state: ThinkerState | None = None
+) -> list[tuple[float, int]]:
+    """Log probability of each text as what a user says next, and of how many tokens that is; what all of them begin
+    with is left out, and what all end with, but for its first tokens.
 
     Args:
         thinker: the language model, as an assistant; its prompt is read once.
         texts: two or more, whose rows are read together.
+        state: of a conversation in which the user speaks: the words that all begin with are read there as a draft, and
+            need not be read again. None for what is said first to an assistant.
     """
-    state, model = thinker.init_state(), thinker.model
-    rows = [thinker.tokenizer.encode(f"{state.first}{text}", add_special_tokens=False).ids for text in texts]
-    same = max(1, min(alike(rows), *(len(row) - 1 for row in rows)))
-    behind = alike([row[same:][::-1] for row in rows])
+    fresh, model = state is None, thinker.model
+    state = thinker.init_state() if state is None else state
+    before = thinker.template.user.before if state.turns else state.first
+    rows = [thinker.tokenizer.encode(f"{before}{text}", add_special_tokens=False).ids for text in texts]
+    words = texts[0].split()[: alike([text.split() for text in texts])]
+    known = thinker.tokenizer.encode(before + " ".join(words), add_special_tokens=False).ids
+    while words and alike([known, *rows]) < len(known):  # a word's pieces can depend on what follows it
+        known = thinker.tokenizer.encode(before + " ".join(words := words[:-1]), add_special_tokens=False).ids
+    thinker.read_draft(state, " ".join(words))
+    if state.draft_hidden is None:  # drafts aren't read where there is no room, or an answer isn't over
+        return [(0.0, 0)] * len(rows) if fresh else said_likelihoods(thinker, texts)
+    rest = [row[len(known) :] for row in rows]
+    behind = alike([row[::-1] for row in rest])
     whole = behind <= TAIL  # nothing is left out, so that the text's end is asked for, too
-    rows = rows if whole else [row[: len(row) - behind + TAIL] for row in rows]
-    cache = state.cache
-    if same > 1:
-        model(model.embed(torch.tensor([rows[0][: same - 1]])), cache)
-    caches = join([cache, *(cache.fork() for _ in rows[1:])])
-    rest = [torch.tensor(row[same - 1 :]) for row in rows]
-    counts = torch.tensor([len(row) for row in rest])
-    hidden = model(model.embed(pad_sequence(rest, batch_first=True)), caches, None, counts)
+    rest = rest if whole else [row[: len(row) - behind + TAIL] for row in rest]
+    read = [torch.tensor(row if whole else row[:-1], dtype=torch.long) for row in rest]
+    counts = torch.tensor([len(row) for row in read])
+    seen = torch.zeros(len(read), 0, model.width)
+    if int(counts.max()):
+        caches = join([state.cache.fork() for _ in read])
+        seen = model(model.embed(pad_sequence(read, batch_first=True)), caches, None, counts)
     ends, found = sorted(thinker.ends), []
-    for row, seen in zip(rest, hidden):
-        chances = model.logits(seen[: len(row)]).float().log_softmax(-1)
-        said = chances[:-1].gather(1, row[1:, None]).sum()
-        found.append((float(said + chances[-1, ends].logsumexp(0) if whole else said), len(row)))
+    for row, own, hidden in zip(rest, read, seen):
+        chances = model.logits(torch.cat([state.draft_hidden[None], hidden[: len(own)]])).float().log_softmax(-1)
+        said = chances[: len(row)].gather(1, torch.tensor(row, dtype=torch.long)[:, None]).sum()
+        found.append((float(said + chances[-1, ends].logsumexp(0) if whole else said), len(row) + 1))
     return found
 
 

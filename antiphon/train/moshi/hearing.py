@@ -2,9 +2,10 @@
 
 `hearing` is asked for the state (idle; the user's turn lasts; the turn's intent, its note, from its end until the user
 speaks again) and, through a head that isn't kept, for the user's words, some time after each began. The temporal
-transformer reads the state as `hearing` predicts it, and so as late and as unsure as it will be; but where an intent is
-predicted it is told the true one for most of that (`data.teacher_forcing`), so that it learns to answer what it is
-told. Text and codes are asked for as in `antiphon.train.moshi.task`.
+transformer reads the state as `hearing` predicts it, and so as unsure as it will be; but where an intent is known it is
+told the true one for the most part (`data.teacher_forcing`), so that it learns to answer what it is told. It learns to
+answer when it is told, too: where a reply of the conversation comes late, the user's turn lasts for it until shortly
+before (`data.gap`). Text and codes are asked for as in `antiphon.train.moshi.task`.
 
 The user's codes are left out of what it becomes: a transformer that reads them knows by heart what is answered to the
 voices and sentences that it has heard, and nothing of others.
@@ -76,8 +77,10 @@ class HearingData:
     """Frames by which replies come later after a turn than in the conversations. The encoder is late, and what was said
     last must be known when it is time to answer."""
     teacher_forcing: float = 0.6
-    """At least such a part of the chance of all intents is the true one's; the rest is as `hearing` predicts it. Drawn
-    for each window, from this to 1."""
+    """Where an intent is known, at least such a part of all chances is that intent's; the rest is as `hearing` predicts
+    it. Drawn for each window, from this to 1."""
+    gap: int = 3
+    """At most so many frames are between that a reply's intent is told and that it begins, drawn anew for each."""
     dropout: float = 0.0
     """Share of the encoder's numbers that are left out."""
     lost: float = 0.02
@@ -198,7 +201,20 @@ class HearingTask:
             target[end:] = known if first >= start and turn.note in self.intents else NOTHING
         return state, target
 
-    def _row(self, index: int, start: int, frames: int) -> dict[str, Tensor]:
+    def _held(self, index: int, rng: np.random.Generator) -> Tensor:
+        """Steps of a conversation in which the temporal transformer isn't told yet that a turn is over, for the reply
+        comes later: bool [frames]."""
+        spoken = (self.talks.text(index) != self.moshi.pad).nonzero()[:, 0].numpy()  # a reply begins with EPAD
+        held = torch.zeros(self.talks[index].frames, dtype=torch.bool)
+        turns = sorted(e.end for e in self.talks[index].events if e.kind == "turn" and e.speaker == USER)
+        ends = [self._frame(end, index) for end in turns]
+        for end, following in zip(ends, [*ends[1:], len(held)]):
+            at = int(np.searchsorted(spoken, end))
+            if at < len(spoken) and spoken[at] < following:
+                held[end : max(end, int(spoken[at]) - int(rng.integers(self.data.gap + 1)))] = True
+        return held
+
+    def _row(self, index: int, start: int, frames: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """A window: what is read, and what is asked for."""
         talk, stop = self.talks[index], start + frames
         # At a step, the newest frame that is there is the one `delay` steps before, or ahead of late replies.
@@ -207,7 +223,7 @@ class HearingTask:
         heard = F.pad(heard, (0, 0, 0, max(0, talk.frames - len(heard))))[: talk.frames]
         words = self.talks.said_to(index, USER).long()
         state, target = self._states(index, start)
-        rows = {"heard": heard, "words": words, "true": state, "state": target}
+        rows = {"heard": heard, "words": words, "true": state, "state": target, "held": self._held(index, rng).long()}
         rows = {name: row[start:stop] for name, row in rows.items()}
         short = frames - len(rows["words"])
         rows = {
@@ -224,7 +240,7 @@ class HearingTask:
             index = int(np.searchsorted(self.ends, rng.integers(int(self.ends[-1])), side="right"))
             spare = max(0, int(self.talks.frames[index]) - frames)
             start = 0 if rng.random() < self.data.from_start else int(rng.integers(spare + 1))
-            rows.append(self._row(index, start, frames))
+            rows.append(self._row(index, start, frames, rng))
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         lost = torch.from_numpy(rng.random(batch["words"].shape)) < self.data.lost
         batch["heard"] = batch["heard"].masked_fill(lost[..., None], 0.0)
@@ -249,15 +265,15 @@ class HearingTask:
         return batch
 
     def teacher_forced(self, predicted: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """What the temporal transformer is told: predicted probabilities [B, T, states], in which a part of the chance
-        of all intents is the true one's, and all is where who hears from the window's begin can't know it."""
+        """What the temporal transformer is told: predicted probabilities [B, T, states], of which a part is the true
+        intent's where there is one, and all is where who hears from the window's begin can't know it; and that the turn
+        lasts, where the reply is late."""
         true = F.one_hot(batch["true"].clamp_min(0), predicted.shape[-1]).to(predicted)
-        asked, intents = batch["true"] >= FIRST_INTENT, predicted.clone()
-        intents[..., :FIRST_INTENT] = 0.0
-        forced = batch["forced"][:, None, None]
-        mixed = predicted - forced * intents + forced * intents.sum(-1, keepdim=True) * true
-        told = torch.where(asked[..., None], mixed, predicted)
-        return torch.where((asked & (batch["state"] == NOTHING))[..., None], true, told)
+        forced, asked = batch["forced"][:, None, None], batch["true"] >= FIRST_INTENT
+        told = torch.where(asked[..., None], predicted + forced * (true - predicted), predicted)
+        told = torch.where((asked & (batch["state"] == NOTHING))[..., None], true, told)
+        lasting = F.one_hot(torch.tensor(LISTENING, device=told.device), predicted.shape[-1]).to(told)
+        return torch.where((batch["held"] > 0)[..., None], lasting, told)
 
     def losses(self, batch: dict[str, Tensor], group: str = "model") -> dict[str, Tensor]:
         """`heard`, the user's words, and `state`; `text` and `audio` of what is said, and what goes with them."""
@@ -288,7 +304,7 @@ class HearingTask:
         held = range(self.count, len(self.talks))
         for index in held:
             rng = np.random.default_rng([self.config.seed, index])
-            row = self._row(index, 0, int(self.talks.frames[index]))
+            row = self._row(index, 0, int(self.talks.frames[index]), rng)
             batch = {name: each[None] for name, each in row.items()} | {"forced": torch.zeros(1)}
             batch = {name: each.to(device) for name, each in self._asked(batch, rng, 0.0).items()}
             total.update({f"held-{name}": float(each) / len(held) for name, each in self.losses(batch).items()})
@@ -316,7 +332,7 @@ class HearingTask:
         lines: list[str] = []
         for index in range(self.count, min(self.count + 6, len(self.talks))):
             talk = self.talks[index]
-            row = self._row(index, 0, talk.frames)
+            row = self._row(index, 0, talk.frames, np.random.default_rng([self.config.seed, index]))
             with torch.no_grad():
                 seen = self.hearing(row["heard"][None].to(self.model.text_head.weight.device))[0]
                 words, state = (

@@ -74,6 +74,38 @@ def test_a_conversation_under_way_is_not_changed(thinker: Thinker) -> None:
     assert int(thinker.init_state().cache.length) == before == int(state.cache.length)
 
 
+@torch.inference_mode()
+def test_in_a_conversation_it_is_what_is_said_next_and_what_all_begin_with_is_read_once(thinker: Thinker) -> None:
+    texts = ["is it what?", "is it Watt", "is it a thing"]
+    state = thinker.init_state()
+    assert said_likelihoods(thinker, texts, state) == said_likelihoods(thinker, texts)
+    thinker.add_message(state, "user", "Watt is it")
+    thinker.add_message(state, "assistant", "a thing")
+    before, expected = thinker.template.user.before, []
+    for text in texts:
+        tokens = torch.tensor(thinker.tokenizer.encode(before + text, add_special_tokens=False).ids)
+        x = torch.cat([*state.turns, thinker.model.embed(tokens[None])[0]])
+        seen = thinker.model(x[None], thinker.init_state().cache)[0, -len(tokens) :]
+        chances = thinker.model.logits(seen).log_softmax(-1)
+        ends = chances[-1, sorted(thinker.ends)].logsumexp(0)
+        expected.append(float(chances[:-1].gather(1, tokens[1:, None]).sum() + ends))
+    found = [likely for likely, _ in said_likelihoods(thinker, texts, state)]
+    assert [each - found[0] for each in found] == pytest.approx([each - expected[0] for each in expected], abs=2e-3)
+    first = [likely for likely, _ in said_likelihoods(thinker, texts)]
+    assert abs((first[1] - first[0]) - (found[1] - found[0])) > 1e-3  # what was said before counts
+    whole = len(thinker.tokenizer.encode(before + texts[0], add_special_tokens=False).ids)
+    assert 0 < thinker.read_draft(state, texts[0]) < whole - 2
+    assert said_likelihoods(thinker, texts, state)[0][0] == pytest.approx(found[0], abs=2e-3)
+
+
+@torch.inference_mode()
+def test_while_an_answer_is_made_the_conversation_counts_for_nothing(thinker: Thinker) -> None:
+    state = thinker.init_state()
+    thinker.add_user(state, "Watt is it")
+    texts = ["is it what?", "is it Watt"]
+    assert said_likelihoods(thinker, texts, state) == said_likelihoods(thinker, texts)
+
+
 def test_how_much_likelier_a_text_is_is_the_sum_over_its_own_tokens(thinker):
     def by_hand(beginning: str) -> float:
         tokens = thinker.tokenizer.encode(f"{beginning} the cat").ids

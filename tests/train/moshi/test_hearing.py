@@ -73,7 +73,7 @@ def config(places: Path, **data) -> StageConfig:
 
 
 def row(task: HearingTask, index: int = 0, start: int = 0, frames: int = FRAMES) -> dict[str, torch.Tensor]:
-    return task._row(index, start, frames)
+    return task._row(index, start, frames, np.random.default_rng(0))
 
 
 def test_a_step_reads_what_was_heard_by_then(places: Path) -> None:
@@ -138,16 +138,36 @@ def test_a_hearing_of_other_sizes_keeps_what_fits(places: Path) -> None:
     assert torch.equal(wider.hearing.from_frames.weight, first.hearing.from_frames.weight)
 
 
-def test_the_true_intent_takes_its_part_of_the_chance_of_all(places: Path) -> None:
+def test_where_a_reply_is_late_the_turn_lasts_until_shortly_before(places: Path, monkeypatch) -> None:
+    task = build_task(config(places, gap=1))
+    ended, begins = int(1.2 * 12.5) + task.delay, int((task.talks.text(0) != task.moshi.pad).nonzero()[0, 0])
+    assert begins == ended + 2
+    found = [task._held(0, np.random.default_rng(seed)).nonzero()[:, 0] for seed in range(20)]
+    assert all(torch.equal(each, torch.arange(ended, int(each[-1]) + 1)) for each in found)
+    assert {begins - 1 - int(each[-1]) for each in found} == {0, 1}
+    talk = task.talks[0]
+    again = [*talk.events, Event("turn", 1.24, 1.3, "user", "weather")]  # the first is answered with it
+    monkeypatch.setattr(type(task.talks), "__getitem__", lambda self, index: replace(talk, events=again))
+    assert not task._held(0, np.random.default_rng(0))[: int(1.3 * 12.5) + task.delay].any()
+
+
+def test_the_true_intent_takes_its_part_of_all_chances(places: Path) -> None:
     task = build_task(config(places))
-    predicted = torch.tensor([0.2, 0.3, 0.1, 0.4]).expand(1, 4, 4)
+    predicted = torch.tensor([0.2, 0.3, 0.1, 0.4]).expand(1, 5, 4)
     batch = {
-        "true": torch.tensor([[1, 2, 2, 3]]),
-        "state": torch.tensor([[1, 2, -1, 3]]),  # of the third nothing can be known: it is told
+        "true": torch.tensor([[1, 2, 2, 3, 3]]),
+        "state": torch.tensor([[1, 2, -1, 3, 3]]),  # of the third nothing can be known: it is told
+        "held": torch.tensor([[0, 0, 0, 0, 1]]),  # the last one's reply is late
         "forced": torch.tensor([0.5]),
     }
     told = task.teacher_forced(predicted, batch)[0]
-    wanted = [[0.2, 0.3, 0.1, 0.4], [0.2, 0.3, 0.3, 0.2], [0.0, 0.0, 1.0, 0.0], [0.2, 0.3, 0.05, 0.45]]
+    wanted = [
+        [0.2, 0.3, 0.1, 0.4],
+        [0.1, 0.15, 0.55, 0.2],
+        [0.0, 0.0, 1.0, 0.0],
+        [0.1, 0.15, 0.05, 0.7],
+        [0.0, 1.0, 0.0, 0.0],
+    ]
     torch.testing.assert_close(told, torch.tensor(wanted))
 
 
