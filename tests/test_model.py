@@ -359,7 +359,7 @@ def test_the_folder_says_which_codec_and_how_to_draw(duplex_folder, tmp_path):
 def test_wrong_names_say_what_there_is(tmp_path):
     with pytest.raises(HubError, match="'maxi'.*base, small, mini, mini-duplex"):
         antiphon.load("maxi")
-    with pytest.raises(HubError, match="no part 'talker'; its parts are duplex, codec"):
+    with pytest.raises(HubError, match="no part 'talker'; its parts are asr, duplex, codec"):
         antiphon.load("mini-duplex", talker=tmp_path)
     with pytest.raises(HubError, match=r"no config\.json"):
         antiphon.load(str(tmp_path))
@@ -408,6 +408,6 @@ def test_a_model_that_takes_turns_has_full_duplex_and_says_what_it_lacks(half_du
 
 def test_a_missing_part_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr("antiphon.hub.folders.weights_dir", lambda name: tmp_path / name)
-    with pytest.raises(HubError, match="antiphon train recipes/duplex/instruct.yaml"):
+    with pytest.raises(HubError, match="antiphon train recipes/duplex/hearing-replies.yaml"):
         hub.folder("duplex", "mini-duplex")
     assert hub.present(hub.MINI_DUPLEX.parts["duplex"]) is None

@@ -123,7 +123,9 @@ def replies(
 def timing(
     dialogues: Annotated[Path, typer.Argument(help="Codes of conversations (antiphon data converse --codec).")],
     out: Out,
-    model: Model = "mini-duplex",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A duplex model's folder: one that hears the user by codes.")
+    ],
     part: Parts = None,
     count: Count = 100,
     samples: Samples = 4,

@@ -307,10 +307,10 @@ TALKER = shipped(
 )
 DUPLEX = shipped(
     "duplex",
-    "Listens and speaks at once: text, own and user's codes, 12.5 frames a second",
-    "duplex/instruct",
-    28698746,
-    "cbafbc348bacbf7ab7828ef9e1bc3ab55e3d65a21197d89f2acfcda40eaa1fb2",
+    "Listens and speaks at once: the dialogue's state in, text and codes out, 12.5 frames a second",
+    "duplex/hearing-replies",
+    29399932,
+    "afe5887a42c1d99cbcba68799f558344a1365b5f9a4d0e2c5234b8a359104ca6",
     home="",
 )
 SCENE = shipped(

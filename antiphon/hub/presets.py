@@ -85,7 +85,10 @@ MINI = Preset(
     {**_HEARING, "thinker": SMOLLM2_135M_INSTRUCT, "adapter": ADAPTER, "lora": LORA, **_SPEAKING},
 )
 MINI_DUPLEX = Preset(
-    "mini-duplex", "listens while it speaks; trained here", {"duplex": DUPLEX, "codec": CODEC}, family="moshi"
+    "mini-duplex",
+    "listens while it speaks; trained here",
+    {"asr": WHISPER_BASE, "duplex": DUPLEX, "codec": CODEC},
+    family="moshi",
 )
 
 OMNI_SMALL = Preset(

@@ -65,7 +65,7 @@ class DuplexModel(Model):
             ModelError: parts that don't fit each other.
         """
         preset = hub.MINI_DUPLEX if isinstance(name, Path) else hub.preset(name)
-        given = named_parts(name, parts, (*preset.parts, "asr"))
+        given = named_parts(name, parts, tuple(preset.parts))
         duplex, own = given.get("duplex"), given.get("codec")
         folder = hub.folder(duplex or (name if isinstance(name, Path) else "duplex"), preset)
         codec = hub.folder(own, preset) if own else codec_name(folder)

@@ -30,6 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from antiphon.encoders.base import length_mask
 from antiphon.errors import ModelError
 from antiphon.nn.cache import KeyValues, Span
+from antiphon.nn.cpu import PackedLinear
 from antiphon.nn.weights import NoInitWeights, fill
 
 MEL_PER_FRAME = 2
@@ -119,10 +120,10 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.q_proj = PackedLinear(width, width)
+        self.k_proj = PackedLinear(width, width, bias=False)
+        self.v_proj = PackedLinear(width, width)
+        self.out_proj = PackedLinear(width, width)
 
     def forward(
         self, x: Tensor, mask: Tensor | None, cache: KeyValues | _Past | None, layer: int, span: Span | None
@@ -145,8 +146,8 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attn = SelfAttention(config.width, config.heads)
         self.self_attn_layer_norm = nn.LayerNorm(config.width)
-        self.fc1 = nn.Linear(config.width, config.inner)
-        self.fc2 = nn.Linear(config.inner, config.width)
+        self.fc1 = PackedLinear(config.width, config.inner)
+        self.fc2 = PackedLinear(config.inner, config.width)
         self.final_layer_norm = nn.LayerNorm(config.width)
 
     def forward(

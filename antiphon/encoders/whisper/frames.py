@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from antiphon.audio import mel
 from antiphon.audio.resample import FrameResampler
 from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
+from antiphon.nn.cpu import PackedLinear, PackedWeights
 
 BLOCK = 4  # vectors of 20 ms in a frame
 FRAME = BLOCK * 320  # samples of a frame, at 16 kHz
@@ -72,6 +73,18 @@ class FrameEncoder:
     def from_pretrained(cls, folder: Path | str, sample_rate: int = mel.SAMPLE_RATE) -> FrameEncoder:
         """With the encoder of a Whisper folder; errors as `WhisperBlockEncoder.from_pretrained`."""
         return cls(WhisperBlockEncoder.from_pretrained(folder, BLOCK, BLOCK).requires_grad_(False), sample_rate)
+
+    def pack(self) -> FrameEncoder:
+        """Keeps a second copy of the weights in float16, which a step of one conversation reads in half the time on a
+        CPU.
+
+        Published Whisper is in float16: nothing is lost.
+        """
+        linear = [module for module in self.encoder.modules() if isinstance(module, PackedLinear)]
+        packed = PackedWeights(module.weight for module in linear)
+        for module in linear:
+            module.packed = packed
+        return self
 
     def init_state(self, batch: int = 1) -> FrameState:
         """The state before the first frame."""

@@ -161,6 +161,8 @@ class Duplex:
         place = hub_folder(hearing.encoder) if self.encoder is None else self.encoder
         encoder = FrameEncoder.from_pretrained(place, self.sample_rate)
         encoder.encoder.to(self.device)
+        if self.device.type == "cpu":
+            encoder.pack()
         if (encoder.width, encoder.delay, encoder.frame_samples) != (hearing.width, hearing.delay, self.frame_samples):
             raise ModelError(
                 f"{place} gives frames of {encoder.width} numbers and {encoder.frame_samples} samples, {encoder.delay} "

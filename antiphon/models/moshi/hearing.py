@@ -97,9 +97,18 @@ class Hearing(nn.Module):
         """
         return self.transformer(self.from_frames(heard.to(self.from_frames.weight.dtype)))
 
+    def chances(self, seen: Tensor, packed: PackedWeights | None = None) -> Tensor:
+        """Probabilities of the states by what `forward` gave, [..., config.dim] -> [..., states]. Before anything was
+        heard, which is when that is nothing at all, the dialogue is idle; all states would be as likely else."""
+        rows = product(seen.flatten(0, -2), self.state_head.weight, packed=packed)
+        likely = rows.unflatten(0, seen.shape[:-1]).softmax(-1)
+        idle = torch.zeros_like(likely)
+        idle[..., IDLE] = 1.0
+        return torch.where((seen == 0).all(-1, keepdim=True), idle, likely)
+
     def embed(self, heard: Tensor) -> Tensor:
         """What the temporal transformer reads of these frames: [batch, time, width] -> [batch, time, dim]."""
-        return self.embedding(self.state_head(self(heard)).softmax(-1))
+        return self.embedding(self.chances(self(heard)))
 
     def init_state(self, batch: int = 1) -> TransformerState:
         """The state before the first frame."""
@@ -110,8 +119,7 @@ class Hearing(nn.Module):
         """`embed` of one step: [batch, width] -> [batch, dim]; `state` is changed."""
         x = product(heard.to(self.from_frames.weight.dtype), self.from_frames.weight, packed=packed)
         x = self.transformer.step(x[:, None], state, packed)[:, 0]
-        asked = product(x, self.state_head.weight, packed=packed).softmax(-1)
-        return product(asked, self.embedding.weight, packed=packed)
+        return product(self.chances(x, packed), self.embedding.weight, packed=packed)
 
     def reset(self) -> None:
         """See `Transformer.reset`."""

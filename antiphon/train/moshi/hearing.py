@@ -289,7 +289,7 @@ class HearingTask:
             weight = torch.where((target == self.moshi.pad) | (target == self.moshi.end_pad), self.data.padding, 1.0)
             losses["heard"] = (each * weight).sum() / weight.sum()
         if self.data.replies:
-            condition = self.hearing.embedding(self.teacher_forced(logits.detach().softmax(-1), batch))
+            condition = self.hearing.embedding(self.teacher_forced(self.hearing.chances(seen).detach(), batch))
             output = self.model.conditioned(batch["delayed"], batch["keep"], condition, batch["target"])
             losses |= dialogue_losses(output, batch["target"], batch["weight"], batch["keep"], self.moshi)
         return losses

@@ -30,6 +30,17 @@ def test_frames_as_they_come_are_those_of_the_whole(encoder: FrameEncoder) -> No
     torch.testing.assert_close(made[encoder.delay :], whole[: -encoder.delay], atol=1e-4, rtol=1e-4)
 
 
+def test_packed_weights_give_the_same() -> None:
+    torch.manual_seed(0)
+    sizes = EncoderConfig(**SIZES | {"width": 32, "inner": 48}, positions=40, block=BLOCK, right=BLOCK)
+    plain = FrameEncoder(WhisperBlockEncoder(sizes).half().float().eval())
+    expected = [plain.step(piece[None], state) for state in [plain.init_state(1)] for piece in sound(0).split(FRAME)]
+    packed = plain.pack()
+    state = packed.init_state(1)
+    made = [packed.step(piece[None], state) for piece in sound(0).split(FRAME)]
+    torch.testing.assert_close(torch.cat(made), torch.cat(expected), atol=2e-3, rtol=2e-3)
+
+
 def test_rows_that_joined_later_go_as_they_would_alone(encoder: FrameEncoder) -> None:
     batch = StateBatch(encoder.init_state)
     begun, made = [0, 3, 8], [[], [], []]

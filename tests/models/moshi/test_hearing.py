@@ -47,6 +47,26 @@ def test_of_what_is_heard_the_state_of_the_dialogue_alone_is_told() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("packed", [False, True])
+def test_before_anything_was_heard_the_dialogue_is_idle(packed: bool) -> None:
+    model = hearing()
+    if packed:
+        model.half().float().pack()
+    ear, heard = model.hearing, torch.randn(2, 8, 12)
+    heard[0, :3] = 0.0  # nothing has come yet
+    heard[:, 5] = 0.0  # is lost
+    chances, idle = ear.chances(ear(heard)), torch.eye(5)[0]
+    assert (
+        torch.equal(chances[0, :3], idle.expand(3, 5))
+        and (chances[0, 3:, 0] < 1.0).all()
+        and (chances[1, :, 0] < 1.0).all()
+    )
+    state = ear.init_state(2)
+    steps = torch.stack([ear.step(heard[:, t], state, model.packed) for t in range(8)], 1)
+    torch.testing.assert_close(steps, ear.embed(heard), atol=2e-3, rtol=2e-3)
+
+
+@torch.no_grad()
 def test_the_depth_transformer_may_read_another_grid_than_the_temporal_one() -> None:
     model = hearing()
     grid = a_grid(model, 2, 15)
