@@ -88,6 +88,30 @@ def speak(
         print(out, file=stdout)
 
 
+@app.command("manners")
+def in_manners(
+    texts: Texts,
+    out: Out,
+    contexts: Annotated[int, typer.Option(help="How many contexts decide a manner.", min=1)] = 800,
+    answers: Annotated[int, typer.Option(help="Answers that are spoken in each of them.", min=1)] = 5,
+    split: Split = "train",
+    seed: Seed = 0,
+) -> None:
+    """Speak answers in manners that their contexts decide (gently to a whisper, lively to joy): for a talker that reads
+    what the thinker thinks.
+
+    Stopped and started again, it goes on where it was. Prints the set's folder.
+    """
+    with results() as stdout:
+        from antiphon.data.speech.manners import MannersConfig, speak_in_manners
+        from antiphon.data.speech.speak import mixed_sentences
+
+        progress("Reading the texts ...")
+        users, said = (mixed_sentences(texts, {role: 1.0}, split, seed) for role in ("user", "assistant"))
+        speak_in_manners(users, said, MannersConfig(out, contexts=contexts, answers=answers, split=split, seed=seed))
+        print(out, file=stdout)
+
+
 @app.command()
 def questions(
     texts: Texts,

@@ -124,6 +124,7 @@ class Coded:
         stamp: of the recording (`Recording.stamp`); empty in sets that older versions made.
         scales: of its chunks, where the codec has such (`ChunkedEncodec`): decoding needs them besides the codes.
         phones: (phone, start, end) in seconds, " " between words; empty where not known.
+        context: what was said before it, oldest first (fields of an `utterances.Turn`); empty where not known.
         shard, offset, length: where its codes are; the length is in frames.
     """
 
@@ -134,6 +135,7 @@ class Coded:
     stamp: str = ""
     scales: list[float] = field(default_factory=list)
     phones: list[tuple[str, float, float]] = field(default_factory=list)
+    context: list[dict[str, str]] = field(default_factory=list)
     shard: str = ""
     offset: int = 0
     length: int = 0
@@ -169,8 +171,8 @@ class CodesWriter(ArrayWriter):
     def add(self, coded: Coded, codes: NDArray[np.integer]) -> None:
         """Adds the codes [codebooks, frames] of a recording."""
         rows = check_codes(codes, self.info.codebooks, self.info.codebook_size, coded.id)
-        # Most codecs have no scales, and most recordings no phones: nothing is written of them then.
-        super().add({k: v for k, v in vars(coded).items() if v or k not in ("scales", "phones")}, rows)
+        # Most codecs have no scales, most recordings no phones and no context: nothing is written of them then.
+        super().add({k: v for k, v in vars(coded).items() if v or k not in ("scales", "phones", "context")}, rows)
 
 
 class CodeSet:

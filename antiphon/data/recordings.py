@@ -139,7 +139,12 @@ def recordings(place: str | Path) -> list[Recording]:
         utterances = _speech_set(str(place)).utterances
         if not utterances:
             raise DataError(f"{place} holds no utterances (yet).")
-        return [Recording(u.id, str(place), u.text, u.voice, phones_of(u), i) for i, u in enumerate(utterances)]
+        return [
+            Recording(
+                u.id, str(place), u.text, u.voice, phones_of(u), i, about={"context": u.context} if u.context else {}
+            )
+            for i, u in enumerate(utterances)
+        ]
     if kind is not None:
         raise DataError(f"{place} is a set of {kind}, in which there is no sound: give the recordings it was made of.")
     if _is_hugging_face(place):

@@ -13,29 +13,41 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from antiphon.data.speech.timed_codes import TimedSet
+from antiphon.data.speech.utterances import Turn
 from antiphon.data.store import ArrayStore, ArrayWriter
 from antiphon.models.llm.thinker import Thinker
+from antiphon.models.scene.notes import as_heard, noteworthy_parts
+from antiphon.models.scene.reading import SceneReading
 from antiphon.models.tts.phonemes import Phonemizer, Speller
 
-ASKED = "Please go on."  # the user's turn before each text, which has no question of its own
-# Of each text its pieces, and the state from which each was thought [pieces, hidden].
-Thoughts = Callable[[Sequence[str]], list[tuple[list[str], torch.Tensor]]]
+ASKED = "Please go on."  # the user's turn before a text of which it isn't known what was said before
+# Of each text its pieces, and the state from which each was thought [pieces, hidden], after what was said before them.
+Thoughts = Callable[[Sequence[str], Sequence[Turn]], list[tuple[list[str], torch.Tensor]]]
 
 
 @torch.inference_mode()
-def thought_states(thinker: Thinker, texts: Sequence[str]) -> list[tuple[list[str], torch.Tensor]]:
+def thought_states(
+    thinker: Thinker, texts: Sequence[str], context: Sequence[Turn] = ()
+) -> list[tuple[list[str], torch.Tensor]]:
     """Texts as the thinker would think them, in voice mode.
 
     Args:
         thinker: with the low-rank adapters that it speaks with.
-        texts: replies, none of them empty; of like length, since the shorter ones are padded.
+        texts: replies; of like length, since the shorter ones are padded. Of an empty one the state is given from which
+            any would begin.
+        context: what was said before them; none where nobody knows.
 
     Returns:
         for each text, its pieces and the state from which each was thought [pieces, hidden], as
         `GeneratedToken.hidden` is.
     """
     state = thinker.init_state(voice=True)
-    thinker.add_user(state, ASKED)
+    reading = SceneReading(thinker.model.embed, thinker.tokenizer, thinker.model.width)
+    for turn in context or (Turn("user", ASKED),):
+        notes = reading(noteworthy_parts([as_heard(turn.heard)]), {}) if turn.heard else None
+        thinker.add_message(state, turn.role, turn.text, notes)
+    thinker.begin_reply(state)
+    assert state.hidden is not None
 
     def read(tokens: torch.Tensor) -> torch.Tensor:
         return thinker.model(thinker.model.embed(tokens), state.cache.fork([0] * len(tokens)), thinker.lora)
@@ -49,7 +61,7 @@ def states_of(
     """See `Thoughts`.
 
     Args:
-        texts: none of them empty.
+        texts: as in `thought_states`.
         tokenizer: of the thinker.
         first: the state [hidden] from which a text's first token is thought.
         read: the states [texts, tokens, hidden] after each of their tokens [texts, tokens].
@@ -59,7 +71,7 @@ def states_of(
     hidden = first.expand(len(texts), 1, -1)
     if before.shape[1]:  # attention is causal: nothing sees the padding
         hidden = torch.cat([hidden, read(before)], dim=1)
-    return [([tokenizer.decode([i]) for i in ids], row[: len(ids)]) for ids, row in zip(tokens, hidden)]
+    return [([tokenizer.decode([i]) for i in ids], row[: max(1, len(ids))]) for ids, row in zip(tokens, hidden)]
 
 
 def spelled_with(pieces: list[str], speller: Speller) -> list[tuple[str, int]]:
@@ -92,17 +104,25 @@ class StateSet:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def first(self, identity: str) -> np.ndarray:
+        """[hidden] float32, the state from which an utterance's text begins; zeros where it has none."""
+        states = self._store.array(self._rows[identity]).astype(np.float32)
+        return states[0] if len(states) else np.zeros(states.shape[1], np.float32)
+
     def hidden(self, identity: str) -> np.ndarray:
         """[symbols, hidden] float32 of an utterance; zeros where a symbol has no state."""
         row = self._rows[identity]
-        states, numbers = self._store.array(row).astype(np.float32), np.array(row["symbols"])
+        states, numbers = self._store.array(row).astype(np.float32), np.array(row["symbols"], np.int64)
         if not len(states):
             return np.zeros((len(numbers), states.shape[1]), np.float32)
         return states[np.maximum(numbers, 0)] * (numbers >= 0)[:, None]
 
 
-def think_set(codes: TimedSet, thoughts: Thoughts, folder: Path | str, count: int, batch: int = 16) -> StateSet:
-    """Has the texts of the first `count` utterances thought and keeps the states; goes on where it was stopped.
+def think_set(
+    codes: TimedSet, thoughts: Thoughts, folder: Path | str, count: int, batch: int = 16, words: bool = True
+) -> StateSet:
+    """Has the texts of the first `count` utterances thought and keeps the states; goes on where it was stopped. Without
+    `words`, the states from which they begin are kept alone, and only what was said before them is read.
 
     An utterance whose spelling in tokens differs from its symbols (a text that isn't quite what was spoken) gets no
     states.
@@ -111,16 +131,22 @@ def think_set(codes: TimedSet, thoughts: Thoughts, folder: Path | str, count: in
     count = min(count, len(codes))
     with ArrayWriter(folder, "states", {}) as writer:
         texts = {i: codes[i].text for i in range(count) if codes.ids[i] not in writer.done}
-        order = sorted(texts, key=lambda i: len(texts[i]))
-        steps = range(0, len(order), batch)
-        for at in tqdm(steps, desc="states", unit=f"x {batch}", file=sys.stderr, mininterval=5):
-            group = order[at : at + batch]
-            for i, (tokens, hidden) in zip(group, thoughts([texts[i] for i in group])):
-                numbers = [number for phonemes, number in spelled_with(tokens, speller) for _ in phonemes]
-                symbols = [-1] * len(codes[i].symbols)
-                if fits := len(numbers) == len(symbols) - 2:
-                    symbols[1:-1] = numbers
-                writer.add(
-                    {"id": codes.ids[i], "symbols": symbols}, hidden.half().numpy()[: len(hidden) if fits else 0]
-                )
+        after: dict[tuple[Turn, ...], list[int]] = {}
+        for i in sorted(texts, key=lambda i: len(texts[i])):
+            after.setdefault(codes.context(i), []).append(i)
+        groups = [
+            (context, order[at : at + batch]) for context, order in after.items() for at in range(0, len(order), batch)
+        ]
+        for context, group in tqdm(groups, desc="states", file=sys.stderr, mininterval=5):
+            for i, (tokens, hidden) in zip(group, thoughts([texts[i] if words else "" for i in group], context)):
+                symbols, fits = _numbers(tokens, codes[i].symbols, speller) if words else ([], True)
+                row = {"id": codes.ids[i], "symbols": symbols}
+                writer.add(row, hidden.half().numpy()[: len(hidden) if fits else 0])
     return StateSet(folder)
+
+
+def _numbers(pieces: list[str], symbols: np.ndarray, speller: Speller) -> tuple[list[int], bool]:
+    """The number of each symbol's state, -1 where it has none; and whether the pieces are spelled as the symbols."""
+    numbers = [number for phonemes, number in spelled_with(pieces, speller) for _ in phonemes]
+    fits = len(numbers) == len(symbols) - 2
+    return [-1, *numbers, -1] if fits else [-1] * len(symbols), fits

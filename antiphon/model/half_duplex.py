@@ -179,12 +179,13 @@ class HalfDuplexModel(TurnModel):
         phonemizer: Phonemizer | None = None,
         scenes: SceneHearing | None = None,
         reading: SceneReading | None = None,
+        own_thinker: bool = True,
     ):
         self.recognizer, self.thinker, self.talker, self.codec = recognizer, thinker, talker, codec
         if scenes is not None and reading is None:
             reading = SceneReading(thinker.model.embed, thinker.tokenizer, thinker.model.width)
         # A talker reads the states of the thinker that it was trained beside, and of another one the text alone.
-        beside = talker.config.hidden == thinker.model.width
+        beside = own_thinker and talker.config.hidden == thinker.model.width
         self.synthesizer = Synthesizer(talker, codec, phonemizer or Phonemizer(), beside)
         self.backend = HalfDuplexBackend(recognizer, thinker, self.synthesizer, name, scenes, reading)
         self.folders = dict(folders or {})
@@ -218,7 +219,7 @@ class HalfDuplexModel(TurnModel):
         sources = {role: sources[role] for role in cls.ROLES if sources.get(role) is not None}
         hub.tell_needs(preset, [part for part in sources.values() if isinstance(part, hub.Part)])
         folders = {role: hub.folder(part, preset) for role, part in sources.items() if part is not None}
-        if "thinker" in replaced and not _beside(folders["thinker"], folders["talker"]):
+        if "thinker" in replaced and "adapter" in folders and not _fits(folders["thinker"], folders["adapter"]):
             folders = {role: path for role, path in folders.items() if role in replaced or role not in cls.FITTED}
         size = None if dtype is None else dtype.itemsize
         hub.check_memory(folders["thinker"], hub.weight_bytes(folders["thinker"], size))
@@ -234,7 +235,9 @@ class HalfDuplexModel(TurnModel):
                 reading = SceneReading.from_pretrained(
                     folders["scene"], llm.model.embed, llm.tokenizer, llm.model.width
                 )
-            model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer, scenes, reading)
+            # Of one as wide, which thinks otherwise, it would read manners that nothing called for.
+            own = not talker.config.situation or "thinker" not in replaced or "talker" in replaced
+            model = cls(recognizer, thinker.result(), talker, codec, known, folders, phonemizer, scenes, reading, own)
         if model.thinker.lora is None:  # adapters are trained to answer, on words without capitals and marks
             recognizer.likelihoods = partial(said_likelihoods, model.thinker)
         return_memory()
@@ -306,10 +309,10 @@ def _saved(folder: Path) -> dict[str, Path]:
     return {hub.role_of(role): folder / role for role in named}
 
 
-def _beside(thinker: Path, talker: Path) -> bool:
-    """Whether a talker was trained beside a thinker like this one, as far as their sizes tell."""
+def _fits(thinker: Path, adapter: Path) -> bool:
+    """Whether an adapter, and what was trained along with it, is for a thinker like this one, as far as sizes tell."""
     widths = [
         json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key)
-        for folder, key in ((thinker, "hidden_size"), (talker, "hidden"))
+        for folder, key in ((thinker, "hidden_size"), (adapter, "embedding"))
     ]
     return widths[0] == widths[1]

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from antiphon.data.speech.utterances import Turn
 from antiphon.data.states import ASKED, StateSet, think_set, thought_states
 from antiphon.models.tts.phonemes import Phonemizer
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
@@ -39,6 +40,9 @@ def test_a_set_keeps_its_order_and_leaves_out_what_was_spoken_otherwise(adapted,
     class Set(list):
         ids = ["a", "b", "c"]
 
+        def context(self, index: int) -> tuple[Turn, ...]:
+            return ()
+
     codes = Set([Coded(TEXTS[0]), Coded(TEXTS[1], extra=1), Coded(TEXTS[2])])
     assert len(think_set(codes, partial(thought_states, adapted), tmp_path, count=1)) == 1
     made = think_set(codes, partial(thought_states, adapted), tmp_path, count=9, batch=2)  # goes on
@@ -50,3 +54,30 @@ def test_a_set_keeps_its_order_and_leaves_out_what_was_spoken_otherwise(adapted,
         assert hidden.shape[0] == len(codes[i].symbols) and not hidden[0].any() and not hidden[-1].any()
         rows = {tuple(np.round(row, 2)) for row in states.half().float().numpy()}
         assert {tuple(np.round(row, 2)) for row in hidden[1:-1] if row.any()} <= rows
+
+
+@torch.inference_mode()
+def test_what_was_said_and_heard_before_is_read(adapted, tmp_path):  # noqa: F811
+    said = (Turn("user", "Whisper, please."), Turn("assistant", "Sure."), Turn("user", "What is the capital of Italy?"))
+    heard = (Turn("user", "What is the capital of Italy?", "manner/whispered"),)
+    states = [thought_states(adapted, [""], context)[0] for context in ((), said, heard, said[-1:])]
+    assert all(pieces == [] and len(hidden) == 1 for pieces, hidden in states)
+    firsts = [hidden[0] for _, hidden in states]
+    assert all(not torch.allclose(a, b, atol=1e-3) for i, a in enumerate(firsts) for b in firsts[:i])
+    state = adapted.init_state(voice=True)
+    adapted.add_user(state, said[-1].text)
+    torch.testing.assert_close(firsts[3], state.hidden, atol=1e-4, rtol=1e-4)
+
+    class Coded:
+        text, symbols = TEXTS[0], np.zeros(4, np.int64)
+
+    class Set(list):
+        ids = ["a", "b", "c"]
+
+        def context(self, index: int) -> tuple[Turn, ...]:
+            return (said, heard, said)[index]
+
+    made = think_set(Set([Coded()] * 3), partial(thought_states, adapted), tmp_path, count=3, words=False)
+    for name, expected in zip("abc", (firsts[1], firsts[2], firsts[1])):
+        np.testing.assert_allclose(made.first(name), expected.numpy(), atol=2e-2)
+    assert made.hidden("a").shape == (0, adapted.model.width)

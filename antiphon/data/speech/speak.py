@@ -129,12 +129,17 @@ class Speaker:
         else:
             raise DataError(f"There is no voice {name!r}: name hibari, joe, flite:NAME, or kokoro:STYLE.")
 
+    @property
+    def changes_pitch(self) -> bool:
+        """Whether it can, and how far its pitch moves."""
+        return isinstance(self.voice, HibariVoice)
+
     def speak(self, text: str, seed: int, changes: dict[str, float]) -> Spoken:
         """Speak with the changes that this voice can make; those that it cannot are passed over.
 
         A voice that knows no throats speaks slower by the factor and is played faster: its pitch rises along.
         """
-        if isinstance(self.voice, HibariVoice):
+        if self.changes_pitch:
             return self.voice.speak(text, seed=seed, **changes)
         throat = changes.get("formant", 1.0)
         spoken = self.voice.speak(text, seed=seed, speed=changes["speed"] / throat)
@@ -145,7 +150,7 @@ class Speaker:
 
     def made(self, changes: dict[str, float]) -> dict[str, float]:
         """Those of the changes that `speak` makes and that are any change."""
-        able = changes if isinstance(self.voice, HibariVoice) else {k: v for k, v in changes.items() if k != "pitch"}
+        able = changes if self.changes_pitch else {k: v for k, v in changes.items() if k in ("speed", "formant")}
         return {name: value for name, value in able.items() if value != 1.0}
 
 
@@ -225,9 +230,13 @@ def mixed_sentences(
 
 
 def make_utterance(
-    sentence: Sentence, speakers: Sequence[Speaker], config: SpeakConfig, others: Sequence[Samples] = ()
+    sentence: Sentence,
+    speakers: Sequence[Speaker],
+    config: SpeakConfig,
+    others: Sequence[Samples] = (),
+    changes: dict[str, float] | None = None,
 ) -> tuple[Utterance, NDArray[np.float32]]:
-    """Speak one sentence as the config says; a pure function of its arguments.
+    """Speak one sentence as the config says, or with given changes; a pure function of its arguments.
 
     Returns:
         The utterance, without its place in a shard, and its samples at the config's rate.
@@ -235,7 +244,8 @@ def make_utterance(
     generator = generator_for(config.seed, sentence.id)
     speaker = speakers[int(generator.integers(len(speakers)))]
     seed = int(generator.integers(2**31))
-    changes = config.variety.draw(generator)
+    if changes is None:
+        changes = config.variety.draw(generator)
     spoken = speaker.speak(sentence.text, seed, changes)
     samples = resample(spoken.samples, spoken.sample_rate, config.sample_rate)
     utterance = Utterance(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.data.codes import CodeSet
+from antiphon.data.speech.utterances import Turn
 from antiphon.models.tts.phonemes import SILENCE, Phonemizer, alphabet
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,10 @@ class TimedSet(Sequence[TimedCodes]):
         symbols, ends = self._timeline(index)
         row = self.codes.rows[self.places[index]]
         return TimedCodes(symbols, ends, self.codes[self.places[index]], row.text, row.voice)
+
+    def context(self, index: int) -> tuple[Turn, ...]:
+        """What was said before; none where nobody knows."""
+        return tuple(Turn(**turn) for turn in self.codes.rows[self.places[index]].context)
 
     def _timeline(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Found once for each recording, and kept."""

@@ -24,6 +24,21 @@ from antiphon.errors import DataError
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A message before an answer.
+
+    Attributes:
+        role: "user" or "assistant".
+        text: what was said.
+        heard: how the user was heard to sound, "group/label" (`antiphon.models.scene.labels`); "" for nothing of note.
+    """
+
+    role: str
+    text: str
+    heard: str = ""
+
+
+@dataclass(frozen=True)
 class Utterance:
     """A line of the manifest.
 
@@ -39,7 +54,8 @@ class Utterance:
         phoneme_ends: Seconds, one per phoneme.
         phonemes_start: Seconds at which the first phoneme starts.
         words: (word's phonemes, start, end), seconds.
-        changes: How it differs from the voice as it is (speed, pitch, formant, augmented).
+        changes: How it differs from the voice as it is (speed, tempo, pitch, formant, augmented, ...).
+        context: What was said before, oldest first (fields of `Turn`); empty where not known.
         shard, offset, length: Where its samples are.
     """
 
@@ -55,6 +71,7 @@ class Utterance:
     phonemes_start: float = 0.0
     words: list[tuple[str, float, float]] = field(default_factory=list)
     changes: dict[str, float] = field(default_factory=dict)
+    context: list[dict[str, str]] = field(default_factory=list)
     shard: str = ""
     offset: int = 0
     length: int = 0

@@ -221,7 +221,7 @@ def tokenize(config: TokenizeConfig, bar: bool = True, codec: Any = None) -> int
                     phones = [(phone, round(start, 4), round(end, 4)) for phone, start, end in recording.phones]
                     row = Coded(
                         recording.id, recording.text, recording.voice, result.samples, stamps[recording.id],
-                        list(result.scales), phones,
+                        list(result.scales), phones, recording.about.get("context", []),
                     )  # fmt: skip
                     writer.add(row, result.codes)
                 progress.update(1)

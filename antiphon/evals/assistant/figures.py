@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
-from antiphon.evals.assistant import answers, benchmarks, material, packed, speed, spoken_form, tools, turns
+from antiphon.evals.assistant import answers, benchmarks, manner, material, packed, speed, spoken_form, tools, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
 from antiphon.evals.harness import Group, rows_of
@@ -212,6 +212,11 @@ GROUPS: dict[str, Group] = {
     "spoken-form": Group(spoken_form.spoken_form_right, 200, ("spoken-form-right",)),
     "say": Group(say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
     "say-hard": Group(say_hard, 40, ("say-wer-hard",)),
+    "manner": Group(
+        manner.manner,
+        100,
+        ("manner-follows", "manner-speed", "manner-pitch", "manner-plain", "manner-wer-added", "manner-nats"),
+    ),
     "easy": Group(answers.easy, 200, ("easy-answers-right",)),
     "knowledge": Group(
         answers.knowledge, 200, ("knowledge-right", *(f"knowledge-right-level-{level}" for level in range(1, 6)))

@@ -153,6 +153,12 @@ def everything(scene: Scene | None) -> Parts:
     return [*parts, ASKED.answer]
 
 
+def as_heard(name: str) -> Note:
+    """The note that a user was surely heard to sound like that, "group/label"."""
+    group, _, each = name.partition("/")
+    return Note("the user", (Named(group, each, 1.0, " sounds " if group == "feeling" else " "),))
+
+
 def noteworthy_parts(notes: Sequence[Note]) -> Parts:
     """Notes on what is noteworthy as a language model is told them, with what it is to make of them."""
     sounds, voice = (

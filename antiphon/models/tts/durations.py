@@ -16,6 +16,8 @@ class TalkerConfig:
     Attributes:
         symbols: size of the phoneme alphabet, 0 being silence.
         hidden: width of the thinker's states.
+        situation: width of what decides the manner of a reply, read from the state from which the thinker begins it; 0:
+            each symbol reads the state of its own word.
         encoder_dim, encoder_layers, encoder_kernel: phoneme encoder; it looks (kernel // 2) * layers symbols ahead.
         dim, heads, inner, layers, window: temporal transformer; the window is in frames.
         depth_dim, depth_heads, depth_inner, depth_layers: depth transformer.
@@ -29,6 +31,7 @@ class TalkerConfig:
 
     symbols: int = 178
     hidden: int = 576
+    situation: int = 0
     encoder_dim: int = 256
     encoder_layers: int = 4
     encoder_kernel: int = 5
@@ -60,6 +63,37 @@ class TalkerConfig:
         return [0] + [self.acoustic_delay] * (self.codebooks - 1)
 
 
+class Situation(nn.Module):
+    """What decides how a reply is said, from the thinker's state behind all that was said and heard before it.
+
+    A narrow way between two widths: the state is of thousands of contexts, the manner of a few numbers.
+
+    Args:
+        hidden: width of the states.
+        width: of the way.
+        dim: of what is added to each symbol.
+    """
+
+    def __init__(self, hidden: int, width: int, dim: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(hidden))
+        self.register_buffer("deviation", torch.ones(hidden))
+        self.narrow, self.wide = nn.Linear(hidden, width), nn.Linear(width, dim, bias=False)
+        nn.init.zeros_(self.wide.weight)  # a talker that has not met a thinker yet ignores it
+
+    @torch.no_grad()
+    def take_states(self, states: Tensor) -> None:
+        """The mean and the deviation of states [n, hidden]: a few of their numbers are far larger than the rest."""
+        self.mean.copy_(states.mean(0))
+        self.deviation.copy_(states.std(0).clamp_min(1e-3))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """states [batch, hidden], zeros where there is none -> [batch, dim], zeros there."""
+        known = (states != 0).any(-1, keepdim=True)
+        usual = F.dropout((states - self.mean) / self.deviation, 0.5, self.training)
+        return self.wide(torch.tanh(self.narrow(usual))) * known
+
+
 class PhonemeEncoder(nn.Module):
     """Phonemes in their neighbourhood, `look_ahead` symbols on both sides and no further, and how long each lasts."""
 
@@ -70,8 +104,10 @@ class PhonemeEncoder(nn.Module):
         self.speaker = nn.Embedding(len(config.speakers), dim) if config.speakers else None
         if self.speaker is not None:
             nn.init.zeros_(self.speaker.weight)  # at first, all speak as a talker with one voice does
-        self.thinker = nn.Linear(config.hidden, dim, bias=False)
-        nn.init.zeros_(self.thinker.weight)  # a talker that has not met a thinker yet ignores it
+        self.situation = Situation(config.hidden, config.situation, dim) if config.situation else None
+        if self.situation is None:
+            self.thinker = nn.Linear(config.hidden, dim, bias=False)
+            nn.init.zeros_(self.thinker.weight)  # as in `Situation`
         self.mixes = nn.ModuleList(
             nn.Conv1d(dim, dim, kernel, padding=kernel // 2) for _ in range(config.encoder_layers)
         )
@@ -89,7 +125,8 @@ class PhonemeEncoder(nn.Module):
 
         Args:
             symbols: ids [batch, length].
-            hidden: the thinker's state at each symbol's word [batch, length, hidden], or None.
+            hidden: the thinker's state at each symbol's word [batch, length, hidden]; in a situation, that from which
+                the reply begins [batch, hidden]; zeros where there is none, or None.
             mask: [batch, length], 1 for symbols, 0 for padding; None if there is no padding.
             speaker: numbers of those who speak, [batch], where the voices have names; None for the first.
 
@@ -101,7 +138,7 @@ class PhonemeEncoder(nn.Module):
         if self.speaker is not None:  # how long phones last and how they sound both depend on it
             x = x + self.speaker(symbols.new_zeros(len(symbols)) if speaker is None else speaker)[:, None]
         if hidden is not None:
-            x = x + self.thinker(hidden)
+            x = x + (self.thinker(hidden) if self.situation is None else self.situation(hidden)[:, None])
         x = x * keep[..., None]
         for mix, norm in zip(self.mixes, self.norms):
             y = mix(norm(x).mul(keep[..., None]).transpose(1, 2)).transpose(1, 2)

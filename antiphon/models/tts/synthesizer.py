@@ -30,6 +30,7 @@ class SynthesizerState:
     Attributes:
         text: what came so far.
         read: how much of the text the talker has, after each word of it: (characters, symbols).
+        begins: the thinker's state from which the reply begins, [hidden]; None where nobody thought it.
     """
 
     speller: SpellerState
@@ -37,6 +38,7 @@ class SynthesizerState:
     codec: CodecState
     text: str = ""
     read: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
+    begins: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,10 @@ class Synthesizer:
 
     def add(self, text: str, state: SynthesizerState, hidden: Tensor | None = None) -> None:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
+        hidden = hidden if self.reads_thinker else None
         state.text += text
-        self._add_words(self.speller.words(text, state.speller), state, hidden if self.reads_thinker else None)
+        state.begins = hidden if state.begins is None else state.begins
+        self._add_words(self.speller.words(text, state.speller), state, hidden)
 
     def end(self, state: SynthesizerState) -> None:
         """No more text will come."""
@@ -138,6 +142,8 @@ class Synthesizer:
             yield samples
 
     def _add_words(self, words: list[SpelledWord], state: SynthesizerState, hidden: Tensor | None = None) -> None:
+        if self.talker.config.situation:  # words are spelled later than they are thought
+            hidden = state.begins
         for word in words:
             self.talker.add_phonemes(word.phonemes, state.talker, hidden)
             self._has_read(state, word.end)

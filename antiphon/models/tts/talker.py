@@ -33,6 +33,8 @@ from antiphon.nn.state import join, rows_of, select, together
 from antiphon.nn.transformer import Transformer, TransformerConfig, TransformerState, renamed
 from antiphon.nn.weights import NoInitWeights, fill
 
+OF_THINKER = ("encoder.thinker.", "encoder.situation.")
+
 
 @dataclass
 class Utterance:
@@ -268,8 +270,10 @@ class Talker(nn.Module):
             return
         first = max(0, text.settled - config.look_ahead)
         symbols = torch.tensor([text.symbols[first:]], device=self.bias.device)
-        hidden = None
-        if any(h is not None for h in text.hidden[first:]):
+        hidden, begins = None, text.hidden[min(1, len(text.hidden) - 1)]
+        if config.situation:
+            hidden = None if begins is None else begins[None].to(self.bias.dtype)
+        elif any(h is not None for h in text.hidden[first:]):
             zero = torch.zeros(config.hidden, device=self.bias.device)
             hidden = torch.stack([zero if h is None else h for h in text.hidden[first:]])[None]
         speaker = torch.tensor([text.speaker], device=self.bias.device)
@@ -403,16 +407,19 @@ class Talker(nn.Module):
 
     def read_weights(self, folder: Path | str) -> dict[str, Tensor]:
         """What a folder's talker holds, for training to go on with: of speakers that both know (others begin as their
-        mean), and, where it spoke to another codec, all but what belongs to that one's codes.
+        mean), and, where it spoke to another codec, all but what belongs to that one's codes, where it read another
+        thinker, all but what read it.
 
         Raises:
             HubError: the folder holds something else, or speakers of which this talker knows none.
         """
         other = Talker.from_pretrained(folder)
         taken = {name: each for name, each in other.state_dict().items() if name != "codes"}
-        if other.codes.shape != self.codes.shape or not torch.allclose(other.codes, self.codes.cpu(), atol=0.01):
+        if other.codes.shape != self.codes.shape or not torch.allclose(other.codes, self.codes.cpu(), 2e-3, 1e-3):
             of_codes = ("code_in.", "depth_in.", "depth_code.", "out.", "bias")
             taken = {name: each for name, each in taken.items() if not name.startswith(of_codes)}
+        if (other.config.hidden, other.config.situation) != (self.config.hidden, self.config.situation):
+            taken = {name: each for name, each in taken.items() if not name.startswith(OF_THINKER)}
         ours, theirs = self.config.speakers, other.config.speakers
         taken.pop("encoder.speaker.weight", None)
         if theirs and not set(ours) & set(theirs):

@@ -99,8 +99,8 @@ class ThinkerStates:
 
     llm: str = "llm"
     """Part or folder of the language model."""
-    lora: str = "lora"
-    """Part or folder of its adapters."""
+    lora: str | None = "lora"
+    """Part or folder of its adapters; None for none."""
     omni: str | None = None
     """Folder of an Omni, whose thinker is read in place of those two."""
     states: str = MISSING
@@ -108,7 +108,8 @@ class ThinkerStates:
     count: int = MISSING
     """The first utterances, whose texts it reads; the others aren't trained on."""
     drop: float = 0.3
-    """Share of examples without states: the talker must be able to read a text that nobody thought."""
+    """Share of examples without states, of those without a context: the talker must be able to read a text that nobody
+    thought."""
 
 
 @dataclass
@@ -140,7 +141,9 @@ class TalkerData:
 def thoughts_of(how: ThinkerStates) -> Thoughts:
     """What the thinker thinks of texts."""
     if how.omni is None:
-        return partial(thought_states, Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora)))
+        return partial(
+            thought_states, Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora) if how.lora else None)
+        )
     folder = hub.folder(how.omni)
     model = weights.load(folder)
     if model.config.thinker is None:
@@ -166,6 +169,9 @@ class TalkerTask:
         self.model = Talker(sizes)
         self.model.take_codebooks(self.codec)
         self.states = self._think(self.data.thinker) if self.data.thinker else None
+        if self.states is not None and self.model.encoder.situation is not None:
+            firsts = [self.states.first(identity) for identity in self.set.ids[: len(self.states)]]
+            self.model.encoder.situation.take_states(torch.from_numpy(np.stack(firsts)))
         held = min(self.data.held_out, len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
         if self.count < 1:
@@ -197,7 +203,7 @@ class TalkerTask:
         with preparing(self.config.out):
             if kind_of(how.states) == "states" and len(made := StateSet(how.states)) >= min(how.count, len(self.set)):
                 return made
-            return think_set(self.set, thoughts_of(how), how.states, how.count)
+            return think_set(self.set, thoughts_of(how), how.states, how.count, words=not self.model.config.situation)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[TimedCodes, np.ndarray | None]]:
         """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
@@ -209,8 +215,11 @@ class TalkerTask:
         near = np.clip(at + rng.integers(-200, 201, size=2 * number), 0, self.count - 1)
         picked = [self.set[int(i)] for i in self.by_length[near]]
         if self.states is not None:  # states are of single utterances
-            ids = [self.set.ids[i] for i in self.by_length[near]]
-            return [(example, self.states.hidden(identity)) for example, identity in zip(picked[:number], ids)]
+            read = self.states.first if self.model.config.situation else self.states.hidden
+            return [
+                (example, read(self.set.ids[i]) * (bool(self.set.context(i)) or rng.random() >= self.data.thinker.drop))
+                for example, i in zip(picked[:number], map(int, self.by_length[near]))
+            ]
         rate = self.codec.frame_rate
         pairs = picked[:number]
         if joined:  # of one voice
@@ -224,9 +233,11 @@ class TalkerTask:
         grid = tensors["grid"]
         tensors["keep"] = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
         if self.states is not None:
-            thought = np.zeros((*tensors["symbols"].shape, self.model.config.hidden), np.float32)
-            for row, states in enumerate(hidden):
-                if rng.random() >= self.data.thinker.drop:
+            if self.model.config.situation:
+                thought = np.stack(hidden)
+            else:
+                thought = np.zeros((*tensors["symbols"].shape, self.model.config.hidden), np.float32)
+                for row, states in enumerate(hidden):
                     thought[row, : len(states)] = states
             tensors["hidden"] = torch.from_numpy(thought)
         return tensors

@@ -13,7 +13,7 @@ from antiphon.models.tts.phonemes import Phonemizer
 from antiphon.models.tts.synthesizer import SpokenText, Synthesizer, SynthesizerState
 from antiphon.models.tts.talker import Talker
 from tests.codecs.mini.test_model import TINY as TINY_CODEC
-from tests.models.tts.test_talker import TINY, talker  # noqa: F401
+from tests.models.tts.test_talker import TINY, in_a_situation, talker  # noqa: F401
 from tests.nn.test_batching import on_threads
 
 TEXT = "Bread is made from flour, water and yeast."
@@ -90,6 +90,24 @@ def test_a_talker_beside_another_thinker_reads_the_text_alone(talker):  # noqa: 
     alone = features(True, None)
     assert not torch.equal(features(True, states), alone)
     assert torch.equal(features(False, states), alone) and torch.equal(features(False, others), alone)
+
+
+def test_a_reply_is_said_by_the_state_that_it_begins_with_however_late_its_words_are_spelled():
+    voice = Synthesizer(in_a_situation(), Silence(), Phonemizer())
+    states = torch.randn(9, voice.talker.config.hidden)
+
+    def features(pieces: list[str], states) -> torch.Tensor:
+        state = voice.init_state(temperature=0.0)
+        for piece, hidden in zip(pieces, states):
+            voice.add(piece, state, hidden)
+        voice.end(state)
+        return state.talker.text.features
+
+    for text, pieces in (("Bread is made.", ["", "Br", "ead", " is", " made", "."]), ("Yes", ["Yes"])):
+        one = features(pieces, states)
+        torch.testing.assert_close(one, features([text], states), rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(one, features([text], states[1:]), atol=1e-3)
+        assert not torch.allclose(one, features([text], [None]), atol=1e-3)
 
 
 def beginnings(text: str) -> list[str]:

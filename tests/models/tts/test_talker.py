@@ -285,3 +285,50 @@ def test_past_its_end_a_padded_row_reads_its_own_last_symbol(talker):
     padded = talker.conditions(features, ends, 0, 8, torch.tensor([2, 1]))
     alone = talker.conditions(features[1:, :2], ends[1:, :2], 0, 8)
     torch.testing.assert_close(padded[1:], alone)
+
+
+def in_a_situation() -> Talker:
+    torch.manual_seed(0)
+    talker = Talker(replace(TINY, situation=3)).eval()
+    for linear in (*talker.out, talker.encoder.situation.wide):
+        torch.nn.init.normal_(linear.weight, std=0.5)
+    torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
+    talker.encoder.situation.take_states(torch.randn(9, 6) * torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 50.0]))
+    return talker
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_a_reply_is_said_as_it_begins_however_its_text_comes(size):
+    talker, states = in_a_situation(), torch.randn(3, 6)
+
+    def said(states: list) -> TalkerState:
+        state = talker.init_state(temperature=0.0)
+        for place, at in enumerate(range(0, len(TEXT), size)):
+            talker.add_phonemes(TEXT[at : at + size], state, states[place % len(states)])
+        talker.end_text(state)
+        return state
+
+    first, others = said([states[0]]), said([states[0], states[1], None])
+    torch.testing.assert_close(first.text.features, others.text.features, rtol=1e-5, atol=1e-5)
+    symbols = torch.tensor([first.text.symbols])
+    whole, _ = talker.encoder(symbols, states[:1])
+    torch.testing.assert_close(first.text.features, whole, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(said([states[2]]).text.features, whole, atol=1e-3)
+    alone, _ = talker.encoder(symbols)
+    torch.testing.assert_close(said([None]).text.features, alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(talker.encoder(symbols, torch.zeros(1, 6))[0], alone)
+
+
+def test_a_talker_that_begins_to_read_situations_keeps_the_rest(talker, tmp_path):
+    other = in_a_situation()
+    other.codes.mul_(30.0)  # as far from zero as a few of the codec are: stored, they are rounded
+    talker.codes.copy_(other.codes)
+    talker.save_pretrained(tmp_path / "a")
+    taken = other.read_weights(tmp_path / "a")
+    assert {name for name in other.state_dict() if name not in taken} == {
+        "codes", *(f"encoder.situation.{name}" for name in other.encoder.situation.state_dict()),
+    }  # fmt: skip
+    other.save_pretrained(tmp_path / "b")
+    again = Talker.from_pretrained(tmp_path / "b")
+    torch.testing.assert_close(again.encoder.situation.deviation, other.encoder.situation.deviation, rtol=1e-3, atol=0)
+    assert "encoder.situation.mean" in again.read_weights(tmp_path / "b")

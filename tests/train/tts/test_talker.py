@@ -17,7 +17,7 @@ from antiphon.models.omni.model import ReplySettings
 from antiphon.models.tts.phonemes import Phonemizer, Speller, alphabet
 from antiphon.train.config import StageConfig
 from antiphon.train.engine import build_task
-from antiphon.train.tts.talker import TalkerTask, collate, join
+from antiphon.train.tts.talker import TalkerTask, ThinkerStates, collate, join
 from tests.codecs.mini.test_model import TINY
 from tests.models.omni.tiny import talking
 from tests.train.tiny import run_recipe
@@ -144,7 +144,7 @@ def test_no_more_than_half_is_held_out(task, held_out, count, tmp_path, capsys):
         assert "nothing to speak, all 6 utterances train" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["mini/talker", "mini/talker-thinker", "omni-small/resync"])
+@pytest.mark.parametrize("name", ["mini/talker", "mini/talker-thinker", "mini/talker-manners", "omni-small/resync"])
 def test_the_shipped_recipes_run(task, tmp_path, name):
     settings = {"data__codec": str(tmp_path / "codec"), "data__codes": str(tmp_path / "codes"), "data__frames": 30}
     if name != "mini/talker":
@@ -192,3 +192,28 @@ def test_an_omnis_states_are_those_of_its_replies():
     slow = [event.hidden for event in model.reply(state, None, ReplySettings(ends=backend.ends, script=script))]
     torch.testing.assert_close(hidden, torch.stack(slow[: len(script)]), atol=1e-4, rtol=1e-4)
     assert "".join(pieces) == text and len(other[1]) == len(other[0])
+
+
+def test_who_has_a_context_always_reads_it(task, tmp_path):
+    with CodesWriter(tmp_path / "said", CodecInfo.of(task.codec)) as writer:
+        for number in range(6):
+            context = [{"role": "user", "text": "Whisper."}] if number % 2 else []
+            phones = [("n", 0.08, 0.2), ("O", 0.2, 0.3)]
+            writer.add(
+                Coded(str(number), "t", phones=phones, context=context), np.zeros((task.codec.codebooks, 6), np.int64)
+            )
+    with ArrayWriter(tmp_path / "states", "states", {}) as writer:
+        for number in range(6):
+            writer.add({"id": str(number), "symbols": []}, np.full((1, 4), 1.0 + number, np.float16))
+    task.data.codes, task.config.model = str(tmp_path / "said"), {"talker": {**SIZES, "situation": 2}}
+    task.data.thinker = ThinkerStates(states=str(tmp_path / "states"), count=6, drop=1.0)
+    read = build_task(task.config)
+    torch.testing.assert_close(read.model.encoder.situation.mean, torch.full((4,), 3.5))
+    seen = torch.cat([read.batch(step)["hidden"] for step in range(20)])
+    assert {0.0, 6.0} <= set(seen[:, 0].tolist()) <= {0.0, 2.0, 4.0, 6.0} and seen.shape[1] == 4
+    losses = read.losses(read.batch(1), "model")
+    sum(each for each in losses.values() if each.requires_grad).backward()
+    assert read.model.encoder.situation.wide.weight.grad.abs().sum() > 0
+    read.data.thinker.drop = 0.0
+    seen = torch.cat([read.batch(step)["hidden"] for step in range(20)])
+    assert {1.0, 6.0} <= set(seen[:, 0].tolist()) and seen.all()

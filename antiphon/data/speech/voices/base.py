@@ -79,6 +79,25 @@ def stretch_frequency(spectrum: np.ndarray, factor: float, smooth: bool) -> np.n
     return spectrum[low] * (1 - weight) + spectrum[high] * weight
 
 
+def moved(pitch: np.ndarray, factor: float) -> np.ndarray:
+    """A pitch contour, Hz, 0 where there is none, that moves so many times as far from its middle."""
+    voiced = pitch > 0
+    if factor == 1.0 or not voiced.any():
+        return pitch
+    middle = np.median(pitch[voiced])
+    return np.where(voiced, middle * (np.maximum(pitch, 1.0) / middle) ** factor, 0.0).astype(pitch.dtype)
+
+
+def stretch_time(frames: np.ndarray, factor: float, smooth: bool) -> np.ndarray:
+    """Frames [rows, frames], passed through so many times as fast; `smooth` as in `stretch_frequency`."""
+    at = np.arange(0.0, frames.shape[1] - 0.5, factor)
+    if not smooth:
+        return frames[:, np.rint(at).astype(int)]
+    low = np.floor(at).astype(int)
+    high, weight = np.minimum(low + 1, frames.shape[1] - 1), (at - low).astype(frames.dtype)
+    return frames[:, low] * (1 - weight) + frames[:, high] * weight
+
+
 class HibariVoice:
     """The voice "heart" of the `hibari-tts` package: 24 kHz, American English, about 100 x real time on one core."""
 
@@ -104,7 +123,16 @@ class HibariVoice:
         """Phonemes of a text, sentences joined by spaces, in the alphabet of misaki."""
         return self.phonemizer(text)
 
-    def speak(self, text: str, seed: int = 0, speed: float = 1.0, pitch: float = 1.0, formant: float = 1.0) -> Spoken:
+    def speak(
+        self,
+        text: str,
+        seed: int = 0,
+        speed: float = 1.0,
+        pitch: float = 1.0,
+        formant: float = 1.0,
+        movement: float = 1.0,
+        tempo: float = 1.0,
+    ) -> Spoken:
         """Speaks a sentence.
 
         Args:
@@ -113,6 +141,9 @@ class HibariVoice:
             speed: above 1 is faster.
             pitch: factor on the fundamental frequency.
             formant: factor on the spectral envelope's frequencies.
+            movement: factor on how far the pitch moves from its middle, in octaves.
+            tempo: as `speed`, but to the letter: what was spoken is stretched. The teacher's own speed is its phonemes'
+                durations in steps of 25 ms; short ones have no shorter step.
 
         Returns:
             The speech with the times of its phonemes and words. Empty samples if there is nothing to say.
@@ -120,10 +151,17 @@ class HibariVoice:
         phonemes = self.phonemize(text)
         if not phonemes.strip():
             return Spoken(np.zeros(0, np.float32), self.sample_rate)
-        return self.speak_phonemes(phonemes, seed, speed, pitch, formant)
+        return self.speak_phonemes(phonemes, seed, speed, pitch, formant, movement, tempo)
 
     def speak_phonemes(
-        self, phonemes: str, seed: int = 0, speed: float = 1.0, pitch: float = 1.0, formant: float = 1.0
+        self,
+        phonemes: str,
+        seed: int = 0,
+        speed: float = 1.0,
+        pitch: float = 1.0,
+        formant: float = 1.0,
+        movement: float = 1.0,
+        tempo: float = 1.0,
     ) -> Spoken:
         """`speak` for a string of phonemes."""
         from hibari import dsp
@@ -134,8 +172,12 @@ class HibariVoice:
         if formant != 1.0:
             lh, ln, lr = (stretch_frequency(part, formant, smooth=True) for part in (lh, ln, lr))
             theta, phi = (stretch_frequency(part, formant, smooth=False) for part in (theta, phi))
-        samples = dsp.synth(lh, theta, ln, lr, phi, f0 * np.float32(pitch), np.random.default_rng(seed))
-        lengths = lengths.reshape(-1).astype(np.float64) * DURATION_FRAME
+        if tempo != 1.0:
+            lh, ln, lr = (stretch_time(part, tempo, smooth=True) for part in (lh, ln, lr))
+            theta, phi, (f0,) = (stretch_time(part, tempo, smooth=False) for part in (theta, phi, f0[None]))
+        f0 = moved(f0, movement) * np.float32(pitch)
+        samples = dsp.synth(lh, theta, ln, lr, phi, f0, np.random.default_rng(seed))
+        lengths = lengths.reshape(-1).astype(np.float64) * DURATION_FRAME / tempo
         ends = np.cumsum(lengths)[1:-1]
         start = float(lengths[0])
         return Spoken(
