@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.audio.io import Audio
+from antiphon.errors import EvalError
 from antiphon.evals.assistant import answers, benchmarks, manner, material, packed, speed, spoken_form, tools, turns
 from antiphon.evals.assistant.evaluation import AssistantEvaluation
 from antiphon.evals.assistant.material import Clip
@@ -94,6 +95,28 @@ def say(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     ]
 
 
+def say_voices(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
+    """The same in each voice of a talker that has several, beside the teacher that it is named after."""
+    voices = evaluation.model.synthesizer.voices
+    if not voices:
+        raise EvalError("The talker of this model has one voice without a name: `say` measures it.")
+    texts, figures, added = material.assistant_texts(evaluation.config.texts, n), [], []
+    for voice in voices:
+        clips = material.teacher_speaks(texts, voice)
+        sounds, columns, wer = _said(evaluation, f"say-wer-{voice}", None, clips, voice)
+        ours = evaluation.dnsmos(voice, sounds)
+        teachers = evaluation.dnsmos(f"{voice}'s teacher", [clip.audio for clip in clips], reference=True)
+        _save_spoken(evaluation, f"say-{voice}", clips, sounds, columns | {"dnsmos": ours, "teacher_dnsmos": teachers})
+        delta = Figure(f"say-dnsmos-delta-{voice}", mean_delta(ours, teachers), "OVRL", None, 0.0, n)
+        figures += [wer, delta]
+        added.append((wer.value - wer.reference, delta.value))
+    return [
+        Figure("say-wer-added-voices", max(wer for wer, _ in added), "WER, worst voice", "<= 0.01", 0.0, n),
+        Figure("say-dnsmos-delta-voices", min(delta for _, delta in added), "OVRL, worst voice", ">= -0.2", 0.0, n),
+        *figures,
+    ]
+
+
 def say_hard(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """Hard sentences in our voice; reference: the teacher on the same texts."""
     clips = material.teacher_speaks(material.hard_sentences(n))
@@ -103,11 +126,13 @@ def say_hard(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
 
 
 def _said(
-    evaluation: AssistantEvaluation, name: str, bar: str | None, clips: list[Clip]
+    evaluation: AssistantEvaluation, name: str, bar: str | None, clips: list[Clip], voice: str | None = None
 ) -> tuple[list[Audio], dict[str, list], Figure]:
     """The model's own sound of each text, what is heard in it and in the teacher's, and the word error rate."""
     texts = [clip.text for clip in clips]
-    sounds = evaluation.each("says", texts, lambda text: evaluation.model.say(text, seed=evaluation.config.seed))
+    sounds = evaluation.each(
+        "says", texts, lambda text: evaluation.model.say(text, evaluation.config.seed, voice=voice)
+    )
     heard = evaluation.transcribed("the model", sounds)
     teacher_heard = evaluation.transcribed("the teacher", [clip.audio for clip in clips], reference=True)
     wer, teacher_wer = word_error_rate(texts, heard), word_error_rate(texts, teacher_heard)
@@ -212,6 +237,7 @@ GROUPS: dict[str, Group] = {
     "spoken-form": Group(spoken_form.spoken_form_right, 200, ("spoken-form-right",)),
     "say": Group(say, 100, ("say-wer", "say-dnsmos-delta", "say-dnsmos")),
     "say-hard": Group(say_hard, 40, ("say-wer-hard",)),
+    "voices": Group(say_voices, 100, ("say-wer-added-voices", "say-dnsmos-delta-voices")),
     "manner": Group(
         manner.manner,
         100,

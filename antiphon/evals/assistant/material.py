@@ -154,14 +154,15 @@ def hard_sentences(n: int) -> list[str]:
     return [row["text"] for row in spread(rows, n)]
 
 
-def teacher_speaks(texts: Sequence[str]) -> list[Clip]:
-    """The texts by the teacher of our voice, untouched, 24 kHz."""
-    from antiphon.data.speech.voices.base import HibariVoice
+def teacher_speaks(texts: Sequence[str], voice: str = "hibari") -> list[Clip]:
+    """The texts by the teacher of our voice, or another by its name, untouched."""
+    from antiphon.data.speech.speak import Speaker
 
-    voice = HibariVoice()
+    speaker, plain = Speaker(voice), {"speed": 1.0, "formant": 1.0}
+    spoken = [speaker.speak(text, 0, plain) for text in texts]
     return [
-        Clip(f"{i:03d}", text, Audio(torch.from_numpy(voice.speak(text).samples), voice.sample_rate), "teacher")
-        for i, text in enumerate(texts)
+        Clip(f"{i:03d}", text, Audio(torch.from_numpy(each.samples), each.sample_rate), "teacher")
+        for i, (text, each) in enumerate(zip(texts, spoken))
     ]
 
 

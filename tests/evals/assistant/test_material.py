@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from antiphon.audio.io import Audio
-from antiphon.errors import EvalError
-from antiphon.evals.assistant import material, speed
+from antiphon.errors import DataError, EvalError
+from antiphon.evals.assistant import figures, material, speed
 from antiphon.evals.assistant.material import HELD_OUT, Clip, parts, shares, spoken
 from antiphon.evals.assistant.speed import in_frames, seconds_until_ready, trim_end
 
@@ -90,3 +90,19 @@ def test_hard_sentences_are_of_four_kinds_and_every_sample_has_all():
     kinds = {row["text"]: row["kind"] for row in rows}
     assert {kinds[text] for text in material.hard_sentences(8)} == set(kinds.values())
     assert len(set(material.hard_sentences(1000))) == 40
+
+
+def test_a_teacher_is_asked_for_by_its_name():
+    pytest.importorskip("onnx")
+    pytest.importorskip("hibari")
+    (clip,) = material.teacher_speaks(["Yes."])
+    (again,) = material.teacher_speaks(["Yes."], "hibari")
+    assert torch.equal(clip.audio.samples, again.audio.samples) and clip.text == "Yes." and clip.audio.duration > 0.2
+    with pytest.raises(DataError, match="no voice 'nobody'"):
+        material.teacher_speaks(["Yes."], "nobody")
+
+
+def test_voices_are_measured_where_there_are_several():
+    evaluation = SimpleNamespace(model=SimpleNamespace(synthesizer=SimpleNamespace(voices=[])))
+    with pytest.raises(EvalError, match="one voice without a name"):
+        figures.say_voices(evaluation, 3)
