@@ -58,6 +58,7 @@ TO_ASSISTANT = 'A person says to a voice assistant: "'
 TO_PERSON = 'A person says to somebody else in the room: "'
 # Likewise what it is meant for: of the pairs that were tried on ten short orders and ten signs of listening the best.
 INTERRUPTING = 'The assistant was still talking, but the user interrupted: "'
+MOST_BEGUN = 8  # answers before this one, of which it is known from where they began
 LISTENING = 'The assistant was talking, and the user just nodded along: "'
 
 
@@ -221,6 +222,7 @@ class HalfDuplexChat:
         self._state: ThinkerState | None = None
         self._key: tuple[str | None, str] = (None, "")
         self._read: list[Message] = []
+        self._begun: dict[int, Tensor] = {}  # by the place of an answer in the past
 
     def answer(
         self,
@@ -336,6 +338,9 @@ class HalfDuplexChat:
         if self._state is not None and key == self._key:
             while same < min(len(past), len(self._read)) and past[same].same(self._read[same]):
                 same += 1
+        # From where an answer began stays true where it was cut: that depends on what was before it alone.
+        answers = {at for at, message in enumerate(past) if message.role == "assistant"}
+        self._begun = {at: hidden for at, hidden in self._begun.items() if at <= same and at in answers}
         state, self._state = self._state, None  # whatever breaks off from here on leaves nothing half-read behind
         if state is None or key != self._key or same < len(self._read) - len(state.turns):
             state, same, self._read = thinker.init_state(self.assistant, instructions, shown), 0, []
@@ -369,6 +374,14 @@ class HalfDuplexChat:
             self.remember(state, past[: at + 1])
             yield None
         return state
+
+    def begun(self, past: Sequence[Message], hidden: Tensor | None) -> Tensor | None:
+        """Notes the state from which the answer to a past begins, [hidden]; gives those from which the answers in it
+        began, as far as this chat made them, [answers, hidden], or None."""
+        earlier = [self._begun[at] for at in sorted(self._begun) if at < len(past)][-MOST_BEGUN:]
+        if hidden is not None:
+            self._begun[len(past)] = hidden
+        return torch.stack(earlier) if earlier else None
 
     def remember(self, state: ThinkerState, past: Sequence[Message]) -> None:
         """Keeps the state that has read `past`."""
@@ -415,12 +428,13 @@ class HalfDuplexReply:
             if state is None:
                 yield None
         assert state is not None
+        earlier = self.chat.begun(self.past, state.hidden)
         asked, done, dropped = len(state.turns[-1]), False, False
         source = self._thoughts(state)
         unsaid: int | None = 0
         thoughts = Ahead(source, TOKENS_AHEAD) if self.spoken else source
         try:
-            for event in self._spoken(thoughts) if self.spoken else map(self._said, thoughts):
+            for event in self._spoken(thoughts, earlier) if self.spoken else map(self._said, thoughts):
                 self.usage.output += isinstance(event, TextEvent)
                 yield event
             done = True
@@ -499,9 +513,9 @@ class HalfDuplexReply:
         token, *top = ((token_bytes(tokenizer, each), likely) for each, likely in (chances.token, *chances.top))
         return TextChances(token, tuple(top))
 
-    def _spoken(self, thoughts: Iterable[GeneratedToken | Call]) -> Iterator[Event | None]:
+    def _spoken(self, thoughts: Iterable[GeneratedToken | Call], earlier: Tensor | None) -> Iterator[Event | None]:
         synthesizer, how = self.chat.synthesizer, self.sampling
-        self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k, how.voice)
+        self._speech = SpokenText(synthesizer, how.seed, how.temperature, how.top_k, how.voice, earlier)
         for each in self._speech.overlapped(map(self._piece, thoughts)):
             yield AudioEvent(Audio(each, synthesizer.sample_rate)) if isinstance(each, Tensor) else each
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from antiphon.data.speech.utterances import Turn
-from antiphon.data.states import ASKED, StateSet, think_set, thought_states
+from antiphon.data.states import ASKED, StateSet, beginnings, think_beginnings, think_set, thought_states
 from antiphon.models.tts.phonemes import Phonemizer
 from tests.models.llm.test_thinker import adapted, folder, thinker  # noqa: F401
 
@@ -60,16 +60,17 @@ def test_a_set_keeps_its_order_and_leaves_out_what_was_spoken_otherwise(adapted,
 def test_what_was_said_and_heard_before_is_read(adapted, tmp_path):  # noqa: F811
     said = (Turn("user", "Whisper, please."), Turn("assistant", "Sure."), Turn("user", "What is the capital of Italy?"))
     heard = (Turn("user", "What is the capital of Italy?", "manner/whispered"),)
-    states = [thought_states(adapted, [""], context)[0] for context in ((), said, heard, said[-1:])]
-    assert all(pieces == [] and len(hidden) == 1 for pieces, hidden in states)
-    firsts = [hidden[0] for _, hidden in states]
-    assert all(not torch.allclose(a, b, atol=1e-3) for i, a in enumerate(firsts) for b in firsts[:i])
+    begun = [beginnings(adapted, context) for context in ((), said, heard, said[:1], said[2:])]
+    assert [len(states) for states in begun] == [1, 2, 1, 1, 1]
+    for states, context in zip(begun, ((), said, heard, said[:1], said[2:])):
+        (_, thought), *_ = thought_states(adapted, TEXTS[:1], context)
+        torch.testing.assert_close(states[-1], thought[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(begun[1][0], begun[3][0], atol=1e-4, rtol=1e-4)  # it began as if it were the only one
+    lasts = [states[-1] for states in begun]
+    assert all(not torch.allclose(a, b, atol=1e-3) for i, a in enumerate(lasts) for b in lasts[:i])
     state = adapted.init_state(voice=True)
-    adapted.add_user(state, said[-1].text)
-    torch.testing.assert_close(firsts[3], state.hidden, atol=1e-4, rtol=1e-4)
-
-    class Coded:
-        text, symbols = TEXTS[0], np.zeros(4, np.int64)
+    adapted.add_user(state, said[0].text)
+    torch.testing.assert_close(begun[3][0], state.hidden, atol=1e-4, rtol=1e-4)
 
     class Set(list):
         ids = ["a", "b", "c"]
@@ -77,7 +78,11 @@ def test_what_was_said_and_heard_before_is_read(adapted, tmp_path):  # noqa: F81
         def context(self, index: int) -> tuple[Turn, ...]:
             return (said, heard, said)[index]
 
-    made = think_set(Set([Coded()] * 3), partial(thought_states, adapted), tmp_path, count=3, words=False)
-    for name, expected in zip("abc", (firsts[1], firsts[2], firsts[1])):
-        np.testing.assert_allclose(made.first(name), expected.numpy(), atol=2e-2)
-    assert made.hidden("a").shape == (0, adapted.model.width)
+    read = []
+    codes = Set([None] * 3)
+    think_beginnings(codes, lambda context: read.append(context) or beginnings(adapted, context), tmp_path, count=2)
+    made = think_beginnings(codes, lambda context: read.append(context) or begun[1], tmp_path, count=3)
+    assert read == [said, heard, said] and len(made) == 3
+    for name, expected in zip("abc", (begun[1], begun[2], begun[1])):
+        np.testing.assert_allclose(made.states(name), expected.numpy(), atol=2e-2)
+    assert made.hidden("b").shape[0] == 0

@@ -92,6 +92,24 @@ def test_a_conversation_is_not_read_again(model):
     assert chat._state.cache.length == fed
 
 
+def test_an_answer_knows_from_where_those_before_it_began(model):
+    chat, hello, more = fresh_chat(model), Message("user", "hello there"), Message("user", "tell me more")
+    heard: list[torch.Tensor | None] = []
+    begun = chat.begun
+    chat.begun = lambda past, hidden: heard.append(begun(past, hidden)) or heard[-1]
+    first = answer_of(chat, [hello])
+    second = answer_of(chat, [hello, first, more])
+    cut = replace(first, text=first.text[: len(first.text) // 2])
+    answer_of(chat, [hello, cut, more, second, hello])  # what was heard of it; it had begun all the same
+    assert [None if each is None else len(each) for each in heard] == [None, 1, 1]
+    state = model.thinker.init_state(voice=True)
+    model.thinker.add_user(state, hello.text)
+    for each in heard[1:]:
+        torch.testing.assert_close(each[0], state.hidden, rtol=1e-3, atol=1e-3)
+    answer_of(chat, [more, first, hello])  # another conversation
+    assert heard[-1] is None
+
+
 def test_an_edited_past_is_as_if_it_had_always_been_so(model):
     chat = fresh_chat(model)
     one, two = Message("user", "hello"), Message("user", "and then")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from antiphon.data.speech.manners import Context, Manner, MannersConfig, drawn_a
 from antiphon.data.speech.speak import Speaker, mixed_sentences
 from antiphon.data.speech.timed_codes import TimedCodes, timeline
 from antiphon.data.speech.utterances import Utterance
-from antiphon.data.states import thought_states
+from antiphon.data.states import beginnings
 from antiphon.data.text.corpora import Sentence
 from antiphon.dialogue.chat import joined
 from antiphon.errors import DataError, EvalError
@@ -39,7 +38,6 @@ from antiphon.evals.report import Figure
 from antiphon.models.tts.talker import Talker
 from antiphon.nn.delays import delay
 
-Thought = tuple[list[str], torch.Tensor]  # pieces, and the state from which each was thought [pieces, hidden]
 ANSWERS = 4  # to each context
 STAYS = 1.08  # a factor within which what isn't told to move may move
 HOP = 240  # samples at 24 kHz from one estimate of the pitch to the next
@@ -107,16 +105,14 @@ def pairs(texts: Path | None, n: int, seed: int = 0) -> list[tuple[Context, Cont
 def manner(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
     """See the module; reference: the teacher, told the manner."""
     model, seed = evaluation.model, evaluation.config.seed
-    if not model.synthesizer.reads_thinker:
+    if not (model.synthesizer.reads_thinker and model.talker.config.situation):
         raise EvalError("The talker of this model doesn't read its thinker: there is no manner to measure.")
     rows, speaker = pairs(evaluation.config.texts, n, seed), Speaker("hibari")
     config = MannersConfig(Path(), split="dev", seed=seed)
     words = [sentence.text for *_, sentence in rows]
-    thoughts = [
-        thought_after(evaluation, title, [row[at] for row in rows], words)
-        for at, title in enumerate(("in a manner", "plainly"))
-    ]
-    told, plain = said(evaluation, "in a manner", thoughts[0]), said(evaluation, "plainly", thoughts[1])
+    titles = ("in a manner", "plainly")
+    begins = [begun_after(evaluation, title, [row[at] for row in rows]) for at, title in enumerate(titles)]
+    told, plain = (said(evaluation, title, each, words) for title, each in zip(titles, begins))
     read = evaluation.each("reads", words, lambda text: model.say(text, seed=seed))
     taught = [spoken_in(context.manner, sentence, speaker, config) for context, _, sentence in rows]
     untaught = [spoken_in(None, sentence, speaker, config)[1] for *_, sentence in rows]
@@ -151,32 +147,33 @@ def manner(evaluation: AssistantEvaluation, n: int) -> list[Figure]:
         ),
         Figure("manner-plain", share([all(each) for each in stays]), "share", None, None, n),
         Figure("manner-wer-added", word_error_rate(words, heard_told) - wer, "WER", "<= 0.01", wer, n),
-        *worth(evaluation, taught, [(a[1][0], b[1][0]) for a, b in zip(*thoughts)]),
+        *worth(evaluation, taught, list(zip(*begins))),
     ]  # fmt: skip
 
 
-def thought_after(
-    evaluation: AssistantEvaluation, title: str, contexts: Sequence[Context], texts: Sequence[str]
-) -> list[Thought]:
-    """Texts as the model's thinker thinks them after what was said before; those of one context together."""
+def begun_after(evaluation: AssistantEvaluation, title: str, contexts: Sequence[Context]) -> list[torch.Tensor]:
+    """The states from which the thinker's replies begin in each context, [turns, hidden]; answers to one stand
+    together."""
     thinker = evaluation.model.thinker
-    groups = [(context, [text for _, text in each]) for context, each in groupby(zip(contexts, texts), itemgetter(0))]
-    found = evaluation.each(f"thinks {title}", groups, lambda each: thought_states(thinker, each[1], each[0].turns))
-    return [each for group in found for each in group]
+    groups = [(context, len(list(each))) for context, each in groupby(contexts)]
+    found = evaluation.each(f"thinks {title}", groups, lambda each: beginnings(thinker, each[0].turns))
+    return [begins for begins, (_, count) in zip(found, groups) for _ in range(count)]
 
 
-def said(evaluation: AssistantEvaluation, title: str, thoughts: Sequence[Thought]) -> list[Audio]:
-    """Thoughts as the model says them."""
+def said(
+    evaluation: AssistantEvaluation, title: str, begins: Sequence[torch.Tensor], texts: Sequence[str]
+) -> list[Audio]:
+    """Texts as the model says them where its replies begin like that."""
     synthesizer = evaluation.model.synthesizer
 
-    def say(thought: Thought) -> Audio:
-        state = synthesizer.init_state(evaluation.config.seed)
-        for piece, hidden in zip(*thought):
-            synthesizer.add(piece, state, hidden)
+    def say(row: tuple[torch.Tensor, str]) -> Audio:
+        states, text = row
+        state = synthesizer.init_state(evaluation.config.seed, earlier=states[:-1] if len(states) > 1 else None)
+        synthesizer.add(text, state, states[-1])
         synthesizer.end(state)
         return joined(list(iter(lambda: synthesizer.step(state), None)), synthesizer.sample_rate)
 
-    return evaluation.each(f"says {title}", thoughts, say)
+    return evaluation.each(f"says {title}", list(zip(begins, texts)), say)
 
 
 def worth(
@@ -190,11 +187,9 @@ def worth(
     Args:
         evaluation: of the model.
         teacher: the recordings.
-        begins: the states, [hidden], from which the answer begins in its context and in the plain one.
+        begins: the states, [turns, hidden], from which replies begin in its context and in the plain one.
     """
     talker, codec = evaluation.model.talker, evaluation.model.codec
-    if not talker.config.situation:
-        return []
 
     def nats(row: tuple[tuple[Utterance, Samples], tuple[torch.Tensor, torch.Tensor]]) -> tuple[float, float, int]:
         (utterance, samples), (told, plain) = row
@@ -218,14 +213,14 @@ def timed(utterance: Utterance, samples: Samples, codec: MiniCodec, lead: float)
 
 
 @torch.no_grad()
-def likelihood(talker: Talker, example: TimedCodes, state: torch.Tensor) -> float:
-    """Nats of all codes of an utterance (less is likelier), given its text, its times and the thinker's state."""
+def likelihood(talker: Talker, example: TimedCodes, begins: torch.Tensor) -> float:
+    """Nats of all codes of an utterance (less is likelier), given its text, its times and where replies begin."""
     codes = torch.from_numpy(example.codes[None, : talker.config.codebooks])
     grid = delay(codes, talker.config.delays, fill=-1)
     symbols = torch.from_numpy(example.symbols)[None]
     logits, _ = talker(
         symbols, torch.ones_like(symbols, dtype=torch.bool), torch.from_numpy(example.ends).float()[None], grid,
-        torch.ones(grid.shape[0], grid.shape[2], dtype=torch.bool), state[None],
+        torch.ones(grid.shape[0], grid.shape[2], dtype=torch.bool), begins[None],
     )  # fmt: skip
     targets = grid[0].T
     return sum(

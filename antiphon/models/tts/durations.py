@@ -16,8 +16,8 @@ class TalkerConfig:
     Attributes:
         symbols: size of the phoneme alphabet, 0 being silence.
         hidden: width of the thinker's states.
-        situation: width of what decides the manner of a reply, read from the state from which the thinker begins it; 0:
-            each symbol reads the state of its own word.
+        situation: width of what decides the manner of a reply, read from the states from which the thinker begins it
+            and those before it; 0: each symbol reads the state of its own word.
         encoder_dim, encoder_layers, encoder_kernel: phoneme encoder; it looks (kernel // 2) * layers symbols ahead.
         dim, heads, inner, layers, window: temporal transformer; the window is in frames.
         depth_dim, depth_heads, depth_inner, depth_layers: depth transformer.
@@ -64,9 +64,11 @@ class TalkerConfig:
 
 
 class Situation(nn.Module):
-    """What decides how a reply is said, from the thinker's state behind all that was said and heard before it.
+    """What decides how a reply is said, from the thinker's states behind all that was said and heard before it, and
+    before the replies before it: what was asked for three turns ago is hardly to be found in the last one.
 
-    A narrow way between two widths: the state is of thousands of contexts, the manner of a few numbers.
+    A narrow way between two widths: the states are of thousands of contexts, the manner of a few numbers. Which of the
+    turns counts is weighed by what they say, and the older one is, the less it does.
 
     Args:
         hidden: width of the states.
@@ -79,6 +81,8 @@ class Situation(nn.Module):
         self.register_buffer("mean", torch.zeros(hidden))
         self.register_buffer("deviation", torch.ones(hidden))
         self.narrow, self.wide = nn.Linear(hidden, width), nn.Linear(width, dim, bias=False)
+        self.counts, self.fades = nn.Linear(width, 1, bias=False), nn.Parameter(torch.ones(()))
+        nn.init.zeros_(self.counts.weight)
         nn.init.zeros_(self.wide.weight)  # a talker that has not met a thinker yet ignores it
 
     @torch.no_grad()
@@ -88,10 +92,15 @@ class Situation(nn.Module):
         self.deviation.copy_(states.std(0).clamp_min(1e-3))
 
     def forward(self, states: Tensor) -> Tensor:
-        """states [batch, hidden], zeros where there is none -> [batch, dim], zeros there."""
-        known = (states != 0).any(-1, keepdim=True)
+        """states [batch, turns, hidden], the last turn last, zeros where there is none -> [batch, dim], zeros where
+        there are none at all."""
+        known = (states != 0).any(-1)
         usual = F.dropout((states - self.mean) / self.deviation, 0.5, self.training)
-        return self.wide(torch.tanh(self.narrow(usual))) * known
+        said = torch.tanh(self.narrow(usual))
+        ages = torch.arange(states.shape[1] - 1, -1, -1, device=states.device)
+        weights = self.counts(said)[..., 0] - F.softplus(self.fades) * ages
+        shares = weights.masked_fill(~known, -1e9).softmax(-1) * known
+        return self.wide((shares[..., None] * said).sum(1))
 
 
 class PhonemeEncoder(nn.Module):
@@ -125,8 +134,8 @@ class PhonemeEncoder(nn.Module):
 
         Args:
             symbols: ids [batch, length].
-            hidden: the thinker's state at each symbol's word [batch, length, hidden]; in a situation, that from which
-                the reply begins [batch, hidden]; zeros where there is none, or None.
+            hidden: the thinker's state at each symbol's word [batch, length, hidden]; in a situation, those from which
+                this reply and the ones before it begin [batch, turns, hidden]; zeros where there is none, or None.
             mask: [batch, length], 1 for symbols, 0 for padding; None if there is no padding.
             speaker: numbers of those who speak, [batch], where the voices have names; None for the first.
 

@@ -30,7 +30,8 @@ class SynthesizerState:
     Attributes:
         text: what came so far.
         read: how much of the text the talker has, after each word of it: (characters, symbols).
-        begins: the thinker's state from which the reply begins, [hidden]; None where nobody thought it.
+        earlier: the thinker's states from which the replies before it began, [turns, hidden]; None for none.
+        begins: those, and the one from which this reply begins; None where nobody thought it.
     """
 
     speller: SpellerState
@@ -38,6 +39,7 @@ class SynthesizerState:
     codec: CodecState
     text: str = ""
     read: list[tuple[int, int]] = field(default_factory=lambda: [(0, 1)])
+    earlier: Tensor | None = None
     begins: Tensor | None = None
 
 
@@ -97,18 +99,24 @@ class Synthesizer:
         return self.talker.config.speakers
 
     def init_state(
-        self, seed: int = 0, temperature: float = 0.25, top_k: int = 5, voice: str | None = None
+        self,
+        seed: int = 0,
+        temperature: float = 0.25,
+        top_k: int = 5,
+        voice: str | None = None,
+        earlier: Tensor | None = None,
     ) -> SynthesizerState:
         """A new reply; the same seed, voice and text give the same sound. See `Talker.init_state`; `voice` is passed
-        over where there is one without a name."""
+        over where there is one without a name. `earlier`: as in `SynthesizerState`."""
         talker = self.talker.init_state(seed, temperature, top_k, voice if self.voices else None)
-        return SynthesizerState(self.speller.init_state(), talker, self.codec.init_state(1))
+        return SynthesizerState(self.speller.init_state(), talker, self.codec.init_state(1), earlier=earlier)
 
     def add(self, text: str, state: SynthesizerState, hidden: Tensor | None = None) -> None:
         """More text to say; `hidden` is the thinker's state at it, [hidden]."""
         hidden = hidden if self.reads_thinker else None
         state.text += text
-        state.begins = hidden if state.begins is None else state.begins
+        if state.begins is None and hidden is not None:
+            state.begins = hidden[None] if state.earlier is None else torch.cat([state.earlier, hidden[None]])
         self._add_words(self.speller.words(text, state.speller), state, hidden)
 
     def end(self, state: SynthesizerState) -> None:
@@ -197,7 +205,7 @@ class SpokenText:
 
     Args:
         synthesizer: speaks.
-        seed, temperature, top_k, voice: see `Synthesizer.init_state`.
+        seed, temperature, top_k, voice, earlier: see `Synthesizer.init_state`.
     """
 
     def __init__(
@@ -207,9 +215,10 @@ class SpokenText:
         temperature: float = 0.25,
         top_k: int = 5,
         voice: str | None = None,
+        earlier: Tensor | None = None,
     ):
         self.synthesizer = synthesizer
-        self.state: SynthesizerState | None = synthesizer.init_state(seed, temperature, top_k, voice)
+        self.state: SynthesizerState | None = synthesizer.init_state(seed, temperature, top_k, voice, earlier)
         self._timing: Timing | None = None
 
     def overlapped(self, pieces: Iterator[tuple[Given, str | None, Tensor | None]]) -> Iterator[Given | Tensor]:

@@ -245,7 +245,8 @@ class Talker(nn.Module):
         Args:
             phonemes: characters of the alphabet; unknown ones are skipped.
             state: of the utterance.
-            hidden: the thinker's state for these phonemes [hidden], or None.
+            hidden: the thinker's state for these phonemes [hidden], or None; in a situation, those from which this
+                reply and the ones before it begin [turns, hidden], of which the first phoneme's hold.
         """
         known, text = alphabet(), state.text
         for phoneme in phonemes:
@@ -272,7 +273,7 @@ class Talker(nn.Module):
         symbols = torch.tensor([text.symbols[first:]], device=self.bias.device)
         hidden, begins = None, text.hidden[min(1, len(text.hidden) - 1)]
         if config.situation:
-            hidden = None if begins is None else begins[None].to(self.bias.dtype)
+            hidden = None if begins is None else begins[None].to(self.bias)
         elif any(h is not None for h in text.hidden[first:]):
             zero = torch.zeros(config.hidden, device=self.bias.device)
             hidden = torch.stack([zero if h is None else h for h in text.hidden[first:]])[None]

@@ -24,7 +24,15 @@ from antiphon.codecs.base import CodecModule
 from antiphon.data.codes import CodeSet
 from antiphon.data.omni.states import omni_states
 from antiphon.data.speech.timed_codes import TimedCodes, TimedSet
-from antiphon.data.states import StateSet, Thoughts, think_set, thought_states
+from antiphon.data.states import (
+    Beginnings,
+    StateSet,
+    Thoughts,
+    beginnings,
+    think_beginnings,
+    think_set,
+    thought_states,
+)
 from antiphon.data.store import kind_of
 from antiphon.data.tokenize.encode import tokenized
 from antiphon.errors import ConfigError
@@ -141,14 +149,23 @@ class TalkerData:
 def thoughts_of(how: ThinkerStates) -> Thoughts:
     """What the thinker thinks of texts."""
     if how.omni is None:
-        return partial(
-            thought_states, Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora) if how.lora else None)
-        )
+        return partial(thought_states, _thinker(how))
     folder = hub.folder(how.omni)
     model = weights.load(folder)
     if model.config.thinker is None:
         raise ConfigError(f"data.thinker.omni: {folder} has no thinker")
     return partial(omni_states, model, OmniProcessor.from_pretrained(folder, model.config.thinker))
+
+
+def beginnings_of(how: ThinkerStates) -> Beginnings:
+    """From where the thinker's replies begin."""
+    if how.omni is not None:
+        raise ConfigError("model.talker.situation: an Omni's states are read word by word; leave it 0")
+    return partial(beginnings, _thinker(how))
+
+
+def _thinker(how: ThinkerStates) -> Thinker:
+    return Thinker.from_pretrained(hub.folder(how.llm), hub.folder(how.lora) if how.lora else None)
 
 
 class TalkerTask:
@@ -170,8 +187,8 @@ class TalkerTask:
         self.model.take_codebooks(self.codec)
         self.states = self._think(self.data.thinker) if self.data.thinker else None
         if self.states is not None and self.model.encoder.situation is not None:
-            firsts = [self.states.first(identity) for identity in self.set.ids[: len(self.states)]]
-            self.model.encoder.situation.take_states(torch.from_numpy(np.stack(firsts)))
+            begun = [self.states.states(identity) for identity in self.set.ids[: len(self.states)]]
+            self.model.encoder.situation.take_states(torch.from_numpy(np.concatenate(begun)))
         held = min(self.data.held_out, len(self.set) // 2)
         self.count = len(self.states) if self.states is not None else len(self.set) - held
         if self.count < 1:
@@ -203,7 +220,9 @@ class TalkerTask:
         with preparing(self.config.out):
             if kind_of(how.states) == "states" and len(made := StateSet(how.states)) >= min(how.count, len(self.set)):
                 return made
-            return think_set(self.set, thoughts_of(how), how.states, how.count, words=not self.model.config.situation)
+            if self.model.config.situation:
+                return think_beginnings(self.set, beginnings_of(how), how.states, how.count)
+            return think_set(self.set, thoughts_of(how), how.states, how.count)
 
     def _examples(self, rng: np.random.Generator) -> list[tuple[TimedCodes, np.ndarray | None]]:
         """Utterances of about one length, as many as fill the batch's frames, each with its states [symbols,
@@ -215,7 +234,7 @@ class TalkerTask:
         near = np.clip(at + rng.integers(-200, 201, size=2 * number), 0, self.count - 1)
         picked = [self.set[int(i)] for i in self.by_length[near]]
         if self.states is not None:  # states are of single utterances
-            read = self.states.first if self.model.config.situation else self.states.hidden
+            read = self.states.states if self.model.config.situation else self.states.hidden
             return [
                 (example, read(self.set.ids[i]) * (bool(self.set.context(i)) or rng.random() >= self.data.thinker.drop))
                 for example, i in zip(picked[:number], map(int, self.by_length[near]))
@@ -233,12 +252,12 @@ class TalkerTask:
         grid = tensors["grid"]
         tensors["keep"] = (grid >= 0).any(1) & torch.from_numpy(rng.random(grid[:, 0].shape) < self.data.depth_share)
         if self.states is not None:
-            if self.model.config.situation:
-                thought = np.stack(hidden)
-            else:
-                thought = np.zeros((*tensors["symbols"].shape, self.model.config.hidden), np.float32)
-                for row, states in enumerate(hidden):
-                    thought[row, : len(states)] = states
+            situation = bool(self.model.config.situation)
+            length = max(map(len, hidden)) if situation else tensors["symbols"].shape[1]
+            thought = np.zeros((len(hidden), length, self.model.config.hidden), np.float32)
+            for row, states in enumerate(hidden):
+                first = length - len(states) if situation else 0  # the last turn is last
+                thought[row, first : first + len(states)] = states
             tensors["hidden"] = torch.from_numpy(thought)
         return tensors
 

@@ -96,8 +96,8 @@ def test_a_reply_is_said_by_the_state_that_it_begins_with_however_late_its_words
     voice = Synthesizer(in_a_situation(), Silence(), Phonemizer())
     states = torch.randn(9, voice.talker.config.hidden)
 
-    def features(pieces: list[str], states) -> torch.Tensor:
-        state = voice.init_state(temperature=0.0)
+    def features(pieces: list[str], states, earlier=None) -> torch.Tensor:
+        state = voice.init_state(temperature=0.0, earlier=earlier)
         for piece, hidden in zip(pieces, states):
             voice.add(piece, state, hidden)
         voice.end(state)
@@ -108,6 +108,9 @@ def test_a_reply_is_said_by_the_state_that_it_begins_with_however_late_its_words
         torch.testing.assert_close(one, features([text], states), rtol=1e-5, atol=1e-5)
         assert not torch.allclose(one, features([text], states[1:]), atol=1e-3)
         assert not torch.allclose(one, features([text], [None]), atol=1e-3)
+        later = features(pieces, states, states[5:7])
+        assert not torch.allclose(one, later, atol=1e-3)
+        assert not torch.allclose(features(pieces, states, states[6:7]), later, atol=1e-3)
 
 
 def beginnings(text: str) -> list[str]:

@@ -299,7 +299,7 @@ def in_a_situation() -> Talker:
 
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_a_reply_is_said_as_it_begins_however_its_text_comes(size):
-    talker, states = in_a_situation(), torch.randn(3, 6)
+    talker, states = in_a_situation(), torch.randn(3, 2, 6)
 
     def said(states: list) -> TalkerState:
         state = talker.init_state(temperature=0.0)
@@ -316,7 +316,23 @@ def test_a_reply_is_said_as_it_begins_however_its_text_comes(size):
     assert not torch.allclose(said([states[2]]).text.features, whole, atol=1e-3)
     alone, _ = talker.encoder(symbols)
     torch.testing.assert_close(said([None]).text.features, alone, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(talker.encoder(symbols, torch.zeros(1, 6))[0], alone)
+    torch.testing.assert_close(talker.encoder(symbols, torch.zeros(1, 3, 6))[0], alone)
+
+
+def test_what_was_said_before_counts_as_much_as_it_says_and_less_the_older_it_is():
+    situation = in_a_situation().encoder.situation
+    states = torch.randn(4, 3, 6)
+    only = situation(states[:, 2:])
+    padded = torch.cat([torch.zeros(4, 2, 6), states[:, 2:]], dim=1)
+    torch.testing.assert_close(situation(padded), only)  # nothing was said before
+    assert not torch.allclose(situation(states), only, atol=1e-3)
+    with torch.no_grad():
+        situation.fades.fill_(30.0)
+    torch.testing.assert_close(situation(states), only)  # nothing old counts
+    with torch.no_grad():
+        said = torch.tanh(situation.narrow((states - situation.mean) / situation.deviation))
+        situation.counts.weight.copy_(1000.0 * said[:1, 0])  # who says what the first turn of the first row says
+    torch.testing.assert_close(situation(states)[:1], situation.wide(said[:1, 0]), rtol=1e-3, atol=1e-3)
 
 
 def test_a_talker_that_begins_to_read_situations_keeps_the_rest(talker, tmp_path):

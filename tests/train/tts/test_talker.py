@@ -204,16 +204,23 @@ def test_who_has_a_context_always_reads_it(task, tmp_path):
             )
     with ArrayWriter(tmp_path / "states", "states", {}) as writer:
         for number in range(6):
-            writer.add({"id": str(number), "symbols": []}, np.full((1, 4), 1.0 + number, np.float16))
+            turns = 1 + number % 3
+            states = np.full((turns, 4), 1.0 + number, np.float16) + 0.1 * np.arange(1 - turns, 1)[:, None]
+            writer.add({"id": str(number), "symbols": []}, states.astype(np.float16))
     task.data.codes, task.config.model = str(tmp_path / "said"), {"talker": {**SIZES, "situation": 2}}
     task.data.thinker = ThinkerStates(states=str(tmp_path / "states"), count=6, drop=1.0)
     read = build_task(task.config)
-    torch.testing.assert_close(read.model.encoder.situation.mean, torch.full((4,), 3.5))
-    seen = torch.cat([read.batch(step)["hidden"] for step in range(20)])
-    assert {0.0, 6.0} <= set(seen[:, 0].tolist()) <= {0.0, 2.0, 4.0, 6.0} and seen.shape[1] == 4
+    assert read.model.encoder.situation.mean[0] == pytest.approx(
+        (1 + 1.9 + 2 + 2.8 + 2.9 + 3 + 4 + 4.9 + 5 + 17.7) / 12, 1e-3
+    )
+    batches = [read.batch(step)["hidden"] for step in range(20)]
+    lasts = torch.cat([batch[:, -1, 0] for batch in batches])
+    assert {0.0, 6.0} <= set(lasts.tolist()) <= {0.0, 2.0, 4.0, 6.0}
+    whole = next(batch[row] for batch in batches for row in range(len(batch)) if batch[row, -1, 0] == 6.0)
+    torch.testing.assert_close(whole[-3:, 0], torch.tensor([5.8, 5.9, 6.0]), atol=5e-3, rtol=0)
     losses = read.losses(read.batch(1), "model")
     sum(each for each in losses.values() if each.requires_grad).backward()
     assert read.model.encoder.situation.wide.weight.grad.abs().sum() > 0
     read.data.thinker.drop = 0.0
-    seen = torch.cat([read.batch(step)["hidden"] for step in range(20)])
-    assert {1.0, 6.0} <= set(seen[:, 0].tolist()) and seen.all()
+    seen = torch.cat([read.batch(step)["hidden"][:, -1, 0] for step in range(20)])
+    assert {1.0, 6.0} <= set(seen.tolist()) and seen.all()
