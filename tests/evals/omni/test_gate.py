@@ -34,7 +34,7 @@ def spoken(tmp_path) -> TimedSet:
     return TimedSet(CodeSet(tmp_path, codec))
 
 
-def thought(texts, scale: float):
+def thought(texts, context, scale: float):
     """Each text as one piece, with a state of its own."""
     return [([text], scale * torch.full((1, 32), float(len(text)))) for text in texts]
 
