@@ -1,6 +1,6 @@
 """Answers in manners that their contexts decide: what was said before, and how the user was heard to sound.
 
-    speak_in_manners(sentences("assistant"), sentences("user"), MannersConfig(Path("sets/manners")))
+    speak_in_manners(users, answers, MannersConfig(Path("sets/manners")))  # sentences, what either of them says
 
 The words of an answer tell nothing of its manner, as each context has answers that were drawn without regard to it: all
 that a talker can learn the manner from is what the thinker thinks. The teacher itself changes speed, pitch and level,
@@ -20,8 +20,9 @@ import yaml
 from numpy.random import Generator
 from tqdm import tqdm
 
+from antiphon.data.speech.augment import Samples
 from antiphon.data.speech.speak import SpeakConfig, Speaker, generator_for, make_utterance
-from antiphon.data.speech.utterances import SpeechWriter, Turn
+from antiphon.data.speech.utterances import SpeechWriter, Turn, Utterance
 from antiphon.data.text.corpora import Sentence
 from antiphon.errors import DataError
 from antiphon.models.llm.prompts import MINDED
@@ -94,8 +95,8 @@ class MannersConfig:
 
     out: Path
     voice: str = "hibari"
-    contexts: int = 400
-    answers: int = 10
+    contexts: int = 800
+    answers: int = 5
     words: tuple[int, int] = (3, 14)
     spread: float = 1.03
     split: str = "train"
@@ -163,7 +164,7 @@ def drawn_answers(
 
 def spoken_in(
     manner: Manner | None, sentence: Sentence, speaker: Speaker, config: MannersConfig, context: Sequence[Turn] = ()
-):
+) -> tuple[Utterance, Samples]:
     """A sentence in a manner; None for as it is. As `make_utterance`."""
     generator = generator_for(config.seed, f"manner {sentence.id}")
     low, high = -np.log(config.spread), np.log(config.spread)

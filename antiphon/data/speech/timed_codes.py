@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from antiphon.data.codes import CodeSet
 from antiphon.data.speech.utterances import Turn
+from antiphon.errors import DataError
 from antiphon.models.tts.phonemes import SILENCE, Phonemizer, alphabet
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,19 @@ class TimedSet(Sequence[TimedCodes]):
         return TimedCodes(symbols, ends, self.codes[self.places[index]], row.text, row.voice)
 
     def context(self, index: int) -> tuple[Turn, ...]:
-        """What was said before; none where nobody knows."""
-        return tuple(Turn(**turn) for turn in self.codes.rows[self.places[index]].context)
+        """What was said before; none where nobody knows.
+
+        Raises:
+            DataError: the manifest's context is no list of turns.
+        """
+        row = self.codes.rows[self.places[index]]
+        try:
+            return tuple(Turn(**turn) for turn in row.context)
+        except TypeError:
+            raise DataError(
+                f"{self.codes.folder}: the context of {row.id} is no list of turns but {row.context!r}: write it as "
+                '[{"role": "user", "text": "..."}], and encode anew.'
+            ) from None
 
     def _timeline(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Found once for each recording, and kept."""

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from antiphon.audio.io import Audio
 from antiphon.codecs.mini.model import MiniCodec
 from antiphon.codecs.mini.vocoder import estimate_pitch
+from antiphon.data.recordings import phones_of
 from antiphon.data.scene.example import RATE, activity
 from antiphon.data.speech.augment import Samples
 from antiphon.data.speech.manners import Context, Manner, MannersConfig, drawn_answers, spoken_in
@@ -206,8 +207,7 @@ def timed(utterance: Utterance, samples: Samples, codec: MiniCodec, lead: float)
     cut = max(0.0, utterance.phonemes_start - lead)
     samples = samples[round(cut * 24000) :]
     codes = codec.encode(torch.from_numpy(samples)[None, None])[0].numpy()
-    starts = [utterance.phonemes_start, *utterance.phoneme_ends[:-1]]
-    phones = [(p, a - cut, b - cut) for p, a, b in zip(utterance.phonemes, starts, utterance.phoneme_ends)]
+    phones = [(phone, start - cut, end - cut) for phone, start, end in phones_of(utterance)]
     symbols, ends = timeline(phones, codes.shape[1] / codec.frame_rate)
     return TimedCodes(symbols, ends, codes, utterance.text, utterance.voice)
 

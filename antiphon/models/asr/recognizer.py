@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,10 +31,10 @@ from torch.nn import functional as F
 from antiphon.audio import mel
 from antiphon.audio.io import Audio
 from antiphon.audio.pauses import quietest
-from antiphon.audio.vad import CHUNK, SileroState, SileroVad
+from antiphon.audio.vad import CHUNK, SileroVad
 from antiphon.encoders.base import FRAME_SAMPLES
 from antiphon.encoders.whisper.decoder import Pair, Reading, WhisperDecoder, Writing, join_sound
-from antiphon.encoders.whisper.encoder import EncoderState, WhisperBlockEncoder
+from antiphon.encoders.whisper.encoder import WhisperBlockEncoder
 from antiphon.encoders.whisper.tokens import WhisperTokens, whisper_tokens
 from antiphon.errors import ModelError
 from antiphon.models.asr.adapter import Adapter, Spelling
@@ -51,6 +50,7 @@ from antiphon.models.asr.heard import (
     joined,
 )
 from antiphon.models.asr.language import language_code, spoken_language
+from antiphon.models.asr.recognizer_state import RATE, RecognizerState, Window
 from antiphon.models.asr.rescoring import reconsidered
 from antiphon.models.asr.transcripts import (
     cut_loop,
@@ -64,117 +64,14 @@ from antiphon.models.asr.transcripts import (
 )
 from antiphon.models.asr.words import spoken_words, timed_words
 from antiphon.nn.cpu import in_bfloat16
-from antiphon.nn.state import fork
 
-RATE = mel.SAMPLE_RATE
 WINDOW_SHARE, CUT_SHARE = 26 / 30, 15 / 30  # of the encoder's positions: a window is cut between the two
 SILENCE_SECONDS = 3.0  # that the encoder sees after a window, so that the decoder knows that it is over
-SHORT_SECONDS, LEAD_SECONDS = 3.0, 0.1  # a word that begins at once is heard better after a moment of silence
 TOKENS_A_SECOND = 8  # nobody speaks faster; a decoder that writes more is looping
 FOREIGN_TOKENS_A_SECOND = 25  # of languages of which Whisper has few words: a letter may take three tokens
 MIN_SPLIT_SECONDS = 4.0  # a window of which words are missing is heard in halves, down to this
 TOGETHER = 4  # windows that are written down at once, where nobody waits for the first
 UNIT_SECONDS = 0.04  # of new sound that allow for one unit of work: a layer of the encoder, a pass of the decoder
-
-
-@dataclass
-class Window:
-    """A stretch of at most 30 s that is being written down. Fields are replaced and never written into.
-
-    Attributes:
-        samples: [n] at 16 kHz.
-        voice: of each of the detector's chunks, how likely it is speech.
-        options: how it is to be heard.
-        begun: the sample of the turn at which it begins.
-        draft: tokens that the transcript is likely to be.
-        language: that is spoken, as far as is known: at first that of the window before.
-        hidden: the encoder's activations after `layers` of its layers; None before the first.
-        writing: the decoder's transcript under way; None before the encoder is done.
-        drafted: what the adapter alone heard.
-    """
-
-    samples: Tensor
-    voice: Tensor
-    options: HearingOptions
-    begun: int
-    draft: list[int] = field(default_factory=list)
-    language: str = ENGLISH
-    hidden: Tensor | None = None
-    layers: int = 0
-    writing: Writing | None = None
-    drafted: str = ""
-
-    @property
-    def frames(self) -> int:
-        """Encoder frames that the samples reach into."""
-        return -(-len(self.samples) // FRAME_SAMPLES)
-
-    @property
-    def lead(self) -> int:
-        """Encoder frames of silence that stand before them."""
-        return round(LEAD_SECONDS * RATE) // FRAME_SAMPLES if len(self.samples) < SHORT_SECONDS * RATE else 0
-
-    @property
-    def voiced(self) -> float:
-        """Seconds of speech."""
-        return voiced_seconds(self.voice)
-
-    def clone(self) -> Window:
-        """A snapshot that can go its own way."""
-        return replace(self, writing=replace(self.writing) if self.writing else None)
-
-
-@dataclass
-class RecognizerState:
-    """One speaker's turn under way. Fields are replaced and never written into: a copy is a snapshot.
-
-    Attributes:
-        vad: where the voice activity detector stands.
-        mel, encoder: where the spectrogram and the encoder in blocks stand.
-        begun: the sample of the turn at which the current window begins.
-        samples: of the current window, [n] at 16 kHz; `taken`: how many of them the spectrogram has.
-        voice: of each of the detector's chunks since `begun`, how likely it is speech.
-        sound: what the decoder's attention needs of the encoder's `frames` of this window, per layer.
-        draft: the decoder's tokens for what was said so far; `writing`: while they are written, of `reading` frames.
-        drafted_in: the draft's language.
-        closed: windows that are over and not written down yet, oldest first.
-        passages: what was heard in the windows that are.
-        options: how the turn is to be heard.
-        language: that was spoken in the last window that was written down; before the first, that is expected.
-    """
-
-    vad: SileroState
-    mel: mel.MelState
-    encoder: EncoderState
-    begun: int = 0
-    samples: Tensor = field(default_factory=lambda: torch.zeros(0))
-    taken: int = 0
-    voice: Tensor = field(default_factory=lambda: torch.zeros(0))
-    sound: list[Pair] = field(default_factory=list)
-    draft: list[int] = field(default_factory=list)
-    writing: Writing | None = None
-    reading: int = 0
-    drafted_in: str = ENGLISH
-    closed: list[Window] = field(default_factory=list)
-    passages: list[Passage] = field(default_factory=list)
-    options: HearingOptions = HearingOptions()
-    language: str = ENGLISH
-
-    def clone(self) -> RecognizerState:
-        """A snapshot that can go its own way."""
-        return replace(
-            self,
-            vad=self.vad.clone(),
-            encoder=fork(self.encoder),
-            writing=replace(self.writing) if self.writing else None,
-            closed=[window.clone() for window in self.closed],
-            passages=list(self.passages),
-        )
-
-    @property
-    def frames(self) -> int:
-        """Encoder frames of the current window that `sound` has."""
-        return self.sound[0][0].shape[2] if self.sound else 0
 
 
 class Recognizer(nn.Module):

@@ -67,12 +67,12 @@ class Situation(nn.Module):
     """What decides how a reply is said, from the thinker's states behind all that was said and heard before it, and
     before the replies before it: what was asked for three turns ago is hardly to be found in the last one.
 
-    A narrow way between two widths: the states are of thousands of contexts, the manner of a few numbers. Which of the
-    turns counts is weighed by what they say, and the older one is, the less it does.
+    Attention over the turns, behind a bottleneck, as a manner is a few numbers: a turn's score is linear in what it
+    says, less a penalty for its age.
 
     Args:
         hidden: width of the states.
-        width: of the way.
+        width: of the bottleneck.
         dim: of what is added to each symbol.
     """
 
@@ -80,10 +80,10 @@ class Situation(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(hidden))
         self.register_buffer("deviation", torch.ones(hidden))
-        self.narrow, self.wide = nn.Linear(hidden, width), nn.Linear(width, dim, bias=False)
-        self.counts, self.fades = nn.Linear(width, 1, bias=False), nn.Parameter(torch.ones(()))
-        nn.init.zeros_(self.counts.weight)
-        nn.init.zeros_(self.wide.weight)  # a talker that has not met a thinker yet ignores it
+        self.down, self.up = nn.Linear(hidden, width), nn.Linear(width, dim, bias=False)
+        self.score, self.age_penalty = nn.Linear(width, 1, bias=False), nn.Parameter(torch.ones(()))
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.up.weight)  # a talker that has not met a thinker yet ignores it
 
     @torch.no_grad()
     def take_states(self, states: Tensor) -> None:
@@ -95,12 +95,12 @@ class Situation(nn.Module):
         """states [batch, turns, hidden], the last turn last, zeros where there is none -> [batch, dim], zeros where
         there are none at all."""
         known = (states != 0).any(-1)
-        usual = F.dropout((states - self.mean) / self.deviation, 0.5, self.training)
-        said = torch.tanh(self.narrow(usual))
+        standard = F.dropout((states - self.mean) / self.deviation, 0.5, self.training)
+        said = torch.tanh(self.down(standard))
         ages = torch.arange(states.shape[1] - 1, -1, -1, device=states.device)
-        weights = self.counts(said)[..., 0] - F.softplus(self.fades) * ages
-        shares = weights.masked_fill(~known, -1e9).softmax(-1) * known
-        return self.wide((shares[..., None] * said).sum(1))
+        scores = self.score(said)[..., 0] - F.softplus(self.age_penalty) * ages
+        shares = scores.masked_fill(~known, -1e9).softmax(-1) * known
+        return self.up((shares[..., None] * said).sum(1))
 
 
 class PhonemeEncoder(nn.Module):

@@ -1,14 +1,16 @@
 """A speech set as codes: times move with what is cut off, and lengths agree."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from antiphon.codecs.mini.model import MiniCodec
-from antiphon.data.codes import CodeSet
+from antiphon.data.codes import CodecInfo, Coded, CodeSet, CodesWriter
 from antiphon.data.speech.timed_codes import TimedSet, timeline
-from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Utterance
+from antiphon.data.speech.utterances import SpeechSet, SpeechWriter, Turn, Utterance
 from antiphon.data.tokenize.encode import TokenizeConfig, tokenize
 from antiphon.errors import DataError
 from antiphon.models.tts.phonemes import Phonemizer, alphabet
@@ -71,3 +73,26 @@ def test_words_without_times_are_spread_over_the_sound(tmp_path, caplog):
     assert made[0].symbols.tolist() == [0, *(known[phone] for phone in spelled), 0]
     np.testing.assert_allclose(np.diff(made[0].ends)[:-1], (length - 0.14) / len(spelled))
     assert made[0].ends[0] == pytest.approx(0.1) and made[0].ends[-1] == pytest.approx(length)
+
+
+def test_contexts_are_turns_or_it_is_told_where_they_are_not(tmp_path):
+    codec = MiniCodec(TINY)
+    contexts = ([{"role": "user", "text": "Hello."}], "whisper", [{"who": "user"}])
+    with CodesWriter(tmp_path / "codes", CodecInfo.of(codec)) as writer:
+        for number, context in enumerate(contexts):
+            coded = Coded(str(number), "Yes.", context=context)
+            writer.add(coded, np.zeros((codec.codebooks, 6), np.int64))
+    timed = TimedSet(CodeSet(tmp_path / "codes"))
+    assert timed.context(0) == (Turn("user", "Hello."),)
+    for number in (1, 2):
+        with pytest.raises(DataError, match=f"the context of {number} is no list of turns"):
+            timed.context(number)
+
+
+def test_a_manifests_contexts_come_along_with_its_codes(speech, tmp_path):
+    MiniCodec(TINY).save_pretrained(tmp_path / "codec")
+    soundfile.write(tmp_path / "a.wav", speech.samples(0), TINY.sample_rate)
+    context = [{"role": "user", "text": "Whisper, please."}]
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"path": "a.wav", "text": "Yes.", "context": context}) + "\n")
+    tokenize(TokenizeConfig(tmp_path / "mine.jsonl", tmp_path / "codes", str(tmp_path / "codec")), bar=False)
+    assert TimedSet(CodeSet(tmp_path / "codes")).context(0) == (Turn("user", "Whisper, please."),)

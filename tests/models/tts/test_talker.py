@@ -290,7 +290,7 @@ def test_past_its_end_a_padded_row_reads_its_own_last_symbol(talker):
 def in_a_situation() -> Talker:
     torch.manual_seed(0)
     talker = Talker(replace(TINY, situation=3)).eval()
-    for linear in (*talker.out, talker.encoder.situation.wide):
+    for linear in (*talker.out, talker.encoder.situation.up):
         torch.nn.init.normal_(linear.weight, std=0.5)
     torch.nn.init.constant_(talker.encoder.duration[-1].bias, 1.2)
     talker.encoder.situation.take_states(torch.randn(9, 6) * torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 50.0]))
@@ -327,12 +327,12 @@ def test_what_was_said_before_counts_as_much_as_it_says_and_less_the_older_it_is
     torch.testing.assert_close(situation(padded), only)  # nothing was said before
     assert not torch.allclose(situation(states), only, atol=1e-3)
     with torch.no_grad():
-        situation.fades.fill_(30.0)
+        situation.age_penalty.fill_(30.0)
     torch.testing.assert_close(situation(states), only)  # nothing old counts
     with torch.no_grad():
-        said = torch.tanh(situation.narrow((states - situation.mean) / situation.deviation))
-        situation.counts.weight.copy_(1000.0 * said[:1, 0])  # who says what the first turn of the first row says
-    torch.testing.assert_close(situation(states)[:1], situation.wide(said[:1, 0]), rtol=1e-3, atol=1e-3)
+        said = torch.tanh(situation.down((states - situation.mean) / situation.deviation))
+        situation.score.weight.copy_(1000.0 * said[:1, 0])  # who says what the first turn of the first row says
+    torch.testing.assert_close(situation(states)[:1], situation.up(said[:1, 0]), rtol=1e-3, atol=1e-3)
 
 
 def test_a_talker_that_begins_to_read_situations_keeps_the_rest(talker, tmp_path):

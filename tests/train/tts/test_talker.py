@@ -220,7 +220,7 @@ def test_who_has_a_context_always_reads_it(task, tmp_path):
     torch.testing.assert_close(whole[-3:, 0], torch.tensor([5.8, 5.9, 6.0]), atol=5e-3, rtol=0)
     losses = read.losses(read.batch(1), "model")
     sum(each for each in losses.values() if each.requires_grad).backward()
-    assert read.model.encoder.situation.wide.weight.grad.abs().sum() > 0
+    assert read.model.encoder.situation.up.weight.grad.abs().sum() > 0
     read.data.thinker.drop = 0.0
     seen = torch.cat([read.batch(step)["hidden"][:, -1, 0] for step in range(20)])
     assert {1.0, 6.0} <= set(seen.tolist()) and seen.all()

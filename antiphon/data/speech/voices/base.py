@@ -123,27 +123,8 @@ class HibariVoice:
         """Phonemes of a text, sentences joined by spaces, in the alphabet of misaki."""
         return self.phonemizer(text)
 
-    def speak(
-        self,
-        text: str,
-        seed: int = 0,
-        speed: float = 1.0,
-        pitch: float = 1.0,
-        formant: float = 1.0,
-        movement: float = 1.0,
-        tempo: float = 1.0,
-    ) -> Spoken:
-        """Speaks a sentence.
-
-        Args:
-            text: a sentence; longer texts lose quality past about 400 phonemes.
-            seed: of the noise component.
-            speed: above 1 is faster.
-            pitch: factor on the fundamental frequency.
-            formant: factor on the spectral envelope's frequencies.
-            movement: factor on how far the pitch moves from its middle, in octaves.
-            tempo: as `speed`, but to the letter: what was spoken is stretched. The teacher's own speed is its phonemes'
-                durations in steps of 25 ms; short ones have no shorter step.
+    def speak(self, text: str, seed: int = 0, **changes: float) -> Spoken:
+        """Speaks a sentence; longer texts lose quality past about 400 phonemes. See `speak_phonemes`.
 
         Returns:
             The speech with the times of its phonemes and words. Empty samples if there is nothing to say.
@@ -151,7 +132,7 @@ class HibariVoice:
         phonemes = self.phonemize(text)
         if not phonemes.strip():
             return Spoken(np.zeros(0, np.float32), self.sample_rate)
-        return self.speak_phonemes(phonemes, seed, speed, pitch, formant, movement, tempo)
+        return self.speak_phonemes(phonemes, seed, **changes)
 
     def speak_phonemes(
         self,
@@ -163,7 +144,18 @@ class HibariVoice:
         movement: float = 1.0,
         tempo: float = 1.0,
     ) -> Spoken:
-        """`speak` for a string of phonemes."""
+        """Speaks a string of phonemes.
+
+        Args:
+            phonemes: in the alphabet of misaki.
+            seed: of the noise component.
+            speed: above 1 is faster.
+            pitch: factor on the fundamental frequency.
+            formant: factor on the spectral envelope's frequencies.
+            movement: factor on how far the pitch moves from its middle, in octaves.
+            tempo: as `speed`, but to the letter: what was spoken is stretched. The teacher's own speed is its phonemes'
+                durations in steps of 25 ms; short ones have no shorter step.
+        """
         from hibari import dsp
 
         ids = np.asarray([self.tts.ids(phonemes)], np.int64)
